@@ -1,0 +1,78 @@
+"""Everything that can go wrong, and what we do then.
+
+AnonymizerError
+├── ConfigurationError     a setting is wrong: refuse to start
+├── PrivacyViolation       a finished batch breaks its promise: release nothing
+├── SourceError
+│   ├── SourceUnavailable  the source cannot answer now: ask again for the same windows
+│   ├── SourceDenied       the source will not answer us: stop at the start, wait while streaming
+│   └── SourceRefused      what the source holds cannot be anonymized as configured: stop
+└── OutputError
+    ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
+    │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop at the start
+    └── BatchRejected      the destination never will: set it aside, go on
+
+The type is the instruction. Nobody reads the message but people, so it says what was asked, what was got and what to do.
+Exceptions of client libraries stop where the library is called; nothing above an input or output sees one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class AnonymizerError(Exception):
+    """Anything this project raises on purpose."""
+
+
+class ConfigurationError(AnonymizerError):
+    """One or more settings are wrong. Carries every problem, so that all can be mended at once."""
+
+    def __init__(self, problems: Sequence[str] | str) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+
+class PrivacyViolation(AnonymizerError):
+    """A finished batch does not keep the promise it states. It must not leave."""
+
+
+class SourceError(AnonymizerError):
+    """Samples could not be read."""
+
+
+class SourceUnavailable(SourceError):
+    """The source cannot answer now; the same question may be asked again."""
+
+
+class SourceDenied(SourceError):
+    """The source refuses us: a token, an organization or a bucket is wrong. Only a person can mend it."""
+
+
+class SourceRefused(SourceError):
+    """The samples are of a form that cannot be anonymized as configured, such as two series for one source and time."""
+
+
+class OutputError(AnonymizerError):
+    """A batch was not delivered."""
+
+
+class OutputUnavailable(OutputError):
+    """The destination cannot take the batch now.
+
+    Args:
+        message: What was asked and what came back.
+        retry_after_s: How long the destination asked us to wait, in seconds, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class OutputDenied(OutputUnavailable):
+    """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only a person can mend it."""
+
+
+class BatchRejected(OutputError):
+    """The destination will never take this batch, or never these rows of it; the others it may have stored."""

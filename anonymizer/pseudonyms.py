@@ -1,0 +1,79 @@
+"""Keyed pseudonyms: HMAC-SHA256 under a secret key (RFC 2104, FIPS 180-4).
+
+One-way without the key, and the same for the same key: whoever holds the key can recompute a pseudonym, and all windows of one
+source carry the same one. An unkeyed hash would be no protection: device ids are few and easily guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+#: Shorter keys can be guessed by trying; RFC 2104 recommends the length of the hash, 32 bytes.
+MINIMUM_KEY_BYTES = 16
+
+#: What the key's id is the HMAC of. Not a possible source id: tags hold no NUL.
+_KEY_ID_TEXT = b"\x00ecg-anonymizer key id"
+
+#: Hexadecimal digits of the key's id: enough to tell two keys apart, too few to be a pseudonym.
+_KEY_ID_DIGITS = 16
+
+#: The command every message about a bad key offers.
+MAKE_A_KEY = 'python3 -c "import secrets; print(secrets.token_hex(32))"'
+
+
+class ShortKey(ValueError):
+    """The key has fewer bytes than `MINIMUM_KEY_BYTES`."""
+
+
+def keyed_digest(key: bytes, message: bytes) -> str:
+    """Return HMAC-SHA256 of `message` under `key`, as 64 lower-case hexadecimal digits."""
+    return hmac.digest(key, message, hashlib.sha256).hex()
+
+
+def check_key(key: bytes) -> None:
+    """Raise ShortKey unless `key` is long enough to resist guessing. The message never holds the key."""
+    if len(key) < MINIMUM_KEY_BYTES:
+        raise ShortKey(f"needs at least {MINIMUM_KEY_BYTES} bytes (32 recommended), got {len(key)}; make one with: {MAKE_A_KEY}")
+
+
+class Pseudonymizer:
+    """Replaces source ids by their keyed digest, computed once per source.
+
+    Args:
+        key: The secret, at least `MINIMUM_KEY_BYTES` bytes.
+
+    Raises:
+        ShortKey: The key is too short.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        check_key(key)
+        self._key = key
+        self._known: dict[str, str] = {}
+        self.key_id = keyed_digest(key, _KEY_ID_TEXT)[:_KEY_ID_DIGITS]
+
+    def __repr__(self) -> str:
+        return f"Pseudonymizer(key_id={self.key_id!r})"
+
+    def released_id(self, source_id: str) -> str:
+        """Return the pseudonym of one source id (UTF-8), as 64 hexadecimal digits."""
+        pseudonym = self._known.get(source_id)
+        if pseudonym is None:
+            pseudonym = self._known[source_id] = keyed_digest(self._key, source_id.encode())
+        return pseudonym
+
+    def released_ids(self, source_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the pseudonyms of source ids, in their order."""
+        return tuple(map(self.released_id, source_ids))
+
+
+class KeptIds:
+    """Releases source ids as they are: what happens while pseudonyms are off."""
+
+    key_id = ""
+
+    def released_ids(self, source_ids: Iterable[str]) -> tuple[str, ...]:
+        """Return the ids unchanged."""
+        return tuple(source_ids)
