@@ -1,0 +1,115 @@
+"""The vocabulary: a batch, the only data that may leave, and what is said about it.
+
+Everybody may import this module. It must never know a raw sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.windows import Window
+
+KUnit = Literal["record", "source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a batch claims of itself.
+
+    Args:
+        k: How many rows (or sources) share each released value, at least.
+        k_unit: What k counts: `record` or `source`.
+        method: The name of the method that formed the groups.
+        settings_digest: Digest of every setting that shapes values; never of filters or paths.
+        key_id: Tells one pseudonym key from another; empty while pseudonyms are off.
+    """
+
+    k: int
+    k_unit: KUnit
+    method: str
+    settings_digest: str = ""
+    key_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCounts:
+    """What became of the rows of one window: `read = released + withheld + invalid + duplicate`.
+
+    `starred` and `suppressed` are released rows that carry an imputed value instead of their group's: of k or more of them together
+    (level 8, `*`) and of fewer (level 9).
+    """
+
+    read: int = 0
+    released: int = 0
+    withheld: int = 0
+    invalid: int = 0
+    duplicate: int = 0
+    starred: int = 0
+    suppressed: int = 0
+
+    def are_conserved(self) -> bool:
+        """Return whether every row that was read is accounted for."""
+        return self.read == self.released + self.withheld + self.invalid + self.duplicate
+
+    def __add__(self, other: WindowCounts) -> WindowCounts:
+        return WindowCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What the second opinion counted behind the released values of a batch.
+
+    Args:
+        distinct_values: How many different values were released, imputed ones left out.
+        smallest_group: How many rows share the rarest of them.
+        distinct_sources: How many sources have at least one released row.
+    """
+
+    distinct_values: int
+    smallest_group: int
+    distinct_sources: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """One anonymized window: rows of time, released id and value, in order of time, then released id.
+
+    Args:
+        batch_id: The same for the same data set and window, whatever the settings.
+        window: The span that all times lie in.
+        times_ns: Nanoseconds since the epoch, shape (n,), int64.
+        source_index: Position of each row's id in `source_ids`, shape (n,), int32.
+        source_ids: Released ids: pseudonyms when they are on. May hold ids without a row here.
+        values_uv: Released values in microvolts, shape (n,), float64.
+        promise: What the batch claims.
+        counts: What became of the window's rows.
+        imputed_rows: Which rows carry `imputed_value` instead of a group's, shape (n,), bool; None when none does.
+        imputed_value_uv: The mean of the other rows' released values; None when no row is imputed.
+        certificate: The second opinion; None until it was asked.
+    """
+
+    batch_id: str
+    window: Window
+    times_ns: npt.NDArray[np.int64]
+    source_index: npt.NDArray[np.int32]
+    source_ids: tuple[str, ...]
+    values_uv: npt.NDArray[np.float64]
+    promise: Promise
+    counts: WindowCounts
+    imputed_rows: npt.NDArray[np.bool_] | None = None
+    imputed_value_uv: float | None = None
+    certificate: Certificate | None = None
+
+    def __len__(self) -> int:
+        return len(self.times_ns)
+
+    def __repr__(self) -> str:
+        return f"Batch({self.batch_id!r}, {len(self)} rows)"
+
+    def certified(self, certificate: Certificate) -> Batch:
+        """Return this batch with its second opinion."""
+        return replace(self, certificate=certificate)

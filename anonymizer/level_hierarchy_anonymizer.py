@@ -1,0 +1,228 @@
+"""Level by level through the hierarchy: k-anonymity by local recoding of one numeric value.
+
+Rows are counted per range, from the finest level on. A range that holds at least k of the rows not yet placed becomes a group; the others
+wait for the next, wider level. What no level up to the last one allowed could place is the residual. Rows of one window with the same
+value go the same way up to there, so everything is computed on *runs* (distinct values of a window with their number of rows), for all
+windows of a chunk at once; nothing here walks over rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL, Hierarchy
+from anonymizer.mean_imputation import group_means, range_midpoints, window_means
+from anonymizer.microaggregation import optimal_groups
+from anonymizer.samples import ArrangedSamples
+
+Residual = Literal["regroup", "impute", "drop"]
+Imputation = Literal["mean", "midpoint"]
+
+#: Level of a row that is not released.
+WITHHELD_LEVEL = 0
+
+_NO_GROUP = -1
+
+_Int64s = npt.NDArray[np.int64]
+_Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generalization:
+    """What becomes of the rows of a chunk; each array has shape (n,) and the rows' order.
+
+    Args:
+        values_uv: Released values; of rows that are not released, NaN.
+        levels: 1 to 7 for a range of that level, 8 past the last level, 9 suppressed, 0 withheld; uint8.
+        imputed: Rows that carry their window's imputed mean instead of a group's value.
+        imputed_values_uv: That mean for each window, shape (windows,); NaN where no row carries it.
+        coded: Rows outside the hierarchy that were top- or bottom-coded.
+        groups: How many groups were formed in each window, shape (windows,).
+    """
+
+    values_uv: npt.NDArray[np.float64]
+    levels: npt.NDArray[np.uint8]
+    imputed: _Bools
+    imputed_values_uv: npt.NDArray[np.float64]
+    coded: _Bools
+    groups: _Int64s
+
+
+@dataclass(slots=True)
+class _Groups:
+    """The groups formed so far, one entry each. Grows level by level."""
+
+    windows: _Int64s
+    levels: _Int64s
+    rows: _Int64s
+    sums_uv: _Int64s
+    lows: _Int64s
+    highs: _Int64s
+
+    @classmethod
+    def none(cls) -> _Groups:
+        return cls(*(np.empty(0, dtype=np.int64) for _ in cls.__slots__))
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def add(self, *columns: npt.ArrayLike) -> None:
+        added = np.broadcast_arrays(*columns)
+        for name, column in zip(self.__slots__, added, strict=True):
+            setattr(self, name, np.concatenate((getattr(self, name), column)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Runs:
+    """The distinct values of each window, ascending by window, then value."""
+
+    windows: _Int64s
+    leaves: _Int64s
+    rows: _Int64s
+    of_row: npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelHierarchyAnonymizer:
+    """Generalizes the values of a chunk of windows, each window by itself.
+
+    Args:
+        hierarchy: The ranges.
+        k: How many rows share a released value, at least 2.
+        max_level: The widest level a group may be made at, 1 to 7.
+        residual: What happens to rows that no level could place: `regroup` into optimal groups, `impute` the window's mean, or `drop`.
+        imputation: A placed group's value: the `mean` of its members or the `midpoint` of its range.
+    """
+
+    hierarchy: Hierarchy
+    k: int
+    max_level: int = 3
+    residual: Residual = "regroup"
+    imputation: Imputation = "mean"
+
+    def generalize(self, rows: ArrangedSamples) -> Generalization:
+        """Return what is released for each row. No released value stands for fewer than k rows of its window, imputed ones apart."""
+        windows = len(rows.windows)
+        whole = np.rint(rows.values_uv)
+        leaves = np.clip(whole, self.hierarchy.first_leaf, self.hierarchy.last_leaf).astype(np.int64)
+        rows_of_window = np.bincount(rows.window_index, minlength=windows)
+        runs = self._runs(rows.window_index, leaves, windows)
+        groups = _Groups.none()
+        group_of_run = self._place(runs, groups, open_windows=rows_of_window >= self.k)
+
+        group_of_row = group_of_run[runs.of_row]
+        is_left = (group_of_row == _NO_GROUP) & (rows_of_window >= self.k)[rows.window_index]
+        if self.residual == "regroup" and is_left.any():
+            dissolved = self._dissolve(runs, groups, group_of_run, np.bincount(rows.window_index[is_left], minlength=windows))
+            if len(dissolved):
+                is_left |= np.isin(group_of_row, dissolved)
+                groups.rows[dissolved] = 0
+            group_of_row[is_left] = self._regroup(rows, leaves, np.flatnonzero(is_left), groups)
+        return self._outcome(rows, groups, group_of_row, is_left, coded=whole != leaves)
+
+    def _runs(self, window_index: _Int64s, leaves: _Int64s, windows: int) -> _Runs:
+        cells = window_index * self.hierarchy.leaves + (leaves - self.hierarchy.first_leaf)
+        rows_of_cell = np.bincount(cells, minlength=windows * self.hierarchy.leaves)
+        used = np.flatnonzero(rows_of_cell)
+        run_of_cell = np.empty(len(rows_of_cell), dtype=np.intp)
+        run_of_cell[used] = np.arange(len(used))
+        return _Runs(
+            windows=used // self.hierarchy.leaves,
+            leaves=used % self.hierarchy.leaves + self.hierarchy.first_leaf,
+            rows=rows_of_cell[used],
+            of_row=run_of_cell[cells],
+        )
+
+    def _place(self, runs: _Runs, groups: _Groups, *, open_windows: _Bools) -> _Int64s:
+        """Form groups at levels 1 … max_level; return the group of each run, or `_NO_GROUP`."""
+        group_of_run = np.full(len(runs.windows), _NO_GROUP, dtype=np.int64)
+        unplaced = np.flatnonzero(open_windows[runs.windows])
+        for number, level in enumerate(self.hierarchy.levels[: self.max_level], start=1):
+            if not len(unplaced):
+                break
+            ranges = level.range_of_leaf[runs.leaves[unplaced] - self.hierarchy.first_leaf]
+            key = runs.windows[unplaced] * len(level.lows) + ranges
+            first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+            rows = np.add.reduceat(runs.rows[unplaced], first)
+            sums = np.add.reduceat(runs.rows[unplaced] * runs.leaves[unplaced], first)
+            is_group = rows >= self.k
+
+            new_group = np.where(is_group, len(groups) + np.cumsum(is_group) - 1, _NO_GROUP)
+            group_of_run[unplaced] = np.repeat(new_group, np.diff(first, append=len(unplaced)))
+            kept = first[is_group]
+            groups.add(
+                runs.windows[unplaced[kept]],
+                number,
+                rows[is_group],
+                sums[is_group],
+                level.lows[ranges[kept]],
+                level.highs[ranges[kept]],
+            )
+            unplaced = unplaced[group_of_run[unplaced] == _NO_GROUP]
+        return group_of_run
+
+    def _dissolve(self, runs: _Runs, groups: _Groups, group_of_run: _Int64s, residual_of_window: _Int64s) -> _Int64s:
+        """Return the groups that must be taken apart because the residual of their window is too small to stand alone.
+
+        Each residual row takes the group whose mean is nearest; of two equally near the lower, then the one of the finer level.
+        """
+        short = np.flatnonzero((residual_of_window > 0) & (residual_of_window < self.k))
+        nearest = []
+        for window in short:
+            candidates = np.flatnonzero(groups.windows == window)
+            means = groups.sums_uv[candidates] / groups.rows[candidates]
+            candidates = candidates[np.lexsort((groups.levels[candidates], means))]
+            in_window = slice(*np.searchsorted(runs.windows, (window, window + 1)))
+            for leaf in runs.leaves[in_window][group_of_run[in_window] == _NO_GROUP]:
+                # |leaf − sum / rows| with whole numbers above the line: equal distances come out equal.
+                away = np.abs(leaf * groups.rows[candidates] - groups.sums_uv[candidates]) / groups.rows[candidates]
+                nearest.append(candidates[away.argmin()])
+        return np.unique(np.array(nearest, dtype=np.int64))
+
+    def _regroup(self, rows: ArrangedSamples, leaves: _Int64s, left: npt.NDArray[np.intp], groups: _Groups) -> _Int64s:
+        """Form optimal groups of the rows at positions `left`; return the group of each."""
+        window, leaf = rows.window_index[left], leaves[left]
+        order = np.lexsort((rows.source_codes[left], rows.times_ns[left], leaf, window))
+        window, leaf = window[order], leaf[order]
+        lengths = np.bincount(window)
+        lengths = lengths[lengths > 0]
+        group = optimal_groups(leaf, lengths, self.k)
+        first = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
+        last = np.concatenate((first[1:], [len(group)])) - 1
+        group_of_left = np.empty(len(left), dtype=np.int64)
+        group_of_left[order] = len(groups) + group
+        groups.add(window[first], STAR_LEVEL, last - first + 1, np.add.reduceat(leaf, first), leaf[first], leaf[last])
+        return group_of_left
+
+    def _outcome(
+        self, rows: ArrangedSamples, groups: _Groups, group_of_row: _Int64s, is_left: _Bools, *, coded: _Bools
+    ) -> Generalization:
+        windows = len(rows.windows)
+        group_values = self._group_values(groups)
+        # One entry more, the last, for rows without a group: `_NO_GROUP` is -1.
+        values = np.append(group_values, np.nan)[group_of_row]
+        levels = np.append(groups.levels, WITHHELD_LEVEL).astype(np.uint8)[group_of_row]
+        imputed = np.zeros(len(values), dtype=np.bool_)
+        means = np.full(windows, np.nan)
+        if self.residual == "impute":
+            means = window_means(group_values, groups.rows, groups.windows, windows)
+            left_in_window = np.bincount(rows.window_index[is_left], minlength=windows)
+            imputed = is_left & ~np.isnan(means)[rows.window_index]
+            values[imputed] = means[rows.window_index[imputed]]
+            level_of_window = np.where(left_in_window >= self.k, STAR_LEVEL, SUPPRESSED_LEVEL)
+            levels[imputed] = level_of_window[rows.window_index[imputed]]
+            means[left_in_window == 0] = np.nan
+        return Generalization(
+            values, levels, imputed, means, coded, np.bincount(groups.windows[groups.rows > 0], minlength=windows)
+        )
+
+    def _group_values(self, groups: _Groups) -> npt.NDArray[np.float64]:
+        values = group_means(groups.sums_uv, np.maximum(groups.rows, 1))
+        if self.imputation == "midpoint":
+            in_a_range = groups.levels < STAR_LEVEL
+            values[in_a_range] = range_midpoints(groups.lows, groups.highs)[in_a_range]
+        return values

@@ -1,0 +1,36 @@
+"""Turns groups into the values that are released for them.
+
+Everything here is one rule: *a row is released with a number computed from a set of rows it shares that number with.* Under `mean` the set
+is the row's group and the number its members' mean, rounded to whole microvolts. The classic rule is the case in which the number of a
+placed group is the midpoint of its range, which knows the range but not the members, and the set of a row without a group is its whole
+window: it gets the mean of everything released for the others.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+_Float64s = npt.NDArray[np.float64]
+_Int64s = npt.NDArray[np.int64]
+
+
+def group_means(sums_uv: _Int64s, rows: _Int64s) -> _Float64s:
+    """Return each group's mean, rounded half to even to whole microvolts, shape as given. Zero is never negative."""
+    means: _Float64s = np.rint(sums_uv / rows) + 0.0
+    return means
+
+
+def range_midpoints(lows: _Int64s, highs: _Int64s) -> _Float64s:
+    """Return (lo + hi) / 2, unrounded, shape as given."""
+    return (lows + highs) / 2
+
+
+def window_means(group_values_uv: _Float64s, group_rows: _Int64s, group_windows: _Int64s, windows: int) -> _Float64s:
+    """Return the mean of all released values of each window, unrounded, shape (windows,); NaN where none was released.
+
+    Values are multiples of one half, so the sums, and with them the means, are the same in any order.
+    """
+    sums = np.bincount(group_windows, weights=group_values_uv * group_rows, minlength=windows)
+    rows = np.bincount(group_windows, weights=group_rows, minlength=windows)
+    return np.divide(sums, rows, out=np.full(windows, np.nan), where=rows > 0) + 0.0

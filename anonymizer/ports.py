@@ -1,0 +1,45 @@
+"""Where batches go: the contract of an output. The contract of a source of samples is in `samples.py`, out of every output's reach."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from anonymizer.batch import Batch
+
+#: What an output must remember of its last write, as JSON can hold it; stored for it by the service.
+Receipt = Mapping[str, Any]
+
+
+class Output(Protocol):
+    """A destination for batches.
+
+    The service calls `open` once, `write` for each batch, then `close` once, never two at a time: an output needs no lock.
+    It neither buffers nor retries; the service does. `close` is not called after a crash. A batch whose write was interrupted
+    comes again with the same id and the same bytes, so `write` must replace or recognise what it has already stored.
+    Every batch carries its certificate: nothing reaches an output that did not pass verification.
+    """
+
+    #: What kind it is and where it goes, such as `csv:./output`; no secret in it.
+    name: str
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        """Reach the destination, and undo what a crash left beyond the last receipts.
+
+        Args:
+            receipts: By key, the last receipt this output gave for that key (a receipt's `key` entry; `""` without one).
+
+        Raises:
+            OutputUnavailable: The destination cannot be reached now.
+        """
+
+    def write(self, batch: Batch) -> Receipt | None:
+        """Return only once the batch is as durable as the destination can make it, with what the output must remember of it.
+
+        Raises:
+            OutputUnavailable: Offer the same batch again later.
+            BatchRejected: It, or the rows the error names, will never be taken.
+        """
+
+    def close(self) -> None:
+        """Let go. Never loses a batch that `write` returned from."""

@@ -1,0 +1,194 @@
+"""Identifiable input: samples as they were measured, and the contract of a source of them.
+
+Only inputs, the core and the service may import this module. An output that did would fail the architecture test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.windows import WindowRange
+
+#: The code of a row that names no source.
+NO_SOURCE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Rows of time, source and value, in any order.
+
+    Args:
+        times_ns: Nanoseconds since the epoch, shape (n,), int64.
+        source_codes: Position of each row's source in `source_ids`, or `NO_SOURCE`, shape (n,), int32.
+        source_ids: The sources, ascending and distinct.
+        values_uv: Microvolts, shape (n,), float64; NaN where there was no finite number.
+    """
+
+    times_ns: npt.NDArray[np.int64]
+    source_codes: npt.NDArray[np.int32]
+    source_ids: tuple[str, ...]
+    values_uv: npt.NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.times_ns)
+
+    def __repr__(self) -> str:
+        return f"Samples({len(self)} rows)"
+
+
+def make_samples(
+    times_ns: npt.ArrayLike, source_codes: npt.ArrayLike, source_ids: Sequence[str], values_uv: npt.ArrayLike
+) -> Samples:
+    """Return samples with their sources in ascending order, whatever order the dictionary came in.
+
+    Ids that stand twice in `source_ids`, and empty ones (no source), are put right.
+    """
+    ascending = tuple(sorted({source_id for source_id in source_ids if source_id}))
+    position = {source_id: code for code, source_id in enumerate(ascending)}
+    # The extra last entry is what NO_SOURCE, -1, finds.
+    code_of = np.array([*(position.get(source_id, NO_SOURCE) for source_id in source_ids), NO_SOURCE], dtype=np.int32)
+    return Samples(
+        times_ns=np.asarray(times_ns, dtype=np.int64),
+        source_codes=code_of[np.asarray(source_codes, dtype=np.int32)],
+        source_ids=ascending,
+        values_uv=np.asarray(values_uv, dtype=np.float64),
+    )
+
+
+class SampleSource(Protocol):
+    """Where samples come from.
+
+    The service asks from one thread. Asking twice for the same windows is always allowed: a source keeps nothing and consumes nothing.
+    """
+
+    #: What is read, for logs and messages, such as a bucket's name; no secret in it.
+    name: str
+
+    #: Tells one data set from another: the same for the same server, bucket, measurement and field, or the same file.
+    data_set: str
+
+    #: Whether further rows of one source and time are counted as duplicates (a file) or refused (two series of a database).
+    refuses_duplicates: bool
+
+    def open(self) -> None:
+        """Reach the source and see that it can be read.
+
+        Raises:
+            SourceUnavailable: It cannot be reached now.
+            SourceDenied: It refuses us.
+            SourceRefused: It can never be anonymized as configured.
+        """
+
+    def now_ns(self) -> int | None:
+        """Return what the source's own clock says, never ahead of it; None when it has none."""
+
+    def extent(self) -> tuple[int, int] | None:
+        """Return first time and last time + 1 of all samples, in nanoseconds; None when the source has no natural bounds."""
+
+    def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many rows the source holds for each window, shape (len(windows),). Raises as `open` does."""
+
+    def read(self, windows: WindowRange) -> Samples:
+        """Return all rows of the windows, or raise as `open` does: never a part of them."""
+
+    def advice_when_empty(self) -> str:
+        """Return a sentence that helps somebody who expected rows and got none."""
+
+    def close(self) -> None:
+        """Let go of the source."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrangedSamples:
+    """The rows of a chunk of windows that can be anonymized, in order of time, then rank of source.
+
+    Args:
+        windows: The chunk.
+        window_index: Window of each row, shape (n,), int64, ascending.
+        times_ns: Shape (n,), int64.
+        source_codes: Position of each row's source in the samples' `source_ids`, shape (n,), int32.
+        values_uv: Finite, as measured, shape (n,), float64.
+        read: Rows read per window, shape (len(windows),).
+        invalid: Of these, rows without a finite number or a source.
+        duplicate: Of these, further rows of a source and time.
+        outside: Rows whose time lies in no window.
+    """
+
+    windows: WindowRange
+    window_index: npt.NDArray[np.int64]
+    times_ns: npt.NDArray[np.int64]
+    source_codes: npt.NDArray[np.int32]
+    values_uv: npt.NDArray[np.float64]
+    read: npt.NDArray[np.int64]
+    invalid: npt.NDArray[np.int64]
+    duplicate: npt.NDArray[np.int64]
+    outside: int
+
+
+def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np.int64]) -> ArrangedSamples:
+    """Sort out what cannot be anonymized, count it, and put the rest in order.
+
+    Of several rows of one source and time the lowest value is kept.
+
+    Args:
+        samples: Rows in any order.
+        windows: The chunk they were asked for.
+        source_ranks: Rank of each source in the order wanted among equal times, shape (len(samples.source_ids),).
+    """
+    window_index = windows.index_of(samples.times_ns)
+    inside = (window_index >= 0) & (window_index < len(windows))
+    valid = inside & np.isfinite(samples.values_uv) & (samples.source_codes != NO_SOURCE)
+    read = np.bincount(window_index[inside], minlength=len(windows))
+    invalid = read - np.bincount(window_index[valid], minlength=len(windows))
+
+    chosen, repeated = _in_order(samples, np.flatnonzero(valid), windows, source_ranks)
+    return ArrangedSamples(
+        windows=windows,
+        window_index=window_index[chosen],
+        times_ns=samples.times_ns[chosen],
+        source_codes=samples.source_codes[chosen],
+        values_uv=samples.values_uv[chosen],
+        read=read,
+        invalid=invalid,
+        duplicate=np.bincount(window_index[repeated], minlength=len(windows)),
+        outside=len(samples) - int(inside.sum()),
+    )
+
+
+_Rows = npt.NDArray[np.intp]
+
+
+def _in_order(samples: Samples, rows: _Rows, windows: WindowRange, source_ranks: npt.NDArray[np.int64]) -> tuple[_Rows, _Rows]:
+    """Return the positions of `rows` by time and rank, one for each pair, and those of further rows of a pair."""
+    offsets_ns = samples.times_ns[rows] - windows.start_ns
+    ranks = source_ranks[samples.source_codes[rows]]
+    key = _sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
+    if not _ascends_strictly(key):
+        order = np.argsort(key, kind="stable")
+        rows, key = rows[order], key[order]
+    if _ascends_strictly(key):
+        return rows, rows[:0]
+    by_value = np.lexsort((samples.values_uv[rows], key))
+    rows, key = rows[by_value], key[by_value]
+    is_repeated = np.concatenate(([False], key[1:] == key[:-1]))
+    return rows[~is_repeated], rows[is_repeated]
+
+
+def _sort_key(
+    offsets_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64], *, span_ns: int, sources: int
+) -> npt.NDArray[np.int64]:
+    """Return one integer a row that sorts as (offset, rank) does."""
+    if span_ns * max(sources, 1) < 2**63:
+        return offsets_ns * sources + ranks
+    # Years of windows of many sources in one chunk: times are made dense first, so that the product fits.
+    _, dense = np.unique(offsets_ns, return_inverse=True)
+    return dense.astype(np.int64) * sources + ranks
+
+
+def _ascends_strictly(key: npt.NDArray[np.int64]) -> bool:
+    return bool((key[1:] > key[:-1]).all())

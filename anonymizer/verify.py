@@ -1,0 +1,127 @@
+"""The second opinion: does a finished batch keep the promise it states?
+
+Shares no code with what builds batches, and looks at nothing but the batch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch, Certificate
+from anonymizer.errors import PrivacyViolation
+
+#: All a batch may hold. A new field must be weighed here before it can leave.
+ALLOWED_FIELDS = frozenset(
+    {
+        "batch_id",
+        "window",
+        "times_ns",
+        "source_index",
+        "source_ids",
+        "values_uv",
+        "promise",
+        "counts",
+        "imputed_rows",
+        "imputed_value_uv",
+        "certificate",
+    }
+)
+
+#: An imputed value is a mean of thousands of numbers; this much rounding is not a difference.
+_MEAN_TOLERANCE = 1e-9
+
+
+def verify(batch: Batch) -> Certificate:
+    """Recount everything that was promised of `batch`; messages hold counts, never values or ids.
+
+    Returns:
+        What was counted.
+
+    Raises:
+        PrivacyViolation: The batch must not be released.
+    """
+    _check_form(batch)
+    _check_rows(batch)
+    _check_conservation(batch)
+    own_group = np.ones(len(batch), dtype=np.bool_) if batch.imputed_rows is None else ~batch.imputed_rows
+    _check_imputed(batch, own_group)
+    values = batch.values_uv[own_group]
+    behind_value = _sharers(values, batch.source_index[own_group], batch.promise.k_unit)
+    fewest = int(behind_value.min(initial=2**62))
+    if fewest < batch.promise.k:
+        raise _violation(batch, f"promises k={batch.promise.k} but a value is shared by {fewest} {batch.promise.k_unit}(s)")
+    return Certificate(
+        distinct_values=len(behind_value),
+        smallest_group=fewest,
+        distinct_sources=int(np.count_nonzero(np.bincount(batch.source_index))),
+    )
+
+
+def _sharers(values: npt.NDArray[np.float64], sources: npt.NDArray[np.int32], k_unit: str) -> npt.NDArray[np.intp]:
+    """Return how many rows, or different sources, stand behind each distinct value."""
+    if k_unit == "record":
+        return np.unique(values, return_counts=True)[1]
+    distinct, position = np.unique(values, return_inverse=True)
+    pairs = np.unique(np.stack((position, sources.astype(np.intp))), axis=1)
+    return np.bincount(pairs[0], minlength=len(distinct))
+
+
+def _check_form(batch: Batch) -> None:
+    if {field.name for field in dataclasses.fields(batch)} != ALLOWED_FIELDS:
+        raise _violation(batch, "holds fields that are not on the list of what may leave")
+    lengths = {len(batch.times_ns), len(batch.source_index), len(batch.values_uv)}
+    if batch.imputed_rows is not None:
+        lengths.add(len(batch.imputed_rows))
+    if len(lengths) != 1 or not len(batch):
+        raise _violation(batch, f"must have columns of one length, at least 1, got {sorted(lengths)}")
+    if batch.promise.k < 2:
+        raise _violation(batch, f"promises k={batch.promise.k}, which is no promise")
+
+
+def _check_rows(batch: Batch) -> None:
+    if not np.isfinite(batch.values_uv).all():
+        raise _violation(batch, "holds values that are not finite")
+    if int(batch.times_ns.min()) < batch.window.start_ns or int(batch.times_ns.max()) >= batch.window.end_ns:
+        raise _violation(batch, "holds times outside its window")
+    if int(batch.source_index.min()) < 0 or int(batch.source_index.max()) >= len(batch.source_ids):
+        raise _violation(batch, "holds rows without a source id")
+    if len(set(batch.source_ids)) != len(batch.source_ids):
+        raise _violation(batch, "releases two sources under one id")
+    rank = np.empty(len(batch.source_ids), dtype=np.int64)
+    rank[sorted(range(len(rank)), key=batch.source_ids.__getitem__)] = np.arange(len(rank))
+    ranks = rank[batch.source_index]
+    later = batch.times_ns[1:] > batch.times_ns[:-1]
+    same_time_next_id = (batch.times_ns[1:] == batch.times_ns[:-1]) & (ranks[1:] > ranks[:-1])
+    if not (later | same_time_next_id).all():
+        raise _violation(batch, "must have one row per time and source, in that order")
+
+
+def _check_conservation(batch: Batch) -> None:
+    counts = batch.counts
+    if not counts.are_conserved() or counts.released != len(batch):
+        raise _violation(batch, f"does not account for its rows: {len(batch)} rows, {counts}")
+
+
+def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_]) -> None:
+    """An imputed value may stand for fewer than k rows, because it is computed from all the others alone; see that it is."""
+    imputed = len(batch) - int(own_group.sum())
+    if imputed != batch.counts.starred + batch.counts.suppressed:
+        raise _violation(batch, f"marks {imputed} rows as imputed but counts {batch.counts}")
+    if not imputed:
+        return
+    if batch.promise.k_unit == "source":
+        raise _violation(batch, "holds imputed rows, which no number of sources shares")
+    if imputed == len(batch) or batch.imputed_value_uv is None:
+        raise _violation(batch, "holds imputed rows but nothing they could be imputed from")
+    expected = float(np.mean(batch.values_uv[own_group]))
+    if abs(batch.imputed_value_uv - expected) > _MEAN_TOLERANCE * max(1.0, abs(expected)):
+        raise _violation(batch, "imputes a value that is not the mean of the other rows")
+    if not (batch.values_uv[~own_group] == batch.imputed_value_uv).all():
+        raise _violation(batch, "holds imputed rows with a value of their own")
+
+
+def _violation(batch: Batch, what: str) -> PrivacyViolation:
+    return PrivacyViolation(f"batch {batch.batch_id} {what}")
