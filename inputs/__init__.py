@@ -1,0 +1,1 @@
+"""Where samples come from. An input knows the core's samples and its own library; never an output or the service."""

@@ -1,0 +1,258 @@
+"""Samples from an InfluxDB 2 bucket: one query for many windows and all sources, and proof that the answer is whole.
+
+InfluxDB can answer 200 and yet leave rows out: when a read is cut, when an error comes after the first rows, and when one query spans two
+shards of which one holds the field as integers and the other as floats. So every read is counted by the database first, in ranges no shard
+boundary can lie in, and no window is taken that holds fewer rows than were counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
+from anonymizer.samples import NO_SOURCE, Samples, make_samples
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
+from transport.influxdb import InfluxConnection, InfluxFault
+
+_NUMERIC_TYPES = ("double", "long", "unsignedLong")
+
+#: A clock is asked this often while it is narrowed down, then once in a while to notice when it was set.
+_CLOCK_IS_FRESH_NS = 30 * NANOSECONDS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluxSeries:
+    """What to read.
+
+    Args:
+        bucket: The raw bucket.
+        measurement: The measurement.
+        field: Its field with the value.
+        source_tag: The tag that names the source.
+        sources: Only these; empty: all.
+        tags: Only series with these tags and values.
+        microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
+    """
+
+    bucket: str
+    measurement: str
+    field: str
+    source_tag: str
+    sources: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    microvolts_per_unit: float = 1.0
+
+
+class InfluxSource:
+    """Reads a bucket.
+
+    Args:
+        connection: With a token that may read the bucket.
+        series: What to read of it.
+    """
+
+    refuses_duplicates = True
+
+    def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
+        self._connection = connection
+        self._series = series
+        self._clock_asked_ns = -_CLOCK_IS_FRESH_NS
+        self.name = series.bucket
+        identity = "\0".join((connection.address.url, connection.address.org, series.bucket, series.measurement, series.field))
+        self.data_set = hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+    def open(self) -> None:
+        """See that the server answers and the bucket may be read. Raises as `SampleSource.open` says."""
+        try:
+            self._connection.ping()
+        except InfluxFault as fault:
+            raise SourceUnavailable(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
+        # A range of one nanosecond costs nothing, and everything that can be wrong with address, token and names shows.
+        self._tables(self._select(Window(0, 1)))
+
+    def now_ns(self) -> int | None:
+        """Return the server's time, never ahead of it. Asks the server when that would tell more."""
+        clock = self._connection.clock
+        question_ns = clock.next_question_ns(time.monotonic_ns())
+        is_stale = time.monotonic_ns() - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
+        if is_stale or (question_ns is not None and question_ns <= time.monotonic_ns()):
+            self._ask_clock()
+        return clock.now_ns(time.monotonic_ns())
+
+    def extent(self) -> None:
+        """Return None: a bucket has no bounds of its own."""
+        return
+
+    def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many rows the database counts in each window, shape (len(windows),)."""
+        counts = np.zeros(len(windows), dtype=np.int64)
+        every = f"{windows.length_ns // NANOSECONDS}s"
+        for span in windows.cut_at_hours():
+            flux = (
+                f"{self._select(span)} |> aggregateWindow(every: {every}, fn: count, createEmpty: false, timeSrc: "
+                f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
+            )
+            for table in self._tables(flux):
+                times, found = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
+                np.add.at(counts, windows.index_of(times_as_ns(times).to_numpy()), found.to_numpy())
+        return counts
+
+    def read(self, windows: WindowRange) -> Samples:
+        """Return all rows the database answers with. Whether these are all there are, the caller checks against `count`."""
+        tag = self._series.source_tag
+        columns = _flux_list(("_time", "_value", tag))
+        tables = [
+            table
+            for span in windows.cut_at_hours()
+            for table in self._tables(f"{self._select(span)} |> keep(columns: {columns}) |> group()")
+        ]
+        parts = [self._columns(table) for table in tables if table.body]
+        if not parts:
+            return make_samples([], [], (), [])
+        times, values, ids = (pa.chunked_array([piece for part in parts for piece in part[i].chunks]) for i in range(3))
+        named = ids.unify_dictionaries().combine_chunks()
+        codes = pc.fill_null(named.indices, NO_SOURCE).to_numpy(zero_copy_only=False)
+        values_uv = values.to_numpy() * self._series.microvolts_per_unit
+        return make_samples(times.to_numpy(), codes, named.dictionary.to_pylist(), values_uv)
+
+    def advice_when_empty(self) -> str:
+        """Return a sentence on what the bucket does hold."""
+        try:
+            measurements = self._schema("measurements")
+            if self._series.measurement not in measurements:
+                held = ", ".join(map(repr, measurements)) or "none"
+                return (
+                    f"Bucket {self._series.bucket!r} has no measurement {self._series.measurement!r}; it has: {held}. "
+                    "Set INFLUX_MEASUREMENT or INFLUX_INPUT_BUCKET."
+                )
+            fields = self._schema("measurementFieldKeys")
+            if self._series.field not in fields:
+                held = ", ".join(map(repr, fields)) or "none"
+                return f"Measurement {self._series.measurement!r} has no field {self._series.field!r}; it has: {held}. Set INFLUX_FIELD."
+        except SourceError:
+            pass
+        return (
+            f"Bucket {self._series.bucket!r} holds nothing for measurement {self._series.measurement!r}, field "
+            f"{self._series.field!r} at these times; check the times, DEVICE_FILTER and INFLUX_TAG_FILTER."
+        )
+
+    def advice_on_duplicates(self) -> str:
+        """Return a sentence on how to tell the series of one source apart."""
+        others = [tag for tag in self._tag_keys() if tag != self._series.source_tag]
+        known = f" The measurement's other tags are: {', '.join(map(repr, others))}." if others else ""
+        return (
+            f"two series of measurement {self._series.measurement!r} hold the same time and {self._series.source_tag!r}, such as "
+            f"two leads of one wearer; choose one with INFLUX_TAG_FILTER, such as INFLUX_TAG_FILTER=lead=I.{known}"
+        )
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _ask_clock(self) -> None:
+        try:
+            self._connection.ping()
+        except InfluxFault:
+            return  # The next query says so with all its words.
+        self._clock_asked_ns = time.monotonic_ns()
+
+    def _columns(self, table: FluxTable) -> list[pa.ChunkedArray]:
+        series = self._series
+        kind = table.type_of("_value")
+        if kind not in _NUMERIC_TYPES:
+            raise SourceRefused(
+                f"field {series.field!r} of measurement {series.measurement!r} holds {kind} values; numbers are needed, see INFLUX_FIELD"
+            )
+        if series.source_tag not in table.names:
+            raise SourceRefused(
+                f"measurement {series.measurement!r} has no tag {series.source_tag!r}, so wearers could not be told apart; "
+                f"it has: {', '.join(map(repr, self._tag_keys())) or 'none'}. Set SOURCE_TAG."
+            )
+        wanted = [("_time", TIME_TYPE), ("_value", pa.float64()), (series.source_tag, pa.dictionary(pa.int32(), pa.string()))]
+        try:
+            times, values, ids = table.columns(wanted)
+        except UnreadableAnswer as error:
+            raise SourceUnavailable(str(error)) from None
+        return [times_as_ns(times), values, ids]
+
+    def _select(self, span: Window) -> str:
+        series = self._series
+        conditions = [f'r["_measurement"] == {_flux_text(series.measurement)}', f'r["_field"] == {_flux_text(series.field)}']
+        conditions += [f"r[{_flux_text(tag)}] == {_flux_text(value)}" for tag, value in series.tags]
+        if series.sources:
+            tag = _flux_text(series.source_tag)
+            conditions.append("(" + " or ".join(f"r[{tag}] == {_flux_text(source)}" for source in series.sources) + ")")
+        return (
+            f"from(bucket: {_flux_text(series.bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
+            f"|> filter(fn: (r) => {' and '.join(conditions)})"
+        )
+
+    def _tables(self, flux: str) -> list[FluxTable]:
+        try:
+            return list(read_tables(self._connection.query(flux)))
+        except InfluxFault as fault:
+            raise self._as_source_error(fault) from None
+        except (FluxError, UnreadableAnswer) as error:
+            raise SourceUnavailable(f"InfluxDB broke off its answer: {error}") from None
+
+    def _as_source_error(self, fault: InfluxFault) -> SourceError:
+        address = self._connection.address
+        if fault.status == 401:
+            return SourceDenied(f"InfluxDB at {address.url} refuses INFLUX_TOKEN ({fault})")
+        if fault.status == 404 and "organization" in str(fault):
+            return SourceDenied(
+                f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check INFLUX_ORG"
+            )
+        if fault.status in (403, 404):
+            return SourceDenied(
+                f"bucket {self._series.bucket!r} does not exist or INFLUX_TOKEN may not read it ({fault}): "
+                "check INFLUX_INPUT_BUCKET and the token's permissions"
+            )
+        if fault.status == 400 and "organization" in str(fault):
+            return SourceDenied(f"InfluxDB at {address.url} has no organization {address.org!r} ({fault}): check INFLUX_ORG")
+        if fault.status == 400:
+            return SourceRefused(
+                f"InfluxDB cannot answer the query ({fault}); is the field of one type, and does the server speak Flux?"
+            )
+        return SourceUnavailable(f"InfluxDB at {address.url} does not answer the query: {fault}")
+
+    def _schema(self, question: str) -> list[str]:
+        series = self._series
+        measurement = "" if question == "measurements" else f", measurement: {_flux_text(series.measurement)}"
+        flux = (
+            'import "influxdata/influxdb/schema" '
+            f"schema.{question}(bucket: {_flux_text(series.bucket)}{measurement}, start: 1970-01-01T00:00:00Z)"
+        )
+        return [name for table in self._tables(flux) for name in table.texts("_value")]
+
+    def _tag_keys(self) -> list[str]:
+        try:
+            return [tag for tag in self._schema("measurementTagKeys") if not tag.startswith("_")]
+        except SourceError:
+            return []
+
+
+def _flux_text(text: str) -> str:
+    """Return a Flux string literal for any text, so that nothing in it is taken for code."""
+    return '"' + "".join(_escaped(text)) + '"'
+
+
+def _escaped(text: str) -> Iterator[str]:
+    special = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+    for index, character in enumerate(text):
+        if character == "$" and text[index + 1 : index + 2] == "{":
+            yield "\\"
+        yield special.get(character, character)
+
+
+def _flux_list(texts: Sequence[str]) -> str:
+    return "[" + ", ".join(map(_flux_text, texts)) + "]"

@@ -1,0 +1,223 @@
+"""From `.env` and the environment to checked settings: every mistake at once, each as a sentence, none with a secret in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dotenv import dotenv_values
+
+from anonymizer.errors import ConfigurationError
+from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
+from service.setting_types import Secret
+from service.settings import DECLARED, KNOWN_NAMES, SECRETS, Settings
+
+#: Printed, with the line above it, when nothing at all tells us what to do.
+REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
+
+#: Settings whose values are declared but whose work is not built yet: refused by name, never silently ignored.
+_NOT_YET: Mapping[str, tuple[Any, str]] = {
+    "K_UNIT": ("source", "use K_UNIT=record"),
+    "METHOD": ("optimal", "use METHOD=hierarchy"),
+    "LOG_FORMAT": ("json", "use LOG_FORMAT=text"),
+    "UTILITY_METRICS": (True, "use UTILITY_METRICS=false"),
+}
+
+#: Names this much alike are taken for a slip of the pen.
+_ALIKE = 0.87
+
+
+class NoConfiguration(ConfigurationError):
+    """There is neither an `.env` nor the variables that would stand in for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Checked settings and what a person should know of them."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+def load(env_file: Path, environment: Mapping[str, str], *, must_exist: bool = False) -> Configuration:
+    """Read and check all settings. The environment beats the file, the file beats defaults.
+
+    Args:
+        env_file: The `.env`.
+        environment: The process's variables.
+        must_exist: Whether a missing file is a mistake even if the environment has everything.
+
+    Raises:
+        NoConfiguration: No file, and the environment lacks what is required.
+        ConfigurationError: With every problem found.
+    """
+    from_file, problems, warnings = _read_env_file(env_file)
+    if from_file is None and (must_exist or not ("INPUT_FILE" in environment or _names_a_server(environment))):
+        raise NoConfiguration(f".env file not found at {env_file}")
+    given = {**(from_file or {}), **{name: value for name, value in environment.items() if name in KNOWN_NAMES}}
+    given, file_problems, file_warnings = _with_secret_files(given)
+    settings, value_problems = _parse(given)
+    problems += [*file_problems, *value_problems, *_problems_between(settings, given)]
+    if problems:
+        raise ConfigurationError(problems)
+    warnings += [*file_warnings, *_unknown(from_file or {}, environment), *_warnings_about(settings, given)]
+    return Configuration(settings, tuple(warnings))
+
+
+def _names_a_server(environment: Mapping[str, str]) -> bool:
+    return "INFLUX_ORG" in environment and ("INFLUX_TOKEN" in environment or "INFLUX_TOKEN_FILE" in environment)
+
+
+def _read_env_file(path: Path) -> tuple[dict[str, str] | None, list[str], list[str]]:
+    if not path.is_file():
+        return None, [], []
+    try:
+        # A token may hold $, so nothing is interpolated; utf-8-sig drops the mark some editors put first.
+        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return {}, [f"{path} is not UTF-8 text; save it as UTF-8"], []
+    except OSError as error:
+        return {}, [f"{path} cannot be read ({error.strerror})"], []
+    return {name: value for name, value in values.items() if value is not None}, [], _if_others_can_read(path)
+
+
+def _if_others_can_read(path: Path) -> list[str]:
+    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+        return [f"{path} holds secrets and can be read by others than its owner: chmod 600 {path}"]
+    return []
+
+
+def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Replace each `NAME_FILE` by `NAME` with the file's content."""
+    merged, problems, warnings = dict(given), [], []
+    for name in SECRETS:
+        path_text = merged.pop(f"{name}_FILE", "")
+        if not path_text:
+            continue
+        if merged.get(name):
+            problems.append(f"{name} and {name}_FILE are both set; keep one of them")
+            continue
+        path = Path(path_text)
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            problems.append(f"{name}_FILE names {path}, which cannot be read ({reason})")
+            continue
+        merged[name] = content.removesuffix("\n").removesuffix("\r")
+        warnings += _if_others_can_read(path)
+        if not merged[name]:
+            problems.append(f"{name}_FILE names {path}, which is empty")
+    return merged, problems, warnings
+
+
+def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    values, problems = {}, []
+    for name, field in DECLARED.items():
+        meta = field.metadata
+        text = given.get(name, "").strip() or meta["default"]
+        try:
+            values[field.name] = meta["parse"](text) if text else _when_empty(field)
+        except ValueError as error:
+            # An address may hold a password that should not be there.
+            shown = "what was given" if name in SECRETS or "@" in text else repr(text)
+            problems.append(f"{name} must be {error}, got {shown}")
+            values[field.name] = meta["parse"](meta["default"]) if meta["default"] else _when_empty(field)
+    return Settings(**values), problems
+
+
+def _when_empty(field: dataclasses.Field[Any]) -> Any:
+    declared = str(field.type)
+    if declared == "Secret":
+        return Secret("")
+    if declared.endswith("| None"):
+        return None
+    return () if declared.startswith("tuple") else ""
+
+
+def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with settings that are each good alone."""
+    if not settings.input_file or settings.output_to_influx:
+        for name in ("INFLUX_TOKEN", "INFLUX_ORG"):
+            if not given.get(name, "").strip():
+                yield f"{name} is required: the service reads from or writes to InfluxDB"
+    if not (settings.output_to_csv or settings.output_to_influx or settings.output_to_api):
+        yield "no output is enabled: set OUTPUT_TO_CSV, OUTPUT_TO_INFLUX or OUTPUT_TO_API to true"
+    if settings.output_to_api and not settings.api_endpoint:
+        yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
+    yield from _pseudonym_problems(settings)
+    yield from _span_problems(settings)
+    yield from _not_yet(settings)
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "HIERARCHY_CSV_PATH", "INPUT_FILE"):
+        path = getattr(settings, name.lower())
+        if path and not Path(path).is_file():
+            yield f"{name} names {path}, which is not a file"
+
+
+def _not_yet(settings: Settings) -> Iterator[str]:
+    for name, (value, instead) in _NOT_YET.items():
+        if getattr(settings, name.lower()) == value:
+            yield f"{name}={str(value).lower()} is not available in this version; {instead}"
+    if settings.status_address:
+        yield "STATUS_ADDRESS is not available in this version; leave it empty"
+
+
+def _pseudonym_problems(settings: Settings) -> Iterator[str]:
+    if not settings.pseudonymize_source_id:
+        return
+    if not settings.pseudonym_salt:
+        yield f"PSEUDONYMIZE_SOURCE_ID=true needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: {MAKE_A_KEY}"
+        return
+    try:
+        check_key(settings.pseudonym_salt.reveal().encode())
+    except ShortKey as error:
+        yield f"PSEUDONYM_SALT {error}"
+
+
+def _span_problems(settings: Settings) -> Iterator[str]:
+    start, end = settings.query_start_time, settings.query_end_time
+    if start is not None and end is not None and start >= end:
+        yield "QUERY_START_TIME must be before QUERY_END_TIME"
+    if start is None and end is not None and not (settings.streaming_mode or settings.input_file):
+        yield "QUERY_END_TIME needs QUERY_START_TIME"
+    if settings.streaming_mode and settings.input_file:
+        yield "STREAMING_MODE=true reads from InfluxDB, a file has an end: set STREAMING_MODE=false or leave INPUT_FILE empty"
+    if settings.streaming_mode and end is not None:
+        yield "STREAMING_MODE=true has no end: leave QUERY_END_TIME empty or set STREAMING_MODE=false"
+
+
+def _unknown(from_file: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each name that looks like one of ours and is not. Values are never shown."""
+    for name in sorted(set(from_file) - KNOWN_NAMES):
+        yield from _suggestion(
+            name, "set in .env", cutoff=_ALIKE, prefixes=("INFLUX_", "CSV_", "API_", "OUTPUT_TO_", "PSEUDONYM")
+        )
+    for name in sorted(set(environment) - KNOWN_NAMES - set(from_file)):
+        yield from _suggestion(name, "set in the environment", cutoff=_ALIKE, prefixes=())
+
+
+def _suggestion(name: str, where: str, *, cutoff: float, prefixes: tuple[str, ...]) -> Iterator[str]:
+    alike = difflib.get_close_matches(name.upper(), KNOWN_NAMES, n=1, cutoff=cutoff)
+    if alike:
+        yield f"{name} is {where} but is no setting; did you mean {alike[0]}?"
+    elif name.upper().startswith(prefixes) and prefixes:
+        yield f"{name} is {where} but is no setting; see .env.example"
+
+
+def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    if not settings.pseudonymize_source_id:
+        yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
+    if settings.imputation == "midpoint":
+        yield "IMPUTATION=midpoint tells the range of each value, which narrows other rows; mean does not (documentation/PRIVACY.md)"
+    if settings.residual == "drop":
+        yield "RESIDUAL=drop leaves gaps where values were rare, which shows where the R peaks were"
+    if settings.input_file and settings.influx_tag_filter:
+        yield "INFLUX_TAG_FILTER has no meaning for INPUT_FILE and is not used"
+    if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
+        yield "DEFAULT_QUERY_HOURS has no meaning for INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"

@@ -1,0 +1,59 @@
+"""What time it is on a server that only says so in whole seconds.
+
+Every HTTP answer has a `Date` header: the server's clock, cut to the second. One answer therefore tells the server's time to within a
+second and the round trip; several, at different moments, narrow it down. Windows must not be taken for complete early, so what is
+returned is never ahead of the server's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_SECOND_NS = 1_000_000_000
+
+#: How much two clocks may drift apart: bounds are widened by this much of the time that has passed since they were found.
+_DRIFT = 100e-6
+
+#: Narrower than this there is nothing more to learn.
+GOOD_ENOUGH_NS = 20_000_000
+
+
+@dataclass(slots=True)
+class ServerClock:
+    """Bounds of the server's time minus our monotonic clock, both in nanoseconds."""
+
+    _least_ns: int | None = None
+    _most_ns: int = 0
+    _learned_at_ns: int = 0
+
+    def observe(self, date_s: int, *, sent_ns: int, received_ns: int) -> None:
+        """Learn from one answer.
+
+        Args:
+            date_s: The `Date` header, in seconds since the epoch.
+            sent_ns: Our monotonic clock when the request was sent.
+            received_ns: And when the answer's head was there.
+        """
+        least = date_s * _SECOND_NS - received_ns
+        most = (date_s + 1) * _SECOND_NS - sent_ns
+        if self._least_ns is not None:
+            drift = int((received_ns - self._learned_at_ns) * _DRIFT)
+            narrowed = max(least, self._least_ns - drift), min(most, self._most_ns + drift)
+            # Bounds that cross mean that one of the clocks was set: what was known before is worthless.
+            if narrowed[0] <= narrowed[1]:
+                least, most = narrowed
+        self._least_ns, self._most_ns, self._learned_at_ns = least, most, received_ns
+
+    def now_ns(self, monotonic_ns: int) -> int | None:
+        """Return the server's time, never ahead of it, in nanoseconds since the epoch; None before the first answer."""
+        return None if self._least_ns is None else self._least_ns + monotonic_ns
+
+    def next_question_ns(self, monotonic_ns: int) -> int | None:
+        """Return when, on our monotonic clock, asking again would halve the doubt; None when the time is known well enough."""
+        if self._least_ns is None:
+            return monotonic_ns
+        if self._most_ns - self._least_ns <= GOOD_ENOUGH_NS:
+            return None
+        # The answer to a question asked when the middle of the bounds ticks over tells which half is true.
+        middle = (self._least_ns + self._most_ns) // 2
+        return monotonic_ns + -(monotonic_ns + middle) % _SECOND_NS
