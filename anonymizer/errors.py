@@ -5,11 +5,11 @@ AnonymizerError
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
 │   ├── SourceUnavailable  the source cannot answer now: ask again for the same windows
-│   ├── SourceDenied       the source will not answer us: stop at the start, wait while streaming
+│   │   └── SourceDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
 │   └── SourceRefused      what the source holds cannot be anonymized as configured: stop
 └── OutputError
     ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
-    │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop at the start
+    │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
     └── BatchRejected      the destination never will: set it aside, go on
 
 The type is the instruction. Nobody reads the message but people, so it says what was asked, what was got and what to do.
@@ -45,7 +45,7 @@ class SourceUnavailable(SourceError):
     """The source cannot answer now; the same question may be asked again."""
 
 
-class SourceDenied(SourceError):
+class SourceDenied(SourceUnavailable):
     """The source refuses us: a token, an organization or a bucket is wrong. Only a person can mend it."""
 
 

@@ -18,7 +18,8 @@ _Int64s = npt.NDArray[np.int64]
 def group_means(sums_uv: _Int64s, rows: _Int64s) -> _Float64s:
     """Return each group's mean, rounded half to even to whole microvolts, shape as given. Zero is never negative."""
     rounded: _Float64s = np.rint(sums_uv / rows)
-    return np.add(rounded, 0.0)
+    rounded += 0.0
+    return rounded
 
 
 def range_midpoints(lows: _Int64s, highs: _Int64s) -> _Float64s:
@@ -33,4 +34,6 @@ def window_means(group_values_uv: _Float64s, group_rows: _Int64s, group_windows:
     """
     sums = np.bincount(group_windows, weights=group_values_uv * group_rows, minlength=windows)
     rows = np.bincount(group_windows, weights=group_rows, minlength=windows)
-    return np.add(np.divide(sums, rows, out=np.full(windows, np.nan), where=rows > 0), 0.0)
+    means: _Float64s = np.divide(sums, rows, out=np.full(windows, np.nan), where=rows > 0)
+    means += 0.0
+    return means

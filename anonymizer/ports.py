@@ -20,6 +20,9 @@ class Output(Protocol):
     Every batch carries its certificate: nothing reaches an output that did not pass verification.
     """
 
+    #: What kind of output it is, such as `csv`.
+    kind: str
+
     #: What kind it is and where it goes, such as `csv:./output`; no secret in it.
     name: str
 
@@ -32,6 +35,9 @@ class Output(Protocol):
         Raises:
             OutputUnavailable: The destination cannot be reached now.
         """
+
+    def target(self, batch: Batch) -> str:
+        """Return where the batch goes, for the log, such as a file's path."""
 
     def write(self, batch: Batch) -> Receipt | None:
         """Return only once the batch is as durable as the destination can make it, with what the output must remember of it.

@@ -75,6 +75,9 @@ class SampleSource(Protocol):
     #: Whether further rows of one source and time are counted as duplicates (a file) or refused (two series of a database).
     refuses_duplicates: bool
 
+    #: How many rows of the whole source name no usable time, and so belong to no window.
+    without_time: int
+
     def open(self) -> None:
         """Reach the source and see that it can be read.
 
@@ -87,6 +90,9 @@ class SampleSource(Protocol):
     def now_ns(self) -> int | None:
         """Return what the source's own clock says, never ahead of it; None when it has none."""
 
+    def clock_check_in_s(self) -> float:
+        """Return in how many seconds calling `now_ns` would tell the time better; infinity when it is known well enough."""
+
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1 of all samples, in nanoseconds; None when the source has no natural bounds."""
 
@@ -98,6 +104,9 @@ class SampleSource(Protocol):
 
     def advice_when_empty(self) -> str:
         """Return a sentence that helps somebody who expected rows and got none."""
+
+    def advice_on_duplicates(self) -> str:
+        """Return a sentence that helps somebody whose source holds one source and time twice."""
 
     def close(self) -> None:
         """Let go of the source."""

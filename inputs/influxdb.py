@@ -8,6 +8,7 @@ boundary can lie in, and no window is taken that holds fewer rows than were coun
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, r
 from transport.influxdb import InfluxConnection, InfluxFault
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
+
+#: A question asked this long before the server's clock ticks over is asked at the right moment.
+_CLOCK_TICK_S = 0.005
 
 #: A clock is asked this often while it is narrowed down, then once in a while to notice when it was set.
 _CLOCK_IS_FRESH_NS = 30 * NANOSECONDS
@@ -61,6 +65,7 @@ class InfluxSource:
     """
 
     refuses_duplicates = True
+    without_time = 0
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
@@ -81,12 +86,16 @@ class InfluxSource:
 
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it. Asks the server when that would tell more."""
-        clock = self._connection.clock
-        question_ns = clock.next_question_ns(time.monotonic_ns())
         is_stale = time.monotonic_ns() - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
-        if is_stale or (question_ns is not None and question_ns <= time.monotonic_ns()):
+        if is_stale or self.clock_check_in_s() < _CLOCK_TICK_S:
             self._ask_clock()
-        return clock.now_ns(time.monotonic_ns())
+        return self._connection.clock.now_ns(time.monotonic_ns())
+
+    def clock_check_in_s(self) -> float:
+        """Return in how many seconds the server's clock ticks over such that asking it then halves the doubt."""
+        now_ns = time.monotonic_ns()
+        question_ns = self._connection.clock.next_question_ns(now_ns)
+        return math.inf if question_ns is None else (question_ns - now_ns) / NANOSECONDS
 
     def extent(self) -> None:
         """Return None: a bucket has no bounds of its own."""

@@ -6,7 +6,7 @@ import dataclasses
 import difflib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,19 @@ class Configuration:
     warnings: tuple[str, ...]
 
 
-def load(env_file: Path, environment: Mapping[str, str], *, must_exist: bool = False) -> Configuration:
+Check = Callable[[Settings], Iterable[str]]
+
+
+def load(
+    env_file: Path, environment: Mapping[str, str], *, must_exist: bool = False, checks: Sequence[Check] = ()
+) -> Configuration:
     """Read and check all settings. The environment beats the file, the file beats defaults.
 
     Args:
         env_file: The `.env`.
         environment: The process's variables.
         must_exist: Whether a missing file is a mistake even if the environment has everything.
+        checks: What else to ask, such as whether files can be read; each yields problems.
 
     Raises:
         NoConfiguration: No file, and the environment lacks what is required.
@@ -64,6 +70,7 @@ def load(env_file: Path, environment: Mapping[str, str], *, must_exist: bool = F
     given, file_problems, file_warnings = _with_secret_files(given)
     settings, value_problems = _parse(given)
     problems += [*file_problems, *value_problems, *_problems_between(settings, given)]
+    problems += [problem for check in checks for problem in check(settings)]
     if problems:
         raise ConfigurationError(problems)
     warnings += [*file_warnings, *_unknown(from_file or {}, environment), *_warnings_about(settings, given)]
@@ -154,7 +161,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
     yield from _not_yet(settings)
-    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "HIERARCHY_CSV_PATH", "INPUT_FILE"):
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
         path = getattr(settings, name.lower())
         if path and not Path(path).is_file():
             yield f"{name} names {path}, which is not a file"

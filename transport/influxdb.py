@@ -19,13 +19,11 @@ from influxdb_client import Dialect, InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
+from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 
 #: Only the types of the columns are asked for; units and groups are nothing to us.
 _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
-
-#: Nobody asked to wait longer than this will.
-LONGEST_RETRY_AFTER_S = 600.0
 
 #: How much of an answer is read at once.
 _PIECE_BYTES = 1 << 20
@@ -186,18 +184,3 @@ def _message(error: ApiException) -> str:
 def _short(text: str) -> str:
     one_line = " ".join(text.split())
     return one_line if len(one_line) <= _LONGEST_MESSAGE else one_line[:_LONGEST_MESSAGE] + "…"
-
-
-def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, 0 to `LONGEST_RETRY_AFTER_S`; None when it says nothing usable."""
-    if value is None:
-        return None
-    try:
-        seconds = float(int(value))
-    except ValueError:
-        try:
-            date = email.utils.parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)

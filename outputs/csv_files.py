@@ -1,0 +1,139 @@
+"""CSV files: `timestamp,source_id,ecg`, one or many windows to a file.
+
+Delivery: once in a file, even after a crash: a file is cut back to the length of the last receipt before anything is appended, and a batch
+is durable (fsync) before its receipt is given.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from anonymizer.batch import Batch
+from anonymizer.errors import OutputUnavailable
+from anonymizer.ports import Receipt
+from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
+
+HEADER = b"timestamp,source_id,ecg\n"
+
+
+class CsvFiles:
+    """Appends each batch to the file its window's start names.
+
+    Args:
+        folder: Made when it is not there.
+        pattern: File name with strftime's fields, filled with the window's start in UTC.
+    """
+
+    kind = "csv"
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self._folder = folder
+        self._pattern = pattern
+        self._lengths: dict[str, int] = {}
+        self.name = f"csv:{folder}"
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        """Make the folder and see that it can be written to; believe the lengths in the receipts."""
+        self._lengths = {file_name: int(receipt["length"]) for file_name, receipt in receipts.items()}
+        probe = self._folder / f".write-probe-{os.getpid()}"
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def target(self, batch: Batch) -> str:
+        """Return the file the batch goes to, for the log."""
+        return _shown(self._folder / self._file_name(batch))
+
+    def write(self, batch: Batch) -> Receipt:
+        """Append the batch to its file and return the file's length."""
+        file_name = self._file_name(batch)
+        body = encode(batch)
+        try:
+            if file_name not in self._lengths:
+                self._make(file_name)
+            with (self._folder / file_name).open("r+b") as file:
+                length = _append(file, self._lengths[file_name], body)
+        except OSError as error:
+            raise self._unavailable(error) from None
+        self._lengths[file_name] = length
+        return {"key": file_name, "length": length}
+
+    def close(self) -> None:
+        """Nothing stays open between writes."""
+
+    def _file_name(self, batch: Batch) -> str:
+        return window_start(batch).strftime(self._pattern)
+
+    def _make(self, file_name: str) -> None:
+        """Start a file of our own; one of the same name that we know nothing of is kept under another."""
+        path = self._folder / file_name
+        if path.exists():
+            _set_aside(path)
+        with path.open("xb") as file:
+            _append(file, 0, HEADER)
+        _sync_folder(self._folder)
+        self._lengths[file_name] = len(HEADER)
+
+    def _unavailable(self, error: OSError) -> OutputUnavailable:
+        return OutputUnavailable(f"CSV_OUTPUT_DIR {self._folder} cannot be written to ({error.strerror or error})")
+
+
+def encode(batch: Batch) -> bytes:
+    """Return the batch's rows as CSV lines."""
+    return joined(
+        time_texts(batch.times_ns),
+        source_texts(batch.source_index, [f",{_quoted(name)}," for name in batch.source_ids]),
+        value_texts(batch.values_uv),
+        "\n",
+    )
+
+
+def _quoted(text: str) -> str:
+    """Quote as RFC 4180 does, where it is needed."""
+    if any(character in text for character in ',"\r\n'):
+        return '"' + text.replace('"', '""') + '"'
+    return text
+
+
+def _append(file: BinaryIO, length: int, body: bytes) -> int:
+    """Cut the file back to `length`, append `body`, and return the new length once both are on the disk."""
+    if os.fstat(file.fileno()).st_size < length:
+        raise OSError(f"{Path(file.name).name} is shorter than what was written to it; it was changed by somebody else")
+    # A write that failed half way may have left a part of a batch behind.
+    file.truncate(length)
+    file.seek(length)
+    file.write(body)
+    file.flush()
+    os.fsync(file.fileno())
+    return length + len(body)
+
+
+def _set_aside(path: Path) -> None:
+    number = 1
+    while (kept := path.with_name(f"{path.name}.previous-{number}")).exists():
+        number += 1
+    path.rename(kept)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Until the folder is synced, the power may still take the new name. Windows has no such call and needs none.
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _shown(path: Path) -> str:
+    with suppress(ValueError):
+        return f"./{path.absolute().relative_to(Path.cwd()).as_posix()}"
+    return str(path)

@@ -1,0 +1,43 @@
+"""An output that keeps batches in memory: for tests, for examples, and as the shortest example of the contract.
+
+Delivery: a batch written again replaces itself; everything is gone with the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from anonymizer.batch import Batch
+from anonymizer.errors import OutputError
+from anonymizer.ports import Receipt
+
+
+class MemoryOutput:
+    """Keeps every batch by its id, in the order of first arrival.
+
+    Args:
+        failures: Errors to raise, one a write, before batches are taken.
+    """
+
+    kind = "memory"
+    name = "memory"
+
+    def __init__(self, failures: tuple[OutputError, ...] = ()) -> None:
+        self.batches: dict[str, Batch] = {}
+        self._failures = list(failures)
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        """Do nothing: memory has no past."""
+
+    def target(self, batch: Batch) -> str:
+        """Return where the batch goes, for the log."""
+        return f"{len(self.batches)} batches before this one ({batch.batch_id})"
+
+    def write(self, batch: Batch) -> None:
+        """Keep the batch, or raise the next failure asked for."""
+        if self._failures:
+            raise self._failures.pop(0)
+        self.batches[batch.batch_id] = batch
+
+    def close(self) -> None:
+        """Keep what was written."""

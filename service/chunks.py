@@ -1,0 +1,155 @@
+"""One chunk of windows: planned from counts, read completely, anonymized, verified. Done again from the start when the source fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch
+from anonymizer.chunk import ChunkResult, Recipe, WindowResult, anonymize_chunk
+from anonymizer.errors import PrivacyViolation, SourceRefused, SourceUnavailable
+from anonymizer.samples import Samples, SampleSource, make_samples
+from anonymizer.verify import verify
+from anonymizer.windows import WindowRange
+
+_LOG = logging.getLogger(__name__)
+
+#: However few rows there are, a chunk has no more windows than this.
+MOST_WINDOWS = 4096
+
+#: A window that holds fewer rows than were counted is read again this often before the source counts as unavailable.
+_MOST_READS = 3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Neighbouring windows and how many rows the source counted in each, shape (len(windows),)."""
+
+    windows: WindowRange
+    counted: npt.NDArray[np.int64]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the source holds nothing for any of the windows."""
+        return not self.counted.any()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedChunk:
+    """What a chunk came to: one result a window, each batch certified; how many batches failed verification; rows of no window."""
+
+    chunk: Chunk
+    results: tuple[WindowResult, ...]
+    violations: int
+    outside: int
+
+
+def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
+    """Yield chunks of at most `most_rows` rows each, or of a single window; windows without rows make chunks of their own.
+
+    Args:
+        windows: All windows to cover.
+        counted: Rows the source counted in each, shape (len(windows),).
+        most_rows: What one query should bring, at most. Never cuts a window.
+    """
+    first = 0
+    while first < len(windows):
+        stop, rows = first + 1, int(counted[first])
+        is_empty = rows == 0
+        while stop < len(windows) and stop - first < MOST_WINDOWS and (counted[stop] == 0) == is_empty:
+            rows += int(counted[stop])
+            if rows > most_rows:
+                break
+            stop += 1
+        yield Chunk(windows.part(first, stop), counted[first:stop])
+        first = stop
+
+
+def finish_chunk(source: SampleSource, chunk: Chunk, recipe: Recipe) -> FinishedChunk:
+    """Read, anonymize and verify a chunk.
+
+    Raises:
+        SourceUnavailable: It could not be read completely now.
+        SourceRefused: It holds one source and time twice, and the source is one in which that means two series.
+    """
+    anonymized = anonymize_chunk(_read_completely(source, chunk), chunk.windows, recipe)
+    if source.refuses_duplicates and any(result.counts.duplicate for result in anonymized.results):
+        raise SourceRefused(source.advice_on_duplicates())
+    return _verified(chunk, anonymized)
+
+
+def _read_completely(source: SampleSource, chunk: Chunk) -> Samples:
+    """Return the chunk's rows, at least as many in each window as were counted.
+
+    Only the windows that fall short are counted and read again, so that rows that arrive meanwhile cannot keep a chunk from ending.
+    """
+    samples, counted = source.read(chunk.windows), chunk.counted.copy()
+    for _ in range(_MOST_READS - 1):
+        short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
+        if not len(short):
+            return samples
+        _LOG.warning("%d of %d windows hold fewer rows than were counted; reading them again", len(short), len(chunk.windows))
+        for index in short.tolist():
+            window = chunk.windows.part(index, index + 1)
+            counted[index] = source.count(window)[0]
+            samples = _replace(samples, window, source.read(window))
+    short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
+    if len(short):
+        raise SourceUnavailable(f"{len(short)} windows hold fewer rows than the source counts in them")
+    return samples
+
+
+def _rows_in(samples: Samples, windows: WindowRange) -> npt.NDArray[np.int64]:
+    index = windows.index_of(samples.times_ns)
+    return np.bincount(index[(index >= 0) & (index < len(windows))], minlength=len(windows))
+
+
+def _replace(samples: Samples, window: WindowRange, fresh: Samples) -> Samples:
+    """Return `samples` with the rows of one window taken from `fresh`."""
+    kept = (samples.times_ns < window.start_ns) | (samples.times_ns >= window.end_ns)
+    moved = fresh.source_codes.copy()
+    moved[moved >= 0] += len(samples.source_ids)
+    return make_samples(
+        np.concatenate((samples.times_ns[kept], fresh.times_ns)),
+        np.concatenate((samples.source_codes[kept], moved)),
+        (*samples.source_ids, *fresh.source_ids),
+        np.concatenate((samples.values_uv[kept], fresh.values_uv)),
+    )
+
+
+def _verified(chunk: Chunk, anonymized: ChunkResult) -> FinishedChunk:
+    results, violations = [], 0
+    for result in anonymized.results:
+        batch = _certified(result.batch)
+        if result.batch is not None and batch is None:
+            violations += 1
+            result = _withheld(result)
+        else:
+            result = dataclasses.replace(result, batch=batch)
+        results.append(result)
+    return FinishedChunk(chunk, tuple(results), violations, anonymized.outside)
+
+
+def _certified(batch: Batch | None) -> Batch | None:
+    """Return the batch with its certificate, or None when it must not leave."""
+    if batch is None:
+        return None
+    try:
+        return batch.certified(verify(batch))
+    except PrivacyViolation as violation:
+        _LOG.error("❌ Withheld, because it failed verification: %s", violation)
+        return None
+
+
+def _withheld(result: WindowResult) -> WindowResult:
+    counts = result.counts
+    withheld = dataclasses.replace(counts, released=0, withheld=counts.withheld + counts.released, starred=0, suppressed=0)
+    rows_at_level = np.zeros_like(result.statistics.rows_at_level)
+    rows_at_level[0] = withheld.withheld
+    statistics = dataclasses.replace(result.statistics, rows_at_level=rows_at_level, unchanged=0)
+    return dataclasses.replace(result, counts=withheld, statistics=statistics, batch=None)

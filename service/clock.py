@@ -1,0 +1,74 @@
+"""Time, and being asked to stop: passed in everywhere, so that tests can have their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Protocol
+
+
+class Stopped(Exception):
+    """We were asked to stop while waiting. Caught by the loop; never seen by anybody else."""
+
+
+class Clock(Protocol):
+    """Tells the time and waits."""
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since the epoch, UTC."""
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that nobody sets."""
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; return early when asked to stop."""
+
+    def is_stopping(self) -> bool:
+        """Return whether we were asked to stop."""
+
+
+class SystemClock:
+    """The machine's clock. `stop` may be called from a signal handler."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+        self.stopped_by: int | None = None
+
+    def now_ns(self) -> int:
+        """Return nanoseconds since the epoch, UTC."""
+        return time.time_ns()
+
+    def monotonic_s(self) -> float:
+        """Return seconds on a clock that nobody sets."""
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass; return early when asked to stop."""
+        self._stop.wait(max(seconds, 0.0))
+
+    def is_stopping(self) -> bool:
+        """Return whether we were asked to stop."""
+        return self._stop.is_set()
+
+    def stop(self, signal_number: int) -> None:
+        """Ask everybody who waits on this clock to stop."""
+        self.stopped_by = signal_number
+        self._stop.set()
+
+
+def clock_stopped_by_signals() -> SystemClock:
+    """Return a clock that Ctrl+C and SIGTERM stop. Asked a second time, the process ends at once."""
+    clock = SystemClock()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        if clock.is_stopping():
+            # Whoever asks twice does not want to wait. What is on its way is done again at the next start.
+            os._exit(128 + number)
+        clock.stop(number)
+
+    signal.signal(signal.SIGINT, stop)
+    signal.signal(signal.SIGTERM, stop)
+    return clock

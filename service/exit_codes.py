@@ -1,0 +1,27 @@
+"""What the process says when it ends. Numbers from 64 on follow BSD's sysexits."""
+
+from __future__ import annotations
+
+#: Done, or stopped as asked while streaming.
+DONE = 0
+
+#: The command line was not understood.
+USAGE = 64
+
+#: Done, but an output refused rows, which were set aside.
+SET_ASIDE = 65
+
+#: A server or an API could not be reached within RETRY_BUDGET_SECONDS.
+UNREACHABLE = 69
+
+#: A batch failed verification and was withheld.
+VERIFICATION_FAILED = 70
+
+#: Another instance works on the same state folder.
+ANOTHER_INSTANCE = 75
+
+#: A setting is wrong, or a server refuses us because of one.
+CONFIGURATION = 78
+
+#: A one-shot run was interrupted before its end, by Ctrl+C or by SIGTERM.
+INTERRUPTED, TERMINATED = 130, 143

@@ -1,0 +1,82 @@
+"""Asking again: how long to wait, how often, and when to give up."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import TypeVar
+
+from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable
+from service.clock import Clock, Stopped
+
+_T = TypeVar("_T")
+
+_LOG = logging.getLogger(__name__)
+
+#: The first pause; each further one is twice as long, up to the last.
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 60.0
+
+#: A pause is drawn between this share of its length and all of it, so that many clients do not come back at once.
+_LEAST_SHARE = 0.5
+
+
+class OutOfPatience(Exception):
+    """The budget is used up; carries the last error."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Patience:
+    """Repeats what cannot be done now.
+
+    Args:
+        clock: To wait on.
+        budget_s: How long to go on without success before giving up; None: for ever.
+        draw: Returns a number from 0 to 1; for jitter.
+    """
+
+    def __init__(self, clock: Clock, *, budget_s: float | None, draw: Callable[[], float] = random.random) -> None:
+        self._clock = clock
+        self._budget_s = budget_s
+        self._draw = draw
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether we wait for ever, which makes even a refusal something that may pass."""
+        return self._budget_s is None
+
+    def until_done(self, action: Callable[[], _T]) -> _T:
+        """Return what `action` returns, asking again for as long as it is unavailable.
+
+        Raises:
+            OutOfPatience: The budget is used up.
+            SourceDenied: At once, when patience has an end: waiting does not mend a wrong token.
+            OutputDenied: Likewise.
+            Stopped: We were asked to stop meanwhile.
+        """
+        started_s = self._clock.monotonic_s()
+        pause_s = FIRST_PAUSE_S
+        while True:
+            try:
+                return action()
+            except (SourceUnavailable, OutputUnavailable) as error:
+                if isinstance(error, SourceDenied | OutputDenied) and not self.is_endless:
+                    raise
+                waited_s = self._clock.monotonic_s() - started_s
+                wait_s = self._pause_s(pause_s, error)
+                if self._budget_s is not None and waited_s + wait_s > self._budget_s:
+                    raise OutOfPatience(error) from None
+                _LOG.warning("⏳ %s; trying again in %.1f s", error, wait_s)
+            self._clock.wait(wait_s)
+            if self._clock.is_stopping():
+                raise Stopped
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _pause_s(self, pause_s: float, error: Exception) -> float:
+        asked_s = getattr(error, "retry_after_s", None)
+        drawn_s = pause_s * (_LEAST_SHARE + (1 - _LEAST_SHARE) * self._draw())
+        return drawn_s if asked_s is None else max(asked_s, drawn_s)

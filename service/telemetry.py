@@ -1,0 +1,263 @@
+"""What an operator gets to see: the log lines of `documentation/OPERATIONS.md`, warnings, and sums over the run. Counts only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch, WindowCounts
+from anonymizer.chunk import WindowResult
+from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
+from anonymizer.ports import Output
+from anonymizer.windows import NANOSECONDS, WindowRange
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: From this share of rows on that are suppressed, dropped or withheld, somebody should look at k and the window.
+SUPPRESSION_LIMIT = 0.15
+
+#: A mean level above this means that values are blurred far more than usual.
+MEAN_LEVEL_LIMIT = 6.0
+
+#: So many rows should take no more than a second, and a window no more than that however small it is.
+ROWS_PER_SECOND_LIMIT = 2000
+
+#: More rows than this share beyond the hierarchy's ends are worth a word.
+CODED_LIMIT = 0.01
+
+#: What is logged before and after a write, by kind of output.
+_DELIVERY_LINES = {
+    "csv": ("💾 Saving %s records to CSV: %s", "  ✅ CSV saved"),
+    "influxdb": ("📤 Pushing %s records to InfluxDB: %s", "  ✅ Successfully pushed %s points"),
+    "api": ("🌐 Sending %s records to API: %s", "  ✅ API accepted %s records"),
+}
+_OTHER_LINES = ("📤 Writing %s records to %s", "  ✅ Wrote %s records")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Unit:
+    """What is reported together: one window while streaming, a chunk of them otherwise."""
+
+    windows: WindowRange
+    results: tuple[WindowResult, ...]
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The batches that may leave."""
+        return [result.batch for result in self.results if result.batch is not None]
+
+    @property
+    def counts(self) -> WindowCounts:
+        """The sums over the windows."""
+        return sum((result.counts for result in self.results), WindowCounts())
+
+    @property
+    def rows_at_level(self) -> npt.NDArray[np.int64]:
+        """Rows by level 0 … 9, over the windows."""
+        levels = np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64)
+        for result in self.results:
+            levels += result.statistics.rows_at_level
+        return levels
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the run."""
+
+    counts: WindowCounts = field(default_factory=WindowCounts)
+    rows_at_level: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64))
+    windows: int = 0
+    empty_windows: int = 0
+    withheld_windows: int = 0
+    unchanged: int = 0
+    outside: int = 0
+    violations: int = 0
+    set_aside: int = 0
+
+
+class Telemetry:
+    """Logs what happens and sums it up.
+
+    Args:
+        k: For the log lines.
+        verbose: Whether details and the statistics of each window are logged too.
+    """
+
+    def __init__(self, *, k: int, verbose: bool) -> None:
+        self._k = k
+        self._verbose = verbose
+        self.totals = Totals()
+
+    def nothing_in(self, windows: WindowRange) -> None:
+        """Report windows the source holds nothing for."""
+        self.totals.windows += len(windows)
+        self.totals.empty_windows += len(windows)
+        _LOG.info("📦 Processing batch: %s", _times(windows))
+        _LOG.info("No data in this batch, skipping...")
+
+    def anonymized(self, unit: Unit) -> None:
+        """Report a unit that was read, anonymized and verified."""
+        counts, levels = unit.counts, unit.rows_at_level
+        self._add(unit)
+        _LOG.info("📦 Processing batch: %s", _times(unit.windows))
+        self._detail("  Fetched %d records from batch", counts.read)
+        _LOG.info("🔒 Anonymizing batch: %d records (K=%d)", counts.read, self._k)
+        self._detail("  %s", _satisfaction(levels, counts))
+        self._detail("  Anonymization complete: %d records", counts.released)
+        _LOG.info("📈 Level distribution: %s", _distribution(levels))
+        if self._verbose:
+            for result in unit.results:
+                _log_statistics(result)
+        self._warn(unit, counts, levels)
+
+    def writing(self, output: Output, batches: Sequence[Batch]) -> None:
+        """Report that batches are about to be written."""
+        before, _ = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
+        _LOG.info(before, sum(map(len, batches)), _targets(output, batches))
+
+    def wrote(self, output: Output, batches: Sequence[Batch]) -> None:
+        """Report that batches were taken."""
+        _, after = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
+        self._detail(after, *([sum(map(len, batches))] if "%s" in after else []))
+
+    def rejected(self, output: Output, batch: Batch, reason: Exception) -> None:
+        """Report that an output will never take a batch."""
+        self.totals.set_aside += len(batch)
+        _LOG.error("❌ Batch %s was refused by %s and is not delivered there: %s", batch.batch_id, output.name, reason)
+
+    def chunk_failed_verification(self, violations: int) -> None:
+        """Count batches that were withheld because the second opinion disagreed."""
+        self.totals.violations += violations
+
+    def rows_outside(self, rows: int) -> None:
+        """Count rows whose time lies in no window that was asked for."""
+        self.totals.outside += rows
+        if rows:
+            _LOG.warning("%d rows had times outside what was asked for; they are not released", rows)
+
+    def took(self, seconds: float, rows: int) -> None:
+        """Warn when a chunk took longer than it should."""
+        limit_s = max(1.0, rows / ROWS_PER_SECOND_LIMIT)
+        if seconds > limit_s:
+            _LOG.warning("⚠️ %d records took %.1f s, more than a second per %d", rows, seconds, ROWS_PER_SECOND_LIMIT)
+
+    def finished(self, seconds: float) -> None:
+        """Log the sums of a run that came to its end."""
+        totals, counts = self.totals, self.totals.counts
+        _LOG.info(
+            "🏁 Done: %d windows (%d empty, %d withheld) in %.1f s; %d rows read = %d released + %d withheld + %d invalid + %d duplicate",
+            totals.windows,
+            totals.empty_windows,
+            totals.withheld_windows,
+            seconds,
+            counts.read,
+            counts.released,
+            counts.withheld,
+            counts.invalid,
+            counts.duplicate,
+        )
+        if counts.released:
+            share = 100 * totals.unchanged / counts.released
+            _LOG.info(
+                "📈 Level distribution: %s; %.0f %% of released rows keep their value", _distribution(totals.rows_at_level), share
+            )
+
+    def _detail(self, message: str, *values: object) -> None:
+        if self._verbose:
+            _LOG.info(message, *values)
+
+    def _add(self, unit: Unit) -> None:
+        totals = self.totals
+        totals.counts = totals.counts + unit.counts
+        totals.rows_at_level = totals.rows_at_level + unit.rows_at_level
+        totals.windows += len(unit.results)
+        totals.empty_windows += sum(result.counts.read == 0 for result in unit.results)
+        totals.withheld_windows += sum(result.counts.read > 0 and result.batch is None for result in unit.results)
+        totals.unchanged += sum(result.statistics.unchanged for result in unit.results)
+
+    def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
+        usable = counts.read - counts.invalid - counts.duplicate
+        kept_back = counts.suppressed + counts.withheld
+        if usable and kept_back / usable >= SUPPRESSION_LIMIT:
+            _LOG.warning(
+                "⚠️ %.0f %% of records suppressed, dropped or withheld; raise BATCH_SIZE_SECONDS, lower K_VALUE or add sources",
+                100 * kept_back / usable,
+            )
+        mean_level = _mean_level(levels)
+        if mean_level is not None and mean_level > MEAN_LEVEL_LIMIT:
+            _LOG.warning("⚠️ Mean level %.1f: values are blurred widely; raise BATCH_SIZE_SECONDS or lower K_VALUE", mean_level)
+        coded = sum(result.statistics.coded for result in unit.results)
+        if usable and coded / usable > CODED_LIMIT:
+            _LOG.warning(
+                "⚠️ %.1f %% of records lie beyond the hierarchy's ends and were clipped; check VALUE_UNIT", 100 * coded / usable
+            )
+
+
+def _log_statistics(result: WindowResult) -> None:
+    statistics, certificate = result.statistics, result.batch.certificate if result.batch else None
+    mean_level = _mean_level(statistics.rows_at_level)
+    _LOG.info(
+        "📊 Window %s: levels %s, %d groups, smallest %s, mean level %s",
+        _time(result.window.start_ns),
+        _distribution(statistics.rows_at_level),
+        certificate.distinct_values if certificate else 0,
+        certificate.smallest_group if certificate else "-",
+        "-" if mean_level is None else f"{mean_level:.1f}",
+    )
+
+
+def _satisfaction(levels: npt.NDArray[np.int64], counts: WindowCounts) -> str:
+    placed = np.flatnonzero(levels[1:STAR_LEVEL]) + 1
+    widest = int(placed[-1]) if len(placed) else 0
+    past = int(levels[STAR_LEVEL]) - counts.starred
+    notes = [
+        f"{number} {what}"
+        for number, what in (
+            (past, "regrouped past it (level 8)"),
+            (counts.starred, "given the window's mean (level 8)"),
+            (counts.suppressed, "suppressed (level 9)"),
+            (counts.withheld, "withheld"),
+        )
+        if number
+    ]
+    if counts.released and not notes:
+        return f"✅ All records satisfied at level {widest}"
+    first = f"{int(levels[1:STAR_LEVEL].sum())} records satisfied at level {widest}"
+    mark = "✅" if not (counts.suppressed or counts.withheld) else "⚠️"
+    return f"{mark} {', '.join([first, *notes])}"
+
+
+def _mean_level(levels: npt.NDArray[np.int64]) -> float | None:
+    placed = levels[1:STAR_LEVEL]
+    return float((placed * np.arange(1, STAR_LEVEL)).sum() / placed.sum()) if placed.any() else None
+
+
+def _distribution(levels: npt.NDArray[np.int64]) -> dict[int, int]:
+    return {level: int(rows) for level, rows in enumerate(levels) if level and rows}
+
+
+def _targets(output: Output, batches: Sequence[Batch]) -> str:
+    targets = list(dict.fromkeys(map(output.target, batches)))
+    return targets[0] if len(targets) == 1 else f"{targets[0]} … {targets[-1]} ({len(targets)} files)"
+
+
+def _times(windows: WindowRange) -> str:
+    start, end = _moment(windows.start_ns), _moment(windows.end_ns)
+    form = "%H:%M:%S" if end - start <= _ONE_DAY else "%Y-%m-%d %H:%M:%S"
+    return f"{start.strftime(form)} - {end.strftime(form)}"
+
+
+def _time(time_ns: int) -> str:
+    return _moment(time_ns).strftime("%H:%M:%S")
+
+
+def _moment(time_ns: int) -> datetime:
+    return datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
+
+
+_ONE_DAY = datetime(1970, 1, 2, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)

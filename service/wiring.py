@@ -1,0 +1,206 @@
+"""From settings to parts: which source, recipe, outputs and schedule they ask for. Nothing here does any work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from anonymizer.batch import Promise
+from anonymizer.chunk import Names, Recipe
+from anonymizer.errors import ConfigurationError, OutputUnavailable
+from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.ports import Output
+from anonymizer.pseudonyms import KeptIds, Pseudonymizer
+from anonymizer.samples import SampleSource
+from anonymizer.windows import NANOSECONDS
+from service.clock import Clock
+from service.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
+from service.setting_types import Secret
+from service.settings import SHIPPED_HIERARCHY, Settings
+
+_MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
+
+
+def make_source(settings: Settings) -> SampleSource:
+    """Return the source the settings name, not yet open."""
+    microvolts = _MICROVOLTS[settings.value_unit]
+    if settings.input_file:
+        from inputs.files import FileSource  # only what is used is loaded: the database's client takes half a second
+
+        return FileSource(Path(settings.input_file), sources=settings.device_filter, microvolts_per_unit=microvolts)
+
+    from inputs.influxdb import InfluxSeries, InfluxSource
+    from transport.influxdb import Address, InfluxConnection
+
+    address = Address(
+        url=settings.influx_url,
+        org=settings.influx_org,
+        ca_file=settings.influx_ca_file,
+        timeout_s=settings.influx_query_timeout,
+    )
+    series = InfluxSeries(
+        bucket=settings.influx_input_bucket,
+        measurement=settings.influx_measurement,
+        field=settings.influx_field,
+        source_tag=settings.source_tag,
+        sources=settings.device_filter,
+        tags=settings.influx_tag_filter,
+        microvolts_per_unit=microvolts,
+    )
+    return InfluxSource(InfluxConnection(address, settings.influx_token.reveal()), series)
+
+
+def _make_csv(settings: Settings) -> Output:
+    from outputs.csv_files import CsvFiles
+
+    return CsvFiles(Path(settings.csv_output_dir), settings.csv_filename_pattern)
+
+
+def _make_influxdb(settings: Settings) -> Output:
+    from outputs.influxdb import InfluxOutput, InfluxTarget
+    from transport.influxdb import Address, InfluxConnection
+
+    address = Address(
+        url=settings.influx_output_url or settings.influx_url,
+        org=settings.influx_output_org or settings.influx_org,
+        ca_file=settings.influx_ca_file,
+        timeout_s=settings.influx_query_timeout,
+    )
+    token: Secret = settings.influx_output_token or settings.influx_token
+    target = InfluxTarget(
+        bucket=settings.influx_output_bucket,
+        measurement=settings.influx_measurement,
+        field=settings.influx_field,
+        source_tag=settings.source_tag,
+        lines_per_write=settings.influx_write_batch_size,
+    )
+    return InfluxOutput(InfluxConnection(address, token.reveal()), target)
+
+
+def _make_api(settings: Settings) -> Output:
+    from outputs.http_api import ApiTarget, HttpApi
+
+    target = ApiTarget(endpoint=settings.api_endpoint, ca_file=settings.api_ca_file, timeout_s=settings.api_timeout_seconds)
+    return HttpApi(target, settings.api_token.reveal())
+
+
+#: Every output there is: the setting that turns it on, and what makes it. A new one needs a line here (outputs/README.md).
+OUTPUTS: tuple[tuple[str, Callable[[Settings], Output]], ...] = (
+    ("output_to_csv", _make_csv),
+    ("output_to_influx", _make_influxdb),
+    ("output_to_api", _make_api),
+)
+
+
+def make_outputs(settings: Settings) -> list[Output]:
+    """Return the outputs that are turned on, not yet open."""
+    return [make(settings) for setting, make in OUTPUTS if getattr(settings, setting)]
+
+
+def load_hierarchy(settings: Settings) -> Hierarchy:
+    """Return the hierarchy the settings name.
+
+    Raises:
+        ConfigurationError: It cannot be read or is not a hierarchy; with every problem and its row.
+    """
+    path = Path(settings.hierarchy_csv_path) if settings.hierarchy_csv_path else SHIPPED_HIERARCHY
+    try:
+        return parse_hierarchy(path.read_text(encoding="utf-8-sig"))
+    except HierarchyProblem as error:
+        raise ConfigurationError([f"HIERARCHY_CSV_PATH {path}: {problem}" for problem in error.problems]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"HIERARCHY_CSV_PATH {path} is not UTF-8 text") from None
+    except OSError as error:
+        raise ConfigurationError(f"HIERARCHY_CSV_PATH {path} cannot be read ({error.strerror})") from None
+
+
+def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Recipe:
+    """Return how windows are anonymized."""
+    names: Names = KeptIds()
+    key_id = ""
+    if settings.pseudonymize_source_id:
+        names = pseudonymizer = Pseudonymizer(settings.pseudonym_salt.reveal().encode())
+        key_id = pseudonymizer.key_id
+    return Recipe(
+        method=LevelHierarchyAnonymizer(
+            hierarchy=hierarchy,
+            k=settings.k_value,
+            max_level=settings.max_level,
+            residual=settings.residual,  # type: ignore[arg-type]  # one_of() checked it
+            imputation=settings.imputation,  # type: ignore[arg-type]
+        ),
+        names=names,
+        promise=Promise(
+            k=settings.k_value,
+            k_unit=settings.k_unit,  # type: ignore[arg-type]
+            method=settings.method,
+            settings_digest=settings_digest(settings, hierarchy),
+            key_id=key_id,
+        ),
+        data_set=data_set,
+    )
+
+
+def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
+    """Return a digest of every setting that shapes values, 16 hexadecimal digits; never of filters or paths."""
+    shaping = {
+        "k": settings.k_value,
+        "k_unit": settings.k_unit,
+        "window_s": settings.batch_size_seconds,
+        "method": settings.method,
+        "max_level": settings.max_level,
+        "residual": settings.residual,
+        "imputation": settings.imputation,
+        "hierarchy": hierarchy.digest,
+    }
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def make_schedule(settings: Settings, source: SampleSource, clock: Clock) -> Schedule:
+    """Return which windows to release; the source must be open."""
+    length_ns = settings.batch_size_seconds * NANOSECONDS
+    lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
+    if not settings.streaming_mode:
+        request = SpanRequest(
+            start_ns=settings.query_start_time,
+            end_ns=settings.query_end_time,
+            hours=settings.default_query_hours,
+            length_ns=length_ns,
+            lateness_ns=lateness_ns,
+        )
+        return make_span(request, source, clock)
+    if settings.query_start_time is None:
+        position_ns = first_position_ns(source, clock, length_ns=length_ns)
+    else:
+        position_ns = settings.query_start_time // length_ns * length_ns
+    return Stream(
+        source=source,
+        clock=clock,
+        position_ns=position_ns,
+        length_ns=length_ns,
+        lateness_ns=lateness_ns,
+        interval_s=settings.streaming_interval,
+    )
+
+
+def hierarchy_problems(settings: Settings) -> list[str]:
+    """Return what is wrong with the hierarchy, a sentence each."""
+    try:
+        load_hierarchy(settings)
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def csv_folder_problems(settings: Settings) -> list[str]:
+    """Return why CSV files could not be written, if so; makes the folder."""
+    if not settings.output_to_csv:
+        return []
+    try:
+        _make_csv(settings).open({})
+    except OutputUnavailable as error:
+        return [str(error)]
+    return []
