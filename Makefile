@@ -18,3 +18,7 @@ $(VENV)/run.stamp: requirements.txt
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+.PHONY: demo
+demo: $(VENV)/run.stamp  ## Anonymize real ECG that comes with the repository; no server needed
+	@$(RUN) -m examples.demo

@@ -1,0 +1,1 @@
+"""Real ECG to try things on, and the demo."""
