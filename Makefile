@@ -22,3 +22,18 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
 .PHONY: demo
 demo: $(VENV)/run.stamp  ## Anonymize real ECG that comes with the repository; no server needed
 	@$(RUN) -m examples.demo
+
+ENV_FILE ?= .env
+
+.PHONY: influxd demo-influx demo-influx-stop replay
+influxd:  ## Build the InfluxDB 2 server for tests and demos, once (Go 1.25, Rust, gcc)
+	testbed/influxd/build.sh
+
+demo-influx: $(VENV)/run.stamp  ## Anonymize the sample ECG in a real, throwaway InfluxDB
+	@$(RUN) -m testbed.demo_influx
+
+demo-influx-stop: $(VENV)/run.stamp  ## Stop the server that demo-influx left running
+	@$(RUN) -m testbed.demo_influx --stop
+
+replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV_FILE= WEARERS= HERTZ= SPEED= MINUTES=)
+	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
