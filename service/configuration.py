@@ -66,7 +66,7 @@ def load(
     from_file, problems, warnings = _read_env_file(env_file)
     if from_file is None and (must_exist or not ("INPUT_FILE" in environment or _names_a_server(environment))):
         raise NoConfiguration(f".env file not found at {env_file}")
-    given = {**(from_file or {}), **{name: value for name, value in environment.items() if name in KNOWN_NAMES}}
+    given = _merged(from_file or {}, {name: value for name, value in environment.items() if name in KNOWN_NAMES})
     given, file_problems, file_warnings = _with_secret_files(given)
     settings, value_problems = _parse(given)
     problems += [*file_problems, *value_problems, *_problems_between(settings, given)]
@@ -79,6 +79,16 @@ def load(
 
 def _names_a_server(environment: Mapping[str, str]) -> bool:
     return "INFLUX_ORG" in environment and ("INFLUX_TOKEN" in environment or "INFLUX_TOKEN_FILE" in environment)
+
+
+def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -> dict[str, str]:
+    """Return both, the environment first; a secret it gives in one form beats the file's in the other."""
+    merged = {**from_file, **from_environment}
+    for name in SECRETS:
+        for ours, other in ((name, f"{name}_FILE"), (f"{name}_FILE", name)):
+            if from_environment.get(ours) and other not in from_environment:
+                merged.pop(other, None)
+    return merged
 
 
 def _read_env_file(path: Path) -> tuple[dict[str, str] | None, list[str], list[str]]:

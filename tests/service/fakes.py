@@ -1,0 +1,106 @@
+"""A clock that tests move, and a source that holds what tests put in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.samples import Samples, make_samples
+from anonymizer.windows import NANOSECONDS, WindowRange
+
+
+class FakeClock:
+    """Stands still until somebody waits on it; `on_wait` may change the world meanwhile."""
+
+    def __init__(self, now_s: float = 0.0, *, stop_after_s: float = math.inf) -> None:
+        self.now_s = now_s
+        self.stop_at_s = now_s + stop_after_s
+        self.waits: list[float] = []
+        self.on_wait: Callable[[], None] = lambda: None
+
+    def now_ns(self) -> int:
+        return round(self.now_s * NANOSECONDS)
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        # A wait of nothing would never end; real clocks move on by themselves.
+        self.now_s += max(seconds, 1e-6)
+        self.on_wait()
+
+    def is_stopping(self) -> bool:
+        return self.now_s >= self.stop_at_s
+
+
+class FakeSource:
+    """Rows of (time in seconds, source, value). `failures` are raised first, one a question; `short_reads` lose a row each."""
+
+    name = "fake"
+    data_set = "fake"
+    without_time = 0
+
+    def __init__(self, rows: Sequence[tuple[float, str, float]] = (), *, refuses_duplicates: bool = True) -> None:
+        self.rows = list(rows)
+        self.refuses_duplicates = refuses_duplicates
+        self.failures: list[Exception] = []
+        self.short_reads = 0
+        self.questions: list[tuple[str, WindowRange]] = []
+        self.server_now_ns: int | None = None
+
+    def open(self) -> None:
+        self._fail()
+
+    def now_ns(self) -> int | None:
+        return self.server_now_ns
+
+    def clock_check_in_s(self) -> float:
+        return math.inf
+
+    def extent(self) -> tuple[int, int] | None:
+        if not self.rows:
+            return None
+        times = [round(time * NANOSECONDS) for time, _, _ in self.rows]
+        return min(times), max(times) + 1
+
+    def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        self.questions.append(("count", windows))
+        self._fail()
+        index = windows.index_of(self._within(windows).times_ns)
+        return np.bincount(index, minlength=len(windows)).astype(np.int64)
+
+    def read(self, windows: WindowRange) -> Samples:
+        self.questions.append(("read", windows))
+        self._fail()
+        samples = self._within(windows)
+        if self.short_reads:
+            self.short_reads -= 1
+            return Samples(samples.times_ns[1:], samples.source_codes[1:], samples.source_ids, samples.values_uv[1:])
+        return samples
+
+    def advice_when_empty(self) -> str:
+        return "there is nothing here"
+
+    def advice_on_duplicates(self) -> str:
+        return "two series hold the same time"
+
+    def close(self) -> None:
+        pass
+
+    def _fail(self) -> None:
+        if self.failures:
+            raise self.failures.pop(0)
+
+    def _within(self, windows: WindowRange) -> Samples:
+        rows = [row for row in self.rows if windows.start_ns <= round(row[0] * NANOSECONDS) < windows.end_ns]
+        ids = sorted({source for _, source, _ in rows})
+        return make_samples(
+            [round(time * NANOSECONDS) for time, _, _ in rows],
+            [ids.index(source) for _, source, _ in rows],
+            ids,
+            [value for _, _, value in rows],
+        )

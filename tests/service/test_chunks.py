@@ -1,0 +1,138 @@
+"""One chunk: planned without cutting a window, read whole or not at all, and nothing released that fails verification."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import service.chunks
+from anonymizer.batch import Batch, Certificate, Promise
+from anonymizer.chunk import Recipe
+from anonymizer.errors import PrivacyViolation, SourceRefused, SourceUnavailable
+from anonymizer.hierarchy import parse_hierarchy
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.pseudonyms import KeptIds
+from anonymizer.windows import NANOSECONDS, WindowRange
+from service.chunks import MOST_WINDOWS, Chunk, finish_chunk, plan_chunks
+from service.settings import SHIPPED_HIERARCHY
+from tests.service.fakes import FakeSource
+
+S = NANOSECONDS
+WINDOWS = WindowRange(0, 20 * S, 5 * S)
+ROWS = [(t / 10, f"wearer-{t % 2}", float(t % 3)) for t in range(200)]
+RECIPE = Recipe(
+    method=LevelHierarchyAnonymizer(parse_hierarchy(SHIPPED_HIERARCHY.read_text()), k=5),
+    names=KeptIds(),
+    promise=Promise(5, "record", "hierarchy"),
+    data_set="fake",
+)
+
+
+def chunk_of(source: FakeSource) -> Chunk:
+    return Chunk(WINDOWS, source.count(WINDOWS))
+
+
+@given(counted=st.lists(st.integers(0, 50), max_size=60), most_rows=st.integers(1, 200))
+def test_chunks_cover_every_window_once_and_only_a_single_window_may_be_larger_than_asked(
+    counted: list[int], most_rows: int
+) -> None:
+    windows = WindowRange(0, len(counted) * S, S)
+
+    chunks = list(plan_chunks(windows, np.array(counted, dtype=np.int64), most_rows=most_rows))
+
+    assert [window for chunk in chunks for window in chunk.windows] == list(windows)
+    assert [int(rows) for chunk in chunks for rows in chunk.counted] == counted
+    assert all(chunk.counted.sum() <= most_rows or len(chunk.windows) == 1 for chunk in chunks)
+    assert all(chunk.is_empty or chunk.counted.all() for chunk in chunks)
+
+
+def test_a_chunk_has_a_largest_number_of_windows_however_empty_they_are() -> None:
+    windows = WindowRange(0, 10_000 * S, S)
+
+    chunks = list(plan_chunks(windows, np.ones(10_000, dtype=np.int64), most_rows=10**9))
+
+    assert max(len(chunk.windows) for chunk in chunks) == MOST_WINDOWS
+
+
+def test_every_row_of_a_chunk_is_released_once() -> None:
+    source = FakeSource(ROWS)
+
+    finished = finish_chunk(source, chunk_of(source), RECIPE)
+
+    assert [result.counts.released for result in finished.results] == [50, 50, 50, 50]
+
+
+def test_a_short_read_is_made_good_by_reading_the_short_windows_again() -> None:
+    source = FakeSource(ROWS)
+    source.short_reads = 1
+
+    finished = finish_chunk(source, chunk_of(source), RECIPE)
+
+    assert [result.counts.read for result in finished.results] == [50, 50, 50, 50]
+    assert [(kind, len(windows)) for kind, windows in source.questions] == [("count", 4), ("read", 4), ("count", 1), ("read", 1)]
+
+
+def test_a_chunk_that_stays_short_is_not_released() -> None:
+    source = FakeSource(ROWS)
+    chunk = chunk_of(source)
+    source.short_reads = 100
+
+    with pytest.raises(SourceUnavailable, match="fewer rows than the source counts"):
+        finish_chunk(source, chunk, RECIPE)
+
+
+def test_rows_that_arrive_after_the_count_are_taken_and_keep_nothing_from_ending() -> None:
+    source = FakeSource(ROWS)
+    chunk = chunk_of(source)
+    source.rows += [(1.05, "wearer-0", 1.0)]
+
+    finished = finish_chunk(source, chunk, RECIPE)
+
+    assert [result.counts.read for result in finished.results] == [51, 50, 50, 50]
+
+
+def test_rows_that_vanish_after_the_count_are_counted_again_and_do_not_block() -> None:
+    source = FakeSource(ROWS)
+    chunk = chunk_of(source)
+    del source.rows[0]
+
+    finished = finish_chunk(source, chunk, RECIPE)
+
+    assert [result.counts.read for result in finished.results] == [49, 50, 50, 50]
+
+
+def test_one_time_and_source_twice_is_refused_where_it_means_two_series() -> None:
+    source = FakeSource([*ROWS, ROWS[0]])
+
+    with pytest.raises(SourceRefused, match="two series"):
+        finish_chunk(source, chunk_of(source), RECIPE)
+
+
+def test_one_time_and_source_twice_is_counted_where_it_means_a_repeated_line() -> None:
+    source = FakeSource([*ROWS, ROWS[0]], refuses_duplicates=False)
+
+    finished = finish_chunk(source, chunk_of(source), RECIPE)
+
+    assert [result.counts.duplicate for result in finished.results] == [1, 0, 0, 0]
+
+
+def test_a_batch_that_fails_verification_is_withheld_and_the_others_are_released(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def verify(batch: Batch) -> Certificate:
+        if batch.window.start_ns == 5 * S:
+            raise PrivacyViolation(f"batch {batch.batch_id} is a test's victim")
+        return Certificate(3, 5, 2)
+
+    monkeypatch.setattr(service.chunks, "verify", verify)
+    source = FakeSource(ROWS)
+
+    finished = finish_chunk(source, chunk_of(source), RECIPE)
+
+    assert finished.violations == 1
+    assert [result.batch is None for result in finished.results] == [False, True, False, False]
+    assert [result.counts.withheld for result in finished.results] == [0, 50, 0, 0]
+    assert all(result.counts.are_conserved() for result in finished.results)
+    assert "test's victim" in caplog.text

@@ -1,0 +1,269 @@
+"""What a person can get wrong in `.env`: every mistake is named at once, in a sentence that helps, and no secret is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anonymizer.errors import ConfigurationError
+from scripts.make_configuration import configuration_page, env_example
+from service.configuration import Configuration, NoConfiguration, load
+from service.settings import DECLARED, KNOWN_NAMES, SECRETS
+from service.wiring import csv_folder_problems, hierarchy_problems
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
+KEY = "0123456789abcdef"
+
+
+def load_text(folder: Path, text: str | bytes, **environment: str) -> Configuration:
+    path = folder / ".env"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    path.chmod(0o600)
+    return load(path, environment, checks=(hierarchy_problems, csv_folder_problems))
+
+
+def load_with(folder: Path, **settings: str) -> Configuration:
+    return load_text(
+        folder, "".join(f"{name}={value}\n" for name, value in {"CSV_OUTPUT_DIR": folder, **MINIMAL, **settings}.items())
+    )
+
+
+def problems_of(folder: Path, **settings: str) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load_with(folder, **settings)
+    return list(caught.value.problems)
+
+
+def test_the_minimal_configuration_is_good_and_has_the_documented_defaults(tmp_path: Path) -> None:
+    settings = load_with(tmp_path).settings
+
+    assert (settings.influx_url, settings.influx_input_bucket, settings.influx_output_bucket) == (
+        "http://localhost:8086",
+        "raw_data",
+        "anonymized-data",
+    )
+    assert (settings.k_value, settings.batch_size_seconds, settings.max_level, settings.residual) == (5, 5, 3, "regroup")
+    assert (settings.output_to_csv, settings.output_to_influx, settings.output_to_api) == (True, True, False)
+    assert settings.late_recount_seconds == (30, 300, 86400)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"K_VALUE": "1"}, "K_VALUE must be a whole number of at least 2, got '1'"),
+        ({"K_VALUE": "five"}, "K_VALUE must be a whole number of at least 2, got 'five'"),
+        ({"K_VALUE": "5.5"}, "K_VALUE must be a whole number of at least 2, got '5.5'"),
+        ({"BATCH_SIZE_SECONDS": "0"}, "BATCH_SIZE_SECONDS must be a whole number of at least 1, got '0'"),
+        ({"MAX_LEVEL": "8"}, "MAX_LEVEL must be a whole number from 1 to 7, got '8'"),
+        ({"METHOD": "magic"}, "METHOD must be one of hierarchy, optimal, got 'magic'"),
+        ({"RESIDUAL": "keep"}, "RESIDUAL must be one of regroup, impute, drop, got 'keep'"),
+        ({"IMPUTATION": "median"}, "IMPUTATION must be one of mean, midpoint, got 'median'"),
+        ({"VALUE_UNIT": "V"}, "VALUE_UNIT must be one of uV, mV, got 'V'"),
+        ({"OUTPUT_TO_CSV": "maybe"}, "OUTPUT_TO_CSV must be true or false, got 'maybe'"),
+        ({"INFLUX_URL": "localhost"}, "INFLUX_URL must be an address such as http://localhost:8086, got 'localhost'"),
+        ({"INFLUX_URL": "http://localhost:80867"}, "INFLUX_URL must be an address"),
+        ({"QUERY_START_TIME": "yesterday"}, "QUERY_START_TIME must be a time such as 2025-11-03T14:30:00Z"),
+        ({"QUERY_END_TIME": "2025-11-03T15:00:00Z"}, "QUERY_END_TIME needs QUERY_START_TIME"),
+        (
+            {"QUERY_START_TIME": "2025-11-03T15:00:00", "QUERY_END_TIME": "2025-11-03T14:00:00"},
+            "QUERY_START_TIME must be before QUERY_END_TIME",
+        ),
+        ({"DEFAULT_QUERY_HOURS": "-1"}, "DEFAULT_QUERY_HOURS must be a number above 0"),
+        ({"DEFAULT_QUERY_HOURS": "nan"}, "DEFAULT_QUERY_HOURS must be a number above 0"),
+        ({"INFLUX_TAG_FILTER": "lead"}, "INFLUX_TAG_FILTER must be tag=value pairs"),
+        ({"LATE_RECOUNT_SECONDS": "300,30"}, "LATE_RECOUNT_SECONDS must be whole seconds between commas, ascending"),
+        ({"CSV_FILENAME_PATTERN": "../x.csv"}, "CSV_FILENAME_PATTERN must be a file name"),
+        ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of DEBUG"),
+        ({"OUTPUT_TO_CSV": "false", "OUTPUT_TO_INFLUX": "false"}, "no output is enabled"),
+        ({"OUTPUT_TO_API": "true"}, "OUTPUT_TO_API=true needs API_ENDPOINT"),
+        ({"PSEUDONYMIZE_SOURCE_ID": "true"}, "needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: python3 -c"),
+        ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "short"}, "PSEUDONYM_SALT needs at least 16 bytes"),
+        ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names /no/such/file.csv, which is not a file"),
+        ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
+        ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
+        ({"INFLUX_ORG": ""}, "INFLUX_ORG is required"),
+        ({"STREAMING_MODE": "true", "INPUT_FILE": __file__}, "a file has an end"),
+        ({"STREAMING_MODE": "true", "QUERY_START_TIME": "2025-01-01", "QUERY_END_TIME": "2025-01-02"}, "has no end"),
+        ({"CSV_OUTPUT_DIR": f"{__file__}/below"}, "cannot be written to"),
+        # Refused by name until they are built, never silently ignored.
+        ({"K_UNIT": "source"}, "K_UNIT=source is not available"),
+        ({"METHOD": "optimal"}, "METHOD=optimal is not available"),
+        ({"STATUS_ADDRESS": "127.0.0.1:9090"}, "STATUS_ADDRESS is not available"),
+        ({"LOG_FORMAT": "json"}, "LOG_FORMAT=json is not available"),
+        ({"UTILITY_METRICS": "true"}, "UTILITY_METRICS=true is not available"),
+    ],
+)
+def test_each_mistake_is_named_with_what_was_expected(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
+    problems = problems_of(tmp_path, **settings)
+
+    assert len(problems) == 1
+    assert sentence in problems[0]
+
+
+def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
+    problems = problems_of(
+        tmp_path,
+        K_VALUE="1",
+        BATCH_SIZE_SECONDS="x",
+        METHOD="y",
+        OUTPUT_TO_API="true",
+        INFLUX_ORG="",
+        HIERARCHY_CSV_PATH="/nowhere",
+    )
+
+    names = ("K_VALUE", "BATCH_SIZE_SECONDS", "METHOD", "API_ENDPOINT", "INFLUX_ORG", "HIERARCHY_CSV_PATH")
+    assert [any(name in problem for problem in problems) for name in names] == [True] * len(names)
+
+
+def test_a_broken_hierarchy_is_named_with_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text("0,0;1,0;3\n1,x\n")
+
+    problems = problems_of(tmp_path, HIERARCHY_CSV_PATH=str(path))
+
+    assert [problem.split(": ")[1] for problem in problems] == ["row 1", "row 2"]
+
+
+def test_nothing_at_all_is_told_apart_from_mistakes(tmp_path: Path) -> None:
+    with pytest.raises(NoConfiguration):
+        load(tmp_path / ".env", {})
+
+
+def test_the_environment_alone_is_enough(tmp_path: Path) -> None:
+    assert load(tmp_path / ".env", MINIMAL).settings.influx_org == "clinic"
+
+
+def test_a_file_named_on_the_command_line_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(NoConfiguration):
+        load(tmp_path / "mine.env", MINIMAL, must_exist=True)
+
+
+def test_the_environment_beats_the_file(tmp_path: Path) -> None:
+    configuration = load_text(tmp_path, "INFLUX_TOKEN=a\nINFLUX_ORG=b\nK_VALUE=7\n", K_VALUE="9", CSV_OUTPUT_DIR=str(tmp_path))
+
+    assert configuration.settings.k_value == 9
+
+
+def test_a_secret_file_in_the_environment_beats_a_secret_in_the_file(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("from-file\n")
+    secret.chmod(0o600)
+
+    configuration = load_text(
+        tmp_path, "INFLUX_TOKEN=in-env-file\nINFLUX_ORG=b\n", INFLUX_TOKEN_FILE=str(secret), CSV_OUTPUT_DIR=str(tmp_path)
+    )
+
+    assert configuration.settings.influx_token.reveal() == "from-file"
+
+
+def test_line_ends_of_windows_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+    text = b"\xef\xbb\xbfINFLUX_TOKEN=a\r\nINFLUX_ORG=b\r\nK_VALUE=7\r\nOUTPUT_TO_CSV=false\r\n"
+
+    configuration = load_text(tmp_path, text)
+
+    assert (configuration.settings.influx_token.reveal(), configuration.settings.k_value) == ("a", 7)
+
+
+@pytest.mark.parametrize("token", ["a$b", "a${HOME}b", "a#b", "a=b==", 'a"b', "a'b", "$HOME", "per%cent"])
+def test_a_token_is_taken_as_it_stands(tmp_path: Path, token: str) -> None:
+    assert load_with(tmp_path, INFLUX_TOKEN=token).settings.influx_token.reveal() == token
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_every_secret_can_be_a_file_but_not_both(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "secret"
+    path.write_text(f"{KEY}\n")
+    path.chmod(0o600)
+    file_only = {"INFLUX_TOKEN": ""} if name == "INFLUX_TOKEN" else {}
+
+    held = load_with(tmp_path, **file_only, **{f"{name}_FILE": str(path)}).settings
+    problems = problems_of(tmp_path, **{name: KEY, f"{name}_FILE": str(path)})
+
+    assert getattr(held, name.lower()).reveal() == KEY
+    assert problems == [f"{name} and {name}_FILE are both set; keep one of them"]
+
+
+def test_a_missing_or_empty_secret_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch(0o600)
+
+    assert "cannot be read" in problems_of(tmp_path, API_TOKEN_FILE="/no/such/secret")[0]
+    assert "is empty" in problems_of(tmp_path, API_TOKEN_FILE=str(tmp_path / "empty"))[0]
+
+
+def test_files_with_secrets_that_others_can_read_are_warned_of(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("x")
+    (tmp_path / "token").chmod(0o644)
+    (tmp_path / ".env").write_text(f"INFLUX_TOKEN_FILE={tmp_path / 'token'}\nINFLUX_ORG=b\nCSV_OUTPUT_DIR={tmp_path}\n")
+    (tmp_path / ".env").chmod(0o640)
+
+    warnings = load(tmp_path / ".env", {}).warnings
+
+    assert [f"chmod 600 {tmp_path / name}" in " ".join(warnings) for name in (".env", "token")] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("INFLUX_TOKN", "INFLUX_TOKEN"), ("K_VALU", "K_VALUE"), ("BATCH_SIZE_SECOND", "BATCH_SIZE_SECONDS"), ("k_value", "K_VALUE")],
+)
+def test_a_slip_of_the_pen_is_warned_of_with_the_name_that_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+    warnings = " ".join(load_with(tmp_path, **{name: "s3cret-value"}).warnings)
+
+    assert f"did you mean {meant}?" in warnings
+    assert "s3cret-value" not in warnings
+
+
+def test_names_that_are_nothing_like_ours_are_left_alone(tmp_path: Path) -> None:
+    assert "TZ" not in " ".join(load_with(tmp_path, TZ="Europe/Berlin", DOCKER_INFLUXDB_INIT_MODE="setup").warnings)
+
+
+def test_ids_that_leave_as_they_are_are_warned_of(tmp_path: Path) -> None:
+    assert any("source ids leave as they are" in warning for warning in load_with(tmp_path).warnings)
+    assert not any("as they are" in w for w in load_with(tmp_path, PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT=KEY).warnings)
+
+
+@given(
+    value=st.text(st.characters(blacklist_categories=["Cs", "Cc"]), min_size=1, max_size=40).filter(
+        lambda text: len(text.strip()) > 3
+    )
+)
+def test_no_secret_is_ever_shown(tmp_path_factory: pytest.TempPathFactory, value: str) -> None:
+    secret = f"s3cr{value.strip()}et"
+    given_ = {
+        **MINIMAL,
+        **dict.fromkeys(SECRETS, secret),
+        "K_VALUE": "1",
+        "INFLUX_URL": f"http://user:{secret}@host",
+        "API_ENDPOINT": secret,
+    }
+    given_["API_ENDPOINT"] = f"http://me:{secret}@host/api"
+
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path_factory.getbasetemp() / "none.env", given_)
+    configuration = load(tmp_path_factory.getbasetemp() / "none.env", {**MINIMAL, **dict.fromkeys(SECRETS, secret)})
+
+    assert secret not in str(caught.value)
+    assert secret not in repr(configuration)
+
+
+def test_the_example_file_names_every_setting_and_means_the_defaults() -> None:
+    shipped = (ROOT / ".env.example").read_text(encoding="utf-8")
+    values = dotenv_values(ROOT / ".env.example", interpolate=False)
+
+    assert shipped == env_example(), "run: python scripts/make_configuration.py"
+    assert set(values) == set(DECLARED)
+    assert {name for name in KNOWN_NAMES if name in shipped} == KNOWN_NAMES
+    filled_in = {"INFLUX_TOKEN", "INFLUX_ORG"}
+    assert {name: values[name] for name in DECLARED if name not in filled_in} == {
+        name: field.metadata["default"] for name, field in DECLARED.items() if name not in filled_in
+    }
+
+
+def test_the_configuration_page_is_written_from_the_code() -> None:
+    assert (ROOT / "documentation" / "CONFIGURATION.md").read_text(encoding="utf-8") == configuration_page(), (
+        "run: python scripts/make_configuration.py"
+    )

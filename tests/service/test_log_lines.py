@@ -1,0 +1,169 @@
+"""What an operator reads: the lines promised, to the letter, and a warning when something is not as it should be."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+
+import numpy as np
+import pytest
+
+from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
+from anonymizer.chunk import WindowResult, WindowStatistics
+from anonymizer.errors import BatchRejected
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from service.logs import set_up_logging
+from service.telemetry import Telemetry, Unit
+
+START = 1762180200 * NANOSECONDS  # 2025-11-03 14:30:00 UTC
+END = START + 5 * NANOSECONDS
+
+
+class Sink:
+    def __init__(self, kind: str, target: str) -> None:
+        self.kind = self.name = kind
+        self._target = target
+
+    def target(self, batch: Batch) -> str:
+        return self._target
+
+
+def unit_of(levels: dict[int, int], **counts: int) -> Unit:
+    rows_at_level = np.zeros(10, dtype=np.int64)
+    for level, rows in levels.items():
+        rows_at_level[level] = rows
+    released = sum(rows for level, rows in levels.items() if level)
+    filled = {"read": sum(levels.values()), "released": released, "withheld": levels.get(0, 0), **counts}
+    window = Window(START, END)
+    batch = Batch(
+        batch_id="b",
+        window=window,
+        times_ns=np.full(released, START),
+        source_index=np.zeros(released, dtype=np.int32),
+        source_ids=("a",),
+        values_uv=np.zeros(released),
+        promise=Promise(5, "record", "hierarchy"),
+        counts=WindowCounts(**filled),
+        certificate=Certificate(10, 5, 1),
+    )
+    statistics = WindowStatistics(rows_at_level, groups=12, coded=0, unchanged=0)
+    result = WindowResult(window, WindowCounts(**filled), statistics, batch if released else None)
+    return Unit(WindowRange(START, END, 5 * NANOSECONDS), (result,))
+
+
+def lines_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.fixture(autouse=True)
+def at_info(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+
+
+def test_a_window_is_reported_with_the_lines_promised(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry, unit = Telemetry(k=5, verbose=True), unit_of({2: 180, 3: 460})
+    csv, influxdb = Sink("csv", "./output/ecg_anonymized_20251103_143000.csv"), Sink("influxdb", "anonymized-data")
+
+    telemetry.anonymized(unit)
+    for output in (csv, influxdb):
+        telemetry.writing(output, unit.batches)  # type: ignore[arg-type]
+        telemetry.wrote(output, unit.batches)  # type: ignore[arg-type]
+
+    assert [line for line in lines_of(caplog) if not line.startswith("📊")] == [
+        "📦 Processing batch: 14:30:00 - 14:30:05",
+        "  Fetched 640 records from batch",
+        "🔒 Anonymizing batch: 640 records (K=5)",
+        "  ✅ All records satisfied at level 3",
+        "  Anonymization complete: 640 records",
+        "📈 Level distribution: {2: 180, 3: 460}",
+        "💾 Saving 640 records to CSV: ./output/ecg_anonymized_20251103_143000.csv",
+        "  ✅ CSV saved",
+        "📤 Pushing 640 records to InfluxDB: anonymized-data",
+        "  ✅ Successfully pushed 640 points",
+    ]
+
+
+def test_verbose_logging_adds_the_statistics_of_each_window(caplog: pytest.LogCaptureFixture) -> None:
+    Telemetry(k=5, verbose=True).anonymized(unit_of({1: 30, 3: 10}))
+
+    assert "📊 Window 14:30:00: levels {1: 30, 3: 10}, 10 groups, smallest 5, mean level 1.5" in lines_of(caplog)
+
+
+def test_without_verbose_logging_only_the_head_lines_stay(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry, unit, sink = Telemetry(k=5, verbose=False), unit_of({1: 40}), Sink("api", "http://localhost/api")
+
+    telemetry.anonymized(unit)
+    telemetry.writing(sink, unit.batches)  # type: ignore[arg-type]
+    telemetry.wrote(sink, unit.batches)  # type: ignore[arg-type]
+
+    assert [line[0] for line in lines_of(caplog)] == ["📦", "🔒", "📈", "🌐"]
+
+
+def test_an_empty_window_is_said_to_be_skipped(caplog: pytest.LogCaptureFixture) -> None:
+    Telemetry(k=5, verbose=True).nothing_in(WindowRange(START, END, 5 * NANOSECONDS))
+
+    assert lines_of(caplog) == ["📦 Processing batch: 14:30:00 - 14:30:05", "No data in this batch, skipping..."]
+
+
+def test_times_of_more_than_a_day_name_the_day(caplog: pytest.LogCaptureFixture) -> None:
+    Telemetry(k=5, verbose=True).nothing_in(WindowRange(START, START + 86_405 * NANOSECONDS, 5 * NANOSECONDS))
+
+    assert "2025-11-03 14:30:00 - 2025-11-04 14:30:05" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("unit", "warning"),
+    [
+        (unit_of({0: 15, 1: 85}), "15 % of records suppressed, dropped or withheld"),
+        (unit_of({9: 15, 1: 85}, suppressed=15), "15 % of records suppressed, dropped or withheld"),
+        (unit_of({0: 4}), "100 % of records suppressed, dropped or withheld"),
+        (unit_of({7: 90, 1: 1}), "Mean level 6.9"),
+    ],
+)
+def test_health_indicators_warn(caplog: pytest.LogCaptureFixture, unit: Unit, warning: str) -> None:
+    Telemetry(k=5, verbose=True).anonymized(unit)
+
+    assert [warning in record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [True]
+
+
+def test_healthy_windows_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = Telemetry(k=5, verbose=True)
+
+    telemetry.anonymized(unit_of({0: 14, 1: 86}))
+    telemetry.anonymized(unit_of({6: 100, 8: 900}))
+    telemetry.took(0.9, 100)
+    telemetry.took(4.9, 10_000)
+
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+
+
+def test_a_chunk_slower_than_a_second_for_two_thousand_records_warns(caplog: pytest.LogCaptureFixture) -> None:
+    Telemetry(k=5, verbose=True).took(5.1, 10_000)
+
+    assert "10000 records took 5.1 s, more than a second per 2000" in caplog.text
+
+
+def test_a_refused_batch_is_counted_and_named_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry, unit = Telemetry(k=5, verbose=True), unit_of({1: 40})
+
+    telemetry.rejected(Sink("api", "x"), unit.batches[0], BatchRejected("422"))  # type: ignore[arg-type]
+
+    assert telemetry.totals.set_aside == 40
+    assert "❌ Batch b was refused by api" in caplog.text
+
+
+def test_log_lines_have_utc_times_and_print_on_a_console_without_our_symbols(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    monkeypatch.setattr(sys, "stdout", stream)
+    handlers = logging.getLogger().handlers[:]
+    try:
+        set_up_logging("INFO")
+        record = logging.LogRecord("ecg_anonymizer", logging.INFO, "", 0, "📦 µV", None, None)
+        record.created = 1762180200.5
+        logging.getLogger().handle(record)
+        stream.flush()
+    finally:
+        logging.getLogger().handlers[:] = handlers
+
+    assert stream.buffer.getvalue().decode("cp1252").strip() == "2025-11-03 14:30:00 - INFO - ? µV"

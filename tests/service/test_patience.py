@@ -1,0 +1,92 @@
+"""Asking again: for ever or within a budget, ever slower, as long as the other side asks for, and never after being stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable
+from service.clock import Stopped
+from service.patience import LONGEST_PAUSE_S, OutOfPatience, Patience
+from tests.service.fakes import FakeClock
+
+
+def failing(times: int, error: Exception) -> Callable[[], str]:
+    left = iter(range(times))
+
+    def action() -> str:
+        if next(left, None) is not None:
+            raise error
+        return "done"
+
+    return action
+
+
+def patience(clock: FakeClock, budget_s: float | None = None) -> Patience:
+    return Patience(clock, budget_s=budget_s, draw=lambda: 1.0)
+
+
+@pytest.mark.parametrize("error", [SourceUnavailable("x"), OutputUnavailable("x"), SourceDenied("x"), OutputDenied("x")])
+def test_without_a_budget_everything_that_may_pass_is_waited_for(error: Exception) -> None:
+    assert patience(FakeClock()).until_done(failing(50, error)) == "done"
+
+
+def test_pauses_double_up_to_a_limit() -> None:
+    clock = FakeClock()
+
+    patience(clock).until_done(failing(10, SourceUnavailable("x")))
+
+    assert clock.waits == [0.5, 1, 2, 4, 8, 16, 32, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+
+
+def test_pauses_are_drawn_so_that_many_clients_do_not_come_back_at_once() -> None:
+    clock, draws = FakeClock(), iter([0.0, 1.0, 0.5])
+
+    Patience(clock, budget_s=None, draw=lambda: next(draws)).until_done(failing(3, SourceUnavailable("x")))
+
+    assert clock.waits == [0.25, 1.0, 1.5]
+
+
+def test_who_asks_to_wait_longer_is_obeyed() -> None:
+    clock = FakeClock()
+
+    patience(clock).until_done(failing(1, OutputUnavailable("x", retry_after_s=42)))
+
+    assert clock.waits == [42]
+
+
+def test_a_budget_ends_the_waiting_without_being_overdrawn() -> None:
+    clock = FakeClock()
+
+    with pytest.raises(OutOfPatience, match="no answer"):
+        patience(clock, budget_s=10).until_done(failing(99, SourceUnavailable("no answer")))
+
+    assert sum(clock.waits) <= 10
+
+
+def test_a_budget_of_nothing_tries_once() -> None:
+    with pytest.raises(OutOfPatience):
+        patience(FakeClock(), budget_s=0).until_done(failing(1, SourceUnavailable("x")))
+
+
+@pytest.mark.parametrize("error", [SourceDenied("wrong token"), OutputDenied("wrong token")])
+def test_a_refusal_is_not_waited_for_when_there_is_a_budget(error: Exception) -> None:
+    clock = FakeClock()
+
+    with pytest.raises(type(error)):
+        patience(clock, budget_s=300).until_done(failing(99, error))
+
+    assert clock.waits == []
+
+
+def test_being_stopped_ends_the_waiting() -> None:
+    clock = FakeClock(stop_after_s=5)
+
+    with pytest.raises(Stopped):
+        patience(clock).until_done(failing(99, SourceUnavailable("x")))
+
+
+def test_other_errors_are_not_repeated() -> None:
+    with pytest.raises(KeyError):
+        patience(FakeClock()).until_done(failing(1, KeyError("a bug")))
