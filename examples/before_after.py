@@ -46,7 +46,7 @@ def page(overlay: Overlay) -> str:
     panels = [
         ("Before: as measured, µV", overlay.before_uv, limits, "before"),
         ("After: as released, µV", overlay.after_uv, limits, "after"),
-        ("Difference, µV (another scale)", difference, _limits(difference), "difference"),
+        ("Difference, µV (another scale)", difference, _around_zero(difference), "difference"),
     ]
     drawn = "\n".join(
         f"<h2>{name}</h2>\n{_panel(overlay.seconds, values, span, kind, name)}" for name, values, span, kind in panels
@@ -61,8 +61,15 @@ def page(overlay: Overlay) -> str:
 <p class="notice"><strong>Demo only: contains raw data.</strong> The recording is public (MIT-BIH Arrhythmia Database, PhysioNet).
 Never make a page like this of a patient's data.</p>
 {drawn}
+<p>{_caption(difference)}</p>
 </html>
 """
+
+
+def _caption(difference: _Floats) -> str:
+    kept = 100 * float((difference == 0).mean())
+    most = np.abs(difference).max()
+    return f"{kept:.0f} % of these samples keep their value, which others of the same window share; the rest moved by up to {most:.0f} µV."
 
 
 def _limits(values: _Floats) -> tuple[float, float]:
@@ -70,6 +77,12 @@ def _limits(values: _Floats) -> tuple[float, float]:
     step = 10.0 ** np.floor(np.log10(max(float(np.ptp(values)), 1.0)))
     low, high = np.floor(values.min() / step) * step, np.ceil(values.max() / step) * step
     return (float(low), float(high)) if high > low else (float(low) - step, float(high) + step)
+
+
+def _around_zero(values: _Floats) -> tuple[float, float]:
+    """Return limits that lie evenly about zero."""
+    most = max(abs(limit) for limit in _limits(values))
+    return -most, most
 
 
 def _panel(seconds: _Floats, values: _Floats, limits: tuple[float, float], kind: str, label: str) -> str:

@@ -27,7 +27,7 @@ RECORDS = ROOT / "examples" / "mitbih" / "six_records.parquet"
 FOLDER = ROOT / "output" / "demo"
 
 #: Whose heartbeats the picture shows, and which: four seconds from the second minute on.
-PICTURED, FIRST_ROW, ROWS = "mitbih-104", 60 * 360, 4 * 360
+PICTURED, FIRST_ROW, ROWS = "mitbih-100", 60 * 360, 4 * 360
 
 _SAMPLING_HZ = 360
 
