@@ -1,0 +1,85 @@
+"""The real program in a process of its own, with an `.env` of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+KEY = "0123456789abcdef-integration"
+
+
+class Service:
+    """Starts `central_anonymizer.py` in an empty folder.
+
+    Args:
+        folder: Where `.env`, state and outputs go.
+        settings: What stands in `.env`, besides a folder for CSV files and one for state.
+        arguments: For the command line.
+    """
+
+    def __init__(self, folder: Path, settings: Mapping[str, object], arguments: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self._log_path = folder / "service.log"
+        lines = {"CSV_OUTPUT_DIR": folder / "csv", "STATE_DIR": folder / "state", **settings}
+        env_file = folder / ".env"
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
+        env_file.chmod(0o600)
+        self._log = self._log_path.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "central_anonymizer.py"), *arguments],
+            cwd=folder,
+            env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "HOME": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self._log.close()
+
+    @property
+    def log(self) -> str:
+        """Everything printed so far."""
+        return self._log_path.read_text(encoding="utf-8")
+
+    def exit_code(self, *, within_s: float = 60) -> int:
+        """Wait for the end; the log is shown when it does not come."""
+        try:
+            return self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {within_s} s:\n{self.log}") from None
+
+    def wait_for(self, text: str, *, within_s: float = 30) -> None:
+        """Wait until the log holds a text."""
+        deadline = time.monotonic() + within_s
+        while text not in self.log:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"never printed {text!r}:\n{self.log}")
+            time.sleep(0.02)
+
+    def stop(self, signal_number: int = signal.SIGTERM, *, within_s: float = 10) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(signal_number)
+        return self.exit_code(within_s=within_s)
+
+
+def run_service(folder: Path, settings: Mapping[str, object], *arguments: str, within_s: float = 60) -> tuple[int, str]:
+    """Run the program to its end; return exit code and log."""
+    with Service(folder, settings, arguments) as service:
+        code = service.exit_code(within_s=within_s)
+        return code, service.log

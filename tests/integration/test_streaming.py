@@ -1,0 +1,115 @@
+"""Streaming on a real InfluxDB 2 with wearers that send as they live: every due window once, soon, and a clean end."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from testbed.influxdb_server import InfluxServer
+from testbed.replay import Replay, load
+from testbed.wearers import Wearers
+from tests.integration.clinic import Clinic
+from tests.integration.service_process import Service
+
+pytestmark = pytest.mark.influxdb
+
+#: How long wearers are replayed. Two minutes by `make test-live`, less in `make test`.
+LIVE_SECONDS = int(os.environ.get("LIVE_SECONDS", "24"))
+
+LATENESS_S = 2
+WINDOW_S = 5
+
+
+@contextmanager
+def wearing(server: InfluxServer, bucket: str, wearers: Wearers) -> Iterator[Replay]:
+    """Let wearers send for as long as the block lasts."""
+    stop = threading.Event()
+    replay = Replay(wearers, server, bucket, stop=stop)
+    thread = threading.Thread(target=replay.run, daemon=True)
+    thread.start()
+    try:
+        yield replay
+    finally:
+        stop.set()
+        thread.join(timeout=10)
+
+
+def test_every_window_that_falls_due_is_released_once_and_soon(clinic: Clinic, tmp_path: Path) -> None:
+    settings = {**clinic.settings, "STREAMING_MODE": "true", "ALLOWED_LATENESS_SECONDS": LATENESS_S}
+    seen_after_s: dict[int, float] = {}
+
+    with wearing(clinic.server, clinic.raw, Wearers(6)), Service(tmp_path, settings) as service:
+        service.wait_for("Connected to InfluxDB")
+        began_s = time.time()
+        while time.time() < began_s + LIVE_SECONDS:
+            for start_s in summaries(clinic):
+                seen_after_s.setdefault(start_s, time.time() - (start_s + WINDOW_S))
+            time.sleep(0.05)
+        code = service.stop()
+        log = service.log
+
+    starts = sorted(seen_after_s)
+    first_due = -(-int(began_s) // WINDOW_S) * WINDOW_S
+    assert code == 0, log
+    assert starts == list(range(starts[0], starts[-1] + 1, WINDOW_S)), "no window left out"
+    assert starts[0] <= first_due + WINDOW_S
+    assert starts[-1] >= began_s + LIVE_SECONDS - LATENESS_S - 2 * WINDOW_S - 1.5
+    assert min(seen_after_s.values()) >= LATENESS_S, "no window before it was due"
+    assert sorted(seen_after_s.values())[-1] <= LATENESS_S + 1.5
+    assert log.count("📦 Processing batch") == log.count("Successfully pushed 10800 points") >= len(starts)
+
+
+def summaries(clinic: Clinic) -> list[int]:
+    """Return the starts of the windows that are visible in the output bucket, in seconds."""
+    flux = (
+        f'from(bucket: "{clinic.released}") |> range(start: -10m) '
+        '|> filter(fn: (r) => r._measurement == "ecg_anonymized_windows" and r._field == "k") '
+        '|> map(fn: (r) => ({_time: r._time, seconds: int(v: r._time) / 1000000000})) |> keep(columns: ["seconds"])'
+    )
+    return [int(row["seconds"]) for row in clinic.server.rows(flux)]
+
+
+def test_a_stream_without_data_says_so_and_stops_when_asked(clinic: Clinic, tmp_path: Path) -> None:
+    settings = {**clinic.settings, "STREAMING_MODE": "true", "ALLOWED_LATENESS_SECONDS": "0", "BATCH_SIZE_SECONDS": "1"}
+
+    with Service(tmp_path, settings) as service:
+        service.wait_for("No data in this batch, skipping...")
+        code = service.stop()
+
+    assert code == 0
+
+
+def test_a_stream_that_starts_in_the_past_catches_up_with_many_windows_a_query(clinic: Clinic, tmp_path: Path) -> None:
+    now_s = int(time.time()) // 5 * 5
+    start_s = now_s - 600
+    load(clinic.server, clinic.raw, Wearers(2, hertz=128), start_ns=start_s * 10**9, end_ns=now_s * 10**9)
+    start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start_s))
+    settings = {**clinic.settings, "STREAMING_MODE": "true", "QUERY_START_TIME": start, "VERBOSE_LOGGING": "false"}
+
+    with Service(tmp_path, settings) as service:
+        deadline = time.monotonic() + 30
+        while len(clinic.stored()) < (600 - 15) * 2 * 128 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        service.stop()
+        log = service.log
+
+    assert len(clinic.stored()) >= (600 - 15) * 2 * 128, log
+    assert log.count("📦 Processing batch") < 20
+
+
+def test_a_server_that_goes_away_is_waited_for(clinic: Clinic, tmp_path: Path) -> None:
+    settings = {**clinic.settings, "STREAMING_MODE": "true", "INFLUX_URL": "http://127.0.0.1:9"}
+
+    with Service(tmp_path, settings) as service:
+        service.wait_for("❌ Failed to connect to InfluxDB")
+        service.wait_for("trying again in")
+        assert service.process.poll() is None
+        code = service.stop()
+
+    assert code == 0
