@@ -37,3 +37,26 @@ demo-influx-stop: $(VENV)/run.stamp  ## Stop the server that demo-influx left ru
 
 replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV_FILE= WEARERS= HERTZ= SPEED= MINUTES=)
 	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
+
+.PHONY: test lint types unit bench clean
+test: lint types unit  ## Lint, types, and every test, with a real InfluxDB 2 server
+
+lint: $(VENV)/dev.stamp  ## Style, formatting
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/dev.stamp  ## Types
+	$(RUN) -m mypy
+
+unit: $(VENV)/dev.stamp
+	@$(RUN) -m testbed.influxd_program
+	$(RUN) -m pytest
+
+test-live: $(VENV)/dev.stamp  ## Two minutes of streaming with wearers that send as they live
+	LIVE_SECONDS=120 $(RUN) -m pytest tests/integration/test_streaming.py
+
+bench: $(VENV)/dev.stamp  ## A backfill beside what the database itself needs (WEARERS= MINUTES= REPEATS=)
+	@$(RUN) -m benchmarks.backfill
+
+clean:  ## Remove what demos, tests and tools left behind; not the virtual environment
+	rm -rf output/demo output/demo-influx build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, OutputDenied, SourceDenied, SourceRefused
 from service import exit_codes
+from service.arguments import Parser
 from service.clock import Stopped, SystemClock, clock_stopped_by_signals
 from service.configuration import REMEDY, Configuration, NoConfiguration, load
 from service.delivery import Delivery
@@ -127,7 +128,7 @@ def _refuse(error: ConfigurationError, env_file: Path) -> int:
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Releases k-anonymized ECG. Everything is set in .env; no argument is needed.")
+    parser = Parser(description="Releases k-anonymized ECG. Everything is set in .env; no argument is needed.")
     parser.add_argument("--env-file", metavar="PATH", help="read settings from this file instead of ./.env")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument(

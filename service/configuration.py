@@ -71,9 +71,11 @@ def load(
     settings, value_problems = _parse(given)
     problems += [*file_problems, *value_problems, *_problems_between(settings, given)]
     problems += [problem for check in checks for problem in check(settings)]
+    unknown = list(_unknown(from_file or {}, environment))
     if problems:
-        raise ConfigurationError(problems)
-    warnings += [*file_warnings, *_unknown(from_file or {}, environment), *_warnings_about(settings, given)]
+        # A misspelt name is often the reason why another one is missing.
+        raise ConfigurationError([*problems, *unknown])
+    warnings += [*file_warnings, *unknown, *_warnings_about(settings, given)]
     return Configuration(settings, tuple(warnings))
 
 

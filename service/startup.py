@@ -31,10 +31,12 @@ def open_all(settings: Settings, source: SampleSource, outputs: Sequence[Output]
         Stopped: We were asked to stop meanwhile.
     """
     refusals: list[str] = []
-    for opening in (_saying_so(settings, source), *(_opening(output) for output in outputs)):
+    for opening in (_saying_so(settings, source, patience), *(_opening(output) for output in outputs)):
         try:
             patience.until_done(opening)
-        except (SourceDenied, SourceRefused, OutputDenied) as error:
+        except SourceDenied as error:
+            refusals.append(f"Failed to connect to InfluxDB: {error}")
+        except (SourceRefused, OutputDenied) as error:
             refusals.append(str(error))
     if refusals:
         raise ConfigurationError(refusals)
@@ -57,8 +59,8 @@ def _opening(output: Output) -> Callable[[], None]:
     return lambda: output.open({})
 
 
-def _saying_so(settings: Settings, source: SampleSource) -> Callable[[], None]:
-    """Return the opening of the source, with advice at the first failure."""
+def _saying_so(settings: Settings, source: SampleSource, patience: Patience) -> Callable[[], None]:
+    """Return the opening of the source, with advice at the first failure that is waited for."""
     has_failed = False
 
     def opening() -> None:
@@ -66,12 +68,11 @@ def _saying_so(settings: Settings, source: SampleSource) -> Callable[[], None]:
         try:
             source.open()
         except SourceUnavailable as error:
-            if not has_failed and not settings.input_file:
+            is_refusal = isinstance(error, SourceDenied)
+            if not (has_failed or settings.input_file or (is_refusal and not patience.is_endless)):
                 _LOG.error("❌ Failed to connect to InfluxDB: %s", error)
-                _LOG.error(
-                    "   Is it running, and are INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG right? Try: curl %s/health",
-                    settings.influx_url,
-                )
+                if not is_refusal:
+                    _LOG.error("   Is it running, and is INFLUX_URL right? Try: curl %s/health", settings.influx_url)
             has_failed = True
             raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,3 +159,18 @@ def _build(environment: Mapping[str, str]) -> None:
         subprocess.run(["/bin/sh", str(BUILD_SCRIPT)], check=True, stdout=subprocess.DEVNULL, env=dict(environment))
     except (OSError, subprocess.SubprocessError) as error:
         raise NoServer(f"No InfluxDB 2 server, and building one failed ({error}). {HOW_TO_GET_ONE}") from error
+
+
+def main() -> int:
+    """Say which server the tests will use; build one where there is none. Without one, fail in CI only."""
+    try:
+        program = find_influxd()
+    except NoServer as none:
+        print(f"No InfluxDB 2 server: {none}")
+        return 1 if os.environ.get("CI") else 0
+    print(f"InfluxDB for the tests: {program.origin}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
