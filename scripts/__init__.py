@@ -1,0 +1,1 @@
+"""Commands for people: heartbeat logs, checking output, writing the files that are written from code."""
