@@ -1,0 +1,53 @@
+# The service as an image: Python, its libraries, the service's own modules, and nothing else. How to run it: documentation/DEPLOYMENT.md
+#
+# Pinned to Python's minor version and Debian's release. Fixes within them come with every `docker compose build --pull`.
+FROM python:3.12-slim-trixie AS libraries
+
+WORKDIR /build
+# Alone, so that a change of the code does not install the libraries again.
+COPY requirements.txt ./
+# Wheels only: a library that would have to be compiled fails here, and no compiler is ever needed.
+RUN python -m venv --without-pip /opt/venv \
+    && python -m pip --python /opt/venv/bin/python install \
+        --no-cache-dir --disable-pip-version-check --only-binary :all: --requirement requirements.txt
+
+
+FROM python:3.12-slim-trixie
+
+LABEL org.opencontainers.image.title="Central ECG anonymizer" \
+      org.opencontainers.image.licenses="MIT"
+
+# The numbers are fixed because folders on the host must belong to them. pip goes: nothing is installed from here on.
+RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip \
+    && groupadd --gid 10001 anonymizer \
+    && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin anonymizer \
+    && install -d -o 10001 -g 10001 -m 0750 /data /data/state /data/output
+
+ENV PATH="/opt/venv/bin:${PATH}" \
+    PYTHONDONTWRITEBYTECODE="1" \
+    PYTHONUTF8="1" \
+    STATE_DIR="/data/state" \
+    CSV_OUTPUT_DIR="/data/output"
+
+COPY --from=libraries /opt/venv /opt/venv
+
+WORKDIR /app
+COPY LICENSE central_anonymizer.py ./
+COPY anonymizer/ anonymizer/
+COPY inputs/ inputs/
+COPY outputs/ outputs/
+COPY service/ service/
+COPY transport/ transport/
+# Compiled once, because nothing may be written later. A checkout made under a strict umask must be readable by the user too.
+RUN python -m compileall -q . && chmod -R a+rX,go-w .
+
+USER 10001:10001
+STOPSIGNAL SIGTERM
+
+# The program knows best: it reads the configuration and reaches for everything it names, as the user the service runs as.
+# Unhealthy means that windows wait; the service keeps trying by itself, and nothing has to be restarted.
+HEALTHCHECK --interval=60s --timeout=30s --start-period=30s --retries=3 \
+    CMD ["python", "central_anonymizer.py", "--check", "--connect"]
+
+# Without a shell in between, so that SIGTERM reaches the program.
+ENTRYPOINT ["python", "central_anonymizer.py"]

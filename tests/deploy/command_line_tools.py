@@ -1,0 +1,55 @@
+"""The programs that some of these tests run, found where they are usually installed, or the test skipped with a line that says so."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+#: None of them takes longer, even on a busy machine. In seconds.
+PATIENCE_S = 120
+
+
+def needed(name: str, *, mended_by: str) -> str:
+    """Return the path of a program: beside this Python, or on the PATH.
+
+    Raises:
+        pytest.skip.Exception: It is not installed.
+    """
+    search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    found = shutil.which(name, path=search)
+    if found is None:
+        pytest.skip(f"NOT CHECKED: {name} is not installed; {mended_by}")
+    return found
+
+
+def run(
+    command: Sequence[str],
+    *,
+    cwd: Path | None = None,
+    said: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, with `said` on its standard input, and return what came of it; never raises for its exit code.
+
+    Args:
+        command: Program and arguments.
+        cwd: Where to run it; here, if not said.
+        said: What it reads.
+        environment: All its variables; those of this process, if not said.
+    """
+    return subprocess.run(
+        list(command),
+        cwd=cwd,
+        input=said,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=PATIENCE_S,
+        check=False,
+    )

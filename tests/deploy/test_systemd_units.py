@@ -1,0 +1,150 @@
+"""The units, by systemd's own judgement where it is installed, and against what the program says of itself."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import exit_codes
+from service.settings import KNOWN_NAMES
+from tests.deploy.command_line_tools import needed, run
+from tests.deploy.docker_files import ROOT
+from tests.deploy.unit_files import BACKFILL, INSTALLED, STREAMING, UNITS, directives, environment, seconds
+
+#: What systemd calls the exposure of a service: 0 is none, 10 all. Ours must not exceed this.
+MOST_EXPOSURE = 1.5
+
+#: Of these a person must know; no restart mends them.
+HOPELESS = {exit_codes.USAGE, exit_codes.ANOTHER_INSTANCE, exit_codes.CONFIGURATION}
+
+#: Longer than any window takes to finish after SIGTERM, in seconds.
+FINISHING_S = 8
+
+BOTH = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+
+
+def analyzer() -> str:
+    """Return the path of a systemd-analyze that can judge a file, or skip."""
+    program = needed("systemd-analyze", mended_by="apt-get install systemd")
+    version = re.search(r"systemd (\d+)", run([program, "--version"]).stdout)
+    if version is None or int(version.group(1)) < 250:
+        pytest.skip("NOT CHECKED: systemd-analyze judges files from version 250 on")
+    return program
+
+
+@BOTH
+def test_systemd_finds_the_service_well_shut_in(unit: Path) -> None:
+    verdict = run([analyzer(), "security", "--offline=true", "--no-pager", str(unit)])
+
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", verdict.stdout)
+    assert found is not None, verdict.stdout + verdict.stderr
+    assert float(found.group(1)) <= MOST_EXPOSURE, verdict.stdout
+
+
+@BOTH
+def test_systemd_understands_every_line(unit: Path, tmp_path: Path) -> None:
+    # With the paths of this machine, since it looks whether the program is there.
+    text = unit.read_text(encoding="utf-8").replace(f"{INSTALLED}/.venv/bin/python", sys.executable).replace(INSTALLED, str(ROOT))
+    copy = tmp_path / unit.name
+    copy.write_text(text, encoding="utf-8")
+
+    verdict = run([analyzer(), "verify", "--man=no", str(copy)])
+
+    # A line it does not know is only said, not an error; what it says of the machine's other units is not ours.
+    assert not [line for line in verdict.stderr.splitlines() if "ecg-anonymizer" in line]
+    assert verdict.returncode == 0, verdict.stderr
+
+
+@BOTH
+def test_what_a_restart_cannot_mend_is_not_restarted(unit: Path) -> None:
+    (codes,) = directives(unit)["RestartPreventExitStatus"]
+
+    assert {int(code) for code in codes.split()} == HOPELESS
+
+
+def test_the_stream_is_restarted_when_it_fails_for_as_long_as_it_takes() -> None:
+    service = directives(STREAMING)
+
+    assert service["Restart"] == ["on-failure"]
+    assert directives(STREAMING, "Unit")["StartLimitIntervalSec"] == ["0"]
+    # Not so soon that a failing start keeps the machine busy.
+    assert seconds(service["RestartSec"][0]) >= 5
+
+
+def test_a_backfill_runs_once_for_as_long_as_it_takes_and_a_failed_one_is_left_for_people() -> None:
+    service = directives(BACKFILL)
+
+    assert (service["Type"], service["Restart"], service["TimeoutStartSec"]) == (["oneshot"], ["no"], ["infinity"])
+    # 143 says that a run was stopped before its end: that must not look like success.
+    assert "SuccessExitStatus" not in service
+
+
+@BOTH
+def test_every_variable_a_unit_sets_is_a_setting_or_pythons(unit: Path) -> None:
+    unknown = set(environment(unit)) - KNOWN_NAMES
+
+    assert unknown == {"PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"}
+
+
+def test_the_stream_streams_and_the_backfill_does_not() -> None:
+    assert [environment(unit)["STREAMING_MODE"] for unit in (STREAMING, BACKFILL)] == ["true", "false"]
+
+
+def test_the_two_share_their_folders_and_every_line_that_shuts_them_in() -> None:
+    # One may not be let loose while somebody watches the other; and one state folder is what keeps a window from a second release.
+    start = "# What it writes."
+    shared = [unit.read_text(encoding="utf-8").partition(start)[2].partition("[Install]")[0].split("\n") for unit in UNITS]
+    lines = [[line for line in part if line and not line.startswith("#")] for part in shared]
+
+    assert len(lines[0]) > len("NoNewPrivileges")
+    assert lines[0] == lines[1]
+    assert environment(STREAMING)["STATE_DIR"] == environment(BACKFILL)["STATE_DIR"]
+
+
+@BOTH
+def test_the_folders_of_the_settings_are_those_systemd_makes(unit: Path) -> None:
+    (made,) = directives(unit)["StateDirectory"]
+
+    folders = [environment(unit)[name] for name in ("STATE_DIR", "CSV_OUTPUT_DIR")]
+    assert [f"%S/{folder}" for folder in made.split()] == folders
+
+
+@BOTH
+def test_secrets_come_from_a_file_the_program_reads_itself(unit: Path) -> None:
+    service = directives(unit)
+
+    # systemd has other rules for quotes and backslashes.
+    assert "EnvironmentFile" not in service
+    assert service["ExecStart"][0].endswith(" --env-file /etc/ecg-anonymizer/ecg-anonymizer.env")
+
+
+@BOTH
+def test_raw_samples_reach_neither_a_core_dump_nor_the_swap_space(unit: Path) -> None:
+    service = directives(unit)
+
+    assert service["LimitCORE"] == ["0"]
+    assert service["MemorySwapMax"] == ["0"]
+
+
+@BOTH
+def test_nobody_but_user_and_group_can_read_what_is_written(unit: Path) -> None:
+    service = directives(unit)
+
+    assert int(service["UMask"][0], 8) & 0o007 == 0o007
+    assert int(service["StateDirectoryMode"][0], 8) & 0o007 == 0
+    assert service["User"] == service["Group"] == ["ecg-anonymizer"]
+
+
+@BOTH
+def test_a_stop_gives_the_window_in_hand_the_time_it_takes(unit: Path) -> None:
+    assert seconds(directives(unit)["TimeoutStopSec"][0]) > FINISHING_S
+
+
+@BOTH
+def test_no_line_is_commented_out(unit: Path) -> None:
+    comments = [line for line in unit.read_text(encoding="utf-8").splitlines() if line.startswith(("#", ";"))]
+
+    assert not [line for line in comments if re.match(r"[#;]\s*[A-Z]\w+=", line)]
