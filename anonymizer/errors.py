@@ -2,6 +2,7 @@
 
 AnonymizerError
 ├── ConfigurationError     a setting is wrong: refuse to start
+├── JournalDamaged         the disk no longer says what we wrote: stop
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
 │   ├── SourceUnavailable  the source cannot answer now: ask again for the same windows
@@ -10,6 +11,7 @@ AnonymizerError
 └── OutputError
     ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
     │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
+    ├── RecordFirst        the destination must have something remembered: store it, offer the batch again at once
     └── BatchRejected      the destination never will: set it aside, go on
 
 The type is the instruction. Nobody reads the message but people, so it says what was asked, what was got and what to do.
@@ -18,7 +20,8 @@ Exceptions of client libraries stop where the library is called; nothing above a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class AnonymizerError(Exception):
@@ -31,6 +34,10 @@ class ConfigurationError(AnonymizerError):
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("; ".join(self.problems))
+
+
+class JournalDamaged(AnonymizerError):
+    """What the service must remember is gone, damaged, too old, or another data set's. The message says what a person can do."""
 
 
 class PrivacyViolation(AnonymizerError):
@@ -72,6 +79,18 @@ class OutputUnavailable(OutputError):
 
 class OutputDenied(OutputUnavailable):
     """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only a person can mend it."""
+
+
+class RecordFirst(OutputError):
+    """Something must be remembered before the batch can be written, whatever happens during the write.
+
+    Args:
+        receipt: What to remember, with its key.
+    """
+
+    def __init__(self, receipt: Mapping[str, Any]) -> None:
+        super().__init__("a receipt must be stored before the write")
+        self.receipt = receipt
 
 
 class BatchRejected(OutputError):

@@ -7,7 +7,8 @@ A hierarchy file has nine comma-separated columns and no header: the leaf (a who
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +26,12 @@ SUPPRESSED_LEVEL = 9
 STAR = "*"
 
 _COLUMNS = LEVELS + 2
+
+#: Nine digits are more than any measurement has, in microvolts.
+_DIGITS = r"-?[0-9]{1,9}"
+_NUMBER = re.compile(_DIGITS)
+_RANGE = re.compile(f"{_DIGITS};{_DIGITS}")
+_WHOLE_ROW = re.compile(rf"{_DIGITS}(,{_DIGITS};{_DIGITS}){{{LEVELS}}},\*")
 
 #: More problems than this are not listed one by one.
 _MOST_PROBLEMS = 20
@@ -115,39 +122,27 @@ _Table = npt.NDArray[np.int64]  # shape (leaves, 1 + 2 * LEVELS): leaf, low and 
 
 
 def _read_rows(lines: Sequence[str]) -> tuple[_Table, list[str]]:
-    # A file of the usual form is one block of numbers, read at once; only one that is not is looked at row by row.
-    try:
-        tails = [line.rsplit(",", 1) for line in lines]
-        if all(tail == STAR for _, tail in tails) and all(head.count(";") == LEVELS for head, _ in tails):
-            numbers = np.array([head.replace(";", ",").split(",") for head, _ in tails], dtype=np.int64)
-            if numbers.ndim == 2 and numbers.shape[1] == 1 + 2 * LEVELS:
-                return numbers, []
-    except ValueError:
-        pass
-    problems = [problem for row, line in enumerate(lines, start=1) if (problem := _row_problem(row, line))]
+    # A file of the usual form is one block of numbers, read at once; only one that is not is looked at cell by cell.
+    if all(map(_WHOLE_ROW.fullmatch, lines)) and lines:
+        cells = [line[: -len(STAR) - 1].replace(";", ",").split(",") for line in lines]
+        return np.array(cells, dtype=np.int64), []
+    wrong = ((row, "; ".join(_row_problems(line))) for row, line in enumerate(lines, start=1))
+    problems = [f"row {row}: {problem}" for row, problem in wrong if problem]
     return np.empty((0, 1 + 2 * LEVELS), dtype=np.int64), problems
 
 
-def _row_problem(row: int, line: str) -> str | None:
+def _row_problems(line: str) -> Iterator[str]:
     cells = line.split(",")
     if len(cells) != _COLUMNS:
-        return f"row {row}: expected {_COLUMNS} columns (leaf, {LEVELS} ranges lo;hi, {STAR}), got {len(cells)}"
-    if not _is_whole(cells[0]):
-        return f"row {row}: expected a whole number as leaf, got {cells[0]!r}"
+        yield f"expected {_COLUMNS} columns (leaf, {LEVELS} ranges lo;hi, {STAR}), got {len(cells)}"
+        return
+    if not _NUMBER.fullmatch(cells[0]):
+        yield f"expected a whole number as leaf, got {cells[0]!r}"
     for level, cell in enumerate(cells[1:-1], start=1):
-        bounds = cell.split(";")
-        if len(bounds) != 2 or not all(map(_is_whole, bounds)):
-            return f"row {row}: expected lo;hi with whole numbers at level {level}, got {cell!r}"
+        if not _RANGE.fullmatch(cell):
+            yield f"expected lo;hi with whole numbers at level {level}, got {cell!r}"
     if cells[-1] != STAR:
-        return f"row {row}: expected {STAR} in the last column, got {cells[-1]!r}"
-    return None
-
-
-def _is_whole(text: str) -> bool:
-    try:
-        return -(2**31) <= int(text) < 2**31
-    except ValueError:
-        return False
+        yield f"expected {STAR} in the last column, got {cells[-1]!r}"
 
 
 def _leaf_problems(table: _Table) -> list[str]:

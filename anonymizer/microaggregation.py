@@ -12,12 +12,12 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-#: Squared errors are compared as whole multiples of 1 / scale µV². Where this many of them allow it, scale is the least common multiple
-#: of all group sizes, and comparison is exact.
-_MOST_EXACT_SCALE = 2**24
+#: A sum of squared errors is held as whole µV² and a number of parts of one. With as many parts as the least common multiple of all group
+#: sizes, sums and comparisons are exact; it fits 64 bits up to k = 24. Beyond that a µV² has so many parts, each error is rounded down to
+#: one, and partitions whose errors differ by less than about a billionth may be ranked either way (the same way for the same values).
+_ROUNDED_PARTS = 2**40
 
-#: Else errors that differ by less than a millionth of a µV² count as equal.
-_FINE_SCALE = 2**20
+_MOST_PARTS = 2**61
 
 _Int64s = npt.NDArray[np.int64]
 
@@ -70,47 +70,44 @@ def _last_rows(table: _Int64s, lengths: _Int64s, k: int) -> npt.NDArray[np.bool_
 def _sizes_of_last_groups(table: _Int64s, k: int) -> _Int64s:
     """Return the size of the last group in the best partition of each segment's first i values, shape (longest + 1, segments)."""
     longest, segments = table.shape
-    # Measured from each segment's first value, numbers stay small and sums exact.
+    parts = _parts(k)
+    # Measured from each segment's first value, numbers stay small.
     table = table - table[:1]
-    span = int(table.max(initial=0))
-    scale = _error_scale(k, span)
     zero = np.zeros((1, segments), dtype=np.int64)
     sums = np.concatenate((zero, np.cumsum(table, axis=0)))
     squares = np.concatenate((zero, np.cumsum(table * table, axis=0)))
 
     unreachable = np.int64(2**62)
-    best = np.full((longest + 1, segments), unreachable)
-    best[0] = 0
+    whole = np.full((longest + 1, segments), unreachable)
+    rest = np.zeros((longest + 1, segments), dtype=np.int64)
+    whole[0] = 0
     sizes = np.zeros((longest + 1, segments), dtype=np.int64)
+    columns = np.arange(segments)
     for end in range(k, longest + 1):
         # Candidate last groups from the smallest, so that the first minimum is the smaller group.
         size = np.arange(k, min(2 * k - 1, end) + 1)[:, None]
         start = end - size[:, 0]
-        group_sums = sums[end] - sums[start]
-        group_squares = squares[end] - squares[start]
-        errors = best[start] + _scaled_error(size, group_sums, group_squares, scale)
-        choice = errors.argmin(axis=0)
-        best[end] = errors[choice, np.arange(segments)]
+        group_whole, group_rest = _error(size, sums[end] - sums[start], squares[end] - squares[start], parts)
+        candidate_whole, candidate_rest = whole[start] + group_whole, rest[start] + group_rest
+        carries = candidate_rest >= parts
+        candidate_whole += carries
+        candidate_rest -= carries * parts
+        is_least = candidate_whole == candidate_whole.min(axis=0)
+        choice = np.where(is_least, candidate_rest, parts).argmin(axis=0)
+        whole[end], rest[end] = candidate_whole[choice, columns], candidate_rest[choice, columns]
         sizes[end] = size[choice, 0]
     return sizes
 
 
-def _scaled_error(size: _Int64s, sums: _Int64s, squares: _Int64s, scale: int) -> _Int64s:
-    """Return scale × (Σx² − (Σx)² / size), rounded down."""
-    return (size * squares - sums * sums) * scale // size
+def _error(size: _Int64s, sums: _Int64s, squares: _Int64s, parts: int) -> tuple[_Int64s, _Int64s]:
+    """Return Σx² − (Σx)² / size as whole numbers and parts of one."""
+    whole, rest = np.divmod(size * squares - sums * sums, size)
+    if parts == _ROUNDED_PARTS:
+        return whole, rest * parts // size
+    return whole, rest * (parts // size)
 
 
-def _error_scale(k: int, span: int) -> int:
-    """Return how finely squared errors are told apart, such that no sum of them overflows 64 bits.
-
-    Neighbouring groups do not overlap, so their ranges add up to at most `span`, and the error of a partition to at most
-    (2k − 1) / 4 · span²; of one group, before it is divided by its size, to at most ((2k − 1) · span)² / 4.
-    """
-    largest = ((2 * k) * max(span, 1)) ** 2
+def _parts(k: int) -> int:
+    """Return how many parts a whole µV² has, such that the errors of groups of k to 2k − 1 are whole numbers of them, if that fits."""
     exact = math.lcm(*range(k, 2 * k))
-    if exact <= _MOST_EXACT_SCALE and largest * exact < 2**61:
-        return exact
-    scale = _FINE_SCALE
-    while scale > 1 and largest * scale >= 2**61:
-        scale //= 2
-    return scale
+    return exact if exact <= _MOST_PARTS else _ROUNDED_PARTS

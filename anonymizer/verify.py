@@ -84,10 +84,14 @@ def _check_form(batch: Batch) -> None:
 def _check_rows(batch: Batch) -> None:
     if not np.isfinite(batch.values_uv).all():
         raise _violation(batch, "holds values that are not finite")
+    if np.signbit(batch.values_uv[batch.values_uv == 0.0]).any():
+        raise _violation(batch, "holds a zero below zero, which a reader could tell from the other")
     if int(batch.times_ns.min()) < batch.window.start_ns or int(batch.times_ns.max()) >= batch.window.end_ns:
         raise _violation(batch, "holds times outside its window")
     if int(batch.source_index.min()) < 0 or int(batch.source_index.max()) >= len(batch.source_ids):
         raise _violation(batch, "holds rows without a source id")
+    if "" in {batch.source_ids[index] for index in np.unique(batch.source_index).tolist()}:
+        raise _violation(batch, "holds rows whose source id is empty")
     if len(set(batch.source_ids)) != len(batch.source_ids):
         raise _violation(batch, "releases two sources under one id")
     rank = np.empty(len(batch.source_ids), dtype=np.int64)
@@ -101,6 +105,8 @@ def _check_rows(batch: Batch) -> None:
 
 def _check_conservation(batch: Batch) -> None:
     counts = batch.counts
+    if min(dataclasses.astuple(counts)) < 0:
+        raise _violation(batch, f"counts rows below zero: {counts}")
     if not counts.are_conserved() or counts.released != len(batch):
         raise _violation(batch, f"does not account for its rows: {len(batch)} rows, {counts}")
 
@@ -108,9 +114,13 @@ def _check_conservation(batch: Batch) -> None:
 def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_]) -> None:
     """An imputed value may stand for fewer than k rows, because it is computed from all the others alone; see that it is."""
     imputed = len(batch) - int(own_group.sum())
-    if imputed != batch.counts.starred + batch.counts.suppressed:
+    # Together with as many as k they are starred, level 8; fewer are suppressed, level 9.
+    expected_counts = (imputed, 0) if imputed >= batch.promise.k else (0, imputed)
+    if (batch.counts.starred, batch.counts.suppressed) != expected_counts:
         raise _violation(batch, f"marks {imputed} rows as imputed but counts {batch.counts}")
     if not imputed:
+        if batch.imputed_rows is not None or batch.imputed_value_uv is not None:
+            raise _violation(batch, "states an imputed value that no row carries")
         return
     if batch.promise.k_unit == "source":
         raise _violation(batch, "holds imputed rows, which no number of sources shares")
