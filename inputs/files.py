@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
-from anonymizer.errors import SourceRefused, SourceUnavailable
+from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples, make_samples
 from anonymizer.windows import WindowRange
 
@@ -59,11 +60,8 @@ class FileSource:
             table = self._table()
             self._check_columns(table)
             self._samples = self._as_samples(table)
-        except OSError as error:
-            raise SourceUnavailable(f"INPUT_FILE {self._path} cannot be read ({error.strerror or error})") from None
-        except pa.ArrowException as error:
-            reason = str(error).split(":", 1)[0]
-            raise SourceRefused(f"INPUT_FILE {self._path} is not a readable {self._format()} file ({reason})") from None
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise self._as_source_error(error) from None
 
     def now_ns(self) -> None:
         """Return None: a file has no clock."""
@@ -108,6 +106,14 @@ class FileSource:
         """Forget the rows."""
         self._samples = make_samples([], [], (), [])
 
+    def _as_source_error(self, error: Exception) -> SourceError:
+        if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
+            return SourceDenied(f"INPUT_FILE {self._path} cannot be read ({error.strerror})")
+        # What Arrow finds inside a file it may raise as an OSError, but without a number: no disk will ever read it better.
+        if isinstance(error, OSError) and error.errno is not None:
+            return SourceUnavailable(f"INPUT_FILE {self._path} cannot be read ({error.strerror})")
+        return SourceRefused(f"INPUT_FILE {self._path} is not a readable {self._format()} file ({_without_values(error)})")
+
     def _format(self) -> str:
         return "Parquet" if self._path.suffix.lower() in (".parquet", ".pq") else "CSV"
 
@@ -117,16 +123,18 @@ class FileSource:
             return pa_parquet.read_table(self._path, columns=[name for name in COLUMNS if name in held] or held)
         # All as text: what is no number or no time must make one row invalid, not the whole file unreadable.
         as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=False)
-        with pa.input_stream(str(self._path), compression="detect") as stream:
+        compression = "gzip" if self._path.suffix.lower() == ".gz" else None
+        with pa.input_stream(str(self._path), compression=compression) as stream:
             return pa_csv.read_csv(stream, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=as_text)
 
     def _check_columns(self, table: pa.Table) -> None:
-        missing = [name for name in COLUMNS if name not in table.column_names]
-        if missing:
-            raise SourceRefused(
-                f"INPUT_FILE {self._path} needs the columns {', '.join(COLUMNS)}; {', '.join(missing)} missing, "
-                f"it has: {', '.join(table.column_names)}"
-            )
+        held = table.column_names
+        wrong = [f"{name} missing" if name not in held else f"{name} twice" for name in COLUMNS if held.count(name) != 1]
+        if not wrong:
+            return
+        # A first line that names none of them may be a row, and a message is no place for samples.
+        shown = f"it has: {', '.join(held)}" if any(name in held for name in COLUMNS) else "is its first line a header?"
+        raise SourceRefused(f"INPUT_FILE {self._path} needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)}, {shown}")
 
     def _as_samples(self, table: pa.Table) -> Samples:
         times, has_time = _times(table.column("timestamp"), self._path)
@@ -151,10 +159,11 @@ class FileSource:
 
 def _times(column: pa.ChunkedArray, path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
     """Return times in nanoseconds since the epoch and which rows have one; UTC when a text names no zone."""
+    column = _plain_text(column)
     kind = column.type
     if pa.types.is_timestamp(kind):
         column = pc.cast(column if kind.tz else pc.assume_timezone(column, "UTC"), _TIME)
-    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    elif pa.types.is_string(kind):
         column = _parsed_times(column)
     else:
         raise SourceRefused(f"INPUT_FILE {path}: column timestamp must hold times, got {kind}")
@@ -162,20 +171,30 @@ def _times(column: pa.ChunkedArray, path: Path) -> tuple[npt.NDArray[np.int64], 
     return pc.fill_null(pc.cast(column, pa.int64()), 0).to_numpy(), has_time
 
 
+def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text of any kind as strings, as not all that Arrow can do it can do with every kind; other columns as they are."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pc.cast(column, pa.string()) if is_text else column
+
+
 def _parsed_times(texts: pa.ChunkedArray) -> pa.ChunkedArray:
     with_zone = pc.if_else(pc.match_substring_regex(texts, _ZONE), texts, pc.binary_join_element_wise(texts, "Z", ""))
-    try:
-        return pc.cast(with_zone, _TIME)
-    except pa.ArrowInvalid:
-        # At least one is no time: find which, one by one, as Arrow has no cast that leaves bad cells empty.
-        return pa.chunked_array([pa.array([_time_or_none(text) for text in with_zone.to_pylist()], type=_TIME)])
+    return pa.chunked_array([part for chunk in with_zone.chunks for part in _times_or_none(chunk)], type=_TIME)
 
 
-def _time_or_none(text: str) -> pa.Scalar | None:
+def _times_or_none(texts: pa.StringArray) -> list[pa.Array]:
+    """Return the times in parts, null for what is no time.
+
+    Arrow has no cast that leaves bad cells empty: where it refuses, each half is tried by itself, as bad cells are few.
+    """
     try:
-        return pa.scalar(text).cast(_TIME)
+        return [pc.cast(texts, _TIME)]
     except pa.ArrowInvalid:
-        return None
+        if len(texts) == 1:
+            return [pa.nulls(1, _TIME)]
+        half = len(texts) // 2
+        return [*_times_or_none(texts[:half]), *_times_or_none(texts[half:])]
 
 
 def _source_ids(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -186,11 +205,22 @@ def _source_ids(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 def _numbers(column: pa.ChunkedArray, path: Path) -> npt.NDArray[np.float64]:
     """Return numbers, NaN where a cell holds none."""
+    column = _plain_text(column)
     kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+    if pa.types.is_string(kind):
         is_number = pc.match_substring_regex(column, _NUMBER)
         column = pc.utf8_trim_whitespace(pc.if_else(is_number, column, None))
     elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
         raise SourceRefused(f"INPUT_FILE {path}: column ecg must hold numbers, got {kind}")
-    numbers: npt.NDArray[np.float64] = pc.cast(column, pa.float64()).to_numpy(zero_copy_only=False).astype(np.float64)
-    return numbers
+    # Not `safe`: that would refuse the whole file for one integer beyond 2⁵³.
+    numbers: npt.NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+    return numbers.astype(np.float64)
+
+
+def _without_values(error: Exception) -> str:
+    """Return what is wrong with a file: Arrow and Python quote the cell they could not read, which may be a sample."""
+    text = str(error)
+    if isinstance(error, UnicodeError) or "UTF8" in text:
+        return "it is not UTF-8 text"
+    columns = re.match(r"CSV parse error: (?:Row #\d+: )?Expected \d+ columns, got \d+", text)
+    return columns.group() if columns else text.split(":", 1)[0]

@@ -1,7 +1,10 @@
 """Reads the CSV that InfluxDB answers a Flux query with: tables one after the other, each with a `#datatype` line and a header.
 
 A table's columns come by position, so that no name, however odd, can be taken for another. Times have up to nine digits of fraction, lines
-end in CRLF, and a quoted cell may hold commas, quotes and line ends. An error that happens after rows were sent comes as one more table.
+end in CRLF, and a quoted cell may hold commas, quotes and line ends. Every table ends in an empty line, and an answer without tables is an
+empty line: what ends otherwise was cut. An error that happens after rows were sent comes as one more table, sometimes after a second empty
+line, and only that one ends without. A cut right behind a table's empty line cannot be seen here; it is for the transport, and for whoever
+counted the rows, to notice.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+_LINE_END = b"\r\n"
 _TABLE_END = b"\r\n\r\n"
 
 #: How times are asked for, to be turned into integers by `times_as_ns`.
@@ -81,21 +85,28 @@ def read_tables(answer: bytes) -> Iterator[FluxTable]:
 
     Raises:
         FluxError: One of them reports an error.
-        UnreadableAnswer: The answer does not end where a table ends.
+        UnreadableAnswer: The answer does not end where a table ends, or is of another form altogether.
     """
-    for part in _split(answer):
-        lines = part.split(b"\r\n", 1)
-        if not lines[0].startswith(b"#datatype"):
-            raise UnreadableAnswer("the answer holds a table without types")
-        types = _cells(lines[0])
-        header, body = _header_and_body(lines[1] if len(lines) > 1 else b"")
-        names = _cells(header)
-        if len(names) != len(types):
-            raise UnreadableAnswer("the answer was cut inside a header")
-        table = FluxTable(tuple(names), tuple(types), body)
-        if "error" in names and "reference" in names:
+    if not answer:
+        raise UnreadableAnswer("the answer is empty")
+    for part, is_whole in _split(answer):
+        table = _table(part)
+        if "error" in table.names and "reference" in table.names:
             raise FluxError("; ".join(table.texts("error")) or "unknown error")
+        if not is_whole:
+            raise UnreadableAnswer("the answer was cut")
         yield table
+
+
+def _table(part: bytes) -> FluxTable:
+    types, rest = _first_line(part)
+    header, body = _first_line(rest)
+    if not types.startswith(b"#datatype"):
+        raise UnreadableAnswer("the answer holds a table without types")
+    table = FluxTable(tuple(_cells(header)), tuple(_cells(types)), body)
+    if len(table.names) != len(table.types):
+        raise UnreadableAnswer("the answer was cut inside a header")
+    return table
 
 
 def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -103,35 +114,43 @@ def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(times, pa.int64())
 
 
-def _split(answer: bytes) -> Iterator[bytes]:
-    """Yield the bytes of each table, cut at empty lines that are not inside quotes."""
-    rest = answer.removesuffix(b"\r\n") if answer.endswith(_TABLE_END) else answer
-    start = search = quotes = 0
-    while start < len(rest) and rest[start : start + 2] != b"\r\n":
-        end = rest.find(_TABLE_END, search)
+def _split(answer: bytes) -> Iterator[tuple[bytes, bool]]:
+    """Yield the bytes of each table and whether it ends in an empty line, that is, one that is not inside quotes."""
+    start = _behind_empty_lines(answer, 0)
+    search = start
+    quotes = 0
+    while start < len(answer):
+        end = answer.find(_TABLE_END, search)
         if end < 0:
-            if not rest.endswith(b"\r\n"):
-                raise UnreadableAnswer("the answer was cut")
-            yield rest[start:]
+            yield answer[start:], False
             return
         # Quotes inside a quoted cell are doubled, so an even number lies before every empty line that ends a table.
-        quotes += rest.count(b'"', search, end)
-        search = end + len(_TABLE_END)
+        quotes += answer.count(b'"', search, end)
+        search = end + len(_LINE_END)
         if quotes % 2 == 0:
-            yield rest[start : end + 2]
-            start = search
+            yield answer[start:search], True
+            start = search = _behind_empty_lines(answer, search)
 
 
-def _header_and_body(text: bytes) -> tuple[bytes, bytes]:
+def _behind_empty_lines(answer: bytes, start: int) -> int:
+    while answer.startswith(_LINE_END, start):
+        start += len(_LINE_END)
+    return start
+
+
+def _first_line(text: bytes) -> tuple[bytes, bytes]:
     """Cut behind the first line end that is not inside quotes: a tag's name may hold one."""
-    end = text.find(b"\r\n")
+    end = text.find(_LINE_END)
     while end >= 0 and text.count(b'"', 0, end) % 2:
-        end = text.find(b"\r\n", end + 2)
-    return (text, b"") if end < 0 else (text[:end], text[end + 2 :])
+        end = text.find(_LINE_END, end + len(_LINE_END))
+    return (text, b"") if end < 0 else (text[:end], text[end + len(_LINE_END) :])
 
 
 def _cells(line: bytes) -> list[str]:
-    return next(csv.reader(io.StringIO(line.decode("utf-8"), newline="")), [])
+    try:
+        return next(csv.reader(io.StringIO(line.decode("utf-8"), newline="")), [])
+    except (UnicodeDecodeError, csv.Error):
+        raise UnreadableAnswer("the answer holds a header of another form") from None
 
 
 def _without_values(error: Exception) -> str:

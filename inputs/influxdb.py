@@ -26,6 +26,8 @@ from transport.influxdb import InfluxConnection, InfluxFault
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
 
+_ID_TYPE = pa.dictionary(pa.int32(), pa.string())
+
 #: A question asked this long before the server's clock ticks over is asked at the right moment.
 _CLOCK_TICK_S = 0.005
 
@@ -72,17 +74,20 @@ class InfluxSource:
         self._series = series
         self._clock_asked_ns = -_CLOCK_IS_FRESH_NS
         self.name = series.bucket
-        identity = "\0".join((connection.address.url, connection.address.org, series.bucket, series.measurement, series.field))
-        self.data_set = hashlib.sha256(identity.encode()).hexdigest()[:12]
+        self.data_set = ""
 
     def open(self) -> None:
         """See that the server answers and the bucket may be read. Raises as `SampleSource.open` says."""
         try:
             self._connection.ping()
         except InfluxFault as fault:
-            raise SourceUnavailable(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
+            if fault.status == 401:
+                raise self._as_source_error(fault) from None
+            kind = SourceDenied if fault.is_denial else SourceUnavailable
+            raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
         # A range of one nanosecond costs nothing, and everything that can be wrong with address, token and names shows.
         self._tables(self._select(Window(0, 1)))
+        self.data_set = self._identity()
 
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it. Asks the server when that would tell more."""
@@ -167,6 +172,16 @@ class InfluxSource:
         """Close the connection."""
         self._connection.close()
 
+    def _identity(self) -> str:
+        """Return what tells this data set from others: the bucket by its id, which stays the same when the server's address changes."""
+        series, address = self._series, self._connection.address
+        try:
+            bucket_id = self._connection.bucket_id(series.bucket)
+        except InfluxFault as fault:
+            raise self._as_source_error(fault) from None
+        bucket = (bucket_id,) if bucket_id else (address.url, address.org, series.bucket)
+        return hashlib.sha256("\0".join((*bucket, series.measurement, series.field)).encode()).hexdigest()[:12]
+
     def _ask_clock(self) -> None:
         try:
             self._connection.ping()
@@ -181,17 +196,25 @@ class InfluxSource:
             raise SourceRefused(
                 f"field {series.field!r} of measurement {series.measurement!r} holds {kind} values; numbers are needed, see INFLUX_FIELD"
             )
-        if series.source_tag not in table.names:
-            raise SourceRefused(
-                f"measurement {series.measurement!r} has no tag {series.source_tag!r}, so wearers could not be told apart; "
-                f"it has: {', '.join(map(repr, self._tag_keys())) or 'none'}. Set SOURCE_TAG."
-            )
-        wanted = [("_time", TIME_TYPE), ("_value", pa.float64()), (series.source_tag, pa.dictionary(pa.int32(), pa.string()))]
+        wanted = [("_time", TIME_TYPE), ("_value", pa.float64())]
+        if series.source_tag in table.names:
+            wanted.append((series.source_tag, _ID_TYPE))
+        else:
+            self._check_source_tag()
         try:
-            times, values, ids = table.columns(wanted)
+            times, values, *ids = table.columns(wanted)
         except UnreadableAnswer as error:
             raise SourceUnavailable(str(error)) from None
-        return [times_as_ns(times), values, ids]
+        return [times_as_ns(times), values, *(ids or [pa.chunked_array([pa.nulls(len(times), _ID_TYPE)])])]
+
+    def _check_source_tag(self) -> None:
+        """Refuse a tag that the measurement does not have; rows that lack one it has are rows without a source."""
+        series, held = self._series, self._tag_keys()
+        if series.source_tag not in held:
+            raise SourceRefused(
+                f"measurement {series.measurement!r} has no tag {series.source_tag!r}, so wearers could not be told apart; "
+                f"it has: {', '.join(map(repr, held)) or 'none'}. Set SOURCE_TAG."
+            )
 
     def _select(self, span: Window) -> str:
         series = self._series
@@ -232,7 +255,8 @@ class InfluxSource:
             return SourceRefused(
                 f"InfluxDB cannot answer the query ({fault}); is the field of one type, and does the server speak Flux?"
             )
-        return SourceUnavailable(f"InfluxDB at {address.url} does not answer the query: {fault}")
+        kind = SourceDenied if fault.is_denial else SourceUnavailable
+        return kind(f"InfluxDB at {address.url} does not answer the query: {fault}")
 
     def _schema(self, question: str) -> list[str]:
         series = self._series

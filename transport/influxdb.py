@@ -5,11 +5,11 @@ Answers are taken as raw bytes and requests given as ready-made bytes: the clien
 
 from __future__ import annotations
 
-import email.utils
 import http.client
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +19,7 @@ from influxdb_client import Dialect, InfluxDBClient
 from influxdb_client.client.write_api import SYNCHRONOUS
 from influxdb_client.rest import ApiException
 
+from transport.http_date import parse_http_date
 from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 
@@ -48,8 +49,9 @@ class InfluxFault(Exception):
 
     @property
     def is_denial(self) -> bool:
-        """Whether a token, an organization or a bucket is wrong, which waiting does not mend."""
-        return self.status in (401, 403, 404)
+        """Whether a token, an organization, a bucket or the address is wrong, which waiting does not mend."""
+        # Below 400: a redirect, or a success that is not InfluxDB's.
+        return self.status is not None and (self.status < 400 or self.status in (401, 403, 404, 405))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,12 +96,10 @@ class InfluxConnection:
     def ping(self) -> None:
         """See that a server answers at all; this needs no token. Teaches the clock."""
         sent_ns = time.monotonic_ns()
-        try:
+        with self._only_faults():
             _, status, headers = self._client.api_client.call_api(
                 "/ping", "GET", _return_http_data_only=False, _preload_content=True, response_type=None
             )
-        except Exception as error:
-            raise _as_fault(error) from None
         self._learn_time(headers, sent_ns)
         if status >= 300:
             raise InfluxFault(f"{self.address.url}/ping answered {status}", status=status)
@@ -108,55 +108,66 @@ class InfluxConnection:
         """Return the whole CSV answer to a query; never a part of it."""
         sent_ns = time.monotonic_ns()
         deadline = time.monotonic() + self.address.timeout_s
-        try:
-            response = self._queries.query_raw(flux, dialect=_DIALECT)
-            try:
-                self._learn_time(response.headers, sent_ns)
-                return b"".join(_pieces(response, deadline))
-            finally:
-                response.release_conn()
-        except InfluxFault:
-            raise
-        except Exception as error:
-            raise _as_fault(error) from None
+        # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
+        with self._only_faults(), closing(self._queries.query_raw(flux, dialect=_DIALECT)) as response:
+            self._learn_time(response.headers, sent_ns)
+            return b"".join(_pieces(response, deadline))
 
     def write(self, bucket: str, lines: bytes) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""
-        try:
+        with self._only_faults():
             self._writes.write(bucket=bucket, org=self.address.org, record=lines)
-        except Exception as error:
-            raise _as_fault(error) from None
+            status = self._client.api_client.last_response.status
+        if status != 204:
+            # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
+            raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
 
     def bucket_id(self, bucket: str) -> str | None:
         """Return the id of a bucket; None when there is none that this token may see."""
-        try:
+        with self._only_faults():
             found = self._client.buckets_api().find_buckets(name=bucket, org=self.address.org).buckets
-        except Exception as error:
-            raise _as_fault(error) from None
         return str(found[0].id) if found else None
 
     def _learn_time(self, headers: Any, sent_ns: int) -> None:
-        date = email.utils.parsedate_to_datetime(headers["Date"]) if "Date" in headers else None
+        date = parse_http_date(headers.get("Date", ""))
         if date is not None:
             self.clock.observe(int(date.timestamp()), sent_ns=sent_ns, received_ns=time.monotonic_ns())
 
+    @contextmanager
+    def _only_faults(self) -> Iterator[None]:
+        """Let nothing out but InfluxFault, and our own bugs."""
+        token = self._client.token or ""
+        if not (token.isascii() and token.isprintable()):
+            # Below us this would be an error that quotes the token.
+            raise InfluxFault("the token holds characters that no token has, such as a line end or a curly quote", status=401)
+        try:
+            yield
+        except InfluxFault:
+            raise
+        except Exception as error:
+            raise _as_fault(error, token=token) from None
+
 
 def _pieces(response: urllib3.HTTPResponse, deadline: float) -> Iterable[bytes]:
-    while piece := response.read(_PIECE_BYTES):
+    # Whatever has come, not pieces of full size: a server that sends a byte a second must not keep us from the clock.
+    while piece := response.read1(_PIECE_BYTES):
         yield piece
         if time.monotonic() > deadline:
             raise InfluxFault("the answer took longer than INFLUX_QUERY_TIMEOUT")
 
 
-def _as_fault(error: Exception) -> InfluxFault:
+def _as_fault(error: Exception, *, token: str) -> InfluxFault:
     """Translate whatever the client and the libraries below it raise; what is none of theirs is our bug and goes on."""
-    if isinstance(error, ApiException):
-        if not error.status:
-            return InfluxFault(f"no secure connection: {_short(str(error.reason))}")
+    if isinstance(error, ApiException) and error.status:
         retry_after = parse_retry_after((error.headers or {}).get("Retry-After"), now=datetime.now(UTC))
-        return InfluxFault(f"{error.status} {_message(error)}", status=int(error.status), retry_after_s=retry_after)
+        message = f"{error.status} {_short(_message(error), token)}"
+        return InfluxFault(message, status=int(error.status), retry_after_s=retry_after)
+    if isinstance(error, ApiException):
+        return InfluxFault(f"no secure connection: {_short(str(error.reason), token)}")
+    if isinstance(error, UnicodeDecodeError):
+        return InfluxFault("the answer is no text in UTF-8, so not InfluxDB's")
     if isinstance(error, urllib3.exceptions.HTTPError | http.client.HTTPException | OSError):
-        return InfluxFault(_reason(error))
+        return InfluxFault(_short(_reason(error), token))
     raise error
 
 
@@ -170,17 +181,20 @@ def _reason(error: Exception) -> str:
         return "connection refused or host unreachable"
     if isinstance(error, urllib3.exceptions.TimeoutError):
         return "no answer in time"
-    return _short(f"{type(error).__name__}: {error}")
+    return f"{type(error).__name__}: {error}"
 
 
 def _message(error: ApiException) -> str:
     body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
     try:
-        return _short(str(json.loads(body)["message"]))
+        return str(json.loads(body)["message"] or error.reason)
     except (ValueError, KeyError, TypeError):
-        return _short(str(error.reason or "without a reason"))
+        return str(error.reason or "without a reason")
 
 
-def _short(text: str) -> str:
+def _short(text: str, token: str) -> str:
+    """Return what a server said as one line of bearable length, without our token: a proxy may quote what it was sent."""
     one_line = " ".join(text.split())
+    if token:
+        one_line = one_line.replace(token, "…")
     return one_line if len(one_line) <= _LONGEST_MESSAGE else one_line[:_LONGEST_MESSAGE] + "…"

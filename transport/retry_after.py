@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import email.utils
-from datetime import UTC, datetime
+from datetime import datetime
+
+from transport.http_date import parse_http_date
 
 #: Nobody who asks for more is obeyed further.
 LONGEST_RETRY_AFTER_S = 600.0
@@ -13,12 +14,14 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
     """Return the seconds that a `Retry-After` header asks for, 0 to `LONGEST_RETRY_AFTER_S`; None when it says nothing usable."""
     if value is None:
         return None
-    try:
-        seconds = float(int(value))
-    except ValueError:
-        try:
-            date = email.utils.parsedate_to_datetime(value)
-        except ValueError:
-            return None
-        seconds = (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+    seconds = _seconds(value)
+    if seconds is None:
+        date = parse_http_date(value)
+        seconds = None if date is None else (date - now).total_seconds()
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _seconds(value: str) -> float | None:
+    digits = value.strip()
+    # A number too long for int() or a float is a long wait all the same.
+    return float(digits[:300]) if digits.isascii() and digits.isdigit() else None

@@ -7,6 +7,7 @@ returned is never ahead of the server's clock.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 _SECOND_NS = 1_000_000_000
@@ -37,7 +38,7 @@ class ServerClock:
         least = date_s * _SECOND_NS - received_ns
         most = (date_s + 1) * _SECOND_NS - sent_ns
         if self._least_ns is not None:
-            drift = int((received_ns - self._learned_at_ns) * _DRIFT)
+            drift = self._drift_ns(received_ns)
             narrowed = max(least, self._least_ns - drift), min(most, self._most_ns + drift)
             # Bounds that cross mean that one of the clocks was set: what was known before is worthless.
             if narrowed[0] <= narrowed[1]:
@@ -46,7 +47,7 @@ class ServerClock:
 
     def now_ns(self, monotonic_ns: int) -> int | None:
         """Return the server's time, never ahead of it, in nanoseconds since the epoch; None before the first answer."""
-        return None if self._least_ns is None else self._least_ns + monotonic_ns
+        return None if self._least_ns is None else self._least_ns - self._drift_ns(monotonic_ns) + monotonic_ns
 
     def next_question_ns(self, monotonic_ns: int) -> int | None:
         """Return when, on our monotonic clock, asking again would halve the doubt; None when the time is known well enough."""
@@ -57,3 +58,7 @@ class ServerClock:
         # The answer to a question asked when the middle of the bounds ticks over tells which half is true.
         middle = (self._least_ns + self._most_ns) // 2
         return monotonic_ns + -(monotonic_ns + middle) % _SECOND_NS
+
+    def _drift_ns(self, monotonic_ns: int) -> int:
+        """Return how far the clocks may have drifted apart since the bounds were found."""
+        return math.ceil((monotonic_ns - self._learned_at_ns) * _DRIFT)

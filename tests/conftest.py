@@ -1,0 +1,128 @@
+"""What every test may use: a real InfluxDB server and fresh buckets on it, servers that misbehave, and how property tests search."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from testbed.influxdb_api import InfluxApi
+from testbed.influxdb_server import InfluxServer, NoServer, start_server
+from tests.servers.api_server import ApiServer
+from tests.servers.socket_server import Serve, socket_servers
+
+#: GitHub, GitLab and most others set this.
+ON_CI = bool(os.environ.get("CI"))
+
+#: Linux has a file system in memory here; a server of tests needs some ten MB of it.
+MEMORY = Path("/dev/shm")
+ROOM_BYTES = 1 << 30
+
+# No deadline: a machine busy with something else is not a broken promise. In CI the same examples every time: what fails there must fail
+# for whoever looks into it.
+settings.register_profile("project", deadline=None, derandomize=ON_CI)
+settings.load_profile("project")
+
+_SERVER = pytest.StashKey[str]()
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """A bucket of the real server, empty at first, and tokens that can do one thing only."""
+
+    server: InfluxServer
+    name: str
+    read_token: str
+    write_token: str
+
+    def write(self, lines: bytes) -> None:
+        """Store line protocol."""
+        self.server.write_lines(self.name, lines)
+
+    def reader(self) -> InfluxApi:
+        """Return the server as seen with the token that can only read this bucket."""
+        return InfluxApi(self.server.url, org=self.server.org, token=self.read_token)
+
+
+@pytest.fixture(scope="session")
+def influxdb(pytestconfig: pytest.Config) -> Iterator[InfluxServer]:
+    """The real server, started once for all tests. Without one, tests that need it fail in CI and are skipped elsewhere."""
+    with _folder_in_memory() as folder:
+        try:
+            server = start_server(folder)
+        except NoServer as none:
+            pytestconfig.stash[_SERVER] = f"none, so everything that needs one was SKIPPED. {none}"
+            if ON_CI:
+                pytest.fail(f"CI must have a real InfluxDB server. {none}")
+            pytest.skip(f"NOT TESTED against a real InfluxDB server. {none}")
+        with server:
+            pytestconfig.stash[_SERVER] = f"{server.version} from {server.origin}"
+            yield server
+            # Nobody needs its data, so nobody waits until that is put away in order, bucket by bucket.
+            server.kill()
+
+
+@pytest.fixture
+def raw_bucket(influxdb: InfluxServer) -> Bucket:
+    """A new bucket to read from."""
+    return _new_bucket(influxdb, "raw")
+
+
+@pytest.fixture
+def output_bucket(influxdb: InfluxServer) -> Bucket:
+    """A new bucket to write to."""
+    return _new_bucket(influxdb, "output")
+
+
+@pytest.fixture(scope="session")
+def _api_server_process() -> Iterator[ApiServer]:
+    with ApiServer() as server:
+        yield server
+
+
+@pytest.fixture
+def api_server(_api_server_process: ApiServer) -> ApiServer:
+    """An HTTP API in a process of its own, which has forgotten what earlier tests did."""
+    _api_server_process.reset()
+    return _api_server_process
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """What starts a server that answers with exactly the bytes it is given."""
+    with socket_servers() as start:
+        yield start
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say which server the tests ran against: a result is worth as much as the server behind it."""
+    if server := config.stash.get(_SERVER, None):
+        terminalreporter.write_sep("=", "InfluxDB")
+        terminalreporter.write_line(f"InfluxDB {server}", red=server.startswith("none"))
+
+
+@contextlib.contextmanager
+def _folder_in_memory() -> Iterator[Path | None]:
+    """Yield a folder of a file system in memory, or None where there is none with room.
+
+    A server keeps fifty small files for each bucket; on a disk those of one test run took ten seconds to remove.
+    """
+    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+        yield None
+        return
+    with tempfile.TemporaryDirectory(prefix="influxd-", dir=MEMORY) as folder:
+        yield Path(folder)
+
+
+def _new_bucket(server: InfluxServer, purpose: str) -> Bucket:
+    name = f"{purpose}-{secrets.token_hex(6)}"
+    server.make_bucket(name)
+    return Bucket(server, name, server.make_token(read=[name]), server.make_token(write=[name]))

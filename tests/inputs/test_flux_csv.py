@@ -1,0 +1,260 @@
+"""Answers of InfluxDB must be read as they are or not at all: never a part of one, never one cell for another."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
+from tests.outputs.batches import time_ns_of
+
+#: What a tag may be called or hold that a reader of CSV may trip over.
+ODD = (
+    "a,b",
+    '"',
+    '""',
+    "#datatype",
+    "#x",
+    "\r\n",
+    "\r\n\r\n",
+    "a\r\n\r\n#datatype",
+    "\n",
+    " ",
+    ",",
+    "\\",
+    "é",
+    "error",
+    "reference",
+    "'",
+)
+
+TEXTS = st.lists(
+    st.sampled_from([*ODD, "a", "b"]) | st.text(st.characters(exclude_categories=["Cs"]), max_size=3), max_size=3
+).map("".join)
+
+TIMES = st.tuples(
+    st.sampled_from(["1969-12-31T23:59:59", "1970-01-01T00:00:00", "2025-11-03T14:30:00"]), st.text("0123456789", max_size=9)
+).map(lambda parts: f"{parts[0]}.{parts[1]}Z" if parts[1] else f"{parts[0]}Z")
+
+TYPES = ("string", "long", "dateTime:RFC3339", "double", "string")
+
+ERROR = b"#datatype,string,string\r\n,error,reference\r\n,the disk is on fire,\r\n"
+
+
+class Row(NamedTuple):
+    time: str
+    value: str
+    tag: str
+
+
+class Table(NamedTuple):
+    tag: str
+    rows: list[Row]
+
+
+ROWS = st.builds(Row, TIMES, st.floats(allow_nan=False, allow_infinity=False).map(repr), TEXTS)
+
+TABLES = st.lists(st.builds(Table, TEXTS, st.lists(ROWS, max_size=4)), max_size=3)
+
+
+def answer_of(tables: Iterable[Table]) -> bytes:
+    """Return what the server would send, as Python's own module writes CSV."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\r\n")
+    for table in tables:
+        writer.writerow(["#datatype", *TYPES])
+        writer.writerow(["", "result", "table", "_time", "_value", table.tag])
+        for row in table.rows:
+            writer.writerow(["", "_result", "0", *row])
+        text.write("\r\n")
+    return text.getvalue().encode() or b"\r\n"
+
+
+def rows_in(table: FluxTable) -> list[tuple[int, float, str]]:
+    """Return the rows as the source reads them."""
+    wanted = [("_time", TIME_TYPE), ("_value", pa.float64()), (table.names[5], pa.dictionary(pa.int32(), pa.string()))]
+    times, values, tags = table.columns(wanted)
+    return list(zip(times_as_ns(times).to_pylist(), values.to_pylist(), tags.to_pylist(), strict=True))
+
+
+def read(answer: bytes) -> list[list[tuple[int, float, str]]]:
+    return [rows_in(table) for table in read_tables(answer)]
+
+
+@given(TABLES)
+def test_an_answer_is_read_as_pythons_own_module_reads_it(tables: list[Table]) -> None:
+    answer = answer_of(tables)
+
+    found = list(read_tables(answer))
+
+    assert [(table.names, table.types) for table in found] == [
+        (("", "result", "table", "_time", "_value", table.tag), ("#datatype", *TYPES)) for table in tables
+    ]
+    for table, sent in zip(found, tables, strict=True):
+        if sent.tag in ("", "result", "table", "_time", "_value"):
+            continue
+        assert rows_in(table) == [(time_ns_of(row.time), float(row.value), row.tag) for row in sent.rows]
+        oracle = list(csv.reader(io.StringIO(table.body.decode(), newline=""), strict=True))
+        assert oracle == [["", "_result", "0", *row] for row in sent.rows]
+
+
+@settings(max_examples=30)  # each of them cut at every byte
+@given(TABLES)
+def test_only_where_a_table_ends_can_a_cut_pass_unseen(tables: list[Table]) -> None:
+    answer = answer_of(tables)
+    # Behind a table's empty line the answer could have ended: nothing in it says how many tables there are.
+    ends = {len(answer_of(tables[:count])): count for count in range(1, len(tables) + 1)} if tables else {len(answer): 0}
+
+    for cut in range(len(answer) + 1):
+        if cut in ends:
+            assert len(read(answer[:cut])) == ends[cut]
+        else:
+            with pytest.raises(UnreadableAnswer):
+                read(answer[:cut])
+
+
+def test_an_answer_of_one_table_cut_anywhere_is_noticed() -> None:
+    answer = answer_of(
+        [Table("source_id", [Row("2025-11-03T14:30:00.5Z", "1.5", 'a "b",\r\n\r\n c'), Row("1970-01-01T00:00:00Z", "2", "d")])]
+    )
+
+    for cut in range(len(answer)):
+        with pytest.raises(UnreadableAnswer):
+            read(answer[:cut])
+    assert len(read(answer)[0]) == 2
+
+
+@pytest.mark.parametrize("between", [b"", b"\r\n", b"\r\n\r\n"], ids=["at once", "after an empty line", "after two"])
+@pytest.mark.parametrize("end", [b"", b"\r\n"])
+def test_an_error_after_rows_is_an_error(between: bytes, end: bytes) -> None:
+    # A real server separates it by a second empty line (2.7.12, a query with two results of which the second fails).
+    answer = answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", "2", "d")])]) + between + ERROR + end
+
+    with pytest.raises(FluxError, match="the disk is on fire"):
+        read(answer)
+
+
+def test_an_error_alone_is_an_error() -> None:
+    with pytest.raises(FluxError):
+        read(ERROR)
+
+
+def test_of_an_answer_with_an_error_cut_anywhere_only_the_rows_before_can_pass() -> None:
+    rows = answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", "2", "d")])])
+    answer = rows + b"\r\n" + ERROR
+
+    unseen = [cut for cut in range(len(answer)) if not _is_noticed(answer[:cut])]
+
+    # Both lie before the first byte of the error: only the transport can know that more was to come.
+    assert unseen == [len(rows), len(rows) + len(b"\r\n")]
+
+
+def _is_noticed(answer: bytes) -> bool:
+    try:
+        read(answer)
+    except (UnreadableAnswer, FluxError):
+        return True
+    return False
+
+
+def test_an_empty_line_is_an_answer_without_tables_and_nothing_at_all_is_none() -> None:
+    assert read(b"\r\n") == []
+    with pytest.raises(UnreadableAnswer, match="empty"):
+        read(b"")
+
+
+def test_empty_results_before_and_between_tables_are_passed_over() -> None:
+    one, two = (answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", value, "d")])]) for value in ("1", "2"))
+
+    assert read(b"\r\n" + one + b"\r\n" + two + b"\r\n") == [[(0, 1.0, "d")], [(0, 2.0, "d")]]
+
+
+def test_a_header_that_changes_is_followed() -> None:
+    head = b"#datatype,string,long"
+    first = b",dateTime:RFC3339,double,string\r\n,result,table,_time,_value,s\r\n,_result,0,1970-01-01T00:00:00Z,1,a\r\n\r\n"
+    second = b",string,dateTime:RFC3339,long\r\n,result,table,s,_time,_value\r\n,_result,1,b,1970-01-01T00:00:01Z,2\r\n\r\n"
+
+    tables = list(read_tables(head + first + head + second))
+
+    assert [table.type_of("_value") for table in tables] == ["double", "long"]
+    assert [table.texts("s") for table in tables] == [["a"], ["b"]]
+    assert [table.columns([("_value", pa.float64())])[0].to_pylist() for table in tables] == [[1.0], [2.0]]
+
+
+@given(st.binary(max_size=200))
+def test_whatever_comes_is_tables_or_one_of_two_errors(answer: bytes) -> None:
+    _is_noticed(answer)
+
+
+@given(TABLES, st.data())
+def test_an_answer_that_was_changed_on_its_way_is_tables_or_one_of_two_errors(tables: list[Table], data: st.DataObject) -> None:
+    answer = bytearray(answer_of(tables))
+    for _ in range(data.draw(st.integers(1, 3))):
+        position = data.draw(st.integers(0, len(answer) - 1))
+        answer[position : position + data.draw(st.integers(0, 2))] = data.draw(
+            st.binary(max_size=2) | st.sampled_from([b'"', b"\r\n", b","])
+        )
+        if not answer:
+            break
+
+    _is_noticed(bytes(answer))
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        (",_result,0,1970-01-01T00:00:00Z,4711.5x,patient-7", "a value that is no number"),
+        (",_result,0,yesterday,4711.5,patient-7", "a time that is none"),
+        (",_result,0,1970-01-01T00:00:00Z,4711.5", "a cell too few"),
+        (",_result,0,1970-01-01T00:00:00Z,4711.5,patient-7,more", "a cell too many"),
+        (',_result,0,1970-01-01T00:00:00Z,4711.5,"patient-7', "a quote that never ends"),
+    ],
+)
+def test_a_row_of_another_form_is_refused_without_being_shown(row: str, what: str) -> None:
+    answer = answer_of([Table("source_id", [])]).removesuffix(b"\r\n") + row.encode() + b"\r\n\r\n"
+
+    with pytest.raises(UnreadableAnswer) as refused:
+        read(answer)
+
+    assert "patient" not in str(refused.value), what
+    assert "4711" not in str(refused.value), what
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"<html>Please log in</html>",
+        b"<html>\r\n\r\n",
+        b",result,table,_value\r\n,_result,0,ecg\r\n\r\n",
+        b"#datatype,string\r\n,result,table\r\n\r\n",
+        b"#datatype,string\xff\r\n,\xff\r\n\r\n",
+        b"#group,false\r\n#datatype,string\r\n,x\r\n\r\n",
+    ],
+)
+def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
+    with pytest.raises(UnreadableAnswer):
+        read(answer)
+
+
+def test_a_table_without_rows_has_empty_columns_of_the_types_wanted() -> None:
+    (table,) = read_tables(answer_of([Table("source_id", [])]))
+
+    times, values = table.columns([("_time", TIME_TYPE), ("_value", pa.float64())])
+
+    assert (len(times), len(values)) == (0, 0)
+    assert (times.type, values.type) == (TIME_TYPE, pa.float64())
+
+
+@given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
+def test_counts_are_read_as_integers(counts: Sequence[int]) -> None:
+    rows = [Row("1970-01-01T00:00:00Z", str(count), "a") for count in counts]
+    (table,) = read_tables(answer_of([Table("s", rows)]))
+
+    assert table.columns([("_value", pa.int64())])[0].to_pylist() == list(counts)
