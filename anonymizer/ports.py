@@ -39,6 +39,12 @@ class Output(Protocol):
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log, such as a file's path."""
 
+    def intent(self, batch: Batch) -> Receipt | None:
+        """Return what must be on record before the batch is written, so that a crash in between can be undone; None when nothing must.
+
+        The service stores it as a receipt, then calls `write`.
+        """
+
     def write(self, batch: Batch) -> Receipt | None:
         """Return only once the batch is as durable as the destination can make it, with what the output must remember of it.
 

@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO
 
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputUnavailable
@@ -34,6 +33,8 @@ class CsvFiles:
         self._folder = folder
         self._pattern = pattern
         self._lengths: dict[str, int] = {}
+        self._last_batch_id = ""
+        self._length_before_last = 0
         self.name = f"csv:{folder}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
@@ -51,18 +52,34 @@ class CsvFiles:
         """Return the file the batch goes to, for the log."""
         return _shown(self._folder / self._file_name(batch))
 
+    def intent(self, batch: Batch) -> Receipt | None:
+        """Return that a file of ours begins, before it does: after a crash it would else look like somebody else's."""
+        path = self._folder / self._file_name(batch)
+        try:
+            # A file that somebody took away is begun again: what they took, they have.
+            if path.name in self._lengths and path.exists():
+                return None
+            self._begin(path)
+        except OSError as error:
+            raise self._unavailable(error) from None
+        return {"key": path.name, "length": 0}
+
     def write(self, batch: Batch) -> Receipt:
         """Append the batch to its file and return the file's length."""
+        self.intent(batch)
         file_name = self._file_name(batch)
+        path = self._folder / file_name
         body = encode(batch)
         try:
-            if file_name not in self._lengths:
-                self._make(file_name)
-            with (self._folder / file_name).open("r+b") as file:
-                length = _append(file, self._lengths[file_name], body)
+            path.touch()
+            # Whoever offers the last batch again did not learn that it was taken.
+            is_again = batch.batch_id == self._last_batch_id
+            length_before = self._length_before_last if is_again else self._lengths[file_name]
+            length = _append(path, length_before, body)
         except OSError as error:
             raise self._unavailable(error) from None
         self._lengths[file_name] = length
+        self._last_batch_id, self._length_before_last = batch.batch_id, length_before
         return {"key": file_name, "length": length}
 
     def close(self) -> None:
@@ -71,15 +88,14 @@ class CsvFiles:
     def _file_name(self, batch: Batch) -> str:
         return window_start(batch).strftime(self._pattern)
 
-    def _make(self, file_name: str) -> None:
-        """Start a file of our own; one of the same name that we know nothing of is kept under another."""
-        path = self._folder / file_name
+    def _begin(self, path: Path) -> None:
+        """Claim a file's name; a file of that name which we know nothing of is kept under another."""
+        # Fails when the folder is gone. It may be a disk that comes back with our files on it: they must still be known then.
+        path.parent.stat()
         if path.exists():
             _set_aside(path)
-        with path.open("xb") as file:
-            _append(file, 0, HEADER)
-        _sync_folder(self._folder)
-        self._lengths[file_name] = len(HEADER)
+        self._lengths[path.name] = 0
+        self._last_batch_id = ""
 
     def _unavailable(self, error: OSError) -> OutputUnavailable:
         return OutputUnavailable(f"CSV_OUTPUT_DIR {self._folder} cannot be written to ({error.strerror or error})")
@@ -102,17 +118,35 @@ def _quoted(text: str) -> str:
     return text
 
 
-def _append(file: BinaryIO, length: int, body: bytes) -> int:
+def _append(path: Path, length: int, body: bytes) -> int:
     """Cut the file back to `length`, append `body`, and return the new length once both are on the disk."""
-    if os.fstat(file.fileno()).st_size < length:
-        raise OSError(f"{Path(file.name).name} is shorter than what was written to it; it was changed by somebody else")
-    # A write that failed half way may have left a part of a batch behind.
-    file.truncate(length)
-    file.seek(length)
-    file.write(body)
-    file.flush()
-    os.fsync(file.fileno())
+    if path.stat().st_size < length:
+        raise OSError(f"{path.name} is shorter than what was written to it; it was changed by somebody else")
+    if not length:
+        body = HEADER + body
+    try:
+        with path.open("r+b") as file:
+            # A crash may have left a part of a batch behind.
+            file.truncate(length)
+            file.seek(length)
+            file.write(body)
+            file.flush()
+            os.fsync(file.fileno())
+        if not length:
+            _sync_folder(path.parent)
+    except OSError:
+        # Half a line would be there for all to read until the disk has room again.
+        with suppress(OSError):
+            _cut_back(path, length)
+        raise
     return length + len(body)
+
+
+def _cut_back(path: Path, length: int) -> None:
+    if length:
+        os.truncate(path, length)
+    else:
+        path.unlink()
 
 
 def _set_aside(path: Path) -> None:

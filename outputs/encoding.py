@@ -45,7 +45,8 @@ def value_texts(values_uv: npt.NDArray[np.float64]) -> pa.StringArray:
     """Return the shortest text that reads back as the same float, with a point or an exponent in it, shape (n,)."""
     if (np.abs(values_uv) <= _MOST_WHOLE).all() and (values_uv == np.trunc(values_uv)).all():
         return pc.binary_join_element_wise(integer_texts(values_uv.astype(np.int64)), ".0", "")
-    texts = pc.cast(pa.array(values_uv), pa.string())
+    # Adding 0 makes a negative zero a plain one, which the way above does too.
+    texts = pc.cast(pa.array(values_uv + 0.0), pa.string())
     return pc.if_else(pc.match_substring_regex(texts, "[.e]"), texts, pc.binary_join_element_wise(texts, ".0", ""))
 
 

@@ -6,9 +6,12 @@ Delivery: at least once on the wire, once at an API that honours `Idempotency-Ke
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from http.client import responses
 
 import requests
 
@@ -22,10 +25,15 @@ from transport.retry_after import parse_retry_after
 MOST_ROWS_PER_PART = 50_000
 
 #: Answers that will be the same however often the same is sent.
-_REJECTED = (400, 413, 422)
+_REJECTED = (400, 422)
+
+#: Nobody needs to know more of an answer than its head; so many bytes more are read, for the connection's sake.
+_LONGEST_ANSWER = 65_536
 
 #: Answers that only a person can change.
 _DENIED = (401, 403, 404, 405)
+
+_CHECK = "check API_ENDPOINT, API_TOKEN and API_CA_FILE"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,31 +77,39 @@ class HttpApi:
         self._session.headers["Content-Type"] = "application/json"
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
-        self._session.verify = target.ca_file or True
         # Proxies yes, passwords from ~/.netrc no: they would replace the token.
         self._session.auth = _no_other_auth
-        self._most_rows = MOST_ROWS_PER_PART
-        self.name = f"api:{target.endpoint}"
+        # What follows a question mark may be a key.
+        self._shown = target.endpoint.partition("?")[0]
+        self.name = f"api:{self._shown}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Do nothing: an API need not answer to anything but batches."""
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
-        return self._target.endpoint
+        return self._shown
+
+    def intent(self, batch: Batch) -> None:
+        """Return None: the idempotency keys of a batch are the same whenever it comes."""
 
     def write(self, batch: Batch) -> None:
-        """Post every part of the batch; when one is too large, post all of it again in smaller ones."""
-        while True:
+        """Post the batch, part by part; when one is too large, it and the rest in smaller ones.
+
+        Every batch begins with the largest part: only so do the same refusals lead to the same parts, and so to the same keys, when it
+        comes again after a crash. Nor is a part that was taken ever cut anew: under other keys its rows would be new to the API.
+        """
+        most_rows, first, number = MOST_ROWS_PER_PART, 0, 1
+        while first < len(batch):
+            part = _part(first, number, rows=len(batch), most_rows=most_rows)
             try:
-                for part in _parts(len(batch), self._most_rows):
-                    self._post(batch, part)
-            except _TooLarge as error:
-                if self._most_rows == 1:
-                    raise BatchRejected(str(error)) from None
-                self._most_rows = max(1, min(self._most_rows, len(batch)) // 2)
+                self._post(batch, part)
+            except _TooLarge:
+                if part.stop - first == 1:
+                    raise
+                most_rows = (part.stop - first) // 2
             else:
-                return
+                first, number = part.stop, number + 1
 
     def close(self) -> None:
         """Close idle connections."""
@@ -101,35 +117,44 @@ class HttpApi:
 
     def _post(self, batch: Batch, part: _Part) -> None:
         key = f"{batch.batch_id}:{part.first}-{part.stop}"
+        body = encode(batch, part)
+        deadline_s = time.monotonic() + self._target.timeout_s
         try:
             answer = self._session.post(
                 self._target.endpoint,
-                data=encode(batch, part),
+                data=body,
                 headers={"Idempotency-Key": key},
                 timeout=self._target.timeout_s,
                 allow_redirects=False,
+                stream=True,
+                # Given here, as what a session is given yields to REQUESTS_CA_BUNDLE.
+                verify=self._target.ca_file or None,
             )
-        except requests.RequestException as error:
-            raise OutputUnavailable(f"API at {self._target.endpoint} cannot be reached ({type(error).__name__})") from None
+        except ValueError as error:
+            raise OutputDenied(f"API at {self._shown} cannot be asked ({type(error).__name__}): {_CHECK}") from None
+        except OSError as error:
+            raise OutputUnavailable(f"API at {self._shown} cannot be reached ({type(error).__name__})") from None
+        _read_rest(answer, deadline_s)
         if not 200 <= answer.status_code < 300:
             raise self._as_output_error(answer)
 
     def _as_output_error(self, answer: requests.Response) -> OutputError:
-        what = f"API at {self._target.endpoint} answered {answer.status_code} {answer.reason}"
+        # Not the answer's own words: they may quote what was sent.
+        what = f"API at {self._shown} answered {answer.status_code} {responses.get(answer.status_code, '')}".rstrip()
         if answer.status_code == 413:
-            return _TooLarge(f"{what} even to a single row")
+            return _TooLarge(f"{what}, even to a single row")
         if answer.status_code in _REJECTED:
             return BatchRejected(what)
         if answer.status_code in _DENIED:
-            return OutputDenied(f"{what}: check API_ENDPOINT and API_TOKEN")
+            return OutputDenied(f"{what}: {_CHECK}")
         if 300 <= answer.status_code < 400:
             return OutputDenied(f"{what}, a redirect, which is not followed: set API_ENDPOINT to where it points")
         retry_after = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
         return OutputUnavailable(what, retry_after_s=retry_after)
 
 
-class _TooLarge(OutputError):
-    """The API wants smaller requests."""
+class _TooLarge(BatchRejected):
+    """The API wants smaller requests; final only for a single row."""
 
 
 def encode(batch: Batch, part: _Part) -> bytes:
@@ -161,9 +186,19 @@ def _records(batch: Batch, part: _Part) -> bytes:
     )[:-1]
 
 
-def _parts(rows: int, most: int) -> list[_Part]:
-    parts = -(-rows // most)
-    return [_Part(i * most, min((i + 1) * most, rows), i + 1, parts) for i in range(parts)]
+def _part(first: int, number: int, *, rows: int, most_rows: int) -> _Part:
+    """Return the part that begins with row `first`; how many there are is what it looks like from here."""
+    parts_left = -(-(rows - first) // most_rows)
+    return _Part(first, min(first + most_rows, rows), number, number - 1 + parts_left)
+
+
+def _read_rest(answer: requests.Response, deadline_s: float) -> None:
+    """Read an answer to its end, so that the connection can be used again; let go of one that is long, slow or broken."""
+    # Byte by byte: to ask for more at once is to wait for it.
+    with closing(answer), suppress(requests.RequestException):
+        for count, _ in enumerate(answer.iter_content(1)):
+            if count > _LONGEST_ANSWER or time.monotonic() > deadline_s:
+                return
 
 
 def _no_other_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -5,6 +5,7 @@ Delivery: stored once, however often it is sent: the same point written again re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -18,6 +19,14 @@ from transport.influxdb import InfluxConnection, InfluxFault
 
 #: A write that stores nothing and yet tells whether token, organization and bucket are good.
 _PROBE = b"# probe"
+
+#: Names that line protocol cannot carry: they would begin a comment, be skipped, end the line, or be read as an escape that was never
+#: meant. The server would store the rows under another name, or answer 204 and store nothing.
+_UNWRITABLE_NAME = {
+    "INFLUX_MEASUREMENT": re.compile(r"""^[#\t\0]|\n|\\[" ,=]"""),
+    "INFLUX_FIELD": re.compile(r"""^[\t\0]|\n|\\[" ,=]|\\$|^time$"""),
+    "SOURCE_TAG": re.compile(r"""^\0|\n|\\$|^(time|_field|_measurement)$"""),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +64,45 @@ class InfluxOutput:
         self.name = f"influxdb:{connection.address.url}/{target.bucket}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """See that the bucket can be written to."""
-        self._send(_PROBE)
+        """See that the bucket can be written to, under names that line protocol can carry."""
+        for setting, name in self._names():
+            if _UNWRITABLE_NAME[setting].search(name):
+                raise OutputDenied(f"InfluxDB cannot store rows under {setting}={name!r}: choose another name")
+        try:
+            self._send(_PROBE)
+        except BatchRejected as error:
+            raise OutputDenied(f"{error}: is this an InfluxDB 2? Check INFLUX_OUTPUT_URL") from None
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
         return self._target.bucket
 
+    def intent(self, batch: Batch) -> None:
+        """Return None: a point written again replaces itself."""
+
     def write(self, batch: Batch) -> None:
         """Store all rows, then the summary: a window with a summary is complete."""
         for lines in _requests(encode_rows(batch, self._target), self._target.lines_per_write):
-            self._send(lines)
-        self._send(encode_summary(batch, self._target))
+            self._send_in_parts(lines)
+        self._send_in_parts(encode_summary(batch, self._target))
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+    def _names(self) -> tuple[tuple[str, str], ...]:
+        target = self._target
+        return ("INFLUX_MEASUREMENT", target.measurement), ("INFLUX_FIELD", target.field), ("SOURCE_TAG", target.source_tag)
+
+    def _send_in_parts(self, lines: bytes) -> None:
+        """Send lines, and where that is too much at once for the server or a proxy before it, each half by itself."""
+        try:
+            self._send(lines)
+        except _TooLarge:
+            if lines.count(b"\n") == 1:
+                raise
+            for half in _requests(lines, -(-lines.count(b"\n") // 2)):
+                self._send_in_parts(half)
 
     def _send(self, lines: bytes) -> None:
         try:
@@ -83,11 +115,17 @@ class InfluxOutput:
         if fault.is_denial:
             return OutputDenied(
                 f"InfluxDB at {url} does not let us write to bucket {bucket!r} ({fault}): "
-                "check INFLUX_OUTPUT_TOKEN, INFLUX_OUTPUT_ORG and INFLUX_OUTPUT_BUCKET"
+                "check INFLUX_OUTPUT_URL, INFLUX_OUTPUT_TOKEN, INFLUX_OUTPUT_ORG and INFLUX_OUTPUT_BUCKET"
             )
-        if fault.status in (400, 413, 422):
-            return BatchRejected(f"InfluxDB at {url} refuses rows for bucket {bucket!r}: {fault}")
+        if fault.status == 413:
+            return _TooLarge(f"InfluxDB at {url} takes no request as small as a row for bucket {bucket!r}: {fault}")
+        if fault.status in (400, 422):
+            return BatchRejected(f"InfluxDB at {url} refuses rows for bucket {bucket!r}: {_without_rows(str(fault))}")
         return OutputUnavailable(f"InfluxDB at {url} cannot be written to: {fault}", retry_after_s=fault.retry_after_s)
+
+
+class _TooLarge(BatchRejected):
+    """The server wants smaller requests; final only for a single row."""
 
 
 def encode_rows(batch: Batch, target: InfluxTarget) -> bytes:
@@ -98,7 +136,11 @@ def encode_rows(batch: Batch, target: InfluxTarget) -> bytes:
     """
     measurement = _measurement(f"{target.measurement}_anonymized")
     tag, field = _key(target.source_tag), _key(target.field)
-    starts = [f"{measurement},{tag}={_tag_value(name)} {field}=" for name in batch.source_ids]
+    # An id that has no row here must not keep the batch from being written.
+    used = set(batch.source_index.tolist())
+    starts = [
+        f"{measurement},{tag}={_tag_value(name)} {field}=" if index in used else "" for index, name in enumerate(batch.source_ids)
+    ]
     return joined(
         source_texts(batch.source_index, starts), value_texts(batch.values_uv), " ", integer_texts(batch.times_ns), "\n"
     )
@@ -145,3 +187,8 @@ def _field_value(value: int | str | bool) -> str:
     if isinstance(value, int):
         return f"{value}i"
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _without_rows(message: str) -> str:
+    """Return what the server says of a row without the row, which it quotes: `unable to parse 'ecg,source_id=…': missing fields`."""
+    return re.sub(r"'.*('|$)", "'…'", message)

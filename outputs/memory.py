@@ -33,6 +33,9 @@ class MemoryOutput:
         """Return where the batch goes, for the log."""
         return f"{len(self.batches)} batches before this one ({batch.batch_id})"
 
+    def intent(self, batch: Batch) -> None:
+        """Return None: nothing outlives the process."""
+
     def write(self, batch: Batch) -> None:
         """Keep the batch, or raise the next failure asked for."""
         if self._failures:

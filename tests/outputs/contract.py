@@ -1,0 +1,255 @@
+"""What every output promises, whatever it writes to: each promise a function that fails for an output that breaks it.
+
+The sentences are those of `anonymizer/ports.py`. They are run on every output by `test_contract.py`, on the example of
+`outputs/README.md`, and on outputs that are broken on purpose, since a contract nobody can break says nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+from anonymizer.batch import Batch
+from anonymizer.errors import OutputError, OutputUnavailable
+from anonymizer.ports import Output, Receipt
+from tests.outputs.batches import ODD_IDS, make_batch, rows_of, usual_batch
+from tests.outputs.destinations import Destination, Fault
+
+#: Values next to each other in one window: whole, halves, unrounded, tiny, huge.
+VALUES_UV = (0.0, 1.0, -1.0, 0.5, -145.5, 1 / 3, -2 / 3, 1e-7, 123_456_789.25, 2.0**53, 1e20, -1e20, 32_767.0)
+
+FAULTS = tuple(Fault)
+
+Promise = Callable[[Destination], None]
+
+
+class Service:
+    """Does with an output what the service does: opens it with its receipts, offers each batch, keeps what is to be remembered."""
+
+    def __init__(self, output: Output, receipts: dict[str, Receipt] | None = None) -> None:
+        self.output = output
+        self.receipts = receipts if receipts is not None else {}
+        output.open(dict(self.receipts))
+
+    def deliver(self, *batches: Batch) -> None:
+        for batch in batches:
+            self._keep(self.output.intent(batch))
+            self._keep(self.output.write(batch))
+
+    def deliver_and_die(self, *batches: Batch) -> None:
+        """Deliver, and be gone before anything but the intents could be kept."""
+        for batch in batches:
+            self._keep(self.output.intent(batch))
+            self.output.write(batch)
+
+    def deliver_and_fail(self, batch: Batch) -> Exception:
+        """Return what the write raised."""
+        try:
+            self.deliver(batch)
+        except Exception as error:  # noqa: BLE001  # which one it may be is what the contract is about
+            return error
+        raise AssertionError("a write that did not store the batch reported success")
+
+    def _keep(self, receipt: Receipt | None) -> None:
+        if receipt is not None:
+            self.receipts[receipt.get("key", "")] = receipt
+
+
+def every_row_arrives_as_it_was_sent(destination: Destination) -> None:
+    chance = random.Random(20251103)
+    rows = [(i * 1_000_003, f"source-{i % 7}", chance.choice(VALUES_UV) + i % 11) for i in range(1000)]
+    batch = make_batch(rows)
+
+    Service(destination.output()).deliver(batch)
+
+    assert destination.rows() == rows_of(batch)
+
+
+def every_value_arrives_with_all_its_digits(destination: Destination) -> None:
+    batch = make_batch([(i, "a", value) for i, value in enumerate(VALUES_UV)])
+
+    Service(destination.output()).deliver(batch)
+
+    assert destination.rows() == rows_of(batch)
+
+
+def odd_ids_arrive_as_they_are(destination: Destination) -> None:
+    batch = make_batch([(i, source_id, 1.5) for i, source_id in enumerate(ODD_IDS)], all_ids=("nobody", "no-one\n", "none\\"))
+
+    Service(destination.output()).deliver(batch)
+
+    assert destination.rows() == rows_of(batch)
+
+
+def sources_that_share_a_time_stay_apart(destination: Destination) -> None:
+    batch = make_batch([(7, f"source-{i}", 3.0) for i in range(20)])
+
+    Service(destination.output()).deliver(batch)
+
+    assert destination.rows() == rows_of(batch)
+
+
+def the_first_and_last_nanosecond_of_a_window_arrive(destination: Destination) -> None:
+    batch = make_batch([(0, "a", 1.0), (4_999_999_999, "a", 1.0)])
+
+    Service(destination.output()).deliver(batch)
+
+    assert destination.rows() == rows_of(batch)
+
+
+def a_window_of_whole_values_and_one_of_halves_are_both_stored(destination: Destination) -> None:
+    whole = make_batch([(0, "a", 7.0), (1, "b", 7.0)], window=0)
+    halves = make_batch([(0, "a", 7.5), (1, "b", 7.5)], window=1)
+    means = make_batch([(0, "a", 22 / 3), (1, "b", 22 / 3)], window=2)
+
+    Service(destination.output()).deliver(whole, halves, means)
+
+    assert destination.rows() == rows_of(whole, halves, means)
+
+
+def no_zero_is_negative(destination: Destination) -> None:
+    if not destination.outlives:
+        return  # what stays in memory is the batch itself
+    whole = make_batch([(0, "a", -0.0), (1, "b", 1.0)], window=0)
+    halves = make_batch([(0, "a", -0.0), (1, "b", 0.5)], window=1)
+
+    Service(destination.output()).deliver(whole, halves)
+
+    assert [math.copysign(1, row.value_uv) for row in destination.rows() if row.value_uv == 0] == [1, 1]
+
+
+def windows_may_come_in_any_order(destination: Destination) -> None:
+    batches = [usual_batch(window=window) for window in (3, 0, 20_000, 1, -400)]
+
+    Service(destination.output()).deliver(*batches)
+
+    assert destination.rows() == rows_of(*batches)
+
+
+def a_batch_offered_again_is_stored_once(destination: Destination) -> None:
+    before, batch, after = (usual_batch(window=window) for window in (0, 1, 2))
+    service = Service(destination.output())
+
+    service.deliver(before, batch, batch, after)
+
+    assert destination.rows() == rows_of(before, batch, after)
+
+
+def a_failed_write_is_an_output_error(destination: Destination) -> None:
+    for number, fault in enumerate(FAULTS):
+        service = Service(destination.output(fault))
+
+        error = service.deliver_and_fail(usual_batch(window=number))
+
+        assert isinstance(error, OutputError), f"{fault}: {type(error).__name__} is foreign to the service"
+        assert isinstance(error, OutputUnavailable), f"{fault}: the batch would be set aside for a fault that passes"
+
+
+def what_an_error_says_holds_neither_token_nor_source(destination: Destination) -> None:
+    for number, fault in enumerate(FAULTS):
+        batch = make_batch([(i, f"patient-{i % 2}", 1.0) for i in range(8)], window=number)
+        service = Service(destination.output(fault))
+
+        said = str(service.deliver_and_fail(batch))
+
+        assert destination.secret not in said
+        assert "patient" not in said
+        assert said.strip()
+
+
+def a_batch_that_failed_is_stored_once_when_offered_again(destination: Destination) -> None:
+    receipts: dict[str, Receipt] = {}
+    for number, fault in enumerate(FAULTS):
+        before, batch, after = (usual_batch(window=3 * number + i, rows=20) for i in range(3))
+        service = Service(destination.output(fault), receipts)
+        stored_before = destination.rows()
+
+        service.deliver_and_fail(batch)
+        service.deliver(batch, after, before)
+
+        assert destination.rows() == sorted([*stored_before, *rows_of(batch, after, before)]), fault
+
+
+def a_failure_leaves_what_was_stored_before(destination: Destination) -> None:
+    if not destination.outlives:
+        return
+    earlier = usual_batch(window=0)
+    service = Service(destination.output())
+    service.deliver(earlier)
+    for number, fault in enumerate(FAULTS, start=1):
+        failing = Service(destination.output(fault), service.receipts)
+
+        failing.deliver_and_fail(usual_batch(window=number, rows=20))
+
+        assert set(rows_of(earlier)) <= set(destination.rows()), fault
+
+
+def a_write_that_a_crash_interrupted_is_completed_to_exactly_one_copy(destination: Destination) -> None:
+    if not destination.outlives:
+        return
+    receipts: dict[str, Receipt] = {}
+    expected = []
+    for number, fault in enumerate(FAULTS):
+        before, batch, after = (usual_batch(window=3 * number + i, rows=20) for i in range(3))
+        Service(destination.output(), receipts).deliver(before)
+        Service(destination.output(fault), receipts).deliver_and_fail(batch)
+
+        # No close: the process is gone. The next one has the receipts of what was taken, and is offered what was not.
+        Service(destination.output(), receipts).deliver(batch, after)
+
+        expected += rows_of(before, batch, after)
+        assert destination.rows() == sorted(expected), fault
+
+
+def batches_stored_just_before_a_crash_are_stored_once(destination: Destination) -> None:
+    if not destination.outlives:
+        return
+    before, *batches, after = (usual_batch(window=window) for window in range(5))
+    service = Service(destination.output())
+    service.deliver(before)
+    service.deliver_and_die(*batches)
+
+    # What was not known to be taken comes again from its beginning.
+    Service(destination.output(), service.receipts).deliver(*batches, after)
+
+    assert destination.rows() == rows_of(before, *batches, after)
+
+
+def everything_stays_after_close(destination: Destination) -> None:
+    service = Service(destination.output())
+    service.deliver(usual_batch())
+
+    service.output.close()
+
+    assert destination.rows() == rows_of(usual_batch())
+
+
+def it_can_be_described_without_a_secret(destination: Destination) -> None:
+    output = destination.output()
+    described = f"{output.kind} {output.name} {output.target(usual_batch())} {output!r}"
+
+    assert destination.secret not in described
+    assert output.kind.isidentifier()
+    assert output.name.startswith(output.kind)
+
+
+CONTRACT: tuple[Promise, ...] = (
+    every_row_arrives_as_it_was_sent,
+    every_value_arrives_with_all_its_digits,
+    odd_ids_arrive_as_they_are,
+    sources_that_share_a_time_stay_apart,
+    the_first_and_last_nanosecond_of_a_window_arrive,
+    a_window_of_whole_values_and_one_of_halves_are_both_stored,
+    no_zero_is_negative,
+    windows_may_come_in_any_order,
+    a_batch_offered_again_is_stored_once,
+    a_failed_write_is_an_output_error,
+    what_an_error_says_holds_neither_token_nor_source,
+    a_batch_that_failed_is_stored_once_when_offered_again,
+    a_failure_leaves_what_was_stored_before,
+    a_write_that_a_crash_interrupted_is_completed_to_exactly_one_copy,
+    batches_stored_just_before_a_crash_are_stored_once,
+    everything_stays_after_close,
+    it_can_be_described_without_a_secret,
+)

@@ -1,0 +1,179 @@
+"""Every output keeps the contract of `anonymizer/ports.py`, and outputs that are broken on purpose do not."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+import outputs
+from anonymizer.batch import Batch
+from anonymizer.errors import OutputError, OutputUnavailable
+from anonymizer.ports import Receipt
+from outputs.csv_files import CsvFiles
+from tests.outputs.batches import Row
+from tests.outputs.contract import CONTRACT, Promise
+from tests.outputs.destinations import SECRET, Destination, Files, InfluxDb, Memory, api, csv_files, csv_rows
+
+EVERY_DESTINATION = (
+    "memory",
+    "csv, a file for each window",
+    "csv, a file for each day",
+    "api",
+    pytest.param("influxdb", marks=pytest.mark.influxdb),
+)
+
+#: Modules that are no outputs.
+NOT_AN_OUTPUT = {"encoding"}
+
+
+@pytest.fixture
+def destination(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Destination]:
+    # A match, not a table: servers are started only for those who need them.
+    made: Destination
+    match request.param:
+        case "memory":
+            made = Memory()
+        case "csv, a file for each window":
+            made = csv_files(tmp_path, "ecg_%Y%m%d_%H%M%S.csv")
+        case "csv, a file for each day":
+            made = csv_files(tmp_path, "%Y%m%d.csv")
+        case "api":
+            made = api(request.getfixturevalue("api_server"), monkeypatch)
+        case "influxdb":
+            made = InfluxDb(request.getfixturevalue("output_bucket"))
+        case unknown:
+            raise AssertionError(unknown)
+    yield made
+    made.done()
+
+
+@pytest.mark.parametrize("promise", CONTRACT, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("destination", EVERY_DESTINATION, indirect=True)
+def test_an_output_promises_that(destination: Destination, promise: Promise) -> None:
+    promise(destination)
+
+
+@pytest.mark.parametrize("module", sorted({name for _, name, _ in pkgutil.iter_modules(outputs.__path__)} - NOT_AN_OUTPUT))
+def test_an_output_says_in_one_sentence_how_it_delivers(module: str) -> None:
+    documentation = importlib.import_module(f"outputs.{module}").__doc__ or ""
+
+    sentences = [line for line in documentation.splitlines() if line.startswith("Delivery: ")]
+
+    assert len(sentences) == 1
+
+
+class ReportsSuccess(CsvFiles):
+    """Logs what goes wrong and reports success, as a well-known agent's file output does."""
+
+    def write(self, batch: Batch) -> Receipt:
+        try:
+            return super().write(batch)
+        except OutputError as error:
+            print(f"could not write: {error}")
+            return {}
+
+
+class AppendsTwice(CsvFiles):
+    """Never finds out that it has a batch already."""
+
+    def write(self, batch: Batch) -> Receipt:
+        self._last_batch_id = ""
+        return super().write(batch)
+
+
+class ForgetsReceipts(CsvFiles):
+    """Believes the file instead of the receipt, and so keeps what a crash left behind."""
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        super().open(receipts)
+        self._lengths = {name: (self._folder / name).stat().st_size for name in receipts}
+
+
+class BeginsAgain(CsvFiles):
+    """Starts every file anew."""
+
+    def write(self, batch: Batch) -> Receipt:
+        (self._folder / self._file_name(batch)).unlink(missing_ok=True)
+        return super().write(batch)
+
+
+class RaisesWhatItGets(CsvFiles):
+    """Lets the operating system's own exceptions out."""
+
+    def _unavailable(self, error: OSError) -> OutputUnavailable:
+        raise error
+
+
+class SaysTooMuch(CsvFiles):
+    """Is helpful with samples."""
+
+    def write(self, batch: Batch) -> Receipt:
+        try:
+            return super().write(batch)
+        except OutputUnavailable:
+            raise OutputUnavailable(f"cannot write the row of {batch.source_ids[0]}") from None
+
+
+class ShowsItsToken(CsvFiles):
+    """Has its token in its address."""
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        super().__init__(folder, pattern)
+        self.name = f"csv:{folder}?token={SECRET}"
+
+
+class GivesUp(CsvFiles):
+    """Takes a full disk for a batch that nobody will ever take."""
+
+    def _unavailable(self, error: OSError) -> OutputUnavailable:
+        raise OutputError("this will never do")
+
+
+BROKEN = {
+    ReportsSuccess: "a_failed_write_is_an_output_error",
+    AppendsTwice: "a_batch_offered_again_is_stored_once",
+    ForgetsReceipts: "batches_stored_just_before_a_crash_are_stored_once",
+    BeginsAgain: "windows_may_come_in_any_order",
+    RaisesWhatItGets: "a_failed_write_is_an_output_error",
+    SaysTooMuch: "what_an_error_says_holds_neither_token_nor_source",
+    ShowsItsToken: "it_can_be_described_without_a_secret",
+    GivesUp: "a_failed_write_is_an_output_error",
+}
+
+
+@pytest.mark.parametrize(("broken", "promise"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", value))
+def test_an_output_that_is_broken_breaks_the_contract(broken: type[CsvFiles], promise: str, tmp_path: Path) -> None:
+    (checked,) = [candidate for candidate in CONTRACT if candidate.__name__ == promise]
+    destination = Files(tmp_path, lambda folder: broken(folder, "%Y%m.csv"), csv_rows, "*.csv")
+
+    with pytest.raises(AssertionError):
+        checked(destination)
+
+
+def test_a_row_that_changes_on_its_way_breaks_the_contract(tmp_path: Path) -> None:
+    def careless(path: Path) -> list[Row]:
+        return [Row(row.time_ns // 1000 * 1000, row.source_id.strip(), round(row.value_uv, 3)) for row in csv_rows(path)]
+
+    broken = {promise.__name__ for promise in CONTRACT if not _holds(promise, tmp_path / promise.__name__, careless)}
+
+    assert broken == {
+        "every_row_arrives_as_it_was_sent",
+        "every_value_arrives_with_all_its_digits",
+        "odd_ids_arrive_as_they_are",
+        "sources_that_share_a_time_stay_apart",
+        "the_first_and_last_nanosecond_of_a_window_arrive",
+        "a_window_of_whole_values_and_one_of_halves_are_both_stored",
+    }
+
+
+def _holds(promise: Promise, folder: Path, read: Callable[[Path], list[Row]]) -> bool:
+    folder.mkdir()
+    try:
+        promise(Files(folder, lambda path: CsvFiles(path, "%Y%m%d.csv"), read, "*.csv"))
+    except AssertionError:
+        return False
+    return True

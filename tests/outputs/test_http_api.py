@@ -1,0 +1,474 @@
+"""The HTTP API: what arrives at a real server in another process, and what we make of its answers."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import requests
+
+from anonymizer.batch import Batch
+from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
+from outputs import http_api
+from outputs.encoding import summary_of
+from outputs.http_api import ApiTarget, HttpApi
+from tests.outputs.batches import ODD_IDS, Row, make_batch, rows_of, time_ns_of, usual_batch
+from tests.outputs.destinations import SECRET
+from tests.servers.api_server import ApiServer, Reply
+from tests.servers.socket_server import Pause, Reset, Serve, chunk, http_answer
+
+SCHEMA = json.loads((Path(__file__).parents[2] / "documentation" / "api-batch.schema.json").read_text(encoding="utf-8"))
+
+MakeApi = Callable[..., HttpApi]
+
+
+@pytest.fixture
+def make_api(api_server: ApiServer) -> Iterator[MakeApi]:
+    """What makes an output that writes to the API server, or elsewhere, and is closed at the end."""
+    made: list[HttpApi] = []
+
+    def make(endpoint: str = api_server.endpoint, *, token: str = SECRET, timeout_s: float = 10.0, ca_file: str = "") -> HttpApi:
+        made.append(HttpApi(ApiTarget(endpoint=endpoint, timeout_s=timeout_s, ca_file=ca_file), token))
+        made[-1].open({})
+        return made[-1]
+
+    yield make
+    for output in made:
+        output.close()
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of at most eight rows, so that a small batch has several."""
+    monkeypatch.setattr(http_api, "MOST_ROWS_PER_PART", 8)
+
+
+def validator() -> jsonschema.Draft202012Validator:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    return jsonschema.Draft202012Validator(SCHEMA)
+
+
+def records_in(payloads: list[Any]) -> list[Row]:
+    found = (record for payload in payloads for record in payload["records"])
+    return sorted(Row(time_ns_of(record["timestamp"]), record["source_id"], record["ecg"]) for record in found)
+
+
+def row_ranges(api_server: ApiServer) -> list[str]:
+    return [delivery.key.rpartition(":")[2] for delivery in api_server.deliveries()]
+
+
+# --- the payload ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_payload_is_what_the_documentation_shows(make_api: MakeApi, api_server: ApiServer) -> None:
+    batch = make_batch([(0, "a", -145.0), (7_812_500, 'ward "3"', 2.5)])
+
+    make_api().write(batch)
+
+    (payload,) = api_server.stored()
+    assert payload == {
+        "schema": "1",
+        "batch_id": batch.batch_id,
+        "part": 1,
+        "parts": 1,
+        "window_start": "2025-11-03T14:30:00.000000000Z",
+        "window_end": "2025-11-03T14:30:05.000000000Z",
+        "k": 2,
+        "k_unit": "record",
+        "rows": 2,
+        "summary": summary_of(batch),
+        "records": [
+            {"timestamp": "2025-11-03T14:30:00.000000000Z", "source_id": "a", "ecg": -145.0},
+            {"timestamp": "2025-11-03T14:30:00.007812500Z", "source_id": 'ward "3"', "ecg": 2.5},
+        ],
+    }
+    (delivery,) = api_server.deliveries()
+    assert delivery.headers["content-type"] == "application/json"
+    assert b'"ecg":-145.0}' in delivery.body
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(
+    "batch",
+    [
+        usual_batch(rows=2),
+        usual_batch(rows=20),
+        make_batch([(i, source_id, i % 7 / 3) for i, source_id in enumerate(ODD_IDS)]),
+    ],
+    ids=["few rows", "several parts", "odd ids"],
+)
+def test_every_payload_keeps_to_the_documented_schema(batch: Batch, make_api: MakeApi, api_server: ApiServer) -> None:
+    make_api().write(batch)
+
+    for payload in api_server.stored():
+        validator().validate(payload)
+        assert payload["rows"] == len(payload["records"])
+
+
+def test_the_schema_describes_every_field_and_the_unit_of_every_quantity() -> None:
+    def properties(schema: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(schema, dict):
+            yield from schema.get("properties", {}).items()
+            for part in schema.values():
+                yield from properties(part)
+        elif isinstance(schema, list):
+            for part in schema:
+                yield from properties(part)
+
+    described = dict(properties(SCHEMA))
+
+    definitions = SCHEMA["$defs"]
+    for name, schema in described.items():
+        if "$ref" in schema:
+            schema = {**definitions[schema["$ref"].rpartition("/")[2]], **schema}
+        assert len(schema.get("description", "")) > len("As above"), name
+    assert "µV" in described["ecg"]["description"]
+    assert "in seconds" in described["window_seconds"]["description"]
+    assert "UTC, nanoseconds" in definitions["time"]["description"]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda payload: payload.update(level=3),
+        lambda payload: payload["records"][0].update(level=3),
+        lambda payload: payload["summary"].update(mean=1.5),
+        lambda payload: payload.pop("summary"),
+        lambda payload: payload["records"][0].update(timestamp="2025-11-03T14:30:00Z"),
+        lambda payload: payload["records"][0].update(ecg="1.0"),
+        lambda payload: payload.update(k=1),
+        lambda payload: payload.update(records=[]),
+    ],
+)
+def test_the_schema_allows_nothing_that_was_not_promised(
+    spoil: Callable[[Any], None], make_api: MakeApi, api_server: ApiServer
+) -> None:
+    make_api().write(usual_batch())
+    (payload,) = api_server.stored()
+
+    spoil(payload)
+
+    assert not validator().is_valid(payload)
+
+
+# --- parts and keys -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize(("rows", "ranges"), [(1, ["0-1"]), (8, ["0-8"]), (9, ["0-8", "8-9"]), (20, ["0-8", "8-16", "16-20"])])
+def test_a_large_batch_comes_in_numbered_parts(rows: int, ranges: list[str], make_api: MakeApi, api_server: ApiServer) -> None:
+    make_api().write(usual_batch(rows=rows))
+
+    stored = api_server.stored()
+    assert row_ranges(api_server) == ranges
+    assert [(payload["part"], payload["parts"]) for payload in stored] == [(i + 1, len(ranges)) for i in range(len(ranges))]
+    assert sum(payload["rows"] for payload in stored) == stored[0]["summary"]["rows_released"] == rows
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_every_part_of_every_batch_has_a_key_of_its_own_that_never_changes(make_api: MakeApi, api_server: ApiServer) -> None:
+    batches = [usual_batch(window=window, rows=20) for window in range(3)]
+
+    for _ in range(2):
+        output = make_api()
+        for batch in batches:
+            output.write(batch)
+
+    deliveries = [(delivery.key, delivery.body) for delivery in api_server.deliveries()]
+    assert deliveries[:9] == deliveries[9:]
+    assert len({key for key, _ in deliveries}) == 9
+    assert len(api_server.stored()) == 9
+
+
+def test_a_batch_whose_answer_was_lost_is_stored_once(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(store=True, drop=True), Reply(store=True, hang_s=5.0))
+    output = make_api(timeout_s=0.3)
+
+    for _ in range(2):
+        with pytest.raises(OutputUnavailable, match="cannot be reached"):
+            output.write(usual_batch())
+    output.write(usual_batch())
+
+    assert records_in(api_server.stored()) == rows_of(usual_batch())
+    assert len(api_server.stored()) == 1
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_is_too_large_is_halved_until_it_fits(make_api: MakeApi, api_server: ApiServer) -> None:
+    make_api().write(usual_batch(rows=3))
+    api_server.limit(len(api_server.deliveries()[0].body))
+
+    make_api().write(usual_batch(window=1, rows=20))
+
+    # 8 and 4 rows were refused.
+    assert row_ranges(api_server)[1:4] == ["0-8", "0-4", "0-2"]
+    assert records_in(api_server.stored()[1:]) == rows_of(usual_batch(window=1, rows=20))
+    last = api_server.stored()[-1]
+    assert last["part"] == last["parts"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_rows_that_were_taken_are_not_cut_anew_when_a_later_part_is_too_large(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(status=201, store=True), Reply(status=413))
+
+    make_api().write(usual_batch(rows=20))
+
+    assert row_ranges(api_server) == ["0-8", "8-16", "8-12", "12-16", "16-20"]
+    assert records_in(api_server.stored()) == rows_of(usual_batch(rows=20))
+    assert [(payload["part"], payload["parts"]) for payload in api_server.stored()] == [(1, 3), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_batch_that_was_cut_smaller_is_cut_the_same_way_after_a_crash(make_api: MakeApi, api_server: ApiServer) -> None:
+    refusals = [Reply(status=201, store=True), Reply(status=413), Reply(status=201, store=True)]
+    api_server.script(*refusals, Reply(status=503))
+    first = make_api()
+    with pytest.raises(OutputUnavailable):
+        first.write(usual_batch(rows=20))
+
+    api_server.script(Reply(status=200), Reply(status=413))
+    make_api().write(usual_batch(rows=20))
+
+    assert records_in(api_server.stored()) == rows_of(usual_batch(rows=20))
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_one_batch_that_was_too_large_does_not_make_all_later_ones_small(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(*[Reply(status=413)] * 4)
+    output = make_api()
+
+    with pytest.raises(BatchRejected, match="413 Request Entity Too Large, even to a single row"):
+        output.write(usual_batch(window=0, rows=8))
+    output.write(usual_batch(window=1, rows=8))
+
+    assert row_ranges(api_server)[-1] == "0-8"
+
+
+# --- answers --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 207, 299])
+def test_every_success_is_one(status: int, make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(status=status))
+
+    make_api().write(usual_batch())
+
+
+@pytest.mark.parametrize(
+    ("statuses", "kind", "advice"),
+    [
+        ((400, 422), BatchRejected, ""),
+        ((401, 403, 404, 405), OutputDenied, "check API_ENDPOINT, API_TOKEN"),
+        ((300, 301, 302, 303, 304, 307, 308), OutputDenied, "a redirect, which is not followed"),
+        ((408, 409, 425, 429, 500, 502, 503, 504, 507), OutputUnavailable, ""),
+    ],
+    ids=["rejected", "denied", "redirected", "unavailable"],
+)
+def test_a_status_says_whether_to_wait_to_set_aside_or_to_stop(
+    statuses: tuple[int, ...], kind: type[OutputError], advice: str, make_api: MakeApi, api_server: ApiServer
+) -> None:
+    output = make_api()
+    for status in statuses:
+        api_server.script(Reply(status=status, body=f"{SECRET} patient-7"))
+
+        with pytest.raises(OutputError, match=rf"answered {status} .*{re.escape(advice)}") as raised:
+            output.write(usual_batch())
+
+        assert type(raised.value) is kind
+        assert SECRET not in str(raised.value)
+        assert "patient" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [409, 429, 503])
+@pytest.mark.parametrize(
+    ("header", "expected_s"),
+    [("7", 7), ("0", 0), ("1000000000", 600), ("9" * 5000, 600), ("soon", None), ("", None), ("-7", None), (None, None)],
+    ids=lambda value: str(value)[:12],
+)
+def test_a_wait_that_is_asked_for_is_passed_on_within_reason(
+    status: int, header: str | None, expected_s: float | None, make_api: MakeApi, api_server: ApiServer
+) -> None:
+    api_server.script(Reply(status=status, headers={} if header is None else {"Retry-After": header}))
+
+    with pytest.raises(OutputUnavailable) as raised:
+        make_api().write(usual_batch())
+
+    assert raised.value.retry_after_s == expected_s
+
+
+def test_a_wait_until_a_date_is_passed_on_in_seconds(make_api: MakeApi, api_server: ApiServer) -> None:
+    until = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    api_server.script(Reply(status=503, headers={"Retry-After": until}))
+
+    with pytest.raises(OutputUnavailable) as raised:
+        make_api().write(usual_batch())
+
+    assert raised.value.retry_after_s == pytest.approx(89, abs=5)
+
+
+# --- the token ------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_token_is_sent_as_bearer(make_api: MakeApi, api_server: ApiServer) -> None:
+    make_api().write(usual_batch())
+
+    assert api_server.deliveries()[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
+def test_without_a_token_none_is_sent_not_even_one_from_netrc(
+    make_api: MakeApi, api_server: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+
+    make_api(token="").write(usual_batch(window=0))
+    make_api().write(usual_batch(window=1))
+
+    without, with_token = api_server.deliveries()
+    assert "authorization" not in without.headers
+    assert with_token.headers["authorization"] == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_neither_token_nor_batch_is_sent_to_where_a_redirect_points(
+    status: int, make_api: MakeApi, api_server: ApiServer, serve: Serve
+) -> None:
+    elsewhere = serve([http_answer("200 OK")])
+    api_server.script(Reply(status=status, headers={"Location": f"{elsewhere.url}/ecg"}))
+
+    with pytest.raises(OutputDenied, match="set API_ENDPOINT to where it points"):
+        make_api().write(usual_batch())
+
+    assert elsewhere.requests == []
+
+
+@pytest.mark.parametrize("token", ["curly “quotes”", "line\nend", "carriage\rreturn", "tök€n"])
+def test_a_token_that_cannot_be_sent_is_denied_without_being_shown(token: str, make_api: MakeApi, api_server: ApiServer) -> None:
+    with pytest.raises(OutputDenied, match="API_TOKEN") as denied:
+        make_api(token=token).write(usual_batch())
+
+    assert token not in str(denied.value)
+    assert api_server.deliveries() == []
+
+
+def test_a_key_in_the_address_is_sent_and_not_shown(make_api: MakeApi, api_server: ApiServer) -> None:
+    output = make_api(f"{api_server.endpoint}?key={SECRET}")
+    api_server.script(Reply(status=500))
+    with pytest.raises(OutputUnavailable) as raised:
+        output.write(usual_batch())
+
+    said = f"{raised.value} {output.name} {output.target(usual_batch())}"
+
+    assert SECRET not in said
+    assert api_server.endpoint in said
+    assert api_server.deliveries()[0].path.endswith(f"?key={SECRET}")
+
+
+# --- a server that misbehaves ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [[Reset()], [], [b"SSH-2.0-OpenSSH_9.2\r\n"], [b"HTTP/1.1 20"], [b"HTTP/1.1 99 huh\r\n\r\n"], [http_answer("600 what")]],
+    ids=["reset", "closed", "not HTTP", "cut head", "status 99", "status 600"],
+)
+def test_an_answer_that_is_none_is_waited_out(answer: list[Any], make_api: MakeApi, serve: Serve) -> None:
+    with pytest.raises(OutputUnavailable):
+        make_api(serve(answer).url).write(usual_batch())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [http_answer("200 OK", b"{", length=100)],
+        [http_answer("200 OK", b"{", length=100), Reset()],
+        [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"{")[:-1]],
+        [http_answer("200 OK", b"no gzip at all", "Content-Encoding: gzip")],
+        [b"HTTP/1.1 200"],
+    ],
+    ids=["cut", "reset", "cut chunk", "not gzip", "cut behind the status"],
+)
+def test_a_success_counts_even_when_the_rest_of_the_answer_is_broken(body: list[Any], make_api: MakeApi, serve: Serve) -> None:
+    make_api(serve(body).url).write(usual_batch())
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["http://127.0.0.1:1/ecg", "http://no-such-host.invalid/ecg", "https://127.0.0.1:1/ecg"],
+)
+def test_an_api_that_is_not_there_is_waited_for(endpoint: str, make_api: MakeApi) -> None:
+    with pytest.raises(OutputUnavailable, match=r"cannot be reached \(\w+\)"):
+        make_api(endpoint).write(usual_batch())
+
+
+@pytest.mark.parametrize("endpoint", ["http://a..b/ecg", f"http://{'a' * 70}.example/ecg", "http://[::1/ecg", "ftp://host/ecg"])
+def test_an_address_that_is_none_is_denied(endpoint: str, make_api: MakeApi) -> None:
+    with pytest.raises(OutputDenied, match="API_ENDPOINT"):
+        make_api(endpoint).write(usual_batch())
+
+
+def test_an_api_that_never_answers_is_given_up_in_time(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(hang_s=5.0))
+    started_s = time.monotonic()
+
+    with pytest.raises(OutputUnavailable, match=r"\(ReadTimeout\)"):
+        make_api(timeout_s=0.3).write(usual_batch())
+
+    assert time.monotonic() - started_s < 2
+
+
+def test_an_answer_that_comes_byte_by_byte_does_not_hold_up_the_next_window(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(status=201, store=True, body="x" * 1000, drip_s=0.1))
+    output = make_api(timeout_s=0.3)
+    started_s = time.monotonic()
+
+    output.write(usual_batch(window=0))
+    output.write(usual_batch(window=1))
+
+    assert time.monotonic() - started_s < 2
+    assert len(api_server.stored()) == 2
+
+
+def test_an_endless_answer_is_not_read_to_its_end(make_api: MakeApi, serve: Serve) -> None:
+    output = make_api(serve([b"HTTP/1.1 200 OK\r\n\r\n", *[b"x" * 1_000_000] * 30, Pause(10)]).url, timeout_s=20.0)
+    started_s = time.monotonic()
+
+    output.write(usual_batch())
+
+    assert time.monotonic() - started_s < 2
+
+
+def test_connections_are_used_again(make_api: MakeApi, api_server: ApiServer) -> None:
+    output = make_api()
+
+    for window in range(5):
+        output.write(usual_batch(window=window))
+
+    assert len({delivery.client_port for delivery in api_server.deliveries()}) == 1
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_the_authority_that_was_set_is_not_replaced_by_one_from_the_environment(
+    variable: str, make_api: MakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = make_api("https://127.0.0.1:1/ecg", ca_file=str(tmp_path / "ours.pem"))
+    asked: list[object] = []
+
+    def send(request: object, **options: object) -> None:
+        asked.append(options["verify"])
+        raise requests.ConnectionError
+
+    monkeypatch.setenv(variable, str(tmp_path / "theirs.pem"))
+    monkeypatch.setattr(output._session.get_adapter("https://"), "send", send)
+    with pytest.raises(OutputUnavailable):
+        output.write(usual_batch())
+
+    assert asked == [str(tmp_path / "ours.pem")]

@@ -1,0 +1,398 @@
+"""InfluxDB: what the real server makes of our line protocol, and what we make of its refusals."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from anonymizer.batch import Batch
+from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
+from outputs.encoding import summary_of
+from outputs.influxdb import InfluxOutput, InfluxTarget, encode_rows, encode_summary
+from tests.conftest import Bucket
+from tests.outputs.batches import START_S, Row, make_batch, rows_of, usual_batch
+from tests.servers.socket_server import Serve, http_answer
+from transport.influxdb import Address, InfluxConnection, InfluxFault
+
+#: Everything that means something in line protocol, in Flux or in a regular expression, and a few that do not.
+SPECIAL = ("\\", ",", " ", "=", '"', "$", "{", "'", "#", "\t", "\r", "\n", "\0", "a", "é")
+
+#: Alone, in pairs, and in pairs between letters.
+ODD_TEXTS = (
+    *SPECIAL,
+    *map("".join, itertools.product(SPECIAL, repeat=2)),
+    *(f"a{first}{second}b" for first, second in itertools.product(SPECIAL, repeat=2)),
+    "time",
+    "_time",
+    "_field",
+    "_measurement",
+    "_value",
+)
+
+
+class RecordingConnection(InfluxConnection):
+    """Notes what is written, and stores it or fails."""
+
+    def __init__(self, bucket: Bucket | None = None, *faults: InfluxFault) -> None:
+        super().__init__(
+            Address(url=bucket.server.url if bucket else "http://127.0.0.1:1", org="testbed"),
+            bucket.write_token if bucket else "t",
+        )
+        self._stores = bucket is not None
+        self.faults = list(faults)
+        self.most_bytes = 10**9
+        self.requests: list[bytes] = []
+
+    def write(self, bucket: str, lines: bytes) -> None:
+        if self.faults:
+            raise self.faults.pop(0)
+        if len(lines) > self.most_bytes:
+            raise InfluxFault("413 Request Entity Too Large", status=413)
+        self.requests.append(lines)
+        if self._stores:
+            super().write(bucket, lines)
+
+
+def target_in(bucket: str, **names: str) -> InfluxTarget:
+    usual = {"measurement": "ecg", "field": "ecg", "source_tag": "source_id"}
+    return InfluxTarget(bucket=bucket, lines_per_write=4, **{**usual, **names})
+
+
+@pytest.fixture
+def connections() -> Iterator[list[InfluxConnection]]:
+    """Connections to be closed at the end."""
+    made: list[InfluxConnection] = []
+    yield made
+    for connection in made:
+        connection.close()
+
+
+def output_to(
+    bucket: Bucket,
+    connections: list[InfluxConnection],
+    *,
+    token: str | None = None,
+    org: str = "testbed",
+    name: str | None = None,
+) -> InfluxOutput:
+    address = Address(url=bucket.server.url, org=org)
+    connections.append(InfluxConnection(address, bucket.write_token if token is None else token))
+    return InfluxOutput(connections[-1], target_in(name or bucket.name))
+
+
+def series_in(bucket: Bucket) -> list[dict[str, Any]]:
+    """Return all series as the InfluxQL interface gives them, in JSON: no escape of line protocol, Flux or CSV is involved."""
+    question = {"db": bucket.name, "q": "SELECT * FROM /.*/ GROUP BY *", "epoch": "ns"}
+    (result,) = bucket.server.ask("GET", "/query", params=question).json()["results"]
+    return list(result.get("series", ()))
+
+
+def values_in(bucket: Bucket) -> dict[str, list[tuple[dict[str, str], dict[str, Any]]]]:
+    """Return by measurement the tags and fields of every point, without those that other series have."""
+    found: dict[str, list[tuple[dict[str, str], dict[str, Any]]]] = {}
+    for series in series_in(bucket):
+        tags = {tag: value for tag, value in series.get("tags", {}).items() if value}
+        for values in series["values"]:
+            fields = {name: value for name, value in zip(series["columns"], values, strict=True) if value is not None}
+            found.setdefault(series["name"], []).append((tags, fields))
+    return found
+
+
+# --- what is written ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_row_is_a_line_with_its_value_as_a_float_and_its_time_in_nanoseconds() -> None:
+    batch = make_batch([(0, "ward 3, bed=4", -145.0), (1, 'b"\\x', 2.5)])
+
+    lines = encode_rows(batch, target_in("bucket", measurement="my ecg", field="m=V", source_tag="the tag")).decode()
+
+    assert lines == (
+        r"my\ ecg_anonymized,the\ tag=ward\ 3\,\ bed\=4 m\=V=-145.0 1762180200000000000" + "\n"
+        r'my\ ecg_anonymized,the\ tag=b"\x m\=V=2.5 1762180200000000001' + "\n"
+    )
+
+
+@pytest.mark.parametrize(("rows", "lines"), [(1, [1, 1]), (4, [4, 1]), (5, [4, 1, 1]), (8, [4, 4, 1]), (10, [4, 4, 2, 1])])
+def test_no_request_has_more_lines_than_asked_and_the_summary_comes_last(rows: int, lines: list[int]) -> None:
+    connection = RecordingConnection()
+    batch = usual_batch(rows=rows)
+
+    InfluxOutput(connection, target_in("bucket")).write(batch)
+
+    assert [request.count(b"\n") for request in connection.requests] == lines
+    assert b"".join(connection.requests[:-1]) == encode_rows(batch, target_in("bucket"))
+    assert connection.requests[-1] == encode_summary(batch, target_in("bucket"))
+
+
+@pytest.mark.influxdb
+def test_every_text_a_source_id_may_hold_is_stored_as_it_is(output_bucket: Bucket) -> None:
+    storable = [text for text in ODD_TEXTS if "\n" not in text and not text.endswith("\\")]
+    triples = ["".join(three) + "x" for three in itertools.product('\\, ="', repeat=3)]
+    batch = make_batch([(i, source_id, 1.0) for i, source_id in enumerate(dict.fromkeys([*storable, *triples]))])
+
+    output_bucket.write(encode_rows(batch, target_in(output_bucket.name)))
+
+    stored = [
+        Row(fields["time"], tags["source_id"], fields["ecg"]) for tags, fields in values_in(output_bucket)["ecg_anonymized"]
+    ]
+    assert sorted(stored) == rows_of(batch)
+
+
+@pytest.mark.parametrize("source_id", ["line\nend", "\n", "back\\", "\\"])
+def test_an_id_that_line_protocol_cannot_carry_is_refused_before_anything_is_sent(source_id: str) -> None:
+    connection = RecordingConnection()
+    batch = make_batch([(0, "a", 1.0), (1, source_id, 1.0)])
+
+    with pytest.raises(BatchRejected, match=r"PSEUDONYMIZE_SOURCE_ID=true") as refused:
+        InfluxOutput(connection, target_in("bucket")).write(batch)
+
+    assert connection.requests == []
+    assert source_id not in str(refused.value).replace("backslash", "")
+
+
+def test_an_id_that_cannot_be_written_does_not_keep_the_windows_without_it_from_being_written() -> None:
+    connection = RecordingConnection()
+
+    InfluxOutput(connection, target_in("bucket")).write(make_batch([(0, "a", 1.0)], all_ids=("a", "line\nend", "back\\")))
+
+    assert b"source_id=a ecg=1.0" in connection.requests[0]
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize("name", ["measurement", "field", "source_tag"])
+def test_a_name_is_either_refused_at_the_start_or_stored_as_it_is(name: str, output_bucket: Bucket) -> None:
+    batch = make_batch([(0, "x", 0.5), (1, "y", 1.5)])
+    targets = {}
+    lines = []
+    for number, text in enumerate(ODD_TEXTS):
+        target = target_in(output_bucket.name, **{"measurement": f"m{number}", name: text})
+        if _is_accepted(target):
+            targets[text] = target
+            lines.append(encode_rows(batch, target))
+
+    output_bucket.write(b"".join(lines))
+
+    stored = values_in(output_bucket)
+    assert len(targets) > len(ODD_TEXTS) / 2
+    for text, target in targets.items():
+        assert stored.get(f"{target.measurement}_anonymized") == [
+            ({target.source_tag: "x"}, {"time": START_S * 10**9, target.field: 0.5}),
+            ({target.source_tag: "y"}, {"time": START_S * 10**9 + 1, target.field: 1.5}),
+        ], repr(text)
+
+
+def _is_accepted(target: InfluxTarget) -> bool:
+    try:
+        InfluxOutput(RecordingConnection(), target).open({})
+    except OutputDenied:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("setting", "names"),
+    [
+        ("INFLUX_MEASUREMENT", {"measurement": "#ecg"}),
+        ("INFLUX_FIELD", {"field": "time"}),
+        ("SOURCE_TAG", {"source_tag": "wearer\\"}),
+    ],
+)
+def test_a_name_under_which_rows_would_silently_be_lost_is_named(setting: str, names: dict[str, str]) -> None:
+    with pytest.raises(OutputDenied, match=setting):
+        InfluxOutput(RecordingConnection(), target_in("bucket", **names)).open({})
+
+
+# --- the summary ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.influxdb
+def test_the_summary_is_one_point_at_the_start_of_the_window(output_bucket: Bucket, connections: list[InfluxConnection]) -> None:
+    batch = usual_batch()
+    output = output_to(output_bucket, connections)
+
+    output.write(batch)
+    output.write(batch)
+
+    assert values_in(output_bucket)["ecg_anonymized_windows"] == [({}, {"time": batch.window.start_ns, **summary_of(batch)})]
+
+
+@pytest.mark.influxdb
+def test_values_are_floats_counts_integers_and_texts_strings(output_bucket: Bucket, connections: list[InfluxConnection]) -> None:
+    output_to(output_bucket, connections).write(usual_batch())
+
+    question = {"db": output_bucket.name, "q": "SHOW FIELD KEYS"}
+    (result,) = output_bucket.server.ask("GET", "/query", params=question).json()["results"]
+    types = {series["name"]: dict(series["values"]) for series in result["series"]}
+    kinds = {bool: "boolean", int: "integer", str: "string"}
+    assert types["ecg_anonymized"] == {"ecg": "float"}
+    assert types["ecg_anonymized_windows"] == {name: kinds[type(value)] for name, value in summary_of(usual_batch()).items()}
+
+
+@pytest.mark.influxdb
+def test_a_window_without_all_its_rows_has_no_summary(output_bucket: Bucket) -> None:
+    connection = RecordingConnection(output_bucket)
+    output = InfluxOutput(connection, target_in(output_bucket.name))
+    connection.most_bytes = 1000
+    output.write(usual_batch(window=0, rows=10))
+    connection.faults = [InfluxFault("no answer in time")]
+
+    with pytest.raises(OutputUnavailable):
+        output.write(usual_batch(window=1, rows=10))
+
+    assert [fields["time"] for _, fields in values_in(output_bucket)["ecg_anonymized_windows"]] == [START_S * 10**9]
+    connection.close()
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.influxdb
+def test_opening_stores_nothing_and_needs_no_right_to_read(output_bucket: Bucket, connections: list[InfluxConnection]) -> None:
+    output_to(output_bucket, connections).open({})
+
+    assert series_in(output_bucket) == []
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize(
+    ("wrong", "status"),
+    [
+        ({"token": "wrong"}, 401),
+        ({"token": ""}, 401),
+        ({"token": "read"}, 403),
+        ({"org": "nobody"}, 404),
+        ({"name": "none"}, 404),
+    ],
+    ids=str,
+)
+def test_a_wrong_token_organization_or_bucket_is_noticed_at_the_start(
+    wrong: dict[str, str], status: int, output_bucket: Bucket, connections: list[InfluxConnection]
+) -> None:
+    if wrong.get("token") == "read":
+        wrong = {"token": output_bucket.read_token}
+    output = output_to(output_bucket, connections, **wrong)
+
+    says_what_to_check = rf"\({status} .*check .*INFLUX_OUTPUT_TOKEN.*INFLUX_OUTPUT_BUCKET"
+    with pytest.raises(OutputDenied, match=says_what_to_check):
+        output.open({})
+    with pytest.raises(OutputDenied, match=says_what_to_check):
+        output.write(usual_batch())
+
+
+@pytest.mark.influxdb
+def test_a_token_that_is_revoked_meanwhile_is_denied_and_nothing_is_lost(
+    output_bucket: Bucket, connections: list[InfluxConnection]
+) -> None:
+    token = output_bucket.server.make_token(write=[output_bucket.name])
+    output = output_to(output_bucket, connections, token=token)
+    output.open({})
+    output_bucket.server.revoke_token(token)
+
+    with pytest.raises(OutputDenied, match="401"):
+        output.write(usual_batch())
+
+
+@pytest.mark.influxdb
+def test_a_field_of_another_type_in_the_bucket_is_a_rejection_that_says_so(
+    output_bucket: Bucket, connections: list[InfluxConnection]
+) -> None:
+    output_bucket.write(f"ecg_anonymized,source_id=x ecg=1i {START_S * 10**9}".encode())
+
+    with pytest.raises(BatchRejected, match="field type conflict"):
+        output_to(output_bucket, connections).write(usual_batch())
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize("source_id", ["patient-7" * 8000, "patient-7'" * 8000])
+def test_a_row_that_the_server_quotes_is_not_in_the_error(
+    source_id: str, output_bucket: Bucket, connections: list[InfluxConnection]
+) -> None:
+    with pytest.raises(BatchRejected, match=r"400") as rejected:
+        output_to(output_bucket, connections).write(make_batch([(0, source_id, 1.0), (1, source_id, 2.0)]))
+
+    assert "patient" not in str(rejected.value)
+    assert str(START_S) not in str(rejected.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind", "retry_after_s"),
+    [
+        (InfluxFault("400 unable to parse 'ecg,source_id=patient-7 ecg=': missing", status=400), BatchRejected, None),
+        (InfluxFault("422 partial write", status=422), BatchRejected, None),
+        (InfluxFault("429 slow down", status=429, retry_after_s=7.0), OutputUnavailable, 7.0),
+        (InfluxFault("503 busy", status=503, retry_after_s=600.0), OutputUnavailable, 600.0),
+        (InfluxFault("500 oops", status=500), OutputUnavailable, None),
+        (InfluxFault("no answer in time"), OutputUnavailable, None),
+        (InfluxFault("405 what?", status=405), OutputDenied, None),
+        (InfluxFault("302 elsewhere", status=302), OutputDenied, None),
+        (InfluxFault("the answer to a write was 200", status=200), OutputDenied, None),
+    ],
+    ids=lambda value: str(value) if isinstance(value, InfluxFault) else "",
+)
+def test_a_status_says_whether_to_wait_to_set_aside_or_to_stop(
+    fault: InfluxFault, kind: type[OutputError], retry_after_s: float | None
+) -> None:
+    with pytest.raises(OutputError) as raised:
+        InfluxOutput(RecordingConnection(None, fault), target_in("bucket")).write(usual_batch())
+
+    assert type(raised.value) is kind
+    assert getattr(raised.value, "retry_after_s", None) == retry_after_s
+    assert "patient" not in str(raised.value)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_server_that_refuses_the_probe_is_not_taken_for_one_that_refuses_a_batch(status: int) -> None:
+    connection = RecordingConnection(None, InfluxFault(f"{status} what is this?", status=status))
+
+    with pytest.raises(OutputDenied, match=r"INFLUX_OUTPUT_URL"):
+        InfluxOutput(connection, target_in("bucket")).open({})
+
+
+def test_a_web_page_that_answers_200_has_stored_nothing(serve: Serve) -> None:
+    server = serve([http_answer("200 OK", b"<html>Please log in</html>")])
+    connection = InfluxConnection(Address(url=server.url, org="testbed"), "token")
+
+    with pytest.raises(OutputDenied, match=r"200, not InfluxDB's 204"):
+        InfluxOutput(connection, target_in("bucket")).write(usual_batch())
+    connection.close()
+
+
+# --- requests that are too large ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize("rows", [1, 2, 7, 8])
+def test_a_request_that_is_too_large_is_halved_until_it_fits(rows: int, output_bucket: Bucket) -> None:
+    connection = RecordingConnection(output_bucket)
+    connection.most_bytes = len(encode_summary(usual_batch(rows=rows), target_in(output_bucket.name)))
+    batch = make_batch([(i, f"{i}" * 300, 1.0) for i in range(rows)])
+
+    InfluxOutput(connection, target_in(output_bucket.name)).write(batch)
+
+    stored = [
+        Row(fields["time"], tags["source_id"], fields["ecg"]) for tags, fields in values_in(output_bucket)["ecg_anonymized"]
+    ]
+    assert sorted(stored) == rows_of(batch)
+    assert all(len(re.findall(rb"\n", request)) <= 2 for request in connection.requests)
+    connection.close()
+
+
+def test_a_single_row_that_is_too_large_is_rejected() -> None:
+    connection = RecordingConnection()
+    connection.most_bytes = 10
+
+    with pytest.raises(BatchRejected, match="413"):
+        InfluxOutput(connection, target_in("bucket")).write(usual_batch())
+
+
+def test_a_batch_repeats_its_bytes_exactly() -> None:
+    def requests_of(batch: Batch) -> list[bytes]:
+        connection = RecordingConnection()
+        InfluxOutput(connection, target_in("bucket")).write(batch)
+        return connection.requests
+
+    assert requests_of(usual_batch(rows=10)) == requests_of(usual_batch(rows=10))
