@@ -38,6 +38,8 @@ COPY inputs/ inputs/
 COPY outputs/ outputs/
 COPY service/ service/
 COPY transport/ transport/
+# Tells what was released, and does what only a person may decide (documentation/OPERATIONS.md).
+COPY scripts/state.py scripts/
 # Compiled once, because nothing may be written later. A checkout made under a strict umask must be readable by the user too.
 RUN python -m compileall -q . && chmod -R a+rX,go-w .
 

@@ -8,33 +8,20 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import signal
 import sys
 from pathlib import Path
 
-from anonymizer.errors import ConfigurationError, OutputDenied, SourceDenied, SourceRefused
-from service import exit_codes
+from anonymizer.errors import ConfigurationError
+from service import crash_points, exit_codes
 from service.arguments import Parser
-from service.clock import Stopped, SystemClock, clock_stopped_by_signals
-from service.configuration import REMEDY, Configuration, NoConfiguration, load
-from service.delivery import Delivery
+from service.clock import clock_stopped_by_signals
+from service.configuration import REMEDY, NoConfiguration, load
 from service.logs import make_printable, set_up_logging
-from service.loop import Parts, run
-from service.patience import OutOfPatience, Patience
-from service.progress import progress_of
+from service.session import serve
 from service.settings import Settings
-from service.startup import connection_problems, open_all
+from service.startup import connection_problems
 from service.summary import log_configuration
-from service.telemetry import Telemetry
-from service.wiring import (
-    csv_folder_problems,
-    hierarchy_problems,
-    load_hierarchy,
-    make_outputs,
-    make_recipe,
-    make_schedule,
-    make_source,
-)
+from service.wiring import csv_folder_problems, hierarchy_problems, make_outputs, make_source
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -52,60 +39,10 @@ def main(arguments: list[str]) -> int:
     log_configuration(configuration)
     if options.check:
         return _check(configuration.settings, connect=options.connect)
-    try:
-        return _serve(configuration, clock_stopped_by_signals())
-    except (ConfigurationError, SourceDenied, SourceRefused, OutputDenied) as error:
-        for problem in getattr(error, "problems", (error,)):
-            _LOG.error("❌ %s", problem)
-        return exit_codes.CONFIGURATION
-    except OutOfPatience as error:
-        _LOG.error("❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", configuration.settings.retry_budget_seconds, error)
-        return exit_codes.UNREACHABLE
-
-
-def _serve(configuration: Configuration, clock: SystemClock) -> int:
-    settings = configuration.settings
-    streaming = settings.streaming_mode
-    source, outputs = make_source(settings), make_outputs(settings)
-    telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging)
-    patience = Patience(clock, budget_s=None if streaming else settings.retry_budget_seconds)
-    started_s = clock.monotonic_s()
-    try:
-        open_all(settings, source, outputs, patience)
-        schedule = make_schedule(settings, source, clock)
-        with progress_of(schedule.windows_in_all) as advance:
-            parts = Parts(
-                source=source,
-                recipe=make_recipe(settings, load_hierarchy(settings), source.data_set),
-                delivery=Delivery(outputs, patience, telemetry),
-                telemetry=telemetry,
-                patience=patience,
-                clock=clock,
-                most_rows=settings.max_records_per_query,
-                unit_is_window=streaming and settings.verbose_logging,
-                advance=advance,
-            )
-            run(schedule, parts)
-        if not (streaming or telemetry.totals.counts.read or clock.is_stopping()):
-            _LOG.warning("⚠️ %s", source.advice_when_empty())
-    except Stopped:
-        pass
-    finally:
-        source.close()
-        for output in outputs:
-            output.close()
-    telemetry.finished(clock.monotonic_s() - started_s)
-    return _exit_code(settings, telemetry, clock)
-
-
-def _exit_code(settings: Settings, telemetry: Telemetry, clock: SystemClock) -> int:
-    if settings.streaming_mode:
-        return exit_codes.DONE
-    if clock.stopped_by is not None:
-        return exit_codes.INTERRUPTED if clock.stopped_by == signal.SIGINT else exit_codes.TERMINATED
-    if telemetry.totals.violations:
-        return exit_codes.VERIFICATION_FAILED
-    return exit_codes.SET_ASIDE if telemetry.totals.set_aside else exit_codes.DONE
+    armed = crash_points.switch_on(os.environ)
+    if armed:
+        _LOG.critical("💥 %s=%s: this process will kill itself there. For tests only", crash_points.VARIABLE, armed)
+    return serve(configuration.settings, clock_stopped_by_signals())
 
 
 def _check(settings: Settings, *, connect: bool) -> int:

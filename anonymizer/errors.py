@@ -11,7 +11,6 @@ AnonymizerError
 └── OutputError
     ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
     │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
-    ├── RecordFirst        the destination must have something remembered: store it, offer the batch again at once
     └── BatchRejected      the destination never will: set it aside, go on
 
 The type is the instruction. Nobody reads the message but people, so it says what was asked, what was got and what to do.
@@ -20,8 +19,7 @@ Exceptions of client libraries stop where the library is called; nothing above a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 
 class AnonymizerError(Exception):
@@ -79,18 +77,6 @@ class OutputUnavailable(OutputError):
 
 class OutputDenied(OutputUnavailable):
     """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only a person can mend it."""
-
-
-class RecordFirst(OutputError):
-    """Something must be remembered before the batch can be written, whatever happens during the write.
-
-    Args:
-        receipt: What to remember, with its key.
-    """
-
-    def __init__(self, receipt: Mapping[str, Any]) -> None:
-        super().__init__("a receipt must be stored before the write")
-        self.receipt = receipt
 
 
 class BatchRejected(OutputError):

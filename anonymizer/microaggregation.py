@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 #: A sum of squared errors is held as whole µV² and a number of parts of one. With as many parts as the least common multiple of all group
-#: sizes, sums and comparisons are exact; it fits 64 bits up to k = 24. Beyond that a µV² has so many parts, each error is rounded down to
+#: sizes, sums and comparisons are exact; it fits 64 bits up to k = 21. Beyond that a µV² has so many parts, each error is rounded down to
 #: one, and partitions whose errors differ by less than about a billionth may be ranked either way (the same way for the same values).
 _ROUNDED_PARTS = 2**40
 

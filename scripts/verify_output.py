@@ -33,7 +33,7 @@ class UnusableFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One released row: nanoseconds since the epoch, released id, value, and the value as it was written."""
+    """One released row: nanoseconds since the epoch, released id, value."""
 
     time_ns: int
     source: str

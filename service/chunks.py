@@ -16,6 +16,7 @@ from anonymizer.errors import PrivacyViolation, SourceRefused, SourceUnavailable
 from anonymizer.samples import Samples, SampleSource, make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import WindowRange
+from service import crash_points
 
 _LOG = logging.getLogger(__name__)
 
@@ -77,7 +78,9 @@ def finish_chunk(source: SampleSource, chunk: Chunk, recipe: Recipe) -> Finished
         SourceUnavailable: It could not be read completely now.
         SourceRefused: It holds one source and time twice, and the source is one in which that means two series.
     """
-    anonymized = anonymize_chunk(_read_completely(source, chunk), chunk.windows, recipe)
+    samples = _read_completely(source, chunk)
+    crash_points.reached(crash_points.AFTER_READ)
+    anonymized = anonymize_chunk(samples, chunk.windows, recipe)
     if source.refuses_duplicates and any(result.counts.duplicate for result in anonymized.results):
         raise SourceRefused(source.advice_on_duplicates())
     return _verified(chunk, anonymized)

@@ -1,43 +1,299 @@
-"""Brings batches to every output: waits for those that cannot take them now, goes on without those that never will."""
+"""Brings released batches to every output, each at its own pace: a worker an output, its position in the journal, its batches in the spool.
+
+What was released is offered again and again until the output has it, in the order of release, after a restart too, and always as the same
+bytes: from the spool, never from the source. A slow or dead output delays only itself, until the spool is full; then reading pauses.
+"""
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected
-from anonymizer.ports import Output
+from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable
+from anonymizer.ports import Output, Receipt
+from service import crash_points
+from service.clock import Clock, Stopped
+from service.journal import Journal, Release
 from service.patience import Patience
+from service.set_aside import SetAside
+from service.spool import Spool
 from service.telemetry import Telemetry
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: So many chunks stay in memory, so that outputs that keep up need not read them back from the disk.
+_CHUNKS_IN_MEMORY = 2
+
+#: How long a worker sleeps when nobody wakes it.
+_NAP_S = 0.5
+
+#: From this share of SPOOL_MAX_BYTES on somebody should know.
+_ALARM_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where a release is kept until every output has it."""
+
+    journal: Journal
+    spool: Spool
+    set_aside: SetAside
 
 
 class Delivery:
-    """Offers each batch to each output, one after the other.
+    """Releases chunks of batches, and has them delivered.
 
     Args:
-        outputs: Already open.
-        patience: How long to wait for one that is unavailable.
+        outputs: Not yet open; each is opened, written to and closed by its own worker.
+        store: Journal, spool and what was set aside.
+        patience: How long to wait for an output.
         telemetry: Told what happens.
+        clock: Tells when to stop.
+        spool_max_bytes: How much may wait for slow outputs.
+        batch_by_batch: Whether each batch is reported by itself.
     """
 
-    def __init__(self, outputs: Sequence[Output], patience: Patience, telemetry: Telemetry) -> None:
-        self._outputs = outputs
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        store: Store,
+        *,
+        patience: Patience,
+        telemetry: Telemetry,
+        clock: Clock,
+        spool_max_bytes: int,
+        batch_by_batch: bool,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._spool_max_bytes = spool_max_bytes
+        self._wake = threading.Condition()
+        self._recent: dict[int, list[Batch]] = {}
+        self._has_alarmed = False
+        self._workers = [_Worker(output, self, patience, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
+
+    def start(self) -> None:
+        """Remove what a crash left, and let the workers begin with what is pending."""
+        self._store.spool.remove_unfinished()
+        for number in self._store.spool.numbers() - set(self._store.journal.spooled()):
+            # Spooled but never released: no output has seen it, and the source will be read again.
+            self._store.spool.remove(number)
+        for worker in self._workers:
+            self._store.journal.add_output(worker.output.name)
+        for worker in self._workers:
+            worker.start()
+
+    def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
+        """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again."""
+        journal, spool = self._store.journal, self._store.spool
+        number = journal.next_chunk()
+        size_bytes = spool.write(number, batches)
+        crash_points.reached(crash_points.AFTER_SPOOL)
+        journal.record_release(
+            [Release(batch.window, batch.counts) for batch in batches],
+            chunk=number,
+            size_bytes=size_bytes,
+            now_ns=self._clock.now_ns(),
+            stream_to_ns=stream_to_ns,
+        )
+        crash_points.reached(crash_points.AFTER_RELEASED)
+        with self._wake:
+            self._recent[number] = batches
+            while len(self._recent) > _CHUNKS_IN_MEMORY:
+                del self._recent[min(self._recent)]
+            self._wake.notify_all()
+
+    def wait_for_room(self) -> None:
+        """Return once the spool has room; back-pressure instead of loss.
+
+        Raises:
+            Stopped: We were asked to stop meanwhile.
+        """
+        paused = False
+        while (waiting := self._spooled_bytes()) >= self._spool_max_bytes and self.is_delivering():
+            if not paused:
+                _LOG.warning("⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", waiting, self._spool_max_bytes)
+                paused = True
+            self._nap()
+            if self._clock.is_stopping():
+                raise Stopped
+        if paused:
+            _LOG.info("▶️ Reading goes on")
+        self._alarm(waiting)
+
+    def wait_until_tried(self) -> None:
+        """Return once every output was opened or could not be: what refuses us refuses us before anything is read."""
+        for worker in self._workers:
+            while not (worker.was_tried.wait(_NAP_S) or self._clock.is_stopping()):
+                pass
+
+    def is_delivering(self) -> bool:
+        """Return whether no worker has given up."""
+        return all(worker.failure is None for worker in self._workers)
+
+    def drain(self, *, within_s: float | None = None) -> None:
+        """Return once every worker has taken everything that was released, or has ended, or the time is over.
+
+        Args:
+            within_s: How long to wait; None: for ever, or until we are asked to stop.
+        """
+        deadline_s = None if within_s is None else self._clock.monotonic_s() + within_s
+        while any(not worker.has_ended and not worker.is_idle() for worker in self._workers):
+            if (deadline_s is None and self._clock.is_stopping()) or (
+                deadline_s is not None and self._clock.monotonic_s() > deadline_s
+            ):
+                return
+            self._nap()
+
+    def stop(self, grace_s: float) -> None:
+        """Let workers bring what is pending for at most `grace_s`, then end; what they do not finish stays in the spool."""
+        self.drain(within_s=grace_s)
+        for worker in self._workers:
+            worker.ask_to_stop()
+        self.wake_all()
+        for worker in self._workers:
+            worker.join(_NAP_S)
+
+    def failures(self) -> list[Exception]:
+        """Return why workers gave up."""
+        return [worker.failure for worker in self._workers if worker.failure is not None]
+
+    def _spooled_bytes(self) -> int:
+        return sum(self._store.journal.spooled().values())
+
+    def _alarm(self, waiting: int) -> None:
+        is_high = waiting > self._spool_max_bytes * _ALARM_SHARE
+        if is_high and not self._has_alarmed:
+            _LOG.warning("⚠️ The spool is more than half full: %d of %d bytes wait for outputs", waiting, self._spool_max_bytes)
+        self._has_alarmed = is_high
+
+    def _nap(self) -> None:
+        with self._wake:
+            self._wake.wait(_NAP_S)
+
+    # For the workers
+
+    @property
+    def store(self) -> Store:
+        """Where releases are kept."""
+        return self._store
+
+    def wait_for_chunk(self) -> None:
+        """Sleep until something was released, or for a moment."""
+        self._nap()
+
+    def batches_of(self, number: int) -> list[Batch]:
+        """Return the batches of a chunk, from memory or from the spool."""
+        with self._wake:
+            recent = self._recent.get(number)
+        return self._store.spool.read(number) if recent is None else recent
+
+    def chunk_was_taken(self) -> None:
+        """Remove what every output has."""
+        for number in self._store.journal.forget_chunks_all_have():
+            crash_points.reached(crash_points.MID_DELETE)
+            self._store.spool.remove(number)
+        self.wake_all()
+
+    def wake_all(self) -> None:
+        """Let everybody look who waits for a change."""
+        with self._wake:
+            self._wake.notify_all()
+
+
+class _Worker(threading.Thread):
+    """Brings chunks to one output, in order."""
+
+    def __init__(
+        self, output: Output, delivery: Delivery, patience: Patience, telemetry: Telemetry, *, batch_by_batch: bool
+    ) -> None:
+        super().__init__(name=output.name, daemon=True)
+        self.output = output
+        self.failure: Exception | None = None
+        self.has_ended = False
+        self.was_tried = threading.Event()
+        self._delivery = delivery
         self._patience = patience
         self._telemetry = telemetry
+        self._batch_by_batch = batch_by_batch
+        self._stopping = threading.Event()
+        self._is_resting = True
 
-    def deliver(self, batches: Sequence[Batch]) -> None:
-        """Return once every output has taken every batch, or refused it for good. Raises as `Patience.until_done` does."""
-        if not batches:
-            return
-        for output in self._outputs:
-            self._telemetry.writing(output, batches)
-            taken = [batch for batch in batches if self._is_taken(output, batch)]
-            self._telemetry.wrote(output, taken)
+    def ask_to_stop(self) -> None:
+        """Let the worker end after the batch in hand."""
+        self._stopping.set()
 
-    def _is_taken(self, output: Output, batch: Batch) -> bool:
+    def is_idle(self) -> bool:
+        """Return whether the output has everything that was released, and nothing is left to be put away."""
+        # In this order: nothing pending may mean that the last chunk is just being put away.
+        return not self._delivery.store.journal.pending_for(self.output.name) and self._is_resting
+
+    def run(self) -> None:
+        """Open the output, bring it what is pending, and what is released from now on."""
         try:
-            self._patience.until_done(lambda: output.write(batch))
-        except BatchRejected as error:
-            self._telemetry.rejected(output, batch, error)
-            return False
-        return True
+            self._patience.until_done(self._open)
+            while not self._stopping.is_set():
+                pending = self._delivery.store.journal.pending_for(self.output.name)
+                if pending:
+                    self._is_resting = False
+                    self._take(pending[0])
+                    self._is_resting = True
+                    self._delivery.wake_all()
+                else:
+                    self._delivery.wait_for_chunk()
+            self.output.close()
+        except Stopped:
+            pass
+        except Exception as error:  # noqa: BLE001  (told by `failure`: a thread that dies in silence would look like one with nothing to do)
+            self.failure = error
+        self.has_ended = True
+        self.was_tried.set()
+        self._delivery.wake_all()
+
+    def _open(self) -> None:
+        try:
+            self.output.open(self._delivery.store.journal.receipts(self.output.name))
+        except OutputUnavailable as error:
+            # One that refuses us is still to be told apart from one that may come back; that is patience's work.
+            if not isinstance(error, OutputDenied):
+                self.was_tried.set()
+            raise
+        self.was_tried.set()
+
+    def _take(self, number: int) -> None:
+        batches = self._delivery.batches_of(number)
+        receipts: list[Receipt] = []
+        taken = set_aside = 0
+        for group in [[batch] for batch in batches] if self._batch_by_batch else [batches]:
+            self._telemetry.writing(self.output, group)
+            accepted = []
+            for batch in group:
+                try:
+                    receipt = self._write(batch)
+                except BatchRejected as error:
+                    self._delivery.store.set_aside.keep(batch, output=self.output.name, reason=str(error))
+                    self._telemetry.rejected(self.output, batch, error)
+                    set_aside += len(batch)
+                else:
+                    accepted.append(batch)
+                    taken += len(batch)
+                    receipts += [receipt] if receipt is not None else []
+            self._telemetry.wrote(self.output, accepted)
+        crash_points.reached(crash_points.AFTER_WRITE)
+        journal = self._delivery.store.journal
+        journal.record_taken(self.output.name, chunk=number, receipts=receipts, taken=taken, set_aside=set_aside)
+        crash_points.reached(crash_points.AFTER_TAKEN)
+        self._delivery.chunk_was_taken()
+
+    def _write(self, batch: Batch) -> Receipt | None:
+        crash_points.reached(crash_points.BEFORE_WRITE)
+        return self._patience.until_done(lambda: self._attempt(batch))
+
+    def _attempt(self, batch: Batch) -> Receipt | None:
+        intent = self.output.intent(batch)
+        if intent is not None:
+            self._delivery.store.journal.record_receipt(self.output.name, intent)
+        return self.output.write(batch)

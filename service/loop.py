@@ -1,4 +1,4 @@
-"""The loop both modes share: for each run of windows that is due, count, then chunk by chunk read, anonymize, verify, deliver."""
+"""The loop both modes share: for each run of windows that is due, count, then chunk by chunk read, anonymize, verify, release."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from anonymizer.chunk import Recipe
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
+from service import crash_points
 from service.chunks import Chunk, FinishedChunk, finish_chunk, plan_chunks
 from service.clock import Clock, Stopped
 from service.delivery import Delivery
+from service.journal import Journal, Released
 from service.patience import Patience
 from service.schedule import Schedule
 from service.telemetry import Telemetry, Unit
@@ -23,66 +25,107 @@ class Parts:
     Args:
         source: Already open.
         recipe: How windows are anonymized.
-        delivery: Where batches go.
+        journal: Knows what was released.
+        delivery: Where batches go; already started.
         telemetry: Told what happens.
         patience: How long to wait for the source.
         clock: Tells when to stop.
         most_rows: How many rows to ask for in one query, about.
-        unit_is_window: Whether each window is reported and delivered by itself, as in streaming, or a chunk together.
+        is_stream: Whether the journal's stream moves on with the windows.
+        unit_is_window: Whether each window is reported by itself, or a chunk together.
         advance: Told after each chunk how many windows and rows it had.
     """
 
     source: SampleSource
     recipe: Recipe
+    journal: Journal
     delivery: Delivery
     telemetry: Telemetry
     patience: Patience
     clock: Clock
     most_rows: int
+    is_stream: bool
     unit_is_window: bool
     advance: Callable[[int, int], None]
 
 
 def run(schedule: Schedule, parts: Parts) -> None:
-    """Release every window the schedule yields; return at its end, or when asked to stop once the unit in hand is delivered.
+    """Release every window the schedule yields that was not released before; return at its end, or when asked to stop.
 
     Raises:
-        OutOfPatience: A source or output did not answer for too long.
-        SourceDenied: Only with a patience that has an end; OutputDenied likewise.
+        OutOfPatience: The source did not answer for too long.
+        SourceDenied: Only with a patience that has an end.
         SourceRefused: The source holds what cannot be anonymized.
     """
     try:
         for windows in schedule:
             for chunk in _chunks(windows, parts):
-                if parts.clock.is_stopping():
+                if parts.clock.is_stopping() or not parts.delivery.is_delivering():
                     return
                 _release(chunk, parts)
     except Stopped:
         return
 
 
+def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[WindowRange]:
+    """Yield the runs of windows that overlap no released interval, in order."""
+    first = 0
+    for interval in (one.interval for one in released):
+        # The windows from `begin` to `end` touch the interval.
+        begin = max(first, (interval.start_ns - windows.start_ns) // windows.length_ns)
+        end = min(len(windows), -(-(interval.end_ns - windows.start_ns) // windows.length_ns))
+        if begin > first:
+            yield windows.part(first, begin)
+        first = max(first, end)
+    if first < len(windows):
+        yield windows.part(first, len(windows))
+
+
 def _chunks(windows: WindowRange, parts: Parts) -> Iterator[Chunk]:
-    counted = parts.patience.until_done(lambda: parts.source.count(windows))
-    return plan_chunks(windows, counted, most_rows=parts.most_rows)
+    released = parts.journal.released_within(windows)
+    runs = list(unreleased(windows, released))
+    skipped = len(windows) - sum(map(len, runs))
+    if skipped:
+        parts.telemetry.skipped(skipped, windows, released)
+        parts.advance(skipped, 0)
+    for run_of_windows in runs:
+        counted = parts.patience.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
+        yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
 
 
 def _release(chunk: Chunk, parts: Parts) -> None:
+    stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
     if chunk.is_empty:
         parts.telemetry.nothing_in(chunk.windows)
+        _pass_by(parts, stream_to_ns)
         parts.advance(len(chunk.windows), 0)
         return
+    parts.delivery.wait_for_room()
     started_s = parts.clock.monotonic_s()
     finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe))
+    crash_points.reached(crash_points.AFTER_ANONYMIZE)
+    _report(finished, parts)
+    batches = [result.batch for result in finished.results if result.batch is not None]
+    if batches:
+        parts.delivery.release(batches, stream_to_ns=stream_to_ns)
+    else:
+        _pass_by(parts, stream_to_ns)
+    rows = sum(result.counts.read for result in finished.results)
+    parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows)
+    parts.advance(len(chunk.windows), rows)
+
+
+def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
+    """Let the stream go on although nothing was released; the windows stay open for a one-shot run."""
+    if stream_to_ns is not None:
+        parts.journal.move_stream(stream_to_ns)
+
+
+def _report(finished: FinishedChunk, parts: Parts) -> None:
     parts.telemetry.chunk_failed_verification(finished.violations)
     parts.telemetry.rows_outside(finished.outside)
     for unit in _units(finished, one_by_one=parts.unit_is_window):
         parts.telemetry.anonymized(unit)
-        parts.delivery.deliver(unit.batches)
-        if parts.clock.is_stopping() and parts.unit_is_window:
-            return
-    rows = sum(result.counts.read for result in finished.results)
-    parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows)
-    parts.advance(len(chunk.windows), rows)
 
 
 def _units(finished: FinishedChunk, *, one_by_one: bool) -> Iterator[Unit]:

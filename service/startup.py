@@ -7,11 +7,9 @@ from collections.abc import Callable, Sequence
 
 from anonymizer.errors import (
     ConfigurationError,
-    OutputDenied,
     OutputUnavailable,
     SourceDenied,
     SourceError,
-    SourceRefused,
     SourceUnavailable,
 )
 from anonymizer.ports import Output
@@ -22,26 +20,20 @@ from service.settings import Settings
 _LOG = logging.getLogger("ecg_anonymizer")
 
 
-def open_all(settings: Settings, source: SampleSource, outputs: Sequence[Output], patience: Patience) -> None:
-    """Open the source and every output, waiting for those that are unavailable.
+def open_source(settings: Settings, source: SampleSource, patience: Patience) -> None:
+    """Open the source, waiting for one that is unavailable.
 
     Raises:
-        ConfigurationError: With everything that refuses us, when patience has an end. Waiting does not mend a wrong token.
-        OutOfPatience: Something could not be reached.
+        ConfigurationError: It refuses us, and patience has an end: waiting does not mend a wrong token.
+        OutOfPatience: It could not be reached.
         Stopped: We were asked to stop meanwhile.
     """
-    refusals: list[str] = []
-    for opening in (_saying_so(settings, source, patience), *(_opening(output) for output in outputs)):
-        try:
-            patience.until_done(opening)
-        except SourceDenied as error:
-            refusals.append(f"Failed to connect to InfluxDB: {error}")
-        except (SourceRefused, OutputDenied) as error:
-            refusals.append(str(error))
-    if refusals:
-        raise ConfigurationError(refusals)
-    for url in _servers(settings):
-        _LOG.info("✅ Connected to InfluxDB at %s", url)
+    try:
+        patience.until_done(_saying_so(settings, source, patience))
+    except SourceDenied as error:
+        raise ConfigurationError(f"Failed to connect to InfluxDB: {error}") from None
+    if not settings.input_file:
+        _LOG.info("✅ Connected to InfluxDB at %s", settings.influx_url)
 
 
 def connection_problems(source: SampleSource, outputs: Sequence[Output]) -> list[str]:
@@ -77,10 +69,3 @@ def _saying_so(settings: Settings, source: SampleSource, patience: Patience) -> 
             raise
 
     return opening
-
-
-def _servers(settings: Settings) -> list[str]:
-    """Return the addresses of the InfluxDB servers in use, each once."""
-    read_from = [] if settings.input_file else [settings.influx_url]
-    written_to = [settings.influx_output_url or settings.influx_url] if settings.output_to_influx else []
-    return list(dict.fromkeys([*read_from, *written_to]))

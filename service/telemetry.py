@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,11 +11,12 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.batch import Batch, WindowCounts
+from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.chunk import WindowResult
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
 from anonymizer.ports import Output
 from anonymizer.windows import NANOSECONDS, WindowRange
+from service.journal import Released
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -74,6 +76,7 @@ class Totals:
     windows: int = 0
     empty_windows: int = 0
     withheld_windows: int = 0
+    skipped_windows: int = 0
     unchanged: int = 0
     outside: int = 0
     violations: int = 0
@@ -92,6 +95,7 @@ class Telemetry:
         self._k = k
         self._verbose = verbose
         self.totals = Totals()
+        self._lock = threading.Lock()
 
     def nothing_in(self, windows: WindowRange) -> None:
         """Report windows the source holds nothing for."""
@@ -99,6 +103,14 @@ class Telemetry:
         self.totals.empty_windows += len(windows)
         _LOG.info("📦 Processing batch: %s", _times(windows))
         _LOG.info("No data in this batch, skipping...")
+
+    def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
+        """Report windows that are not released again, and what was promised of them when they were."""
+        self.totals.skipped_windows += count
+        promises = {"a gap that was accepted" if one.promise is None else _promise(one.promise) for one in released}
+        _LOG.info(
+            "⏭️ %d windows of %s were released before (%s) and are skipped", count, _times(windows), "; ".join(sorted(promises))
+        )
 
     def anonymized(self, unit: Unit) -> None:
         """Report a unit that was read, anonymized and verified."""
@@ -127,8 +139,9 @@ class Telemetry:
 
     def rejected(self, output: Output, batch: Batch, reason: Exception) -> None:
         """Report that an output will never take a batch."""
-        self.totals.set_aside += len(batch)
-        _LOG.error("❌ Batch %s was refused by %s and is not delivered there: %s", batch.batch_id, output.name, reason)
+        with self._lock:
+            self.totals.set_aside += len(batch)
+        _LOG.error("❌ Batch %s was refused by %s and set aside: %s", batch.batch_id, output.name, reason)
 
     def chunk_failed_verification(self, violations: int) -> None:
         """Count batches that were withheld because the second opinion disagreed."""
@@ -150,10 +163,12 @@ class Telemetry:
         """Log the sums of a run that came to its end."""
         totals, counts = self.totals, self.totals.counts
         _LOG.info(
-            "🏁 Done: %d windows (%d empty, %d withheld) in %.1f s; %d rows read = %d released + %d withheld + %d invalid + %d duplicate",
+            "🏁 Done: %d windows (%d empty, %d withheld, %d skipped) in %.1f s; "
+            "%d rows read = %d released + %d withheld + %d invalid + %d duplicate",
             totals.windows,
             totals.empty_windows,
             totals.withheld_windows,
+            totals.skipped_windows,
             seconds,
             counts.read,
             counts.released,
@@ -239,6 +254,10 @@ def _mean_level(levels: npt.NDArray[np.int64]) -> float | None:
 
 def _distribution(levels: npt.NDArray[np.int64]) -> dict[int, int]:
     return {level: int(rows) for level, rows in enumerate(levels) if level and rows}
+
+
+def _promise(promise: Promise) -> str:
+    return f"K={promise.k} {promise.k_unit}, {promise.method}, settings {promise.settings_digest}"
 
 
 def _targets(output: Output, batches: Sequence[Batch]) -> str:

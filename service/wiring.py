@@ -159,8 +159,15 @@ def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def make_schedule(settings: Settings, source: SampleSource, clock: Clock) -> Schedule:
-    """Return which windows to release; the source must be open."""
+def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, stream_position_ns: int | None) -> Schedule:
+    """Return which windows to release; the source must be open.
+
+    Args:
+        settings: What was asked for.
+        source: Asked for its clock and its extent.
+        clock: Ours.
+        stream_position_ns: Where an earlier stream was; None when there was none.
+    """
     length_ns = settings.batch_size_seconds * NANOSECONDS
     lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
     if not settings.streaming_mode:
@@ -172,10 +179,13 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock) -> Sch
             lateness_ns=lateness_ns,
         )
         return make_span(request, source, clock)
-    if settings.query_start_time is None:
-        position_ns = first_position_ns(source, clock, length_ns=length_ns)
-    else:
+    if stream_position_ns is not None:
+        # Another window length begins with its first whole window behind what was passed.
+        position_ns = -(-stream_position_ns // length_ns) * length_ns
+    elif settings.query_start_time is not None:
         position_ns = settings.query_start_time // length_ns * length_ns
+    else:
+        position_ns = first_position_ns(source, clock, length_ns=length_ns)
     return Stream(
         source=source,
         clock=clock,

@@ -55,6 +55,7 @@ anonymizer/smarko_hierarchy_ecg.csv
 inputs/files.py
 outputs/csv_files.py
 service/settings.py
+scripts/state.py
 service/pages/status.html
 transport/influxdb.py
 """

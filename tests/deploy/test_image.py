@@ -25,7 +25,7 @@ IN_IMAGE = copied_files(STAGE, context_files((ROOT / ".dockerignore").read_text(
 ENTRY = "central_anonymizer.py"
 
 #: All that anybody runs in a container.
-PROGRAMS = (ENTRY,)
+PROGRAMS = (ENTRY, "scripts/state.py")
 SAMPLE = ROOT / "examples" / "mitbih" / "six_records.parquet"
 
 #: What the sample holds: six records of five minutes at 360 Hz.

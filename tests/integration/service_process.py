@@ -24,9 +24,16 @@ class Service:
         folder: Where `.env`, state and outputs go.
         settings: What stands in `.env`, besides a folder for CSV files and one for state.
         arguments: For the command line.
+        environment: Variables besides what every process needs.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, object], arguments: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, object],
+        arguments: tuple[str, ...] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.folder = folder
         self._log_path = folder / "service.log"
         lines = {"CSV_OUTPUT_DIR": folder / "csv", "STATE_DIR": folder / "state", **settings}
@@ -37,7 +44,13 @@ class Service:
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "central_anonymizer.py"), *arguments],
             cwd=folder,
-            env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "HOME": str(folder)},
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONUNBUFFERED": "1",
+                "PYTHONUTF8": "1",
+                "HOME": str(folder),
+                **(environment or {}),
+            },
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=subprocess.STDOUT,
@@ -78,8 +91,14 @@ class Service:
         return self.exit_code(within_s=within_s)
 
 
-def run_service(folder: Path, settings: Mapping[str, object], *arguments: str, within_s: float = 60) -> tuple[int, str]:
+def run_service(
+    folder: Path,
+    settings: Mapping[str, object],
+    *arguments: str,
+    environment: Mapping[str, str] | None = None,
+    within_s: float = 60,
+) -> tuple[int, str]:
     """Run the program to its end; return exit code and log."""
-    with Service(folder, settings, arguments) as service:
+    with Service(folder, settings, arguments, environment) as service:
         code = service.exit_code(within_s=within_s)
         return code, service.log

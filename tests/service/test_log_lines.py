@@ -150,7 +150,7 @@ def test_a_refused_batch_is_counted_and_named_without_its_content(caplog: pytest
     telemetry.rejected(Sink("api", "x"), unit.batches[0], BatchRejected("422"))  # type: ignore[arg-type]
 
     assert telemetry.totals.set_aside == 40
-    assert "❌ Batch b was refused by api" in caplog.text
+    assert "❌ Batch b was refused by api and set aside" in caplog.text
 
 
 def test_log_lines_have_utc_times_and_print_on_a_console_without_our_symbols(monkeypatch: pytest.MonkeyPatch) -> None:

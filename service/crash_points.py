@@ -1,0 +1,64 @@
+"""Named places at which the process can be made to kill itself, so that a test can write down a crash.
+
+Off, a call does nothing. They are switched on by `ECG_ANONYMIZER_CRASH_AT=name` or `name:n` (the n-th time it is reached), which the
+service says loudly at its start: nobody should meet them in production.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Mapping
+
+VARIABLE = "ECG_ANONYMIZER_CRASH_AT"
+
+AFTER_READ = "after-read"
+AFTER_ANONYMIZE = "after-anonymize"
+MID_SPOOL = "mid-spool"
+AFTER_SPOOL = "after-spool"
+AFTER_RELEASED = "after-released"
+BEFORE_WRITE = "before-write"
+AFTER_WRITE = "after-write"
+AFTER_TAKEN = "after-taken"
+MID_DELETE = "mid-delete"
+
+#: Every place, in the order in which a chunk comes by.
+ALL = (AFTER_READ, AFTER_ANONYMIZE, MID_SPOOL, AFTER_SPOOL, AFTER_RELEASED, BEFORE_WRITE, AFTER_WRITE, AFTER_TAKEN, MID_DELETE)
+
+
+def _nothing(name: str) -> None:
+    """What happens in production."""
+
+
+#: Called as `crash_points.reached(NAME)`.
+reached: Callable[[str], None] = _nothing
+
+
+def switch_on(environment: Mapping[str, str]) -> str | None:
+    """Arm the place that the environment names, if any; return what was armed.
+
+    Raises:
+        ValueError: There is no such place.
+    """
+    global reached
+    wanted = environment.get(VARIABLE)
+    if not wanted:
+        return None
+    name, _, count = wanted.partition(":")
+    if name not in ALL:
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(ALL)}, got {name!r}")
+    reached = _killing_at(name, int(count or 1))
+    return wanted
+
+
+def _killing_at(name: str, nth: int) -> Callable[[str], None]:
+    left = nth
+
+    def reached(place: str) -> None:
+        nonlocal left
+        if place == name:
+            left -= 1
+            if left == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return reached

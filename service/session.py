@@ -1,0 +1,139 @@
+"""One run of the service from its parts, in their order: lock, source, journal, outputs, loop, end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from pathlib import Path
+
+from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused
+from anonymizer.samples import SampleSource
+from anonymizer.windows import NANOSECONDS
+from service import exit_codes
+from service.clock import Stopped, SystemClock
+from service.delivery import Delivery, Store
+from service.epochs import continue_or_begin_epoch, forget_removed_outputs
+from service.instance_lock import AnotherInstance, InstanceLock
+from service.journal import Journal
+from service.loop import Parts, run
+from service.patience import OutOfPatience, Patience
+from service.progress import progress_of
+from service.set_aside import SetAside
+from service.settings import Settings
+from service.spool import Spool, SpoolDamaged
+from service.startup import open_source
+from service.telemetry import Telemetry
+from service.wiring import load_hierarchy, make_outputs, make_recipe, make_schedule, make_source
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: How long outputs may still write after we were asked to stop.
+GRACE_S = 5.0
+
+
+def serve(settings: Settings, clock: SystemClock) -> int:
+    """Do what the settings say until the end, or until asked to stop; return the exit code. Every failure is logged as a sentence."""
+    try:
+        return _serve(settings, clock)
+    except AnotherInstance as error:
+        _LOG.error("❌ %s", error)
+        return exit_codes.ANOTHER_INSTANCE
+    except (ConfigurationError, JournalDamaged, SpoolDamaged, SourceDenied, SourceRefused, OutputDenied) as error:
+        for problem in getattr(error, "problems", (error,)):
+            _LOG.error("❌ %s", problem)
+        return exit_codes.CONFIGURATION
+    except OutOfPatience as error:
+        _LOG.error("❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", settings.retry_budget_seconds, error)
+        return exit_codes.UNREACHABLE
+    except Stopped:
+        return _exit_code(settings, Telemetry(k=0, verbose=False), clock)
+
+
+def _serve(settings: Settings, clock: SystemClock) -> int:
+    lock = InstanceLock(Path(settings.state_dir))
+    source = make_source(settings)
+    patience = Patience(clock, budget_s=None if settings.streaming_mode else settings.retry_budget_seconds)
+    try:
+        open_source(settings, source, patience)
+        journal = Journal(Path(settings.state_dir), data_set=source.data_set)
+        try:
+            return _work(settings, clock, source, journal, patience)
+        finally:
+            journal.close()
+    finally:
+        source.close()
+        lock.release()
+
+
+def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal: Journal, patience: Patience) -> int:
+    telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging)
+    recipe = make_recipe(settings, load_hierarchy(settings), source.data_set)
+    continue_or_begin_epoch(
+        journal,
+        recipe.promise,
+        window_ns=settings.batch_size_seconds * NANOSECONDS,
+        accept_new_key=settings.accept_new_pseudonym_key,
+        now_ns=clock.now_ns(),
+    )
+    outputs = make_outputs(settings)
+    forget_removed_outputs(journal, [output.name for output in outputs])
+    state = Path(settings.state_dir)
+    batch_by_batch = settings.streaming_mode and settings.verbose_logging
+    delivery = Delivery(
+        outputs,
+        Store(journal, Spool(state / "spool"), SetAside(state / "set_aside")),
+        patience=patience,
+        telemetry=telemetry,
+        clock=clock,
+        spool_max_bytes=settings.spool_max_bytes,
+        batch_by_batch=batch_by_batch,
+    )
+    started_s = clock.monotonic_s()
+    delivery.start()
+    try:
+        if not settings.streaming_mode:
+            delivery.wait_until_tried()
+            _raise_first(delivery.failures())
+        schedule = make_schedule(settings, source, clock, stream_position_ns=journal.stream_position_ns())
+        with progress_of(schedule.windows_in_all) as advance:
+            parts = Parts(
+                source=source,
+                recipe=recipe,
+                journal=journal,
+                delivery=delivery,
+                telemetry=telemetry,
+                patience=patience,
+                clock=clock,
+                most_rows=settings.max_records_per_query,
+                is_stream=settings.streaming_mode,
+                unit_is_window=batch_by_batch,
+                advance=advance,
+            )
+            run(schedule, parts)
+            delivery.drain()
+    finally:
+        delivery.stop(GRACE_S)
+    _raise_first(delivery.failures())
+    if not (settings.streaming_mode or telemetry.totals.counts.read or telemetry.totals.skipped_windows or clock.is_stopping()):
+        _LOG.warning("⚠️ %s", source.advice_when_empty())
+    telemetry.finished(clock.monotonic_s() - started_s)
+    return _exit_code(settings, telemetry, clock)
+
+
+def _raise_first(failures: list[Exception]) -> None:
+    """Raise what outputs gave up for: everything that a person must mend at once, else the first."""
+    refusals = [str(failure) for failure in failures if isinstance(failure, OutputDenied)]
+    if refusals:
+        raise ConfigurationError(refusals)
+    if failures:
+        raise failures[0]
+
+
+def _exit_code(settings: Settings, telemetry: Telemetry, clock: SystemClock) -> int:
+    if settings.streaming_mode:
+        return exit_codes.DONE
+    if clock.stopped_by is not None:
+        return exit_codes.INTERRUPTED if clock.stopped_by == signal.SIGINT else exit_codes.TERMINATED
+    if telemetry.totals.violations:
+        return exit_codes.VERIFICATION_FAILED
+    return exit_codes.SET_ASIDE if telemetry.totals.set_aside else exit_codes.DONE

@@ -1,0 +1,180 @@
+"""Batches on disk between their release and the moment every output has them: one file a chunk, whole or not there.
+
+A file holds a line that names the form, a JSON header with everything but the columns, the columns of each batch as little-endian bytes,
+and a SHA-256 of all of it. It is written under another name, synced, and only then given its own, so that a crash leaves no half file.
+Nothing raw is ever in it: it is made from certified batches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
+from anonymizer.errors import AnonymizerError
+from anonymizer.windows import Window
+from service import crash_points
+
+_FORM = b"ecg-anonymizer spool 1\n"
+
+_DIGEST_BYTES = hashlib.sha256().digest_size
+
+_HEADER_LENGTH_BYTES = 8
+
+_SUFFIX = ".spool"
+
+
+class SpoolDamaged(AnonymizerError):
+    """A spool file does not hold what was written."""
+
+
+class Spool:
+    """A folder of spool files, one for each number a journal gave out.
+
+    Args:
+        folder: Made when it is not there; only its owner may read it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    def write(self, number: int, batches: Sequence[Batch]) -> int:
+        """Store batches under a number; return their size in bytes once they are on the disk."""
+        return write_durably(self._path(number), encode(batches), halfway=lambda: crash_points.reached(crash_points.MID_SPOOL))
+
+    def read(self, number: int) -> list[Batch]:
+        """Return the batches stored under a number.
+
+        Raises:
+            SpoolDamaged: The file is missing, or does not hold what was written.
+        """
+        path = self._path(number)
+        try:
+            return decode(path.read_bytes(), name=path.name)
+        except OSError as error:
+            raise SpoolDamaged(f"spool file {path} cannot be read ({error.strerror})") from None
+
+    def remove(self, number: int) -> None:
+        """Forget a number; it need not exist."""
+        self._path(number).unlink(missing_ok=True)
+
+    def numbers(self) -> set[int]:
+        """Return the numbers that have a file."""
+        return {int(path.stem) for path in self._folder.glob(f"*{_SUFFIX}") if path.stem.isdigit()}
+
+    def remove_unfinished(self) -> None:
+        """Remove what a crash left half written."""
+        for path in self._folder.glob("*.unfinished"):
+            path.unlink()
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"{number:012d}{_SUFFIX}"
+
+
+def write_durably(path: Path, content: bytes, *, halfway: Callable[[], None] = lambda: None) -> int:
+    """Put a whole file in its place, on the disk, under its name; return its size."""
+    middle = len(content) // 2
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(memoryview(content)[:middle])
+        halfway()
+        file.write(memoryview(content)[middle:])
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+    sync_folder(path.parent)
+    return len(content)
+
+
+def sync_folder(folder: Path) -> None:
+    """Until a folder is synced, the power may still take a new name in it. Windows has no such call and needs none."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def encode(batches: Sequence[Batch]) -> bytes:
+    """Return certified batches as the content of a spool file."""
+    id_tables = list(dict.fromkeys(batch.source_ids for batch in batches))
+    described = [_described(batch, id_tables.index(batch.source_ids)) for batch in batches]
+    header = json.dumps({"ids": id_tables, "batches": described}).encode()
+    columns = [column for batch in batches for column in _columns(batch)]
+    content = b"".join((_FORM, len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, *columns))
+    return content + hashlib.sha256(content).digest()
+
+
+def decode(content: bytes, *, name: str) -> list[Batch]:
+    """Return the batches that `encode` was given.
+
+    Raises:
+        SpoolDamaged: A byte is missing or another; `name` says in which file.
+    """
+    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):
+        raise SpoolDamaged(f"spool file {name} does not hold what was written")
+    start = len(_FORM) + _HEADER_LENGTH_BYTES
+    length = int.from_bytes(body[len(_FORM) : start], "little")
+    header = json.loads(body[start : start + length])
+    id_tables = [tuple(ids) for ids in header["ids"]]
+    return list(_batches(header["batches"], id_tables, memoryview(body)[start + length :]))
+
+
+def _described(batch: Batch, id_table: int) -> dict[str, Any]:
+    assert batch.certificate is not None, "only certified batches are released"
+    return {
+        "batch_id": batch.batch_id,
+        "window": [batch.window.start_ns, batch.window.end_ns],
+        "rows": len(batch),
+        "id_table": id_table,
+        "promise": dataclasses.asdict(batch.promise),
+        "counts": dataclasses.asdict(batch.counts),
+        "certificate": dataclasses.asdict(batch.certificate),
+        "imputed_value_uv": batch.imputed_value_uv,
+    }
+
+
+def _columns(batch: Batch) -> Iterator[bytes]:
+    yield batch.times_ns.astype("<i8").tobytes()
+    yield batch.source_index.astype("<i4").tobytes()
+    yield batch.values_uv.astype("<f8").tobytes()
+    if batch.imputed_rows is not None:
+        yield batch.imputed_rows.astype("?").tobytes()
+
+
+def _batches(described: Sequence[dict[str, Any]], id_tables: Sequence[tuple[str, ...]], columns: memoryview) -> Iterator[Batch]:
+    position = 0
+
+    def column(kind: str, rows: int) -> npt.NDArray[Any]:
+        nonlocal position
+        taken = np.frombuffer(columns, dtype=kind, count=rows, offset=position)
+        position += taken.nbytes
+        return taken
+
+    for one in described:
+        rows = one["rows"]
+        yield Batch(
+            batch_id=one["batch_id"],
+            window=Window(*one["window"]),
+            times_ns=column("<i8", rows),
+            source_index=column("<i4", rows),
+            source_ids=id_tables[one["id_table"]],
+            values_uv=column("<f8", rows),
+            promise=Promise(**one["promise"]),
+            counts=WindowCounts(**one["counts"]),
+            imputed_rows=None if one["imputed_value_uv"] is None else column("?", rows),
+            imputed_value_uv=one["imputed_value_uv"],
+            certificate=Certificate(**one["certificate"]),
+        )

@@ -1,0 +1,266 @@
+"""Every output gets every batch, once and in order, at its own pace."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from anonymizer.batch import Batch
+from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable
+from anonymizer.ports import Output, Receipt
+from outputs.memory import MemoryOutput
+from service.clock import Stopped, SystemClock
+from service.delivery import Delivery, Store
+from service.journal import Journal
+from service.patience import OutOfPatience, Patience
+from service.set_aside import SetAside
+from service.spool import Spool, SpoolDamaged
+from service.telemetry import Telemetry
+from tests.service.batches import PROMISE, make_batch
+
+
+class Named(MemoryOutput):
+    """A memory output with a name of its own, and something to do before each write."""
+
+    def __init__(self, name: str, before_write: Callable[[Batch], None] = lambda batch: None) -> None:
+        super().__init__()
+        self.name = name
+        self.writes: list[str] = []
+        self.opened_with: Mapping[str, Receipt] | None = None
+        self._before_write = before_write
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        self.opened_with = receipts
+
+    def write(self, batch: Batch) -> None:
+        self._before_write(batch)
+        self.writes.append(batch.batch_id)
+        super().write(batch)
+
+
+class Desk:
+    """State in a folder and one delivery on it."""
+
+    def __init__(self, folder: Path, *outputs: Output, budget_s: float | None = 1.0, spool_max_bytes: int = 1 << 30) -> None:
+        self.clock = SystemClock()
+        self.journal = Journal(folder, data_set="fake")
+        if self.journal.last_promise() is None:
+            self.journal.begin_epoch(PROMISE, window_ns=5 * 10**9, now_ns=0)
+        self.telemetry = Telemetry(k=2, verbose=False)
+        self.store = Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside"))
+        self.delivery = Delivery(
+            outputs,
+            self.store,
+            patience=Patience(self.clock, budget_s=budget_s, draw=lambda: 0.0),
+            telemetry=self.telemetry,
+            clock=self.clock,
+            spool_max_bytes=spool_max_bytes,
+            batch_by_batch=False,
+        )
+        self.delivery.start()
+
+    def release(self, *indexes: int) -> None:
+        self.delivery.release([make_batch(index) for index in indexes], stream_to_ns=None)
+
+    def close(self) -> None:
+        self.delivery.stop(1.0)
+        self.journal.close()
+
+
+def ids(*indexes: int) -> list[str]:
+    return [make_batch(index).batch_id for index in indexes]
+
+
+def test_every_output_gets_every_batch_once_and_in_order(tmp_path: Path) -> None:
+    a, b = Named("a"), Named("b")
+    desk = Desk(tmp_path, a, b)
+
+    for index in range(0, 20, 2):
+        desk.release(index, index + 1)
+    desk.delivery.drain()
+
+    assert a.writes == b.writes == ids(*range(20))
+    assert desk.store.spool.numbers() == set()
+    assert {(one.taken, one.pending) for one in desk.journal.standings()} == {(80, 0)}
+    desk.close()
+
+
+def test_what_was_released_but_not_taken_is_offered_again_from_the_spool(tmp_path: Path) -> None:
+    def fail(batch: Batch) -> None:
+        raise OutputUnavailable("down")
+
+    first = Desk(tmp_path, Named("a", fail), budget_s=0)
+    first.release(1, 2)
+    first.delivery.drain()
+    first.close()
+    again = Named("a")
+
+    second = Desk(tmp_path, again)
+    second.delivery.drain()
+
+    assert again.writes == ids(1, 2)
+    assert second.journal.standings()[0].pending == 0
+    second.close()
+
+
+def test_one_output_that_is_down_delays_no_other_and_catches_up(tmp_path: Path) -> None:
+    is_down = threading.Event()
+    is_down.set()
+
+    def fail_while_down(batch: Batch) -> None:
+        if is_down.is_set():
+            raise OutputUnavailable("down", retry_after_s=0.01)
+
+    slow, fast = Named("slow", fail_while_down), Named("fast")
+    desk = Desk(tmp_path, slow, fast, budget_s=None)
+    for index in range(6):
+        desk.release(index)
+    until(lambda: len(fast.writes) == 6)
+    assert slow.writes == []
+
+    is_down.clear()
+    desk.delivery.drain()
+
+    assert slow.writes == fast.writes == ids(*range(6))
+    desk.close()
+
+
+def test_a_batch_that_an_output_refuses_is_set_aside_and_the_others_are_delivered(tmp_path: Path) -> None:
+    def refuse_second(batch: Batch) -> None:
+        if batch.batch_id == ids(2)[0]:
+            raise BatchRejected("422")
+
+    picky = Named("picky", refuse_second)
+    desk = Desk(tmp_path, picky)
+
+    desk.release(1, 2, 3)
+    desk.delivery.drain()
+
+    assert picky.writes == ids(1, 3)
+    assert [(one.output, one.batch.batch_id) for one in desk.store.set_aside.all()] == [("picky", ids(2)[0])]
+    (standing,) = desk.journal.standings()
+    assert (standing.taken, standing.set_aside, standing.pending) == (8, 4, 0)
+    assert desk.telemetry.totals.set_aside == 4
+    desk.close()
+
+
+def test_what_must_be_recorded_first_is_on_the_disk_before_the_write(tmp_path: Path) -> None:
+    seen: list[Mapping[str, Receipt]] = []
+
+    class Careful(Named):
+        def intent(self, batch: Batch) -> Receipt:  # type: ignore[override]  # a memory output has none
+            return {"key": "file", "length": 0}
+
+    careful = Careful("careful", lambda batch: seen.append(desk.journal.receipts("careful")))
+    desk = Desk(tmp_path, careful)
+
+    desk.release(1)
+    desk.delivery.drain()
+
+    assert seen == [{"file": {"key": "file", "length": 0}}]
+    assert careful.writes == ids(1)
+    desk.close()
+
+
+def test_a_one_shot_output_that_stays_away_is_given_up_and_keeps_what_is_pending(tmp_path: Path) -> None:
+    def fail(batch: Batch) -> None:
+        raise OutputUnavailable("down")
+
+    fine = Named("fine")
+    desk = Desk(tmp_path, Named("dead", fail), fine, budget_s=0)
+    desk.release(1)
+    desk.delivery.drain()
+
+    assert [type(failure) for failure in desk.delivery.failures()] == [OutOfPatience]
+    assert not desk.delivery.is_delivering()
+    assert fine.writes == ids(1)
+    assert {one.name: one.pending for one in desk.journal.standings()} == {"dead": 4, "fine": 0}
+    desk.close()
+
+
+def test_an_output_that_refuses_us_is_known_before_anything_is_read(tmp_path: Path) -> None:
+    class Refusing(Named):
+        def open(self, receipts: Mapping[str, Receipt]) -> None:
+            raise OutputDenied("wrong token")
+
+    desk = Desk(tmp_path, Refusing("refusing"), Named("fine"))
+
+    desk.delivery.wait_until_tried()
+
+    assert [str(failure) for failure in desk.delivery.failures()] == ["wrong token"]
+    desk.close()
+
+
+def test_reading_pauses_while_the_spool_is_full_and_goes_on_when_there_is_room(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    gate = threading.Event()
+
+    def wait_at_the_gate(batch: Batch) -> None:
+        gate.wait(10)
+
+    desk = Desk(tmp_path, Named("slow", wait_at_the_gate), budget_s=None, spool_max_bytes=1)
+    desk.delivery.wait_for_room()
+    desk.release(1)
+    threading.Timer(0.3, gate.set).start()
+    started = time.monotonic()
+
+    desk.delivery.wait_for_room()
+
+    assert time.monotonic() - started >= 0.25
+    assert "Reading pauses" in caplog.text
+    assert "Reading goes on" in caplog.text
+    desk.close()
+
+
+def test_being_stopped_ends_the_pause(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, Named("dead", lambda batch: time.sleep(0.2)), budget_s=None, spool_max_bytes=1)
+    desk.release(1, 2, 3)
+    desk.clock.stop(15)
+
+    with pytest.raises(Stopped):
+        desk.delivery.wait_for_room()
+    desk.close()
+
+
+def test_a_spool_file_that_was_never_released_is_removed_at_the_start(tmp_path: Path) -> None:
+    Spool(tmp_path / "spool").write(1, [make_batch(9)])
+    output = Named("a")
+
+    desk = Desk(tmp_path, output)
+    desk.release(1)
+    desk.delivery.drain()
+
+    assert output.writes == ids(1)
+    desk.close()
+
+
+def test_a_damaged_spool_file_stops_the_output_and_loses_nothing_in_silence(tmp_path: Path) -> None:
+    def fail(batch: Batch) -> None:
+        raise OutputUnavailable("down")
+
+    first = Desk(tmp_path, Named("a", fail), budget_s=0)
+    first.release(1)
+    first.delivery.drain()
+    first.close()
+    (path,) = (tmp_path / "spool").iterdir()
+    path.write_bytes(path.read_bytes()[:-1])
+
+    second = Desk(tmp_path, Named("a"))
+    second.delivery.drain()
+
+    assert [type(failure) for failure in second.delivery.failures()] == [SpoolDamaged]
+    assert second.journal.standings()[0].pending == 4
+    second.close()
+
+
+def until(condition: Callable[[], bool], *, within_s: float = 5) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "did not come true in time"
+        time.sleep(0.01)

@@ -1,0 +1,126 @@
+"""What is spooled comes back to the byte, or is known to be damaged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anonymizer.batch import Batch, WindowCounts
+from anonymizer.verify import verify
+from anonymizer.windows import Window
+from service.set_aside import SetAside
+from service.spool import Spool, SpoolDamaged, decode, encode
+from tests.service.batches import PROMISE, make_batch
+
+
+def same(a: Batch, b: Batch) -> bool:
+    arrays: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [
+        (a.times_ns, b.times_ns),
+        (a.source_index, b.source_index),
+        (a.values_uv, b.values_uv),
+    ]
+    if a.imputed_rows is not None and b.imputed_rows is not None:
+        arrays.append((a.imputed_rows, b.imputed_rows))
+    scalars = ("batch_id", "window", "source_ids", "promise", "counts", "imputed_value_uv", "certificate")
+    return (
+        all(x.tobytes() == y.tobytes() and x.dtype == y.dtype for x, y in arrays)
+        and all(getattr(a, name) == getattr(b, name) for name in scalars)
+        and (a.imputed_rows is None) == (b.imputed_rows is None)
+    )
+
+
+@given(
+    rows=st.lists(st.integers(2, 40), min_size=1, max_size=5),
+    ids=st.lists(st.text(st.characters(blacklist_categories=["Cs"]), min_size=1), min_size=2, max_size=2, unique=True),
+)
+def test_batches_come_back_as_they_were(rows: list[int], ids: list[str]) -> None:
+    batches = []
+    for index, count in enumerate(rows):
+        batch = Batch(
+            batch_id=f"b{index}",
+            window=Window(0, 1000),
+            times_ns=np.arange(count, dtype=np.int64),
+            source_index=(np.arange(count) % 2).astype(np.int32),
+            source_ids=tuple(ids),
+            values_uv=np.full(count, 0.1 + index),
+            promise=PROMISE,
+            counts=WindowCounts(read=count, released=count),
+        )
+        batches.append(batch.certified(verify(batch)))
+
+    read = decode(encode(batches), name="test")
+
+    assert all(same(a, b) for a, b in zip(batches, read, strict=True))
+
+
+def test_imputed_rows_come_back(tmp_path: Path) -> None:
+    values = np.array([1.0, 1.0, 1.0])
+    batch = Batch(
+        batch_id="b",
+        window=Window(0, 10),
+        times_ns=np.arange(3, dtype=np.int64),
+        source_index=np.zeros(3, dtype=np.int32),
+        source_ids=("a",),
+        values_uv=values,
+        promise=PROMISE,
+        counts=WindowCounts(read=3, released=3, suppressed=1),
+        imputed_rows=np.array([False, False, True]),
+        imputed_value_uv=1.0,
+    )
+    batch = batch.certified(verify(batch))
+
+    assert same(decode(encode([batch]), name="test")[0], batch)
+
+
+@given(data=st.data())
+def test_no_single_byte_can_be_lost_or_changed_unseen(data: st.DataObject) -> None:
+    content = bytearray(encode([make_batch(1)]))
+    position = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content[position] ^= data.draw(st.integers(1, 255))
+    else:
+        del content[position:]
+
+    with pytest.raises(SpoolDamaged):
+        decode(bytes(content), name="test")
+
+
+def test_a_spool_file_is_whole_or_not_there(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+
+    size = spool.write(7, [make_batch(1), make_batch(2)])
+
+    assert spool.numbers() == {7}
+    assert sum(path.stat().st_size for path in (tmp_path / "spool").iterdir()) == size
+    assert [batch.batch_id for batch in spool.read(7)] == [make_batch(1).batch_id, make_batch(2).batch_id]
+
+
+def test_a_missing_spool_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(SpoolDamaged, match="cannot be read"):
+        Spool(tmp_path / "spool").read(3)
+
+
+def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    (tmp_path / "spool" / "000000000001.spool.unfinished").write_bytes(b"half")
+
+    spool.remove_unfinished()
+
+    assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_what_is_set_aside_is_kept_with_its_reason(tmp_path: Path) -> None:
+    kept = SetAside(tmp_path / "set_aside")
+
+    kept.keep(make_batch(1), output="api:x", reason="422")
+    kept.keep(make_batch(1), output="api:x", reason="422 again")
+    kept.keep(make_batch(1), output="csv:y", reason="no")
+
+    found = sorted((one.output, one.reason, one.batch.batch_id) for one in kept.all())
+    assert found == [("api:x", "422 again", make_batch(1).batch_id), ("csv:y", "no", make_batch(1).batch_id)]
