@@ -1,0 +1,303 @@
+"""The layers, written down: which module may import what, and why. Judges the text of a module; touches no file.
+
+`service → inputs, outputs, core → vocabulary`, with `transport` below inputs and outputs. Imports count wherever they stand, in a function
+or under `TYPE_CHECKING` too: what an output cannot import, it cannot hand to anybody by mistake.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Every top-level module of the project.
+PROJECT = _words(
+    "anonymizer inputs outputs transport service scripts examples benchmarks testbed tests central_anonymizer example_usage"
+)
+
+VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
+
+#: All of the standard library that the core may use: modules that compute, and reach for nothing.
+PURE_STANDARD_LIBRARY = _words(
+    "__future__ abc bisect collections contextlib copy dataclasses enum fractions functools hashlib heapq hmac itertools json math "
+    "numbers operator re statistics string struct textwrap types typing unicodedata"
+)
+
+#: What an output may use besides the standard library: numpy, because a batch's columns are arrays, and its one client library.
+CLIENT_LIBRARY = {
+    "outputs/influxdb.py": frozenset({"influxdb_client"}),
+    "outputs/http_api.py": frozenset({"requests"}),
+    "outputs/encoding.py": frozenset({"pyarrow"}),
+    "outputs/csv_files.py": frozenset({"pyarrow"}),
+    "outputs/memory.py": frozenset[str](),
+}
+
+#: Modules that Windows does not have.
+POSIX_ONLY = _words("crypt curses fcntl grp nis posix pty pwd readline resource spwd syslog termios tty")
+
+#: numpy's own ways to a disk, and to chance.
+NUMPY_BANNED = _words(
+    "DataSource ctypeslib fromfile fromregex genfromtxt load loadtxt memmap open_memmap random save savetxt savez savez_compressed"
+)
+
+#: The same as methods of an array.
+METHODS_BANNED = frozenset({"dump", "tofile"})
+
+#: Built-in ways out of the core.
+BUILTINS_BANNED = frozenset({"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"})
+
+#: The composition root puts parts together. Longer than this it has begun to do something itself.
+ROOT_LINES_BELOW = 150
+
+
+class Import(NamedTuple):
+    """One module that is imported, and where."""
+
+    line: int
+    module: str
+    #: Whether it happens as soon as the module is loaded, with no `if` or `try` around it.
+    at_top: bool
+
+    @property
+    def package(self) -> str:
+        """The top-level module it belongs to."""
+        return self.module.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What the modules of one layer may import.
+
+    Args:
+        why: The rule, as the end of a sentence.
+        project: Modules of the project, each with all it contains.
+        standard_library: Modules of the standard library; None for all.
+        libraries: Third-party libraries; None for all.
+    """
+
+    why: str
+    project: frozenset[str]
+    standard_library: frozenset[str] | None = None
+    libraries: frozenset[str] | None = None
+
+    def allows(self, imported: Import) -> bool:
+        """Return whether the layer may import that."""
+        if imported.package in PROJECT:
+            return any(imported.module == known or imported.module.startswith(known + ".") for known in self.project)
+        if imported.package in sys.stdlib_module_names:
+            return self.standard_library is None or imported.package in self.standard_library
+        return self.libraries is None or imported.package in self.libraries
+
+
+_NUMPY = frozenset({"numpy"})
+_ABOVE = frozenset({"anonymizer", "inputs", "outputs", "transport", "service"})
+
+_VOCABULARY = Layer(
+    "the vocabulary is what everybody may import, so it imports nothing but itself, numpy and pure modules",
+    VOCABULARY,
+    PURE_STANDARD_LIBRARY,
+    _NUMPY,
+)
+_SECOND_OPINION = Layer(
+    "the second opinion shares no code with what it judges: it knows the vocabulary, numpy and pure modules",
+    VOCABULARY,
+    PURE_STANDARD_LIBRARY,
+    _NUMPY,
+)
+_CORE = Layer(
+    "the core knows no world: it imports numpy, pure modules of the standard library and itself",
+    frozenset({"anonymizer"}),
+    PURE_STANDARD_LIBRARY,
+    _NUMPY,
+)
+_TRANSPORT = Layer(
+    "transport carries bytes: it knows neither samples nor batches, nor anything else of the project", frozenset({"transport"})
+)
+_INPUT = Layer(
+    "an input knows the core, transport and its libraries, never an output or the service",
+    frozenset({"anonymizer", "inputs", "transport"}),
+)
+_OUTPUT_KNOWS = VOCABULARY | {"outputs.encoding", "transport"}
+_OUTPUT = "an output knows the vocabulary, outputs.encoding, transport, numpy and its one client library"
+_OUTPUT_TABLE = Layer("the table of outputs knows the vocabulary and the outputs", VOCABULARY | {"outputs"}, None, _NUMPY)
+_SERVICE = Layer("the service knows every layer below it, and nothing that is made to try, test or maintain it", _ABOVE)
+_ROOT = Layer("what starts the service knows its layers, and nothing that is made to try, test or maintain it", _ABOVE)
+_SCRIPT = Layer("a script knows the project and other scripts, never the tests or the test bed", _ABOVE | {"scripts"})
+_OUTSIDE_CHECK = Layer("the outside check of an output must not rest on anything it checks", frozenset())
+_EXAMPLE = Layer(
+    "an example knows the project, never its scripts, tests or test bed", _ABOVE | {"examples", "central_anonymizer"}
+)
+_BENCHMARK = Layer(
+    "a benchmark knows the project and the test bed, never the tests", _ABOVE | {"benchmarks", "testbed", "central_anonymizer"}
+)
+_ANYTHING = Layer("tests, benchmarks and the test bed may import anything", PROJECT)
+
+_LAYER_OF_FILE = {
+    **{name.replace(".", "/") + ".py": _VOCABULARY for name in VOCABULARY},
+    "anonymizer/verify.py": _SECOND_OPINION,
+    "outputs/__init__.py": _OUTPUT_TABLE,
+    "scripts/verify_output.py": _OUTSIDE_CHECK,
+    "central_anonymizer.py": _ROOT,
+    "example_usage.py": _ROOT,
+}
+
+_LAYER_OF_FOLDER = {
+    "anonymizer": _CORE,
+    "transport": _TRANSPORT,
+    "inputs": _INPUT,
+    "service": _SERVICE,
+    "scripts": _SCRIPT,
+    "examples": _EXAMPLE,
+    "benchmarks": _BENCHMARK,
+    "testbed": _ANYTHING,
+    "tests": _ANYTHING,
+}
+
+
+def broken_rules(path: str, source: str) -> list[str]:
+    """Return a sentence for every rule that the module at `path`, from the project's folder and with slashes, breaks.
+
+    Args:
+        path: Where the module stands, such as `outputs/influxdb.py`.
+        source: Its text.
+    """
+    tree = ast.parse(source)
+    imports = list(_imports(path, tree))
+    found = [*_forbidden_imports(path, imports), *_posix_imports(path, imports)]
+    if path.startswith("anonymizer/"):
+        found += chain(_banned_numpy(path, tree), _banned_calls(path, tree))
+    if path.startswith("outputs/") and path != "outputs/__init__.py":
+        found += _imports_by_name(path, tree)
+    if path == "central_anonymizer.py" and (lines := len(source.splitlines())) >= ROOT_LINES_BELOW:
+        found.append(f"{path} has {lines} lines: the composition root stays under {ROOT_LINES_BELOW}")
+    return found
+
+
+def _layer_of(path: str, imports: list[Import]) -> Layer | None:
+    folder, slash, _ = path.partition("/")
+    if path in _LAYER_OF_FILE or not slash:
+        return _LAYER_OF_FILE.get(path)
+    if folder != "outputs":
+        return _LAYER_OF_FOLDER.get(folder)
+    return Layer(_OUTPUT, _OUTPUT_KNOWS, None, _NUMPY | CLIENT_LIBRARY.get(path, _first_library(imports)))
+
+
+def _first_library(imports: list[Import]) -> frozenset[str]:
+    """Return the client library of an output that is not in the table: the first it names. A second one is one too many."""
+    foreign = [one.package for one in imports if one.package not in PROJECT | sys.stdlib_module_names | _NUMPY]
+    return frozenset(foreign[:1])
+
+
+def _forbidden_imports(path: str, imports: list[Import]) -> Iterator[str]:
+    layer = _layer_of(path, imports)
+    if layer is None:
+        yield f"{path} belongs to no layer: say in tests/architecture/layers.py what it may import"
+        return
+    for one in imports:
+        if not layer.allows(one):
+            yield f"{path} line {one.line} imports {one.module}: {layer.why}"
+
+
+def _posix_imports(path: str, imports: list[Import]) -> Iterator[str]:
+    for one in imports:
+        if one.package in POSIX_ONLY and one.at_top:
+            yield f"{path} line {one.line} imports {one.module} at its top: Windows has no such module, and could not even load this one"
+
+
+def _imports(path: str, tree: ast.Module) -> Iterator[Import]:
+    at_top = set(_nodes_at_top(tree))
+    for node in ast.walk(tree):
+        for module in _modules_named(path, node):
+            yield Import(getattr(node, "lineno", 0), module, node in at_top)
+
+
+def _nodes_at_top(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what runs unconditionally as soon as the module is loaded."""
+    for child in ast.iter_child_nodes(node):
+        yield child
+        if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.If | ast.Try | ast.TryStar):
+            yield from _nodes_at_top(child)
+
+
+def _modules_named(path: str, node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        module = _absolute(path, node)
+        if module in PROJECT or not node.module:
+            # `from anonymizer import samples` imports anonymizer.samples.
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        else:
+            yield module
+    elif isinstance(node, ast.Call) and _called(node) in {"__import__", "import_module"}:
+        yield from (one.value for one in node.args[:1] if isinstance(one, ast.Constant) and isinstance(one.value, str))
+
+
+def _absolute(path: str, node: ast.ImportFrom) -> str:
+    """Return the module a `from … import` means, dots in front resolved."""
+    if not node.level:
+        return node.module or ""
+    folders = path.split("/")[: -node.level]
+    return ".".join([*folders, *([node.module] if node.module else [])])
+
+
+def _called(node: ast.Call) -> str:
+    """Return the last part of the name that is called."""
+    if isinstance(node.func, ast.Attribute):
+        return node.func.attr
+    return node.func.id if isinstance(node.func, ast.Name) else ""
+
+
+def _imports_by_name(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and _called(node) in {"__import__", "import_module"}:
+            yield f"{path} line {node.lineno} imports by name: what an output imports must be there to read"
+
+
+def _banned_numpy(path: str, tree: ast.Module) -> Iterator[str]:
+    names = _names_of_numpy(tree)
+    for node in ast.walk(tree):
+        for used in _banned_parts_of_numpy(node, names):
+            yield f"{path} line {getattr(node, 'lineno', 0)} uses {used}: the core reads no file, writes none and tosses no coin"
+        if isinstance(node, ast.Attribute) and node.attr in METHODS_BANNED:
+            yield f"{path} line {node.lineno} uses .{node.attr}: the core writes no file"
+
+
+def _names_of_numpy(tree: ast.Module) -> frozenset[str]:
+    """Return the names that numpy goes by in a module."""
+    aliases = (alias for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names)
+    return frozenset(alias.asname or "numpy" for alias in aliases if alias.name.partition(".")[0] == "numpy")
+
+
+def _banned_parts_of_numpy(node: ast.AST, names: frozenset[str]) -> Iterator[str]:
+    """Yield the banned parts of numpy that one node imports, or names by its last part (the parts before are nodes of their own)."""
+    if isinstance(node, ast.Import):
+        imported = [alias.name for alias in node.names if alias.name.startswith("numpy.")]
+    elif isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "numpy":
+        imported = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+        imported = []
+    yield from (name for name in imported if NUMPY_BANNED.intersection(name.split(".")))
+    if isinstance(node, ast.Attribute) and node.attr in NUMPY_BANNED and _first_name(node) in names:
+        yield ast.unparse(node)
+
+
+def _first_name(node: ast.expr) -> str:
+    """Return `np` of `np.lib.format`; nothing where it does not begin with a name."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def _banned_calls(path: str, tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BUILTINS_BANNED:
+            yield f"{path} line {node.lineno} calls {node.func.id}: the core has no way out of itself"

@@ -1,0 +1,214 @@
+"""The layers are a promise about imports. This reads every import of every module, and each broken rule fails with a sentence.
+
+The rules themselves are in `layers.py`. Every one of them is also broken on purpose here, to see that it would be noticed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.layers import CLIENT_LIBRARY, PROJECT, PURE_STANDARD_LIBRARY, ROOT_LINES_BELOW, VOCABULARY, broken_rules
+
+ROOT = Path(__file__).resolve().parents[2]
+
+#: Folders that hold no module of the project.
+NOT_OURS = frozenset({"build", "output", "state"})
+
+
+def paths_of_modules() -> list[str]:
+    """Return every Python file of the project, as a path from its folder with slashes."""
+    folders = [path for path in ROOT.iterdir() if path.is_dir() and path.name not in NOT_OURS and not path.name.startswith(".")]
+    modules = [*ROOT.glob("*.py"), *(module for folder in folders for module in folder.rglob("*.py"))]
+    return sorted(path.relative_to(ROOT).as_posix() for path in modules)
+
+
+@pytest.mark.parametrize("path", paths_of_modules())
+def test_a_module_keeps_to_its_layer(path: str) -> None:
+    sentences = broken_rules(path, (ROOT / path).read_text(encoding="utf-8"))
+
+    assert not sentences, "\n" + "\n".join(sentences)
+
+
+def test_every_layer_was_found() -> None:
+    found = {path.partition("/")[0] for path in paths_of_modules()}
+
+    assert {"anonymizer", "inputs", "outputs", "service", "scripts", "tests", "central_anonymizer.py"} <= found
+    assert {name.replace(".", "/") + ".py" for name in VOCABULARY} <= set(paths_of_modules())
+
+
+def test_every_package_of_the_project_is_known_as_such() -> None:
+    # A package that is not would count as a library, and be allowed where libraries are.
+    packages = {path.partition("/")[0].removesuffix(".py") for path in paths_of_modules()}
+
+    assert packages <= PROJECT, f"say in tests/architecture/layers.py what may import {sorted(packages - PROJECT)}"
+
+
+def test_the_core_may_use_no_module_that_reaches_for_the_world() -> None:
+    worldly = "os pathlib io time logging socket random secrets subprocess threading multiprocessing asyncio sys shutil sqlite3 datetime"
+
+    assert not PURE_STANDARD_LIBRARY.intersection(worldly.split())
+
+
+BROKEN = [
+    # The core
+    ("anonymizer/chunk.py", "import os", "imports os: the core knows no world"),
+    ("anonymizer/chunk.py", "import os.path", "imports os.path: the core"),
+    ("anonymizer/chunk.py", "from pathlib import Path", "imports pathlib: the core"),
+    ("anonymizer/chunk.py", "import numpy as np, time", "imports time: the core"),
+    ("anonymizer/chunk.py", "import io", "imports io: the core"),
+    ("anonymizer/chunk.py", "import logging", "imports logging: the core"),
+    ("anonymizer/chunk.py", "import socket", "imports socket: the core"),
+    ("anonymizer/chunk.py", "import random", "imports random: the core"),
+    ("anonymizer/chunk.py", "import subprocess", "imports subprocess: the core"),
+    ("anonymizer/chunk.py", "import threading", "imports threading: the core"),
+    ("anonymizer/chunk.py", "import sys", "imports sys: the core"),
+    ("anonymizer/chunk.py", "from datetime import datetime", "imports datetime: the core"),
+    ("anonymizer/chunk.py", "def late():\n    import os", "line 2 imports os: the core"),
+    ("anonymizer/chunk.py", "if TYPE_CHECKING:\n    from pathlib import Path", "line 2 imports pathlib: the core"),
+    ("anonymizer/chunk.py", "import pyarrow as pa", "imports pyarrow: the core"),
+    ("anonymizer/chunk.py", "from service.settings import Settings", "imports service.settings: the core"),
+    ("anonymizer/chunk.py", "from inputs import files", "imports inputs.files: the core"),
+    ("anonymizer/chunk.py", "from ..outputs import memory", "imports outputs.memory: the core"),
+    ("anonymizer/a_new_one.py", "import os", "imports os: the core"),
+    ("anonymizer/chunk.py", "import importlib", "imports importlib: the core"),
+    ("anonymizer/chunk.py", "__import__('os')", "imports os: the core"),
+    # The vocabulary, and the second opinion
+    ("anonymizer/batch.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the vocabulary"),
+    ("anonymizer/ports.py", "from anonymizer import samples", "imports anonymizer.samples: the vocabulary"),
+    ("anonymizer/errors.py", "from . import chunk", "imports anonymizer.chunk: the vocabulary"),
+    ("anonymizer/windows.py", "import time", "imports time: the vocabulary"),
+    (
+        "anonymizer/verify.py",
+        "from anonymizer.microaggregation import optimal_groups",
+        "imports anonymizer.microaggregation: the second opinion",
+    ),
+    ("anonymizer/verify.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the second opinion"),
+    # Files and chance in the core
+    ("anonymizer/chunk.py", "import numpy as np\nnp.load('x')", "line 2 uses np.load: the core reads no file"),
+    ("anonymizer/chunk.py", "import numpy as np\nnp.save('x', 1)", "line 2 uses np.save: the core"),
+    ("anonymizer/chunk.py", "import numpy as np\nnp.random.default_rng()", "line 2 uses np.random: the core"),
+    ("anonymizer/chunk.py", "import numpy\nkeep = numpy.savez_compressed", "line 2 uses numpy.savez_compressed: the core"),
+    ("anonymizer/chunk.py", "import numpy as n\nn.lib.format.open_memmap('x')", "line 2 uses n.lib.format.open_memmap: the core"),
+    ("anonymizer/chunk.py", "import numpy as np\nnp.genfromtxt('x')", "line 2 uses np.genfromtxt: the core"),
+    ("anonymizer/chunk.py", "from numpy import load", "uses numpy.load: the core"),
+    ("anonymizer/chunk.py", "from numpy.random import default_rng", "uses numpy.random.default_rng: the core"),
+    ("anonymizer/chunk.py", "import numpy.random", "uses numpy.random: the core"),
+    ("anonymizer/chunk.py", "rows.values_uv.tofile('x')", "uses .tofile: the core writes no file"),
+    ("anonymizer/chunk.py", "open('x')", "calls open: the core has no way out"),
+    ("anonymizer/chunk.py", "def f():\n    print(1)", "line 2 calls print: the core"),
+    # Outputs
+    (
+        "outputs/csv_files.py",
+        "from anonymizer.samples import Samples",
+        "imports anonymizer.samples: an output knows the vocabulary",
+    ),
+    ("outputs/csv_files.py", "from anonymizer import samples", "imports anonymizer.samples: an output"),
+    ("outputs/csv_files.py", "import anonymizer.samples as s", "imports anonymizer.samples: an output"),
+    ("outputs/csv_files.py", "from ..anonymizer import samples", "imports anonymizer.samples: an output"),
+    ("outputs/csv_files.py", "import anonymizer", "imports anonymizer: an output"),
+    ("outputs/csv_files.py", "from anonymizer import *", "imports anonymizer.*: an output"),
+    (
+        "outputs/csv_files.py",
+        "if TYPE_CHECKING:\n    from anonymizer.samples import Samples",
+        "line 2 imports anonymizer.samples: an output",
+    ),
+    ("outputs/csv_files.py", "from anonymizer.chunk import anonymize_chunk", "imports anonymizer.chunk: an output"),
+    ("outputs/csv_files.py", "from inputs.files import FileSource", "imports inputs.files: an output"),
+    ("outputs/csv_files.py", "from service.settings import Settings", "imports service.settings: an output"),
+    ("outputs/csv_files.py", "from outputs.http_api import HttpApi", "imports outputs.http_api: an output"),
+    ("outputs/csv_files.py", "from outputs import memory", "imports outputs.memory: an output"),
+    ("outputs/csv_files.py", "from . import memory", "imports outputs.memory: an output"),
+    ("outputs/csv_files.py", "from .memory import MemoryOutput", "imports outputs.memory: an output"),
+    (
+        "outputs/csv_files.py",
+        "import importlib\nimportlib.import_module('anonymizer.samples')",
+        "imports anonymizer.samples: an output",
+    ),
+    ("outputs/csv_files.py", "import importlib\nimportlib.import_module(name)", "imports by name"),
+    ("outputs/csv_files.py", "import requests", "imports requests: an output"),
+    ("outputs/influxdb.py", "import requests", "imports requests: an output"),
+    ("outputs/http_api.py", "from influxdb_client import Point", "imports influxdb_client: an output"),
+    ("outputs/memory.py", "import pyarrow", "imports pyarrow: an output"),
+    ("outputs/a_new_one.py", "import boto3\nimport pyarrow", "imports pyarrow: an output"),
+    ("outputs/encoding.py", "import pandas", "imports pandas: an output"),
+    ("outputs/__init__.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the table of outputs"),
+    # Inputs and transport
+    ("inputs/files.py", "from outputs.memory import MemoryOutput", "imports outputs.memory: an input"),
+    ("inputs/files.py", "from service import settings", "imports service.settings: an input"),
+    ("inputs/files.py", "import scripts.anonymize", "imports scripts.anonymize: an input"),
+    ("transport/influxdb.py", "from anonymizer.batch import Batch", "imports anonymizer.batch: transport carries bytes"),
+    ("transport/influxdb.py", "from outputs.encoding import joined", "imports outputs.encoding: transport"),
+    # What is made to try, test or maintain
+    ("service/loop.py", "from testbed.wearers import Wearers", "imports testbed.wearers: the service"),
+    ("service/loop.py", "from scripts.anonymize import anonymize_data", "imports scripts.anonymize: the service"),
+    ("service/loop.py", "import tests.core.plain_anonymizer", "imports tests.core.plain_anonymizer: the service"),
+    ("service/loop.py", "import central_anonymizer", "imports central_anonymizer: the service"),
+    ("central_anonymizer.py", "from testbed import replay", "imports testbed.replay: what starts the service"),
+    ("example_usage.py", "from tests.core import plain_anonymizer", "imports tests.core: what starts the service"),
+    ("scripts/anonymize.py", "from testbed import replay", "imports testbed.replay: a script"),
+    ("scripts/verify_output.py", "from anonymizer.verify import verify", "imports anonymizer.verify: the outside check"),
+    ("service/loop.py", "from benchmarks import backfill", "imports benchmarks.backfill: the service"),
+    ("benchmarks/backfill.py", "from tests.core import both_ways", "imports tests.core: a benchmark"),
+    ("examples/demo.py", "from scripts import anonymize", "imports scripts.anonymize: an example"),
+    # Everywhere
+    ("service/loop.py", "import fcntl", "imports fcntl at its top: Windows has no such module"),
+    ("scripts/a_new_one.py", "from pwd import getpwnam", "imports pwd at its top"),
+    ("testbed/tether.py", "import resource", "imports resource at its top"),
+    ("tests/core/test_x.py", "import termios", "imports termios at its top"),
+    ("inputs/files.py", "class Lock:\n    import grp", "line 2 imports grp at its top"),
+    ("central_anonymizer.py", "\n" * ROOT_LINES_BELOW, "has 150 lines: the composition root stays under 150"),
+    ("a_new_one.py", "", "belongs to no layer"),
+    ("a_new_folder/one.py", "", "belongs to no layer"),
+]
+
+
+@pytest.mark.parametrize(("path", "source", "sentence"), BROKEN, ids=[f"{path}: {source[:50]!r}" for path, source, _ in BROKEN])
+def test_a_broken_rule_is_noticed(path: str, source: str, sentence: str) -> None:
+    sentences = broken_rules(path, source)
+
+    assert any(sentence in one for one in sentences), sentences
+    assert all(one.startswith(path) for one in sentences)
+
+
+KEPT = [
+    (
+        "anonymizer/chunk.py",
+        "from __future__ import annotations\nfrom collections.abc import Iterator\nimport numpy.typing as npt",
+    ),
+    ("anonymizer/chunk.py", "from anonymizer import samples\nfrom .windows import Window\nfrom . import batch"),
+    ("anonymizer/chunk.py", "import numpy as np\nnp.sort(x); np.lib.stride_tricks.as_strided(x)"),
+    ("anonymizer/chunk.py", "self.load(x); self.random.choice()"),
+    ("anonymizer/batch.py", "from anonymizer.windows import Window"),
+    ("anonymizer/verify.py", "from anonymizer.batch import Batch\nfrom anonymizer import errors"),
+    ("outputs/influxdb.py", "import os, threading\nimport numpy as np\nfrom influxdb_client.client.write_api import SYNCHRONOUS"),
+    (
+        "outputs/influxdb.py",
+        "from anonymizer import batch, errors\nfrom outputs import encoding\nfrom .encoding import joined\nfrom transport import influxdb",
+    ),
+    ("outputs/http_api.py", "import requests\nfrom requests.adapters import HTTPAdapter"),
+    ("outputs/a_new_one.py", "import boto3\nfrom boto3.session import Session"),
+    ("outputs/__init__.py", "from outputs import csv_files, http_api\nfrom anonymizer.ports import Output"),
+    ("inputs/files.py", "import pyarrow.csv\nfrom anonymizer.samples import Samples\nfrom inputs.flux_csv import read_tables"),
+    ("service/loop.py", "from anonymizer.samples import Samples\nfrom inputs import files\nfrom outputs import memory"),
+    ("service/loop.py", "def lock():\n    import fcntl"),
+    ("service/loop.py", "import sys\nif sys.platform != 'win32':\n    import fcntl"),
+    ("service/loop.py", "try:\n    import fcntl\nexcept ImportError:\n    pass"),
+    (
+        "scripts/ingest_heartbeat.py",
+        "from scripts.anonymize import anonymize_data\nfrom anonymizer.pseudonyms import keyed_digest",
+    ),
+    ("tests/core/test_x.py", "from testbed import wearers\nfrom scripts import anonymize\nimport tests.core.both_ways"),
+    ("testbed/replay.py", "from testbed.wearers import Wearers\nimport requests"),
+    ("central_anonymizer.py", "\n" * (ROOT_LINES_BELOW - 1)),
+]
+
+
+@pytest.mark.parametrize(("path", "source"), KEPT, ids=[f"{path}: {source[:50]!r}" for path, source in KEPT])
+def test_what_is_allowed_is_not_taken_for_a_break(path: str, source: str) -> None:
+    assert broken_rules(path, source) == []
+
+
+def test_the_table_of_client_libraries_names_only_outputs_that_exist() -> None:
+    assert set(CLIENT_LIBRARY) <= set(paths_of_modules())
