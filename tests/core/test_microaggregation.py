@@ -126,6 +126,32 @@ def test_stairs_whose_best_partitions_tie_in_fractions_are_cut_by_the_rule(k: in
     assert sizes_of_groups(stairs, k) == [partition_sizes(values, k) for values in stairs]
 
 
+@pytest.mark.parametrize(
+    ("k", "rows", "steps", "sizes"),
+    [
+        # 0¹² 1¹² | 2¹⁵ | 2¹⁵ has error 12 · 12 / 24 = 6; 0¹² 1³ | 1⁹ 2⁶ | 2²⁴ has 12 · 3 / 15 + 9 · 6 / 15 = 2.4 + 3.6.
+        (15, 12, 2, [24, 15, 15]),
+        # 16 · 16 / 32 = 8; 16 · 4 / 20 + 12 · 8 / 20 = 3.2 + 4.8.
+        (20, 16, 2, [32, 20, 20]),
+        # 0¹⁶ 1¹⁶ | 2¹⁶ 3¹⁶ | 4²⁴ | 4²⁴ has error 8 + 8; 0¹⁶ 1⁸ | 1⁸ 2¹⁶ | 3¹⁶ 4⁸ | 4⁴⁰ three times 16 · 8 / 24 = 16 / 3.
+        (24, 16, 4, [32, 32, 24, 24]),
+    ],
+)
+def test_ties_in_fractions_are_ties_for_a_large_k_too(k: int, rows: int, steps: int, sizes: list[int]) -> None:
+    values = [step for step in range(steps) for _ in range(rows)] + [steps] * (2 * k)
+
+    assert sizes_of_groups([values], k) == [sizes]
+
+
+def test_a_segment_is_cut_the_same_whatever_segments_stand_beside_it() -> None:
+    # How finely errors are told apart must not depend on how far apart the values of another window are.
+    # 0⁴ 1⁴ | 2⁵ | 2⁵ has error 2; 0⁴ 1 | 1³ 2² | 2⁸ has 0.8 + 1.2.
+    stairs = [0] * 4 + [1] * 4 + [2] * 10
+    wide = [0] * 5 + [5_000_000] * 5 + [10_000_000] * 5
+
+    assert sizes_of_groups([stairs, wide], 5) == [[8, 5, 5], [5, 5, 5]]
+
+
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0]])
 def test_segments_without_values_have_no_groups(lengths: list[int]) -> None:
     groups = optimal_groups(np.array([], dtype=np.int64), np.array(lengths, dtype=np.int64), 3)

@@ -1,0 +1,89 @@
+"""The core from Python, in five short examples: `python example_usage.py`.
+
+The rows are those of `documentation/ALGORITHM.md`, where the results are worked out by hand. No file but the hierarchy is read, no
+server asked: the core takes arrays and returns arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from anonymizer.batch import Batch, Promise
+from anonymizer.chunk import Names, Recipe, anonymize_chunk
+from anonymizer.errors import PrivacyViolation
+from anonymizer.hierarchy import make_hierarchy_text, parse_hierarchy
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.pseudonyms import KeptIds, Pseudonymizer
+from anonymizer.samples import make_samples
+from anonymizer.verify import verify
+from anonymizer.windows import NANOSECONDS, WindowRange
+
+MEASURED_UV = [11, 10, 9, 4.5, -24, -60, 462, 980, 1140, 850, -150, 7, 10, 20, 23, 22]
+
+#: One row every 4 ms, all of one source, in one window of 5 s.
+TIMES_NS = np.arange(len(MEASURED_UV)) * 4_000_000
+WINDOW = WindowRange(start_ns=0, end_ns=5 * NANOSECONDS, length_ns=5 * NANOSECONDS)
+
+SHIPPED = parse_hierarchy((Path(__file__).parent / "anonymizer" / "smarko_hierarchy_ecg.csv").read_text(encoding="utf-8"))
+
+K = 3
+
+
+def anonymized(method: LevelHierarchyAnonymizer, names: Names | None = None) -> Batch:
+    """Return the one window after anonymization."""
+    samples = make_samples(TIMES_NS, np.zeros(len(TIMES_NS)), ["wearable-07"], MEASURED_UV)
+    recipe = Recipe(method, names or KeptIds(), Promise(k=K, k_unit="record", method="hierarchy"), data_set="example")
+    (result,) = anonymize_chunk(samples, WINDOW, recipe).results
+    assert result.batch is not None, "a window of at least k rows is released"
+    return result.batch
+
+
+def one_window() -> None:
+    """Anonymize a window with the default settings: levels 1 to 3, then optimal groups, each with its mean."""
+    batch = anonymized(LevelHierarchyAnonymizer(SHIPPED, k=K))
+    print("1. Default settings:", *batch.values_uv)
+
+
+def classic_settings() -> None:
+    """Anonymize it as the original requirements have it: seven levels, midpoints, and the window's mean for the rest."""
+    batch = anonymized(LevelHierarchyAnonymizer(SHIPPED, k=K, max_level=7, residual="impute", imputation="midpoint"))
+    print("2. Classic settings:", *batch.values_uv)
+    print(f"   {batch.counts.starred} rows carry the mean of the others, {batch.imputed_value_uv}")
+
+
+def pseudonyms() -> None:
+    """Replace source ids by keyed pseudonyms. Never write a key into a program; this one protects nobody."""
+    names = Pseudonymizer(b"a key for this example alone")
+    batch = anonymized(LevelHierarchyAnonymizer(SHIPPED, k=K), names)
+    print("3. Released id:", batch.source_ids[0])
+    print("   Key id:", names.key_id)
+
+
+def second_opinion() -> None:
+    """Verify a batch, then one in which somebody put a single row's own value back."""
+    batch = anonymized(LevelHierarchyAnonymizer(SHIPPED, k=K))
+    print("4. Verified:", verify(batch))
+    tampered = batch.values_uv.copy()
+    tampered[8] = MEASURED_UV[8]
+    try:
+        verify(replace(batch, values_uv=tampered))
+    except PrivacyViolation as violation:
+        print("   Refused:", violation)
+
+
+def own_hierarchy() -> None:
+    """Use ranges of your own: here ±3000 µV, and 50 µV wide at level 1, so that the baseline becomes one group."""
+    text = make_hierarchy_text(-3000, 3000, widths=(50, 100, 200, 400, 800, 1600, 3200))
+    batch = anonymized(LevelHierarchyAnonymizer(parse_hierarchy(text), k=K))
+    print("5. A hierarchy of one's own:", *batch.values_uv)
+
+
+if __name__ == "__main__":
+    one_window()
+    classic_settings()
+    pseudonyms()
+    second_opinion()
+    own_hierarchy()

@@ -1,0 +1,170 @@
+"""The figures that the documentation gives of the sample ECG: `python -m tests.documentation.figures [NAME …]`, all without a name.
+
+Each is printed as the table that stands on its page. They come out the same on every machine, and a test compares them with the pages.
+Times do not: `python -m tests.documentation.timings`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from anonymizer.batch import Batch
+from anonymizer.hierarchy import STAR_LEVEL
+from anonymizer.samples import Samples
+from tests.core.plain_anonymizer import PlainSettings
+from tests.documentation.attacks import downcode, dropped, near_a_beat, recognised
+from tests.documentation.sample import CLASSIC, Ints, alone, batches_of, released_values, results_of, together
+from tests.documentation.squared_error import least_squared_error, squared_error_as_released, squared_error_of_groups
+
+KS = (5, 10, 20)
+
+MAX_LEVELS = (2, 3, 4, 7)
+
+
+def unchanged() -> Iterator[str]:
+    """How many rows keep the value that was measured."""
+    yield _row("k", "six records together", "each alone: lowest", "mean", "highest")
+    yield _rule(5)
+    for k in KS:
+        settings = PlainSettings(k=k)
+        each = [_share_unchanged(samples, settings) for samples in alone()]
+        yield _row(k, *map(_percent, (_share_unchanged(together(), settings), min(each), float(np.mean(each)), max(each))))
+
+
+def _share_unchanged(samples: Samples, settings: PlainSettings) -> float:
+    results = results_of(samples, settings)
+    return sum(one.statistics.unchanged for one in results) / sum(one.counts.released for one in results)
+
+
+def sharers() -> Iterator[str]:
+    """How many wearers stand behind a value, six records together."""
+    yield _row("k", "rows whose value only their own wearer has", "rows whose value fewer than five of the six wearers have")
+    yield _rule(3)
+    for k in KS:
+        wearers = np.concatenate([_wearers_behind_rows(batch) for batch in batches_of(together(), PlainSettings(k=k))])
+        yield _row(k, _percent((wearers == 1).mean()), _percent((wearers < 5).mean()))
+
+
+def _wearers_behind_rows(batch: Batch) -> Ints:
+    """Return for each row how many sources share its value."""
+    _, value = np.unique(batch.values_uv, return_inverse=True)
+    pairs = np.unique(np.stack((value, batch.source_index)), axis=1)
+    return np.bincount(pairs[0])[value]
+
+
+def moved() -> Iterator[str]:
+    """How far released values are from the measured ones, each record alone."""
+    yield _row(
+        "k", "half of all rows moved by at most", "99 in 100 by at most", "any by at most", "lowest correlation of the six"
+    )
+    yield _rule(5)
+    for k in KS:
+        pairs = [(samples.values_uv, released_values(samples, PlainSettings(k=k))) for samples in alone()]
+        distances = np.concatenate([np.abs(after - before) for before, after in pairs])
+        lowest = min(np.corrcoef(before, after)[0, 1] for before, after in pairs)
+        yield _row(k, *(f"{moved_uv:.0f} µV" for moved_uv in np.quantile(distances, (0.5, 0.99, 1))), f"{lowest:.4f}")
+
+
+def recognition() -> Iterator[str]:
+    """How many of the six are recognised by their average beat, from the recording itself and from what is released of it."""
+    yield _row("second half", "recognised, of six")
+    yield _rule(2)
+    yield _row("as measured", recognised([samples.values_uv for samples in alone()]))
+    for k in KS:
+        yield _row(f"as released, k = {k}", recognised([released_values(samples, PlainSettings(k=k)) for samples in alone()]))
+
+
+def midpoint() -> Iterator[str]:
+    """How many rows of classic output a reader can narrow by downcoding, and how many of default output."""
+    yield _row("k", "rows at level 2 or above", "of these narrowed, classic settings", "rows narrowed, default settings")
+    yield _rule(4)
+    for k in KS:
+        classic = [downcode(batch.values_uv) for samples in alone() for batch in batches_of(samples, CLASSIC(k=k))]
+        default = [downcode(batch.values_uv) for samples in alone() for batch in batches_of(samples, PlainSettings(k=k))]
+        above = sum(one.above for one in classic)
+        share = sum(one.narrowed for one in classic) / above
+        yield _row(k, f"{above:,}", _percent(share), sum(one.narrowed for one in default))
+
+
+def drop() -> Iterator[str]:
+    """How the gaps that RESIDUAL=drop leaves lie about the beats."""
+    yield _row("k", "rows dropped", "of the rows within 20 ms of an annotated beat", "of all other rows")
+    yield _rule(4)
+    near = np.concatenate([near_a_beat(samples) for samples in alone()])
+    for k in KS:
+        missing = np.concatenate([dropped(samples, PlainSettings(k=k, residual="drop")) for samples in alone()])
+        yield _row(k, *map(_percent, (missing.mean(), missing[near].mean(), missing[~near].mean())))
+
+
+def squared_error() -> Iterator[str]:
+    """The squared error, divided by the least there is, for several MAX_LEVEL and for the classic settings: pooled (worst record)."""
+    yield _row("k", *(f"`MAX_LEVEL={level}`" for level in MAX_LEVELS), "classic")
+    yield _rule(len(MAX_LEVELS) + 2)
+    for k in KS:
+        least = np.array([least_squared_error(samples, k) for samples in alone()])
+        columns = [
+            np.array([squared_error_of_groups(samples, PlainSettings(k=k, max_level=level)) for samples in alone()])
+            for level in MAX_LEVELS
+        ]
+        columns.append(np.array([squared_error_as_released(samples, CLASSIC(k=k)) for samples in alone()]))
+        yield _row(k, *(f"{errors.sum() / least.sum():.2f} ({(errors / least).max():.2f})" for errors in columns))
+
+
+def regrouped() -> Iterator[str]:
+    """Which share of the rows no level up to MAX_LEVEL can place."""
+    yield _row("k", *(f"`MAX_LEVEL={level}`" for level in MAX_LEVELS))
+    yield _rule(len(MAX_LEVELS) + 1)
+    for k in KS:
+        yield _row(k, *(_percent(_share_past_the_levels(PlainSettings(k=k, max_level=level))) for level in MAX_LEVELS))
+
+
+def _share_past_the_levels(settings: PlainSettings) -> float:
+    rows_at_level = np.array([one.statistics.rows_at_level for samples in alone() for one in results_of(samples, settings)])
+    return float(rows_at_level[:, STAR_LEVEL].sum() / rows_at_level.sum())
+
+
+def _row(*cells: object) -> str:
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def _rule(columns: int) -> str:
+    return "|" + " --- |" * columns
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+#: Every figure by its name, with the page it stands on.
+FIGURES: dict[str, tuple[Callable[[], Iterator[str]], str]] = {
+    "unchanged": (unchanged, "documentation/PRIVACY.md"),
+    "sharers": (sharers, "documentation/PRIVACY.md"),
+    "moved": (moved, "documentation/PRIVACY.md"),
+    "recognition": (recognition, "documentation/PRIVACY.md"),
+    "midpoint": (midpoint, "documentation/PRIVACY.md"),
+    "drop": (drop, "documentation/PRIVACY.md"),
+    "squared-error": (squared_error, "documentation/decisions/003-regroup-and-max-level-3.md"),
+    "regrouped": (regrouped, "documentation/decisions/003-regroup-and-max-level-3.md"),
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Print the figures asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.documentation.figures", description="Measure the documentation's figures."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(FIGURES)}")
+    names = parser.parse_args(arguments).names
+    if unknown := set(names) - set(FIGURES):
+        parser.error(f"no figure is called {', '.join(sorted(unknown))}; there are: {', '.join(FIGURES)}")
+    for name in names or FIGURES:
+        print(f"{name}:", *FIGURES[name][0](), "", sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,79 @@
+"""What pages point at is there: tests, files, sections, settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.settings import DECLARED, KNOWN_NAMES
+from tests.documentation.pages import (
+    DECISIONS,
+    PAGES,
+    PRIVACY,
+    ROOT,
+    anchors_of,
+    links_in,
+    names_of_tests_in,
+    names_of_tests_there_are,
+    text_of,
+)
+
+#: Stands for the file form of any secret.
+ANY_SECRET = "NAME_FILE"
+
+by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+
+@by_name
+def test_every_test_named_on_a_page_exists(page: Path) -> None:
+    assert not names_of_tests_in(page) - names_of_tests_there_are()
+
+
+@by_name
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for link in links_in(page):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name} links to {link}"
+        assert not anchor or anchor in anchors_of(target), f"{page.name} links to {link}"
+
+
+@by_name
+def test_every_file_named_on_a_page_exists(page: Path) -> None:
+    files = re.findall(r"`((?:[\w.]+/)+[\w-]+\.(?:py|csv|md|txt))", text_of(page))
+
+    assert not [file for file in files if not (ROOT / file).exists()]
+
+
+@by_name
+def test_every_setting_on_a_page_exists_and_may_have_the_value_given(page: Path) -> None:
+    for name, value in re.findall(r"\b([A-Z][A-Z]+(?:_[A-Z]+)+)(?:=([\w.]+))?", text_of(page)):
+        if name == ANY_SECRET:
+            continue
+        assert name in KNOWN_NAMES, f"{page.name} names {name}, which is no setting"
+        if value and name in DECLARED and not name.endswith("TOKEN"):
+            DECLARED[name].metadata["parse"](value)
+
+
+@pytest.mark.parametrize("page", DECISIONS, ids=lambda page: page.stem)
+def test_every_decision_says_why_what_else_there_was_and_what_follows(page: Path) -> None:
+    text = text_of(page)
+
+    assert text.startswith(f"# {page.stem[:3]} ")
+    for part in ("**Context.**", "**Decision.**", "**Not chosen.**", "**Consequences.**"):
+        assert part in text
+
+
+def test_decisions_are_numbered_without_a_gap() -> None:
+    assert [page.stem[:3] for page in DECISIONS] == [f"{number:03}" for number in range(1, len(DECISIONS) + 1)]
+
+
+def test_anonymous_stands_on_the_privacy_page_once_to_say_that_it_must_not_be_said() -> None:
+    found = [(page, line) for page in PAGES for line in text_of(page).splitlines() if re.search(r"(?<!k-)\banonymous\b", line)]
+
+    assert [page for page, _ in found] == [PRIVACY]
+    assert found[0][1].startswith('Never say "anonymous"')
