@@ -23,5 +23,5 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
 
 def _seconds(value: str) -> float | None:
     digits = value.strip()
-    # A number too long for int() or a float is a long wait all the same.
-    return float(digits[:300]) if digits.isascii() and digits.isdigit() else None
+    # Not int(), which refuses thousands of digits: as a float they are infinite, a long wait all the same.
+    return float(digits) if digits.isascii() and digits.isdigit() else None

@@ -532,3 +532,11 @@ def test_a_data_set_is_told_apart_by_where_it_is_and_not_by_how_it_is_reached_or
     assert data_set(sources=("a",), tags=(("lead", "I"),), source_tag="x") == usual
     assert data_set(url=output_bucket.server.url.replace("127.0.0.1", "localhost")) == usual
     assert len({usual, *others}) == 4
+
+
+def test_a_data_set_is_the_same_for_every_token_that_may_read_it(raw_bucket: Bucket, make_source: MakeSource) -> None:
+    reader, administrator = make_source(), make_source(token=raw_bucket.server.token)
+    reader.open()
+    administrator.open()
+
+    assert reader.data_set == administrator.data_set

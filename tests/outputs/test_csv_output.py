@@ -134,7 +134,7 @@ def test_what_a_crash_left_behind_the_last_receipt_is_cut_off(tmp_path: Path) ->
     output = opened(tmp_path)
     receipt = output.write(usual_batch(window=0))
     with (tmp_path / "20251103.csv").open("ab") as file:
-        file.write(encode(usual_batch(window=1))[:33])
+        file.write(encode(usual_batch(window=1, rows=50))[:-33])
 
     again = CsvFiles(tmp_path, EACH_DAY)
     again.open({receipt["key"]: receipt})

@@ -77,6 +77,25 @@ def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_nobody_asks(offse
     assert told_ns <= server.time_ns(now_ns + later_ns)
 
 
+@given(OFFSETS_NS, st.lists(st.tuples(st.integers(0, 5 * SECOND_NS), LATENCIES_NS, LATENCIES_NS), min_size=1, max_size=20))
+def test_nothing_that_was_learned_is_forgotten_while_nobody_sets_a_clock(
+    offset_ns: int, questions: list[tuple[int, int, int]]
+) -> None:
+    server, clock = Server(offset_ns), ServerClock()
+    now_ns = 0
+    doubt_ns = 10**20
+    for gap_ns, there_ns, back_ns in questions:
+        asked_ns = now_ns + gap_ns
+
+        now_ns = server.answer(clock, asked_ns, there_ns, back_ns)
+
+        told_ns = clock.now_ns(now_ns)
+        assert told_ns is not None
+        drift_ns = (gap_ns + there_ns + back_ns) * WORST_DRIFT + 1
+        assert server.time_ns(now_ns) - told_ns <= doubt_ns + drift_ns
+        doubt_ns = server.time_ns(now_ns) - told_ns
+
+
 @given(OFFSETS_NS, st.integers(0, SECOND_NS), LATENCIES_NS, LATENCIES_NS)
 def test_eight_well_timed_questions_tell_the_time_to_20_ms_and_two_round_trips(
     offset_ns: int, start_ns: int, there_ns: int, back_ns: int

@@ -1,0 +1,98 @@
+"""Whoever types the commands of README and quick start, in their order, gets what the pages say."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from testbed.influxdb_api import ApiError
+from testbed.influxdb_server import InfluxServer
+from testbed.replay import load_sample_ecg
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+#: Makes the virtual environment that the tests run in already, and what it takes to run themselves.
+NOT_RUN = re.compile(r"python3 -m venv|pip install|make test")
+
+#: A block behind this mark needs something that a test cannot have; the mark says what.
+NOT_RUN_MARK = "<!-- not run by a test"
+
+
+def commands_of(page: str) -> list[str]:
+    """Return the commands of a page's `sh` blocks, line by line, without their remarks."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"(<!--[^>]*-->\n)?```sh\n(.*?)```", text, flags=re.DOTALL)
+    lines = [line for mark, block in blocks if not mark.startswith(NOT_RUN_MARK) for line in block.splitlines()]
+    return [command for line in lines if (command := re.split(r"\s{2,}#", line)[0].strip())]
+
+
+@pytest.fixture
+def fresh_copy(tmp_path: Path) -> Path:
+    """What a clone holds, with the virtual environment of the tests in its place."""
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
+    for name in filter(None, files):
+        if (ROOT / name).exists():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    # Older than the environment, so that make has nothing to install.
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        os.utime(tmp_path / name, (0, 0))
+    return tmp_path
+
+
+def fill_in(env_file: Path, server: InfluxServer) -> None:
+    """Do what the quick start's table says, for a server with the sample ECG in it."""
+    settings = {
+        "INFLUX_URL": server.url,
+        "INFLUX_ORG": server.org,
+        "INFLUX_TOKEN": server.make_token(read=["raw_data"]),
+        "INFLUX_OUTPUT_TOKEN": server.make_token(write=["anonymized-data"]),
+        "PSEUDONYMIZE_SOURCE_ID": "true",
+        "PSEUDONYM_SALT": "a key made for this test only, 32",
+        "QUERY_START_TIME": "2025-11-03T14:30:00Z",
+        "QUERY_END_TIME": "2025-11-03T14:35:00Z",
+    }
+    text = env_file.read_text(encoding="utf-8")
+    for name, value in settings.items():
+        text, changed = re.subn(rf"^{name}=.*$", f"{name}={value}", text, flags=re.MULTILINE)
+        assert changed == 1
+    env_file.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize("page", ["README.md", "documentation/QUICKSTART.md"])
+def test_every_command_of_the_page_works_in_a_fresh_clone(page: str, fresh_copy: Path, influxdb: InfluxServer) -> None:
+    if not (ROOT / ".venv").is_dir():
+        pytest.skip("these tests were not started with make, so there is no .venv to run the commands in")
+    commands = commands_of(page)
+    for bucket in ("raw_data", "anonymized-data"):
+        with contextlib.suppress(ApiError):  # the other page's run made it
+            influxdb.make_bucket(bucket)
+    load_sample_ecg(influxdb, "raw_data")
+    said = {}
+
+    for command in [command for command in commands if not NOT_RUN.search(command)]:
+        done = subprocess.run(["bash", "-c", command], cwd=fresh_copy, capture_output=True, encoding="utf-8", check=False)
+        assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
+        said[command] = done.stdout
+        if command.startswith("cp .env.example .env"):
+            fill_in(fresh_copy / ".env", influxdb)
+
+    everything = "".join(said.values())
+    assert "✅ The configuration is good, and everything can be reached" in everything
+    assert "648000 rows read = 648000 released + 0 withheld + 0 invalid + 0 duplicate" in everything
+    if page != "README.md":
+        assert "OK: every released value is shared as promised." in everything
+
+
+def test_the_pages_have_commands_to_run() -> None:
+    assert "make demo" in commands_of("README.md")
+    assert ".venv/bin/python central_anonymizer.py" in commands_of("documentation/QUICKSTART.md")
+    assert not any("influx " in command for command in commands_of("documentation/QUICKSTART.md"))
