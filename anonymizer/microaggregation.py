@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 #: A sum of squared errors is held as whole µV² and a number of parts of one. With as many parts as the least common multiple of all group
-#: sizes, sums and comparisons are exact; it fits 64 bits up to k = 21. Beyond that a µV² has so many parts, each error is rounded down to
-#: one, and partitions whose errors differ by less than about a billionth may be ranked either way (the same way for the same values).
+#: sizes, sums and comparisons are exact; it fits 64 bits up to k = 21. Beyond that a µV² has so many parts, each group's error is rounded
+#: down to one, and sums that differ by no more than `_ROUNDING` of them, about a millionth of a µV², count as equal.
 _ROUNDED_PARTS = 2**40
+_ROUNDING = 2**20
 
 _MOST_PARTS = 2**61
 
@@ -71,6 +72,7 @@ def _sizes_of_last_groups(table: _Int64s, k: int) -> _Int64s:
     """Return the size of the last group in the best partition of each segment's first i values, shape (longest + 1, segments)."""
     longest, segments = table.shape
     parts = _parts(k)
+    tolerance = _ROUNDING if parts == _ROUNDED_PARTS else 0
     # Measured from each segment's first value, numbers stay small.
     table = table - table[:1]
     zero = np.zeros((1, segments), dtype=np.int64)
@@ -92,8 +94,9 @@ def _sizes_of_last_groups(table: _Int64s, k: int) -> _Int64s:
         carries = candidate_rest >= parts
         candidate_whole += carries
         candidate_rest -= carries * parts
-        is_least = candidate_whole == candidate_whole.min(axis=0)
-        choice = np.where(is_least, candidate_rest, parts).argmin(axis=0)
+        # How far above the least whole number, in parts; more than two whole ones are never the least.
+        excess = np.minimum(candidate_whole - candidate_whole.min(axis=0), 2) * parts + candidate_rest
+        choice = (excess <= excess.min(axis=0) + tolerance).argmax(axis=0)
         whole[end], rest[end] = candidate_whole[choice, columns], candidate_rest[choice, columns]
         sizes[end] = size[choice, 0]
     return sizes
