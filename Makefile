@@ -38,7 +38,7 @@ demo-influx-stop: $(VENV)/run.stamp  ## Stop the server that demo-influx left ru
 replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV_FILE= WEARERS= HERTZ= SPEED= MINUTES=)
 	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
 
-.PHONY: test lint types unit bench clean
+.PHONY: test lint types unit test-live test-faults bench clean
 test: lint types unit  ## Lint, types, and every test, with a real InfluxDB 2 server
 
 lint: $(VENV)/dev.stamp  ## Style, formatting
@@ -53,7 +53,10 @@ unit: $(VENV)/dev.stamp
 	$(RUN) -m pytest
 
 test-live: $(VENV)/dev.stamp  ## Two minutes of streaming with wearers that send as they live
-	LIVE_SECONDS=120 $(RUN) -m pytest tests/integration/test_streaming.py
+	LIVE_SECONDS=120 $(RUN) -m pytest -rP tests/integration/test_streaming.py -k soon
+
+test-faults: $(VENV)/dev.stamp  ## Kill the service at every named step, many times
+	FAULTS_FULL=1 $(RUN) -m pytest tests/integration/test_crashes.py
 
 bench: $(VENV)/dev.stamp  ## A backfill beside what the database itself needs (WEARERS= MINUTES= REPEATS=)
 	@$(RUN) -m benchmarks.backfill

@@ -55,8 +55,10 @@ class FluxTable:
         """Return some columns, each by name and as the type wanted.
 
         Raises:
-            UnreadableAnswer: A cell is not of its column's type.
+            UnreadableAnswer: There is no such column, or a cell is not of its type.
         """
+        if not all(name in self.names for name, _ in wanted):
+            raise UnreadableAnswer("the answer holds a table of another form")
         if not self.body:
             return [pa.chunked_array([], type=kind) for _, kind in wanted]
         positions = [f"c{self.names.index(name)}" for name, _ in wanted]

@@ -116,7 +116,7 @@ class InfluxSource:
                 f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
             )
             for table in self._tables(flux):
-                times, found = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
+                times, found = _columns(table, [("_time", TIME_TYPE), ("_value", pa.int64())])
                 np.add.at(counts, windows.index_of(times_as_ns(times).to_numpy()), found.to_numpy())
         return counts
 
@@ -129,7 +129,7 @@ class InfluxSource:
             for span in windows.cut_at_hours()
             for table in self._tables(f"{self._select(span)} |> keep(columns: {columns}) |> group()")
         ]
-        parts = [self._columns(table) for table in tables if table.body]
+        parts = [self._rows(table) for table in tables if table.body]
         if not parts:
             return make_samples([], [], (), [])
         times, values, ids = (pa.chunked_array([piece for part in parts for piece in part[i].chunks]) for i in range(3))
@@ -189,7 +189,8 @@ class InfluxSource:
             return  # The next query says so with all its words.
         self._clock_asked_ns = time.monotonic_ns()
 
-    def _columns(self, table: FluxTable) -> list[pa.ChunkedArray]:
+    def _rows(self, table: FluxTable) -> list[pa.ChunkedArray]:
+        """Return times, values and source ids."""
         series = self._series
         kind = table.type_of("_value")
         if kind not in _NUMERIC_TYPES:
@@ -201,10 +202,7 @@ class InfluxSource:
             wanted.append((series.source_tag, _ID_TYPE))
         else:
             self._check_source_tag()
-        try:
-            times, values, *ids = table.columns(wanted)
-        except UnreadableAnswer as error:
-            raise SourceUnavailable(str(error)) from None
+        times, values, *ids = _columns(table, wanted)
         return [times_as_ns(times), values, *(ids or [pa.chunked_array([pa.nulls(len(times), _ID_TYPE)])])]
 
     def _check_source_tag(self) -> None:
@@ -265,13 +263,20 @@ class InfluxSource:
             'import "influxdata/influxdb/schema" '
             f"schema.{question}(bucket: {_flux_text(series.bucket)}{measurement}, start: 1970-01-01T00:00:00Z)"
         )
-        return [name for table in self._tables(flux) for name in table.texts("_value")]
+        return [name for table in self._tables(flux) for name in _columns(table, [("_value", pa.string())])[0].to_pylist()]
 
     def _tag_keys(self) -> list[str]:
         try:
             return [tag for tag in self._schema("measurementTagKeys") if not tag.startswith("_")]
         except SourceError:
             return []
+
+
+def _columns(table: FluxTable, wanted: Sequence[tuple[str, pa.DataType]]) -> list[pa.ChunkedArray]:
+    try:
+        return table.columns(wanted)
+    except UnreadableAnswer as error:
+        raise SourceUnavailable(str(error)) from None
 
 
 def _flux_text(text: str) -> str:

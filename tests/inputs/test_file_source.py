@@ -109,6 +109,14 @@ def test_a_source_may_be_called_anything(text: str, tmp_path: Path) -> None:
     assert rows_of(opened(csv_file(tmp_path, f'{HEADER}{TIME},"{quoted}",1\n'))) == [(TIME_NS, text, 1.0)]
 
 
+def test_line_ends_inside_cells_of_a_large_file_end_no_row(tmp_path: Path) -> None:
+    # Larger than what is parsed at once, so that parts begin wherever a line seems to end.
+    name = f"two\nlines, or\n{TIME},three,1" * 4
+    path = csv_file(tmp_path, HEADER + "".join(f'{TIME},"{name}",{i}\n' for i in range(10_000)))
+
+    assert rows_of(opened(path)) == [(TIME_NS, name, float(i)) for i in range(10_000)]
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
@@ -402,11 +410,15 @@ def test_a_file_that_is_no_csv_is_refused_without_showing_samples(text: str, mes
 
 
 @pytest.mark.parametrize(
-    ("text", "encoding"),
-    [(f"{HEADER}{TIME},pätient,1\n", "latin-1"), (f"{HEADER}{TIME},a,1\n", "utf-16"), ("zeit,größe\n1,2\n", "latin-1")],
+    ("text", "encoding", "message"),
+    [
+        (f"{HEADER}{TIME},pätient,1\n", "latin-1", "it is not UTF-8 text"),
+        ("zeit,größe\n1,2\n", "latin-1", "it is not UTF-8 text"),
+        (f"{HEADER}{TIME},a,1\n", "utf-16", "is not a readable CSV file"),
+    ],
 )
-def test_a_file_in_another_encoding_is_refused(text: str, encoding: str, tmp_path: Path) -> None:
-    assert "is not a readable CSV file" in refusal(csv_file(tmp_path, text, encoding=encoding))
+def test_a_file_in_another_encoding_is_refused(text: str, encoding: str, message: str, tmp_path: Path) -> None:
+    assert message in refusal(csv_file(tmp_path, text, encoding=encoding))
 
 
 def test_a_gzip_file_that_is_cut_or_none_is_refused_at_once(tmp_path: Path) -> None:

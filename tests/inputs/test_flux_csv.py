@@ -79,7 +79,7 @@ def answer_of(tables: Iterable[Table]) -> bytes:
 
 def rows_in(table: FluxTable) -> list[tuple[int, float, str]]:
     """Return the rows as the source reads them."""
-    wanted = [("_time", TIME_TYPE), ("_value", pa.float64()), (table.names[5], pa.dictionary(pa.int32(), pa.string()))]
+    wanted = [("_time", TIME_TYPE), ("_value", pa.float64()), (table.names[-1], pa.dictionary(pa.int32(), pa.string()))]
     times, values, tags = table.columns(wanted)
     return list(zip(times_as_ns(times).to_pylist(), values.to_pylist(), tags.to_pylist(), strict=True))
 
@@ -103,6 +103,19 @@ def test_an_answer_is_read_as_pythons_own_module_reads_it(tables: list[Table]) -
         assert rows_in(table) == [(time_ns_of(row.time), float(row.value), row.tag) for row in sent.rows]
         oracle = list(csv.reader(io.StringIO(table.body.decode(), newline=""), strict=True))
         assert oracle == [["", "_result", "0", *row] for row in sent.rows]
+
+
+def test_line_ends_inside_tags_of_a_large_answer_end_no_row() -> None:
+    # Larger than what is parsed at once, so that parts begin wherever a line seems to end.
+    rows = [
+        Row("1970-01-01T00:00:00Z", str(i), "two\r\nlines, or\r\n,_result,0,1970-01-01T00:00:00Z,1,three" * 3)
+        for i in range(10_000)
+    ]
+
+    (table,) = read(answer_of([Table("source_id", rows)]))
+
+    assert [value for _, value, _ in table] == list(range(10_000))
+    assert {tag for _, _, tag in table} == {rows[0].tag}
 
 
 @settings(max_examples=30)  # each of them cut at every byte
@@ -241,6 +254,14 @@ def test_a_row_of_another_form_is_refused_without_being_shown(row: str, what: st
 def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
     with pytest.raises(UnreadableAnswer):
         read(answer)
+
+
+@pytest.mark.parametrize("rows", [[], [Row("1970-01-01T00:00:00Z", "2", "d")]])
+def test_a_column_that_is_not_there_is_refused(rows: list[Row]) -> None:
+    (table,) = read_tables(answer_of([Table("source_id", rows)]))
+
+    with pytest.raises(UnreadableAnswer):
+        table.columns([("lead", pa.string())])
 
 
 def test_a_table_without_rows_has_empty_columns_of_the_types_wanted() -> None:

@@ -279,7 +279,7 @@ def test_the_clock_learns_from_the_date_however_it_is_spelled(name: str, connect
 
     told_ns = connection.clock.now_ns(time.monotonic_ns())
     assert told_ns is not None
-    assert 0 <= 1_762_180_201_000_000_000 - told_ns <= 2_000_000_000
+    assert 0 <= 1_762_180_201_000_000_000 - told_ns <= 5_000_000_000
 
 
 @settings(max_examples=60)
@@ -330,4 +330,4 @@ def test_a_real_servers_clock_is_learned_and_never_run_ahead_of(raw_bucket: Buck
         connection.ping()
         told_ns = connection.clock.now_ns(time.monotonic_ns())
         assert told_ns is not None
-        assert -1_100_000_000 < told_ns - time.time_ns() <= 0
+        assert -5_000_000_000 < told_ns - time.time_ns() <= 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from transport.server_clock import GOOD_ENOUGH_NS, ServerClock
@@ -78,6 +78,7 @@ def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_nobody_asks(offse
 
 
 @given(OFFSETS_NS, st.lists(st.tuples(st.integers(0, 5 * SECOND_NS), LATENCIES_NS, LATENCIES_NS), min_size=1, max_size=20))
+@example(0, [(SECOND_NS, 0, 0), (950_000_000, 0, 200_000_000)])  # asked just before the clock ticks over, answered just after
 def test_nothing_that_was_learned_is_forgotten_while_nobody_sets_a_clock(
     offset_ns: int, questions: list[tuple[int, int, int]]
 ) -> None:
