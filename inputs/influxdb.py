@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples, make_samples
-from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
 from transport.influxdb import InfluxConnection, InfluxFault
 
@@ -176,10 +176,15 @@ class InfluxSource:
         """Return what tells this data set from others: the bucket by its id, which stays the same when the server's address changes."""
         series, address = self._series, self._connection.address
         try:
-            bucket_id = self._connection.bucket_id(series.bucket)
+            facts = self._connection.bucket(series.bucket)
         except InfluxFault as fault:
             raise self._as_source_error(fault) from None
-        bucket = (bucket_id,) if bucket_id else (address.url, address.org, series.bucket)
+        if facts is not None and facts.shard_group_s * NANOSECONDS % HOUR_NS:
+            raise SourceRefused(
+                f"bucket {series.bucket!r} has shard groups of {facts.shard_group_s} s; only whole hours can be read without losing rows "
+                "where the field's type changes: influx bucket update --id ID --shard-group-duration 1h"
+            )
+        bucket = (address.url, address.org, series.bucket) if facts is None else (facts.id,)
         return hashlib.sha256("\0".join((*bucket, series.measurement, series.field)).encode()).hexdigest()[:12]
 
     def _ask_clock(self) -> None:

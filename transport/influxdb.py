@@ -64,6 +64,14 @@ class Address:
     timeout_s: float = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class BucketFacts:
+    """A bucket's id, which stays the same whatever its name and address, and how long its shard groups are; 0 when that is not told."""
+
+    id: str
+    shard_group_s: int
+
+
 class InfluxConnection:
     """One server, one token. Raises InfluxFault and nothing else; keeps no state but the server's clock.
 
@@ -122,11 +130,14 @@ class InfluxConnection:
             # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
             raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
 
-    def bucket_id(self, bucket: str) -> str | None:
-        """Return the id of a bucket; None when there is none that this token may see."""
+    def bucket(self, name: str) -> BucketFacts | None:
+        """Return what the server says of a bucket; None when there is none that this token may see."""
         with self._only_faults():
-            found = self._client.buckets_api().find_buckets(name=bucket, org=self.address.org).buckets
-        return str(found[0].id) if found else None
+            found = self._client.buckets_api().find_buckets(name=name, org=self.address.org).buckets
+        if not found:
+            return None
+        rules = found[0].retention_rules or []
+        return BucketFacts(str(found[0].id), rules[0].shard_group_duration_seconds or 0 if rules else 0)
 
     def _learn_time(self, headers: Any, sent_ns: int) -> None:
         date = parse_http_date(headers.get("Date", ""))

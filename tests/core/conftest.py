@@ -5,6 +5,4 @@ from __future__ import annotations
 from hypothesis import settings
 
 # No deadline: a machine busy with something else is not a broken promise.
-settings.register_profile("core", deadline=None)
 settings.register_profile("thorough", max_examples=2000, deadline=None)
-settings.load_profile("core")

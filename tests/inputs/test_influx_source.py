@@ -533,6 +533,14 @@ def test_the_servers_clock_is_known_once_it_was_asked_and_never_ahead(make_sourc
     assert source.clock_check_in_s() >= 0
 
 
+def test_shard_groups_that_are_not_whole_hours_are_refused(influxdb: InfluxServer, make_source: MakeSource) -> None:
+    name = f"odd-{time.time_ns()}"
+    influxdb.make_bucket(name, shard_group_s=5400)
+
+    with pytest.raises(SourceRefused, match="shard groups of 5400 s; only whole hours"):
+        make_source(bucket=name, token=influxdb.make_token(read=[name])).open()
+
+
 def test_a_data_set_is_told_apart_by_where_it_is_and_not_by_how_it_is_reached_or_what_is_asked_of_it(
     make_source: MakeSource, output_bucket: Bucket
 ) -> None:

@@ -27,7 +27,7 @@ QUESTIONS: dict[str, Callable[[InfluxConnection], object]] = {
     "ping": lambda connection: connection.ping(),
     "query": lambda connection: connection.query("buckets()"),
     "write": lambda connection: connection.write("bucket", b"ecg ecg=1.0 1\n"),
-    "bucket_id": lambda connection: connection.bucket_id("bucket"),
+    "bucket": lambda connection: connection.bucket("bucket"),
 }
 
 Ask = Callable[[InfluxConnection], object]
