@@ -2,6 +2,7 @@
 
 AnonymizerError
 ├── ConfigurationError     a setting is wrong: refuse to start
+├── StateUnavailable       the disk cannot take what we must remember now: try again
 ├── JournalDamaged         the disk no longer says what we wrote: stop
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
@@ -11,7 +12,8 @@ AnonymizerError
 └── OutputError
     ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
     │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
-    └── BatchRejected      the destination never will: set it aside, go on
+    ├── IntentChanged      the batch is to be written in another way than was put on record: record that, write again
+    └── BatchRejected      the destination never will: set it, or the rows it names, aside, go on
 
 The type is the instruction. Nobody reads the message but people, so it says what was asked, what was got and what to do.
 Exceptions of client libraries stop where the library is called; nothing above an input or output sees one.
@@ -32,6 +34,10 @@ class ConfigurationError(AnonymizerError):
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("; ".join(self.problems))
+
+
+class StateUnavailable(AnonymizerError):
+    """What the service must remember cannot be written or read now, such as on a full disk; the same may be tried again."""
 
 
 class JournalDamaged(AnonymizerError):
@@ -79,5 +85,18 @@ class OutputDenied(OutputUnavailable):
     """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only a person can mend it."""
 
 
+class IntentChanged(OutputError):
+    """What was put on record before this write no longer holds: ask for the intent again, record it, and write at once."""
+
+
 class BatchRejected(OutputError):
-    """The destination will never take this batch, or never these rows of it; the others it may have stored."""
+    """The destination will never take this batch, or never some rows of it; the others it has stored.
+
+    Args:
+        message: What was asked and what came back.
+        rows: The rows that were refused, as indices into the batch, ascending; None: nothing of it was stored.
+    """
+
+    def __init__(self, message: str, *, rows: Sequence[int] | None = None) -> None:
+        super().__init__(message)
+        self.rows = None if rows is None else tuple(rows)

@@ -42,15 +42,20 @@ class Output(Protocol):
     def intent(self, batch: Batch) -> Receipt | None:
         """Return what must be on record before the batch is written, so that a crash in between can be undone; None when nothing must.
 
-        The service stores it as a receipt, then calls `write`.
+        Asked for before every write. The service stores it as a receipt, unless it has just stored the same, then calls `write`.
         """
 
     def write(self, batch: Batch) -> Receipt | None:
         """Return only once the batch is as durable as the destination can make it, with what the output must remember of it.
 
+        A receipt replaces the one of the same key; one that says `{"key": ..., "forget": true}` removes it, so that receipts do not
+        grow for ever.
+
         Raises:
             OutputUnavailable: Offer the same batch again later.
-            BatchRejected: It, or the rows the error names, will never be taken.
+            IntentChanged: Ask for the intent again, record it, and write again at once.
+            BatchRejected: It, or the rows the error names, will never be taken. The batch may be offered again as a whole, much later,
+                by somebody who has mended the reason.
         """
 
     def close(self) -> None:
