@@ -96,6 +96,9 @@ class SampleSource(Protocol):
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1 of all samples, in nanoseconds; None when the source has no natural bounds."""
 
+    def kept_since_ns(self) -> int | None:
+        """Return before which time rows may have been removed because of their age, in nanoseconds; None when none ever are."""
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the source holds for each window, shape (len(windows),). Raises as `open` does."""
 

@@ -71,6 +71,10 @@ class FileSource:
         """Return infinity: there is nothing to check."""
         return math.inf
 
+    def kept_since_ns(self) -> None:
+        """Return None: a file keeps everything."""
+        return
+
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1; None for a file without rows."""
         times = self._samples.times_ns

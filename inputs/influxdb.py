@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUn
 from anonymizer.samples import NO_SOURCE, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
+from inputs.flux_text import flux_list, flux_text
 from transport.influxdb import InfluxConnection, InfluxFault
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
@@ -73,6 +74,7 @@ class InfluxSource:
         self._connection = connection
         self._series = series
         self._clock_asked_ns = -_CLOCK_IS_FRESH_NS
+        self._retention_ns = 0
         self.name = series.bucket
         self.data_set = ""
 
@@ -106,6 +108,11 @@ class InfluxSource:
         """Return None: a bucket has no bounds of its own."""
         return
 
+    def kept_since_ns(self) -> int | None:
+        """Return before which time the bucket's retention may have removed rows; None when it keeps them for ever or does not tell."""
+        now_ns = self.now_ns()
+        return now_ns - self._retention_ns if self._retention_ns and now_ns is not None else None
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the database counts in each window, shape (len(windows),)."""
         counts = np.zeros(len(windows), dtype=np.int64)
@@ -123,7 +130,7 @@ class InfluxSource:
     def read(self, windows: WindowRange) -> Samples:
         """Return all rows the database answers with. Whether these are all there are, the caller checks against `count`."""
         tag = self._series.source_tag
-        columns = _flux_list(("_time", "_value", tag))
+        columns = flux_list(("_time", "_value", tag))
         tables = [
             table
             for span in windows.cut_at_hours()
@@ -173,7 +180,10 @@ class InfluxSource:
         self._connection.close()
 
     def _identity(self) -> str:
-        """Return what tells this data set from others: the bucket by its id, which stays the same when the server's address changes."""
+        """Return what tells this data set from others: the bucket by its id, which stays the same when the server's address changes.
+
+        Learns the bucket's retention on the way.
+        """
         series, address = self._series, self._connection.address
         try:
             facts = self._connection.bucket(series.bucket)
@@ -184,6 +194,7 @@ class InfluxSource:
                 f"bucket {series.bucket!r} has shard groups of {facts.shard_group_s} s; only whole hours can be read without losing rows "
                 "where the field's type changes: influx bucket update --id ID --shard-group-duration 1h"
             )
+        self._retention_ns = facts.retention_s * NANOSECONDS if facts is not None else 0
         bucket = (address.url, address.org, series.bucket) if facts is None else (facts.id,)
         return hashlib.sha256("\0".join((*bucket, series.measurement, series.field)).encode()).hexdigest()[:12]
 
@@ -221,13 +232,13 @@ class InfluxSource:
 
     def _select(self, span: Window) -> str:
         series = self._series
-        conditions = [f'r["_measurement"] == {_flux_text(series.measurement)}', f'r["_field"] == {_flux_text(series.field)}']
-        conditions += [f"r[{_flux_text(tag)}] == {_flux_text(value)}" for tag, value in series.tags]
+        conditions = [f'r["_measurement"] == {flux_text(series.measurement)}', f'r["_field"] == {flux_text(series.field)}']
+        conditions += [f"r[{flux_text(tag)}] == {flux_text(value)}" for tag, value in series.tags]
         if series.sources:
-            tag = _flux_text(series.source_tag)
-            conditions.append("(" + " or ".join(f"r[{tag}] == {_flux_text(source)}" for source in series.sources) + ")")
+            tag = flux_text(series.source_tag)
+            conditions.append("(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in series.sources) + ")")
         return (
-            f"from(bucket: {_flux_text(series.bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
+            f"from(bucket: {flux_text(series.bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
             f"|> filter(fn: (r) => {' and '.join(conditions)})"
         )
 
@@ -263,10 +274,10 @@ class InfluxSource:
 
     def _schema(self, question: str) -> list[str]:
         series = self._series
-        measurement = "" if question == "measurements" else f", measurement: {_flux_text(series.measurement)}"
+        measurement = "" if question == "measurements" else f", measurement: {flux_text(series.measurement)}"
         flux = (
             'import "influxdata/influxdb/schema" '
-            f"schema.{question}(bucket: {_flux_text(series.bucket)}{measurement}, start: 1970-01-01T00:00:00Z)"
+            f"schema.{question}(bucket: {flux_text(series.bucket)}{measurement}, start: 1970-01-01T00:00:00Z)"
         )
         return [name for table in self._tables(flux) for name in _columns(table, [("_value", pa.string())])[0].to_pylist()]
 
@@ -282,20 +293,3 @@ def _columns(table: FluxTable, wanted: Sequence[tuple[str, pa.DataType]]) -> lis
         return table.columns(wanted)
     except UnreadableAnswer as error:
         raise SourceUnavailable(str(error)) from None
-
-
-def _flux_text(text: str) -> str:
-    """Return a Flux string literal for any text, so that nothing in it is taken for code."""
-    return '"' + "".join(_escaped(text)) + '"'
-
-
-def _escaped(text: str) -> Iterator[str]:
-    special = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-    for index, character in enumerate(text):
-        if character == "$" and text[index + 1 : index + 2] == "{":
-            yield "\\"
-        yield special.get(character, character)
-
-
-def _flux_list(texts: Sequence[str]) -> str:
-    return "[" + ", ".join(map(_flux_text, texts)) + "]"

@@ -16,6 +16,7 @@ AFTER_READ = "after-read"
 AFTER_ANONYMIZE = "after-anonymize"
 MID_SPOOL = "mid-spool"
 AFTER_SPOOL = "after-spool"
+BEFORE_FENCE = "before-fence"
 AFTER_RELEASED = "after-released"
 BEFORE_WRITE = "before-write"
 AFTER_WRITE = "after-write"
@@ -23,7 +24,18 @@ AFTER_TAKEN = "after-taken"
 MID_DELETE = "mid-delete"
 
 #: Every place, in the order in which a chunk comes by.
-ALL = (AFTER_READ, AFTER_ANONYMIZE, MID_SPOOL, AFTER_SPOOL, AFTER_RELEASED, BEFORE_WRITE, AFTER_WRITE, AFTER_TAKEN, MID_DELETE)
+ALL = (
+    AFTER_READ,
+    AFTER_ANONYMIZE,
+    MID_SPOOL,
+    AFTER_SPOOL,
+    BEFORE_FENCE,
+    AFTER_RELEASED,
+    BEFORE_WRITE,
+    AFTER_WRITE,
+    AFTER_TAKEN,
+    MID_DELETE,
+)
 
 
 def _nothing(name: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anonymizer.batch import Batch
@@ -17,6 +17,8 @@ from anonymizer.ports import Output, Receipt
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.journal import Journal, Release
+from service.offer import Offer
+from service.output_standings import OutputStandings
 from service.patience import Patience
 from service.set_aside import SetAside
 from service.spool import Spool
@@ -68,6 +70,8 @@ class Delivery:
         batch_by_batch: bool,
     ) -> None:
         self._store = store
+        self._patience = patience
+        self._telemetry = telemetry
         self._clock = clock
         self._spool_max_bytes = spool_max_bytes
         self._wake = threading.Condition()
@@ -77,28 +81,37 @@ class Delivery:
 
     def start(self) -> None:
         """Remove what a crash left, and let the workers begin with what is pending."""
-        self._store.spool.remove_unfinished()
-        for number in self._store.spool.numbers() - set(self._store.journal.spooled()):
+        outputs, spool = self._store.journal.outputs, self._store.spool
+        spool.remove_unfinished()
+        for number in spool.numbers() - set(outputs.spooled()):
             # Spooled but never released: no output has seen it, and the source will be read again.
-            self._store.spool.remove(number)
-        for worker in self._workers:
-            self._store.journal.add_output(worker.output.name)
+            spool.remove(number)
+        outputs.add_outputs([worker.output.name for worker in self._workers])
+        for standing in outputs.standings():
+            if standing.pending:
+                self._telemetry.pending_at_start(standing.name, standing.pending)
         for worker in self._workers:
             worker.start()
 
     def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
-        """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again."""
+        """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again.
+
+        Raises:
+            OutOfPatience: The disk did not take them.
+            Stopped: We were asked to stop before it did.
+        """
         journal, spool = self._store.journal, self._store.spool
-        number = journal.next_chunk()
-        size_bytes = spool.write(number, batches)
+        number = journal.outputs.next_chunk()
+        releases = [Release(batch.window, batch.counts) for batch in batches]
+        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))
         crash_points.reached(crash_points.AFTER_SPOOL)
-        journal.record_release(
-            [Release(batch.window, batch.counts) for batch in batches],
-            chunk=number,
-            size_bytes=size_bytes,
-            now_ns=self._clock.now_ns(),
-            stream_to_ns=stream_to_ns,
+        self._patience.until_done(
+            lambda: journal.record_release(
+                releases, chunk=number, size_bytes=size_bytes, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns
+            )
         )
+        crash_points.reached(crash_points.BEFORE_FENCE)
+        self._patience.until_done(journal.raise_fence)
         crash_points.reached(crash_points.AFTER_RELEASED)
         with self._wake:
             self._recent[number] = batches
@@ -106,8 +119,11 @@ class Delivery:
                 del self._recent[min(self._recent)]
             self._wake.notify_all()
 
-    def wait_for_room(self) -> None:
+    def wait_for_room(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Return once the spool has room; back-pressure instead of loss.
+
+        Args:
+            meanwhile: Called again and again while there is none.
 
         Raises:
             Stopped: We were asked to stop meanwhile.
@@ -118,6 +134,7 @@ class Delivery:
                 _LOG.warning("⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", waiting, self._spool_max_bytes)
                 paused = True
             self._nap()
+            meanwhile()
             if self._clock.is_stopping():
                 raise Stopped
         if paused:
@@ -162,7 +179,7 @@ class Delivery:
         return [worker.failure for worker in self._workers if worker.failure is not None]
 
     def _spooled_bytes(self) -> int:
-        return sum(self._store.journal.spooled().values())
+        return sum(self._store.journal.outputs.spooled().values())
 
     def _alarm(self, waiting: int) -> None:
         is_high = waiting > self._spool_max_bytes * _ALARM_SHARE
@@ -193,7 +210,7 @@ class Delivery:
 
     def chunk_was_taken(self) -> None:
         """Remove what every output has."""
-        for number in self._store.journal.forget_chunks_all_have():
+        for number in self._store.journal.outputs.forget_chunks_all_have():
             crash_points.reached(crash_points.MID_DELETE)
             self._store.spool.remove(number)
         self.wake_all()
@@ -221,6 +238,7 @@ class _Worker(threading.Thread):
         self._batch_by_batch = batch_by_batch
         self._stopping = threading.Event()
         self._is_resting = True
+        self._offer = Offer(output, delivery.store.journal.outputs)
 
     def ask_to_stop(self) -> None:
         """Let the worker end after the batch in hand."""
@@ -229,14 +247,14 @@ class _Worker(threading.Thread):
     def is_idle(self) -> bool:
         """Return whether the output has everything that was released, and nothing is left to be put away."""
         # In this order: nothing pending may mean that the last chunk is just being put away.
-        return not self._delivery.store.journal.pending_for(self.output.name) and self._is_resting
+        return not self._delivery.store.journal.outputs.pending_for(self.output.name) and self._is_resting
 
     def run(self) -> None:
         """Open the output, bring it what is pending, and what is released from now on."""
         try:
             self._patience.until_done(self._open)
             while not self._stopping.is_set():
-                pending = self._delivery.store.journal.pending_for(self.output.name)
+                pending = self._delivery.store.journal.outputs.pending_for(self.output.name)
                 if pending:
                     self._is_resting = False
                     self._take(pending[0])
@@ -255,7 +273,7 @@ class _Worker(threading.Thread):
 
     def _open(self) -> None:
         try:
-            self.output.open(self._delivery.store.journal.receipts(self.output.name))
+            self.output.open(self._delivery.store.journal.outputs.receipts(self.output.name))
         except OutputUnavailable as error:
             # One that refuses us is still to be told apart from one that may come back; that is patience's work.
             if not isinstance(error, OutputDenied):
@@ -266,34 +284,39 @@ class _Worker(threading.Thread):
     def _take(self, number: int) -> None:
         batches = self._delivery.batches_of(number)
         receipts: list[Receipt] = []
-        taken = set_aside = 0
+        refused: dict[str, int] = {}
         for group in [[batch] for batch in batches] if self._batch_by_batch else [batches]:
             self._telemetry.writing(self.output, group)
-            accepted = []
+            accepted = 0
             for batch in group:
                 try:
                     receipt = self._write(batch)
                 except BatchRejected as error:
-                    self._delivery.store.set_aside.keep(batch, output=self.output.name, reason=str(error))
-                    self._telemetry.rejected(self.output, batch, error)
-                    set_aside += len(batch)
+                    refused[batch.batch_id] = self._set_aside(batch, error)
+                    accepted += len(batch) - refused[batch.batch_id]
                 else:
-                    accepted.append(batch)
-                    taken += len(batch)
+                    accepted += len(batch)
                     receipts += [receipt] if receipt is not None else []
             self._telemetry.wrote(self.output, accepted)
         crash_points.reached(crash_points.AFTER_WRITE)
-        journal = self._delivery.store.journal
-        journal.record_taken(self.output.name, chunk=number, receipts=receipts, taken=taken, set_aside=set_aside)
+        rows = sum(map(len, batches))
+        self._patience.until_done(
+            lambda: self._standings.record_taken(self.output.name, chunk=number, receipts=receipts, rows=rows, set_aside=refused)
+        )
+        self._offer.receipts_were_recorded()
         crash_points.reached(crash_points.AFTER_TAKEN)
-        self._delivery.chunk_was_taken()
+        self._patience.until_done(self._delivery.chunk_was_taken)
 
     def _write(self, batch: Batch) -> Receipt | None:
         crash_points.reached(crash_points.BEFORE_WRITE)
-        return self._patience.until_done(lambda: self._attempt(batch))
+        return self._patience.until_done(lambda: self._offer.once(batch))
 
-    def _attempt(self, batch: Batch) -> Receipt | None:
-        intent = self.output.intent(batch)
-        if intent is not None:
-            self._delivery.store.journal.record_receipt(self.output.name, intent)
-        return self.output.write(batch)
+    def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
+        keep = self._delivery.store.set_aside.keep
+        count = self._patience.until_done(lambda: keep(batch, output=self.output.name, rejection=rejection))
+        self._telemetry.rejected(self.output, batch, count, rejection)
+        return count
+
+    @property
+    def _standings(self) -> OutputStandings:
+        return self._delivery.store.journal.outputs

@@ -5,31 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from anonymizer.batch import Promise
 from anonymizer.errors import ConfigurationError
-from service.journal import Journal
+from service.journal import Epoch, Journal
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
 
-def continue_or_begin_epoch(journal: Journal, promise: Promise, *, window_ns: int, accept_new_key: bool, now_ns: int) -> None:
-    """See that windows released from now on may be released as `promise` says, and remember a change.
+def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: bool, now_ns: int) -> None:
+    """See that windows released from now on may be released as `epoch` says, and remember a change.
 
-    A new k, method or window length holds for windows that are not yet released. A new pseudonym key makes new pseudonyms: the same wearer
-    then has two, and whoever expects one would not notice.
+    A new k, method, window length or filter holds for windows that are not yet released. A new pseudonym key makes new pseudonyms: the same
+    wearer then has two, and whoever expects one would not notice.
 
     Raises:
         ConfigurationError: The pseudonym key is another one and was not confirmed.
     """
-    last = journal.last_promise()
-    if last == (promise, window_ns):
+    last = journal.last_epoch()
+    if last == epoch:
         return
-    if last is not None and last[0].key_id != promise.key_id and not accept_new_key:
+    key_id = epoch.promise.key_id
+    if last is not None and last.promise.key_id != key_id and not accept_new_key:
         raise ConfigurationError(
-            f"the pseudonym key changed (its id was {last[0].key_id or 'none'}, now {promise.key_id or 'none'}): the same wearers would "
+            f"the pseudonym key changed (its id was {last.promise.key_id or 'none'}, now {key_id or 'none'}): the same wearers would "
             "get other ids. Put the old key back, or set ACCEPT_NEW_PSEUDONYM_KEY=true to go on with the new one"
         )
-    journal.begin_epoch(promise, window_ns=window_ns, now_ns=now_ns)
+    journal.begin_epoch(epoch, now_ns=now_ns)
     if last is not None:
         _LOG.warning("⚠️ Settings changed since the last release: they hold for windows that are not yet released")
 
@@ -40,7 +40,7 @@ def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
     Raises:
         ConfigurationError: One of them has; somebody must say that it may be lost to it.
     """
-    removed = [standing for standing in journal.standings() if standing.name not in names]
+    removed = [standing for standing in journal.outputs.standings() if standing.name not in names]
     waiting = [standing for standing in removed if standing.pending]
     if waiting:
         raise ConfigurationError(
@@ -51,4 +51,4 @@ def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
             ]
         )
     for standing in removed:
-        journal.drop_output(standing.name)
+        journal.outputs.drop_output(standing.name)

@@ -1,66 +1,45 @@
 """The journal: which intervals of time were released, under which promise, and which output has taken what.
 
-One SQLite file. Each transaction is on the disk before the call returns (WAL, synchronous=FULL): what the journal says was released stays
-released, whatever crashes next. Beside it lies the fence, a small file of its own with every released interval: a journal that knows less
-than its fence is an old copy, and working with it would release windows twice.
+What it says was released stays released, whatever crashes next: every call is on the disk before it returns. Beside it lies the fence
+(`service/fence.py`), by which an old or damaged copy is recognised before it can make us release anything twice.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import sqlite3
-import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from anonymizer.batch import Promise, WindowCounts
-from anonymizer.errors import JournalDamaged
-from anonymizer.ports import Receipt
+from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
-from service.spool import write_durably
-
-#: Another number means another form; see `_open`.
-_FORM = 1
-
-_TABLES = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
-CREATE TABLE epochs (
-    epoch INTEGER PRIMARY KEY, began_ns INTEGER NOT NULL, window_ns INTEGER NOT NULL, promise TEXT NOT NULL
-) STRICT;
-CREATE TABLE intervals (
-    start_ns INTEGER PRIMARY KEY, end_ns INTEGER NOT NULL, chunk INTEGER NOT NULL, epoch INTEGER NOT NULL, released_ns INTEGER NOT NULL,
-    read INTEGER NOT NULL, released INTEGER NOT NULL, withheld INTEGER NOT NULL, invalid INTEGER NOT NULL, duplicate INTEGER NOT NULL,
-    starred INTEGER NOT NULL, suppressed INTEGER NOT NULL
-) STRICT;
-CREATE TABLE chunks (chunk INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL, rows INTEGER NOT NULL) STRICT;
-CREATE TABLE outputs (
-    name TEXT PRIMARY KEY, position INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0, set_aside INTEGER NOT NULL DEFAULT 0
-) STRICT;
-CREATE TABLE receipts (
-    output TEXT NOT NULL, key TEXT NOT NULL, receipt TEXT NOT NULL, PRIMARY KEY (output, key)
-) STRICT;
-CREATE TABLE positions (stream TEXT PRIMARY KEY, position_ns INTEGER NOT NULL) STRICT;
-"""
+from service.fence import Fence
+from service.intervals import merged, missing
+from service.journal_file import WAY_ON, JournalFile
+from service.output_standings import OutputStandings
 
 _STREAM = "streaming"
 
-#: How long another process, such as `scripts/state.py`, may hold the file.
-_BUSY_S = 10.0
+_COUNTS = tuple(field.name for field in dataclasses.fields(WindowCounts))
 
-#: The last chunk that every output has taken; all chunks where there is no output.
-_SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
+_INTERVAL_COLUMNS = f"start_ns, end_ns, chunk, epoch, released_ns, windows, recounts, late, {', '.join(_COUNTS)}"
 
-#: What a person can do whose journal is of no use. The fence, or the backup, knows what must not be released again.
-_WAY_ON = (
-    "Put a good copy of the journal in its place; or move it away and run: scripts/state.py accept-gap, "
-    "which marks everything the fence knows as released, so that none of it is released twice"
+_INSERT_INTERVAL = f"INSERT INTO intervals ({_INTERVAL_COLUMNS}) VALUES ({', '.join('?' * (8 + len(_COUNTS)))})"
+
+#: Intervals i that overlap [:start, :end).
+_OVERLAPS = (
+    "i.start_ns < :end AND i.start_ns >= coalesce((SELECT max(start_ns) FROM intervals WHERE start_ns <= :start), :start) "
+    "AND i.end_ns > :start"
 )
+
+#: How many of the delays of a JSON list have passed since the release.
+_RECOUNTS_DUE = "(SELECT count(*) FROM json_each(?) AS delay WHERE released_ns + delay.value <= ?)"
+
+#: More often than anybody will ever ask: an interval that is not counted again.
+_NEVER_AGAIN = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +59,53 @@ class Released:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How far an output is: the last chunk it has taken, and rows by fate."""
+class Entry:
+    """What the journal holds of a released stretch: one window, or many old ones made one.
 
-    name: str
-    position: int
-    taken: int
-    set_aside: int
-    pending: int
+    Args:
+        interval: Where.
+        chunk: The chunk it was released in; the last of them.
+        window_ns: Length of its windows; None for a gap that was accepted, of which nothing is known.
+        windows: How many windows it is made of.
+        counts: The sums over its windows.
+        late: Rows that came after the release, as far as is known.
+    """
+
+    interval: Window
+    chunk: int
+    window_ns: int | None
+    windows: int
+    counts: WindowCounts
+    late: int
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """What held for the windows released in it.
+
+    Args:
+        promise: What was promised of them.
+        window_ns: Their length.
+        selection: Digest of which sources and series were read.
+    """
+
+    promise: Promise
+    window_ns: int
+    selection: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recount:
+    """A released window to be counted again in the source: what was read then, what came late since, how often it was counted."""
+
+    window: Window
+    read: int
+    late: int
+    recounts: int
 
 
 class Journal:
-    """The memory of one data set. Safe to use from several threads.
+    """The memory of one data set; `outputs` is the part about who has taken what. Safe to use from several threads.
 
     Args:
         folder: STATE_DIR; made when it is not there.
@@ -100,44 +114,58 @@ class Journal:
 
     Raises:
         JournalDamaged: It cannot be read, is older than its fence, or belongs to another data set. The message says what to do.
+        StateUnavailable: The disk cannot be used now, or somebody else holds the file.
     """
 
     def __init__(self, folder: Path, *, data_set: str | None, accepting_gap: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._lock = threading.RLock()
-        self._fence_path = folder / "fence"
-        self._path = folder / "journal.sqlite"
         try:
-            self._db = self._connect()
-            self._check(data_set)
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StateUnavailable(f"STATE_DIR {folder} cannot be made ({error.strerror})") from None
+        self._fence = Fence(folder / "fence")
+        self._file = JournalFile(folder / "journal.sqlite")
+        self.outputs = OutputStandings(self._file)
+        try:
+            self._check_data_set(data_set)
             self._known = self._read_intervals()
-        except sqlite3.DatabaseError as error:
-            raise JournalDamaged(f"{self._path} cannot be used ({error}). {_WAY_ON}") from None
-        if accepting_gap:
-            self.accept_gap()
-        self._check_fence()
+            if accepting_gap:
+                self.accept_gap(self._fence.read())
+            self._check_fence()
+        except BaseException:
+            self._file.close()
+            raise
 
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
-            self._db.close()
+        self._file.close()
 
     # What was released
 
     def released_within(self, windows: WindowRange) -> list[Released]:
         """Return every released interval that overlaps the windows, in order."""
-        rows = self._rows(
+        rows = self._file.rows(
             "SELECT i.start_ns, i.end_ns, e.promise FROM intervals i LEFT JOIN epochs e ON e.epoch = i.epoch "
-            "WHERE i.start_ns < :end AND i.start_ns >= coalesce((SELECT max(start_ns) FROM intervals WHERE start_ns <= :start), :start) "
-            "AND i.end_ns > :start ORDER BY i.start_ns",
+            f"WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": windows.start_ns, "end": windows.end_ns},
         )
         return [Released(Window(start, end), Promise(**json.loads(promise)) if promise else None) for start, end, promise in rows]
 
+    def entries_within(self, span: Window) -> list[Entry]:
+        """Return what is known of every released interval that overlaps the span, in order."""
+        rows = self._file.rows(
+            f"SELECT i.start_ns, i.end_ns, i.chunk, e.window_ns, i.windows, i.late, {', '.join(_COUNTS)} FROM intervals i "
+            f"LEFT JOIN epochs e ON e.epoch = i.epoch WHERE {_OVERLAPS} ORDER BY i.start_ns",
+            {"start": span.start_ns, "end": span.end_ns},
+        )
+        return [
+            Entry(Window(start, end), chunk, window_ns, windows, WindowCounts(*counts), late)
+            for start, end, chunk, window_ns, windows, late, *counts in rows
+        ]
+
     def record_release(
         self, releases: Sequence[Release], *, chunk: int, size_bytes: int, now_ns: int, stream_to_ns: int | None
     ) -> None:
-        """Fix for ever that these windows were released. Afterwards they may be offered to outputs, and not before.
+        """Fix for ever that these windows were released. After `raise_fence` they may be offered to outputs, and not before.
 
         Args:
             releases: The windows and their counts.
@@ -147,101 +175,30 @@ class Journal:
             stream_to_ns: Where the stream now is; None when a one-shot run releases.
         """
         rows = sum(release.counts.released for release in releases)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
+            epoch = db.execute("SELECT coalesce(max(epoch), 0) FROM epochs").fetchone()[0]
             db.execute("INSERT INTO chunks (chunk, bytes, rows) VALUES (?, ?, ?)", (chunk, size_bytes, rows))
             db.executemany(
-                "INSERT INTO intervals VALUES (?, ?, ?, (SELECT max(epoch) FROM epochs), ?, ?, ?, ?, ?, ?, ?, ?)",
-                ((one.window.start_ns, one.window.end_ns, chunk, now_ns, *dataclasses.astuple(one.counts)) for one in releases),
+                _INSERT_INTERVAL,
+                (
+                    (one.window.start_ns, one.window.end_ns, chunk, epoch, now_ns, 1, 0, 0, *dataclasses.astuple(one.counts))
+                    for one in releases
+                ),
             )
             if stream_to_ns is not None:
                 db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_STREAM, stream_to_ns))
-        self._raise_fence([release.window for release in releases])
+        self._known = merged(sorted([*self._known, *(release.window for release in releases)]))
 
-    def next_chunk(self) -> int:
-        """Return the number for the next chunk: higher than any that was ever released."""
-        return int(self._value("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'chunks'"))
+    def raise_fence(self) -> None:
+        """Let the fence know every interval that was released.
 
-    # Where the stream is
-
-    def stream_position_ns(self) -> int | None:
-        """Return where the stream goes on; None when there never was one."""
-        position_ns: int | None = self._value("SELECT position_ns FROM positions WHERE stream = ?", _STREAM)
-        return position_ns
-
-    def move_stream(self, position_ns: int) -> None:
-        """Remember that the stream has passed windows of which nothing was released. They stay open for a one-shot run."""
-        with self._transaction() as db:
-            db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_STREAM, position_ns))
-
-    # Promises
-
-    def last_promise(self) -> tuple[Promise, int] | None:
-        """Return promise and window length in nanoseconds of the newest epoch; None before the first."""
-        rows = self._rows("SELECT promise, window_ns FROM epochs ORDER BY epoch DESC LIMIT 1")
-        return (Promise(**json.loads(rows[0][0])), rows[0][1]) if rows else None
-
-    def begin_epoch(self, promise: Promise, *, window_ns: int, now_ns: int) -> None:
-        """Remember what is promised of every window released from now on."""
-        with self._transaction() as db:
-            described = json.dumps(dataclasses.asdict(promise))
-            db.execute("INSERT INTO epochs (began_ns, window_ns, promise) VALUES (?, ?, ?)", (now_ns, window_ns, described))
-
-    # Outputs
-
-    def standings(self) -> list[Standing]:
-        """Return how far each output is. For each: all rows released since it came = taken + set aside + pending."""
-        rows = self._rows(
-            "SELECT o.name, o.position, o.taken, o.set_aside, "
-            "coalesce((SELECT sum(c.rows) FROM chunks c WHERE c.chunk > o.position), 0) FROM outputs o ORDER BY o.name"
-        )
-        return [Standing(*row) for row in rows]
-
-    def add_output(self, name: str) -> None:
-        """Let an output begin with the next release; nothing changes for one that is known."""
-        with self._transaction() as db:
-            db.execute("INSERT OR IGNORE INTO outputs (name, position) VALUES (?, ?)", (name, self.next_chunk() - 1))
-
-    def drop_output(self, name: str) -> None:
-        """Forget an output, and what is pending for it."""
-        with self._transaction() as db:
-            db.execute("DELETE FROM outputs WHERE name = ?", (name,))
-            db.execute("DELETE FROM receipts WHERE output = ?", (name,))
-
-    def pending_for(self, name: str) -> list[int]:
-        """Return the chunks an output has not yet taken, in order."""
-        query = "SELECT chunk FROM chunks WHERE chunk > (SELECT position FROM outputs WHERE name = ?) ORDER BY chunk"
-        return [chunk for (chunk,) in self._rows(query, name)]
-
-    def receipts(self, name: str) -> dict[str, Receipt]:
-        """Return an output's receipts by their key."""
-        return {
-            key: json.loads(receipt) for key, receipt in self._rows("SELECT key, receipt FROM receipts WHERE output = ?", name)
-        }
-
-    def record_receipt(self, name: str, receipt: Receipt) -> None:
-        """Remember something for an output before it writes."""
-        with self._transaction() as db:
-            self._put_receipts(db, name, [receipt])
-
-    def record_taken(self, name: str, *, chunk: int, receipts: Iterable[Receipt], taken: int, set_aside: int) -> None:
-        """Remember that an output has a chunk, with what it must remember of it."""
-        with self._transaction() as db:
-            self._put_receipts(db, name, receipts)
-            db.execute(
-                "UPDATE outputs SET position = ?, taken = taken + ?, set_aside = set_aside + ? WHERE name = ?",
-                (chunk, taken, set_aside, name),
-            )
-
-    def forget_chunks_all_have(self) -> list[int]:
-        """Return the chunks that every output has taken, and forget them: their spool files are no longer needed."""
-        with self._transaction() as db:
-            done = [chunk for (chunk,) in db.execute(f"SELECT chunk FROM chunks WHERE chunk <= {_SLOWEST}")]  # noqa: S608  (a constant)
-            db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")  # noqa: S608
-        return done
-
-    def spooled(self) -> dict[int, int]:
-        """Return the size in bytes of each chunk that some output has not yet taken."""
-        return dict(self._rows("SELECT chunk, bytes FROM chunks"))
+        Raises:
+            StateUnavailable: It cannot be written now.
+        """
+        try:
+            self._fence.raise_to(self._known)
+        except OSError as error:
+            raise StateUnavailable(f"{self._fence.path} cannot be written now ({error.strerror or error})") from None
 
     def released_intervals(self) -> list[Window]:
         """Return every released stretch of time, neighbours made one, in order."""
@@ -249,129 +206,156 @@ class Journal:
 
     def totals(self) -> WindowCounts:
         """Return the sums over everything that was released."""
-        columns = ", ".join(f"coalesce(sum({field.name}), 0)" for field in dataclasses.fields(WindowCounts))
-        return WindowCounts(*self._rows(f"SELECT {columns} FROM intervals")[0])  # noqa: S608  (names of our own fields)
+        columns = ", ".join(f"coalesce(sum({name}), 0)" for name in _COUNTS)
+        return WindowCounts(*self._file.rows(f"SELECT {columns} FROM intervals")[0])
 
-    def accept_gap(self) -> int:
-        """Mark everything the fence knows and the journal does not as released, so that it never will be; return how many stretches."""
-        unknown = _missing(_read_fence(self._fence_path), self._known)
-        with self._transaction() as db:
+    def late_rows(self) -> int:
+        """Return how many rows are known to have come after their window was released."""
+        return int(self._file.value("SELECT coalesce(sum(late), 0) FROM intervals"))
+
+    def accept_gap(self, intervals: Sequence[Window]) -> list[Window]:
+        """Mark stretches of time as released, so that they never will be; return those that were not known."""
+        unknown = missing(merged(sorted(intervals)), self._known)
+        with self._file.transaction() as db:
             db.executemany(
-                "INSERT INTO intervals VALUES (?, ?, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
-                ((gap.start_ns, gap.end_ns) for gap in unknown),
+                _INSERT_INTERVAL,
+                ((gap.start_ns, gap.end_ns, 0, 0, 0, 0, _NEVER_AGAIN, 0, *(0 for _ in _COUNTS)) for gap in unknown),
             )
-        self._raise_fence(unknown)
-        return len(unknown)
+        self._known = merged(sorted([*self._known, *unknown]))
+        self.raise_fence()
+        return unknown
 
-    def _connect(self) -> sqlite3.Connection:
-        is_new = not self._path.exists()
-        # Created here, so that from its first byte on only the owner can read it.
-        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-        db = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        if is_new:
-            db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {_FORM}; COMMIT;")
-        return db
+    def merge_before(self, time_ns: int, *, recounts: int) -> int:
+        """Make one interval of neighbours that every output has taken, that end before `time_ns`, and that are counted again no more.
 
-    def _check(self, data_set: str | None) -> None:
-        form = int(self._value("PRAGMA user_version"))
-        if form != _FORM:
-            raise JournalDamaged(f"{self._path} has form {form}, this version knows form {_FORM}. {_WAY_ON}")
-        verdict = self._value("PRAGMA quick_check(1)")
-        if verdict != "ok":
-            raise JournalDamaged(f"{self._path} is damaged ({verdict}). {_WAY_ON}")
-        known = self._value("SELECT value FROM facts WHERE name = 'data_set'")
+        Args:
+            time_ns: Nanoseconds since the epoch.
+            recounts: How often an interval is counted again.
+
+        Returns:
+            How many entries the journal has less.
+        """
+        sums = ", ".join(f"sum({name})" for name in ("windows", "late", *_COUNTS))
+        run = (
+            "SELECT *, sum(is_first) OVER (ORDER BY start_ns) AS run FROM (SELECT *, start_ns IS NOT lag(end_ns) OVER (ORDER BY start_ns) "
+            "OR epoch IS NOT lag(epoch) OVER (ORDER BY start_ns) AS is_first FROM intervals WHERE end_ns <= :before "
+            "AND recounts >= :recounts AND epoch > 0 AND chunk NOT IN (SELECT chunk FROM chunks))"
+        )
+        with self._file.transaction() as db:
+            made = db.execute(
+                f"SELECT min(start_ns), max(end_ns), max(chunk), epoch, max(released_ns), min(recounts), {sums} FROM ({run}) "
+                "GROUP BY run, epoch HAVING count(*) > 1",
+                {"before": time_ns, "recounts": recounts},
+            ).fetchall()
+            fewer = 0
+            for start, end, chunk, epoch, released_ns, counted, windows, late, *counts in made:
+                fewer += db.execute("DELETE FROM intervals WHERE start_ns >= ? AND start_ns < ?", (start, end)).rowcount - 1
+                db.execute(_INSERT_INTERVAL, (start, end, chunk, epoch, released_ns, windows, counted, late, *counts))
+        return fewer
+
+    # What came late
+
+    def due_for_recount(self, after_ns: Sequence[int], *, now_ns: int, most: int) -> list[Recount]:
+        """Return windows that are to be counted again, in order of time.
+
+        Args:
+            after_ns: How long after the release, ascending; one recount each.
+            now_ns: The time.
+            most: No more windows than this.
+        """
+        due = [
+            Recount(Window(start, end), read, late, recounts)
+            for done, delay_ns in enumerate(after_ns)
+            for start, end, read, late, recounts in self._file.rows(
+                "SELECT start_ns, end_ns, read, late, recounts FROM intervals WHERE recounts = ? AND released_ns <= ? "
+                "ORDER BY released_ns, start_ns LIMIT ?",
+                done,
+                now_ns - delay_ns,
+                most,
+            )
+        ]
+        return sorted(due, key=lambda one: one.window)[:most]
+
+    def record_recounts(self, recounts: Iterable[Recount], *, after_ns: Sequence[int], now_ns: int) -> None:
+        """Remember what came late for windows that were counted again. One count stands for every recount that was due."""
+        with self._file.transaction() as db:
+            db.executemany(
+                f"UPDATE intervals SET late = ?, recounts = max(recounts + 1, {_RECOUNTS_DUE}) WHERE start_ns = ?",
+                ((one.late, json.dumps(list(after_ns)), now_ns, one.window.start_ns) for one in recounts),
+            )
+
+    # Where the stream is
+
+    def stream_position_ns(self) -> int | None:
+        """Return where the stream goes on; None when there never was one."""
+        position_ns: int | None = self._file.value("SELECT position_ns FROM positions WHERE stream = ?", _STREAM)
+        return position_ns
+
+    def move_stream(self, position_ns: int) -> None:
+        """Remember that the stream has passed windows of which nothing was released. They stay open for a one-shot run."""
+        with self._file.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_STREAM, position_ns))
+
+    # Promises
+
+    def last_epoch(self) -> Epoch | None:
+        """Return what holds for windows released now; None before the first epoch."""
+        rows = self._file.rows("SELECT promise, window_ns, selection FROM epochs ORDER BY epoch DESC LIMIT 1")
+        return Epoch(Promise(**json.loads(rows[0][0])), rows[0][1], rows[0][2]) if rows else None
+
+    def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
+        """Remember what holds for every window released from now on.
+
+        Windows of which other sources were read cannot be compared with a count any more, so they are not counted again.
+        """
+        with self._file.transaction() as db:
+            db.execute(
+                "UPDATE intervals SET recounts = ? WHERE epoch IN (SELECT epoch FROM epochs WHERE selection <> ?)",
+                (_NEVER_AGAIN, epoch.selection),
+            )
+            described = json.dumps(dataclasses.asdict(epoch.promise))
+            db.execute(
+                "INSERT INTO epochs (began_ns, window_ns, promise, selection) VALUES (?, ?, ?, ?)",
+                (now_ns, epoch.window_ns, described, epoch.selection),
+            )
+
+    def _check_data_set(self, data_set: str | None) -> None:
         if data_set is None:
             return
+        known = self._file.value("SELECT value FROM facts WHERE name = 'data_set'")
         if known is None:
-            with self._transaction() as db:
-                db.execute("INSERT INTO facts VALUES ('data_set', ?), ('journal', ?)", (data_set, uuid.uuid4().hex))
+            with self._file.transaction() as db:
+                db.execute("INSERT OR REPLACE INTO facts VALUES ('data_set', ?), ('journal', ?)", (data_set, uuid.uuid4().hex))
         elif known != data_set:
             raise JournalDamaged(
-                f"{self._path} belongs to another data set ({known}, this one is {data_set}): another server, bucket, measurement, field "
-                "or file. Give each data set a STATE_DIR of its own"
+                f"{self._file.path} belongs to another data set ({known}, this one is {data_set}): another server, bucket, measurement, "
+                "field or file. Give each data set a STATE_DIR of its own"
             )
 
     def _check_fence(self) -> None:
-        """See that we know everything the fence knows; a fence that is missing or behind, as after a crash, is brought up to date."""
-        unknown = _missing(_read_fence(self._fence_path), self._known)
+        """See that journal and fence tell the same; a fence that lacks the last release, as after a crash, is brought up to date."""
+        fenced = self._fence.read()
+        unknown = missing(fenced, self._known)
         if unknown:
-            self.close()
             raise JournalDamaged(
-                f"{self._path} is older than {self._fence_path}: it does not know of {len(unknown)} stretches of time that were released. "
-                f"{_WAY_ON}"
+                f"{self._file.path} is older than {self._fence.path}: it does not know of {len(unknown)} stretches of time that were "
+                f"released. {WAY_ON}"
             )
-        self._raise_fence()
-
-    def _raise_fence(self, added: Sequence[Window] = ()) -> None:
-        self._known = _merged(sorted([*self._known, *added]))
-        intervals = [[interval.start_ns, interval.end_ns] for interval in self._known]
-        write_durably(self._fence_path, json.dumps({"form": _FORM, "intervals": intervals}).encode())
+        last = self._file.rows(
+            "SELECT start_ns, end_ns FROM intervals WHERE chunk = (SELECT max(chunk) FROM intervals) ORDER BY start_ns"
+        )
+        beyond = missing(missing(self._known, fenced), merged(Window(*row) for row in last))
+        if beyond:
+            raise JournalDamaged(
+                f"{self._file.path} knows of {len(beyond)} stretches of time that {self._fence.path} does not: one of them is an old or "
+                "damaged copy. Put good copies of both in their place; or run: scripts/state.py accept-gap, which marks everything that "
+                "either of them knows as released, so that none of it is released twice"
+            )
+        if fenced != self._known:
+            self.raise_fence()
 
     def _read_intervals(self) -> list[Window]:
-        return _merged(Window(*row) for row in self._rows("SELECT start_ns, end_ns FROM intervals ORDER BY start_ns"))
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            self._db.execute("COMMIT")
-
-    def _rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        with self._lock:
-            parameters = values[0] if values and isinstance(values[0], dict) else values
-            return self._db.execute(query, parameters).fetchall()
-
-    def _value(self, query: str, *values: Any) -> Any:
-        rows = self._rows(query, *values)
-        return rows[0][0] if rows else None
-
-    def _put_receipts(self, db: sqlite3.Connection, name: str, receipts: Iterable[Receipt]) -> None:
-        rows = [(name, str(receipt.get("key", "")), json.dumps(dict(receipt))) for receipt in receipts]
-        db.executemany("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?)", rows)
-
-
-def _merged(intervals: Iterable[Window]) -> list[Window]:
-    """Return ascending intervals with neighbours made one."""
-    merged: list[Window] = []
-    for interval in intervals:
-        if merged and interval.start_ns <= merged[-1].end_ns:
-            merged[-1] = Window(merged[-1].start_ns, max(interval.end_ns, merged[-1].end_ns))
-        else:
-            merged.append(interval)
-    return merged
-
-
-def _missing(wanted: Sequence[Window], known: Sequence[Window]) -> list[Window]:
-    """Return the parts of the ascending intervals `wanted` that lie in none of `known`."""
-    missing = []
-    for interval in wanted:
-        start_ns = interval.start_ns
-        for other in known:
-            if other.end_ns > start_ns and other.start_ns < interval.end_ns:
-                if other.start_ns > start_ns:
-                    missing.append(Window(start_ns, other.start_ns))
-                start_ns = other.end_ns
-        if start_ns < interval.end_ns:
-            missing.append(Window(start_ns, interval.end_ns))
-    return missing
-
-
-def _read_fence(path: Path) -> list[Window]:
-    """Return the intervals the fence holds; none when there is no fence yet.
-
-    Raises:
-        JournalDamaged: It cannot be read.
-    """
-    try:
-        return [Window(start_ns, end_ns) for start_ns, end_ns in json.loads(path.read_bytes())["intervals"]]
-    except FileNotFoundError:
-        return []
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise JournalDamaged(f"{path} cannot be read ({type(error).__name__}). {_WAY_ON}") from None
+        try:
+            return merged(Window(*row) for row in self._file.rows("SELECT start_ns, end_ns FROM intervals ORDER BY start_ns"))
+        except ValueError as error:
+            raise JournalDamaged(f"{self._file.path} is damaged ({error}). {WAY_ON}") from None

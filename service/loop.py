@@ -34,6 +34,7 @@ class Parts:
         is_stream: Whether the journal's stream moves on with the windows.
         unit_is_window: Whether each window is reported by itself, or a chunk together.
         advance: Told after each chunk how many windows and rows it had.
+        upkeep: Called again and again; does what is due besides releasing.
     """
 
     source: SampleSource
@@ -47,6 +48,7 @@ class Parts:
     is_stream: bool
     unit_is_window: bool
     advance: Callable[[int, int], None]
+    upkeep: Callable[[], None] = lambda: None
 
 
 def run(schedule: Schedule, parts: Parts) -> None:
@@ -59,6 +61,7 @@ def run(schedule: Schedule, parts: Parts) -> None:
     """
     try:
         for windows in schedule:
+            parts.upkeep()
             for chunk in _chunks(windows, parts):
                 if parts.clock.is_stopping() or not parts.delivery.is_delivering():
                     return
@@ -96,11 +99,11 @@ def _chunks(windows: WindowRange, parts: Parts) -> Iterator[Chunk]:
 def _release(chunk: Chunk, parts: Parts) -> None:
     stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
     if chunk.is_empty:
-        parts.telemetry.nothing_in(chunk.windows)
+        _report_empty(chunk.windows, parts)
         _pass_by(parts, stream_to_ns)
         parts.advance(len(chunk.windows), 0)
         return
-    parts.delivery.wait_for_room()
+    parts.delivery.wait_for_room(parts.upkeep)
     started_s = parts.clock.monotonic_s()
     finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe))
     crash_points.reached(crash_points.AFTER_ANONYMIZE)
@@ -113,6 +116,15 @@ def _release(chunk: Chunk, parts: Parts) -> None:
     rows = sum(result.counts.read for result in finished.results)
     parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows)
     parts.advance(len(chunk.windows), rows)
+
+
+def _report_empty(windows: WindowRange, parts: Parts) -> None:
+    kept_since_ns = parts.source.kept_since_ns()
+    expired = 0 if kept_since_ns is None else sum(window.end_ns <= kept_since_ns for window in windows)
+    if expired:
+        parts.telemetry.expired(windows.part(0, expired))
+    if expired < len(windows):
+        parts.telemetry.nothing_in(windows.part(expired, len(windows)))
 
 
 def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:

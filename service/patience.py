@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable
+from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable, StateUnavailable
 from service.clock import Clock, Stopped
 
 _T = TypeVar("_T")
@@ -50,7 +50,7 @@ class Patience:
         return self._budget_s is None
 
     def until_done(self, action: Callable[[], _T]) -> _T:
-        """Return what `action` returns, asking again for as long as it is unavailable.
+        """Return what `action` returns, asking again for as long as source, output or our own disk is unavailable.
 
         Raises:
             OutOfPatience: The budget is used up.
@@ -63,7 +63,7 @@ class Patience:
         while True:
             try:
                 return action()
-            except (SourceUnavailable, OutputUnavailable) as error:
+            except (SourceUnavailable, OutputUnavailable, StateUnavailable) as error:
                 if isinstance(error, SourceDenied | OutputDenied) and not self.is_endless:
                     raise
                 waited_s = self._clock.monotonic_s() - started_s

@@ -28,8 +28,12 @@ class Schedule(Protocol):
     def windows_in_all(self) -> int | None:
         """How many windows there will be; None when there is no end."""
 
+    @property
+    def start_ns(self) -> int:
+        """Where the first window to come begins."""
+
     def __iter__(self) -> Iterator[WindowRange]:
-        """Yield what is due; may wait; ends when there is no more or when asked to stop."""
+        """Yield what is due, and no windows now and then while it waits; ends when there is no more or when asked to stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,11 @@ class Span:
     def windows_in_all(self) -> int:
         """How many windows there are."""
         return len(self.windows)
+
+    @property
+    def start_ns(self) -> int:
+        """Where the first window begins."""
+        return self.windows.start_ns
 
     def __iter__(self) -> Iterator[WindowRange]:
         """Yield all windows, in runs whose counts fit one answer."""
@@ -74,8 +83,13 @@ class Stream:
         """None: there is no end."""
         return
 
+    @property
+    def start_ns(self) -> int:
+        """Where the next window begins."""
+        return self.position_ns
+
     def __iter__(self) -> Iterator[WindowRange]:
-        """Yield windows as they fall due, many at once when behind; wait in between."""
+        """Yield windows as they fall due, many at once when behind; none, then wait, when none is due."""
         while not self.clock.is_stopping():
             now_ns = _now_ns(self.source, self.clock)
             end_ns = _due_end_ns(now_ns, self.length_ns, self.lateness_ns)
@@ -86,7 +100,9 @@ class Stream:
                 yield due
             else:
                 next_due_s = (self.position_ns + self.length_ns + self.lateness_ns - now_ns) / NANOSECONDS
-                self.clock.wait(min(next_due_s, self.interval_s, self.source.clock_check_in_s()))
+                next_look_s = self.clock.monotonic_s() + min(next_due_s, self.interval_s, self.source.clock_check_in_s())
+                yield WindowRange(self.position_ns, self.position_ns, self.length_ns)
+                self.clock.wait(next_look_s - self.clock.monotonic_s())
 
 
 def first_position_ns(source: SampleSource, clock: Clock, *, length_ns: int) -> int:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
-from anonymizer.errors import AnonymizerError
+from anonymizer.errors import AnonymizerError, StateUnavailable
 from anonymizer.windows import Window
 from service import crash_points
 
@@ -30,6 +31,13 @@ _DIGEST_BYTES = hashlib.sha256().digest_size
 _HEADER_LENGTH_BYTES = 8
 
 _SUFFIX = ".spool"
+
+
+#: What a person can do. The source is not read again for it: rows may have come since, and a second release would tell them apart.
+_WAY_ON = (
+    "Its windows are released, and some output lacks them. Put a good copy in its place; or run scripts/state.py give-up-lost, "
+    "which counts its rows as set aside and goes on without them"
+)
 
 
 class SpoolDamaged(AnonymizerError):
@@ -45,11 +53,22 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise StateUnavailable(f"{folder} cannot be made ({error.strerror})") from None
 
     def write(self, number: int, batches: Sequence[Batch]) -> int:
-        """Store batches under a number; return their size in bytes once they are on the disk."""
-        return write_durably(self._path(number), encode(batches), halfway=lambda: crash_points.reached(crash_points.MID_SPOOL))
+        """Store batches under a number; return their size in bytes once they are on the disk.
+
+        Raises:
+            StateUnavailable: The disk cannot take them now.
+        """
+        path = self._path(number)
+        try:
+            return write_durably(path, encode(batches), halfway=lambda: crash_points.reached(crash_points.MID_SPOOL))
+        except OSError as error:
+            raise StateUnavailable(f"spool file {path} cannot be written now ({error.strerror or error})") from None
 
     def read(self, number: int) -> list[Batch]:
         """Return the batches stored under a number.
@@ -61,11 +80,12 @@ class Spool:
         try:
             return decode(path.read_bytes(), name=path.name)
         except OSError as error:
-            raise SpoolDamaged(f"spool file {path} cannot be read ({error.strerror})") from None
+            raise SpoolDamaged(f"spool file {path} cannot be read ({error.strerror}). {_WAY_ON}") from None
 
     def remove(self, number: int) -> None:
-        """Forget a number; it need not exist."""
-        self._path(number).unlink(missing_ok=True)
+        """Forget a number; it need not exist. A file that cannot be removed now is removed at the next start."""
+        with suppress(OSError):
+            self._path(number).unlink(missing_ok=True)
 
     def numbers(self) -> set[int]:
         """Return the numbers that have a file."""
@@ -124,7 +144,7 @@ def decode(content: bytes, *, name: str) -> list[Batch]:
     """
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):
-        raise SpoolDamaged(f"spool file {name} does not hold what was written")
+        raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}")
     start = len(_FORM) + _HEADER_LENGTH_BYTES
     length = int.from_bytes(body[len(_FORM) : start], "little")
     header = json.loads(body[start : start + length])

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +15,9 @@ from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.chunk import WindowResult
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
 from anonymizer.ports import Output
-from anonymizer.windows import NANOSECONDS, WindowRange
+from anonymizer.windows import WindowRange
 from service.journal import Released
+from service.time_texts import as_datetime
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -31,6 +32,9 @@ ROWS_PER_SECOND_LIMIT = 2000
 
 #: More rows than this share beyond the hierarchy's ends are worth a word.
 CODED_LIMIT = 0.01
+
+#: From this share of rows that came after their window's release on, windows should wait longer.
+LATE_LIMIT = 0.001
 
 #: What is logged before and after a write, by kind of output.
 _DELIVERY_LINES = {
@@ -81,6 +85,8 @@ class Totals:
     outside: int = 0
     violations: int = 0
     set_aside: int = 0
+    expired_windows: int = 0
+    late: int = 0
 
 
 class Telemetry:
@@ -103,6 +109,34 @@ class Telemetry:
         self.totals.empty_windows += len(windows)
         _LOG.info("📦 Processing batch: %s", _times(windows))
         _LOG.info("No data in this batch, skipping...")
+
+    def expired(self, windows: WindowRange) -> None:
+        """Report windows that are empty because the source no longer keeps rows so old: nobody knows what they held."""
+        self.totals.windows += len(windows)
+        self.totals.expired_windows += len(windows)
+        _LOG.warning("⌛ %d windows expired: %s is older than what the source keeps", len(windows), _times(windows))
+
+    def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
+        """Report rows that came after their windows were released.
+
+        Args:
+            rows: How many, since these windows were last counted.
+            windows: Of how many windows.
+            of_rows: How many rows all windows that were counted held when they were read.
+            sufficient_lateness_s: The ALLOWED_LATENESS_SECONDS with which they would have been released.
+        """
+        if not rows:
+            return
+        self.totals.late += rows
+        level = logging.WARNING if rows > LATE_LIMIT * of_rows else logging.INFO
+        _LOG.log(
+            level,
+            "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
+            "waited for them",
+            rows,
+            windows,
+            sufficient_lateness_s,
+        )
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
         """Report windows that are not released again, and what was promised of them when they were."""
@@ -132,16 +166,27 @@ class Telemetry:
         before, _ = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
         _LOG.info(before, sum(map(len, batches)), _targets(output, batches))
 
-    def wrote(self, output: Output, batches: Sequence[Batch]) -> None:
-        """Report that batches were taken."""
+    def wrote(self, output: Output, rows: int) -> None:
+        """Report how many rows were taken."""
         _, after = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
-        self._detail(after, *([sum(map(len, batches))] if "%s" in after else []))
+        self._detail(after, *([rows] if "%s" in after else []))
 
-    def rejected(self, output: Output, batch: Batch, reason: Exception) -> None:
-        """Report that an output will never take a batch."""
+    def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
+        """Report that an output will never take some rows of a batch, or any."""
         with self._lock:
-            self.totals.set_aside += len(batch)
-        _LOG.error("❌ Batch %s was refused by %s and set aside: %s", batch.batch_id, output.name, reason)
+            self.totals.set_aside += rows
+        _LOG.error(
+            "❌ %d of %d rows of batch %s were refused by %s and set aside: %s",
+            rows,
+            len(batch),
+            batch.batch_id,
+            output.name,
+            reason,
+        )
+
+    def pending_at_start(self, output: str, rows: int) -> None:
+        """Report what was released by an earlier run and is still to be brought to an output."""
+        _LOG.info("↩️ %d released rows still wait for %s", rows, output)
 
     def chunk_failed_verification(self, violations: int) -> None:
         """Count batches that were withheld because the second opinion disagreed."""
@@ -163,10 +208,11 @@ class Telemetry:
         """Log the sums of a run that came to its end."""
         totals, counts = self.totals, self.totals.counts
         _LOG.info(
-            "🏁 Done: %d windows (%d empty, %d withheld, %d skipped) in %.1f s; "
+            "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "
             "%d rows read = %d released + %d withheld + %d invalid + %d duplicate",
             totals.windows,
             totals.empty_windows,
+            totals.expired_windows,
             totals.withheld_windows,
             totals.skipped_windows,
             seconds,
@@ -266,17 +312,13 @@ def _targets(output: Output, batches: Sequence[Batch]) -> str:
 
 
 def _times(windows: WindowRange) -> str:
-    start, end = _moment(windows.start_ns), _moment(windows.end_ns)
+    start, end = as_datetime(windows.start_ns), as_datetime(windows.end_ns)
     form = "%H:%M:%S" if end - start <= _ONE_DAY else "%Y-%m-%d %H:%M:%S"
     return f"{start.strftime(form)} - {end.strftime(form)}"
 
 
 def _time(time_ns: int) -> str:
-    return _moment(time_ns).strftime("%H:%M:%S")
+    return as_datetime(time_ns).strftime("%H:%M:%S")
 
 
-def _moment(time_ns: int) -> datetime:
-    return datetime.fromtimestamp(time_ns // NANOSECONDS, UTC)
-
-
-_ONE_DAY = datetime(1970, 1, 2, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+_ONE_DAY = timedelta(days=1)

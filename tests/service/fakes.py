@@ -51,6 +51,7 @@ class FakeSource:
         self.short_reads = 0
         self.questions: list[tuple[str, WindowRange]] = []
         self.server_now_ns: int | None = None
+        self.kept_since: int | None = None
 
     def open(self) -> None:
         self._fail()
@@ -66,6 +67,9 @@ class FakeSource:
             return None
         times = [round(time * NANOSECONDS) for time, _, _ in self.rows]
         return min(times), max(times) + 1
+
+    def kept_since_ns(self) -> int | None:
+        return self.kept_since
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         self.questions.append(("count", windows))

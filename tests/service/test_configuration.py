@@ -13,7 +13,7 @@ from anonymizer.errors import ConfigurationError
 from scripts.make_configuration import configuration_page, env_example
 from service.configuration import Configuration, NoConfiguration, load
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS
-from service.wiring import csv_folder_problems, hierarchy_problems
+from service.wiring import csv_folder_problems, hierarchy_problems, state_folder_problems
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
@@ -24,7 +24,7 @@ def load_text(folder: Path, text: str | bytes, **environment: str) -> Configurat
     path = folder / ".env"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(0o600)
-    return load(path, environment, checks=(hierarchy_problems, csv_folder_problems))
+    return load(path, environment, checks=(hierarchy_problems, csv_folder_problems, state_folder_problems))
 
 
 def load_with(folder: Path, **settings: str) -> Configuration:
@@ -90,9 +90,9 @@ def test_the_minimal_configuration_is_good_and_has_the_documented_defaults(tmp_p
         ({"STREAMING_MODE": "true", "INPUT_FILE": __file__}, "a file has an end"),
         ({"STREAMING_MODE": "true", "QUERY_START_TIME": "2025-01-01", "QUERY_END_TIME": "2025-01-02"}, "has no end"),
         ({"CSV_OUTPUT_DIR": f"{__file__}/below"}, "cannot be written to"),
+        ({"STATE_DIR": f"{__file__}/below"}, f"STATE_DIR {__file__}/below cannot be written to"),
         # Refused by name until they are built, never silently ignored.
         ({"K_UNIT": "source"}, "K_UNIT=source is not available"),
-        ({"METHOD": "optimal"}, "METHOD=optimal is not available"),
         ({"STATUS_ADDRESS": "127.0.0.1:9090"}, "STATUS_ADDRESS is not available"),
         ({"LOG_FORMAT": "json"}, "LOG_FORMAT=json is not available"),
         ({"UTILITY_METRICS": "true"}, "UTILITY_METRICS=true is not available"),
@@ -224,6 +224,43 @@ def test_names_that_are_nothing_like_ours_are_left_alone(tmp_path: Path) -> None
 def test_ids_that_leave_as_they_are_are_warned_of(tmp_path: Path) -> None:
     assert any("source ids leave as they are" in warning for warning in load_with(tmp_path).warnings)
     assert not any("as they are" in w for w in load_with(tmp_path, PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT=KEY).warnings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused"),
+    [
+        ({"MAX_LEVEL": "7"}, "MAX_LEVEL"),
+        ({"RESIDUAL": "impute"}, "RESIDUAL"),
+        ({"RESIDUAL": "drop", "IMPUTATION": "midpoint", "MAX_LEVEL": "3"}, "RESIDUAL, IMPUTATION"),
+    ],
+)
+def test_settings_of_the_hierarchy_are_warned_of_where_no_hierarchy_is_climbed(
+    tmp_path: Path, settings: dict[str, str], unused: str
+) -> None:
+    warnings = load_with(tmp_path, METHOD="optimal", **settings).warnings
+
+    assert [warning for warning in warnings if "METHOD=optimal" in warning] == [
+        f"METHOD=optimal climbs no hierarchy and does not use {unused}"
+    ]
+    # What they would mean is not true here: neither ranges nor gaps are released.
+    assert not any(warning.startswith(("RESIDUAL", "IMPUTATION")) for warning in warnings)
+
+
+def test_a_hierarchy_of_ones_own_only_tells_the_optimal_method_where_to_code_values(tmp_path: Path) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text((ROOT / "anonymizer" / "smarko_hierarchy_ecg.csv").read_text())
+
+    warnings = load_with(tmp_path, METHOD="optimal", HIERARCHY_CSV_PATH=str(path)).warnings
+
+    assert any("only the first and the last value" in warning for warning in warnings)
+
+
+def test_the_defaults_of_the_example_file_are_no_reason_to_warn_of_the_hierarchy(tmp_path: Path) -> None:
+    # All settings stand in .env.example with their defaults; a copy of it with one word changed is right.
+    as_shipped = {"MAX_LEVEL": "3", "RESIDUAL": "regroup", "IMPUTATION": "mean", "HIERARCHY_CSV_PATH": ""}
+
+    assert not any("METHOD" in warning for warning in load_with(tmp_path, METHOD="optimal", **as_shipped).warnings)
+    assert not any("METHOD" in warning for warning in load_with(tmp_path, MAX_LEVEL="7", RESIDUAL="impute").warnings)
 
 
 @given(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import service.spool
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable
+from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable
 from anonymizer.ports import Output, Receipt
 from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
 from service.delivery import Delivery, Store
-from service.journal import Journal
+from service.journal import Epoch, Journal
 from service.patience import OutOfPatience, Patience
 from service.set_aside import SetAside
 from service.spool import Spool, SpoolDamaged
@@ -48,8 +52,8 @@ class Desk:
     def __init__(self, folder: Path, *outputs: Output, budget_s: float | None = 1.0, spool_max_bytes: int = 1 << 30) -> None:
         self.clock = SystemClock()
         self.journal = Journal(folder, data_set="fake")
-        if self.journal.last_promise() is None:
-            self.journal.begin_epoch(PROMISE, window_ns=5 * 10**9, now_ns=0)
+        if self.journal.last_epoch() is None:
+            self.journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
         self.telemetry = Telemetry(k=2, verbose=False)
         self.store = Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside"))
         self.delivery = Delivery(
@@ -85,7 +89,7 @@ def test_every_output_gets_every_batch_once_and_in_order(tmp_path: Path) -> None
 
     assert a.writes == b.writes == ids(*range(20))
     assert desk.store.spool.numbers() == set()
-    assert {(one.taken, one.pending) for one in desk.journal.standings()} == {(80, 0)}
+    assert {(one.taken, one.pending) for one in desk.journal.outputs.standings()} == {(80, 0)}
     desk.close()
 
 
@@ -103,7 +107,7 @@ def test_what_was_released_but_not_taken_is_offered_again_from_the_spool(tmp_pat
     second.delivery.drain()
 
     assert again.writes == ids(1, 2)
-    assert second.journal.standings()[0].pending == 0
+    assert second.journal.outputs.standings()[0].pending == 0
     second.close()
 
 
@@ -141,10 +145,101 @@ def test_a_batch_that_an_output_refuses_is_set_aside_and_the_others_are_delivere
     desk.delivery.drain()
 
     assert picky.writes == ids(1, 3)
-    assert [(one.output, one.batch.batch_id) for one in desk.store.set_aside.all()] == [("picky", ids(2)[0])]
-    (standing,) = desk.journal.standings()
+    assert [(one.output, one.batch_id) for one in desk.store.set_aside.all()] == [("picky", ids(2)[0])]
+    (standing,) = desk.journal.outputs.standings()
     assert (standing.taken, standing.set_aside, standing.pending) == (8, 4, 0)
     assert desk.telemetry.totals.set_aside == 4
+    desk.close()
+
+
+def test_rows_that_an_output_refuses_are_set_aside_alone(tmp_path: Path) -> None:
+    def refuse_two_rows(batch: Batch) -> None:
+        raise BatchRejected("422", rows=[1, 3])
+
+    desk = Desk(tmp_path, Named("picky", refuse_two_rows))
+
+    desk.release(1)
+    desk.delivery.drain()
+
+    (kept,) = desk.store.set_aside.all()
+    assert (kept.rows, kept.count, kept.reason) == ((1, 3), 2, "422")
+    assert kept.batch().values_uv.tolist() == make_batch(1).values_uv.tolist()
+    (standing,) = desk.journal.outputs.standings()
+    assert (standing.taken, standing.set_aside, standing.pending) == (2, 2, 0)
+    desk.close()
+
+
+def test_a_changed_intent_is_recorded_before_the_write_is_tried_again_and_without_a_pause(tmp_path: Path) -> None:
+    seen: list[Mapping[str, Receipt]] = []
+
+    class Splitting(Named):
+        most = 8
+
+        def intent(self, batch: Batch) -> Receipt:  # type: ignore[override]  # a memory output has none
+            return {"key": "split", "most": self.most}
+
+        def write(self, batch: Batch) -> None:
+            seen.append(desk.journal.outputs.receipts("splitting"))
+            if self.most > 2:
+                self.most //= 2
+                raise IntentChanged("413")
+            super().write(batch)
+
+    desk = Desk(tmp_path, Splitting("splitting"), budget_s=0)
+
+    desk.release(1)
+    desk.delivery.drain()
+
+    assert [receipts["split"]["most"] for receipts in seen] == [8, 4, 2]
+    assert desk.delivery.failures() == []
+    desk.close()
+
+
+def test_a_full_disk_delays_a_release_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Named("a")
+    desk = Desk(tmp_path, output, budget_s=None)
+    real, failures = service.spool.write_durably, ["spool", "fence"]
+
+    def full_at_first(path: Path, content: bytes, **options: Any) -> int:
+        if failures and failures[0] in path.name:
+            failures.pop(0)
+            raise OSError(28, "No space left on device")
+        return real(path, content, **options)
+
+    monkeypatch.setattr("service.spool.write_durably", full_at_first)
+    monkeypatch.setattr("service.fence.write_durably", full_at_first)
+    desk.release(1)
+    desk.delivery.drain()
+
+    assert (failures, output.writes) == ([], ids(1))
+    assert len(desk.journal.released_intervals()) == 1
+    desk.close()
+
+
+def test_nothing_is_offered_before_spool_journal_and_fence_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a power cut may leave is decided by the order in which things are synced to the disk."""
+    events: list[str] = []
+    real_fsync, real_release = os.fsync, Journal.record_release
+
+    def fsync(descriptor: int) -> None:
+        events.append("fsync " + ("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"))
+        real_fsync(descriptor)
+
+    def record_release(journal: Journal, *values: Any, **options: Any) -> None:
+        events.append("journal")
+        real_release(journal, *values, **options)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Journal, "record_release", record_release)
+    desk = Desk(tmp_path, Named("a", lambda batch: events.append("write")))
+    events.clear()
+
+    desk.release(1)
+    desk.delivery.drain()
+
+    synced_file = ["fsync file", "fsync folder"]
+    assert events == [*synced_file, "journal", *synced_file, "write"]
+    assert desk.journal._file.value("PRAGMA synchronous") == 2  # FULL: a transaction is on the disk when it returns
     desk.close()
 
 
@@ -155,7 +250,7 @@ def test_what_must_be_recorded_first_is_on_the_disk_before_the_write(tmp_path: P
         def intent(self, batch: Batch) -> Receipt:  # type: ignore[override]  # a memory output has none
             return {"key": "file", "length": 0}
 
-    careful = Careful("careful", lambda batch: seen.append(desk.journal.receipts("careful")))
+    careful = Careful("careful", lambda batch: seen.append(desk.journal.outputs.receipts("careful")))
     desk = Desk(tmp_path, careful)
 
     desk.release(1)
@@ -178,7 +273,7 @@ def test_a_one_shot_output_that_stays_away_is_given_up_and_keeps_what_is_pending
     assert [type(failure) for failure in desk.delivery.failures()] == [OutOfPatience]
     assert not desk.delivery.is_delivering()
     assert fine.writes == ids(1)
-    assert {one.name: one.pending for one in desk.journal.standings()} == {"dead": 4, "fine": 0}
+    assert {one.name: one.pending for one in desk.journal.outputs.standings()} == {"dead": 4, "fine": 0}
     desk.close()
 
 
@@ -255,7 +350,7 @@ def test_a_damaged_spool_file_stops_the_output_and_loses_nothing_in_silence(tmp_
     second.delivery.drain()
 
     assert [type(failure) for failure in second.delivery.failures()] == [SpoolDamaged]
-    assert second.journal.standings()[0].pending == 4
+    assert second.journal.outputs.standings()[0].pending == 4
     second.close()
 
 

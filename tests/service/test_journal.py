@@ -7,13 +7,13 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anonymizer.batch import Promise, WindowCounts
-from anonymizer.errors import JournalDamaged
+from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.journal import Journal, Release
+from service.journal import Epoch, Journal, Recount, Release
 from service.loop import unreleased
 from tests.service.batches import PROMISE
 
@@ -24,23 +24,32 @@ def open_journal(folder: Path, **options: bool) -> Journal:
     return Journal(folder, data_set="data", **options)
 
 
-def release(journal: Journal, *windows: tuple[int, int], rows: int = 10, stream_to_s: int | None = None) -> int:
-    chunk = journal.next_chunk()
+def release(
+    journal: Journal,
+    *windows: tuple[int, int],
+    rows: int = 10,
+    stream_to_s: int | None = None,
+    now_s: int = 0,
+    fence: bool = True,
+) -> int:
+    chunk = journal.outputs.next_chunk()
     journal.record_release(
         [Release(Window(start * S, end * S), WindowCounts(read=rows, released=rows)) for start, end in windows],
         chunk=chunk,
         size_bytes=100,
-        now_ns=1,
+        now_ns=now_s * S,
         stream_to_ns=None if stream_to_s is None else stream_to_s * S,
     )
+    if fence:
+        journal.raise_fence()
     return chunk
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     journal = open_journal(tmp_path)
-    journal.begin_epoch(PROMISE, window_ns=5 * S, now_ns=0)
-    journal.add_output("csv")
+    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+    journal.outputs.add_outputs(["csv"])
     return journal
 
 
@@ -59,7 +68,7 @@ def test_exactly_the_windows_that_overlap_nothing_released_are_released(
     tmp_path_factory: pytest.TempPathFactory, released: list[tuple[int, int]], asked: tuple[int, int], length: int
 ) -> None:
     journal = open_journal(tmp_path_factory.mktemp("journal"))
-    journal.begin_epoch(PROMISE, window_ns=S, now_ns=0)
+    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
     taken: set[int] = set()
     for start, seconds in released:
         span = set(range(start, start + seconds))
@@ -89,13 +98,13 @@ def test_a_release_is_remembered_by_the_next_process(tmp_path: Path, journal: Jo
 def test_the_promise_of_a_release_is_remembered_with_it(journal: Journal) -> None:
     release(journal, (0, 5))
     stricter = dataclasses.replace(PROMISE, k=20)
-    journal.begin_epoch(stricter, window_ns=5 * S, now_ns=0)
+    journal.begin_epoch(Epoch(stricter, 5 * S), now_ns=0)
     release(journal, (5, 10))
 
     promises = [one.promise for one in journal.released_within(WindowRange(0, 10 * S, 5 * S))]
 
     assert promises == [PROMISE, stricter]
-    assert journal.last_promise() == (stricter, 5 * S)
+    assert journal.last_epoch() == Epoch(stricter, 5 * S)
 
 
 def test_the_same_window_cannot_be_released_twice_even_by_a_mistake(journal: Journal) -> None:
@@ -121,30 +130,30 @@ def test_a_stream_that_passes_empty_windows_goes_on_behind_them(journal: Journal
 
 
 def test_each_output_has_its_own_position(journal: Journal) -> None:
-    journal.add_output("api")
+    journal.outputs.add_outputs(["api"])
     first, second = release(journal, (0, 5)), release(journal, (5, 10))
 
-    journal.record_taken("csv", chunk=first, receipts=[], taken=10, set_aside=0)
+    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10)
 
-    assert (journal.pending_for("csv"), journal.pending_for("api")) == ([second], [first, second])
-    assert journal.forget_chunks_all_have() == []
+    assert (journal.outputs.pending_for("csv"), journal.outputs.pending_for("api")) == ([second], [first, second])
+    assert journal.outputs.forget_chunks_all_have() == []
 
 
 def test_a_chunk_that_every_output_has_is_forgotten_and_its_number_never_used_again(journal: Journal) -> None:
     first = release(journal, (0, 5))
-    journal.record_taken("csv", chunk=first, receipts=[], taken=10, set_aside=0)
+    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10)
 
-    assert journal.forget_chunks_all_have() == [first]
-    assert journal.spooled() == {}
-    assert journal.next_chunk() > first
+    assert journal.outputs.forget_chunks_all_have() == [first]
+    assert journal.outputs.spooled() == {}
+    assert journal.outputs.next_chunk() > first
 
 
 def test_rows_of_an_output_are_taken_set_aside_or_pending(journal: Journal) -> None:
     first = release(journal, (0, 5))
     release(journal, (5, 10))
-    journal.record_taken("csv", chunk=first, receipts=[], taken=7, set_aside=3)
+    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10, set_aside={"one": 3})
 
-    (standing,) = journal.standings()
+    (standing,) = journal.outputs.standings()
 
     assert (standing.taken, standing.set_aside, standing.pending) == (7, 3, 10)
     assert standing.taken + standing.set_aside + standing.pending == journal.totals().released
@@ -152,31 +161,31 @@ def test_rows_of_an_output_are_taken_set_aside_or_pending(journal: Journal) -> N
 
 def test_an_output_that_is_added_begins_with_the_next_release(journal: Journal) -> None:
     release(journal, (0, 5))
-    journal.add_output("api")
+    journal.outputs.add_outputs(["api"])
     later = release(journal, (5, 10))
 
-    assert journal.pending_for("api") == [later]
+    assert journal.outputs.pending_for("api") == [later]
 
 
 def test_an_output_that_was_dropped_holds_nothing_back(journal: Journal) -> None:
-    journal.add_output("api")
+    journal.outputs.add_outputs(["api"])
     first = release(journal, (0, 5))
-    journal.record_taken("csv", chunk=first, receipts=[], taken=10, set_aside=0)
+    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10)
 
-    journal.drop_output("api")
+    journal.outputs.drop_output("api")
 
-    assert journal.forget_chunks_all_have() == [first]
+    assert journal.outputs.spooled() == {}
 
 
 def test_receipts_are_kept_by_their_key_and_the_last_one_counts(journal: Journal) -> None:
-    journal.record_receipt("csv", {"key": "a.csv", "length": 0})
+    journal.outputs.record_receipt("csv", {"key": "a.csv", "length": 0})
     first = release(journal, (0, 5))
-    journal.record_taken(
-        "csv", chunk=first, receipts=[{"key": "a.csv", "length": 9}, {"key": "b.csv", "length": 7}], taken=10, set_aside=0
+    journal.outputs.record_taken(
+        "csv", chunk=first, receipts=[{"key": "a.csv", "length": 9}, {"key": "b.csv", "length": 7}], rows=10
     )
 
-    assert journal.receipts("csv") == {"a.csv": {"key": "a.csv", "length": 9}, "b.csv": {"key": "b.csv", "length": 7}}
-    assert journal.receipts("api") == {}
+    assert journal.outputs.receipts("csv") == {"a.csv": {"key": "a.csv", "length": 9}, "b.csv": {"key": "b.csv", "length": 7}}
+    assert journal.outputs.receipts("api") == {}
 
 
 def test_a_journal_of_another_data_set_is_refused(tmp_path: Path, journal: Journal) -> None:
@@ -204,6 +213,8 @@ def test_an_old_copy_of_the_journal_is_refused_until_the_gap_is_accepted_and_the
 
     with pytest.raises(JournalDamaged, match=r"does not know of 2 stretches .* accept-gap"):
         open_journal(tmp_path)
+    with pytest.raises(JournalDamaged, match="accept-gap"):
+        open_journal(tmp_path)  # being refused changes nothing
     accepted = open_journal(tmp_path, accepting_gap=True)
 
     assert intervals(accepted, 0, 100) == [(0, 5), (5, 10), (20, 25)]
@@ -223,13 +234,32 @@ def test_a_journal_that_is_gone_while_its_fence_is_there_is_refused(tmp_path: Pa
 def test_a_fence_that_a_crash_left_behind_is_brought_up_to_date(tmp_path: Path, journal: Journal) -> None:
     release(journal, (0, 5))
     fence = (tmp_path / "fence").read_bytes()
-    release(journal, (5, 10))
+    release(journal, (5, 10), fence=False)
     journal.close()
-    (tmp_path / "fence").write_bytes(fence)
 
     open_journal(tmp_path).close()
 
     assert (tmp_path / "fence").read_bytes() != fence
+    open_journal(tmp_path).close()
+
+
+def test_a_journal_that_knows_more_than_one_release_beyond_its_fence_is_refused_until_both_are_believed(
+    tmp_path: Path, journal: Journal
+) -> None:
+    release(journal, (0, 5))
+    fence = (tmp_path / "fence").read_bytes()
+    release(journal, (5, 10))
+    release(journal, (20, 25))
+    journal.close()
+    (tmp_path / "fence").write_bytes(fence)
+
+    with pytest.raises(JournalDamaged, match=r"knows of 1 stretches of time that .*fence does not.*accept-gap"):
+        open_journal(tmp_path)
+    accepted = open_journal(tmp_path, accepting_gap=True)
+
+    assert intervals(accepted, 0, 100) == [(0, 5), (5, 10), (20, 25)]
+    accepted.close()
+    open_journal(tmp_path).close()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b'{"intervals": 7}', b"\xff\xfe"])
@@ -265,7 +295,9 @@ def test_a_damaged_journal_is_refused_with_the_way_on(tmp_path: Path, journal: J
 
 def test_only_its_owner_can_read_the_state(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    open_journal(folder).close()
+    journal = open_journal(folder)
+    release(journal, (0, 5))
+    journal.close()
 
     assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "journal.sqlite", folder / "fence")] == [
         "0o700",
@@ -276,7 +308,172 @@ def test_only_its_owner_can_read_the_state(tmp_path: Path) -> None:
 
 def test_the_key_is_not_in_the_journal_only_its_id(tmp_path: Path) -> None:
     journal = open_journal(tmp_path)
-    journal.begin_epoch(Promise(5, "record", "hierarchy", key_id="00112233445566ff"), window_ns=S, now_ns=0)
+    journal.begin_epoch(Epoch(Promise(5, "record", "hierarchy", key_id="00112233445566ff"), S), now_ns=0)
     journal.close()
 
     assert b"00112233445566ff" in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_one_wrong_byte_never_makes_a_released_window_releasable(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("flipped")
+    journal = open_journal(folder)
+    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+    journal.outputs.add_outputs(["csv", "api"])
+    first = release(journal, *((index * 5, index * 5 + 5) for index in range(0, 40, 2)), stream_to_s=200)
+    release(journal, (500, 505))
+    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=200)
+    standings = journal.outputs.standings()
+    content = bytearray(backed_up(folder, journal))
+    position = data.draw(st.integers(0, len(content) - 1))
+    content[position] ^= data.draw(st.integers(1, 255))
+    (folder / "journal.sqlite").write_bytes(content)
+
+    try:
+        again = open_journal(folder)
+        found = intervals(again, 0, 1000), again.stream_position_ns(), again.outputs.standings()
+    except (JournalDamaged, StateUnavailable):
+        return
+
+    assert found == ([(index * 5, index * 5 + 5) for index in range(0, 40, 2)] + [(500, 505)], 200 * S, standings)
+    again.close()
+
+
+def test_a_journal_that_somebody_else_writes_to_can_be_tried_again(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal.close()
+    monkeypatch.setattr("service.journal_file._BUSY_S", 0.05)
+    journal = open_journal(tmp_path)
+    other = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(StateUnavailable, match="locked"):
+        release(journal, (0, 5))
+    other.execute("ROLLBACK")
+    release(journal, (0, 5))
+
+    assert intervals(journal, 0, 10) == [(0, 5)]
+
+
+def test_refused_rows_that_are_taken_after_all_are_taken(journal: Journal) -> None:
+    chunk = release(journal, (0, 5), (5, 10))
+    journal.outputs.record_taken("csv", chunk=chunk, receipts=[], rows=20, set_aside={"one": 3, "two": 10})
+
+    journal.outputs.record_taken_after_all("csv", "two", receipt={"key": "a", "length": 1})
+    journal.outputs.record_taken_after_all("csv", "one", receipt=None, still_refused=1)
+
+    (standing,) = journal.outputs.standings()
+    assert (standing.taken, standing.set_aside, standing.pending) == (19, 1, 0)
+    assert journal.outputs.set_aside_for("csv") == {"one": 1}
+    assert journal.outputs.receipts("csv") == {"a": {"key": "a", "length": 1}}
+
+
+def test_a_chunk_that_is_given_up_is_set_aside_for_those_that_lack_it_and_for_no_other(journal: Journal) -> None:
+    journal.outputs.add_outputs(["api"])
+    chunk = release(journal, (0, 5))
+    journal.outputs.record_taken("csv", chunk=chunk, receipts=[], rows=10)
+
+    assert journal.outputs.give_up_chunk(chunk) == 10
+
+    assert {one.name: (one.taken, one.set_aside, one.pending) for one in journal.outputs.standings()} == {
+        "csv": (10, 0, 0),
+        "api": (0, 10, 0),
+    }
+
+
+def test_a_receipt_that_says_so_is_forgotten(journal: Journal) -> None:
+    journal.outputs.record_receipt("csv", {"key": "a.csv", "length": 0})
+    chunk = release(journal, (0, 5))
+
+    journal.outputs.record_taken("csv", chunk=chunk, receipts=[{"key": "a.csv", "forget": True}], rows=10)
+
+    assert journal.outputs.receipts("csv") == {}
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    starts=st.sets(st.integers(0, 40), min_size=1, max_size=25),
+    epochs=st.sets(st.integers(0, 40), max_size=2),
+    pending=st.integers(0, 40),
+    before=st.integers(0, 45),
+)
+def test_merging_old_entries_changes_no_interval_no_sum_and_nothing_that_waits(
+    tmp_path_factory: pytest.TempPathFactory, starts: set[int], epochs: set[int], pending: int, before: int
+) -> None:
+    journal = open_journal(tmp_path_factory.mktemp("merged"))
+    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
+    journal.outputs.add_outputs(["csv"])
+    for start in sorted(starts):
+        if start in epochs:
+            journal.begin_epoch(Epoch(PROMISE, S, selection=str(start)), now_ns=0)
+        chunk = release(journal, (start, start + 1), rows=start)
+        if start < pending:
+            journal.outputs.record_taken("csv", chunk=chunk, receipts=[], rows=start)
+            journal.outputs.forget_chunks_all_have()
+    totals, covered = journal.totals(), journal.released_intervals()
+    whole = Window(0, 100 * S)
+    entries = len(journal.entries_within(whole))
+
+    fewer = journal.merge_before(before * S, recounts=0)
+
+    merged = journal.entries_within(whole)
+    assert journal.totals() == totals
+    assert sum(one.windows for one in merged) == len(starts)
+    assert len(merged) == entries - fewer
+    journal.close()
+    again = open_journal(Path(journal._file.path).parent)
+    assert again.released_intervals() == covered
+    # What may be merged is merged: runs of neighbours of one epoch that are old and taken by all.
+    old = [start for start in sorted(starts) if start < pending and start + 1 <= before]
+    runs = sum(1 for start in old if start - 1 not in old or start in epochs)
+    assert len(merged) == runs + len(starts) - len(old)
+    again.close()
+
+
+def due(journal: Journal, now_s: int) -> list[tuple[int, int]]:
+    found = journal.due_for_recount([30 * S, 300 * S], now_ns=now_s * S, most=100)
+    return [(one.window.start_ns // S, one.recounts) for one in found]
+
+
+def test_a_window_is_due_for_a_recount_after_each_delay_and_then_no_more(journal: Journal) -> None:
+    release(journal, (0, 5), now_s=10)
+
+    assert due(journal, 39) == []
+    assert due(journal, 40) == [(0, 0)]
+    journal.record_recounts([Recount(Window(0, 5 * S), 10, 2, 0)], after_ns=[30 * S, 300 * S], now_ns=40 * S)
+    assert due(journal, 309) == []
+    assert due(journal, 310) == [(0, 1)]
+    journal.record_recounts([Recount(Window(0, 5 * S), 10, 3, 1)], after_ns=[30 * S, 300 * S], now_ns=310 * S)
+
+    assert due(journal, 10**6) == []
+    assert journal.late_rows() == 3
+
+
+def test_one_recount_stands_for_all_that_were_missed(journal: Journal) -> None:
+    release(journal, (0, 5), now_s=10)
+
+    journal.record_recounts([Recount(Window(0, 5 * S), 10, 0, 0)], after_ns=[30 * S, 300 * S], now_ns=10_000 * S)
+
+    assert due(journal, 10**6) == []
+
+
+def test_windows_of_which_other_sources_were_read_are_not_counted_again(journal: Journal) -> None:
+    release(journal, (0, 5), now_s=10)
+    journal.begin_epoch(Epoch(PROMISE, 5 * S, selection="others"), now_ns=0)
+    release(journal, (5, 10), now_s=10)
+
+    assert due(journal, 10**6) == [(5, 0)]
+
+
+def test_the_first_outputs_of_a_journal_get_what_waits_already(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path)
+    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+    chunk = release(journal, (0, 5))
+
+    journal.outputs.add_outputs(["csv"])
+
+    assert journal.outputs.pending_for("csv") == [chunk]

@@ -68,7 +68,7 @@ def test_a_window_is_reported_with_the_lines_promised(caplog: pytest.LogCaptureF
     telemetry.anonymized(unit)
     for output in (csv, influxdb):
         telemetry.writing(output, unit.batches)  # type: ignore[arg-type]
-        telemetry.wrote(output, unit.batches)  # type: ignore[arg-type]
+        telemetry.wrote(output, unit.counts.released)  # type: ignore[arg-type]
 
     assert [line for line in lines_of(caplog) if not line.startswith("📊")] == [
         "📦 Processing batch: 14:30:00 - 14:30:05",
@@ -95,7 +95,7 @@ def test_without_verbose_logging_only_the_head_lines_stay(caplog: pytest.LogCapt
 
     telemetry.anonymized(unit)
     telemetry.writing(sink, unit.batches)  # type: ignore[arg-type]
-    telemetry.wrote(sink, unit.batches)  # type: ignore[arg-type]
+    telemetry.wrote(sink, unit.counts.released)  # type: ignore[arg-type]
 
     assert [line[0] for line in lines_of(caplog)] == ["📦", "🔒", "📈", "🌐"]
 
@@ -147,10 +147,10 @@ def test_a_chunk_slower_than_a_second_for_two_thousand_records_warns(caplog: pyt
 def test_a_refused_batch_is_counted_and_named_without_its_content(caplog: pytest.LogCaptureFixture) -> None:
     telemetry, unit = Telemetry(k=5, verbose=True), unit_of({1: 40})
 
-    telemetry.rejected(Sink("api", "x"), unit.batches[0], BatchRejected("422"))  # type: ignore[arg-type]
+    telemetry.rejected(Sink("api", "x"), unit.batches[0], len(unit.batches[0]), BatchRejected("422"))  # type: ignore[arg-type]
 
     assert telemetry.totals.set_aside == 40
-    assert "❌ Batch b was refused by api and set aside" in caplog.text
+    assert "❌ 40 of 40 rows of batch b were refused by api and set aside" in caplog.text
 
 
 def test_log_lines_have_utc_times_and_print_on_a_console_without_our_symbols(monkeypatch: pytest.MonkeyPatch) -> None:

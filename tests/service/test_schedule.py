@@ -58,6 +58,8 @@ def test_windows_come_in_order_without_gaps_and_never_before_both_clocks_say_so(
     released: list[WindowRange] = []
     delays = itertools.chain(busy, itertools.repeat(0.0))
     for windows in stream(source, clock, position_s=first, length_s=length_s, lateness_s=lateness_s):
+        if not windows:
+            continue  # a look at which nothing was due
         earlier_clock_s = min(clock.now_s, clock.now_s - server_lag_s)
         assert windows.end_ns <= (earlier_clock_s - lateness_s + 1e-6) * S
         released.append(windows)
@@ -73,7 +75,7 @@ def test_windows_come_in_order_without_gaps_and_never_before_both_clocks_say_so(
 def test_a_window_is_released_at_the_moment_it_falls_due() -> None:
     clock = FakeClock(100.3, stop_after_s=30)
 
-    moments = {windows.end_ns // S: clock.now_s for windows in stream(FakeSource(), clock)}
+    moments = {windows.end_ns // S: clock.now_s for windows in stream(FakeSource(), clock) if windows}
 
     assert moments == pytest.approx({105: 115, 110: 120, 115: 125, 120: 130})
 
@@ -97,7 +99,7 @@ def test_a_stream_never_waits_longer_than_the_interval() -> None:
 def test_a_stream_asked_to_stop_while_it_waits_yields_nothing_more() -> None:
     clock = FakeClock(100, stop_after_s=3)
 
-    assert list(stream(FakeSource(), clock)) == []
+    assert not any(stream(FakeSource(), clock))
 
 
 def test_a_first_start_begins_with_the_first_window_that_has_not_begun() -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.batch import Batch, WindowCounts
+from anonymizer.errors import BatchRejected
 from anonymizer.verify import verify
 from anonymizer.windows import Window
 from service.set_aside import SetAside
@@ -118,9 +119,22 @@ def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
 def test_what_is_set_aside_is_kept_with_its_reason(tmp_path: Path) -> None:
     kept = SetAside(tmp_path / "set_aside")
 
-    kept.keep(make_batch(1), output="api:x", reason="422")
-    kept.keep(make_batch(1), output="api:x", reason="422 again")
-    kept.keep(make_batch(1), output="csv:y", reason="no")
+    kept.keep(make_batch(1), output="api:x", rejection=BatchRejected("422"))
+    kept.keep(make_batch(1), output="api:x", rejection=BatchRejected("422 again", rows=[0, 2]))
+    kept.keep(make_batch(1), output="csv:y", rejection=BatchRejected("no"))
 
-    found = sorted((one.output, one.reason, one.batch.batch_id) for one in kept.all())
-    assert found == [("api:x", "422 again", make_batch(1).batch_id), ("csv:y", "no", make_batch(1).batch_id)]
+    found = sorted((one.output, one.reason, one.batch_id, one.count, one.rows) for one in kept.all())
+    batch_id = make_batch(1).batch_id
+    assert found == [("api:x", "422 again", batch_id, 2, (0, 2)), ("csv:y", "no", batch_id, 4, None)]
+    assert {one.batch().batch_id for one in kept.all()} == {batch_id}
+
+
+def test_what_was_taken_after_all_is_no_longer_kept(tmp_path: Path) -> None:
+    kept = SetAside(tmp_path / "set_aside")
+    kept.keep(make_batch(1), output="api:x", rejection=BatchRejected("422"))
+    kept.keep(make_batch(2), output="api:x", rejection=BatchRejected("422"))
+
+    kept.remove(next(kept.all()))
+
+    assert [one.batch_id for one in kept.all()] == [make_batch(2).batch_id]
+    assert len(list((tmp_path / "set_aside").iterdir())) == 2

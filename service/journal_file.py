@@ -1,0 +1,177 @@
+"""The SQLite file under the journal: its tables, its transactions, and how damage to it is noticed.
+
+Each transaction is on the disk before it returns (WAL, synchronous=FULL). The small tables, in which one wrong digit would have an output
+skip or repeat, carry a digest: SQLite notices a torn page, but no flipped bit in a number. Released intervals are held against the fence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from anonymizer.errors import JournalDamaged, StateUnavailable
+
+#: Another number means another form; see `_check_form`.
+FORM = 2
+
+_TABLES = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
+CREATE TABLE epochs (
+    epoch INTEGER PRIMARY KEY, began_ns INTEGER NOT NULL, window_ns INTEGER NOT NULL, promise TEXT NOT NULL, selection TEXT NOT NULL
+) STRICT;
+CREATE TABLE intervals (
+    start_ns INTEGER PRIMARY KEY, end_ns INTEGER NOT NULL, chunk INTEGER NOT NULL, epoch INTEGER NOT NULL, released_ns INTEGER NOT NULL,
+    windows INTEGER NOT NULL, recounts INTEGER NOT NULL, late INTEGER NOT NULL,
+    read INTEGER NOT NULL, released INTEGER NOT NULL, withheld INTEGER NOT NULL, invalid INTEGER NOT NULL, duplicate INTEGER NOT NULL,
+    starred INTEGER NOT NULL, suppressed INTEGER NOT NULL
+) STRICT;
+CREATE INDEX recounts ON intervals (recounts, released_ns);
+CREATE TABLE chunks (chunk INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL, rows INTEGER NOT NULL) STRICT;
+CREATE TABLE outputs (
+    name TEXT PRIMARY KEY, since INTEGER NOT NULL, position INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE set_aside (
+    output TEXT NOT NULL, batch_id TEXT NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (output, batch_id)
+) STRICT;
+CREATE TABLE receipts (
+    output TEXT NOT NULL, key TEXT NOT NULL, receipt TEXT NOT NULL, PRIMARY KEY (output, key)
+) STRICT;
+CREATE TABLE positions (stream TEXT PRIMARY KEY, position_ns INTEGER NOT NULL) STRICT;
+"""
+
+#: Few rows each, which decide what is offered to whom.
+_SEALED = ("epochs", "chunks", "outputs", "set_aside", "positions")
+
+_SEAL = "seal"
+
+#: How long another process, such as `scripts/state.py`, may hold the file before we say so.
+_BUSY_S = 10.0
+
+#: Failures of the disk or of somebody else's, not of what is on it. A file that ends too early is what is on it.
+_PASSING = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+}
+_PRIMARY_CODE = 0xFF
+
+#: What a person can do whose journal is of no use. The fence, or a backup, knows what must not be released again.
+WAY_ON = (
+    "Put a good copy of the journal in its place; or move it away and run: scripts/state.py accept-gap, "
+    "which marks everything the fence knows as released, so that none of it is released twice"
+)
+
+
+class JournalFile:
+    """An open journal file. Safe to use from several threads.
+
+    Args:
+        path: Made when it is not there; only its owner may read it.
+
+    Raises:
+        JournalDamaged: It is not what was written.
+        StateUnavailable: It cannot be used now.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        with self._only_ours():
+            self._db = _connect(path)
+            try:
+                self._make_tables()
+                self._check()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._db.close()
+
+    def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return all rows of a query."""
+        with self._lock, self._only_ours():
+            parameters = values[0] if values and isinstance(values[0], dict) else values
+            return self._db.execute(query, parameters).fetchall()
+
+    def value(self, query: str, *values: Any) -> Any:
+        """Return the first value of a query's first row; None without a row."""
+        rows = self.rows(query, *values)
+        return rows[0][0] if rows else None
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Do several things or none of them; they are on the disk afterwards.
+
+        Raises:
+            StateUnavailable: Nothing was done, and may be tried again.
+            JournalDamaged: The file is not what was written.
+        """
+        with self._lock, self._only_ours():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, self._digest()))
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _make_tables(self) -> None:
+        if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORM}; COMMIT;")
+
+    def _check(self) -> None:
+        form = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if form != FORM:
+            raise JournalDamaged(f"{self.path} has form {form}, this version knows form {FORM}. {WAY_ON}")
+        verdict = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
+        seal = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
+        if (self._digest() != seal[0]) if seal else any(self._contents()):
+            raise JournalDamaged(f"{self.path} is damaged (its digest is another). {WAY_ON}")
+
+    def _digest(self) -> str:
+        return hashlib.sha256(repr(self._contents()).encode()).hexdigest()
+
+    def _contents(self) -> list[list[tuple[Any, ...]]]:
+        return [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED]
+
+    @contextmanager
+    def _only_ours(self) -> Iterator[None]:
+        """Let nothing out but our own errors: what may pass, and what will not."""
+        try:
+            yield
+        except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+            raise
+        except UnicodeDecodeError:
+            raise JournalDamaged(f"{self.path} is damaged (it holds text that is none). {WAY_ON}") from None
+        except sqlite3.DatabaseError as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
+            if code & _PRIMARY_CODE in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ:
+                raise StateUnavailable(f"{self.path} cannot be used now ({error})") from None
+            raise JournalDamaged(f"{self.path} cannot be used ({error}). {WAY_ON}") from None
+        except OSError as error:
+            raise StateUnavailable(f"{self.path} cannot be used now ({error.strerror or error})") from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Created here, so that from its first byte on only the owner can read it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db

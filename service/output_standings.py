@@ -1,0 +1,159 @@
+"""The part of the journal that knows which output has taken which chunk, what it must remember, and what it refused."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from anonymizer.ports import Receipt
+from service.journal_file import JournalFile
+
+#: The last chunk that every output has taken; all chunks where there is no output.
+_SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far an output is: first chunk − 1 and last chunk it has taken, and rows by fate."""
+
+    name: str
+    since: int
+    position: int
+    taken: int
+    set_aside: int
+    pending: int
+
+
+class OutputStandings:
+    """Positions, receipts and refusals, one output independent of the others. Chunks are numbered in the order of their release.
+
+    Args:
+        file: The journal's file.
+    """
+
+    def __init__(self, file: JournalFile) -> None:
+        self._file = file
+
+    def next_chunk(self) -> int:
+        """Return the number for the next chunk: higher than any that was ever released."""
+        return int(self._file.value("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'chunks'"))
+
+    def standings(self) -> list[Standing]:
+        """Return how far each output is. For each: all rows released since it came = taken + set aside + pending."""
+        rows = self._file.rows(
+            "SELECT o.name, o.since, o.position, o.taken, "
+            "coalesce((SELECT sum(s.rows) FROM set_aside s WHERE s.output = o.name), 0), "
+            "coalesce((SELECT sum(c.rows) FROM chunks c WHERE c.chunk > o.position), 0) FROM outputs o ORDER BY o.name"
+        )
+        return [Standing(*row) for row in rows]
+
+    def add_outputs(self, names: Sequence[str]) -> None:
+        """Let outputs begin with the next release; nothing changes for those that are known.
+
+        The first outputs that a journal ever has begin with what waits already: with batches that a lost journal had released.
+        """
+        with self._file.transaction() as db:
+            is_first = db.execute("SELECT 1 FROM outputs").fetchone() is None
+            waiting = db.execute("SELECT min(chunk) FROM chunks").fetchone()[0]
+            position = (waiting if is_first and waiting is not None else self.next_chunk()) - 1
+            db.executemany(
+                "INSERT OR IGNORE INTO outputs (name, since, position) VALUES (?, ?, ?)",
+                ((name, position, position) for name in names),
+            )
+
+    def drop_output(self, name: str) -> None:
+        """Forget an output, and what is pending for it."""
+        with self._file.transaction() as db:
+            db.execute("DELETE FROM outputs WHERE name = ?", (name,))
+            db.execute("DELETE FROM receipts WHERE output = ?", (name,))
+            db.execute("DELETE FROM set_aside WHERE output = ?", (name,))
+            db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")
+
+    def pending_for(self, name: str) -> list[int]:
+        """Return the chunks an output has not yet taken, in order."""
+        query = "SELECT chunk FROM chunks WHERE chunk > (SELECT position FROM outputs WHERE name = ?) ORDER BY chunk"
+        return [chunk for (chunk,) in self._file.rows(query, name)]
+
+    def receipts(self, name: str) -> dict[str, Receipt]:
+        """Return an output's receipts by their key."""
+        rows = self._file.rows("SELECT key, receipt FROM receipts WHERE output = ?", name)
+        return {key: json.loads(receipt) for key, receipt in rows}
+
+    def record_receipt(self, name: str, receipt: Receipt) -> None:
+        """Remember something for an output before it writes."""
+        with self._file.transaction() as db:
+            _put_receipts(db, name, [receipt])
+
+    def record_taken(
+        self, name: str, *, chunk: int, receipts: Iterable[Receipt], rows: int, set_aside: Mapping[str, int] | None = None
+    ) -> None:
+        """Remember that an output has a chunk, with what it must remember of it.
+
+        Args:
+            name: The output.
+            chunk: The chunk; all before it were taken before.
+            receipts: What the output said of its batches.
+            rows: How many rows the chunk has.
+            set_aside: By batch id, how many rows were refused and set aside.
+        """
+        refused = dict(set_aside or {})
+        with self._file.transaction() as db:
+            _put_receipts(db, name, receipts)
+            db.executemany(
+                "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?)",
+                ((name, batch_id, count) for batch_id, count in refused.items()),
+            )
+            db.execute(
+                "UPDATE outputs SET position = ?, taken = taken + ? WHERE name = ?", (chunk, rows - sum(refused.values()), name)
+            )
+
+    def set_aside_for(self, name: str) -> dict[str, int]:
+        """Return how many rows an output refused, by batch id."""
+        return dict(self._file.rows("SELECT batch_id, rows FROM set_aside WHERE output = ? ORDER BY batch_id", name))
+
+    def record_taken_after_all(self, name: str, batch_id: str, *, receipt: Receipt | None, still_refused: int = 0) -> None:
+        """Remember that an output has taken what it had refused, or all but `still_refused` rows of it."""
+        with self._file.transaction() as db:
+            _put_receipts(db, name, [] if receipt is None else [receipt])
+            refused = db.execute("SELECT rows FROM set_aside WHERE output = ? AND batch_id = ?", (name, batch_id)).fetchone()[0]
+            db.execute("UPDATE outputs SET taken = taken + ? WHERE name = ?", (refused - still_refused, name))
+            db.execute("DELETE FROM set_aside WHERE output = ? AND batch_id = ?", (name, batch_id))
+            if still_refused:
+                db.execute("INSERT INTO set_aside VALUES (?, ?, ?)", (name, batch_id, still_refused))
+
+    def give_up_chunk(self, chunk: int) -> int:
+        """Count a chunk whose spool file is lost as set aside for every output that lacks it; return how many rows it had."""
+        with self._file.transaction() as db:
+            found = db.execute("SELECT rows FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
+            if found is None:
+                return 0
+            db.execute(
+                "INSERT INTO set_aside SELECT name, ?, ? FROM outputs WHERE position < ?",
+                (f"lost-chunk-{chunk}", found[0], chunk),
+            )
+            db.execute("DELETE FROM chunks WHERE chunk = ?", (chunk,))
+        return int(found[0])
+
+    def forget_chunks_all_have(self) -> list[int]:
+        """Return the chunks that every output has taken, and forget them: their spool files are no longer needed."""
+        if self._file.value(f"SELECT 1 FROM chunks WHERE chunk <= {_SLOWEST}") is None:
+            return []
+        with self._file.transaction() as db:
+            done = [chunk for (chunk,) in db.execute(f"SELECT chunk FROM chunks WHERE chunk <= {_SLOWEST}")]
+            db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")
+        return done
+
+    def spooled(self) -> dict[int, int]:
+        """Return the size in bytes of each chunk that some output has not yet taken."""
+        return dict(self._file.rows("SELECT chunk, bytes FROM chunks"))
+
+
+def _put_receipts(db: sqlite3.Connection, name: str, receipts: Iterable[Receipt]) -> None:
+    for receipt in receipts:
+        key = str(receipt.get("key", ""))
+        if receipt.get("forget"):
+            db.execute("DELETE FROM receipts WHERE output = ? AND key = ?", (name, key))
+        else:
+            db.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?)", (name, key, json.dumps(dict(receipt))))

@@ -1,0 +1,176 @@
+"""What comes after a window's release is counted, said, and never released."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from anonymizer.batch import WindowCounts
+from anonymizer.errors import SourceUnavailable
+from anonymizer.windows import NANOSECONDS, Window
+from service.journal import Epoch, Journal, Release
+from service.recounts import LOOK_EVERY_S, Recounts
+from service.telemetry import Telemetry
+from service.upkeep import MERGED_AFTER_NS, Upkeep
+from tests.service.batches import PROMISE
+from tests.service.fakes import FakeClock, FakeSource
+
+S = NANOSECONDS
+
+AFTER_S = (30, 300)
+
+
+class Desk:
+    """Twelve windows of five seconds, each with two rows a second of two wearers, all released ten seconds after the last one's end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.source = FakeSource([(second, name, 1.0) for second in range(60) for name in ("a", "b")])
+        self.clock = FakeClock(70.0)
+        self.journal = Journal(folder, data_set="fake")
+        self.journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+        self.release(*range(12))
+        self.telemetry = Telemetry(k=2, verbose=False)
+        self.recounts = Recounts(self.source, self.journal, self.telemetry, self.clock, after_s=AFTER_S)
+        self.upkeep = Upkeep(self.source, self.journal, self.recounts, self.clock, most_recounts=len(AFTER_S))
+
+    def release(self, *indexes: int, rows: int = 10) -> None:
+        self.journal.record_release(
+            [Release(Window(i * 5 * S, (i + 1) * 5 * S), WindowCounts(read=rows, released=rows)) for i in indexes],
+            chunk=self.journal.outputs.next_chunk(),
+            size_bytes=1,
+            now_ns=self.clock.now_ns(),
+            stream_to_ns=None,
+        )
+
+    def counts(self) -> int:
+        return sum(kind == "count" for kind, _ in self.source.questions)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    desk = Desk(tmp_path)
+    yield desk
+    desk.journal.close()
+
+
+def test_late_rows_are_counted_for_their_window_and_named_with_the_lateness_that_would_have_sufficed(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk.source.rows += [(12.5, "a", 7.0), (13.5, "a", 7.0), (57.5, "b", 7.0)]
+    desk.clock.now_s = 100.0
+
+    desk.recounts.look()
+
+    entries = desk.journal.entries_within(Window(0, 60 * S))
+    assert [(one.interval.start_ns // S, one.late) for one in entries if one.late] == [(10, 2), (55, 1)]
+    # At second 100 they were there; the older of their windows ended at second 15.
+    assert "3 rows came after their windows were released (2 windows) and stay out; ALLOWED_LATENESS_SECONDS=85" in caplog.text
+    assert caplog.records[-1].levelno == logging.WARNING
+    assert desk.telemetry.totals.late == 3
+
+
+def test_a_few_late_rows_among_very_many_are_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    telemetry = Telemetry(k=2, verbose=False)
+
+    telemetry.late(rows=1, windows=1, of_rows=1000, sufficient_lateness_s=9)
+    telemetry.late(rows=2, windows=1, of_rows=1000, sufficient_lateness_s=9)
+    telemetry.late(rows=0, windows=0, of_rows=1000, sufficient_lateness_s=0)
+
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
+
+
+def test_rows_are_late_once_however_often_they_are_counted(desk: Desk) -> None:
+    desk.source.rows.append((12.5, "a", 7.0))
+    desk.clock.now_s = 100.0
+    desk.recounts.look()
+    desk.source.rows.append((12.6, "a", 7.0))
+    desk.clock.now_s = 370.0
+    desk.recounts.look()
+    desk.clock.now_s = 10_000.0
+    desk.recounts.look()
+
+    assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (2, 2)
+    assert desk.counts() == 2
+
+
+def test_rows_that_the_source_has_removed_since_are_not_fewer_late_ones(desk: Desk) -> None:
+    desk.source.rows.append((12.5, "a", 7.0))
+    desk.clock.now_s = 100.0
+    desk.recounts.look()
+    desk.source.rows.clear()
+    desk.clock.now_s = 370.0
+    desk.recounts.look()
+
+    assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (1, 1)
+
+
+def test_many_windows_are_counted_in_one_question(desk: Desk) -> None:
+    desk.clock.now_s = 100.0
+
+    desk.recounts.look()
+
+    assert [(kind, len(windows)) for kind, windows in desk.source.questions] == [("count", 12)]
+
+
+def test_windows_far_apart_are_counted_apart_and_others_between_them_do_not_matter(desk: Desk) -> None:
+    desk.release(20, 1000)
+    desk.source.rows += [(101.0, "a", 1.0)] + [(100 + i / 10, "b", 1.0) for i in range(10)] + [(76.0, "x", 1.0)]
+    desk.clock.now_s = 6000.0
+
+    desk.recounts.look()
+
+    assert [len(windows) for _, windows in desk.source.questions] == [21, 1]
+    assert {one.interval.start_ns // S: one.late for one in desk.journal.entries_within(Window(0, 6000 * S)) if one.late} == {
+        100: 1
+    }
+
+
+def test_a_source_that_does_not_answer_is_asked_another_time(desk: Desk) -> None:
+    desk.source.rows.append((12.5, "a", 7.0))
+    desk.source.failures.append(SourceUnavailable("down"))
+    desk.clock.now_s = 100.0
+
+    desk.recounts.look()
+    assert desk.journal.late_rows() == 0
+    desk.recounts.look()
+
+    assert desk.journal.late_rows() == 1
+
+
+def test_upkeep_counts_no_more_often_than_its_pace_however_often_it_is_called(desk: Desk) -> None:
+    for step in range(100):
+        desk.clock.now_s = 100.0 + step / 10
+        desk.release(100 + step)
+        desk.upkeep()
+
+    assert desk.counts() == 1
+    assert LOOK_EVERY_S > 10
+
+
+def test_upkeep_makes_old_entries_one(desk: Desk) -> None:
+    desk.clock.now_s = 10_000.0
+    desk.recounts.look()
+    desk.clock.now_s = 60 + MERGED_AFTER_NS / S
+    desk.journal.outputs.forget_chunks_all_have()
+
+    desk.upkeep()
+
+    (entry,) = desk.journal.entries_within(Window(0, 60 * S))
+    assert (entry.windows, entry.counts.read) == (12, 120)
+
+
+@pytest.mark.parametrize(("kept_since_s", "is_said"), [(-1000, False), (10, False), (55, True), (90, True)])
+def test_somebody_is_told_before_the_source_removes_what_was_not_released(
+    desk: Desk, caplog: pytest.LogCaptureFixture, kept_since_s: int, is_said: bool
+) -> None:
+    desk.journal.move_stream(60 * S)
+    desk.source.kept_since = kept_since_s * S
+
+    desk.upkeep()
+    desk.upkeep()
+
+    assert caplog.text.count("what is not released within") == int(is_said)
