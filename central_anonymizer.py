@@ -21,7 +21,7 @@ from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems
 from service.summary import log_configuration
-from service.wiring import csv_folder_problems, hierarchy_problems, make_outputs, make_source
+from service.wiring import csv_folder_problems, hierarchy_problems, make_outputs, make_source, state_folder_problems
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     """Do what `.env` says; return the exit code."""
     options = _parse(arguments)
     env_file = Path(options.env_file or ".env")
-    checks = (hierarchy_problems, csv_folder_problems)
+    checks = (hierarchy_problems, csv_folder_problems, state_folder_problems)
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import Batch, Promise, WindowCounts
+from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
-from anonymizer.level_hierarchy_anonymizer import Generalization
 from anonymizer.samples import ArrangedSamples, Samples, arrange
 from anonymizer.windows import Window, WindowRange
 

@@ -14,42 +14,19 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from anonymizer.generalization import WITHHELD_LEVEL, Generalization, whole_leaves
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL, Hierarchy
 from anonymizer.mean_imputation import group_means, range_midpoints, window_means
-from anonymizer.microaggregation import optimal_groups
+from anonymizer.regrouping import regroup
 from anonymizer.samples import ArrangedSamples
 
 Residual = Literal["regroup", "impute", "drop"]
 Imputation = Literal["mean", "midpoint"]
 
-#: Level of a row that is not released.
-WITHHELD_LEVEL = 0
-
 _NO_GROUP = -1
 
 _Int64s = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Generalization:
-    """What becomes of the rows of a chunk; each array has shape (n,) and the rows' order.
-
-    Args:
-        values_uv: Released values; of rows that are not released, NaN.
-        levels: 1 to 7 for a range of that level, 8 past the last level, 9 suppressed, 0 withheld; uint8.
-        imputed: Rows that carry their window's imputed mean instead of a group's value.
-        imputed_values_uv: That mean for each window, shape (windows,); NaN where no row carries it.
-        coded: Rows outside the hierarchy that were top- or bottom-coded.
-        groups: How many groups were formed in each window, shape (windows,).
-    """
-
-    values_uv: npt.NDArray[np.float64]
-    levels: npt.NDArray[np.uint8]
-    imputed: _Bools
-    imputed_values_uv: npt.NDArray[np.float64]
-    coded: _Bools
-    groups: _Int64s
 
 
 @dataclass(slots=True)
@@ -107,8 +84,7 @@ class LevelHierarchyAnonymizer:
     def generalize(self, rows: ArrangedSamples) -> Generalization:
         """Return what is released for each row. No released value stands for fewer than k rows of its window, imputed ones apart."""
         windows = len(rows.windows)
-        whole = np.rint(rows.values_uv)
-        leaves = np.clip(whole, self.hierarchy.first_leaf, self.hierarchy.last_leaf).astype(np.int64)
+        leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
         rows_of_window = np.bincount(rows.window_index, minlength=windows)
         runs = self._runs(rows.window_index, leaves, windows)
         groups = _Groups.none()
@@ -122,7 +98,7 @@ class LevelHierarchyAnonymizer:
                 is_left |= np.isin(group_of_row, dissolved)
                 groups.rows[dissolved] = 0
             group_of_row[is_left] = self._regroup(rows, leaves, np.flatnonzero(is_left), groups)
-        return self._outcome(rows, groups, group_of_row, is_left, coded=whole != leaves)
+        return self._outcome(rows, groups, group_of_row, is_left, coded=coded)
 
     def _runs(self, window_index: _Int64s, leaves: _Int64s, windows: int) -> _Runs:
         cells = window_index * self.hierarchy.leaves + (leaves - self.hierarchy.first_leaf)
@@ -185,18 +161,10 @@ class LevelHierarchyAnonymizer:
 
     def _regroup(self, rows: ArrangedSamples, leaves: _Int64s, left: npt.NDArray[np.intp], groups: _Groups) -> _Int64s:
         """Form optimal groups of the rows at positions `left`; return the group of each."""
-        window, leaf = rows.window_index[left], leaves[left]
-        order = np.lexsort((rows.source_codes[left], rows.times_ns[left], leaf, window))
-        window, leaf = window[order], leaf[order]
-        lengths = np.bincount(window)
-        lengths = lengths[lengths > 0]
-        group = optimal_groups(leaf, lengths, self.k)
-        first = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
-        last = np.concatenate((first[1:], [len(group)])) - 1
-        group_of_left = np.empty(len(left), dtype=np.int64)
-        group_of_left[order] = len(groups) + group
-        groups.add(window[first], STAR_LEVEL, last - first + 1, np.add.reduceat(leaf, first), leaf[first], leaf[last])
-        return group_of_left
+        regrouped = regroup(rows, leaves, left, self.k)
+        first = len(groups)
+        groups.add(regrouped.windows, STAR_LEVEL, regrouped.rows, regrouped.sums_uv, 0, 0)
+        return first + regrouped.of_row
 
     def _outcome(
         self, rows: ArrangedSamples, groups: _Groups, group_of_row: _Int64s, is_left: _Bools, *, coded: _Bools

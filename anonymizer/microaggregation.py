@@ -2,7 +2,8 @@
 
 In one dimension some optimal partition has only contiguous groups of k to 2k − 1 values (Domingo-Ferrer & Mateo-Sanz 2002), so the best
 partition is a shortest path and dynamic programming finds it (Hansen & Mukherjee 2003, "A polynomial algorithm for optimal univariate
-microaggregation", IEEE TKDE 15(4)).
+microaggregation", IEEE TKDE 15(4)). Algorithms in linear time (Stamm & Schaub 2024, "Faster optimal univariate microaggregation", TMLR)
+spare comparisons but go from value to value; here the comparisons of many values are made at once instead.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-#: A sum of squared errors is held as whole µV² and a number of parts of one. With as many parts as the least common multiple of all group
-#: sizes, sums and comparisons are exact; it fits 64 bits up to k = 21. Beyond that a µV² has so many parts, each group's error is rounded
-#: down to one, and sums that differ by no more than `_ROUNDING` of them, about a millionth of a µV², count as equal.
-_ROUNDED_PARTS = 2**40
-_ROUNDING = 2**20
+from anonymizer.blocks import Blocks, follow_back
+from anonymizer.error_sums import ROUNDED_PARTS, Profile, Stretches, least_sums
 
+#: Squared errors are exact as long as a µV² has no more parts than this, up to k = 21.
 _MOST_PARTS = 2**61
 
+#: Length of a block, and of its run-up, in groups of k.
+_BLOCK = 48
+_RUN_UP = 12
+
+#: As many blocks are worked on side by side as make this many comparisons at once.
+_SIDE_BY_SIDE = 4096
+
 _Int64s = npt.NDArray[np.int64]
+_Positions = npt.NDArray[np.intp]
 
 
 def optimal_groups(values: _Int64s, lengths: _Int64s, k: int) -> _Int64s:
@@ -36,81 +43,70 @@ def optimal_groups(values: _Int64s, lengths: _Int64s, k: int) -> _Int64s:
     Returns:
         The group of each value, counted through from 0 over all segments, ascending, shape (n,).
     """
-    starts = np.cumsum(lengths) - lengths
-    is_last = _last_rows(_padded(values, starts, lengths), lengths, k)
-    # From the padded table back to rows: segment by segment, its own length each.
-    segment = np.repeat(np.arange(len(lengths)), lengths)
-    row = np.arange(len(values)) - starts[segment]
-    ends_group = is_last[row, segment]
+    if not len(values):
+        return np.empty(0, dtype=np.int64)
+    blocks = Blocks.of(lengths[lengths > 0], _BLOCK * k)
+    ends_group = follow_back(_SizesOfLastGroups(values, blocks, k).found(), blocks, run_up=_RUN_UP * k)
     return np.cumsum(ends_group) - ends_group
 
 
-def _padded(values: _Int64s, starts: _Int64s, lengths: _Int64s) -> _Int64s:
-    """Return the segments side by side, shape (longest, segments), each padded with its own last value."""
-    longest = int(lengths.max(initial=0))
-    row = np.minimum(np.arange(longest)[:, None], np.maximum(lengths - 1, 0)[None, :])
-    # An empty segment at the very end would reach past the values; what it reads does not matter.
-    return values[np.minimum(starts[None, :] + row, len(values) - 1)]
+class _SizesOfLastGroups:
+    """Finds the size of the last group in the best partition of each segment's values up to each position.
 
+    Where the last cuts are best depends on the values before, but soon forgets most of them. So each block is begun a little before its
+    first value, with a guess. When it gets there it has most often found what the block before it ends with: at the last 2k − 1 places
+    the same least errors but for a constant. No choice further on depends on anything else, so it makes those of one pass over the whole
+    segment. A block that has not got there is done again from what the block before ends with, until no two disagree. The first block of
+    a segment guesses nothing; so, when none disagrees, each is exact, ties included. A bad guess costs time only.
+    """
 
-def _last_rows(table: _Int64s, lengths: _Int64s, k: int) -> npt.NDArray[np.bool_]:
-    """Return which rows of each segment are the last of their group, shape (longest, segments)."""
-    longest, segments = table.shape
-    sizes = _sizes_of_last_groups(table, k)
-    is_last = np.zeros((longest, segments), dtype=np.bool_)
-    segment, end = np.arange(segments), lengths.copy()
-    while True:
-        going = end > 0
-        if not going.any():
-            return is_last
-        segment, end = segment[going], end[going]
-        is_last[end - 1, segment] = True
-        end = end - sizes[end, segment]
+    def __init__(self, values: _Int64s, blocks: Blocks, k: int) -> None:
+        self._blocks, self._k, self._parts = blocks, k, _parts(k)
+        # Measured from its segment's first value a number stays small, and what is read before a segment counts as that value.
+        from_first = values - blocks.of_each_position(values[blocks.segment_starts])
+        self._sums = np.concatenate(([0], np.cumsum(from_first)))
+        self._squares = np.concatenate(([0], np.cumsum(from_first * from_first)))
+        self._begun = Profile.guessed(k, len(blocks))
+        self._ended = Profile.guessed(k, len(blocks))
+        self._sizes = np.zeros(len(values), dtype=np.int64)
 
+    def found(self) -> _Int64s:
+        """Return them, shape (n,)."""
+        everywhere = np.arange(len(self._blocks))
+        self._fill(everywhere, Profile.guessed(self._k, len(everywhere)), run_up=_RUN_UP * self._k)
+        while len(again := self._begun_wrongly()):
+            self._fill(again, self._ended.of(again - 1), run_up=0)
+        return self._sizes
 
-def _sizes_of_last_groups(table: _Int64s, k: int) -> _Int64s:
-    """Return the size of the last group in the best partition of each segment's first i values, shape (longest + 1, segments)."""
-    longest, segments = table.shape
-    parts = _parts(k)
-    tolerance = _ROUNDING if parts == _ROUNDED_PARTS else 0
-    # Measured from each segment's first value, numbers stay small.
-    table = table - table[:1]
-    zero = np.zeros((1, segments), dtype=np.int64)
-    sums = np.concatenate((zero, np.cumsum(table, axis=0)))
-    squares = np.concatenate((zero, np.cumsum(table * table, axis=0)))
+    def _begun_wrongly(self) -> _Positions:
+        later = np.flatnonzero(~self._blocks.are_first)
+        return later[~self._begun.of(later).agrees_with(self._ended.of(later - 1))]
 
-    unreachable = np.int64(2**62)
-    whole = np.full((longest + 1, segments), unreachable)
-    rest = np.zeros((longest + 1, segments), dtype=np.int64)
-    whole[0] = 0
-    sizes = np.zeros((longest + 1, segments), dtype=np.int64)
-    columns = np.arange(segments)
-    for end in range(k, longest + 1):
-        # Candidate last groups from the smallest, so that the first minimum is the smaller group.
-        size = np.arange(k, min(2 * k - 1, end) + 1)[:, None]
-        start = end - size[:, 0]
-        group_whole, group_rest = _error(size, sums[end] - sums[start], squares[end] - squares[start], parts)
-        candidate_whole, candidate_rest = whole[start] + group_whole, rest[start] + group_rest
-        carries = candidate_rest >= parts
-        candidate_whole += carries
-        candidate_rest -= carries * parts
-        # How far above the least whole number, in parts; more than two whole ones are never the least.
-        excess = np.minimum(candidate_whole - candidate_whole.min(axis=0), 2) * parts + candidate_rest
-        choice = (excess <= excess.min(axis=0) + tolerance).argmax(axis=0)
-        whole[end], rest[end] = candidate_whole[choice, columns], candidate_rest[choice, columns]
-        sizes[end] = size[choice, 0]
-    return sizes
+    def _fill(self, chosen: _Positions, start: Profile, *, run_up: int) -> None:
+        """Work out some blocks from what holds `run_up` positions before each of them."""
+        is_first = self._blocks.are_first[chosen]
+        start.set_before_any_row(is_first)
+        run_ups = np.where(is_first, 0, run_up)
+        rows = self._blocks.ends[chosen] - self._blocks.starts[chosen] + run_ups
+        longest_first = np.argsort(-rows, kind="stable")
+        step = max(1, _SIDE_BY_SIDE // self._k)
+        for first in range(0, len(chosen), step):
+            part = longest_first[first : first + step]
+            self._fill_side_by_side(chosen[part], start.of(part), run_ups[part], rows[part])
 
-
-def _error(size: _Int64s, sums: _Int64s, squares: _Int64s, parts: int) -> tuple[_Int64s, _Int64s]:
-    """Return Σx² − (Σx)² / size as whole numbers and parts of one."""
-    whole, rest = np.divmod(size * squares - sums * sums, size)
-    if parts == _ROUNDED_PARTS:
-        return whole, rest * parts // size
-    return whole, rest * (parts // size)
+    def _fill_side_by_side(self, chosen: _Positions, start: Profile, run_ups: _Int64s, rows: _Int64s) -> None:
+        origins = self._blocks.starts[chosen] - run_ups
+        places = origins + np.arange(2 - 2 * self._k, rows.max() + 1)[:, None]
+        places = np.clip(places, self._blocks.segment_starts[chosen], self._blocks.segment_ends[chosen])
+        least = least_sums(Stretches(self._sums[places], self._squares[places]), self._k, self._parts, start)
+        self._begun.put(chosen, least.profile(run_ups))
+        self._ended.put(chosen, least.profile(rows))
+        row = np.arange(rows.max())[:, None]
+        of_block = (row >= run_ups) & (row < rows)
+        self._sizes[(origins + row)[of_block]] = least.sizes[of_block]
 
 
 def _parts(k: int) -> int:
     """Return how many parts a whole µV² has, such that the errors of groups of k to 2k − 1 are whole numbers of them, if that fits."""
     exact = math.lcm(*range(k, 2 * k))
-    return exact if exact <= _MOST_PARTS else _ROUNDED_PARTS
+    return exact if exact <= _MOST_PARTS else ROUNDED_PARTS

@@ -1,44 +1,66 @@
-"""Look into STATE_DIR, and do what only a person may decide: forget an output that still lacks rows, or accept a gap in the journal.
+"""Look into STATE_DIR, compare it with what is out there, and do what only a person may decide.
 
-Reads `.env` for STATE_DIR, or takes --state-dir. Stop the service first. Nothing here reads or prints data.
+Reads `.env`, or the file that --env-file names; some commands need only STATE_DIR, which --state-dir can name instead. Stop the service
+first. Nothing here prints data. Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable;
+75 the service is running; 78 the configuration or the state cannot be used.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
 from dotenv import dotenv_values
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anonymizer.errors import JournalDamaged
-from anonymizer.windows import NANOSECONDS
+from anonymizer.errors import (
+    ConfigurationError,
+    JournalDamaged,
+    OutputDenied,
+    OutputUnavailable,
+    SourceDenied,
+    SourceError,
+    StateUnavailable,
+)
+from anonymizer.windows import Window
 from service import exit_codes
 from service.arguments import Parser
+from service.audit import Audit, audit
+from service.configuration import load
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
 from service.logs import make_printable
+from service.released_elsewhere import ANY_TIME, unknown_releases
+from service.second_offer import offer_again
 from service.set_aside import SetAside
-from service.settings import DECLARED
+from service.setting_types import moment
+from service.settings import DECLARED, Settings
+from service.spool import Spool, SpoolDamaged
+from service.time_texts import date_and_time, span_text
+from service.wiring import make_outputs, make_source, make_witnesses, open_summaries
+
+#: More disagreements than this are counted, not listed.
+_MOST_LISTED = 50
 
 
 def show(folder: Path) -> int:
-    """Print what was released, where the stream is, and how far each output is."""
+    """Print what was released, where the stream is, how far each output is, and what came late."""
     journal = Journal(folder, data_set=None)
-    totals, position_ns, spooled = journal.totals(), journal.stream_position_ns(), journal.spooled()
+    totals, position_ns, spooled = journal.totals(), journal.stream_position_ns(), journal.outputs.spooled()
     print(f"STATE_DIR  {folder}")
     print(f"released   {totals.released} rows of {totals.read} read")
     for interval in journal.released_intervals():
-        print(f"           {_moment(interval.start_ns)} - {_moment(interval.end_ns)}")
-    print(f"stream     {'never started' if position_ns is None else 'at ' + _moment(position_ns)}")
+        print(f"           {span_text(interval)}")
+    print(f"late       {journal.late_rows()} rows came after their windows were released")
+    print(f"stream     {'never started' if position_ns is None else 'at ' + date_and_time(position_ns)}")
     print(f"spool      {len(spooled)} chunks, {sum(spooled.values())} bytes wait for outputs")
-    for one in journal.standings():
+    for one in journal.outputs.standings():
         print(f"output     {one.name}: {one.taken} rows taken, {one.set_aside} set aside, {one.pending} pending")
     for kept in SetAside(folder / "set_aside").all():
-        print(f"set aside  {kept.batch.batch_id}, {len(kept.batch)} rows, refused by {kept.output}: {kept.reason}")
+        print(f"set aside  {kept.batch_id}, {kept.count} rows, refused by {kept.output}: {kept.reason}")
     journal.close()
     return exit_codes.DONE
 
@@ -46,68 +68,183 @@ def show(folder: Path) -> int:
 def drop_output(folder: Path, name: str) -> int:
     """Forget an output, and the rows that wait for it."""
     journal = Journal(folder, data_set=None)
-    known = {one.name: one for one in journal.standings()}
+    known = {one.name: one for one in journal.outputs.standings()}
     if name not in known:
         print(f"There is no output {name!r}; there are: {', '.join(known) or 'none'}")
         return exit_codes.USAGE
-    journal.drop_output(name)
+    journal.outputs.drop_output(name)
     print(f"Output {name} is forgotten; {known[name].pending} released rows will never reach it from here.")
     journal.close()
     return exit_codes.DONE
 
 
-def accept_gap(folder: Path) -> int:
-    """Mark everything the fence knows and the journal does not as released."""
+def accept_gap(folder: Path, settings: Settings | None) -> int:
+    """Mark everything that the fence, or the output bucket's summaries, know and the journal does not as released."""
     journal = Journal(folder, data_set=None, accepting_gap=True)
-    print("Everything that the fence knows counts as released now. Of what the old journal knew beyond that, nothing is known:")
+    if settings is not None and settings.output_to_influx:
+        source = make_source(settings)
+        source.open()
+        with open_summaries(settings) as summaries:
+            found = journal.accept_gap(unknown_releases(summaries, journal, source.data_set, ANY_TIME))
+        source.close()
+        print(f"Bucket {settings.influx_output_bucket} told of {len(found)} more stretches of time.")
+    else:
+        print("Without a configuration that writes to InfluxDB, only the fence can tell what was released.")
+    print("What counts as released now. Of what the old journal knew beyond that, nothing is known:")
     for interval in journal.released_intervals():
-        print(f"  {_moment(interval.start_ns)} - {_moment(interval.end_ns)} will not be released again")
+        print(f"  {span_text(interval)} will not be released again")
     journal.close()
     return exit_codes.DONE
+
+
+def give_up_lost(folder: Path) -> int:
+    """Count released batches whose spool file is lost or damaged as set aside, so that outputs go on without them."""
+    journal, spool = Journal(folder, data_set=None), Spool(folder / "spool")
+    lost = [number for number in journal.outputs.spooled() if not _is_readable(spool, number)]
+    for number in lost:
+        print(
+            f"Chunk {number}: {journal.outputs.give_up_chunk(number)} released rows will never reach the outputs that lack them."
+        )
+    print(f"{len(lost)} chunks were given up; their windows stay released.")
+    journal.close()
+    return exit_codes.DONE
+
+
+def _is_readable(spool: Spool, number: int) -> bool:
+    try:
+        spool.read(number)
+    except SpoolDamaged:
+        return False
+    return True
+
+
+def retry_set_aside(folder: Path, settings: Settings) -> int:
+    """Offer every batch that was set aside to its output again."""
+    journal, set_aside = Journal(folder, data_set=None), SetAside(folder / "set_aside")
+    refused = taken = 0
+    for output in make_outputs(settings):
+        for answer in offer_again(output, journal, set_aside):
+            taken, refused = taken + answer.taken, refused + answer.refused
+            still = f", {answer.refused} still refused: {answer.reason}" if answer.refused else ""
+            print(f"{answer.batch_id}: {output.name} took {answer.taken} rows{still}")
+    print(f"{taken} rows were taken, {refused} are still set aside.")
+    journal.close()
+    return exit_codes.SET_ASIDE if refused else exit_codes.DONE
+
+
+def verify(folder: Path, settings: Settings, span: Window) -> int:
+    """Compare journal, raw bucket and outputs; print the identities and every window where they disagree."""
+    if not settings.influx_verify_token and not settings.input_file:
+        print("Set INFLUX_VERIFY_TOKEN (or _FILE) to a token that may read both buckets; without it INFLUX_TOKEN is tried.")
+    source = make_source(settings, token=settings.influx_verify_token or None)
+    source.open()
+    journal = Journal(folder, data_set=source.data_set)
+    with open_summaries(settings) as summaries:
+        found = audit(
+            journal,
+            span,
+            count_raw=source.count,
+            kept_since_ns=source.kept_since_ns(),
+            witnesses=make_witnesses(settings, summaries),
+        )
+        if settings.output_to_influx:
+            elsewhere = unknown_releases(summaries, journal, source.data_set, span)
+            found.disagreements += [
+                f"{span_text(one)}: bucket {settings.influx_output_bucket} holds summaries that the journal does not know"
+                for one in elsewhere
+            ]
+    journal.close()
+    source.close()
+    _print_audit(found, span)
+    return exit_codes.DISAGREEMENT if found.disagreements else exit_codes.DONE
+
+
+def _print_audit(found: Audit, span: Window) -> None:
+    counts = found.counts
+    print(f"{span_text(span)}: {found.windows} released windows")
+    if found.accepted:
+        print(f"           {found.accepted} stretches were accepted as released; of those nothing is known")
+    print(
+        f"read       {counts.read} = {counts.released} released + {counts.withheld} withheld + {counts.invalid} invalid "
+        f"+ {counts.duplicate} duplicate"
+    )
+    print(f"late       {found.late} rows are in the source now that were not when their windows were read")
+    if found.expired:
+        print(f"expired    {found.expired} windows are older than what the source keeps and were not counted there")
+    for one in found.outputs:
+        released = one.taken + one.set_aside + one.pending
+        held = "cannot be read back" if one.held is None else f"holds {one.held}"
+        print(
+            f"output     {one.name}: {released} released = {one.taken} taken + {one.set_aside} set aside + {one.pending} pending; {held}"
+        )
+    for sentence in found.disagreements[:_MOST_LISTED]:
+        print(f"DISAGREES  {sentence}")
+    if len(found.disagreements) > _MOST_LISTED:
+        print(f"           … and {len(found.disagreements) - _MOST_LISTED} more")
+    print("OK: journal, source and outputs agree." if not found.disagreements else f"{len(found.disagreements)} disagreements.")
 
 
 def main(arguments: list[str]) -> int:
     """Do what was asked; return the exit code."""
     make_printable(sys.stdout)
     options = _parse(arguments)
-    folder = Path(options.state_dir or _state_dir_of(Path(options.env_file)))
-    if not folder.is_dir():
+    env_file = Path(options.env_file)
+    folder = Path(options.state_dir or _state_dir_of(env_file))
+    if not folder.is_dir() and options.command != "accept-gap":
         print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
         return exit_codes.USAGE
     try:
         # Held until the process ends: nobody may work here meanwhile.
         _lock = InstanceLock(folder)
-        if options.command == "show":
-            return show(folder)
-        if options.command == "drop-output":
-            return drop_output(folder, options.name)
-        return accept_gap(folder)
+        return _do(options, folder, env_file)
     except AnotherInstance as error:
         print(error)
         return exit_codes.ANOTHER_INSTANCE
-    except JournalDamaged as error:
-        print(error)
+    except (ConfigurationError, JournalDamaged, SpoolDamaged, SourceDenied, OutputDenied) as error:
+        for problem in getattr(error, "problems", (error,)):
+            print(problem)
         return exit_codes.CONFIGURATION
+    except (SourceError, OutputUnavailable, StateUnavailable) as error:
+        print(error)
+        return exit_codes.UNREACHABLE
+
+
+def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
+    if options.command == "show":
+        return show(folder)
+    if options.command == "drop-output":
+        return drop_output(folder, options.name)
+    if options.command == "give-up-lost":
+        return give_up_lost(folder)
+    if options.command == "accept-gap":
+        return accept_gap(folder, load(env_file, os.environ).settings if env_file.is_file() else None)
+    settings = load(env_file, os.environ, must_exist=True).settings
+    if options.command == "retry-set-aside":
+        return retry_set_aside(folder, settings)
+    return verify(folder, settings, Window(options.start or ANY_TIME.start_ns, options.end or ANY_TIME.end_ns))
 
 
 def _state_dir_of(env_file: Path) -> str:
     values = dotenv_values(env_file, interpolate=False, encoding="utf-8-sig") if env_file.is_file() else {}
-    return values.get("STATE_DIR") or str(DECLARED["STATE_DIR"].metadata["default"])
-
-
-def _moment(time_ns: int) -> str:
-    return datetime.fromtimestamp(time_ns // NANOSECONDS, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return os.environ.get("STATE_DIR") or values.get("STATE_DIR") or str(DECLARED["STATE_DIR"].metadata["default"])
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env-file", metavar="PATH", default=".env", help="where STATE_DIR is set (default: .env)")
+    parser.add_argument("--env-file", metavar="PATH", default=".env", help="where the settings are (default: .env)")
     parser.add_argument("--state-dir", metavar="FOLDER", help="the folder itself")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    commands.add_parser("show", help="what was released, and how far each output is")
+    commands.add_parser("show", help="what was released, how far each output is, what came late")
+    verifying = commands.add_parser("verify", help="compare the journal with the raw bucket and with what outputs hold")
+    verifying.add_argument("--start", metavar="TIME", type=moment, help="from here (ISO 8601, UTC); default: everything")
+    verifying.add_argument("--end", metavar="TIME", type=moment, help="up to here")
+    commands.add_parser("retry-set-aside", help="offer refused rows to their outputs again")
     drop = commands.add_parser("drop-output", help="forget an output that was turned off while rows wait for it")
     drop.add_argument("name", metavar="NAME", help="as the message or `show` names it")
-    commands.add_parser("accept-gap", help="never release again what the fence knows and the journal does not")
+    commands.add_parser(
+        "accept-gap", help="never release again what the fence or the output bucket knows and the journal does not"
+    )
+    commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
     return parser.parse_args(arguments)
 
 

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 
 from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
-from service.setting_types import Secret
+from service.setting_types import Secret, read_secret
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS, Settings
 
 #: Printed, with the line above it, when nothing at all tells us what to do.
@@ -24,7 +24,6 @@ REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN a
 #: Settings whose values are declared but whose work is not built yet: refused by name, never silently ignored.
 _NOT_YET: Mapping[str, tuple[Any, str]] = {
     "K_UNIT": ("source", "use K_UNIT=record"),
-    "METHOD": ("optimal", "use METHOD=hierarchy"),
     "LOG_FORMAT": ("json", "use LOG_FORMAT=text"),
     "UTILITY_METRICS": (True, "use UTILITY_METRICS=false"),
 }
@@ -67,8 +66,10 @@ def load(
     if from_file is None and (must_exist or not ("INPUT_FILE" in environment or _names_a_server(environment))):
         raise NoConfiguration(f".env file not found at {env_file}")
     given = _merged(from_file or {}, {name: value for name, value in environment.items() if name in KNOWN_NAMES})
-    given, file_problems, file_warnings = _with_secret_files(given)
+    given, secret_files, file_problems, file_warnings = _with_secret_files(given)
     settings, value_problems = _parse(given)
+    from_files: dict[str, Any] = {name.lower(): Secret(given[name], file) for name, file in secret_files.items()}
+    settings = dataclasses.replace(settings, **from_files)
     problems += [*file_problems, *value_problems, *_problems_between(settings, given)]
     problems += [problem for check in checks for problem in check(settings)]
     unknown = list(_unknown(from_file or {}, environment))
@@ -112,9 +113,9 @@ def _if_others_can_read(path: Path) -> list[str]:
     return []
 
 
-def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Replace each `NAME_FILE` by `NAME` with the file's content."""
-    merged, problems, warnings = dict(given), [], []
+def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path], list[str], list[str]]:
+    """Replace each `NAME_FILE` by `NAME` with the file's content; return which file each came from too."""
+    merged, files, problems, warnings = dict(given), {}, [], []
     for name in SECRETS:
         path_text = merged.pop(f"{name}_FILE", "")
         if not path_text:
@@ -124,16 +125,16 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], list[s
             continue
         path = Path(path_text)
         try:
-            content = path.read_text(encoding="utf-8")
+            merged[name] = read_secret(path)
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             problems.append(f"{name}_FILE names {path}, which cannot be read ({reason})")
             continue
-        merged[name] = content.removesuffix("\n").removesuffix("\r")
+        files[name] = path
         warnings += _if_others_can_read(path)
         if not merged[name]:
             problems.append(f"{name}_FILE names {path}, which is empty")
-    return merged, problems, warnings
+    return merged, files, problems, warnings
 
 
 def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -232,11 +233,32 @@ def _suggestion(name: str, where: str, *, cutoff: float, prefixes: tuple[str, ..
 def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
     if not settings.pseudonymize_source_id:
         yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
-    if settings.imputation == "midpoint":
-        yield "IMPUTATION=midpoint tells the range of each value, which narrows other rows; mean does not (documentation/PRIVACY.md)"
-    if settings.residual == "drop":
-        yield "RESIDUAL=drop leaves gaps where values were rare, which shows where the R peaks were"
+    yield from _warnings_about_the_method(settings, given)
     if settings.input_file and settings.influx_tag_filter:
         yield "INFLUX_TAG_FILTER has no meaning for INPUT_FILE and is not used"
     if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
         yield "DEFAULT_QUERY_HOURS has no meaning for INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
+
+
+def _warnings_about_the_method(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    if settings.method == "optimal":
+        yield from _set_in_vain(settings, given)
+        return
+    if settings.imputation == "midpoint":
+        yield "IMPUTATION=midpoint tells the range of each value, which narrows other rows; mean does not (documentation/PRIVACY.md)"
+    if settings.residual == "drop":
+        yield "RESIDUAL=drop leaves gaps where values were rare, which shows where the R peaks were"
+
+
+def _set_in_vain(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield which settings of the hierarchy were set though no level is climbed. All stand in `.env.example`, so defaults do not count."""
+    fields = {name: DECLARED[name] for name in ("MAX_LEVEL", "RESIDUAL", "IMPUTATION")}
+    unused = [
+        name
+        for name, field in fields.items()
+        if getattr(settings, field.name) != field.metadata["parse"](field.metadata["default"])
+    ]
+    if unused:
+        yield f"METHOD=optimal climbs no hierarchy and does not use {', '.join(unused)}"
+    if given.get("HIERARCHY_CSV_PATH", "").strip():
+        yield "METHOD=optimal uses of HIERARCHY_CSV_PATH only the first and the last value, which values beyond them are coded to"

@@ -5,6 +5,9 @@ from __future__ import annotations
 #: Done, or stopped as asked while streaming.
 DONE = 0
 
+#: Checked, and something does not agree; said by `scripts/state.py verify`.
+DISAGREEMENT = 1
+
 #: The command line was not understood.
 USAGE = 64
 

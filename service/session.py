@@ -8,22 +8,33 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused
 from anonymizer.samples import SampleSource
-from anonymizer.windows import NANOSECONDS
+from anonymizer.windows import NANOSECONDS, Window
 from service import exit_codes
 from service.clock import Stopped, SystemClock
 from service.delivery import Delivery, Store
 from service.epochs import continue_or_begin_epoch, forget_removed_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
-from service.journal import Journal
+from service.journal import Epoch, Journal
 from service.loop import Parts, run
 from service.patience import OutOfPatience, Patience
 from service.progress import progress_of
+from service.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
+from service.schedule import Schedule
 from service.set_aside import SetAside
 from service.settings import Settings
 from service.spool import Spool, SpoolDamaged
 from service.startup import open_source
 from service.telemetry import Telemetry
-from service.wiring import load_hierarchy, make_outputs, make_recipe, make_schedule, make_source
+from service.wiring import (
+    load_hierarchy,
+    make_outputs,
+    make_recipe,
+    make_schedule,
+    make_source,
+    make_upkeep,
+    open_summaries,
+    selection_digest,
+)
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -55,7 +66,7 @@ def _serve(settings: Settings, clock: SystemClock) -> int:
     patience = Patience(clock, budget_s=None if settings.streaming_mode else settings.retry_budget_seconds)
     try:
         open_source(settings, source, patience)
-        journal = Journal(Path(settings.state_dir), data_set=source.data_set)
+        journal = patience.until_done(lambda: Journal(Path(settings.state_dir), data_set=source.data_set))
         try:
             return _work(settings, clock, source, journal, patience)
         finally:
@@ -68,15 +79,12 @@ def _serve(settings: Settings, clock: SystemClock) -> int:
 def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal: Journal, patience: Patience) -> int:
     telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging)
     recipe = make_recipe(settings, load_hierarchy(settings), source.data_set)
-    continue_or_begin_epoch(
-        journal,
-        recipe.promise,
-        window_ns=settings.batch_size_seconds * NANOSECONDS,
-        accept_new_key=settings.accept_new_pseudonym_key,
-        now_ns=clock.now_ns(),
-    )
+    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
+    continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
     outputs = make_outputs(settings)
     forget_removed_outputs(journal, [output.name for output in outputs])
+    schedule = make_schedule(settings, source, clock, stream_position_ns=journal.stream_position_ns())
+    _refuse_releases_elsewhere(settings, journal, schedule, source, patience)
     state = Path(settings.state_dir)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
@@ -89,12 +97,11 @@ def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal:
         batch_by_batch=batch_by_batch,
     )
     started_s = clock.monotonic_s()
-    delivery.start()
+    patience.until_done(delivery.start)
     try:
         if not settings.streaming_mode:
             delivery.wait_until_tried()
             _raise_first(delivery.failures())
-        schedule = make_schedule(settings, source, clock, stream_position_ns=journal.stream_position_ns())
         with progress_of(schedule.windows_in_all) as advance:
             parts = Parts(
                 source=source,
@@ -108,6 +115,7 @@ def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal:
                 is_stream=settings.streaming_mode,
                 unit_is_window=batch_by_batch,
                 advance=advance,
+                upkeep=make_upkeep(settings, source, journal, telemetry, clock),
             )
             run(schedule, parts)
             delivery.drain()
@@ -118,6 +126,24 @@ def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal:
         _LOG.warning("⚠️ %s", source.advice_when_empty())
     telemetry.finished(clock.monotonic_s() - started_s)
     return _exit_code(settings, telemetry, clock)
+
+
+def _refuse_releases_elsewhere(
+    settings: Settings, journal: Journal, schedule: Schedule, source: SampleSource, patience: Patience
+) -> None:
+    windows_in_all = schedule.windows_in_all
+    length_ns = settings.batch_size_seconds * NANOSECONDS
+    end_ns = ANY_TIME.end_ns if windows_in_all is None else schedule.start_ns + windows_in_all * length_ns
+    if settings.output_to_influx and end_ns > schedule.start_ns:
+        with open_summaries(settings) as summaries:
+            refuse_releases_elsewhere(
+                summaries,
+                journal,
+                source.data_set,
+                Window(schedule.start_ns, end_ns),
+                bucket=settings.influx_output_bucket,
+                patience=patience,
+            )
 
 
 def _raise_first(failures: list[Exception]) -> None:

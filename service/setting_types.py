@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 Parser = Callable[[str], Any]
@@ -13,15 +15,28 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
 class Secret:
-    """A text that is never shown: not by repr, not in a message, not in a log."""
+    """A text that is never shown: not by repr, not in a message, not in a log.
 
-    __slots__ = ("_text",)
+    Args:
+        text: The secret.
+        file: The file it was read from, if it was: its content may change while we run.
+    """
 
-    def __init__(self, text: str) -> None:
+    __slots__ = ("_file", "_text")
+
+    def __init__(self, text: str, file: Path | None = None) -> None:
         self._text = text
+        self._file = file
 
     def reveal(self) -> str:
         """Return the text, for the one place that must send or use it."""
+        return self._text
+
+    def current(self) -> str:
+        """Return what the file holds now, for a token that somebody may replace; the text itself when there is no file to read."""
+        if self._file is not None:
+            with suppress(OSError, UnicodeDecodeError):
+                self._text = read_secret(self._file) or self._text
         return self._text
 
     def __bool__(self) -> bool:
@@ -29,6 +44,16 @@ class Secret:
 
     def __repr__(self) -> str:
         return "Secret(…)"
+
+
+def read_secret(file: Path) -> str:
+    """Return the secret a file holds, without the line end that editors add.
+
+    Raises:
+        OSError: It cannot be read.
+        UnicodeDecodeError: It is not text.
+    """
+    return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r").strip()
 
 
 def text(value: str) -> str:

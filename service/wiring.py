@@ -4,28 +4,41 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anonymizer.batch import Promise
-from anonymizer.chunk import Names, Recipe
+from anonymizer.chunk import Method, Names, Recipe
 from anonymizer.errors import ConfigurationError, OutputUnavailable
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
+from service.journal import Journal
+from service.recounts import Recounts
 from service.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
 from service.setting_types import Secret
 from service.settings import SHIPPED_HIERARCHY, Settings
+from service.telemetry import Telemetry
+from service.upkeep import Upkeep
+
+if TYPE_CHECKING:
+    from inputs.window_summaries import WindowSummaries
+    from service.witnesses import Witness
+    from transport.influxdb import Address
 
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 
-def make_source(settings: Settings) -> SampleSource:
-    """Return the source the settings name, not yet open."""
+def make_source(settings: Settings, token: Secret | None = None) -> SampleSource:
+    """Return the source the settings name, not yet open; a bucket is asked with `token` if there is one, else with INFLUX_TOKEN."""
     microvolts = _MICROVOLTS[settings.value_unit]
     if settings.input_file:
         from inputs.files import FileSource  # only what is used is loaded: the database's client takes half a second
@@ -50,7 +63,7 @@ def make_source(settings: Settings) -> SampleSource:
         tags=settings.influx_tag_filter,
         microvolts_per_unit=microvolts,
     )
-    return InfluxSource(InfluxConnection(address, settings.influx_token.reveal()), series)
+    return InfluxSource(InfluxConnection(address, (token or settings.influx_token).current), series)
 
 
 def _make_csv(settings: Settings) -> Output:
@@ -61,14 +74,8 @@ def _make_csv(settings: Settings) -> Output:
 
 def _make_influxdb(settings: Settings) -> Output:
     from outputs.influxdb import InfluxOutput, InfluxTarget
-    from transport.influxdb import Address, InfluxConnection
+    from transport.influxdb import InfluxConnection
 
-    address = Address(
-        url=settings.influx_output_url or settings.influx_url,
-        org=settings.influx_output_org or settings.influx_org,
-        ca_file=settings.influx_ca_file,
-        timeout_s=settings.influx_query_timeout,
-    )
     token: Secret = settings.influx_output_token or settings.influx_token
     target = InfluxTarget(
         bucket=settings.influx_output_bucket,
@@ -77,14 +84,25 @@ def _make_influxdb(settings: Settings) -> Output:
         source_tag=settings.source_tag,
         lines_per_write=settings.influx_write_batch_size,
     )
-    return InfluxOutput(InfluxConnection(address, token.reveal()), target)
+    return InfluxOutput(InfluxConnection(_output_address(settings), token.current), target)
+
+
+def _output_address(settings: Settings) -> Address:
+    from transport.influxdb import Address
+
+    return Address(
+        url=settings.influx_output_url or settings.influx_url,
+        org=settings.influx_output_org or settings.influx_org,
+        ca_file=settings.influx_ca_file,
+        timeout_s=settings.influx_query_timeout,
+    )
 
 
 def _make_api(settings: Settings) -> Output:
     from outputs.http_api import ApiTarget, HttpApi
 
     target = ApiTarget(endpoint=settings.api_endpoint, ca_file=settings.api_ca_file, timeout_s=settings.api_timeout_seconds)
-    return HttpApi(target, settings.api_token.reveal())
+    return HttpApi(target, settings.api_token.current())
 
 
 #: Every output there is: the setting that turns it on, and what makes it. A new one needs a line here (outputs/README.md).
@@ -98,6 +116,43 @@ OUTPUTS: tuple[tuple[str, Callable[[Settings], Output]], ...] = (
 def make_outputs(settings: Settings) -> list[Output]:
     """Return the outputs that are turned on, not yet open."""
     return [make(settings) for setting, make in OUTPUTS if getattr(settings, setting)]
+
+
+@contextmanager
+def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
+    """Yield what the output bucket tells of earlier releases, asked with INFLUX_VERIFY_TOKEN or else with the token that writes."""
+    from inputs.window_summaries import WindowSummaries
+    from transport.influxdb import InfluxConnection
+
+    token = settings.influx_verify_token or settings.influx_output_token or settings.influx_token
+    connection = InfluxConnection(_output_address(settings), token.current)
+    try:
+        yield WindowSummaries(connection, bucket=settings.influx_output_bucket, measurement=settings.influx_measurement)
+    finally:
+        connection.close()
+
+
+def make_witnesses(settings: Settings, summaries: WindowSummaries) -> list[Witness]:
+    """Return what tells what the outputs hold, for those that can be read back; buckets with INFLUX_VERIFY_TOKEN."""
+    from inputs.influxdb import InfluxSeries, InfluxSource
+    from service.witnesses import BucketWitness, CsvWitness
+    from transport.influxdb import InfluxConnection
+
+    witnesses: list[Witness] = []
+    for output in make_outputs(settings):
+        if output.kind == "csv":
+            witnesses.append(CsvWitness(output.name, Path(settings.csv_output_dir), settings.csv_filename_pattern))
+        elif output.kind == "influxdb":
+            series = InfluxSeries(
+                bucket=settings.influx_output_bucket,
+                measurement=f"{settings.influx_measurement}_anonymized",
+                field=settings.influx_field,
+                source_tag=settings.source_tag,
+            )
+            token = settings.influx_verify_token or settings.influx_output_token or settings.influx_token
+            rows = InfluxSource(InfluxConnection(_output_address(settings), token.current), series)
+            witnesses.append(BucketWitness(output.name, rows, summaries))
+    return witnesses
 
 
 def load_hierarchy(settings: Settings) -> Hierarchy:
@@ -125,13 +180,7 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
         names = pseudonymizer = Pseudonymizer(settings.pseudonym_salt.reveal().encode())
         key_id = pseudonymizer.key_id
     return Recipe(
-        method=LevelHierarchyAnonymizer(
-            hierarchy=hierarchy,
-            k=settings.k_value,
-            max_level=settings.max_level,
-            residual=settings.residual,  # type: ignore[arg-type]  # one_of() checked it
-            imputation=settings.imputation,  # type: ignore[arg-type]
-        ),
+        method=_make_method(settings, hierarchy),
         names=names,
         promise=Promise(
             k=settings.k_value,
@@ -141,6 +190,18 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
             key_id=key_id,
         ),
         data_set=data_set,
+    )
+
+
+def _make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
+    if settings.method == "optimal":
+        return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value)
+    return LevelHierarchyAnonymizer(
+        hierarchy=hierarchy,
+        k=settings.k_value,
+        max_level=settings.max_level,
+        residual=settings.residual,  # type: ignore[arg-type]  # one_of() checked it
+        imputation=settings.imputation,  # type: ignore[arg-type]
     )
 
 
@@ -157,6 +218,19 @@ def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
         "hierarchy": hierarchy.digest,
     }
     return hashlib.sha256(json.dumps(shaping, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def selection_digest(settings: Settings) -> str:
+    """Return a digest of which sources and series are read, 16 hexadecimal digits: counts under another cannot be compared."""
+    selection = [sorted(settings.device_filter), sorted(settings.influx_tag_filter)]
+    return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:16]
+
+
+def make_upkeep(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry, clock: Clock) -> Upkeep:
+    """Return what the loop does besides releasing; nothing is added to a file, so its windows are not counted again."""
+    after_s = settings.late_recount_seconds
+    recounts = None if settings.input_file else Recounts(source, journal, telemetry, clock, after_s=after_s)
+    return Upkeep(source, journal, recounts, clock, most_recounts=len(after_s))
 
 
 def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, stream_position_ns: int | None) -> Schedule:
@@ -213,4 +287,17 @@ def csv_folder_problems(settings: Settings) -> list[str]:
         _make_csv(settings).open({})
     except OutputUnavailable as error:
         return [str(error)]
+    return []
+
+
+def state_folder_problems(settings: Settings) -> list[str]:
+    """Return why STATE_DIR could not be used, if so; makes the folder."""
+    folder = Path(settings.state_dir)
+    probe = folder / f".write-probe-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        return [f"STATE_DIR {folder} cannot be written to ({error.strerror or error})"]
     return []

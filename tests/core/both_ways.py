@@ -9,9 +9,10 @@ from pathlib import Path
 
 import anonymizer
 from anonymizer.batch import Promise, WindowCounts
-from anonymizer.chunk import ChunkResult, Names, Recipe, WindowResult, anonymize_chunk
+from anonymizer.chunk import ChunkResult, Method, Names, Recipe, WindowResult, anonymize_chunk
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.pseudonyms import KeptIds
 from anonymizer.samples import NO_SOURCE, Samples, make_samples
 from anonymizer.windows import WindowRange
@@ -68,15 +69,21 @@ def samples_of(rows: Sequence[Row]) -> Samples:
 
 def recipe_of(settings: PlainSettings, ranges: Ranges, names: Names | None = None) -> Recipe:
     """Return the project's recipe for `settings`; ids are kept as they are unless `names` says otherwise."""
-    method = LevelHierarchyAnonymizer(
+    promise = Promise(k=settings.k, k_unit="record", method=settings.method)
+    return Recipe(method=method_of(settings, ranges), names=names or KeptIds(), promise=promise, data_set="test")
+
+
+def method_of(settings: PlainSettings, ranges: Ranges) -> Method:
+    """Return the project's method for `settings`."""
+    if settings.method == "optimal":
+        return OptimalAnonymizer(hierarchy=ranges.hierarchy, k=settings.k)
+    return LevelHierarchyAnonymizer(
         hierarchy=ranges.hierarchy,
         k=settings.k,
         max_level=settings.max_level,
         residual=settings.residual,
         imputation=settings.imputation,
     )
-    promise = Promise(k=settings.k, k_unit="record", method="hierarchy")
-    return Recipe(method=method, names=names or KeptIds(), promise=promise, data_set="test")
 
 
 def through_the_project(

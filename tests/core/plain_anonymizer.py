@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 
 Residual = Literal["regroup", "impute", "drop"]
 Imputation = Literal["mean", "midpoint"]
+Method = Literal["hierarchy", "optimal"]
 
 #: One level: the inclusive range that each whole value belongs to.
 Level = Mapping[int, tuple[int, int]]
@@ -53,6 +54,7 @@ class PlainSettings:
     max_level: int = 3
     residual: Residual = "regroup"
     imputation: Imputation = "mean"
+    method: Method = "hierarchy"
 
 
 @dataclass
@@ -173,7 +175,7 @@ def anonymize_window(
     for time_ns, released_id, member in sorted((member.time_ns, release_id(member.source), member) for member in placing.of):
         placed = placing.of[member]
         result.rows.append(ReleasedRow(time_ns, released_id, placed.value_uv))
-        result.imputed.append(settings.residual == "impute" and placed.level >= STARRED)
+        result.imputed.append(placing.imputed_value_uv is not None and placed.level >= STARRED)
         result.rows_at_level[placed.level] += 1
         result.unchanged += placed.value_uv == lowest[time_ns, member.source]
     return result
@@ -184,6 +186,10 @@ def place(members: Sequence[Member], levels: Sequence[Level], settings: PlainSet
     k = settings.k
     if len(members) < k:
         return NOTHING_PLACED
+
+    if settings.method == "optimal":
+        together = partition(members, k)
+        return Placing(regrouped_rows(together), len(together), None)
 
     groups, residual = climb(members, levels[: settings.max_level], k)
 
@@ -197,14 +203,17 @@ def place(members: Sequence[Member], levels: Sequence[Level], settings: PlainSet
     for group in groups:
         for member in group.members:
             placed[member] = Placed(group_value(group, settings.imputation), group.level)
-    for together in regrouped:
-        for member in together:
-            placed[member] = Placed(whole(mean(one.value_uv for one in together)), STARRED)
+    placed |= regrouped_rows(regrouped)
 
     formed = len(groups) + len(regrouped)
     if settings.residual == "impute" and residual:
         return impute(placed, residual, k, formed)
     return Placing(placed, formed, None)
+
+
+def regrouped_rows(groups: Sequence[Sequence[Member]]) -> dict[Member, Placed]:
+    """Return what the members of groups without a range get: their mean, past the last level."""
+    return {member: Placed(whole(mean(one.value_uv for one in group)), STARRED) for group in groups for member in group}
 
 
 def impute(placed: Mapping[Member, Placed], residual: Sequence[Member], k: int, formed: int) -> Placing:

@@ -72,6 +72,7 @@ def settings_of_any_kind(k: st.SearchStrategy[int] = ANY_K) -> st.SearchStrategy
         max_level=st.integers(1, 7),
         residual=st.sampled_from(("regroup", "impute", "drop")),
         imputation=st.sampled_from(("mean", "midpoint")),
+        method=st.sampled_from(("hierarchy", "hierarchy", "optimal")),
     )
 
 

@@ -43,6 +43,10 @@ def default(k: int) -> PlainSettings:
     return PlainSettings(k=k, max_level=3, residual="regroup", imputation="mean")
 
 
+def optimal(k: int) -> PlainSettings:
+    return PlainSettings(k=k, method="optimal")
+
+
 def one_window(way: Way, rows: Sequence[Row], settings: PlainSettings) -> WindowSeen:
     (window,) = way(rows, WINDOW, settings, shipped_ranges()).windows
     return window
@@ -183,6 +187,42 @@ def test_the_default_settings_release_what_the_definition_says(way: Way, golden:
 
     assert values_of(window) == golden.released_uv
     assert levels_of(window) == golden.rows_at_level
+
+
+OPTIMAL_WITH_K_3 = [
+    Golden("no row", [], []),
+    Golden("one row is withheld", [7], [], {0: 1}),
+    Golden("k − 1 rows are withheld, even equal ones", [7, 7], [], {0: 2}),
+    # 2 / 3 rounds to 1; no level is climbed, so all of them are past the last.
+    Golden("k rows", [0, 1, 1], [1, 1, 1], {8: 3}),
+    Golden("k rows far apart", [0, 1000, 2000], [1000, 1000, 1000], {8: 3}),
+    # 502 / 4 = 125.5 rounds to the even 126: 500 has nobody else.
+    Golden("k + 1 rows", [0, 1, 1, 500], [126, 126, 126, 126], {8: 4}),
+    Golden("2k − 1 rows cannot be cut", [0, 0, 0, 100, 100], [40, 40, 40, 40, 40], {8: 5}),
+    Golden("all equal", [7, 7, 7, 7, 7], [7] * 5, {8: 5}),
+    Golden("two far clusters", [0, 1000, 0, 1000, 0, 1000], [0, 1000, 0, 1000, 0, 1000], {8: 6}),
+    # 0 0 0 4 | 9 9 9 has error 12, 0 0 0 | 4 9 9 9 has 18.75. 4 / 4 = 1.
+    Golden("the cut with the smaller error is taken", [0, 0, 0, 4, 9, 9, 9], [1, 1, 1, 1, 9, 9, 9], {8: 7}),
+    # 0 0 0 5 | 10 10 10 and 0 0 0 | 5 10 10 10 both have error 18.75: the smaller last group. 5 / 4 = 1.25.
+    Golden("of two equal errors the smaller last group", [0, 0, 0, 5, 10, 10, 10], [1, 1, 1, 1, 10, 10, 10], {8: 7}),
+    # −22 / 3 = −7.33…
+    Golden("all values negative", [-7, -7, -8], [-7, -7, -7], {8: 3}),
+    Golden("a mean just below zero is zero without a sign", [-1, 0, 0], [0, 0, 0], {8: 3}),
+    # Halves to even: 0.5 to 0, 1.5 and 2.5 to 2. 4 / 3 = 1.33.
+    Golden("values are rounded before they are averaged", [0.5, 1.5, 2.5], [1, 1, 1], {8: 3}),
+    # Coded to 2500: 5000 / 4 = 1250 and not 2.5e299.
+    Golden("values beyond the hierarchy count as its ends", [0, 0, 9000, 1e300], [1250, 1250, 1250, 1250], {8: 4}),
+]
+
+
+@pytest.mark.parametrize("golden", OPTIMAL_WITH_K_3, ids=str)
+def test_the_optimal_method_releases_what_the_definition_says(way: Way, golden: Golden) -> None:
+    window = one_window(way, rows_of(golden.measured_uv), optimal(3))
+
+    assert values_of(window) == golden.released_uv
+    assert [repr(value) for value in values_of(window)] == [repr(float(value)) for value in golden.released_uv]
+    assert levels_of(window) == golden.rows_at_level
+    assert not any(window.imputed)
 
 
 def test_of_two_groups_with_equal_means_the_one_of_the_finer_level_is_dissolved(way: Way) -> None:

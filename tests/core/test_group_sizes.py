@@ -13,7 +13,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymizer.level_hierarchy_anonymizer import Generalization, LevelHierarchyAnonymizer, Residual
+from anonymizer.generalization import Generalization
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer, Residual
 from anonymizer.samples import arrange
 from anonymizer.windows import WindowRange
 from tests.core.both_ways import samples_of, shipped_ranges

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.journal import Journal, Release
+from service.journal import Epoch, Journal, Release
 from tests.service.batches import PROMISE, make_batch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,11 +25,12 @@ def state(folder: Path, *arguments: str) -> tuple[int, str]:
 def folder(tmp_path: Path) -> Path:
     """A state with two released windows that one output still lacks."""
     journal = Journal(tmp_path, data_set="data")
-    journal.begin_epoch(PROMISE, window_ns=5 * 10**9, now_ns=0)
-    journal.add_output("csv:out")
+    journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+    journal.outputs.add_outputs(["csv:out"])
     batches = [make_batch(0), make_batch(1)]
     releases = [Release(batch.window, batch.counts) for batch in batches]
     journal.record_release(releases, chunk=1, size_bytes=100, now_ns=0, stream_to_ns=None)
+    journal.raise_fence()
     journal.close()
     return tmp_path
 

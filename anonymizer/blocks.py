@@ -1,0 +1,93 @@
+"""Long segments of rows cut into blocks that are worked on side by side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_Int64s = npt.NDArray[np.int64]
+_Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """The blocks of all segments, in order; each array has shape (blocks,).
+
+    Args:
+        starts: First position of each block.
+        ends: Position after its last.
+        segment_starts: First position of its segment.
+        segment_ends: Position after the last of its segment.
+    """
+
+    starts: _Int64s
+    ends: _Int64s
+    segment_starts: _Int64s
+    segment_ends: _Int64s
+
+    @classmethod
+    def of(cls, lengths: _Int64s, length: int) -> Blocks:
+        """Return blocks of `length`, the last of each segment up to twice as long, for segments of `lengths`, each at least 1."""
+        blocks = np.maximum(lengths // length, 1)
+        ends = np.cumsum(lengths)
+        segment_starts, segment_ends = np.repeat(ends - lengths, blocks), np.repeat(ends, blocks)
+        number = np.arange(len(segment_starts)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
+        starts = segment_starts + number * length
+        return cls(starts, np.append(starts[1:], ends[-1]), segment_starts, segment_ends)
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def are_first(self) -> _Bools:
+        """Which blocks are the first of their segment."""
+        return self.starts == self.segment_starts
+
+    @property
+    def are_last(self) -> _Bools:
+        """Which blocks are the last of their segment."""
+        return self.ends == self.segment_ends
+
+    def of_each_position(self, of_each_block: _Int64s) -> _Int64s:
+        """Return what is given for each block, for each of its positions."""
+        return np.repeat(of_each_block, self.ends - self.starts)
+
+
+def follow_back(sizes: _Int64s, blocks: Blocks, *, run_up: int) -> _Bools:
+    """Return which positions end a group, shape (n,).
+
+    From the end of a segment each group is stepped over, by the size that is given for its last position. Ways that come from different
+    places soon meet, so every block is begun a little after its end, anywhere; one that was begun elsewhere than the block after it leads
+    to is begun again, until all fit together.
+
+    Args:
+        sizes: Size of the group that ends at each position, if one does; at positions where no group can end, any.
+        blocks: Every block but the last of a segment is followed by one longer than `run_up`.
+        run_up: How far after its end a block is begun, in positions.
+    """
+    inner = np.flatnonzero(~blocks.are_last)
+    places = blocks.ends.copy()
+    places[inner] = _steps_back(sizes, blocks.ends[inner] + run_up, blocks.ends[inner])
+    leads_to = _steps_back(sizes, places, blocks.starts)
+    while len(wrong := inner[places[inner] != leads_to[inner + 1]]):
+        places[wrong] = leads_to[wrong + 1]
+        leads_to[wrong] = _steps_back(sizes, places[wrong], blocks.starts[wrong])
+    ends_group = np.zeros(len(sizes), dtype=np.bool_)
+    _steps_back(sizes, places, blocks.starts, passed=ends_group)
+    return ends_group
+
+
+def _steps_back(sizes: _Int64s, places: _Int64s, until: _Int64s, *, passed: _Bools | None = None) -> _Int64s:
+    """Return where the steps from each of `places` first come to `until` or beyond; mark the positions before the places passed."""
+    places = places.copy()
+    going = np.flatnonzero(places > until)
+    while len(going):
+        here = places[going]
+        if passed is not None:
+            passed[here - 1] = True
+        here -= sizes[here - 1]
+        places[going] = here
+        going = going[here > until[going]]
+    return places

@@ -1,0 +1,232 @@
+"""Sums of squared errors, exact, and the recurrence that finds the least: over many stretches of ascending values side by side.
+
+least(e) = min over sizes s = k … 2k − 1 of least(e − s) + error of the s values before place e, for one place e after the other. Only
+differences between sums matter, so a stretch may begin in the middle of a segment.
+
+The error of s values, (s Σx² − (Σx)²) / s µV², is a whole number of parts of a µV² when there are as many as the least common multiple of
+all sizes. Where all sums fit 64 bits they are whole numbers of parts (`_OneNumber`). Where they may not, each is held twice
+(`_TwoNumbers`): *coarse*, a float, and *fine*, its number of parts modulo 2⁶⁴. Of sums that the coarse ones show to be near each other the
+fine ones tell the difference exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+_Int64s = npt.NDArray[np.int64]
+_Float64s = npt.NDArray[np.float64]
+_Bools = npt.NDArray[np.bool_]
+
+#: Beyond k = 21 a µV² has this many parts, and each group's error is rounded down to one.
+ROUNDED_PARTS = 2**40
+
+#: Sums of rounded errors that differ by no more than this many parts, about a millionth of a µV², count as equal.
+_ROUNDING = 2**20
+
+#: In parts; larger than every sum that can be chosen, and three of them still fit 64 bits.
+_UNREACHABLE = 2**60
+
+#: A sum that is further above the least than this, in µV², is not it. Coarse sums are far more exact. With a half more, for rounding to
+#: whole µV², it has fewer than 2⁶³ parts at every k, five more bits for the size included: 5.3e18 at k = 21.
+_NEAR = 0.25
+
+_LARGEST = np.int64(2**63 - 1)
+
+#: Numbers worked on at once; so many stay in the processor's cache.
+_AT_ONCE = 2**15
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """The least sums at 2k − 1 neighbouring places of each stretch, shape (2k − 1, stretches).
+
+    Args:
+        coarse: In µV², as exact as floats are; infinite where no group can end.
+        fine: In parts, modulo 2⁶⁴.
+    """
+
+    coarse: _Float64s
+    fine: _Int64s
+
+    @classmethod
+    def guessed(cls, k: int, stretches: int) -> Profile:
+        """Return a guess for the middle of a segment: all places alike."""
+        shape = (2 * k - 1, stretches)
+        return cls(np.zeros(shape), np.zeros(shape, dtype=np.int64))
+
+    def set_before_any_row(self, stretches: _Bools) -> None:
+        """Set for some stretches what holds before the first row of a segment: a group can begin at the last place only."""
+        self.coarse[:-1, stretches] = np.inf
+        self.coarse[-1, stretches] = 0.0
+        self.fine[:, stretches] = 0
+
+    def put(self, stretches: npt.NDArray[np.intp], profile: Profile) -> None:
+        """Replace what is said of some stretches."""
+        self.coarse[:, stretches], self.fine[:, stretches] = profile.coarse, profile.fine
+
+    def of(self, stretches: npt.NDArray[np.intp] | slice) -> Profile:
+        """Return the profiles of some stretches, counted from their last place."""
+        coarse, fine = self.coarse[:, stretches], self.fine[:, stretches]
+        return Profile(coarse - coarse[-1], fine - fine[-1])
+
+    def agrees_with(self, other: Profile) -> _Bools:
+        """Return for which stretches both, counted from their last place, say the same."""
+        near = np.abs(self.coarse - other.coarse) < _NEAR
+        same: _Bools = (near & (self.fine == other.fine)).all(axis=0)
+        return same
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stretches:
+    """Sums over the values before each place, for stretches of one length.
+
+    The first 2k − 1 places are those of the profile a stretch begins with; places before its segment repeat the segment's first.
+
+    Args:
+        sums: Σx before each place, shape (2k − 1 + rows, stretches).
+        squares: Σx² before each place, the same shape.
+    """
+
+    sums: _Int64s
+    squares: _Int64s
+
+    def numerators(self, first: int, stop: int, size: int) -> _Int64s:
+        """Return s Σx² − (Σx)² of the `size` values before each of the places `first` … `stop` − 1."""
+        sums = self.sums[first:stop] - self.sums[first - size : stop - size]
+        squares = self.squares[first:stop] - self.squares[first - size : stop - size]
+        squares *= size
+        sums *= sums
+        squares -= sums
+        return squares
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeastSums:
+    """What the recurrence found for stretches of one length.
+
+    Args:
+        sizes: Size of the last group at each place after the profile's, shape (rows, stretches).
+        fine: The sums at every place, the profile's too, in parts, the last `shift` bits left out.
+        coarse: The same in µV²; None where `fine` says it all.
+    """
+
+    sizes: _Int64s
+    fine: _Int64s
+    shift: int
+    coarse: _Float64s | None
+    k: int
+    parts: int
+
+    def profile(self, rows: _Int64s) -> Profile:
+        """Return each stretch's profile after so many of its rows, shape (stretches,); after none it is the one it began with."""
+        places = rows + np.arange(2 * self.k - 1)[:, None]
+        column = np.arange(len(rows))
+        fine = self.fine[places, column] >> self.shift
+        return Profile(fine / self.parts if self.coarse is None else self.coarse[places, column], fine)
+
+
+def least_sums(stretches: Stretches, k: int, parts: int, start: Profile) -> LeastSums:
+    """Run the recurrence. Of two sizes with equal sums the smaller is chosen.
+
+    Args:
+        stretches: Stretches of one length.
+        k: The smallest size.
+        parts: Parts of a µV²: the least common multiple of all sizes, or `ROUNDED_PARTS`.
+        start: What the stretches begin with.
+    """
+    shift = (k - 1).bit_length()
+    if parts != ROUNDED_PARTS and _most(stretches, k, start) * (parts << shift) < _UNREACHABLE / 2:
+        return _in_one_number(stretches, k, parts, start, shift)
+    return _in_two_numbers(stretches, k, parts, start, 0 if parts == ROUNDED_PARTS else shift)
+
+
+def _most(stretches: Stretches, k: int, start: Profile) -> float:
+    """Return more than any sum that is reached, in µV²: groups of k, none of which has the error of the worst group of 2k − 1."""
+    places = len(stretches.sums)
+    longest = 2 * k - 1
+    worst = stretches.numerators(longest, places, longest).max(initial=0) / longest
+    begun = np.abs(start.coarse[np.isfinite(start.coarse)]).max(initial=0.0)
+    return float((places // k + 3) * (worst + 1) + begun)
+
+
+def _in_one_number(stretches: Stretches, k: int, parts: int, start: Profile, shift: int) -> LeastSums:
+    # The last `shift` bits of a candidate say by how much its last group is larger than k: of equal sums the smaller group is the least.
+    places, columns = stretches.sums.shape
+    begun = 2 * k - 1
+    keeps = np.int64(-1 << shift)
+    sums = np.empty((places, columns), dtype=np.int64)
+    sums[:begun] = np.where(np.isfinite(start.coarse), start.fine << shift, _UNREACHABLE)
+    least = np.empty((places - begun, columns), dtype=np.int64)
+    for first, stop in _tiles(begun, places, k * columns):
+        candidates = np.empty((stop - first, k, columns), dtype=np.int64)
+        for larger in range(k):
+            numerators = stretches.numerators(first, stop, k + larger)
+            np.multiply(numerators, parts // (k + larger) << shift, out=numerators)
+            np.add(numerators, larger, out=candidates[:, larger])
+        for place in range(first, stop):
+            of_place, chosen = candidates[place - first], least[place - begun]
+            of_place += sums[place - begun : place - k + 1][::-1]
+            np.minimum.reduce(of_place, axis=0, out=chosen)
+            np.bitwise_and(chosen, keeps, out=sums[place])
+    return LeastSums((least & ~keeps) + k, sums, shift, None, k, parts)
+
+
+def _in_two_numbers(stretches: Stretches, k: int, parts: int, start: Profile, shift: int) -> LeastSums:
+    places, columns = stretches.sums.shape
+    begun = 2 * k - 1
+    keeps = np.int64(-1 << shift)
+    unit = np.int64(parts << shift)
+    coarse, fine = np.empty((places, columns)), np.empty((places, columns), dtype=np.int64)
+    coarse[:begun] = np.where(np.isfinite(start.coarse), start.coarse, float(_UNREACHABLE))
+    fine[:begun] = start.fine << shift
+    larger = np.empty((places - begun, columns), dtype=np.int64)
+    for first, stop in _tiles(begun, places, 2 * k * columns):
+        coarse_candidates, fine_candidates = _candidates(stretches, first, stop, k, parts, shift)
+        for place in range(first, stop):
+            about, exact = coarse_candidates[place - first], fine_candidates[place - first]
+            about += coarse[place - begun : place - k + 1][::-1]
+            exact += fine[place - begun : place - k + 1][::-1]
+            lowest = np.minimum.reduce(about, axis=0)
+            # Counted from a whole number of µV² near the least, what is near fits 64 bits; what is not is put out of the way.
+            whole = np.rint(lowest)
+            base = whole.astype(np.int64) * unit
+            exact -= base
+            np.putmask(exact, about > lowest + _NEAR, _LARGEST)
+            least = np.minimum.reduce(exact, axis=0)
+            if parts == ROUNDED_PARTS:
+                larger[place - begun] = (exact <= least + _ROUNDING).argmax(axis=0)
+                least = np.take_along_axis(exact, larger[place - begun][None], axis=0)[0]
+            else:
+                np.bitwise_and(least, ~keeps, out=larger[place - begun])
+                least &= keeps
+            coarse[place] = whole + least / unit
+            fine[place] = least + base
+    return LeastSums(larger + k, fine, shift, coarse, k, parts)
+
+
+def _candidates(stretches: Stretches, first: int, stop: int, k: int, parts: int, shift: int) -> tuple[_Float64s, _Int64s]:
+    """Return the errors of the groups of each size before some places, coarse and fine, shape (places, k, stretches)."""
+    shape = (stop - first, k, stretches.sums.shape[1])
+    coarse, fine = np.empty(shape), np.empty(shape, dtype=np.int64)
+    for larger in range(k):
+        size = k + larger
+        numerators = stretches.numerators(first, stop, size)
+        np.multiply(numerators, 1.0 / size, out=coarse[:, larger])
+        if parts == ROUNDED_PARTS:
+            whole, rest = np.divmod(numerators, size)
+            fine[:, larger] = whole * parts + rest * parts // size
+        else:
+            numerators *= parts // size << shift
+            np.add(numerators, larger, out=fine[:, larger])
+    return coarse, fine
+
+
+def _tiles(first: int, stop: int, numbers_a_place: int) -> Iterator[tuple[int, int]]:
+    """Yield runs of places that are worked on at once."""
+    step = max(1, _AT_ONCE // max(1, numbers_a_place))
+    for begin in range(first, stop, step):
+        yield begin, min(begin + step, stop)

@@ -1,0 +1,42 @@
+"""What a method of forming groups says of the rows of a chunk, and what every method does before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.hierarchy import Hierarchy
+
+#: Level of a row that is not released.
+WITHHELD_LEVEL = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Generalization:
+    """What becomes of the rows of a chunk; each array has shape (n,) and the rows' order.
+
+    Args:
+        values_uv: Released values; of rows that are not released, NaN.
+        levels: 1 to 7 for a range of that level, 8 past the last level, 9 suppressed, 0 withheld; uint8.
+        imputed: Rows that carry their window's imputed mean instead of a group's value.
+        imputed_values_uv: That mean for each window, shape (windows,); NaN where no row carries it.
+        coded: Rows outside the hierarchy that were top- or bottom-coded.
+        groups: How many groups were formed in each window, shape (windows,).
+    """
+
+    values_uv: npt.NDArray[np.float64]
+    levels: npt.NDArray[np.uint8]
+    imputed: npt.NDArray[np.bool_]
+    imputed_values_uv: npt.NDArray[np.float64]
+    coded: npt.NDArray[np.bool_]
+    groups: npt.NDArray[np.int64]
+
+
+def whole_leaves(values_uv: npt.NDArray[np.float64], hierarchy: Hierarchy) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """Return whole microvolts, halves to even, top- and bottom-coded to the hierarchy's ends, and which rows were coded."""
+    whole = np.rint(values_uv)
+    # Clipped before the cast: a float beyond 64 bits has no whole number.
+    leaves = np.clip(whole, hierarchy.first_leaf, hierarchy.last_leaf).astype(np.int64)
+    return leaves, whole != leaves

@@ -1,0 +1,51 @@
+"""Groups with the least squared error there is, without a hierarchy: exact univariate microaggregation of each whole window.
+
+Of the hierarchy only the ends are used: values beyond them are top- or bottom-coded, as by every method. Since no level places a row, all
+of them are past the last level: level 8, as are the rows that the other method regroups.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from anonymizer.generalization import WITHHELD_LEVEL, Generalization, whole_leaves
+from anonymizer.hierarchy import STAR_LEVEL, Hierarchy
+from anonymizer.mean_imputation import group_means
+from anonymizer.regrouping import regroup
+from anonymizer.samples import ArrangedSamples
+
+
+@dataclass(frozen=True, slots=True)
+class OptimalAnonymizer:
+    """Generalizes the values of a chunk of windows, each window by itself.
+
+    Args:
+        hierarchy: Its first and last leaf are where values are coded to.
+        k: How many rows share a released value, at least 2.
+    """
+
+    hierarchy: Hierarchy
+    k: int
+
+    def generalize(self, rows: ArrangedSamples) -> Generalization:
+        """Return what is released for each row. No released value stands for fewer than k rows of its window."""
+        windows = len(rows.windows)
+        leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
+        is_open = np.bincount(rows.window_index, minlength=windows) >= self.k
+        is_released = is_open[rows.window_index]
+        values = np.full(len(leaves), np.nan)
+        groups = np.zeros(windows, dtype=np.int64)
+        if is_released.any():
+            regrouped = regroup(rows, leaves, np.flatnonzero(is_released), self.k)
+            values[is_released] = group_means(regrouped.sums_uv, regrouped.rows)[regrouped.of_row]
+            groups = np.bincount(regrouped.windows, minlength=windows)
+        return Generalization(
+            values_uv=values,
+            levels=np.where(is_released, STAR_LEVEL, WITHHELD_LEVEL).astype(np.uint8),
+            imputed=np.zeros(len(leaves), dtype=np.bool_),
+            imputed_values_uv=np.full(windows, np.nan),
+            coded=coded,
+            groups=groups,
+        )

@@ -1,0 +1,103 @@
+"""Window summaries in an output bucket, read back: they tell which windows were released, by whatever state folder."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from anonymizer.errors import SourceDenied, SourceUnavailable
+from anonymizer.windows import HOUR_NS, Window
+from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
+from inputs.flux_text import flux_text
+from transport.influxdb import InfluxConnection, InfluxFault
+
+#: A window is found by its start; one that began this long before a span may still reach into it.
+_LOOK_BACK_NS = HOUR_NS
+
+#: So much time is asked for in one query.
+_SPAN_NS = 24 * HOUR_NS
+
+
+class WindowSummaries:
+    """The summaries beside anonymized rows.
+
+    Args:
+        connection: With a token that may read the output bucket.
+        bucket: The output bucket.
+        measurement: INFLUX_MEASUREMENT, after which the summaries' measurement is named.
+    """
+
+    def __init__(self, connection: InfluxConnection, *, bucket: str, measurement: str) -> None:
+        self._connection = connection
+        self._bucket = bucket
+        self._measurement = f"{measurement}_anonymized_windows"
+
+    def released(self, data_set: str, span: Window) -> list[Window]:
+        """Return the windows of a data set that reach into the span and have a summary, in order.
+
+        Raises:
+            SourceDenied: This token may not read the bucket.
+            SourceUnavailable: The server does not answer.
+        """
+        ids = {name for part in self._parts_with_summaries(span) for name in self._batch_ids(part)}
+        windows = (_window_of(name, data_set) for name in ids)
+        return sorted(window for window in windows if window and window.end_ns > span.start_ns and window.start_ns < span.end_ns)
+
+    def rows_released(self, span: Window) -> dict[int, int]:
+        """Return how many released rows each summary in the span states, by the window's start. Raises as `released` does."""
+        stated: dict[int, int] = {}
+        for part in _days(span):
+            flux = f'{self._select(part, "rows_released")} |> keep(columns: ["_time", "_value"]) |> group()'
+            for table in self._ask(flux):
+                times, rows = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
+                stated |= dict(zip(times_as_ns(times).to_pylist(), rows.to_pylist(), strict=True))
+        return stated
+
+    def _parts_with_summaries(self, span: Window) -> list[Window]:
+        """Return days of the span, from the first to the last that hold a summary."""
+        start_ns = max(0, span.start_ns - _LOOK_BACK_NS)
+        ends = [
+            time
+            for end in ("first", "last")
+            for table in self._ask(f'{self._select(Window(start_ns, span.end_ns))} |> {end}() |> keep(columns: ["_time"])')
+            for time in _times(table)
+        ]
+        if not ends:
+            return []
+        first, last = min(ends), max(ends)
+        return _days(Window(first, last + 1))
+
+    def _batch_ids(self, span: Window) -> list[str]:
+        tables = self._ask(f'{self._select(span)} |> keep(columns: ["_value"]) |> group()')
+        return [name for table in tables for name in table.texts("_value")]
+
+    def _select(self, span: Window, field: str = "batch_id") -> str:
+        return (
+            f"from(bucket: {flux_text(self._bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
+            f'|> filter(fn: (r) => r["_measurement"] == {flux_text(self._measurement)} and r["_field"] == {flux_text(field)})'
+        )
+
+    def _ask(self, flux: str) -> list[FluxTable]:
+        url = self._connection.address.url
+        try:
+            return [table for table in read_tables(self._connection.query(flux)) if table.body]
+        except InfluxFault as fault:
+            kind = SourceDenied if fault.is_denial else SourceUnavailable
+            raise kind(f"InfluxDB at {url} does not tell what bucket {self._bucket!r} holds: {fault}") from None
+        except (FluxError, UnreadableAnswer) as error:
+            raise SourceUnavailable(f"InfluxDB at {url} broke off its answer: {error}") from None
+
+
+def _days(span: Window) -> list[Window]:
+    return [Window(at, min(at + _SPAN_NS, span.end_ns)) for at in range(span.start_ns, span.end_ns, _SPAN_NS)]
+
+
+def _times(table: FluxTable) -> list[int]:
+    return [int(time) for time in times_as_ns(table.columns([("_time", TIME_TYPE)])[0]).to_pylist()]
+
+
+def _window_of(batch_id: str, data_set: str) -> Window | None:
+    """Return the window that a batch id names, if it is one of the data set's: `<data set>-<start>-<end>`."""
+    if not batch_id.startswith(f"{data_set}-"):
+        return None
+    start, _, end = batch_id.removeprefix(f"{data_set}-").partition("-")
+    return Window(int(start), int(end)) if start.isdigit() and end.isdigit() and int(start) < int(end) else None

@@ -1,0 +1,69 @@
+"""Windows that were released by a state folder that is lost, or by another one: the output bucket's summaries tell of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
+from anonymizer.windows import Window
+from service.intervals import merged, missing
+from service.journal import Journal
+from service.patience import Patience
+from service.time_texts import span_text
+
+if TYPE_CHECKING:
+    from inputs.window_summaries import WindowSummaries
+
+#: Every window there can be: InfluxDB knows no later time.
+ANY_TIME = Window(0, 2**63 - 2)
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+
+def unknown_releases(summaries: WindowSummaries, journal: Journal, data_set: str, span: Window) -> list[Window]:
+    """Return the stretches of the span that have a summary in the output bucket and no entry in the journal.
+
+    Raises:
+        SourceDenied: The token may not read the output bucket.
+        SourceUnavailable: The server does not answer.
+    """
+    known = journal.released_intervals()
+    # Only where the journal knows nothing must the bucket be asked.
+    found = [window for gap in missing([span], known) for window in summaries.released(data_set, gap)]
+    return missing(merged(sorted(found)), known)
+
+
+def refuse_releases_elsewhere(
+    summaries: WindowSummaries, journal: Journal, data_set: str, span: Window, *, bucket: str, patience: Patience
+) -> None:
+    """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
+
+    A journal that knows of releases does not wait for a bucket that cannot be asked now; a new one does.
+
+    Raises:
+        ConfigurationError: Something was, and would be released twice.
+        OutOfPatience: The server did not answer.
+        Stopped: We were asked to stop meanwhile.
+    """
+
+    def ask() -> list[Window] | None:
+        try:
+            return unknown_releases(summaries, journal, data_set, span)
+        except SourceDenied:
+            return None
+
+    try:
+        unknown = ask() if journal.released_intervals() else patience.until_done(ask)
+    except SourceUnavailable as error:
+        _LOG.warning("⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", bucket, error)
+        return
+    if unknown is None:
+        _LOG.info("What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR", bucket)
+    if unknown:
+        stretch = span_text(Window(unknown[0].start_ns, unknown[-1].end_ns))
+        raise ConfigurationError(
+            f"bucket {bucket!r} holds summaries of windows of this data set ({stretch}) that STATE_DIR knows nothing of: they were "
+            "released with a state folder that is lost, or with another one. Put that folder back; or run scripts/state.py accept-gap, "
+            "which marks them as released, so that none is released twice"
+        )

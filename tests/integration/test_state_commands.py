@@ -1,0 +1,218 @@
+"""What a person does about the service's memory, typed as commands against a real server: verify, accept a gap, offer again, give up."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.clinic import START_NS, Clinic, api_rows, csv_rows, load_first_minute
+from tests.integration.service_process import ROOT, run_service
+from tests.servers.api_server import ApiServer, Reply
+
+pytestmark = pytest.mark.influxdb
+
+#: Six wearers, 360 rows a second each, four windows of five seconds.
+SPAN = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:20Z"}
+ROWS = 6 * 360 * 20
+FIRST_WINDOW = "2025-11-03 14:30:00 - 2025-11-03 14:30:05"
+
+
+def state(folder: Path, *arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "state.py"), "--env-file", str(folder / ".env"), *arguments],
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "HOME": str(folder)},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def settings(clinic: Clinic, api_server: ApiServer) -> dict[str, object]:
+    load_first_minute(clinic)
+    return {
+        **clinic.settings,
+        **SPAN,
+        "OUTPUT_TO_API": "true",
+        "API_ENDPOINT": api_server.endpoint,
+        "INFLUX_VERIFY_TOKEN": clinic.server.make_token(read=[clinic.raw, clinic.released]),
+    }
+
+
+@pytest.fixture
+def released(settings: dict[str, object], tmp_path: Path) -> Path:
+    """The folder of a run that is done, with its `.env`."""
+    code, log = run_service(tmp_path, settings)
+    assert code == 0, log
+    return tmp_path
+
+
+def delete(clinic: Clinic, bucket: str, measurement: str, start: str, stop: str) -> None:
+    clinic.server.ask(
+        "POST",
+        "/api/v2/delete",
+        params={"org": clinic.server.org, "bucket": bucket},
+        json={"start": start, "stop": stop, "predicate": f'_measurement="{measurement}"'},
+    )
+
+
+def test_verify_finds_that_journal_source_and_outputs_agree(released: Path) -> None:
+    code, said = state(released, "verify")
+
+    assert code == 0, said
+    assert "4 released windows" in said
+    assert f"read       {ROWS} = {ROWS} released + 0 withheld + 0 invalid + 0 duplicate" in said
+    assert said.count(f"{ROWS} released = {ROWS} taken + 0 set aside + 0 pending; holds {ROWS}") == 2
+    assert f"{ROWS} released = {ROWS} taken + 0 set aside + 0 pending; cannot be read back" in said
+    assert "OK: journal, source and outputs agree." in said
+
+
+def test_verify_looks_only_where_it_is_asked_to(released: Path) -> None:
+    code, said = state(released, "verify", "--start", "2025-11-03T14:30:05Z", "--end", "2025-11-03T14:30:15Z")
+
+    assert (code, "2 released windows" in said) == (0, True), said
+
+
+def test_rows_that_came_late_are_counted_and_are_no_disagreement(released: Path, clinic: Clinic) -> None:
+    clinic.server.write_lines(clinic.raw, f"ecg,source_id=mitbih-100 ecg=7i {START_NS + 1}".encode())
+
+    code, said = state(released, "verify")
+
+    assert (code, "late       1 rows" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(
+    ("bucket", "measurement", "what"),
+    [
+        ("released", "ecg_anonymized", "should hold 10800 rows and holds 8640"),
+        ("released", "ecg_anonymized_windows", "holds no summary of this window"),
+        ("raw", "ecg", "10800 rows were read, the source holds 8640 now"),
+    ],
+)
+def test_verify_names_the_window_of_which_rows_are_gone(
+    released: Path, clinic: Clinic, bucket: str, measurement: str, what: str
+) -> None:
+    delete(clinic, getattr(clinic, bucket), measurement, "2025-11-03T14:30:00Z", "2025-11-03T14:30:00.999Z")
+
+    code, said = state(released, "verify")
+
+    assert code == 1, said
+    (line,) = [line for line in said.splitlines() if line.startswith("DISAGREES")]
+    assert FIRST_WINDOW in line
+    assert what in line
+
+
+def test_verify_names_the_window_whose_file_lost_a_line(released: Path) -> None:
+    path = released / "csv" / "ecg_anonymized_20251103_143000.csv"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+    code, said = state(released, "verify")
+
+    assert code == 1, said
+    assert f"DISAGREES  {FIRST_WINDOW}: csv:{released / 'csv'} should hold 10800 rows and holds 10799" in said
+
+
+def test_verify_finds_windows_that_another_state_released(released: Path, settings: dict[str, object]) -> None:
+    shutil.rmtree(released / "state")
+    shutil.rmtree(released / "csv")
+    # With a token that can only write, nobody can see that these windows were released.
+    run_service(
+        released,
+        {**settings, "INFLUX_VERIFY_TOKEN": "", "QUERY_START_TIME": "2025-11-03T14:30:10Z", "OUTPUT_TO_API": "false"},
+    )
+    (released / ".env").write_text(
+        "".join(
+            f"{name}={value}\n"
+            for name, value in {**settings, "STATE_DIR": released / "state", "CSV_OUTPUT_DIR": released / "csv"}.items()
+        )
+    )
+    (released / ".env").chmod(0o600)
+
+    code, said = state(released, "verify")
+
+    assert code == 1, said
+    assert "2025-11-03 14:30:00 - 2025-11-03 14:30:10: bucket" in said
+
+
+def test_a_lost_state_folder_releases_nothing_twice_and_accepting_the_gap_is_the_way_on(
+    released: Path, settings: dict[str, object], clinic: Clinic
+) -> None:
+    before = clinic.stored()
+    shutil.rmtree(released / "state")
+    clinic.server.write_lines(clinic.raw, f"ecg,source_id=mitbih-100 ecg=7i {START_NS + 1}".encode())
+
+    refused, log = run_service(released, settings)
+    accepted, said = state(released, "accept-gap")
+    code, after_log = run_service(released, {**settings, "QUERY_END_TIME": "2025-11-03T14:30:30Z"})
+
+    assert (refused, "STATE_DIR knows nothing of" in log, "accept-gap" in log) == (78, True, True), log
+    assert (accepted, "2025-11-03 14:30:00 - 2025-11-03 14:30:20 will not be released again" in said) == (0, True), said
+    assert (code, "4 windows of" in after_log, "a gap that was accepted" in after_log) == (0, True, True), after_log
+    stored = clinic.stored()
+    assert {key: stored[key] for key in before} == before
+    assert len(stored) == ROWS * 30 // 20
+
+
+def test_what_an_output_refused_is_offered_again_and_then_taken(
+    settings: dict[str, object], tmp_path: Path, api_server: ApiServer
+) -> None:
+    api_server.script(Reply(store=True), Reply(status=422))
+    code, log = run_service(tmp_path, settings)
+    shown = state(tmp_path, "show")[1]
+
+    api_server.script(Reply(status=400))
+    still, said_still = state(tmp_path, "retry-set-aside")
+    taken, said = state(tmp_path, "retry-set-aside")
+    nothing, said_nothing = state(tmp_path, "retry-set-aside")
+
+    assert code == 65, log
+    assert f"api:{api_server.endpoint}: {ROWS - 10800} rows taken, 10800 set aside, 0 pending" in shown
+    assert (still, "took 0 rows, 10800 still refused" in said_still) == (65, True), said_still
+    assert (taken, "took 10800 rows" in said, "10800 rows were taken, 0 are still set aside" in said) == (0, True, True), said
+    assert (nothing, "0 rows were taken, 0 are still set aside" in said_nothing) == (0, True)
+    assert api_rows(api_server.stored()) == csv_rows(tmp_path / "csv")
+    assert list((tmp_path / "state" / "set_aside").iterdir()) == []
+    assert state(tmp_path, "verify")[0] == 0
+
+
+def test_released_rows_whose_spool_file_is_lost_are_given_up_by_a_person_and_nothing_else_is(
+    settings: dict[str, object], tmp_path: Path, api_server: ApiServer, clinic: Clinic
+) -> None:
+    settings = {**settings, "MAX_RECORDS_PER_QUERY": "1", "RETRY_BUDGET_SECONDS": "0"}
+    api_server.script(Reply(store=True), Reply(status=503))
+    run_service(tmp_path, settings)
+    pending = sorted((tmp_path / "state" / "spool").iterdir())
+    pending[0].write_bytes(b"damaged")
+
+    refused, log = run_service(tmp_path, settings)
+    given_up, said = state(tmp_path, "give-up-lost")
+    code, after_log = run_service(tmp_path, settings)
+
+    assert (refused, "give-up-lost" in log) == (78, True), log
+    assert (given_up, "10800 released rows will never reach the outputs that lack them" in said) == (0, True), said
+    assert code == 0, after_log
+    assert len(api_rows(api_server.stored())) == ROWS - 10800
+    assert clinic.stored() == csv_rows(tmp_path / "csv")
+    verified, report = state(tmp_path, "verify")
+    assert (verified, f"{ROWS} released = {ROWS - 10800} taken + 10800 set aside + 0 pending" in report) == (0, True), report
+
+
+@pytest.mark.parametrize("command", ["verify", "retry-set-aside"])
+def test_a_command_that_needs_the_configuration_says_what_is_wrong_with_it(tmp_path: Path, command: str) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / ".env").write_text("K_VALUE=1\n", encoding="utf-8")
+    (tmp_path / ".env").chmod(0o600)
+
+    code, said = state(tmp_path, command)
+
+    assert code == 78
+    assert "K_VALUE must be" in said
+    assert "INFLUX_TOKEN is required" in said
