@@ -14,7 +14,7 @@ Receipt = Mapping[str, Any]
 class Output(Protocol):
     """A destination for batches.
 
-    The service calls `open` once, `write` for each batch, then `close` once, never two at a time: an output needs no lock.
+    The service calls `open` once, `write` for each batch, then `close` once; never two at a time, unless `lanes` allows several writes.
     It neither buffers nor retries; the service does. `close` is not called after a crash. A batch whose write was interrupted
     comes again with the same id and the same bytes, so `write` must replace or recognise what it has already stored.
     Every batch carries its certificate: nothing reaches an output that did not pass verification.
@@ -25,6 +25,9 @@ class Output(Protocol):
 
     #: What kind it is and where it goes, such as `csv:./output`; no secret in it.
     name: str
+
+    #: How many batches may be written at a time; with 1 an output needs no lock. One with more has no intents.
+    lanes: int
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Reach the destination, and undo what a crash left beyond the last receipts.

@@ -1,7 +1,7 @@
 """CSV files: `timestamp,source_id,ecg`, one or many windows to a file.
 
-Delivery: once in a file, even after a crash: a file is cut back to the length of the last receipt before anything is appended, and a batch
-is durable (fsync) before its receipt is given.
+Delivery: once in a file, even after a crash: what a crash left behind the length of the last receipt is completed or cut off before
+anything is appended, and a batch is durable (fsync) before its receipt is given. What somebody else wrote there is kept as `….csv.tail-1`.
 """
 
 from __future__ import annotations
@@ -9,14 +9,38 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from anonymizer.batch import Batch
-from anonymizer.errors import OutputUnavailable
+from anonymizer.errors import IntentChanged, OutputUnavailable
 from anonymizer.ports import Receipt
+from anonymizer.windows import NANOSECONDS
+from outputs.committed_file import append, move_aside
+from outputs.csv_names import covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
 
 HEADER = b"timestamp,source_id,ecg\n"
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What is known of a file: how many bytes of it are good, and how much time the windows in them cover of what its name stands for."""
+
+    length: int = 0
+    covered_ns: int = 0
+
+    def receipt(self, file_name: str) -> Receipt:
+        return {"key": file_name, "length": self.length, "covered_ns": self.covered_ns}
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What was written last: which batch, to which file, and what was known of that before."""
+
+    batch_id: str
+    file_name: str
+    before: _Known
 
 
 class CsvFiles:
@@ -28,18 +52,21 @@ class CsvFiles:
     """
 
     kind = "csv"
+    lanes = 1
 
     def __init__(self, folder: Path, pattern: str) -> None:
         self._folder = folder
         self._pattern = pattern
-        self._lengths: dict[str, int] = {}
-        self._last_batch_id = ""
-        self._length_before_last = 0
+        self._unit_s = unit_s(pattern)
+        self._known: dict[str, _Known] = {}
+        self._last: _Written | None = None
         self.name = f"csv:{folder}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Make the folder and see that it can be written to; believe the lengths in the receipts."""
-        self._lengths = {file_name: int(receipt["length"]) for file_name, receipt in receipts.items()}
+        self._known = {
+            file_name: _Known(receipt["length"], receipt.get("covered_ns", 0)) for file_name, receipt in receipts.items()
+        }
         probe = self._folder / f".write-probe-{os.getpid()}"
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -57,30 +84,28 @@ class CsvFiles:
         path = self._folder / self._file_name(batch)
         try:
             # A file that somebody took away is begun again: what they took, they have.
-            if path.name in self._lengths and path.exists():
+            if path.name in self._known and path.exists():
                 return None
             self._begin(path)
         except OSError as error:
             raise self._unavailable(error) from None
-        return {"key": path.name, "length": 0}
+        return _Known().receipt(path.name)
 
     def write(self, batch: Batch) -> Receipt:
-        """Append the batch to its file and return the file's length."""
-        self.intent(batch)
+        """Append the batch to its file and return the file's length; or that it may be forgotten, as no other batch can come to it."""
         file_name = self._file_name(batch)
-        path = self._folder / file_name
-        body = encode(batch)
+        self._expect(batch, file_name)
+        # Whoever offers the last batch again did not learn that it was taken.
+        is_again = self._last is not None and self._last.batch_id == batch.batch_id
+        before = self._last.before if self._last and is_again else self._known[file_name]
+        body = encode(batch) if before.length else HEADER + encode(batch)
         try:
-            path.touch()
-            # Whoever offers the last batch again did not learn that it was taken.
-            is_again = batch.batch_id == self._last_batch_id
-            length_before = self._length_before_last if is_again else self._lengths[file_name]
-            length = _append(path, length_before, body)
+            length = append(self._folder / file_name, before.length, body)
         except OSError as error:
             raise self._unavailable(error) from None
-        self._lengths[file_name] = length
-        self._last_batch_id, self._length_before_last = batch.batch_id, length_before
-        return {"key": file_name, "length": length}
+        after = _Known(length, before.covered_ns + self._covered_ns(batch))
+        self._remember(_Written(batch.batch_id, file_name, before), after)
+        return {"key": file_name, "forget": True} if self._is_complete(after) else after.receipt(file_name)
 
     def close(self) -> None:
         """Nothing stays open between writes."""
@@ -88,14 +113,35 @@ class CsvFiles:
     def _file_name(self, batch: Batch) -> str:
         return window_start(batch).strftime(self._pattern)
 
+    def _covered_ns(self, batch: Batch) -> int:
+        return covered_ns(batch.window, of_unit_s=self._unit_s) if self._unit_s else 0
+
+    def _is_complete(self, known: _Known) -> bool:
+        """Return whether no more windows can come to a file: released ones never overlap."""
+        return self._unit_s is not None and known.covered_ns == self._unit_s * NANOSECONDS
+
+    def _expect(self, batch: Batch, file_name: str) -> None:
+        """See that what is on record of the file still holds."""
+        was_begun = self._known.get(file_name, _Known()).length > 0
+        if self.intent(batch) is not None and was_begun:
+            raise IntentChanged(f"{file_name} was taken away; it is begun again")
+
     def _begin(self, path: Path) -> None:
         """Claim a file's name; a file of that name which we know nothing of is kept under another."""
         # Fails when the folder is gone. It may be a disk that comes back with our files on it: they must still be known then.
         path.parent.stat()
         if path.exists():
-            _set_aside(path)
-        self._lengths[path.name] = 0
-        self._last_batch_id = ""
+            move_aside(path)
+        self._known[path.name] = _Known()
+        if self._last and self._last.file_name == path.name:
+            self._last = None
+
+    def _remember(self, written: _Written, after: _Known) -> None:
+        last = self._last
+        if last and last.file_name != written.file_name and self._is_complete(self._known[last.file_name]):
+            del self._known[last.file_name]
+        self._known[written.file_name] = after
+        self._last = written
 
     def _unavailable(self, error: OSError) -> OutputUnavailable:
         return OutputUnavailable(f"CSV_OUTPUT_DIR {self._folder} cannot be written to ({error.strerror or error})")
@@ -116,55 +162,6 @@ def _quoted(text: str) -> str:
     if any(character in text for character in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text
-
-
-def _append(path: Path, length: int, body: bytes) -> int:
-    """Cut the file back to `length`, append `body`, and return the new length once both are on the disk."""
-    if path.stat().st_size < length:
-        raise OSError(f"{path.name} is shorter than what was written to it; it was changed by somebody else")
-    if not length:
-        body = HEADER + body
-    try:
-        with path.open("r+b") as file:
-            # A crash may have left a part of a batch behind.
-            file.truncate(length)
-            file.seek(length)
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        if not length:
-            _sync_folder(path.parent)
-    except OSError:
-        # Half a line would be there for all to read until the disk has room again.
-        with suppress(OSError):
-            _cut_back(path, length)
-        raise
-    return length + len(body)
-
-
-def _cut_back(path: Path, length: int) -> None:
-    if length:
-        os.truncate(path, length)
-    else:
-        path.unlink()
-
-
-def _set_aside(path: Path) -> None:
-    number = 1
-    while (kept := path.with_name(f"{path.name}.previous-{number}")).exists():
-        number += 1
-    path.rename(kept)
-
-
-def _sync_folder(folder: Path) -> None:
-    # Until the folder is synced, the power may still take the new name. Windows has no such call and needs none.
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _shown(path: Path) -> str:

@@ -72,8 +72,12 @@ def window_start(batch: Batch) -> datetime:
     return datetime.fromtimestamp(batch.window.start_ns // 1_000_000_000, UTC)
 
 
-def summary_of(batch: Batch) -> dict[str, int | str | bool]:
+def summary_of(batch: Batch, *, partial: bool = False) -> dict[str, int | str | bool]:
     """Return the window summary: what was promised and counted, nothing that could narrow a row.
+
+    Args:
+        batch: The window, with its certificate.
+        partial: Whether some of its rows were refused where the summary goes.
 
     No mean, error, correlation or level: with n = k = 2, mean and squared error give both raw values.
     """
@@ -98,5 +102,5 @@ def summary_of(batch: Batch) -> dict[str, int | str | bool]:
         "distinct_sources": certificate.distinct_sources,
         "settings_digest": batch.promise.settings_digest,
         "key_id": batch.promise.key_id,
-        "partial": False,
+        "partial": partial,
     }

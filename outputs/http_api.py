@@ -1,37 +1,45 @@
 """An HTTP API: one `POST` with JSON a window, in parts when it is too large. The payload's schema: `documentation/api-batch.schema.json`.
 
-Delivery: at least once on the wire, once at an API that honours `Idempotency-Key`: a part that comes again has the same key and bytes.
+Delivery: at least once on the wire, once at an API that honours `Idempotency-Key` for as long as it remembers keys: a part that comes
+again has the same key and bytes, and one that may have arrived is never cut anew.
 """
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import responses
 
 import requests
+from requests.adapters import HTTPAdapter
 
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
+from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
-from outputs.encoding import SCHEMA_VERSION, joined, source_texts, summary_of, time_text, time_texts, value_texts
+from outputs.api_parts import MOST_BYTES_PER_PART, Part, Plan, encode, plan_for
+from transport.deadline import keep_limits, whole_request_within
+from transport.never_sent import was_never_sent
 from transport.retry_after import parse_retry_after
 
-#: A first guess at what an API takes in one request: about 7 MB of JSON. Halved when it says 413.
-MOST_ROWS_PER_PART = 50_000
+#: So much of an answer is read: whether it speaks of an error, and for the connection's sake.
+_LONGEST_ANSWER = 65_536
 
 #: Answers that will be the same however often the same is sent.
 _REJECTED = (400, 422)
 
-#: Nobody needs to know more of an answer than its head; so many bytes more are read, for the connection's sake.
-_LONGEST_ANSWER = 65_536
-
 #: Answers that only a person can change.
 _DENIED = (401, 403, 404, 405)
+
+_ANOTHER_TOKEN_MAY_HELP = (401, 403)
+
+#: Answers that say that nothing was done; besides redirects.
+_NOT_PROCESSED = (*_REJECTED, *_DENIED, 413, 429, 503)
+
+#: What `status` is in the body of a success that is none.
+_FAILURES = ("error", "fail", "failed", "failure")
 
 _CHECK = "check API_ENDPOINT, API_TOKEN and API_CA_FILE"
 
@@ -43,7 +51,7 @@ class ApiTarget:
     Args:
         endpoint: The address.
         ca_file: Certificate authority file; empty: the system's.
-        timeout_s: How long to wait for an answer.
+        timeout_s: How long a request may take in all.
     """
 
     endpoint: str
@@ -52,13 +60,18 @@ class ApiTarget:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
-    """Rows `first` … `stop - 1` of a batch, as request number `number` of `parts`."""
+class _Answer:
+    status: int
+    retry_after: str | None
+    body: bytes
 
-    first: int
-    stop: int
-    number: int
-    parts: int
+    @property
+    def is_redirect(self) -> bool:
+        return 300 <= self.status < 400
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300 and not says_error(self.body)
 
 
 class HttpApi:
@@ -66,139 +79,204 @@ class HttpApi:
 
     Args:
         target: Where to.
-        token: Bearer token; empty: none is sent. Never shown.
+        token: Returns the bearer token, never shown; empty: none is sent. Called again after each refusal, so that a token can be replaced
+            while we run. An OSError of it means that the last one still holds.
     """
 
     kind = "api"
+    lanes = 1
 
-    def __init__(self, target: ApiTarget, token: str = "") -> None:
+    def __init__(self, target: ApiTarget, token: Callable[[], str] = lambda: "") -> None:
         self._target = target
+        self._present_token = token
+        self._token = token()
         self._session = requests.Session()
         self._session.headers["Content-Type"] = "application/json"
-        if token:
-            self._session.headers["Authorization"] = f"Bearer {token}"
         # Proxies yes, passwords from ~/.netrc no: they would replace the token.
         self._session.auth = _no_other_auth
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, _TimedAdapter())
+        self._most_bytes = MOST_BYTES_PER_PART
+        #: By batch id: batches that were begun and are not known to be delivered, and the last one.
+        self._plans: dict[str, Plan] = {}
         # What follows a question mark may be a key.
         self._shown = target.endpoint.partition("?")[0]
         self.name = f"api:{self._shown}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Do nothing: an API need not answer to anything but batches."""
+        """Learn how batches were cut that may have been sent before. The API need not answer to anything but batches."""
+        plans = map(Plan.from_receipt, receipts.values())
+        self._plans = {plan.batch_id: plan for plan in plans}
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
         return self._shown
 
-    def intent(self, batch: Batch) -> None:
-        """Return None: the idempotency keys of a batch are the same whenever it comes."""
+    def intent(self, batch: Batch) -> Receipt:
+        """Return how the batch is cut into parts: cut otherwise after a crash, its rows would be new to the API."""
+        if batch.batch_id not in self._plans:
+            self._plans = {batch_id: plan for batch_id, plan in self._plans.items() if not plan.is_done}
+            self._plans[batch.batch_id] = plan_for(batch, most_bytes=self._most_bytes)
+        return self._plans[batch.batch_id].receipt()
 
-    def write(self, batch: Batch) -> None:
-        """Post the batch, part by part; when one is too large, it and the rest in smaller ones.
+    def write(self, batch: Batch) -> Receipt:
+        """Post the batch, part by part, from the first that this process was not told to be taken.
 
-        Every batch begins with the largest part: only so do the same refusals lead to the same parts, and so to the same keys, when it
-        comes again after a crash. Nor is a part that was taken ever cut anew: under other keys its rows would be new to the API.
+        A part that is too large is cut smaller, with those behind it, once that is on record; but never one that may have been taken.
         """
-        most_rows, first, number = MOST_ROWS_PER_PART, 0, 1
-        while first < len(batch):
-            part = _part(first, number, rows=len(batch), most_rows=most_rows)
-            try:
-                self._post(batch, part)
-            except _TooLarge:
-                if part.stop - first == 1:
-                    raise
-                most_rows = (part.stop - first) // 2
-            else:
-                first, number = part.stop, number + 1
+        self.intent(batch)
+        plan = self._plans[batch.batch_id]
+        if plan.is_done:
+            plan.taken, plan.is_done, plan.is_fixed = 0, False, True
+        while part := plan.next_part():
+            self._post(batch, plan, part)
+        if plan.was_cut:
+            # The next batch need not be refused first.
+            self._most_bytes = min(self._most_bytes, plan.most_bytes())
+        plan.is_done = True
+        return {"key": plan.key, "forget": True}
 
     def close(self) -> None:
         """Close idle connections."""
         self._session.close()
 
-    def _post(self, batch: Batch, part: _Part) -> None:
-        key = f"{batch.batch_id}:{part.first}-{part.stop}"
+    def _post(self, batch: Batch, plan: Plan, part: Part) -> None:
         body = encode(batch, part)
-        deadline_s = time.monotonic() + self._target.timeout_s
+        was_in_doubt, plan.is_in_doubt = plan.is_in_doubt, True
         try:
-            answer = self._session.post(
-                self._target.endpoint,
-                data=body,
-                headers={"Idempotency-Key": key},
-                timeout=self._target.timeout_s,
-                allow_redirects=False,
-                stream=True,
-                # Given here, as what a session is given yields to REQUESTS_CA_BUNDLE.
-                verify=self._target.ca_file or None,
-            )
+            answer = self._ask(body, key=_key(plan, part))
+        except _NeverSent as error:
+            plan.is_in_doubt = was_in_doubt
+            raise error.instead from None
+        if answer.status in _ANOTHER_TOKEN_MAY_HELP:
+            self._renew_token()
+        if answer.is_success:
+            plan.is_in_doubt = False
+            plan.taken += 1
+            return
+        if answer.is_redirect or answer.status in _NOT_PROCESSED:
+            plan.is_in_doubt = was_in_doubt
+        if answer.status == 413:
+            raise self._too_large(plan, part, size_bytes=len(body))
+        if answer.status in _REJECTED:
+            raise self._rejected(plan, part, self._said(answer))
+        raise self._not_now(answer)
+
+    def _ask(self, body: bytes, *, key: str) -> _Answer:
+        headers = {"Idempotency-Key": key, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
+        try:
+            with whole_request_within(self._target.timeout_s):
+                answer = self._session.post(
+                    self._target.endpoint,
+                    data=body,
+                    headers=headers,
+                    timeout=self._target.timeout_s,
+                    allow_redirects=False,
+                    stream=True,
+                    # Given here, as what a session is given yields to REQUESTS_CA_BUNDLE.
+                    verify=self._target.ca_file or None,
+                )
+                return _Answer(answer.status_code, answer.headers.get("Retry-After"), _beginning(answer))
         except ValueError as error:
-            raise OutputDenied(f"API at {self._shown} cannot be asked ({type(error).__name__}): {_CHECK}") from None
+            self._renew_token()
+            raise _NeverSent(OutputDenied(f"API at {self._shown} cannot be asked ({type(error).__name__}): {_CHECK}")) from None
         except OSError as error:
-            raise OutputUnavailable(f"API at {self._shown} cannot be reached ({type(error).__name__})") from None
-        _read_rest(answer, deadline_s)
-        if not 200 <= answer.status_code < 300:
-            raise self._as_output_error(answer)
+            unreachable = OutputUnavailable(f"API at {self._shown} cannot be reached ({type(error).__name__})")
+            raise _NeverSent(unreachable) if was_never_sent(error) else unreachable from None
 
-    def _as_output_error(self, answer: requests.Response) -> OutputError:
-        # Not the answer's own words: they may quote what was sent.
-        what = f"API at {self._shown} answered {answer.status_code} {responses.get(answer.status_code, '')}".rstrip()
-        if answer.status_code == 413:
-            return _TooLarge(f"{what}, even to a single row")
-        if answer.status_code in _REJECTED:
-            return BatchRejected(what)
-        if answer.status_code in _DENIED:
+    def _renew_token(self) -> None:
+        with suppress(OSError):
+            self._token = self._present_token()
+
+    def _too_large(self, plan: Plan, part: Part, *, size_bytes: int) -> OutputError:
+        what = f"API at {self._shown} answered 413 {responses[413]}"
+        if part.stop - part.first == 1:
+            return self._rejected(plan, part, f"{what}, even to a single row")
+        if plan.is_fixed or plan.is_in_doubt:
+            return OutputUnavailable(
+                f"{what} to a part that it may have taken before: cut smaller, its rows could be there twice. Let it take requests of "
+                f"{size_bytes} bytes, or answer 200 if it has Idempotency-Key {_key(plan, part)}"
+            )
+        plan.cut_smaller()
+        return IntentChanged(what)
+
+    def _rejected(self, plan: Plan, part: Part, what: str) -> BatchRejected:
+        rows = range(part.first, plan.parts[-1].stop) if plan.taken else None
+        # Whoever offers it again does so from its beginning, and may have mended what made the API refuse it.
+        plan.taken, plan.is_fixed = 0, True
+        return BatchRejected(what, rows=rows)
+
+    def _not_now(self, answer: _Answer) -> OutputUnavailable:
+        what = self._said(answer)
+        if answer.status in _DENIED:
             return OutputDenied(f"{what}: {_CHECK}")
-        if 300 <= answer.status_code < 400:
+        if answer.is_redirect:
             return OutputDenied(f"{what}, a redirect, which is not followed: set API_ENDPOINT to where it points")
-        retry_after = parse_retry_after(answer.headers.get("Retry-After"), now=datetime.now(UTC))
-        return OutputUnavailable(what, retry_after_s=retry_after)
+        if 200 <= answer.status < 300:
+            return OutputUnavailable(f"{what}, but the answer's body says that something went wrong: see the API's own log")
+        return OutputUnavailable(what, retry_after_s=parse_retry_after(answer.retry_after, now=datetime.now(UTC)))
+
+    def _said(self, answer: _Answer) -> str:
+        # Not the answer's own words: they may quote what was sent.
+        return f"API at {self._shown} answered {answer.status} {responses.get(answer.status, '')}".rstrip()
 
 
-class _TooLarge(BatchRejected):
-    """The API wants smaller requests; final only for a single row."""
+class _NeverSent(Exception):
+    """A request did not reach anybody."""
+
+    def __init__(self, instead: OutputUnavailable) -> None:
+        super().__init__()
+        self.instead = instead
 
 
-def encode(batch: Batch, part: _Part) -> bytes:
-    """Return the payload of one part: JSON, described by `documentation/api-batch.schema.json`."""
-    head = {
-        "schema": SCHEMA_VERSION,
-        "batch_id": batch.batch_id,
-        "part": part.number,
-        "parts": part.parts,
-        "window_start": time_text(batch.window.start_ns),
-        "window_end": time_text(batch.window.end_ns),
-        "k": batch.promise.k,
-        "k_unit": batch.promise.k_unit,
-        "rows": part.stop - part.first,
-        "summary": summary_of(batch),
-    }
-    return json.dumps(head, separators=(",", ":")).encode()[:-1] + b',"records":[' + _records(batch, part) + b"]}"
+class _TimedAdapter(HTTPAdapter):
+    """Keeps the limit of a whole request."""
+
+    def init_poolmanager(self, *args: object, **options: object) -> None:
+        super().init_poolmanager(*args, **options)  # type: ignore[arg-type]  # passed on
+        keep_limits(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **options: object) -> object:
+        manager = super().proxy_manager_for(proxy, **options)
+        if not proxy.lower().startswith("socks"):
+            keep_limits(manager)
+        return manager
 
 
-def _records(batch: Batch, part: _Part) -> bytes:
-    rows = slice(part.first, part.stop)
-    middles = [f'","source_id":{json.dumps(name)},"ecg":' for name in batch.source_ids]
-    return joined(
-        '{"timestamp":"',
-        time_texts(batch.times_ns[rows]),
-        source_texts(batch.source_index[rows], middles),
-        value_texts(batch.values_uv[rows]),
-        "},",
-    )[:-1]
+def says_error(body: bytes) -> bool:
+    """Return whether the body of a success is a JSON object that speaks of an error all the same.
+
+    As `{"error": …}` or `{"errors": …}` with anything but nothing, `{"status": "error"}` or `"fail…"`, `{"success": false}` or
+    `{"ok": false}`.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(told, dict):
+        return False
+    return (
+        bool(told.get("error") or told.get("errors"))
+        or str(told.get("status")).lower() in _FAILURES
+        or told.get("success") is False
+        or told.get("ok") is False
+    )
 
 
-def _part(first: int, number: int, *, rows: int, most_rows: int) -> _Part:
-    """Return the part that begins with row `first`; how many there are is what it looks like from here."""
-    parts_left = -(-(rows - first) // most_rows)
-    return _Part(first, min(first + most_rows, rows), number, number - 1 + parts_left)
+def _key(plan: Plan, part: Part) -> str:
+    return f"{plan.batch_id}:{part.first}-{part.stop}"
 
 
-def _read_rest(answer: requests.Response, deadline_s: float) -> None:
+def _beginning(answer: requests.Response) -> bytes:
     """Read an answer to its end, so that the connection can be used again; let go of one that is long, slow or broken."""
+    read = bytearray()
     # Byte by byte: to ask for more at once is to wait for it.
     with closing(answer), suppress(requests.RequestException):
-        for count, _ in enumerate(answer.iter_content(1)):
-            if count > _LONGEST_ANSWER or time.monotonic() > deadline_s:
-                return
+        for byte in answer.iter_content(1):
+            read += byte
+            if len(read) > _LONGEST_ANSWER:
+                break
+    return bytes(read)
 
 
 def _no_other_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:

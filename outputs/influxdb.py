@@ -6,46 +6,27 @@ Delivery: stored once, however often it is sent: the same point written again re
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
-from outputs.encoding import integer_texts, joined, source_texts, summary_of, value_texts
+from outputs.influx_lines import UNWRITABLE_NAME, InfluxTarget, encode_rows, encode_summary, escaped_measurement, lines_of
+from outputs.influx_refusals import Refused, RowByRow, Why
 from transport.influxdb import InfluxConnection, InfluxFault
+
+__all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 
 #: A write that stores nothing and yet tells whether token, organization and bucket are good.
 _PROBE = b"# probe"
 
-#: Names that line protocol cannot carry: they would begin a comment, be skipped, end the line, or be read as an escape that was never
-#: meant. The server would store the rows under another name, or answer 204 and store nothing.
-_UNWRITABLE_NAME = {
-    "INFLUX_MEASUREMENT": re.compile(r"""^[#\t\0]|\n|\\[" ,=]"""),
-    "INFLUX_FIELD": re.compile(r"""^[\t\0]|\n|\\[" ,=]|\\$|^time$"""),
-    "SOURCE_TAG": re.compile(r"""^\0|\n|\\$|^(time|_field|_measurement)$"""),
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InfluxTarget:
-    """Where rows go.
-
-    Args:
-        bucket: The output bucket.
-        measurement: The input's measurement; ours are named after it.
-        field: The field with the value.
-        source_tag: The tag with the released id.
-        lines_per_write: The most lines in one request.
-    """
-
-    bucket: str
-    measurement: str
-    field: str
-    source_tag: str
-    lines_per_write: int = 20_000
+#: What is wrong with rows that the server is not even asked about.
+_UNWRITABLE = (
+    "of sources whose id line protocol cannot carry: with a line end, or a backslash last (set PSEUDONYMIZE_SOURCE_ID=true)"
+)
 
 
 class InfluxOutput:
@@ -57,6 +38,7 @@ class InfluxOutput:
     """
 
     kind = "influxdb"
+    lanes = 1
 
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
@@ -66,12 +48,9 @@ class InfluxOutput:
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """See that the bucket can be written to, under names that line protocol can carry."""
         for setting, name in self._names():
-            if _UNWRITABLE_NAME[setting].search(name):
+            if UNWRITABLE_NAME[setting].search(name):
                 raise OutputDenied(f"InfluxDB cannot store rows under {setting}={name!r}: choose another name")
-        try:
-            self._send(_PROBE)
-        except BatchRejected as error:
-            raise OutputDenied(f"{error}: is this an InfluxDB 2? Check INFLUX_OUTPUT_URL") from None
+        self._probe()
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
@@ -81,10 +60,23 @@ class InfluxOutput:
         """Return None: a point written again replaces itself."""
 
     def write(self, batch: Batch) -> None:
-        """Store all rows, then the summary: a window with a summary is complete."""
-        for lines in _requests(encode_rows(batch, self._target), self._target.lines_per_write):
-            self._send_in_parts(lines)
-        self._send_in_parts(encode_summary(batch, self._target))
+        """Store all rows, then the summary: a window with a summary is complete, unless that says `partial`.
+
+        Rows that the server will never take are found one by one, and all others stored.
+        """
+        lines = lines_of(batch, self._target)
+        by_row = RowByRow(lines, self._send)
+        by_row.store(self._target.lines_per_write)
+        is_stored = np.zeros(len(batch), dtype=bool)
+        is_stored[lines.rows] = True
+        is_stored[lines.rows[sorted(by_row.refused)]] = False
+        if not is_stored.any():
+            raise self._nothing_stored(batch, by_row.refused.values())
+        # Those that the server refused, and those that it was not asked about.
+        refused_rows = np.flatnonzero(~is_stored).tolist()
+        self._send_summary(batch, partial=bool(refused_rows))
+        if refused_rows:
+            raise self._rejected(batch, by_row.refused.values(), rows=refused_rows)
 
     def close(self) -> None:
         """Close the connection."""
@@ -94,101 +86,92 @@ class InfluxOutput:
         target = self._target
         return ("INFLUX_MEASUREMENT", target.measurement), ("INFLUX_FIELD", target.field), ("SOURCE_TAG", target.source_tag)
 
-    def _send_in_parts(self, lines: bytes) -> None:
-        """Send lines, and where that is too much at once for the server or a proxy before it, each half by itself."""
+    def _probe(self) -> None:
         try:
-            self._send(lines)
-        except _TooLarge:
-            if lines.count(b"\n") == 1:
-                raise
-            for half in _requests(lines, -(-lines.count(b"\n") // 2)):
-                self._send_in_parts(half)
+            self._send(_PROBE)
+        except Refused as refusal:
+            raise OutputDenied(
+                f"InfluxDB at {self._url} refuses even a comment ({refusal.said}): is this an InfluxDB 2? Check INFLUX_OUTPUT_URL"
+            ) from None
+
+    def _send_summary(self, batch: Batch, *, partial: bool) -> None:
+        try:
+            self._send(encode_summary(batch, self._target, partial=partial))
+        except Refused as refusal:
+            # The window's start may be older than the bucket keeps rows when its end is not yet.
+            if refusal.why is not Why.TOO_OLD:
+                raise OutputDenied(
+                    f"InfluxDB at {self._url} does not take the summaries of windows (measurement "
+                    f"{self._target.windows_measurement!r} in bucket {self._target.bucket!r}): {refusal.said}. Write to another bucket "
+                    "(INFLUX_OUTPUT_BUCKET), or remove what is there under this name"
+                ) from None
 
     def _send(self, lines: bytes) -> None:
+        """Store lines.
+
+        Raises:
+            Refused: They will never be taken together.
+            OutputUnavailable: They cannot be taken now.
+        """
         try:
             self._connection.write(self._target.bucket, lines)
         except InfluxFault as fault:
-            raise self._as_output_error(fault) from None
+            raise self._translated(fault) from None
 
-    def _as_output_error(self, fault: InfluxFault) -> OutputError:
-        url, bucket = self._connection.address.url, self._target.bucket
+    def _translated(self, fault: InfluxFault) -> OutputError | Refused:
+        bucket, said = self._target.bucket, self._without_rows(str(fault))
         if fault.is_denial:
             return OutputDenied(
-                f"InfluxDB at {url} does not let us write to bucket {bucket!r} ({fault}): "
+                f"InfluxDB at {self._url} does not let us write to bucket {bucket!r} ({said}): "
                 "check INFLUX_OUTPUT_URL, INFLUX_OUTPUT_TOKEN, INFLUX_OUTPUT_ORG and INFLUX_OUTPUT_BUCKET"
             )
         if fault.status == 413:
-            return _TooLarge(f"InfluxDB at {url} takes no request as small as a row for bucket {bucket!r}: {fault}")
+            return Refused(Why.TOO_LARGE, said)
         if fault.status in (400, 422):
-            return BatchRejected(f"InfluxDB at {url} refuses rows for bucket {bucket!r}: {_without_rows(str(fault))}")
-        return OutputUnavailable(f"InfluxDB at {url} cannot be written to: {fault}", retry_after_s=fault.retry_after_s)
+            return Refused(_why(said), said)
+        return OutputUnavailable(f"InfluxDB at {self._url} cannot be written to: {said}", retry_after_s=fault.retry_after_s)
 
+    def _nothing_stored(self, batch: Batch, refusals: Collection[Refused]) -> OutputError:
+        reasons = {refusal.why for refusal in refusals}
+        if reasons == {Why.TYPE}:
+            target = self._target
+            return OutputDenied(
+                f"InfluxDB at {self._url} has field {target.field!r} of measurement {target.rows_measurement!r} in bucket "
+                f"{target.bucket!r} as another type than float ({next(iter(refusals)).said}): write to another bucket "
+                "(INFLUX_OUTPUT_BUCKET), or remove the rows of that type from this one"
+            )
+        if Why.MALFORMED in reasons:
+            # Whoever refuses everything does so for another reason than our rows.
+            self._probe()
+        return self._rejected(batch, refusals, rows=None)
 
-class _TooLarge(BatchRejected):
-    """The server wants smaller requests; final only for a single row."""
-
-
-def encode_rows(batch: Batch, target: InfluxTarget) -> bytes:
-    """Return the batch's rows as line protocol with nanosecond times.
-
-    Raises:
-        BatchRejected: A source id cannot be written in line protocol.
-    """
-    measurement = _measurement(f"{target.measurement}_anonymized")
-    tag, field = _key(target.source_tag), _key(target.field)
-    # An id that has no row here must not keep the batch from being written.
-    used = set(batch.source_index.tolist())
-    starts = [
-        f"{measurement},{tag}={_tag_value(name)} {field}=" if index in used else "" for index, name in enumerate(batch.source_ids)
-    ]
-    return joined(
-        source_texts(batch.source_index, starts), value_texts(batch.values_uv), " ", integer_texts(batch.times_ns), "\n"
-    )
-
-
-def encode_summary(batch: Batch, target: InfluxTarget) -> bytes:
-    """Return the window's summary as one line, at the window's start."""
-    measurement = _measurement(f"{target.measurement}_anonymized_windows")
-    fields = ",".join(f"{name}={_field_value(value)}" for name, value in summary_of(batch).items())
-    return f"{measurement} {fields} {batch.window.start_ns}\n".encode()
-
-
-def _requests(lines: bytes, most: int) -> Iterator[bytes]:
-    """Yield the lines in parts of at most `most`."""
-    ends = np.flatnonzero(np.frombuffer(lines, dtype=np.uint8) == ord("\n"))[most - 1 :: most] + 1
-    start = 0
-    for end in [*ends.tolist(), len(lines)]:
-        if end > start:
-            yield lines[start:end]
-        start = end
-
-
-def _measurement(text: str) -> str:
-    return text.replace(",", "\\,").replace(" ", "\\ ")
-
-
-def _key(text: str) -> str:
-    return _measurement(text).replace("=", "\\=")
-
-
-def _tag_value(text: str) -> str:
-    # Line protocol has no way to write these (there is no escape for the escape).
-    if "\n" in text or text.endswith("\\"):
-        raise BatchRejected(
-            "a source id holds a line end or ends in a backslash, which InfluxDB's line protocol cannot carry; "
-            "set PSEUDONYMIZE_SOURCE_ID=true"
+    def _rejected(self, batch: Batch, refusals: Collection[Refused], *, rows: Sequence[int] | None) -> BatchRejected:
+        count = len(batch) if rows is None else len(rows)
+        reasons = Counter(
+            f"{refusal.why.value} ({refusal.said})" if refusal.why is Why.MALFORMED else refusal.why.value for refusal in refusals
         )
-    return _key(text)
+        if unwritable := count - len(refusals):
+            reasons[_UNWRITABLE] = unwritable
+        account = "; ".join(f"{number} {reason}" for reason, number in reasons.items())
+        return BatchRejected(
+            f"InfluxDB at {self._url} will not take {count} of {len(batch)} rows for bucket {self._target.bucket!r}: {account}",
+            rows=rows,
+        )
+
+    @property
+    def _url(self) -> str:
+        return self._connection.address.url
+
+    def _without_rows(self, message: str) -> str:
+        """Return what the server says without rows, which it quotes: `unable to parse 'ecg,source_id=…': missing fields`."""
+        unquoted = re.sub(r"(?<!\w)'.*('|$)", "'…'", message)
+        # Or `dropped 1 points outside retention policy of duration 1h0m0s - oldest point ecg_anonymized,source_id=…`.
+        for beginning in (" - oldest point", f"{escaped_measurement(self._target.rows_measurement)},"):
+            unquoted = unquoted.partition(beginning)[0]
+        return unquoted
 
 
-def _field_value(value: int | str | bool) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return f"{value}i"
-    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _without_rows(message: str) -> str:
-    """Return what the server says of a row without the row, which it quotes: `unable to parse 'ecg,source_id=…': missing fields`."""
-    return re.sub(r"'.*('|$)", "'…'", message)
+def _why(said: str) -> Why:
+    if "retention policy" in said:
+        return Why.TOO_OLD
+    return Why.TYPE if "field type conflict" in said else Why.MALFORMED

@@ -8,17 +8,17 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import urllib3
-from influxdb_client import Dialect, InfluxDBClient
-from influxdb_client.client.write_api import SYNCHRONOUS
+from influxdb_client import Dialect, InfluxDBClient, WriteService
 from influxdb_client.rest import ApiException
 
+from transport.deadline import keep_limits, whole_request_within
 from transport.http_date import parse_http_date
 from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
@@ -28,6 +28,9 @@ _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_ti
 
 #: How much of an answer is read at once.
 _PIECE_BYTES = 1 << 20
+
+#: Unknown token, token without the right, and a bucket that this token may not see.
+_ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 
 #: A server's message is shown up to here.
 _LONGEST_MESSAGE = 300
@@ -56,7 +59,7 @@ class InfluxFault(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a server is and how long to wait for it; the token is passed apart, so that this can be shown."""
+    """Where a server is, and how long a request to it may take in all; the token is passed apart, so that this can be shown."""
 
     url: str
     org: str
@@ -66,33 +69,44 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class BucketFacts:
-    """A bucket's id, which stays the same whatever its name and address, and how long its shard groups are; 0 when that is not told."""
+    """What a server says of a bucket.
+
+    Args:
+        id: Stays the same whatever its name and address.
+        shard_group_s: How long its shard groups are; 0 when that is not told.
+        retention_s: How long it keeps rows; 0: for ever.
+    """
 
     id: str
     shard_group_s: int
+    retention_s: int
 
 
 class InfluxConnection:
-    """One server, one token. Raises InfluxFault and nothing else; keeps no state but the server's clock.
+    """One server, one token at a time. Raises InfluxFault and nothing else; keeps no state but the server's clock.
 
     Args:
         address: The server.
-        token: What it is asked with. Never shown.
+        token: Returns what it is asked with, never shown; called again after each refusal, so that a token can be replaced while we
+            run. An OSError of it means that the last one still holds.
     """
 
-    def __init__(self, address: Address, token: str) -> None:
+    def __init__(self, address: Address, token: Callable[[], str]) -> None:
         self.address = address
         self.clock = ServerClock()
+        self._present_token = token
+        self._token = token()
         self._client = InfluxDBClient(
             url=address.url,
-            token=token,
+            token=self._token,
             org=address.org,
             timeout=int(address.timeout_s * 1000),
             ssl_ca_cert=address.ca_file or None,
             enable_gzip=False,
         )
+        keep_limits(self._client.api_client.rest_client.pool_manager)
         self._queries = self._client.query_api()
-        self._writes = self._client.write_api(write_options=SYNCHRONOUS)
+        self._writes = WriteService(self._client.api_client)
 
     def __repr__(self) -> str:
         return f"InfluxConnection({self.address})"
@@ -115,17 +129,17 @@ class InfluxConnection:
     def query(self, flux: str) -> bytes:
         """Return the whole CSV answer to a query; never a part of it."""
         sent_ns = time.monotonic_ns()
-        deadline = time.monotonic() + self.address.timeout_s
         # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
         with self._only_faults(), closing(self._queries.query_raw(flux, dialect=_DIALECT)) as response:
             self._learn_time(response.headers, sent_ns)
-            return b"".join(_pieces(response, deadline))
+            return b"".join(iter(lambda: response.read1(_PIECE_BYTES), b""))
 
     def write(self, bucket: str, lines: bytes) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""
         with self._only_faults():
-            self._writes.write(bucket=bucket, org=self.address.org, record=lines)
-            status = self._client.api_client.last_response.status
+            _, status, _ = self._writes.post_write_with_http_info(
+                org=self.address.org, bucket=bucket, body=lines, precision="ns", content_type="text/plain; charset=utf-8"
+            )
         if status != 204:
             # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
             raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
@@ -137,7 +151,12 @@ class InfluxConnection:
         if not found:
             return None
         rules = found[0].retention_rules or []
-        return BucketFacts(str(found[0].id), rules[0].shard_group_duration_seconds or 0 if rules else 0)
+        rule = rules[0] if rules else None
+        return BucketFacts(
+            id=str(found[0].id),
+            shard_group_s=(rule.shard_group_duration_seconds or 0) if rule else 0,
+            retention_s=(rule.every_seconds or 0) if rule else 0,
+        )
 
     def _learn_time(self, headers: Any, sent_ns: int) -> None:
         date = parse_http_date(headers.get("Date", ""))
@@ -146,25 +165,24 @@ class InfluxConnection:
 
     @contextmanager
     def _only_faults(self) -> Iterator[None]:
-        """Let nothing out but InfluxFault, and our own bugs."""
-        token = self._client.token or ""
-        if not (token.isascii() and token.isprintable()):
-            # Below us this would be an error that quotes the token.
-            raise InfluxFault("the token holds characters that no token has, such as a line end or a curly quote", status=401)
+        """Let nothing out but InfluxFault, and our own bugs; after a refusal, look whether there is another token."""
+        token = self._token
         try:
-            yield
-        except InfluxFault:
-            raise
+            if not (token.isascii() and token.isprintable()):
+                # Below us this would be an error that quotes the token.
+                raise InfluxFault("the token holds characters that no token has, such as a line end or a curly quote", status=401)
+            with whole_request_within(self.address.timeout_s):
+                yield
         except Exception as error:
-            raise _as_fault(error, token=token) from None
+            fault = error if isinstance(error, InfluxFault) else _as_fault(error, token=token)
+            if fault.status in _ANOTHER_TOKEN_MAY_HELP:
+                self._renew_token()
+            raise fault from None
 
-
-def _pieces(response: urllib3.HTTPResponse, deadline: float) -> Iterable[bytes]:
-    # Whatever has come, not pieces of full size: a server that sends a byte a second must not keep us from the clock.
-    while piece := response.read1(_PIECE_BYTES):
-        yield piece
-        if time.monotonic() > deadline:
-            raise InfluxFault("the answer took longer than INFLUX_QUERY_TIMEOUT")
+    def _renew_token(self) -> None:
+        with suppress(OSError):
+            self._token = self._present_token()
+            self._client.api_client.set_default_header("Authorization", f"Token {self._token}")
 
 
 def _as_fault(error: Exception, *, token: str) -> InfluxFault:
@@ -190,7 +208,8 @@ def _reason(error: Exception) -> str:
         return "the host name cannot be resolved"
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return "connection refused or host unreachable"
-    if isinstance(error, urllib3.exceptions.TimeoutError):
+    # A request that cannot be sent in time is a broken connection to the client below us.
+    if isinstance(error, urllib3.exceptions.TimeoutError) or any(isinstance(cause, TimeoutError) for cause in error.args):
         return "no answer in time"
     return f"{type(error).__name__}: {error}"
 

@@ -20,7 +20,7 @@ def _words(text: str) -> frozenset[str]:
 
 #: Every top-level module of the project.
 PROJECT = _words(
-    "anonymizer inputs outputs transport service scripts examples benchmarks testbed tests central_anonymizer example_usage"
+    "anonymizer inputs outputs transport service scripts utility examples benchmarks testbed tests central_anonymizer example_usage"
 )
 
 VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
@@ -38,6 +38,14 @@ CLIENT_LIBRARY = {
     "outputs/encoding.py": frozenset({"pyarrow"}),
     "outputs/csv_files.py": frozenset({"pyarrow"}),
     "outputs/memory.py": frozenset[str](),
+}
+
+#: Outputs that are more than one file: the modules that only they may use.
+OWN_MODULES = {
+    "outputs/influxdb.py": frozenset({"outputs.influx_lines", "outputs.influx_refusals"}),
+    "outputs/influx_refusals.py": frozenset({"outputs.influx_lines"}),
+    "outputs/http_api.py": frozenset({"outputs.api_parts"}),
+    "outputs/csv_files.py": frozenset({"outputs.committed_file", "outputs.csv_names"}),
 }
 
 #: Modules that Windows does not have.
@@ -131,7 +139,16 @@ _OUTPUT_TABLE = Layer("the table of outputs knows the vocabulary and the outputs
 _SERVICE = Layer("the service knows every layer below it, and nothing that is made to try, test or maintain it", _ABOVE)
 _ROOT = Layer("what starts the service knows its layers, and nothing that is made to try, test or maintain it", _ABOVE)
 _SCRIPT = Layer("a script knows the project and other scripts, never the tests or the test bed", _ABOVE | {"scripts"})
-_OUTSIDE_CHECK = Layer("the outside check of an output must not rest on anything it checks", frozenset())
+_OUTSIDE_CHECK = Layer(
+    "the outside check of an output must not rest on anything it checks, and needs nothing but Python",
+    frozenset(),
+    None,
+    frozenset(),
+)
+_ADVICE = Layer(
+    "the advice knows the project and what measures utility, never the tests or the test bed", _ABOVE | {"scripts", "utility"}
+)
+_UTILITY = Layer("what measures utility knows the project as its users do, never the tests or the test bed", _ABOVE | {"utility"})
 _EXAMPLE = Layer(
     "an example knows the project, never its scripts, tests or test bed", _ABOVE | {"examples", "central_anonymizer"}
 )
@@ -145,6 +162,7 @@ _LAYER_OF_FILE = {
     "anonymizer/verify.py": _SECOND_OPINION,
     "outputs/__init__.py": _OUTPUT_TABLE,
     "scripts/verify_output.py": _OUTSIDE_CHECK,
+    "scripts/advise.py": _ADVICE,
     "central_anonymizer.py": _ROOT,
     "example_usage.py": _ROOT,
 }
@@ -155,6 +173,7 @@ _LAYER_OF_FOLDER = {
     "inputs": _INPUT,
     "service": _SERVICE,
     "scripts": _SCRIPT,
+    "utility": _UTILITY,
     "examples": _EXAMPLE,
     "benchmarks": _BENCHMARK,
     "testbed": _ANYTHING,
@@ -187,7 +206,12 @@ def _layer_of(path: str, imports: list[Import]) -> Layer | None:
         return _LAYER_OF_FILE.get(path)
     if folder != "outputs":
         return _LAYER_OF_FOLDER.get(folder)
-    return Layer(_OUTPUT, _OUTPUT_KNOWS, None, _NUMPY | CLIENT_LIBRARY.get(path, _first_library(imports)))
+    return Layer(
+        _OUTPUT,
+        _OUTPUT_KNOWS | OWN_MODULES.get(path, frozenset()),
+        None,
+        _NUMPY | CLIENT_LIBRARY.get(path, _first_library(imports)),
+    )
 
 
 def _first_library(imports: list[Import]) -> frozenset[str]:

@@ -98,7 +98,7 @@ def make_source(raw_bucket: Bucket) -> Iterator[MakeSource]:
             tags=tags,
             microvolts_per_unit=microvolts_per_unit,
         )
-        made.append(InfluxSource(InfluxConnection(Address(url=url, org=org, timeout_s=timeout_s), token), series))
+        made.append(InfluxSource(InfluxConnection(Address(url=url, org=org, timeout_s=timeout_s), lambda: token), series))
         return made[-1]
 
     yield make
@@ -477,7 +477,7 @@ def test_a_real_error_after_rows_is_noticed(influxdb: InfluxServer, raw_bucket: 
     raw_bucket.write(line(HOUR_START_NS, "1.0"))
     flux = f'rows = from(bucket: "{raw_bucket.name}") |> range(start: 0) rows |> yield(name: "good") '
     flux += 'rows |> map(fn: (r) => ({r with _value: int(v: r.source_id)})) |> yield(name: "bad")'
-    connection = InfluxConnection(Address(url=influxdb.url, org=influxdb.org), raw_bucket.read_token)
+    connection = InfluxConnection(Address(url=influxdb.url, org=influxdb.org), lambda: raw_bucket.read_token)
 
     answer = _first_answer(connection, flux)
     connection.close()

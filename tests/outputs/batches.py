@@ -105,6 +105,11 @@ def rows_of(*batches: Batch) -> list[Row]:
     )
 
 
+def row_of(batch: Batch, index: int) -> Row:
+    """Return one row of a batch."""
+    return Row(int(batch.times_ns[index]), batch.source_ids[batch.source_index[index]], float(batch.values_uv[index]))
+
+
 def time_ns_of(text: str) -> int:
     """Return the nanoseconds since the epoch of a time in UTC with any number of digits, by arithmetic nobody else here uses."""
     moment, _, fraction = text.removesuffix("Z").partition(".")

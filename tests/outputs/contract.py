@@ -6,14 +6,15 @@ The sentences are those of `anonymizer/ports.py`. They are run on every output b
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from collections.abc import Callable
 
 from anonymizer.batch import Batch
-from anonymizer.errors import OutputError, OutputUnavailable
+from anonymizer.errors import BatchRejected, IntentChanged, OutputError, OutputUnavailable
 from anonymizer.ports import Output, Receipt
-from tests.outputs.batches import ODD_IDS, make_batch, rows_of, usual_batch
+from tests.outputs.batches import ODD_IDS, make_batch, row_of, rows_of, usual_batch
 from tests.outputs.destinations import Destination, Fault
 
 #: Values next to each other in one window: whole, halves, unrounded, tiny, huge.
@@ -25,23 +26,32 @@ Promise = Callable[[Destination], None]
 
 
 class Service:
-    """Does with an output what the service does: opens it with its receipts, offers each batch, keeps what is to be remembered."""
+    """Does with an output what the service does: opens it with its receipts, offers each batch, keeps what is to be remembered.
 
-    def __init__(self, output: Output, receipts: dict[str, Receipt] | None = None) -> None:
+    Args:
+        output: The output.
+        receipts: What is on record; changed as it is delivered to.
+        reopen: Whether the output is to be opened.
+    """
+
+    def __init__(self, output: Output, receipts: dict[str, Receipt] | None = None, *, reopen: bool = True) -> None:
         self.output = output
         self.receipts = receipts if receipts is not None else {}
-        output.open(dict(self.receipts))
+        if reopen:
+            output.open(_as_json(self.receipts))
 
     def deliver(self, *batches: Batch) -> None:
         for batch in batches:
-            self._keep(self.output.intent(batch))
-            self._keep(self.output.write(batch))
+            self._keep(self._write(batch))
 
     def deliver_and_die(self, *batches: Batch) -> None:
         """Deliver, and be gone before anything but the intents could be kept."""
         for batch in batches:
-            self._keep(self.output.intent(batch))
-            self.output.write(batch)
+            self._write(batch)
+
+    def intend_and_die(self, batch: Batch) -> None:
+        """Be gone before the write."""
+        self._keep(self.output.intent(batch))
 
     def deliver_and_fail(self, batch: Batch) -> Exception:
         """Return what the write raised."""
@@ -51,9 +61,30 @@ class Service:
             return error
         raise AssertionError("a write that did not store the batch reported success")
 
+    def _write(self, batch: Batch) -> Receipt | None:
+        while True:
+            self._keep(self.output.intent(batch))
+            try:
+                return self.output.write(batch)
+            except IntentChanged:
+                continue
+
     def _keep(self, receipt: Receipt | None) -> None:
-        if receipt is not None:
+        if receipt is None:
+            return
+        if receipt.get("forget"):
+            self.receipts.pop(receipt.get("key", ""), None)
+        else:
             self.receipts[receipt.get("key", "")] = receipt
+
+
+def _as_json(receipts: dict[str, Receipt]) -> dict[str, Receipt]:
+    """Return receipts as they come back from where they were kept."""
+    try:
+        read: dict[str, Receipt] = json.loads(json.dumps(receipts))
+    except TypeError as error:
+        raise AssertionError(f"a receipt cannot be stored: {error}") from None
+    return read
 
 
 def every_row_arrives_as_it_was_sent(destination: Destination) -> None:
@@ -216,6 +247,90 @@ def batches_stored_just_before_a_crash_are_stored_once(destination: Destination)
     assert destination.rows() == rows_of(before, *batches, after)
 
 
+def a_crash_between_what_was_put_on_record_and_the_write_is_undone(destination: Destination) -> None:
+    if not destination.outlives:
+        return
+    before, batch, after = (usual_batch(window=window, rows=20) for window in range(3))
+    receipts: dict[str, Receipt] = {}
+    Service(destination.output(), receipts).deliver(before)
+    for _ in range(2):
+        Service(destination.output(), receipts).intend_and_die(batch)
+
+    Service(destination.output(), receipts).deliver(batch, after)
+
+    assert destination.rows() == rows_of(before, batch, after)
+
+
+def crash_after_crash_batches_are_stored_once(destination: Destination) -> None:
+    if not destination.outlives:
+        return
+    batches = [usual_batch(window=window, rows=10) for window in range(6)]
+    receipts: dict[str, Receipt] = {}
+    # Further each time, and once less far.
+    for count in (1, 3, 2, 6):
+        Service(destination.output(), receipts).deliver_and_die(*batches[:count])
+
+    Service(destination.output(), receipts).deliver(*batches)
+
+    assert destination.rows() == rows_of(*batches)
+
+
+def what_must_be_remembered_does_not_grow_with_the_windows(destination: Destination) -> None:
+    service = Service(destination.output())
+    service.deliver(*(usual_batch(window=window) for window in range(3)))
+    after_few = len(service.receipts)
+
+    service.deliver(*(usual_batch(window=window) for window in range(3, 40)))
+
+    assert len(service.receipts) == after_few <= 1
+
+
+def what_must_be_remembered_is_put_on_record_as_json(destination: Destination) -> None:
+    service = Service(destination.output())
+    for window in range(2):
+        service.intend_and_die(usual_batch(window=window, rows=20))
+        assert _as_json(service.receipts) == service.receipts
+
+        service.deliver(usual_batch(window=window, rows=20))
+        assert _as_json(service.receipts) == service.receipts
+
+
+def asking_what_to_put_on_record_changes_nothing(destination: Destination) -> None:
+    service = Service(destination.output())
+    service.deliver(usual_batch(window=0))
+
+    told = [service.output.intent(usual_batch(window=1)) for _ in range(3)]
+
+    assert told[0] == told[1] == told[2]
+    assert destination.rows() == rows_of(usual_batch(window=0))
+
+
+def a_batch_that_was_refused_in_part_is_stored_once_when_offered_again_as_a_whole(destination: Destination) -> None:
+    refusing = destination.refusing()
+    if refusing is None:
+        return
+    batch, other = usual_batch(window=0, rows=20), usual_batch(window=1, rows=20)
+    service = Service(refusing)
+
+    rejected = service.deliver_and_fail(batch)
+
+    assert isinstance(rejected, BatchRejected), "a part that will never be taken is no reason to wait"
+    assert "patient" not in str(rejected)
+    assert "source-1" not in str(rejected)
+    rows = rejected.rows
+    assert rows is not None, "what was stored would be taken for set aside"
+    assert list(rows) == sorted(set(rows))
+    everything = rows_of(batch)
+    assert sorted([*destination.rows(), *(row_of(batch, index) for index in rows)]) == everything
+
+    # Windows go on, and much later somebody has the batch offered again, in another process.
+    service.deliver(other)
+    Service(destination.output(), service.receipts).deliver(batch)
+
+    assert destination.rows() == rows_of(batch, other)
+    assert len(service.receipts) <= 1
+
+
 def everything_stays_after_close(destination: Destination) -> None:
     service = Service(destination.output())
     service.deliver(usual_batch())
@@ -250,6 +365,12 @@ CONTRACT: tuple[Promise, ...] = (
     a_failure_leaves_what_was_stored_before,
     a_write_that_a_crash_interrupted_is_completed_to_exactly_one_copy,
     batches_stored_just_before_a_crash_are_stored_once,
+    a_crash_between_what_was_put_on_record_and_the_write_is_undone,
+    crash_after_crash_batches_are_stored_once,
+    what_must_be_remembered_does_not_grow_with_the_windows,
+    what_must_be_remembered_is_put_on_record_as_json,
+    asking_what_to_put_on_record_changes_nothing,
+    a_batch_that_was_refused_in_part_is_stored_once_when_offered_again_as_a_whole,
     everything_stays_after_close,
     it_can_be_described_without_a_secret,
 )

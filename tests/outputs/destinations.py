@@ -18,7 +18,7 @@ import pytest
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputError, OutputUnavailable
 from anonymizer.ports import Output, Receipt
-from outputs import http_api
+from outputs import api_parts
 from outputs.csv_files import CsvFiles
 from outputs.http_api import ApiTarget, HttpApi
 from outputs.influxdb import InfluxOutput, InfluxTarget
@@ -55,6 +55,12 @@ class Destination(Protocol):
     def output(self, fault: Fault | None = None) -> Output:
         """Return an output that writes here, not yet open; as another process would have it. With a fault, its first write goes wrong."""
 
+    def refusing(self) -> Output | None:
+        """Return an output of which the first write is refused in part, for good; None when the destination takes whatever has room.
+
+        The others find that whatever was refused is mended.
+        """
+
     def rows(self) -> list[Row]:
         """Return every row a reader finds, those stored twice twice, sorted."""
 
@@ -74,6 +80,7 @@ class FirstWriteFails:
         self._world: World | None = world
         self.kind = output.kind
         self.name = output.name
+        self.lanes = output.lanes
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         self._output.open(receipts)
@@ -106,6 +113,9 @@ class Memory:
         failures: tuple[OutputError, ...] = () if fault is None else (OutputUnavailable("not now"),)
         self._output = MemoryOutput(failures)
         return self._output
+
+    def refusing(self) -> Output | None:
+        return None
 
     def done(self) -> None:
         """Nothing is held open."""
@@ -149,6 +159,9 @@ class Files:
         }
         return FirstWriteFails(output, worlds[fault])
 
+    def refusing(self) -> Output | None:
+        return None
+
     def rows(self) -> list[Row]:
         return sorted(row for path in self._folder.glob(self._pattern) for row in self._read(path))
 
@@ -175,10 +188,17 @@ class InfluxDb:
             source_tag="source_id",
             lines_per_write=ROWS_PER_REQUEST,
         )
-        connection = FailingConnection(address, self.secret)
+        connection = FailingConnection(address, lambda: self.secret)
         output = InfluxOutput(connection, target)
         self._made.append(output)
         return output if fault is None else FirstWriteFails(output, lambda target: connection.failing(fault))
+
+    def refusing(self) -> Output | None:
+        output = self.output()
+        assert isinstance(output, InfluxOutput)
+        connection = output._connection
+        assert isinstance(connection, FailingConnection)
+        return FirstWriteFails(output, lambda target: connection.refusing(b"source_id=source-1"))
 
     def rows(self) -> list[Row]:
         question = (
@@ -196,9 +216,12 @@ class FailingConnection(InfluxConnection):
     """A connection that can be told to fail."""
 
     _fault: Fault | None = None
+    _refused: bytes | None = None
     _requests = 0
 
     def write(self, bucket: str, lines: bytes) -> None:
+        if self._refused is not None and self._refused in lines:
+            raise InfluxFault(f"400 unable to parse '{lines.decode()}'", status=400)
         self._requests += 1
         if self._fault is Fault.REFUSED or (self._fault is Fault.BROKEN_OFF and self._requests == 2):
             raise InfluxFault("connection refused or host unreachable")
@@ -213,6 +236,14 @@ class FailingConnection(InfluxConnection):
             yield
         finally:
             self._fault = None
+
+    @contextlib.contextmanager
+    def refusing(self, what: bytes) -> Iterator[None]:
+        self._refused = what
+        try:
+            yield
+        finally:
+            self._refused = None
 
 
 class Api:
@@ -233,8 +264,13 @@ class Api:
             Fault.UNANSWERED: [Reply(drop=True, store=True)],
         }
         self._server.script(*replies[fault])
-        self._made.append(HttpApi(ApiTarget(endpoint=self._server.endpoint), SECRET))
+        self._made.append(HttpApi(ApiTarget(endpoint=self._server.endpoint), lambda: SECRET))
         return self._made[-1]
+
+    def refusing(self) -> Output | None:
+        output = self.output()
+        self._server.script(Reply(status=201, store=True), Reply(status=400, body="patient-7"))
+        return output
 
     def rows(self) -> list[Row]:
         return sorted(
@@ -253,7 +289,7 @@ def csv_files(folder: Path, pattern: str) -> Destination:
 
 
 def api(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> Destination:
-    monkeypatch.setattr(http_api, "MOST_ROWS_PER_PART", ROWS_PER_REQUEST)
+    monkeypatch.setattr(api_parts, "MOST_ROWS_PER_PART", ROWS_PER_REQUEST)
     return Api(server)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import outputs
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
-from outputs.csv_files import CsvFiles
+from outputs.csv_files import CsvFiles, encode
 from tests.outputs.batches import Row
 from tests.outputs.contract import CONTRACT, Promise
 from tests.outputs.destinations import SECRET, Destination, Files, InfluxDb, Memory, api, csv_files, csv_rows
@@ -21,13 +22,15 @@ from tests.outputs.destinations import SECRET, Destination, Files, InfluxDb, Mem
 EVERY_DESTINATION = (
     "memory",
     "csv, a file for each window",
+    "csv, a file for each minute",
     "csv, a file for each day",
+    "csv, one file",
     "api",
     pytest.param("influxdb", marks=pytest.mark.influxdb),
 )
 
-#: Modules that are no outputs.
-NOT_AN_OUTPUT = {"encoding"}
+#: Modules that are no outputs, but parts of some.
+NOT_AN_OUTPUT = {"encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_names"}
 
 
 @pytest.fixture
@@ -39,8 +42,12 @@ def destination(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
             made = Memory()
         case "csv, a file for each window":
             made = csv_files(tmp_path, "ecg_%Y%m%d_%H%M%S.csv")
+        case "csv, a file for each minute":
+            made = csv_files(tmp_path, "%Y%m%d_%H%M.csv")
         case "csv, a file for each day":
             made = csv_files(tmp_path, "%Y%m%d.csv")
+        case "csv, one file":
+            made = csv_files(tmp_path, "ecg.csv")
         case "api":
             made = api(request.getfixturevalue("api_server"), monkeypatch)
         case "influxdb":
@@ -81,7 +88,7 @@ class AppendsTwice(CsvFiles):
     """Never finds out that it has a batch already."""
 
     def write(self, batch: Batch) -> Receipt:
-        self._last_batch_id = ""
+        self._last = None
         return super().write(batch)
 
 
@@ -90,7 +97,7 @@ class ForgetsReceipts(CsvFiles):
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         super().open(receipts)
-        self._lengths = {name: (self._folder / name).stat().st_size for name in receipts}
+        self._known = {name: replace(known, length=(self._folder / name).stat().st_size) for name, known in self._known.items()}
 
 
 class BeginsAgain(CsvFiles):
@@ -106,6 +113,31 @@ class RaisesWhatItGets(CsvFiles):
 
     def _unavailable(self, error: OSError) -> OutputUnavailable:
         raise error
+
+
+class NeverForgets(CsvFiles):
+    """Remembers something of every window for ever."""
+
+    def write(self, batch: Batch) -> Receipt:
+        super().write(batch)
+        return {"key": batch.batch_id, "length": 0, "covered_ns": 0}
+
+
+class BeginsWhenAsked(CsvFiles):
+    """Writes before what it is about to do can be on record."""
+
+    def intent(self, batch: Batch) -> Receipt | None:
+        with (self._folder / self._file_name(batch)).open("ab") as file:
+            file.write(encode(batch))
+        return super().intent(batch)
+
+
+class RemembersAnObject(CsvFiles):
+    """Would remember what cannot be stored."""
+
+    def intent(self, batch: Batch) -> Receipt | None:
+        intent = super().intent(batch)
+        return intent and {**intent, "window": batch.window}
 
 
 class SaysTooMuch(CsvFiles):
@@ -139,6 +171,9 @@ BROKEN = {
     ForgetsReceipts: "batches_stored_just_before_a_crash_are_stored_once",
     BeginsAgain: "windows_may_come_in_any_order",
     RaisesWhatItGets: "a_failed_write_is_an_output_error",
+    NeverForgets: "what_must_be_remembered_does_not_grow_with_the_windows",
+    BeginsWhenAsked: "asking_what_to_put_on_record_changes_nothing",
+    RemembersAnObject: "what_must_be_remembered_is_put_on_record_as_json",
     SaysTooMuch: "what_an_error_says_holds_neither_token_nor_source",
     ShowsItsToken: "it_can_be_described_without_a_secret",
     GivesUp: "a_failed_write_is_an_output_error",

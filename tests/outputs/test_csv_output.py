@@ -6,15 +6,22 @@ import contextlib
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from anonymizer.errors import OutputUnavailable
+from anonymizer.errors import IntentChanged, OutputUnavailable
+from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
-from tests.outputs.batches import make_batch, rows_of, usual_batch
-from tests.outputs.destinations import csv_rows, full_disk
+from outputs.csv_names import covered_ns, unit_s
+from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
+from tests.outputs.contract import Service
+from tests.outputs.destinations import csv_rows, full_disk, lost_sync
 
 EACH_WINDOW = "ecg_%Y%m%d_%H%M%S.csv"
 EACH_DAY = "%Y%m%d.csv"
@@ -78,10 +85,41 @@ def test_nothing_is_reported_as_written_before_it_is_on_the_disk(tmp_path: Path,
     assert synced == [("file", first), ("folder", 0), ("file", second)]
 
 
+def test_what_a_crash_left_is_on_the_disk_before_it_is_reported_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "20251103.csv").write_bytes(HEADER + encode(usual_batch()))
+    output = CsvFiles(tmp_path, EACH_DAY)
+    output.open({"20251103.csv": {"key": "20251103.csv", "length": 0, "covered_ns": 0}})
+    synced = _synced_files(monkeypatch)
+
+    output.write(usual_batch())
+
+    assert (tmp_path / "20251103.csv").stat().st_ino in synced
+
+
+def test_what_somebody_else_appended_is_on_the_disk_elsewhere_before_it_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = opened(tmp_path)
+    output.write(usual_batch(window=0))
+    with (tmp_path / "20251103.csv").open("ab") as file:
+        file.write(b"foreign")
+    synced = _synced_files(monkeypatch)
+
+    output.write(usual_batch(window=1))
+
+    assert synced == [path.stat().st_ino for path in (tmp_path / "20251103.csv.tail-1", tmp_path, tmp_path / "20251103.csv")]
+
+
 def test_a_receipt_is_the_length_of_the_file_and_survives_json(tmp_path: Path) -> None:
     receipt = opened(tmp_path).write(usual_batch())
 
-    assert json.loads(json.dumps(receipt)) == {"key": "20251103.csv", "length": (tmp_path / "20251103.csv").stat().st_size}
+    assert json.loads(json.dumps(receipt)) == {
+        "key": "20251103.csv",
+        "length": (tmp_path / "20251103.csv").stat().st_size,
+        "covered_ns": 5 * NANOSECONDS,
+    }
 
 
 def test_a_file_is_on_record_before_it_is_there(tmp_path: Path) -> None:
@@ -89,7 +127,7 @@ def test_a_file_is_on_record_before_it_is_there(tmp_path: Path) -> None:
 
     intent = output.intent(usual_batch())
 
-    assert intent == {"key": "20251103.csv", "length": 0}
+    assert intent == {"key": "20251103.csv", "length": 0, "covered_ns": 0}
     assert list(tmp_path.iterdir()) == []
     output.write(usual_batch(window=0))
     assert output.intent(usual_batch(window=1)) is None
@@ -138,9 +176,217 @@ def test_what_a_crash_left_behind_the_last_receipt_is_cut_off(tmp_path: Path) ->
 
     again = CsvFiles(tmp_path, EACH_DAY)
     again.open({receipt["key"]: receipt})
-    again.write(usual_batch(window=1))
+    again.write(usual_batch(window=1, rows=50))
 
-    assert sorted(csv_rows(tmp_path / "20251103.csv")) == rows_of(usual_batch(window=0), usual_batch(window=1))
+    assert sorted(csv_rows(tmp_path / "20251103.csv")) == rows_of(usual_batch(window=0), usual_batch(window=1, rows=50))
+    assert names_in(tmp_path) == ["20251103.csv"]
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new file", "file with a window in it"])
+def test_wherever_a_crash_broke_off_a_write_it_is_completed_and_nothing_is_kept_aside(is_new: bool, tmp_path: Path) -> None:
+    whole = HEADER + encode(usual_batch(window=0)) + encode(usual_batch(window=1))
+    first = 0 if is_new else len(HEADER + encode(usual_batch(window=0)))
+    for broken_off in range(first, len(whole) + 1):
+        (tmp_path / "20251103.csv").write_bytes(whole[:broken_off])
+
+        output = CsvFiles(tmp_path, EACH_DAY)
+        output.open({"20251103.csv": {"key": "20251103.csv", "length": first, "covered_ns": 0}})
+        for window in (0, 1) if is_new else (1,):
+            assert output.intent(usual_batch(window=window)) is None
+            output.write(usual_batch(window=window))
+
+        assert (tmp_path / "20251103.csv").read_bytes() == whole, broken_off
+        assert names_in(tmp_path) == ["20251103.csv"], broken_off
+
+
+@pytest.mark.parametrize("pattern", [EACH_WINDOW, EACH_DAY, "%Y%m%d_%H%M.csv", "always the same.csv", "%A.csv", "%S.csv"])
+@pytest.mark.parametrize("killed", [0, 1, 7, 300, 8000, 10**9], ids="after {} bytes".format)
+def test_a_crash_in_the_middle_of_sixty_windows_is_recognised_as_ours(pattern: str, killed: int, tmp_path: Path) -> None:
+    batches = [usual_batch(window=window, rows=4) for window in range(60)]
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    Service(CsvFiles(undisturbed, pattern)).deliver(*batches)
+    # What is on record is what was before each file began; of all that was written nobody knows.
+    crashed = Service(CsvFiles(disturbed, pattern))
+    written = 0
+    for batch in batches:
+        path = Path(crashed.output.target(batch))
+        size = path.stat().st_size if path.exists() else 0
+        crashed.deliver_and_die(batch)
+        written += path.stat().st_size - size
+        if written > killed:
+            os.truncate(path, path.stat().st_size - (written - killed))
+            break
+
+    Service(CsvFiles(disturbed, pattern), crashed.receipts).deliver(*batches)
+
+    assert {path.name: path.read_bytes() for path in disturbed.iterdir()} == {
+        path.name: path.read_bytes() for path in undisturbed.iterdir()
+    }
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [b"# a note\n", b"2025-11-03T14:30:05.000000000Z,somebody,1.0\n", b"\0" * 5000, HEADER],
+    ids=["note", "row", "zeros", "header"],
+)
+def test_what_somebody_else_appended_is_kept_beside_the_file(foreign: bytes, tmp_path: Path) -> None:
+    service = Service(opened(tmp_path))
+    service.deliver(usual_batch(window=0))
+
+    for window in (1, 2):
+        with (tmp_path / "20251103.csv").open("ab") as file:
+            file.write(foreign)
+        service.deliver(usual_batch(window=window))
+
+    assert names_in(tmp_path) == ["20251103.csv", "20251103.csv.tail-1", "20251103.csv.tail-2"]
+    assert [(tmp_path / f"20251103.csv.tail-{number}").read_bytes() for number in (1, 2)] == [foreign, foreign]
+    assert sorted(csv_rows(tmp_path / "20251103.csv")) == rows_of(*(usual_batch(window=window) for window in range(3)))
+
+
+def test_what_comes_behind_a_batch_that_a_crash_left_is_judged_by_the_next_batch(tmp_path: Path) -> None:
+    (tmp_path / "20251103.csv").write_bytes(HEADER + encode(usual_batch(window=0)) + b"foreign")
+    output = CsvFiles(tmp_path, EACH_DAY)
+    output.open({"20251103.csv": {"key": "20251103.csv", "length": 0, "covered_ns": 0}})
+
+    output.write(usual_batch(window=0))
+    output.write(usual_batch(window=1))
+
+    assert (tmp_path / "20251103.csv").read_bytes() == HEADER + encode(usual_batch(window=0)) + encode(usual_batch(window=1))
+    assert (tmp_path / "20251103.csv.tail-1").read_bytes() == b"foreign"
+
+
+def test_what_somebody_else_appended_is_not_cut_off_before_it_is_safe(tmp_path: Path) -> None:
+    output = opened(tmp_path)
+    output.write(usual_batch(window=0))
+    with (tmp_path / "20251103.csv").open("ab") as file:
+        file.write(b"foreign" * 1000)
+    before = (tmp_path / "20251103.csv").read_bytes()
+
+    for trouble in (lost_sync(), full_disk(tmp_path / "none", spare_bytes=100)):
+        with trouble, pytest.raises(OutputUnavailable):
+            output.write(usual_batch(window=1))
+
+        assert (tmp_path / "20251103.csv").read_bytes() == before
+        assert names_in(tmp_path) == ["20251103.csv"]
+
+
+# --- what must be remembered ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_only_one_window_comes_to_need_not_be_remembered(tmp_path: Path) -> None:
+    service = Service(opened(tmp_path, EACH_WINDOW))
+
+    for window in range(40):
+        service.deliver(usual_batch(window=window))
+
+        assert service.receipts == {}
+        assert len(service.output._known) <= 1  # type: ignore[attr-defined]
+    assert len(names_in(tmp_path)) == 40
+
+
+def test_a_file_that_several_windows_share_is_remembered_until_there_is_no_more_to_come(tmp_path: Path) -> None:
+    service = Service(opened(tmp_path, "%Y%m%d_%H%M.csv"))
+    for window in range(12):
+        assert len(service.receipts) == (window > 0)
+        # A restart in between changes nothing.
+        service = Service(CsvFiles(tmp_path, "%Y%m%d_%H%M.csv"), service.receipts)
+        service.deliver(usual_batch(window=window), usual_batch(window=window))
+
+    assert service.receipts == {}
+    assert sorted(csv_rows(tmp_path / "20251103_1430.csv")) == rows_of(*(usual_batch(window=window) for window in range(12)))
+
+
+def test_a_file_with_a_gap_that_may_yet_be_filled_is_remembered(tmp_path: Path) -> None:
+    service = Service(opened(tmp_path, "%Y%m%d_%H%M.csv"))
+
+    service.deliver(*(usual_batch(window=window) for window in range(36) if window != 5))
+    assert list(service.receipts) == ["20251103_1430.csv"]
+    Service(CsvFiles(tmp_path, "%Y%m%d_%H%M.csv"), service.receipts).deliver(usual_batch(window=5))
+
+    assert service.receipts == {}
+    assert names_in(tmp_path) == [f"20251103_14{minute}.csv" for minute in (30, 31, 32)]
+
+
+def test_a_file_that_comes_again_is_remembered_for_ever(tmp_path: Path) -> None:
+    service = Service(opened(tmp_path, "%M.csv"))
+
+    service.deliver(*(usual_batch(window=window) for window in range(12)), usual_batch(window=720))
+
+    assert list(service.receipts) == ["30.csv"]
+    assert names_in(tmp_path) == ["30.csv"]
+
+
+def test_the_last_window_of_a_file_of_its_own_is_stored_once_when_it_comes_again(tmp_path: Path) -> None:
+    service = Service(opened(tmp_path, EACH_WINDOW))
+
+    service.deliver(usual_batch(), usual_batch())
+
+    assert names_in(tmp_path) == ["ecg_20251103_143000.csv"]
+    assert csv_rows(tmp_path / "ecg_20251103_143000.csv") == rows_of(usual_batch())
+
+
+PATTERNS = {
+    "%Y%m%d_%H%M%S": 1,
+    "%Y%m%dT%H%M%SZ": 1,
+    "%y%m%d%H%M%S": 1,
+    "%Y-%j %X": 1,
+    "%s": 1,
+    "%c": 1,
+    "%G-W%V-%u %H.%M.%S": 1,
+    "%Y%m%d %I%M%S%p": 1,
+    "%Y%m%d_%H%M": 60,
+    "%Y%m%d_%H": 3600,
+    "%F": 86_400,
+    "%Y%j": 86_400,
+    "%Y%m%d_%M%S": 86_400,
+    "%Y%m%d %I%M%S": 86_400,
+    "%Y%m": None,
+    "%Y": None,
+    "always": None,
+    "%%": None,
+    "%H%M%S": None,
+    "%d_%H%M%S": None,
+    "%m%d%H%M%S": None,
+    "%j%H%M%S": None,
+    "%a%H%M%S": None,
+    "%Y%A%H%M%S": None,
+    "%Y%d%A%H%M%S": None,
+    "%Y%U%H%M%S": None,
+    "%U%w%H%M%S": None,
+    "%Y%-m%-d_%H%M%S": None,
+}
+
+
+@pytest.mark.parametrize(("pattern", "expected_s"), PATTERNS.items())
+def test_a_pattern_tells_times_apart_down_to_a_unit(pattern: str, expected_s: int | None) -> None:
+    assert unit_s(pattern) == expected_s
+
+
+MOMENTS_S = st.integers(946_684_800, 4_000_000_000)  # 2000 to 2096
+
+
+@given(st.sampled_from([pattern for pattern in PATTERNS if unit_s(pattern)]), st.data())
+def test_no_two_stretches_of_that_unit_share_a_name(pattern: str, data: st.DataObject) -> None:
+    unit = unit_s(pattern) or 0
+    moment_s = data.draw(MOMENTS_S) // unit * unit
+    steps = st.sampled_from([1, 60, 3600, 43_200, 86_400, 7 * 86_400, 30 * 86_400, 31 * 86_400, 365 * 86_400, 366 * 86_400])
+    other_s = data.draw(MOMENTS_S | steps.map(lambda step: moment_s + step)) // unit * unit
+    first, second = (datetime.fromtimestamp(moment, UTC).strftime(pattern) for moment in (moment_s, other_s))
+
+    assert (first == second) == (moment_s == other_s)
+
+
+@pytest.mark.parametrize(
+    ("start_s", "length_s", "unit", "expected_s"),
+    [(0, 5, 1, 1), (0, 5, 60, 5), (0, 60, 60, 60), (0, 300, 60, 60), (30, 60, 60, 30), (58, 5, 60, 2), (0, 5, 86_400, 5)],
+)
+def test_a_window_covers_of_a_file_what_lies_within_it(start_s: int, length_s: int, unit: int, expected_s: int) -> None:
+    start_ns = (START_S + start_s) * NANOSECONDS
+
+    assert covered_ns(Window(start_ns, start_ns + length_s * NANOSECONDS), of_unit_s=unit) == expected_s * NANOSECONDS
+
+
+# --- somebody else in the folder ------------------------------------------------------------------------------------------------
 
 
 def test_a_foreign_file_of_the_same_name_is_kept_under_another(tmp_path: Path) -> None:
@@ -173,8 +419,7 @@ def test_a_folder_that_was_deleted_is_waited_for_and_then_used_again(tmp_path: P
         ):
             output.write(usual_batch(window=window))
     folder.mkdir()
-    output.write(usual_batch(window=1))
-    output.write(usual_batch(window=2))
+    Service(output, reopen=False).deliver(usual_batch(window=1), usual_batch(window=2))
 
     assert sorted(csv_rows(folder / "20251103.csv")) == rows_of(usual_batch(window=1), usual_batch(window=2))
 
@@ -198,24 +443,40 @@ def test_a_folder_that_comes_back_with_its_files_is_gone_on_with(tmp_path: Path)
 
 
 def test_a_file_that_was_taken_away_is_begun_again(tmp_path: Path) -> None:
-    output = opened(tmp_path)
-    output.write(usual_batch(window=0))
+    service = Service(opened(tmp_path))
+    service.deliver(usual_batch(window=0))
     (tmp_path / "20251103.csv").rename(tmp_path / "archived.csv")
 
-    output.write(usual_batch(window=1))
-    output.write(usual_batch(window=1))
+    service.deliver(usual_batch(window=1), usual_batch(window=1))
 
     assert csv_rows(tmp_path / "archived.csv") == rows_of(usual_batch(window=0))
     assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch(window=1))
 
 
-def test_a_file_that_somebody_shortened_is_an_alarm_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_file_that_is_taken_away_just_before_a_write_is_put_on_record_again(tmp_path: Path) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
+    assert output.intent(usual_batch(window=1)) is None
+    (tmp_path / "20251103.csv").rename(tmp_path / "archived.csv")
+
+    with pytest.raises(IntentChanged):
+        output.write(usual_batch(window=1))
+
+    assert output.intent(usual_batch(window=1)) == {"key": "20251103.csv", "length": 0, "covered_ns": 0}
+    output.write(usual_batch(window=1))
+    assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch(window=1))
+
+
+def test_a_file_that_somebody_shortened_is_an_alarm_and_left_as_it_is(tmp_path: Path) -> None:
+    output = opened(tmp_path)
+    receipt = output.write(usual_batch(window=0))
     (tmp_path / "20251103.csv").write_bytes(b"shorter")
 
-    with pytest.raises(OutputUnavailable, match=r"20251103\.csv is shorter than what was written to it"):
-        output.write(usual_batch(window=1))
+    for again in (output, output, CsvFiles(tmp_path, EACH_DAY)):
+        if again is not output:
+            again.open({"20251103.csv": receipt})
+        with pytest.raises(OutputUnavailable, match=r"20251103\.csv is shorter than what was written to it"):
+            again.write(usual_batch(window=1))
 
     assert (tmp_path / "20251103.csv").read_bytes() == b"shorter"
 
@@ -234,6 +495,24 @@ def test_a_folder_that_may_not_be_written_to_is_unavailable(tmp_path: Path) -> N
     assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="no such file system elsewhere")
+def test_a_disk_that_is_full_shows_whole_windows_only_and_takes_the_rest_once_it_has_room(tmp_path: Path) -> None:
+    with _small_disk(tmp_path / "disk", size_bytes=64 << 10) as disk:
+        service = Service(opened(disk))
+        batches = [usual_batch(window=window, rows=300) for window in range(8)]
+        (disk / "ballast").write_bytes(b"x" * (24 << 10))
+        # Two have room, a third has not.
+        service.deliver(*batches[:2])
+
+        assert "No space left on device" in str(service.deliver_and_fail(batches[2]))
+        assert (disk / "20251103.csv").read_bytes() == HEADER + b"".join(map(encode, batches[:2]))
+
+        (disk / "ballast").unlink()
+        service.deliver(batches[2])
+
+        assert (disk / "20251103.csv").read_bytes() == HEADER + b"".join(map(encode, batches[:3]))
+
+
 def test_a_folder_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
@@ -246,6 +525,38 @@ def test_a_target_is_shown_relative_to_where_the_service_runs(tmp_path: Path, mo
 
     assert CsvFiles(Path("output"), EACH_WINDOW).target(usual_batch()) == "./output/ecg_20251103_143000.csv"
     assert CsvFiles(tmp_path.parent / "x", EACH_DAY).target(usual_batch()) == str(tmp_path.parent / "x" / "20251103.csv")
+
+
+def _synced_files(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the number of each file or folder that is synced."""
+    synced: list[int] = []
+    really_sync = os.fsync
+
+    def record(descriptor: int) -> None:
+        synced.append(os.fstat(descriptor).st_ino)
+        really_sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return synced
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextlib.contextmanager
+def _small_disk(folder: Path, *, size_bytes: int) -> Iterator[Path]:
+    """Mount a small file system, where that is allowed."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
 
 
 @contextlib.contextmanager

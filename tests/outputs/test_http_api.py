@@ -16,14 +16,16 @@ import pytest
 import requests
 
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
-from outputs import http_api
+from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputError, OutputUnavailable
+from outputs import api_parts, http_api
 from outputs.encoding import summary_of
 from outputs.http_api import ApiTarget, HttpApi
 from tests.outputs.batches import ODD_IDS, Row, make_batch, rows_of, time_ns_of, usual_batch
+from tests.outputs.contract import Service
 from tests.outputs.destinations import SECRET
 from tests.servers.api_server import ApiServer, Reply
 from tests.servers.socket_server import Pause, Reset, Serve, chunk, http_answer
+from tests.transport.slow_server import MORE_THAN_BUFFERS_HOLD, slow_reader
 
 SCHEMA = json.loads((Path(__file__).parents[2] / "documentation" / "api-batch.schema.json").read_text(encoding="utf-8"))
 
@@ -35,8 +37,15 @@ def make_api(api_server: ApiServer) -> Iterator[MakeApi]:
     """What makes an output that writes to the API server, or elsewhere, and is closed at the end."""
     made: list[HttpApi] = []
 
-    def make(endpoint: str = api_server.endpoint, *, token: str = SECRET, timeout_s: float = 10.0, ca_file: str = "") -> HttpApi:
-        made.append(HttpApi(ApiTarget(endpoint=endpoint, timeout_s=timeout_s, ca_file=ca_file), token))
+    def make(
+        endpoint: str = api_server.endpoint,
+        *,
+        token: str | Callable[[], str] = SECRET,
+        timeout_s: float = 10.0,
+        ca_file: str = "",
+    ) -> HttpApi:
+        read_token = token if callable(token) else lambda: token
+        made.append(HttpApi(ApiTarget(endpoint=endpoint, timeout_s=timeout_s, ca_file=ca_file), read_token))
         made[-1].open({})
         return made[-1]
 
@@ -48,7 +57,7 @@ def make_api(api_server: ApiServer) -> Iterator[MakeApi]:
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of at most eight rows, so that a small batch has several."""
-    monkeypatch.setattr(http_api, "MOST_ROWS_PER_PART", 8)
+    monkeypatch.setattr(api_parts, "MOST_ROWS_PER_PART", 8)
 
 
 def validator() -> jsonschema.Draft202012Validator:
@@ -201,12 +210,34 @@ def test_a_batch_whose_answer_was_lost_is_stored_once(make_api: MakeApi, api_ser
     assert len(api_server.stored()) == 1
 
 
+def test_no_first_request_is_near_a_limit_that_apis_have(make_api: MakeApi, api_server: ApiServer) -> None:
+    short = make_batch([(i, "a", i // 2 / 3) for i in range(20_000)])
+    long = make_batch([(i, f"{i % 3}é\0" * 2000, 1.0) for i in range(60)], window=1)
+
+    for batch in (short, long):
+        make_api().write(batch)
+
+    assert max(len(delivery.body) for delivery in api_server.deliveries()) <= 1_000_000
+    assert records_in(api_server.stored()) == rows_of(short, long)
+    # Nor are they so small that there are many.
+    assert len(api_server.deliveries()) < 10
+
+
+def test_the_ids_of_other_windows_do_not_make_parts_small(make_api: MakeApi, api_server: ApiServer) -> None:
+    make_api().write(make_batch([(i, "a", 1.0) for i in range(500)], all_ids=("a", "x" * 900_000)))
+
+    assert row_ranges(api_server) == ["0-500"]
+
+
+# --- a part that is too large ---------------------------------------------------------------------------------------------------
+
+
 @pytest.mark.usefixtures("small_parts")
 def test_a_part_that_is_too_large_is_halved_until_it_fits(make_api: MakeApi, api_server: ApiServer) -> None:
     make_api().write(usual_batch(rows=3))
     api_server.limit(len(api_server.deliveries()[0].body))
 
-    make_api().write(usual_batch(window=1, rows=20))
+    Service(make_api()).deliver(usual_batch(window=1, rows=20))
 
     # 8 and 4 rows were refused.
     assert row_ranges(api_server)[1:4] == ["0-8", "0-4", "0-2"]
@@ -219,7 +250,7 @@ def test_a_part_that_is_too_large_is_halved_until_it_fits(make_api: MakeApi, api
 def test_rows_that_were_taken_are_not_cut_anew_when_a_later_part_is_too_large(make_api: MakeApi, api_server: ApiServer) -> None:
     api_server.script(Reply(status=201, store=True), Reply(status=413))
 
-    make_api().write(usual_batch(rows=20))
+    Service(make_api()).deliver(usual_batch(rows=20))
 
     assert row_ranges(api_server) == ["0-8", "8-16", "8-12", "12-16", "16-20"]
     assert records_in(api_server.stored()) == rows_of(usual_batch(rows=20))
@@ -227,29 +258,242 @@ def test_rows_that_were_taken_are_not_cut_anew_when_a_later_part_is_too_large(ma
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_a_batch_that_was_cut_smaller_is_cut_the_same_way_after_a_crash(make_api: MakeApi, api_server: ApiServer) -> None:
-    refusals = [Reply(status=201, store=True), Reply(status=413), Reply(status=201, store=True)]
-    api_server.script(*refusals, Reply(status=503))
-    first = make_api()
-    with pytest.raises(OutputUnavailable):
-        first.write(usual_batch(rows=20))
+def test_no_smaller_part_is_sent_before_it_is_on_record(make_api: MakeApi, api_server: ApiServer) -> None:
+    batch = usual_batch(rows=20)
+    api_server.script(Reply(status=413))
+    output = make_api()
+    before = output.intent(batch)
 
-    api_server.script(Reply(status=200), Reply(status=413))
-    make_api().write(usual_batch(rows=20))
+    with pytest.raises(IntentChanged):
+        output.write(batch)
 
-    assert records_in(api_server.stored()) == rows_of(usual_batch(rows=20))
+    assert row_ranges(api_server) == ["0-8"]
+    after = output.intent(batch)
+    assert after != before
+    assert [stop for stop, _ in after["parts"]] == [4, 8, 12, 16, 20]
+    output.write(batch)
+    assert row_ranges(api_server)[1:] == ["0-4", "4-8", "8-12", "12-16", "16-20"]
 
 
 @pytest.mark.usefixtures("small_parts")
-def test_one_batch_that_was_too_large_does_not_make_all_later_ones_small(make_api: MakeApi, api_server: ApiServer) -> None:
+@pytest.mark.parametrize("sent", range(1, 7))
+def test_wherever_a_crash_broke_off_a_batch_that_was_cut_every_key_comes_back_with_its_bytes(
+    sent: int, make_api: MakeApi, api_server: ApiServer
+) -> None:
+    batch = usual_batch(rows=20)
+    refusals = [Reply(status=201, store=True), Reply(status=413), Reply(status=413)]
+    api_server.script(*refusals, *[Reply(status=201, store=True)] * (sent - 1), Reply(status=500, store=True))
+    crashed = Service(make_api())
+    assert isinstance(crashed.deliver_and_fail(batch), OutputUnavailable)
+
+    after = Service(make_api(), crashed.receipts)
+    after.deliver(batch, usual_batch(window=1, rows=3))
+
+    bodies: dict[str, set[bytes]] = {}
+    for delivery in api_server.deliveries():
+        bodies.setdefault(delivery.key, set()).add(delivery.body)
+    assert all(len(different) == 1 for different in bodies.values())
+    assert records_in(api_server.stored()) == rows_of(batch, usual_batch(window=1, rows=3))
+    assert after.receipts == {}
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_several_batches_of_a_chunk_that_were_cut_are_each_cut_the_same_way_after_a_crash(
+    make_api: MakeApi, api_server: ApiServer
+) -> None:
+    batches = [usual_batch(window=window, rows=20) for window in range(6)]
+    crashed = Service(make_api())
+    for number, batch in enumerate(batches):
+        # Each is cut at another place.
+        api_server.script(*[Reply(status=201, store=True)] * (number % 3), Reply(status=413))
+        crashed.deliver_and_die(batch)
+
+    after = Service(make_api(), crashed.receipts)
+    after.deliver(*batches)
+
+    assert len(api_server.stored()) == len({(payload["batch_id"], payload["part"]) for payload in api_server.stored()})
+    assert records_in(api_server.stored()) == rows_of(*batches)
+    assert after.receipts == {}
+
+
+IN_DOUBT = {
+    "reset": Reply(drop=True, store=True),
+    "timeout": Reply(hang_s=3.0, store=True),
+    "409": Reply(status=409, store=True),
+    "500": Reply(status=500, store=True),
+    "502": Reply(status=502, body="<html>Bad Gateway</html>", store=True),
+    "504": Reply(status=504, store=True),
+    "an error after 200": Reply(status=200, body='{"error":"of some kind"}', store=True),
+}
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("reply", IN_DOUBT.values(), ids=IN_DOUBT)
+def test_a_part_that_may_have_been_taken_is_never_cut_anew(reply: Reply, make_api: MakeApi, api_server: ApiServer) -> None:
+    batch = usual_batch(rows=20)
+    api_server.script(Reply(status=201, store=True), reply)
+    service = Service(make_api(timeout_s=1.0))
+    assert isinstance(service.deliver_and_fail(batch), OutputUnavailable)
+    api_server.limit(300)
+
+    for _ in range(2):
+        said = service.deliver_and_fail(batch)
+        assert type(said) is OutputUnavailable
+        for part in ("413", "it may have taken before", "Let it take requests of ", f"Idempotency-Key {batch.batch_id}:8-16"):
+            assert part in str(said)
+
+    # What the sentence asks for mends it.
+    api_server.limit(0)
+    service.deliver(batch)
+    assert records_in(api_server.stored()) == rows_of(batch)
+    assert set(row_ranges(api_server)) == {"0-8", "8-16", "16-20"}
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_part_that_was_about_to_be_sent_when_we_crashed_is_never_cut_anew(make_api: MakeApi, api_server: ApiServer) -> None:
+    batch = usual_batch(rows=8)
+    crashed = Service(make_api())
+    crashed.intend_and_die(batch)
+    api_server.limit(300)
+
+    said = Service(make_api(), crashed.receipts).deliver_and_fail(batch)
+
+    assert type(said) is OutputUnavailable
+    assert "it may have taken before" in str(said)
+
+
+NOT_PROCESSED = {str(status): Reply(status=status) for status in (301, 302, 307, 401, 403, 404, 405, 429, 503)}
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("reply", NOT_PROCESSED.values(), ids=NOT_PROCESSED)
+def test_a_part_that_was_certainly_not_taken_is_cut(reply: Reply, make_api: MakeApi, api_server: ApiServer) -> None:
+    batch = usual_batch(rows=20)
+    api_server.script(reply, Reply(status=413))
+    service = Service(make_api())
+    assert isinstance(service.deliver_and_fail(batch), OutputUnavailable)
+
+    service.deliver(batch)
+
+    assert row_ranges(api_server)[2:] == ["0-4", "4-8", "8-12", "12-16", "16-20"]
+    assert records_in(api_server.stored()) == rows_of(batch)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_doubt_about_a_part_does_not_end_with_an_answer_that_does_not_speak_of_it(
+    make_api: MakeApi, api_server: ApiServer
+) -> None:
+    api_server.script(Reply(drop=True, store=True), Reply(status=503), Reply(status=413))
+    service = Service(make_api())
+
+    said = [str(service.deliver_and_fail(usual_batch(rows=8))) for _ in range(3)]
+
+    assert "it may have taken before" in said[2]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_doubt_about_a_part_ends_when_it_is_taken_and_the_next_may_be_cut(make_api: MakeApi, api_server: ApiServer) -> None:
+    batch = usual_batch(rows=16)
+    api_server.script(Reply(drop=True, store=True), Reply(status=200), Reply(status=413))
+    service = Service(make_api())
+    service.deliver_and_fail(batch)
+
+    service.deliver(batch)
+
+    assert row_ranges(api_server) == ["0-8", "0-8", "8-16", "8-12", "12-16"]
+    assert records_in(api_server.stored()) == rows_of(batch)
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_an_api_that_was_not_there_has_taken_nothing(make_api: MakeApi, api_server: ApiServer, serve: Serve) -> None:
+    closed = serve([])
+    closed.stop()
+    batch = usual_batch(rows=8)
+    service = Service(make_api(closed.url))
+    assert isinstance(service.deliver_and_fail(batch), OutputUnavailable)
+
+    # It comes up, with a limit.
+    service.output._target = ApiTarget(endpoint=api_server.endpoint)  # type: ignore[attr-defined]
+    api_server.script(Reply(status=413))
+    service.deliver(batch)
+
+    assert row_ranges(api_server) == ["0-8", "0-4", "4-8"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_parts_that_were_taken_are_not_sent_again_by_the_same_process(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(status=201, store=True), Reply(status=503))
+    service = Service(make_api())
+    service.deliver_and_fail(usual_batch(rows=20))
+
+    service.deliver(usual_batch(rows=20))
+
+    assert row_ranges(api_server) == ["0-8", "8-16", "8-16", "16-20"]
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_a_batch_of_which_not_even_a_row_is_taken_is_rejected_and_does_not_make_later_ones_small(
+    make_api: MakeApi, api_server: ApiServer
+) -> None:
     api_server.script(*[Reply(status=413)] * 4)
-    output = make_api()
+    service = Service(make_api())
 
-    with pytest.raises(BatchRejected, match="413 Request Entity Too Large, even to a single row"):
-        output.write(usual_batch(window=0, rows=8))
-    output.write(usual_batch(window=1, rows=8))
+    rejected = service.deliver_and_fail(usual_batch(window=0, rows=8))
+    service.deliver(usual_batch(window=1, rows=8))
 
+    assert isinstance(rejected, BatchRejected)
+    assert rejected.rows is None
+    assert "413 Request Entity Too Large, even to a single row" in str(rejected)
     assert row_ranges(api_server)[-1] == "0-8"
+
+
+def test_a_limit_that_was_found_is_kept_to_by_later_batches(make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.limit(100_000)
+    service = Service(make_api())
+
+    for window in range(3):
+        service.deliver(usual_batch(window=window, rows=5000))
+
+    refused_windows = {delivery.json["window_start"] for delivery in api_server.deliveries() if len(delivery.body) > 100_000}
+    assert refused_windows == {"2025-11-03T14:30:00.000000000Z"}
+    assert records_in(api_server.stored()) == rows_of(*(usual_batch(window=window, rows=5000) for window in range(3)))
+
+
+# --- a batch that is refused ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("status", [400, 422])
+@pytest.mark.parametrize(("taken", "rows"), [(0, None), (1, range(8, 20)), (2, range(16, 20))])
+def test_what_a_refused_part_and_those_behind_it_hold_is_set_aside(
+    status: int, taken: int, rows: range | None, make_api: MakeApi, api_server: ApiServer
+) -> None:
+    api_server.script(*[Reply(status=201, store=True)] * taken, Reply(status=status))
+
+    rejected = Service(make_api()).deliver_and_fail(usual_batch(rows=20))
+
+    assert isinstance(rejected, BatchRejected)
+    assert rejected.rows == (None if rows is None else tuple(rows))
+    assert len(api_server.deliveries()) == taken + 1
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_batch_that_was_refused_in_part_may_be_offered_again_as_a_whole(
+    restarted: bool, make_api: MakeApi, api_server: ApiServer
+) -> None:
+    batch = usual_batch(rows=20)
+    api_server.script(Reply(status=201, store=True), Reply(status=413), Reply(status=201, store=True), Reply(status=400))
+    service = Service(make_api())
+    service.deliver_and_fail(batch)
+    service.deliver(usual_batch(window=1))
+
+    if restarted:
+        service = Service(make_api(), service.receipts)
+    service.deliver(batch)
+
+    assert records_in(api_server.stored()) == rows_of(batch, usual_batch(window=1))
+    assert service.receipts == {}
 
 
 # --- answers --------------------------------------------------------------------------------------------------------------------
@@ -260,6 +504,63 @@ def test_every_success_is_one(status: int, make_api: MakeApi, api_server: ApiSer
     api_server.script(Reply(status=status))
 
     make_api().write(usual_batch())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "stored",
+        "<html>error</html>",
+        "{}",
+        '{"ok":true,"error":null,"errors":[],"status":"success"}',
+        '{"success":true,"error":false,"errors":{}}',
+        '{"status":201,"ok":1}',
+        '[{"error":"of another batch"}]',
+        '"error"',
+        '{"records":[{"error":"x"}]}',
+        '{"error":"cut off',
+        "[" * 50_000,
+        "\ud83e\udec0",
+    ],
+)
+def test_a_success_may_say_what_it_likes(body: str, make_api: MakeApi, api_server: ApiServer) -> None:
+    api_server.script(Reply(status=200, body=body.encode("utf-16", "surrogatepass").decode("utf-16")))
+
+    make_api().write(usual_batch())
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"error":"{SECRET}"}}',
+        '{"error":true}',
+        '{"ok":true,"error":{"code":7}}',
+        '{"errors":["patient-7"]}',
+        '{"status":"error"}',
+        '{"status":"FAILED"}',
+        '{"success":false}',
+        '{"ok":false}',
+        f'\n {{"error":"{"x" * 60_000}"}}',
+    ],
+    ids=lambda body: body[:20],
+)
+def test_a_success_that_speaks_of_an_error_is_none_and_the_batch_is_offered_again(
+    status: int, body: str, make_api: MakeApi, api_server: ApiServer
+) -> None:
+    output = make_api()
+    api_server.script(Reply(status=status, body=body))
+
+    with pytest.raises(
+        OutputUnavailable, match=rf"answered {status} \w+, but the answer's body says that something went wrong"
+    ) as raised:
+        output.write(usual_batch())
+
+    assert SECRET not in str(raised.value)
+    assert "patient" not in str(raised.value)
+    output.write(usual_batch())
+    assert records_in(api_server.stored()) == rows_of(usual_batch())
 
 
 @pytest.mark.parametrize(
@@ -372,6 +673,47 @@ def test_a_key_in_the_address_is_sent_and_not_shown(make_api: MakeApi, api_serve
     assert api_server.deliveries()[0].path.endswith(f"?key={SECRET}")
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_token_that_is_refused_is_asked_for_again(status: int, make_api: MakeApi, api_server: ApiServer) -> None:
+    tokens = ["old-token", SECRET]
+    output = make_api(token=lambda: tokens.pop(0))
+    api_server.script(Reply(status=status), Reply(status=500))
+
+    for kind in (OutputDenied, OutputUnavailable):
+        with pytest.raises(kind):
+            output.write(usual_batch())
+    output.write(usual_batch())
+
+    used = [delivery.headers["authorization"] for delivery in api_server.deliveries()]
+    assert used == ["Bearer old-token", f"Bearer {SECRET}", f"Bearer {SECRET}"]
+
+
+def test_a_token_that_cannot_be_read_just_now_stays_the_last_one(make_api: MakeApi, api_server: ApiServer) -> None:
+    def read_token() -> str:
+        if api_server.deliveries():
+            raise PermissionError("not now")
+        return SECRET
+
+    output = make_api(token=read_token)
+    api_server.script(Reply(status=401))
+    with pytest.raises(OutputDenied):
+        output.write(usual_batch())
+    output.write(usual_batch())
+
+    assert {delivery.headers["authorization"] for delivery in api_server.deliveries()} == {f"Bearer {SECRET}"}
+
+
+def test_a_token_that_cannot_be_sent_is_asked_for_again_too(make_api: MakeApi, api_server: ApiServer) -> None:
+    tokens = ["half “written”", SECRET]
+    output = make_api(token=lambda: tokens.pop(0))
+    with pytest.raises(OutputDenied):
+        output.write(usual_batch())
+
+    output.write(usual_batch())
+
+    assert api_server.deliveries()[0].headers["authorization"] == f"Bearer {SECRET}"
+
+
 # --- a server that misbehaves ---------------------------------------------------------------------------------------------------
 
 
@@ -435,6 +777,29 @@ def test_an_answer_that_comes_byte_by_byte_does_not_hold_up_the_next_window(make
 
     assert time.monotonic() - started_s < 2
     assert len(api_server.stored()) == 2
+
+
+def test_a_head_that_comes_byte_by_byte_is_given_up_in_time(make_api: MakeApi, serve: Serve) -> None:
+    drip = [step for byte in http_answer("200 OK", b"{}") for step in (bytes([byte]), Pause(0.1))]
+    started_s = time.monotonic()
+
+    with pytest.raises(OutputUnavailable):
+        make_api(serve(drip).url, timeout_s=0.5).write(usual_batch())
+
+    assert time.monotonic() - started_s < 2
+
+
+def test_a_part_that_is_taken_byte_by_byte_is_given_up_in_time(make_api: MakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    # More than is ever sent at once: what the system keeps between two sockets of one machine would hold that.
+    monkeypatch.setattr(http_api, "MOST_BYTES_PER_PART", 4 * MORE_THAN_BUFFERS_HOLD)
+    batch = make_batch([(i, "x" * 1000, 1.0) for i in range(MORE_THAN_BUFFERS_HOLD // 1000)])
+    with slow_reader() as url:
+        started_s = time.monotonic()
+
+        with pytest.raises(OutputUnavailable):
+            make_api(url, timeout_s=0.5).write(batch)
+
+        assert time.monotonic() - started_s < 4
 
 
 def test_an_endless_answer_is_not_read_to_its_end(make_api: MakeApi, serve: Serve) -> None:

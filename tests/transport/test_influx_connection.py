@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -14,6 +15,7 @@ from urllib3.connection import HTTPConnection
 from testbed.influxdb_server import InfluxServer
 from tests.conftest import Bucket
 from tests.servers.socket_server import Answer, Pause, Reset, Serve, chunk, http_answer, socket_servers
+from tests.transport.slow_server import MORE_THAN_BUFFERS_HOLD, slow_reader
 from transport.influxdb import Address, InfluxConnection, InfluxFault
 
 TOKEN = "s3cret-token-0123456789=="
@@ -42,9 +44,10 @@ def connect() -> Iterator[Connect]:
     made: list[InfluxConnection] = []
 
     def make(
-        url: str, *, token: str = TOKEN, timeout_s: float = 10.0, org: str = "testbed", ca_file: str = ""
+        url: str, *, token: str | Callable[[], str] = TOKEN, timeout_s: float = 10.0, org: str = "testbed", ca_file: str = ""
     ) -> InfluxConnection:
-        made.append(InfluxConnection(Address(url=url, org=org, timeout_s=timeout_s, ca_file=ca_file), token))
+        read_token = token if callable(token) else lambda: token
+        made.append(InfluxConnection(Address(url=url, org=org, timeout_s=timeout_s, ca_file=ca_file), read_token))
         return made[-1]
 
     yield make
@@ -105,18 +108,106 @@ def test_a_server_that_never_answers_is_given_up_in_time(ask: Ask, connect: Conn
     assert time.monotonic() - started_s < 2
 
 
-def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(connect: Connect, serve: Serve) -> None:
-    drip = [step for byte in CSV for step in (bytes([byte]), Pause(0.1))]
-    server = serve([http_answer("200 OK", length=len(CSV)), *drip], [http_answer("200 OK", CSV)])
+@EVERY_QUESTION
+@pytest.mark.parametrize("dripping", ["head", "body"])
+def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(dripping: str, ask: Ask, connect: Connect, serve: Serve) -> None:
+    whole = http_answer("200 OK", CSV)
+    at_once = 0 if dripping == "head" else len(whole) - len(CSV)
+    drip = [step for byte in whole[at_once:] for step in (bytes([byte]), Pause(0.1))]
+    server = serve([whole[:at_once], *drip], [http_answer("200 OK", CSV)])
     connection = connect(server.url, timeout_s=0.5)
     started_s = time.monotonic()
 
-    with pytest.raises(InfluxFault, match="longer than INFLUX_QUERY_TIMEOUT"):
-        connection.query("buckets()")
+    with pytest.raises(InfluxFault, match="no answer in time"):
+        ask(connection)
 
     assert time.monotonic() - started_s < 2
     # What was left of that answer is not taken for the next one.
     assert connection.query("buckets()") == CSV
+
+
+def test_a_write_that_is_taken_byte_by_byte_is_given_up_in_time(connect: Connect) -> None:
+    with slow_reader() as url:
+        connection = connect(url, timeout_s=0.5)
+        started_s = time.monotonic()
+
+        with pytest.raises(InfluxFault, match="no answer in time"):
+            connection.write("bucket", b"ecg ecg=1.0 1\n" * (MORE_THAN_BUFFERS_HOLD // 14))
+
+        assert time.monotonic() - started_s < 3
+
+
+def test_the_time_is_that_of_one_request_not_of_all(connect: Connect, serve: Serve) -> None:
+    connection = connect(serve([Pause(0.3), http_answer("200 OK", CSV)]).url, timeout_s=1.0)
+
+    for _ in range(5):
+        assert connection.query("buckets()") == CSV
+
+
+# --- a token that is replaced ---------------------------------------------------------------------------------------------------
+
+
+@EVERY_QUESTION
+@pytest.mark.parametrize("status", ["401 Unauthorized", "403 Forbidden", "404 Not Found"])
+def test_a_token_that_is_refused_is_asked_for_again(status: str, ask: Ask, connect: Connect, serve: Serve) -> None:
+    tokens = ["old-token-0123456789", TOKEN]
+    server = serve([http_answer(status)], [http_answer("500 Internal Server Error")])
+    connection = connect(server.url, token=lambda: tokens.pop(0))
+
+    for status_code in (int(status[:3]), 500, 500):
+        with pytest.raises(InfluxFault) as fault:
+            ask(connection)
+        assert fault.value.status == status_code
+
+    used = [re.findall(rb"Authorization: Token (\S+)", request) for request in server.requests]
+    assert used == [[b"old-token-0123456789"], [TOKEN.encode()], [TOKEN.encode()]]
+
+
+def test_a_token_that_cannot_be_read_just_now_stays_the_last_one(connect: Connect, serve: Serve) -> None:
+    def read_token() -> str:
+        if server.requests:
+            raise FileNotFoundError("gone for a moment")
+        return TOKEN
+
+    server = serve([http_answer("401 Unauthorized")])
+    connection = connect(server.url, token=read_token)
+
+    for _ in range(2):
+        with pytest.raises(InfluxFault, match="401"):
+            connection.ping()
+
+    assert TOKEN.encode() in server.requests[1]
+
+
+def test_a_token_that_cannot_be_sent_is_asked_for_again_too(connect: Connect, serve: Serve) -> None:
+    tokens = ["half “written”", TOKEN]
+    server = serve([http_answer("200 OK", CSV)])
+    connection = connect(server.url, token=lambda: tokens.pop(0))
+
+    with pytest.raises(InfluxFault, match="holds characters that no token has"):
+        connection.query("buckets()")
+
+    assert connection.query("buckets()") == CSV
+    assert TOKEN.encode() in server.requests[0]
+
+
+@pytest.mark.influxdb
+def test_a_token_that_was_revoked_and_replaced_is_used_from_the_next_request_on(output_bucket: Bucket, connect: Connect) -> None:
+    server = output_bucket.server
+    tokens = [server.make_token(write=[output_bucket.name])]
+    connection = connect(server.url, token=lambda: tokens[-1])
+    connection.write(output_bucket.name, b"ecg ecg=1.0 1")
+    server.revoke_token(tokens[0])
+    with pytest.raises(InfluxFault, match="401"):
+        connection.write(output_bucket.name, b"ecg ecg=2.0 2")
+    tokens.append(output_bucket.write_token)
+    with pytest.raises(InfluxFault, match="401"):
+        connection.write(output_bucket.name, b"ecg ecg=2.0 2")
+
+    connection.write(output_bucket.name, b"ecg ecg=2.0 2")
+
+
+# --- a server that is not there -------------------------------------------------------------------------------------------------
 
 
 @EVERY_QUESTION
@@ -292,7 +383,7 @@ def test_the_clock_learns_from_the_date_however_it_is_spelled(name: str, connect
 )
 def test_whatever_a_server_sends_is_an_answer_or_a_fault(head: bytes, rest: bytes, question: str) -> None:
     with socket_servers() as serve:
-        connection = InfluxConnection(Address(url=serve([head + rest]).url, org="testbed", timeout_s=2.0), TOKEN)
+        connection = InfluxConnection(Address(url=serve([head + rest]).url, org="testbed", timeout_s=2.0), lambda: TOKEN)
         with contextlib.closing(connection), contextlib.suppress(InfluxFault):
             QUESTIONS[question](connection)
 

@@ -1,0 +1,122 @@
+"""Which lines a server will never take: found by asking it about fewer and fewer of them, until it has stored all others.
+
+Only the answer that a request was stored counts. A refusal does not: one kind stores what was good in the request, another nothing, and the
+number of dropped points it states is wrong when there are two reasons. Sending lines again is harmless: the same point replaces itself.
+A row may yet be stored and found to be refused: one that is too old is taken along with a younger one of its shard, and refused alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from outputs.influx_lines import Lines
+
+#: A field has one type in a shard, and no shard is shorter than an hour.
+_SHORTEST_SHARD_NS = 3600 * 1_000_000_000
+
+_Numbers = npt.NDArray[np.int64]
+
+
+class Why(enum.Enum):
+    """Why a server will never take a line."""
+
+    TOO_OLD = "older than the bucket keeps rows"
+    TYPE = "in a part of the bucket where the field has another type"
+    TOO_LARGE = "too large for a request, even alone (413)"
+    MALFORMED = "refused"
+
+
+class Refused(Exception):
+    """A request was refused for good.
+
+    Args:
+        why: For what reason.
+        said: What the server said, without any row it quoted.
+    """
+
+    def __init__(self, why: Why, said: str) -> None:
+        super().__init__(said)
+        self.why = why
+        self.said = said
+
+
+class RowByRow:
+    """Stores the lines of one batch, however many of them are refused.
+
+    Args:
+        lines: The lines.
+        send: Stores some lines, or raises Refused.
+    """
+
+    def __init__(self, lines: Lines, send: Callable[[bytes], None]) -> None:
+        self._lines = lines
+        self._send = send
+        self._too_large_bytes = math.inf
+        #: Why each refused line was, by its number.
+        self.refused: dict[int, Refused] = {}
+
+    def store(self, most_lines: int) -> None:
+        """Store what can be stored, in requests of at most `most_lines`."""
+        numbers = np.arange(len(self._lines))
+        for first in range(0, len(numbers), most_lines):
+            self._store(numbers[first : first + most_lines])
+
+    def _store(self, picked: _Numbers) -> None:
+        refusal = self._ask(picked)
+        if refusal is None:
+            return
+        if refusal.why is Why.TOO_LARGE:
+            picked = self._without_too_large(picked, refusal)
+        elif len(picked) == 1 or self._refuses_all(picked, refusal):
+            self.refused |= dict.fromkeys(picked.tolist(), refusal)
+            return
+        for half in self._halves(picked, refusal.why):
+            self._store(half)
+
+    def _ask(self, picked: _Numbers) -> Refused | None:
+        try:
+            self._send(self._lines.of(picked))
+        except Refused as refusal:
+            return refusal
+        return None
+
+    def _without_too_large(self, picked: _Numbers, refusal: Refused) -> _Numbers:
+        """Return the lines that are smaller than any that was too large by itself."""
+        sizes = self._lines.sizes(picked)
+        if len(picked) == 1:
+            self._too_large_bytes = min(self._too_large_bytes, int(sizes[0]))
+        self.refused |= dict.fromkeys(picked[sizes >= self._too_large_bytes].tolist(), refusal)
+        return picked[sizes < self._too_large_bytes]
+
+    def _refuses_all(self, picked: _Numbers, refusal: Refused) -> bool:
+        """Return whether the first and the last line are refused for one reason that then holds for those in between too.
+
+        Without this, a whole window that is too old would be two requests for each of its rows.
+        """
+        first, last = (int(self._lines.times_ns[number]) for number in (picked[0], picked[-1]))
+        # What is older than something too old is too old. Between two times less than an hour apart, the type changes once at most.
+        holds_in_between = {
+            Why.TOO_OLD: True,
+            Why.TYPE: last - first < _SHORTEST_SHARD_NS,
+            # A line that is no line is one for its source id: times and values are numbers that we wrote.
+            Why.MALFORMED: len(self._sources(picked)) == 1,
+        }
+        return holds_in_between[refusal.why] and all(
+            (of_end := self._ask(end)) is not None and of_end.why is refusal.why for end in (picked[-1:], picked[:1])
+        )
+
+    def _halves(self, picked: _Numbers, why: Why) -> Iterator[_Numbers]:
+        sources = self._sources(picked)
+        if why is Why.MALFORMED and len(sources) > 1:
+            in_first = np.isin(self._lines.source_index[picked], sources[: len(sources) // 2])
+            yield from (picked[in_first], picked[~in_first])
+        else:
+            yield from (half for half in np.array_split(picked, 2) if len(half))
+
+    def _sources(self, picked: _Numbers) -> npt.NDArray[np.int32]:
+        return np.unique(self._lines.source_index[picked])

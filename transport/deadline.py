@@ -1,0 +1,102 @@
+"""A time limit for a whole request: connecting, sending, and every byte of the answer.
+
+The timeout of an HTTP library begins anew with every byte, so a server that trickles holds its client for ever. Here what is left of the
+time is what each step may take. Only the resolving of a host name cannot be cut short.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPResponse
+from typing import Any
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+
+_running = threading.local()
+
+
+@contextmanager
+def whole_request_within(seconds: float) -> Iterator[None]:
+    """Let no request that this thread makes here, over a pool that keeps limits, take longer; it fails as one that timed out."""
+    _running.ends_s = time.monotonic() + seconds
+    try:
+        yield
+    finally:
+        _running.ends_s = None
+
+
+def keep_limits(manager: PoolManager) -> None:
+    """Let connections that the pool makes from now on keep the limit of `whole_request_within`."""
+    manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+
+def _left_s(at_most_s: float | None = None) -> float | None:
+    """Return what is left of the time, in seconds; None when there is no limit.
+
+    Raises:
+        TimeoutError: Nothing is.
+    """
+    ends_s: float | None = getattr(_running, "ends_s", None)
+    if ends_s is None:
+        return at_most_s
+    left_s = ends_s - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError("the time for the whole request is over")
+    return left_s if at_most_s is None else min(left_s, at_most_s)
+
+
+class _TimedReads(io.RawIOBase):
+    """What comes in on a socket, read for as long as the limit allows."""
+
+    def __init__(self, incoming: io.RawIOBase, connected: socket.socket) -> None:
+        self._incoming = incoming
+        self._socket = connected
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._socket.settimeout(_left_s(self._socket.gettimeout()))
+        return self._incoming.readinto(buffer)
+
+    def close(self) -> None:
+        self._incoming.close()
+        super().close()
+
+
+class _TimedAnswer(HTTPResponse):
+    def __init__(self, connected: socket.socket, *args: Any, **options: Any) -> None:
+        super().__init__(connected, *args, **options)
+        self.fp = io.BufferedReader(_TimedReads(self.fp.detach(), connected))
+
+
+class _Connection(HTTPConnection):
+    response_class = _TimedAnswer
+
+    def connect(self) -> None:
+        self.timeout = _left_s(self.timeout)
+        super().connect()
+
+    def send(self, data: Any) -> None:
+        if self.sock is not None:
+            # For all of `data`, not for each piece that the other side takes.
+            self.sock.settimeout(_left_s(self.sock.gettimeout()))
+        super().send(data)
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
