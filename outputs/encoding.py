@@ -22,6 +22,10 @@ SCHEMA_VERSION = "1"
 #: Whole numbers up to here are written with all their digits by way of integers.
 _MOST_WHOLE = 2.0**53
 
+#: Values of ECG are whole microvolts of some thousands at most; looking their text up is quicker than writing it.
+_MOST_USUAL = 4096
+_USUAL_TEXTS = pa.array([f"{value}.0" for value in range(-_MOST_USUAL, _MOST_USUAL + 1)], pa.string())
+
 
 def time_texts(times_ns: npt.NDArray[np.int64]) -> pa.StringArray:
     """Return times such as `2025-11-03T14:30:00.000000000Z`, shape (n,)."""
@@ -43,7 +47,10 @@ def time_text(time_ns: int) -> str:
 
 def value_texts(values_uv: npt.NDArray[np.float64]) -> pa.StringArray:
     """Return the shortest text that reads back as the same float, with a point or an exponent in it, shape (n,)."""
-    if (np.abs(values_uv) <= _MOST_WHOLE).all() and (values_uv == np.trunc(values_uv)).all():
+    most = np.abs(values_uv).max(initial=0.0)
+    if most <= _MOST_WHOLE and (values_uv == np.trunc(values_uv)).all():
+        if most <= _MOST_USUAL:
+            return pc.take(_USUAL_TEXTS, pa.array(values_uv.astype(np.int32) + _MOST_USUAL))
         return pc.binary_join_element_wise(integer_texts(values_uv.astype(np.int64)), ".0", "")
     # Adding 0 makes a negative zero a plain one, which the way above does too.
     texts = pc.cast(pa.array(values_uv + 0.0), pa.string())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -52,29 +53,34 @@ class InfluxTarget:
         return f"{self.measurement}_anonymized_windows"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Lines:
     """The rows of a batch that line protocol can carry, a line each, in the batch's order.
 
     Args:
         text: All of them.
-        ends: Where each ends in `text`, shape (n,), int64.
         rows: Which row of the batch each is, shape (n,), int64, ascending.
         times_ns: Its time, shape (n,), int64, ascending.
         source_index: Its source, shape (n,), int32.
     """
 
     text: bytes
-    ends: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     times_ns: npt.NDArray[np.int64]
     source_index: npt.NDArray[np.int32]
 
     def __len__(self) -> int:
-        return len(self.ends)
+        return len(self.rows)
+
+    @cached_property
+    def ends(self) -> npt.NDArray[np.int64]:
+        """Where each line ends in `text`, shape (n,); not needed for lines that go as they are."""
+        return np.flatnonzero(np.frombuffer(self.text, dtype=np.uint8) == ord("\n")) + 1
 
     def of(self, picked: npt.NDArray[np.int64]) -> bytes:
         """Return some of the lines, given by their ascending numbers."""
+        if len(picked) == len(self):
+            return self.text
         first, last = int(picked[0]), int(picked[-1])
         if last - first == len(picked) - 1:
             return self.text[self._start(first) : int(self.ends[last])]
@@ -101,13 +107,14 @@ def lines_of(batch: Batch, target: InfluxTarget) -> Lines:
         f"{measurement},{tag}={_key(name)} {field}=" if is_writable else ""
         for name, is_writable in zip(batch.source_ids, writable.tolist(), strict=True)
     ]
-    rows = np.flatnonzero(writable[batch.source_index])
-    times_ns, source_index = batch.times_ns[rows], batch.source_index[rows]
+    rows, times_ns, source_index, values_uv = np.arange(len(batch)), batch.times_ns, batch.source_index, batch.values_uv
+    if not writable.all():
+        rows = np.flatnonzero(writable[batch.source_index])
+        times_ns, source_index, values_uv = times_ns[rows], source_index[rows], values_uv[rows]
     text = b""
     if len(rows):
-        text = joined(source_texts(source_index, starts), value_texts(batch.values_uv[rows]), " ", integer_texts(times_ns), "\n")
-    ends = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord("\n")) + 1
-    return Lines(text, ends, rows, times_ns, source_index)
+        text = joined(source_texts(source_index, starts), value_texts(values_uv), " ", integer_texts(times_ns), "\n")
+    return Lines(text, rows, times_ns, source_index)
 
 
 def encode_summary(batch: Batch, target: InfluxTarget, *, partial: bool = False) -> bytes:

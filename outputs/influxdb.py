@@ -38,7 +38,8 @@ class InfluxOutput:
     """
 
     kind = "influxdb"
-    lanes = 1
+    #: The server takes nearly twice as much from two requests at a time as from one, and no more from three.
+    lanes = 2
 
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
@@ -67,6 +68,9 @@ class InfluxOutput:
         lines = lines_of(batch, self._target)
         by_row = RowByRow(lines, self._send)
         by_row.store(self._target.lines_per_write)
+        if not by_row.refused and len(lines) == len(batch):
+            self._send_summary(batch, partial=False)
+            return
         is_stored = np.zeros(len(batch), dtype=bool)
         is_stored[lines.rows] = True
         is_stored[lines.rows[sorted(by_row.refused)]] = False

@@ -26,9 +26,6 @@ from transport.server_clock import ServerClock
 #: Only the types of the columns are asked for; units and groups are nothing to us.
 _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
 
-#: How much of an answer is read at once.
-_PIECE_BYTES = 1 << 20
-
 #: Unknown token, token without the right, and a bucket that this token may not see.
 _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 
@@ -132,7 +129,8 @@ class InfluxConnection:
         # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
         with self._only_faults(), closing(self._queries.query_raw(flux, dialect=_DIALECT)) as response:
             self._learn_time(response.headers, sent_ns)
-            return b"".join(iter(lambda: response.read1(_PIECE_BYTES), b""))
+            answer: bytes = response.read()
+            return answer
 
     def write(self, bucket: str, lines: bytes) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""

@@ -28,6 +28,11 @@ def test_a_value_reads_back_as_the_same_float_everywhere(values: list[float]) ->
     assert [json.loads(text) for text in texts] == values
 
 
+@given(st.lists(st.integers(-5000, 5000), min_size=1, max_size=20))
+def test_whole_microvolts_are_written_with_one_zero_behind_the_point(values: list[int]) -> None:
+    assert value_texts(np.array(values, dtype=np.float64)).to_pylist() == [f"{value}.0" for value in values]
+
+
 @given(st.lists(FINITE | WHOLE, min_size=1, max_size=20))
 def test_no_value_can_be_taken_for_an_integer_or_a_negative_zero(values: list[float]) -> None:
     texts = value_texts(np.array([*values, -0.0])).to_pylist()
