@@ -1,6 +1,7 @@
 """Samples from a file: CSV, gzipped CSV or Parquet with the columns `timestamp`, `source_id` and `ecg`.
 
-The whole file is held in memory, 20 bytes a row. A cell that is no number or names no source makes its row *invalid*, not the file; a
+A CSV file is held in memory, 20 bytes a row. So is a Parquet file of a few million rows; of a larger one each row group is read when it is
+needed, so that memory does not grow with the file. A cell that is no number or names no source makes its row *invalid*, not the file; a
 `timestamp` that is no time puts its row outside every window.
 """
 
@@ -9,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +25,29 @@ import pyarrow.parquet as pa_parquet
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples, make_samples
 from anonymizer.windows import WindowRange
+from inputs.file_columns import numbers, source_ids, times
 
 COLUMNS = ("timestamp", "source_id", "ecg")
 
-_TIME = pa.timestamp("ns", tz="UTC")
+#: A Parquet file of no more rows is kept: 80 MB.
+MOST_ROWS_IN_MEMORY = 4_000_000
 
-#: A number as CSV files write it; everything else is invalid.
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+#: Row groups of a larger one that stay, so that those a chunk's edge lies in are not read twice.
+_GROUPS_IN_MEMORY = 2
 
-_ZONE = r"(Z|z|[+-]\d\d:?\d\d)\s*$"
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Rows of a file that are read together: from when to when, and how to get them in order of time."""
+
+    first_ns: int
+    last_ns: int
+    load: Callable[[], Samples]
+
+    @classmethod
+    def of(cls, samples: Samples, load: Callable[[], Samples]) -> _Part:
+        """Return a part with some rows, in order of time, that `load` returns too."""
+        return cls(int(samples.times_ns[0]), int(samples.times_ns[-1]), load)
 
 
 class FileSource:
@@ -47,19 +65,18 @@ class FileSource:
         self._path = path
         self._sources = sources
         self._microvolts_per_unit = microvolts_per_unit
-        self._samples = make_samples([], [], (), [])
+        self._parts: list[_Part] = []
         self.name = path.name
         self.data_set = ""
         self.without_time = 0
 
     def open(self) -> None:
-        """Read the file. Raises as `SampleSource.open` says."""
+        """Read the file once. Raises as `SampleSource.open` says."""
         try:
             with self._path.open("rb") as file:
                 self.data_set = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-            table = self._table()
-            self._check_columns(table)
-            self._samples = self._as_samples(table)
+            self.without_time = 0
+            self._parts = list(self._parquet_parts() if self._format() == "Parquet" else self._csv_parts())
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise self._as_source_error(error) from None
 
@@ -77,28 +94,28 @@ class FileSource:
 
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1; None for a file without rows."""
-        times = self._samples.times_ns
-        return (int(times[0]), int(times[-1]) + 1) if len(times) else None
+        if not self._parts:
+            return None
+        return min(part.first_ns for part in self._parts), max(part.last_ns for part in self._parts) + 1
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows lie in each window."""
         edges = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
-        return np.diff(np.searchsorted(self._samples.times_ns, edges))
+        counts = np.zeros(len(windows), dtype=np.int64)
+        for samples in self._overlapping(windows):
+            counts += np.diff(np.searchsorted(samples.times_ns, edges))
+        return counts
 
     def read(self, windows: WindowRange) -> Samples:
-        """Return the rows of the windows."""
-        first, stop = np.searchsorted(self._samples.times_ns, (windows.start_ns, windows.end_ns))
-        samples = self._samples
-        return Samples(
-            times_ns=samples.times_ns[first:stop],
-            source_codes=samples.source_codes[first:stop],
-            source_ids=samples.source_ids,
-            values_uv=samples.values_uv[first:stop],
-        )
+        """Return the rows of the windows, in order of time."""
+        found = [_between(samples, windows.start_ns, windows.end_ns) for samples in self._overlapping(windows)]
+        if not found:
+            return make_samples([], [], (), [])
+        return found[0] if len(found) == 1 else _merged(found)
 
     def advice_when_empty(self) -> str:
         """Return a sentence on what the file holds."""
-        if not len(self._samples):
+        if not self._parts:
             return f"INPUT_FILE {self._path} has no rows for these settings; check DEVICE_FILTER."
         return f"INPUT_FILE {self._path} has rows, but none at these times; check QUERY_START_TIME and QUERY_END_TIME."
 
@@ -108,7 +125,15 @@ class FileSource:
 
     def close(self) -> None:
         """Forget the rows."""
-        self._samples = make_samples([], [], (), [])
+        self._parts = []
+
+    def _overlapping(self, windows: WindowRange) -> Iterator[Samples]:
+        for part in self._parts:
+            if part.first_ns < windows.end_ns and part.last_ns >= windows.start_ns:
+                try:
+                    yield part.load()
+                except (OSError, pa.ArrowException) as error:
+                    raise self._as_source_error(error) from None
 
     def _as_source_error(self, error: Exception) -> SourceError:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
@@ -121,18 +146,42 @@ class FileSource:
     def _format(self) -> str:
         return "Parquet" if self._path.suffix.lower() in (".parquet", ".pq") else "CSV"
 
-    def _table(self) -> pa.Table:
-        if self._format() == "Parquet":
-            held = pa_parquet.read_schema(self._path).names
-            return pa_parquet.read_table(self._path, columns=[name for name in COLUMNS if name in held] or held)
+    def _csv_parts(self) -> Iterator[_Part]:
         # All as text: what is no number or no time must make one row invalid, not the whole file unreadable.
         as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=False)
         compression = "gzip" if self._path.suffix.lower() == ".gz" else None
         with pa.input_stream(str(self._path), compression=compression) as stream:
-            return pa_csv.read_csv(stream, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=as_text)
+            table = pa_csv.read_csv(stream, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=as_text)
+        self._check_columns(table.column_names)
+        samples = self._noted(table)
+        if len(samples):
+            yield _Part.of(samples, partial(_same, samples))
 
-    def _check_columns(self, table: pa.Table) -> None:
-        held = table.column_names
+    def _parquet_parts(self) -> Iterator[_Part]:
+        """Yield a part for each row group; the rows are kept unless the file has too many."""
+        about = pa_parquet.read_metadata(self._path)
+        self._check_columns(pa_parquet.read_schema(self._path).names)
+        load_again = lru_cache(maxsize=_GROUPS_IN_MEMORY)(self._row_group)
+        for group in range(about.num_row_groups):
+            samples = self._noted(self._row_group_table(group))
+            if len(samples):
+                is_kept = about.num_rows <= MOST_ROWS_IN_MEMORY
+                yield _Part.of(samples, partial(_same, samples) if is_kept else partial(load_again, group))
+
+    def _row_group(self, group: int) -> Samples:
+        return self._as_samples(self._row_group_table(group))[0]
+
+    def _row_group_table(self, group: int) -> pa.Table:
+        # Opened anew each time, as two threads may ask.
+        with pa_parquet.ParquetFile(self._path) as file:
+            return file.read_row_group(group, columns=list(COLUMNS))
+
+    def _noted(self, table: pa.Table) -> Samples:
+        samples, without_time = self._as_samples(table)
+        self.without_time += without_time
+        return samples
+
+    def _check_columns(self, held: list[str]) -> None:
         wrong = [f"{name} missing" if name not in held else f"{name} twice" for name in COLUMNS if held.count(name) != 1]
         if not wrong:
             return
@@ -140,18 +189,18 @@ class FileSource:
         shown = f"it has: {', '.join(held)}" if any(name in held for name in COLUMNS) else "is its first line a header?"
         raise SourceRefused(f"INPUT_FILE {self._path} needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)}, {shown}")
 
-    def _as_samples(self, table: pa.Table) -> Samples:
-        times, has_time = _times(table.column("timestamp"), self._path)
-        ids = _source_ids(table.column("source_id"))
+    def _as_samples(self, table: pa.Table) -> tuple[Samples, int]:
+        """Return a table's rows in order of time, and how many have none."""
+        times_ns, has_time = times(table.column("timestamp"), self._path)
+        ids = source_ids(table.column("source_id"))
         codes = pc.fill_null(ids.indices, NO_SOURCE).to_numpy(zero_copy_only=False)
-        values = _numbers(table.column("ecg"), self._path) * self._microvolts_per_unit
-        samples = make_samples(times, codes, [source_id or "" for source_id in ids.dictionary.to_pylist()], values)
-        self.without_time = int((~has_time).sum())
+        values = numbers(table.column("ecg"), self._path) * self._microvolts_per_unit
+        samples = make_samples(times_ns, codes, [source_id or "" for source_id in ids.dictionary.to_pylist()], values)
         keep = has_time & self._is_wanted(samples)
         order = np.flatnonzero(keep)
         if not (np.diff(samples.times_ns[order]) >= 0).all():
             order = order[np.argsort(samples.times_ns[order], kind="stable")]
-        return Samples(samples.times_ns[order], samples.source_codes[order], samples.source_ids, samples.values_uv[order])
+        return _picked(samples, order), int((~has_time).sum())
 
     def _is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
         if not self._sources:
@@ -161,64 +210,33 @@ class FileSource:
         return wanted[samples.source_codes]
 
 
-def _times(column: pa.ChunkedArray, path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return times in nanoseconds since the epoch and which rows have one; UTC when a text names no zone."""
-    column = _plain_text(column)
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        column = pc.cast(column if kind.tz else pc.assume_timezone(column, "UTC"), _TIME)
-    elif pa.types.is_string(kind):
-        column = _parsed_times(column)
-    else:
-        raise SourceRefused(f"INPUT_FILE {path}: column timestamp must hold times, got {kind}")
-    has_time = pc.is_valid(column).to_numpy()
-    return pc.fill_null(pc.cast(column, pa.int64()), 0).to_numpy(), has_time
+def _same(samples: Samples) -> Samples:
+    return samples
 
 
-def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text of any kind as strings, as not all that Arrow can do it can do with every kind; other columns as they are."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return pc.cast(column, pa.string()) if is_text else column
+def _between(samples: Samples, start_ns: int, end_ns: int) -> Samples:
+    first, stop = np.searchsorted(samples.times_ns, (start_ns, end_ns))
+    return _picked(samples, slice(first, stop))
 
 
-def _parsed_times(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    with_zone = pc.if_else(pc.match_substring_regex(texts, _ZONE), texts, pc.binary_join_element_wise(texts, "Z", ""))
-    return pa.chunked_array([part for chunk in with_zone.chunks for part in _times_or_none(chunk)], type=_TIME)
+def _picked(samples: Samples, rows: slice | npt.NDArray[np.intp]) -> Samples:
+    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])
 
 
-def _times_or_none(texts: pa.StringArray) -> list[pa.Array]:
-    """Return the times in parts, null for what is no time.
-
-    Arrow has no cast that leaves bad cells empty: where it refuses, each half is tried by itself, as bad cells are few.
-    """
-    try:
-        return [pc.cast(texts, _TIME)]
-    except pa.ArrowInvalid:
-        if len(texts) == 1:
-            return [pa.nulls(1, _TIME)]
-        half = len(texts) // 2
-        return [*_times_or_none(texts[:half]), *_times_or_none(texts[half:])]
-
-
-def _source_ids(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    if not pa.types.is_dictionary(column.type):
-        column = pc.cast(column, pa.string()).dictionary_encode()
-    return column.cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
-
-
-def _numbers(column: pa.ChunkedArray, path: Path) -> npt.NDArray[np.float64]:
-    """Return numbers, NaN where a cell holds none."""
-    column = _plain_text(column)
-    kind = column.type
-    if pa.types.is_string(kind):
-        is_number = pc.match_substring_regex(column, _NUMBER)
-        column = pc.utf8_trim_whitespace(pc.if_else(is_number, column, None))
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise SourceRefused(f"INPUT_FILE {path}: column ecg must hold numbers, got {kind}")
-    # Not `safe`: that would refuse the whole file for one integer beyond 2⁵³.
-    numbers: npt.NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return numbers.astype(np.float64)
+def _merged(parts: Sequence[Samples]) -> Samples:
+    """Return the rows of all parts in order of time."""
+    ids_before = np.cumsum([0, *(len(part.source_ids) for part in parts)])
+    codes = [
+        np.where(part.source_codes == NO_SOURCE, NO_SOURCE, part.source_codes + before)
+        for part, before in zip(parts, ids_before, strict=False)
+    ]
+    together = make_samples(
+        np.concatenate([part.times_ns for part in parts]),
+        np.concatenate(codes),
+        [source_id for part in parts for source_id in part.source_ids],
+        np.concatenate([part.values_uv for part in parts]),
+    )
+    return _picked(together, np.argsort(together.times_ns, kind="stable"))
 
 
 def _without_values(error: Exception) -> str:

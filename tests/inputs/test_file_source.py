@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import decimal
+import gc
 import gzip
 import math
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from hypothesis import strategies as st
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import Samples, SampleSource
 from anonymizer.windows import NANOSECONDS, WindowRange
-from inputs import files
+from inputs import file_columns, files
 from inputs.files import FileSource
 
 HEADER = "timestamp,source_id,ecg\n"
@@ -324,13 +326,13 @@ def test_a_few_bad_times_among_many_are_found_in_few_steps(tmp_path: Path, monke
     rows = [f"2025-11-03T14:30:00.{i:09}Z,a,1\n" for i in range(100_000)]
     rows[37_000] = rows[99_999] = "oops,a,1\n"
     steps = []
-    really_parse = files._times_or_none
+    really_parse = file_columns._times_or_none
 
     def parse_and_note(texts: pa.StringArray) -> list[pa.Array]:
         steps.append(len(texts))
         return really_parse(texts)
 
-    monkeypatch.setattr(files, "_times_or_none", parse_and_note)
+    monkeypatch.setattr(file_columns, "_times_or_none", parse_and_note)
     source = opened(csv_file(tmp_path, HEADER + "".join(rows)))
 
     assert source.without_time == 2
@@ -467,6 +469,73 @@ def test_a_disk_that_cannot_be_read_now_is_waited_for(tmp_path: Path, monkeypatc
     monkeypatch.setattr(Path, "open", fail)
 
     assert "Input/output error" in refusal(path, SourceUnavailable)
+
+
+# --- size -----------------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    rows=st.lists(st.tuples(st.integers(0, 40), st.sampled_from("abc"), st.integers(-9, 9)), max_size=30),
+    group_rows=st.integers(1, 7),
+    length_s=st.integers(1, 9),
+    sources=st.sampled_from([(), ("a",), ("b", "c")]),
+)
+def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], group_rows: int, length_s: int, sources: tuple[str, ...]
+) -> None:
+    path = tmp_path_factory.mktemp("large") / "ecg.parquet"
+    times = pa.array([TIME_NS + second * NANOSECONDS for second, _, _ in rows], pa.timestamp("ns"))
+    ids, values = [source for _, source, _ in rows], [float(value) for _, _, value in rows]
+    table = pa.table({"timestamp": times, "source_id": pa.array(ids, pa.string()), "ecg": pa.array(values, pa.float64())})
+    pa_parquet.write_table(table, path, row_group_size=group_rows)
+    length_ns = length_s * NANOSECONDS
+    start_ns = TIME_NS // length_ns * length_ns
+    windows = WindowRange(start_ns, start_ns + (50 // length_s + 2) * length_ns, length_ns)
+    expected = sorted(
+        (TIME_NS + second * NANOSECONDS, source, float(value))
+        for second, source, value in rows
+        if not sources or source in sources
+    )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "MOST_ROWS_IN_MEMORY", 0)
+        source = opened(path, sources=sources)
+        read = [source.read(windows.part(index, index + 1)) for index in range(len(windows))]
+        counts = source.count(windows).tolist()
+
+    assert all((np.diff(samples.times_ns) >= 0).all() for samples in read)
+    found = [
+        (time_ns, samples.source_ids[code], value)
+        for samples in read
+        for time_ns, code, value in zip(
+            samples.times_ns.tolist(), samples.source_codes.tolist(), samples.values_uv.tolist(), strict=True
+        )
+    ]
+    assert sorted(found) == expected
+    assert counts == [len(samples) for samples in read]
+
+
+def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", 10)
+    path = tmp_path / "ecg.parquet"
+    times = pa.array([TIME_NS + second * NANOSECONDS for second in range(100)], pa.timestamp("ns"))
+    pa_parquet.write_table(pa.table({"timestamp": times, "source_id": ["a"] * 100, "ecg": [1.0] * 100}), path, row_group_size=10)
+    made: list[weakref.ref[Any]] = []
+    really_pick = files._picked
+
+    def pick_and_watch(*arguments: Any) -> Samples:
+        picked = really_pick(*arguments)
+        made.append(weakref.ref(picked.values_uv))
+        return picked
+
+    monkeypatch.setattr(files, "_picked", pick_and_watch)
+
+    source = opened(path)
+    assert len(samples_of(source)) == 100
+
+    gc.collect()
+    assert len(made) >= 20, "ten row groups, read twice"
+    assert sum(one() is not None for one in made) <= files._GROUPS_IN_MEMORY
 
 
 # --- identity -------------------------------------------------------------------------------------------------------------------
