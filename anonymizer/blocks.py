@@ -7,6 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+#: A segment is cut in so many blocks or not at all.
+FEWEST = 4
+
 _Int64s = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
 
@@ -29,13 +32,22 @@ class Blocks:
 
     @classmethod
     def of(cls, lengths: _Int64s, length: int) -> Blocks:
-        """Return blocks of `length`, the last of each segment up to twice as long, for segments of `lengths`, each at least 1."""
-        blocks = np.maximum(lengths // length, 1)
+        """Return blocks that are alike in each segment, none shorter than `length` unless its segment is; no segment is empty.
+
+        A segment of fewer than `FEWEST` blocks stays whole: too little would be gained.
+        """
+        blocks = np.where(lengths >= FEWEST * length, lengths // length, 1)
         ends = np.cumsum(lengths)
         segment_starts, segment_ends = np.repeat(ends - lengths, blocks), np.repeat(ends, blocks)
         number = np.arange(len(segment_starts)) - np.repeat(np.cumsum(blocks) - blocks, blocks)
-        starts = segment_starts + number * length
+        starts = segment_starts + number * (segment_ends - segment_starts) // np.repeat(blocks, blocks)
         return cls(starts, np.append(starts[1:], ends[-1]), segment_starts, segment_ends)
+
+    @classmethod
+    def each(cls, lengths: _Int64s) -> Blocks:
+        """Return one block for each segment."""
+        ends = np.cumsum(lengths)
+        return cls(ends - lengths, ends, ends - lengths, ends)
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -43,12 +55,14 @@ class Blocks:
     @property
     def are_first(self) -> _Bools:
         """Which blocks are the first of their segment."""
-        return self.starts == self.segment_starts
+        first: _Bools = self.starts == self.segment_starts
+        return first
 
     @property
     def are_last(self) -> _Bools:
         """Which blocks are the last of their segment."""
-        return self.ends == self.segment_ends
+        last: _Bools = self.ends == self.segment_ends
+        return last
 
     def of_each_position(self, of_each_block: _Int64s) -> _Int64s:
         """Return what is given for each block, for each of its positions."""
@@ -67,13 +81,14 @@ def follow_back(sizes: _Int64s, blocks: Blocks, *, run_up: int) -> _Bools:
         blocks: Every block but the last of a segment is followed by one longer than `run_up`.
         run_up: How far after its end a block is begun, in positions.
     """
-    inner = np.flatnonzero(~blocks.are_last)
     places = blocks.ends.copy()
-    places[inner] = _steps_back(sizes, blocks.ends[inner] + run_up, blocks.ends[inner])
-    leads_to = _steps_back(sizes, places, blocks.starts)
-    while len(wrong := inner[places[inner] != leads_to[inner + 1]]):
-        places[wrong] = leads_to[wrong + 1]
-        leads_to[wrong] = _steps_back(sizes, places[wrong], blocks.starts[wrong])
+    inner = np.flatnonzero(~blocks.are_last)
+    if len(inner):
+        places[inner] = _steps_back(sizes, blocks.ends[inner] + run_up, blocks.ends[inner])
+        leads_to = _steps_back(sizes, places, blocks.starts)
+        while len(wrong := inner[places[inner] != leads_to[inner + 1]]):
+            places[wrong] = leads_to[wrong + 1]
+            leads_to[wrong] = _steps_back(sizes, places[wrong], blocks.starts[wrong])
     ends_group = np.zeros(len(sizes), dtype=np.bool_)
     _steps_back(sizes, places, blocks.starts, passed=ends_group)
     return ends_group

@@ -4,9 +4,8 @@ least(e) = min over sizes s = k … 2k − 1 of least(e − s) + error of the s 
 differences between sums matter, so a stretch may begin in the middle of a segment.
 
 The error of s values, (s Σx² − (Σx)²) / s µV², is a whole number of parts of a µV² when there are as many as the least common multiple of
-all sizes. Where all sums fit 64 bits they are whole numbers of parts (`_OneNumber`). Where they may not, each is held twice
-(`_TwoNumbers`): *coarse*, a float, and *fine*, its number of parts modulo 2⁶⁴. Of sums that the coarse ones show to be near each other the
-fine ones tell the difference exactly.
+all sizes. Where all sums fit 64 bits each is one number, of parts. Where they may not, each is two: *coarse*, a float of µV², and *fine*,
+its number of parts modulo 2⁶⁴. Of sums that the coarse numbers show to be near each other the fine ones tell the difference exactly.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _NEAR = 0.25
 _LARGEST = np.int64(2**63 - 1)
 
 #: Numbers worked on at once; so many stay in the processor's cache.
-_AT_ONCE = 2**15
+_AT_ONCE = 2**17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,8 +109,11 @@ class LeastSums:
 
     Args:
         sizes: Size of the last group at each place after the profile's, shape (rows, stretches).
-        fine: The sums at every place, the profile's too, in parts, the last `shift` bits left out.
+        fine: The sums at every place, the profile's too, in parts, with `shift` bits more at the end.
+        shift: How many bits more.
         coarse: The same in µV²; None where `fine` says it all.
+        k: The smallest size.
+        parts: Parts of a µV².
     """
 
     sizes: _Int64s
@@ -125,7 +127,8 @@ class LeastSums:
         """Return each stretch's profile after so many of its rows, shape (stretches,); after none it is the one it began with."""
         places = rows + np.arange(2 * self.k - 1)[:, None]
         column = np.arange(len(rows))
-        fine = self.fine[places, column] >> self.shift
+        # Counted from the last place before bits are dropped: what is known modulo 2⁶⁴ stays the same for all who know it.
+        fine = (self.fine[places, column] - self.fine[places[-1], column]) >> self.shift
         return Profile(fine / self.parts if self.coarse is None else self.coarse[places, column], fine)
 
 
@@ -145,12 +148,12 @@ def least_sums(stretches: Stretches, k: int, parts: int, start: Profile) -> Leas
 
 
 def _most(stretches: Stretches, k: int, start: Profile) -> float:
-    """Return more than any sum that is reached, in µV²: groups of k, none of which has the error of the worst group of 2k − 1."""
-    places = len(stretches.sums)
-    longest = 2 * k - 1
+    """Return more than any sum that is looked at, in µV²: what cutting a stretch every k values costs, and the worst group on top of it."""
+    places, longest = len(stretches.sums), 2 * k - 1
+    every_k = stretches.numerators(longest, places, k)[k - 1 :: k].sum(axis=0).max(initial=0) / k
     worst = stretches.numerators(longest, places, longest).max(initial=0) / longest
     begun = np.abs(start.coarse[np.isfinite(start.coarse)]).max(initial=0.0)
-    return float((places // k + 3) * (worst + 1) + begun)
+    return float(every_k + 4 * worst + begun + 1)
 
 
 def _in_one_number(stretches: Stretches, k: int, parts: int, start: Profile, shift: int) -> LeastSums:

@@ -12,6 +12,9 @@ from anonymizer.hierarchy import Hierarchy
 #: Level of a row that is not released.
 WITHHELD_LEVEL = 0
 
+#: The group of a row that is in none.
+NO_GROUP = -1
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Generalization:
@@ -24,6 +27,7 @@ class Generalization:
         imputed_values_uv: That mean for each window, shape (windows,); NaN where no row carries it.
         coded: Rows outside the hierarchy that were top- or bottom-coded.
         groups: How many groups were formed in each window, shape (windows,).
+        group_of_row: A number for each row's group, or `NO_GROUP`. Rounding gives different groups one value; this tells them apart.
     """
 
     values_uv: npt.NDArray[np.float64]
@@ -32,6 +36,7 @@ class Generalization:
     imputed_values_uv: npt.NDArray[np.float64]
     coded: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
+    group_of_row: npt.NDArray[np.int64]
 
 
 def whole_leaves(values_uv: npt.NDArray[np.float64], hierarchy: Hierarchy) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

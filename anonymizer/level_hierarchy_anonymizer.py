@@ -14,16 +14,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.generalization import WITHHELD_LEVEL, Generalization, whole_leaves
+from anonymizer.batch import KUnit
+from anonymizer.generalization import NO_GROUP, WITHHELD_LEVEL, Generalization, whole_leaves
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL, Hierarchy
 from anonymizer.mean_imputation import group_means, range_midpoints, window_means
 from anonymizer.regrouping import regroup
 from anonymizer.samples import ArrangedSamples
+from anonymizer.sharers import Sharers, sharers_of_windows
 
 Residual = Literal["regroup", "impute", "drop"]
 Imputation = Literal["mean", "midpoint"]
-
-_NO_GROUP = -1
 
 _Int64s = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -61,6 +61,7 @@ class _Runs:
     leaves: _Int64s
     rows: _Int64s
     of_row: npt.NDArray[np.intp]
+    sharers: Sharers
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,11 @@ class LevelHierarchyAnonymizer:
 
     Args:
         hierarchy: The ranges.
-        k: How many rows share a released value, at least 2.
+        k: How many rows, or different sources, share a released value, at least 2.
         max_level: The widest level a group may be made at, 1 to 7.
         residual: What happens to rows that no level could place: `regroup` into optimal groups, `impute` the window's mean, or `drop`.
         imputation: A placed group's value: the `mean` of its members or the `midpoint` of its range.
+        k_unit: What k counts. An imputed mean is shared by no number of sources, so `impute` goes with `record` only.
     """
 
     hierarchy: Hierarchy
@@ -80,42 +82,51 @@ class LevelHierarchyAnonymizer:
     max_level: int = 3
     residual: Residual = "regroup"
     imputation: Imputation = "mean"
+    k_unit: KUnit = "record"
+
+    def __post_init__(self) -> None:
+        if self.residual == "impute" and self.k_unit == "source":
+            raise ValueError("rows cannot be imputed where k counts sources")
 
     def generalize(self, rows: ArrangedSamples) -> Generalization:
-        """Return what is released for each row. No released value stands for fewer than k rows of its window, imputed ones apart."""
+        """Return what is released for each row. But for imputed ones, no value stands for fewer than k rows, or sources, of a window."""
         windows = len(rows.windows)
         leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
-        rows_of_window = np.bincount(rows.window_index, minlength=windows)
-        runs = self._runs(rows.window_index, leaves, windows)
+        is_open = sharers_of_windows(rows.window_index, rows.source_codes, windows, self.k_unit) >= self.k
+        runs = self._runs(rows, leaves)
         groups = _Groups.none()
-        group_of_run = self._place(runs, groups, open_windows=rows_of_window >= self.k)
+        group_of_run = self._place(runs, groups, open_windows=is_open)
 
         group_of_row = group_of_run[runs.of_row]
-        is_left = (group_of_row == _NO_GROUP) & (rows_of_window >= self.k)[rows.window_index]
+        is_left = (group_of_row == NO_GROUP) & is_open[rows.window_index]
         if self.residual == "regroup" and is_left.any():
-            dissolved = self._dissolve(runs, groups, group_of_run, np.bincount(rows.window_index[is_left], minlength=windows))
+            left = sharers_of_windows(rows.window_index[is_left], rows.source_codes[is_left], windows, self.k_unit)
+            dissolved = self._dissolve(runs, groups, group_of_run, left)
             if len(dissolved):
                 is_left |= np.isin(group_of_row, dissolved)
                 groups.rows[dissolved] = 0
             group_of_row[is_left] = self._regroup(rows, leaves, np.flatnonzero(is_left), groups)
         return self._outcome(rows, groups, group_of_row, is_left, coded=coded)
 
-    def _runs(self, window_index: _Int64s, leaves: _Int64s, windows: int) -> _Runs:
-        cells = window_index * self.hierarchy.leaves + (leaves - self.hierarchy.first_leaf)
+    def _runs(self, rows: ArrangedSamples, leaves: _Int64s) -> _Runs:
+        windows = len(rows.windows)
+        cells = rows.window_index * self.hierarchy.leaves + (leaves - self.hierarchy.first_leaf)
         rows_of_cell = np.bincount(cells, minlength=windows * self.hierarchy.leaves)
         used = np.flatnonzero(rows_of_cell)
         run_of_cell = np.empty(len(rows_of_cell), dtype=np.intp)
         run_of_cell[used] = np.arange(len(used))
+        of_row = run_of_cell[cells]
         return _Runs(
             windows=used // self.hierarchy.leaves,
             leaves=used % self.hierarchy.leaves + self.hierarchy.first_leaf,
             rows=rows_of_cell[used],
-            of_row=run_of_cell[cells],
+            of_row=of_row,
+            sharers=Sharers.of_runs(rows_of_cell[used], of_row, rows.source_codes, self.k_unit),
         )
 
     def _place(self, runs: _Runs, groups: _Groups, *, open_windows: _Bools) -> _Int64s:
-        """Form groups at levels 1 … max_level; return the group of each run, or `_NO_GROUP`."""
-        group_of_run = np.full(len(runs.windows), _NO_GROUP, dtype=np.int64)
+        """Form groups at levels 1 … max_level; return the group of each run, or `NO_GROUP`."""
+        group_of_run = np.full(len(runs.windows), NO_GROUP, dtype=np.int64)
         unplaced = np.flatnonzero(open_windows[runs.windows])
         for number, level in enumerate(self.hierarchy.levels[: self.max_level], start=1):
             if not len(unplaced):
@@ -125,9 +136,9 @@ class LevelHierarchyAnonymizer:
             first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
             rows = np.add.reduceat(runs.rows[unplaced], first)
             sums = np.add.reduceat(runs.rows[unplaced] * runs.leaves[unplaced], first)
-            is_group = rows >= self.k
+            is_group = runs.sharers.of_sets(unplaced, first) >= self.k
 
-            new_group = np.where(is_group, len(groups) + np.cumsum(is_group) - 1, _NO_GROUP)
+            new_group = np.where(is_group, len(groups) + np.cumsum(is_group) - 1, NO_GROUP)
             group_of_run[unplaced] = np.repeat(new_group, np.diff(first, append=len(unplaced)))
             kept = first[is_group]
             groups.add(
@@ -138,22 +149,22 @@ class LevelHierarchyAnonymizer:
                 level.lows[ranges[kept]],
                 level.highs[ranges[kept]],
             )
-            unplaced = unplaced[group_of_run[unplaced] == _NO_GROUP]
+            unplaced = unplaced[group_of_run[unplaced] == NO_GROUP]
         return group_of_run
 
-    def _dissolve(self, runs: _Runs, groups: _Groups, group_of_run: _Int64s, residual_of_window: _Int64s) -> _Int64s:
+    def _dissolve(self, runs: _Runs, groups: _Groups, group_of_run: _Int64s, left_of_window: _Int64s) -> _Int64s:
         """Return the groups that must be taken apart because the residual of their window is too small to stand alone.
 
         Each residual row takes the group whose mean is nearest; of two equally near the lower, then the one of the finer level.
         """
-        short = np.flatnonzero((residual_of_window > 0) & (residual_of_window < self.k))
+        short = np.flatnonzero((left_of_window > 0) & (left_of_window < self.k))
         nearest = []
         for window in short:
             candidates = np.flatnonzero(groups.windows == window)
             means = groups.sums_uv[candidates] / groups.rows[candidates]
             candidates = candidates[np.lexsort((groups.levels[candidates], means))]
             in_window = slice(*np.searchsorted(runs.windows, (window, window + 1)))
-            for leaf in runs.leaves[in_window][group_of_run[in_window] == _NO_GROUP]:
+            for leaf in runs.leaves[in_window][group_of_run[in_window] == NO_GROUP]:
                 # |leaf − sum / rows| with whole numbers above the line: equal distances come out equal.
                 away = np.abs(leaf * groups.rows[candidates] - groups.sums_uv[candidates]) / groups.rows[candidates]
                 nearest.append(candidates[away.argmin()])
@@ -161,7 +172,7 @@ class LevelHierarchyAnonymizer:
 
     def _regroup(self, rows: ArrangedSamples, leaves: _Int64s, left: npt.NDArray[np.intp], groups: _Groups) -> _Int64s:
         """Form optimal groups of the rows at positions `left`; return the group of each."""
-        regrouped = regroup(rows, leaves, left, self.k)
+        regrouped = regroup(rows, leaves, left, self.k, self.k_unit)
         first = len(groups)
         groups.add(regrouped.windows, STAR_LEVEL, regrouped.rows, regrouped.sums_uv, 0, 0)
         return first + regrouped.of_row
@@ -171,7 +182,7 @@ class LevelHierarchyAnonymizer:
     ) -> Generalization:
         windows = len(rows.windows)
         group_values = self._group_values(groups)
-        # One entry more, the last, for rows without a group: `_NO_GROUP` is -1.
+        # One entry more, the last, for rows without a group: `NO_GROUP` is -1.
         values = np.append(group_values, np.nan)[group_of_row]
         levels = np.append(groups.levels, WITHHELD_LEVEL).astype(np.uint8)[group_of_row]
         imputed = np.zeros(len(values), dtype=np.bool_)
@@ -185,7 +196,13 @@ class LevelHierarchyAnonymizer:
             levels[imputed] = level_of_window[rows.window_index[imputed]]
             means[left_in_window == 0] = np.nan
         return Generalization(
-            values, levels, imputed, means, coded, np.bincount(groups.windows[groups.rows > 0], minlength=windows)
+            values_uv=values,
+            levels=levels,
+            imputed=imputed,
+            imputed_values_uv=means,
+            coded=coded,
+            groups=np.bincount(groups.windows[groups.rows > 0], minlength=windows),
+            group_of_row=group_of_row,
         )
 
     def _group_values(self, groups: _Groups) -> npt.NDArray[np.float64]:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from anonymizer.batch import KUnit
 from anonymizer.microaggregation import optimal_groups
 from anonymizer.samples import ArrangedSamples
+from anonymizer.source_groups import groups_of_sources
+from anonymizer.value_order import in_value_order
 
 _Int64s = npt.NDArray[np.int64]
 
@@ -30,25 +33,26 @@ class Regrouped:
     sums_uv: _Int64s
 
 
-def regroup(rows: ArrangedSamples, leaves: _Int64s, positions: npt.NDArray[np.intp], k: int) -> Regrouped:
-    """Cut the rows at `positions`, window by window, in order of value, then time, then source, into groups of at least k.
+def regroup(rows: ArrangedSamples, leaves: _Int64s, positions: npt.NDArray[np.intp], k: int, k_unit: KUnit) -> Regrouped:
+    """Cut the rows at `positions`, window by window, in order of value, then time, then source, into groups of k.
 
     Args:
         rows: The chunk.
         leaves: Whole microvolts of every row of the chunk.
-        positions: Which rows; of each window none, or at least k.
-        k: How many rows a group has, at least.
+        positions: Which rows, ascending; of each window none, or at least k rows, or sources.
+        k: How many rows, or different sources, a group has, at least.
+        k_unit: What k counts.
     """
-    order = np.lexsort((rows.source_codes[positions], rows.times_ns[positions], leaves[positions], rows.window_index[positions]))
-    chosen = positions[order]
+    chosen = in_value_order(rows, leaves, positions)
     window, leaf = rows.window_index[chosen], leaves[chosen]
     lengths = np.bincount(window)
-    group = optimal_groups(leaf, lengths[lengths > 0], k)
+    is_by_source = k_unit == "source"
+    group = groups_of_sources(leaf, rows.source_codes[chosen], lengths, k) if is_by_source else optimal_groups(leaf, lengths, k)
     first = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
-    of_row = np.empty(len(positions), dtype=np.int64)
-    of_row[order] = group
+    of_row = np.empty(len(leaves), dtype=np.int64)
+    of_row[chosen] = group
     return Regrouped(
-        of_row=of_row,
+        of_row=of_row[positions],
         windows=window[first],
         rows=np.diff(first, append=len(group)),
         sums_uv=np.add.reduceat(leaf, first),

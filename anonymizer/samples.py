@@ -63,7 +63,8 @@ def make_samples(
 class SampleSource(Protocol):
     """Where samples come from.
 
-    The service asks from one thread. Asking twice for the same windows is always allowed: a source keeps nothing and consumes nothing.
+    The service may read from one thread while it asks something else from another. Asking twice for the same windows is always allowed: a
+    source keeps nothing and consumes nothing.
     """
 
     #: What is read, for logs and messages, such as a bucket's name; no secret in it.
@@ -71,6 +72,9 @@ class SampleSource(Protocol):
 
     #: Tells one data set from another: the same for the same server, bucket, measurement and field, or the same file.
     data_set: str
+
+    #: Whether `data_set` is computed from the samples, so that whoever sees it could check a guess of them.
+    data_set_tells_samples: bool
 
     #: Whether further rows of one source and time are counted as duplicates (a file) or refused (two series of a database).
     refuses_duplicates: bool
@@ -155,10 +159,12 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
     window_index = windows.index_of(samples.times_ns)
     inside = (window_index >= 0) & (window_index < len(windows))
     valid = inside & np.isfinite(samples.values_uv) & (samples.source_codes != NO_SOURCE)
-    read = np.bincount(window_index[inside], minlength=len(windows))
-    invalid = read - np.bincount(window_index[valid], minlength=len(windows))
+    # Most often all rows are good, and nothing need be copied to leave some out.
+    usable: _Rows | slice = slice(None) if valid.all() else np.flatnonzero(valid)
+    read = np.bincount(window_index[usable if isinstance(usable, slice) else inside], minlength=len(windows))
+    invalid = read - np.bincount(window_index[usable], minlength=len(windows))
 
-    chosen, repeated = _in_order(samples, np.flatnonzero(valid), windows, source_ranks)
+    chosen, repeated = _in_order(samples, usable, windows, source_ranks)
     return ArrangedSamples(
         windows=windows,
         window_index=window_index[chosen],
@@ -175,16 +181,18 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
 _Rows = npt.NDArray[np.intp]
 
 
-def _in_order(samples: Samples, rows: _Rows, windows: WindowRange, source_ranks: npt.NDArray[np.int64]) -> tuple[_Rows, _Rows]:
+def _in_order(
+    samples: Samples, rows: _Rows | slice, windows: WindowRange, source_ranks: npt.NDArray[np.int64]
+) -> tuple[_Rows | slice, _Rows]:
     """Return the positions of `rows` by time and rank, one for each pair, and those of further rows of a pair."""
     offsets_ns = samples.times_ns[rows] - windows.start_ns
     ranks = source_ranks[samples.source_codes[rows]]
     key = _sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
     if not _ascends_strictly(key):
         order = np.argsort(key, kind="stable")
-        rows, key = rows[order], key[order]
-    if _ascends_strictly(key):
-        return rows, rows[:0]
+        rows, key = order if isinstance(rows, slice) else rows[order], key[order]
+    if isinstance(rows, slice) or _ascends_strictly(key):
+        return rows, np.empty(0, dtype=np.intp)
     by_value = np.lexsort((samples.values_uv[rows], key))
     rows, key = rows[by_value], key[by_value]
     is_repeated = np.concatenate(([False], key[1:] == key[:-1]))

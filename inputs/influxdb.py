@@ -68,6 +68,7 @@ class InfluxSource:
     """
 
     refuses_duplicates = True
+    data_set_tells_samples = False
     without_time = 0
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:

@@ -31,15 +31,15 @@ class WindowSummaries:
         self._bucket = bucket
         self._measurement = f"{measurement}_anonymized_windows"
 
-    def released(self, data_set: str, span: Window) -> list[Window]:
-        """Return the windows of a data set that reach into the span and have a summary, in order.
+    def released(self, label: str, span: Window) -> list[Window]:
+        """Return the windows of the data set with a label that reach into the span and have a summary, in order.
 
         Raises:
             SourceDenied: This token may not read the bucket.
             SourceUnavailable: The server does not answer.
         """
         ids = {name for part in self._parts_with_summaries(span) for name in self._batch_ids(part)}
-        windows = (_window_of(name, data_set) for name in ids)
+        windows = (_window_of(name, label) for name in ids)
         return sorted(window for window in windows if window and window.end_ns > span.start_ns and window.start_ns < span.end_ns)
 
     def rows_released(self, span: Window) -> dict[int, int]:
@@ -95,9 +95,9 @@ def _times(table: FluxTable) -> list[int]:
     return [int(time) for time in times_as_ns(table.columns([("_time", TIME_TYPE)])[0]).to_pylist()]
 
 
-def _window_of(batch_id: str, data_set: str) -> Window | None:
-    """Return the window that a batch id names, if it is one of the data set's: `<data set>-<start>-<end>`."""
-    if not batch_id.startswith(f"{data_set}-"):
+def _window_of(batch_id: str, label: str) -> Window | None:
+    """Return the window that a batch id names, if it is one of the data set's: `<label>-<start>-<end>`."""
+    if not batch_id.startswith(f"{label}-"):
         return None
-    start, _, end = batch_id.removeprefix(f"{data_set}-").partition("-")
+    start, _, end = batch_id.removeprefix(f"{label}-").partition("-")
     return Window(int(start), int(end)) if start.isdigit() and end.isdigit() and int(start) < int(end) else None

@@ -69,20 +69,21 @@ def samples_of(rows: Sequence[Row]) -> Samples:
 
 def recipe_of(settings: PlainSettings, ranges: Ranges, names: Names | None = None) -> Recipe:
     """Return the project's recipe for `settings`; ids are kept as they are unless `names` says otherwise."""
-    promise = Promise(k=settings.k, k_unit="record", method=settings.method)
+    promise = Promise(k=settings.k, k_unit=settings.k_unit, method=settings.method)
     return Recipe(method=method_of(settings, ranges), names=names or KeptIds(), promise=promise, data_set="test")
 
 
 def method_of(settings: PlainSettings, ranges: Ranges) -> Method:
     """Return the project's method for `settings`."""
     if settings.method == "optimal":
-        return OptimalAnonymizer(hierarchy=ranges.hierarchy, k=settings.k)
+        return OptimalAnonymizer(hierarchy=ranges.hierarchy, k=settings.k, k_unit=settings.k_unit)
     return LevelHierarchyAnonymizer(
         hierarchy=ranges.hierarchy,
         k=settings.k,
         max_level=settings.max_level,
         residual=settings.residual,
         imputation=settings.imputation,
+        k_unit=settings.k_unit,
     )
 
 

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal, NamedTuple
 
+from tests.core.plain_source_groups import SourceRow, source_group_sizes
+
 Residual = Literal["regroup", "impute", "drop"]
 Imputation = Literal["mean", "midpoint"]
 Method = Literal["hierarchy", "optimal"]
+Unit = Literal["record", "source"]
 
 #: One level: the inclusive range that each whole value belongs to.
 Level = Mapping[int, tuple[int, int]]
@@ -55,6 +58,7 @@ class PlainSettings:
     residual: Residual = "regroup"
     imputation: Imputation = "mean"
     method: Method = "hierarchy"
+    k_unit: Unit = "record"
 
 
 @dataclass
@@ -183,21 +187,20 @@ def anonymize_window(
 
 def place(members: Sequence[Member], levels: Sequence[Level], settings: PlainSettings) -> Placing:
     """Return what each member that leaves gets."""
-    k = settings.k
-    if len(members) < k:
+    if sharers(members, settings.k_unit) < settings.k:
         return NOTHING_PLACED
 
     if settings.method == "optimal":
-        together = partition(members, k)
+        together = partition(members, settings)
         return Placing(regrouped_rows(together), len(together), None)
 
-    groups, residual = climb(members, levels[: settings.max_level], k)
+    groups, residual = climb(members, levels[: settings.max_level], settings.k, settings.k_unit)
 
     regrouped: list[list[Member]] = []
     if settings.residual == "regroup" and residual:
-        if len(residual) < k:
+        if sharers(residual, settings.k_unit) < settings.k:
             groups, residual = dissolve(groups, residual)
-        regrouped = partition(residual, k)
+        regrouped = partition(residual, settings)
 
     placed: dict[Member, Placed] = {}
     for group in groups:
@@ -207,7 +210,7 @@ def place(members: Sequence[Member], levels: Sequence[Level], settings: PlainSet
 
     formed = len(groups) + len(regrouped)
     if settings.residual == "impute" and residual:
-        return impute(placed, residual, k, formed)
+        return impute(placed, residual, settings.k, formed)
     return Placing(placed, formed, None)
 
 
@@ -225,8 +228,13 @@ def impute(placed: Mapping[Member, Placed], residual: Sequence[Member], k: int, 
     return Placing({**placed, **{member: Placed(imputed, level) for member in residual}}, formed, imputed)
 
 
-def climb(members: Sequence[Member], levels: Sequence[Level], k: int) -> tuple[list[Group], list[Member]]:
-    """Return the groups that ranges of at least `k` rows make, level by level, and the rows left over."""
+def sharers(members: Sequence[Member], unit: Unit) -> int:
+    """Return how many rows, or different sources, the members are."""
+    return len({member.source for member in members} if unit == "source" else members)
+
+
+def climb(members: Sequence[Member], levels: Sequence[Level], k: int, unit: Unit = "record") -> tuple[list[Group], list[Member]]:
+    """Return the groups that ranges of at least k rows, or sources, make, level by level, and the rows left over."""
     groups: list[Group] = []
     waiting = list(members)
     for number, level in enumerate(levels, start=1):
@@ -235,7 +243,7 @@ def climb(members: Sequence[Member], levels: Sequence[Level], k: int) -> tuple[l
             in_range.setdefault(level[member.value_uv], []).append(member)
         waiting = []
         for bounds, found in in_range.items():
-            if len(found) >= k:
+            if sharers(found, unit) >= k:
                 groups.append(Group(number, bounds, tuple(found)))
             else:
                 waiting.extend(found)
@@ -258,10 +266,14 @@ def dissolve(groups: Sequence[Group], residual: Sequence[Member]) -> tuple[list[
     return kept, sorted([*residual, *freed])
 
 
-def partition(ordered: Sequence[Member], k: int) -> list[list[Member]]:
-    """Return the members, in their order, in the groups of at least `k` with the least squared error."""
+def partition(ordered: Sequence[Member], settings: PlainSettings) -> list[list[Member]]:
+    """Return the members, in their order, in groups of at least k rows, or sources, with the least squared error, or little."""
+    if settings.k_unit == "source":
+        sizes = source_group_sizes([SourceRow(member.value_uv, member.source) for member in ordered], settings.k)
+    else:
+        sizes = partition_sizes([member.value_uv for member in ordered], settings.k)
     groups, start = [], 0
-    for size in partition_sizes([member.value_uv for member in ordered], k):
+    for size in sizes:
         groups.append(list(ordered[start : start + size]))
         start += size
     return groups

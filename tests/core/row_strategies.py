@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from anonymizer.hierarchy import LEVELS, parse_hierarchy
 from anonymizer.windows import WindowRange
 from tests.core.both_ways import Ranges, shipped_ranges
-from tests.core.plain_anonymizer import Level, PlainSettings, Row
+from tests.core.plain_anonymizer import Level, PlainSettings, Residual, Row, Unit
 
 #: Ids that sort, print or encode unexpectedly. U+FFFF comes before U+10000 by code point, after it in UTF-16.
 ODD_IDS = (
@@ -65,14 +65,22 @@ class Chunk:
 
 
 def settings_of_any_kind(k: st.SearchStrategy[int] = ANY_K) -> st.SearchStrategy[PlainSettings]:
-    """Any settings of the method."""
+    """Any settings of the methods. Where sources are counted k is small, or few windows would have enough of them."""
+    return st.one_of(
+        _settings(k, "record", ("regroup", "impute", "drop")),
+        _settings(st.integers(2, 4), "source", ("regroup", "drop")),
+    )
+
+
+def _settings(k: st.SearchStrategy[int], unit: Unit, residuals: tuple[Residual, ...]) -> st.SearchStrategy[PlainSettings]:
     return st.builds(
         PlainSettings,
         k=k,
         max_level=st.integers(1, 7),
-        residual=st.sampled_from(("regroup", "impute", "drop")),
+        residual=st.sampled_from(residuals),
         imputation=st.sampled_from(("mean", "midpoint")),
         method=st.sampled_from(("hierarchy", "hierarchy", "optimal")),
+        k_unit=st.just(unit),
     )
 
 

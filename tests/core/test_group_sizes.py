@@ -1,25 +1,32 @@
-"""No group is formed of fewer than k rows.
+"""No group is formed of fewer than k rows, or sources.
 
 Released values alone cannot show this: rounding gives two groups of k − 1 one value, and a count of rows with that value finds 2k − 2.
-So these windows are made such that no two groups can be released with the same value and level.
+So the method itself is asked for its groups; and, in case it tells tales, some windows are made such that no two groups can be released
+with the same value and level.
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymizer.generalization import Generalization
+from anonymizer.generalization import NO_GROUP, Generalization
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer, Residual
 from anonymizer.samples import arrange
 from anonymizer.windows import WindowRange
-from tests.core.both_ways import samples_of, shipped_ranges
-from tests.core.plain_anonymizer import Row
-from tests.core.row_strategies import Chunk, chunks_of_any_kind, chunks_with_few_left_over
+from tests.core.both_ways import method_of, samples_of, shipped_ranges
+from tests.core.plain_anonymizer import PlainSettings, Row
+from tests.core.row_strategies import (
+    Chunk,
+    chunks_of_any_kind,
+    chunks_of_ties,
+    chunks_with_few_left_over,
+    settings_of_any_kind,
+)
 
 #: Wider than any range up to level 6, so that no two of its multiples meet in one.
 APART_UV = 100
@@ -40,6 +47,27 @@ def rows_of_groups(generalization: Generalization, windows: list[int]) -> Counte
         windows, generalization.levels.tolist(), generalization.values_uv.tolist(), generalization.imputed.tolist(), strict=True
     )
     return Counter((window, level, value) for window, level, value, imputed in rows if level != WITHHELD and not imputed)
+
+
+@settings(max_examples=4 * settings().max_examples)
+@given(data=st.data(), choices=settings_of_any_kind(st.integers(2, 6)))
+def test_every_group_the_method_names_holds_k_and_has_one_value(data: st.DataObject, choices: PlainSettings) -> None:
+    chunk = data.draw(chunks_of_any_kind() | chunks_with_few_left_over(choices.k) | chunks_of_ties(choices.k))
+    samples = samples_of(chunk.rows)
+    rows = arrange(samples, chunk.windows, np.arange(len(samples.source_ids)))
+
+    result = method_of(choices, shipped_ranges()).generalize(rows)
+    members = defaultdict(list)
+    for row, group in enumerate(result.group_of_row.tolist()):
+        members[group].append(row)
+    alone = members.pop(NO_GROUP, [])
+
+    assert all(result.imputed[row] or result.levels[row] == WITHHELD for row in alone)
+    for found in members.values():
+        sharers = rows.source_codes[found] if choices.k_unit == "source" else found
+        assert len(set(sharers)) >= choices.k
+        assert len(set(zip(rows.window_index[found].tolist(), result.values_uv[found].tolist(), strict=True))) == 1
+    assert Counter(rows.window_index[found[0]] for found in members.values()) == Counter(dict(enumerate(result.groups.tolist())))
 
 
 @given(data=st.data(), k=st.integers(2, 6), max_level=st.integers(1, 7), residual=st.sampled_from(("impute", "drop")))

@@ -143,6 +143,15 @@ def test_ties_in_fractions_are_ties_for_a_large_k_too(k: int, rows: int, steps: 
     assert sizes_of_groups([values], k) == [sizes]
 
 
+@pytest.mark.parametrize("k", [5, 9, 10, 11, 12, 13, 14, 21, 22])
+@pytest.mark.parametrize("apart", [1000, 5000, 20_000, 60_000, 1_000_000])
+def test_clusters_so_far_apart_that_a_wrong_cut_costs_more_than_64_bits_hold_are_kept_apart(k: int, apart: int) -> None:
+    # Cut every k values nothing is lost; but what one cut across costs, counted in parts of a µV², is beyond 2⁶³ for the larger of these.
+    values = [cluster * apart for cluster in range(3) for _ in range(2 * k)]
+
+    assert sizes_of_groups([values], k) == [[k] * 6]
+
+
 def test_a_segment_is_cut_the_same_whatever_segments_stand_beside_it() -> None:
     # How finely errors are told apart must not depend on how far apart the values of another window are.
     # 0⁴ 1⁴ | 2⁵ | 2⁵ has error 2; 0⁴ 1 | 1³ 2² | 2⁸ has 0.8 + 1.2.

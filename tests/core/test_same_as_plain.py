@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from dataclasses import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +21,7 @@ from tests.core.both_ways import (
     through_the_plain_one,
     through_the_project,
 )
-from tests.core.plain_anonymizer import Imputation, PlainSettings, Row
+from tests.core.plain_anonymizer import PlainSettings, Row
 from tests.core.row_strategies import (
     ODD_IDS,
     Chunk,
@@ -154,14 +156,23 @@ def test_every_row_is_accounted_for(chunk: Chunk, choices: PlainSettings) -> Non
         assert sum(window.rows_at_level) == counts.released + counts.withheld
 
 
-@given(data=st.data(), k=st.integers(2, 6), max_level=st.integers(1, 7), imputation=st.sampled_from(("mean", "midpoint")))
-def test_by_default_nothing_is_withheld_from_a_window_of_at_least_k_rows(
-    data: st.DataObject, k: int, max_level: int, imputation: Imputation
+@given(data=st.data(), choices=settings_of_any_kind(st.integers(2, 6)))
+def test_unless_rows_are_dropped_or_imputed_nothing_is_withheld_from_a_window_of_k(
+    data: st.DataObject, choices: PlainSettings
 ) -> None:
-    chunk = data.draw(chunks_of_any_kind() | chunks_with_few_left_over(k))
-    choices = PlainSettings(k, max_level, "regroup", imputation)
+    chunk = data.draw(chunks_of_any_kind() | chunks_with_few_left_over(choices.k))
+    choices = replace(choices, residual="regroup")
 
-    for window in through_the_project(chunk.rows, chunk.windows, choices, shipped_ranges()).windows:
-        usable = window.counts.read - window.counts.invalid - window.counts.duplicate
-        assert window.counts.released == (usable if usable >= k else 0)
+    for window, rows in zip(
+        through_the_project(chunk.rows, chunk.windows, choices, shipped_ranges()).windows, _usable_rows(chunk), strict=True
+    ):
+        sharers = len({row.source for row in rows} if choices.k_unit == "source" else rows)
+        assert window.counts.released == (len(rows) if sharers >= choices.k else 0)
         assert not any(window.imputed)
+
+
+def _usable_rows(chunk: Chunk) -> list[list[Row]]:
+    """Return the rows of each window that can be anonymized, one for each source and time."""
+    good = [row for row in chunk.rows if row.source and math.isfinite(row.value_uv)]
+    once = list({(row.time_ns, row.source): row for row in good}.values())
+    return [[row for row in once if window.start_ns <= row.time_ns < window.end_ns] for window in chunk.windows]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -147,6 +147,16 @@ BROKEN: dict[tuple[str, str], Callable[[], Batch]] = {
     ("a lone row with its own value", "shared by 1 record"): lambda: with_value(good_batch(), 2, 2223.0),
     ("values that differ in the last bit only", "shared by 1 record"): lambda: with_value(
         good_batch(), 0, math.nextafter(1111.0, 2000.0)
+    ),
+    # Counted from −2500 both are 2500, to a float's last digit.
+    ("values that differ by less than a float can tell far from zero", "shared by 1 record"): lambda: batch_of(
+        [(100 + place, B, value) for place, value in enumerate([-2500.0] * 3 + [0.0] * 3 + [5e-324])]
+    ),
+    ("values that differ by half a microvolt", "shared by 1 record"): lambda: batch_of(
+        [(100 + place, B, value) for place, value in enumerate([-2500.5] * 3 + [0.5] * 3 + [0.0])]
+    ),
+    ("values far apart", "shared by 1 record"): lambda: batch_of(
+        [(100 + place, B, value) for place, value in enumerate([-1e300] * 3 + [1e300] * 3 + [0.0])]
     ),
     ("more promised than kept", "k=4 but a value is shared by 3"): lambda: with_promise(good_batch(), 4),
     ("k = 1", "no promise"): lambda: with_promise(good_batch(), 1),
@@ -311,6 +321,10 @@ def test_whatever_the_method_builds_passes(data: st.DataObject, choices: PlainSe
     for batch in (result.batch for result in results if result.batch is not None):
         certificate = verify(batch)
         imputed = [False] * len(batch) if batch.imputed_rows is None else batch.imputed_rows.tolist()
-        own = Counter(value for value, is_imputed in zip(batch.values_uv.tolist(), imputed, strict=True) if not is_imputed)
-        assert (certificate.distinct_values, certificate.smallest_group) == (len(own), min(own.values()))
+        behind = defaultdict(list)
+        for value, source, is_imputed in zip(batch.values_uv.tolist(), batch.source_index.tolist(), imputed, strict=True):
+            if not is_imputed:
+                behind[value].append(source)
+        fewest = min(len(set(found) if choices.k_unit == "source" else found) for found in behind.values())
+        assert (certificate.distinct_values, certificate.smallest_group) == (len(behind), fewest)
         assert batch.certified(certificate).certificate == certificate

@@ -1,0 +1,140 @@
+"""The core alone: how quickly a chunk of windows, and one live window, is anonymized and verified, by method, k and what k counts.
+
+`python -m benchmarks.core` takes everything in turn, several times, so that a machine that changes its speed changes all figures; it prints
+medians, and each as a share of the default settings' in the same round.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import anonymizer
+from anonymizer.batch import KUnit, Promise
+from anonymizer.chunk import Method, Recipe, anonymize_chunk
+from anonymizer.hierarchy import Hierarchy, parse_hierarchy
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.optimal_anonymizer import OptimalAnonymizer
+from anonymizer.pseudonyms import KeptIds
+from anonymizer.samples import Samples, make_samples
+from anonymizer.verify import verify
+from anonymizer.windows import NANOSECONDS, WindowRange
+from testbed.wearers import Wearers
+
+WINDOW_S = 5
+_START_S = 1762180200
+
+
+@dataclass(frozen=True)
+class Load:
+    """Some windows of some wearers' ECG."""
+
+    name: str
+    samples: Samples
+    windows: WindowRange
+
+    def __str__(self) -> str:
+        return f"{self.name}, {len(self.samples):,} rows"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method and what it promises."""
+
+    method: str
+    k: int
+    k_unit: KUnit
+
+    def __str__(self) -> str:
+        return f"{self.method:<10} k {self.k:<3} {self.k_unit}"
+
+
+#: Every other figure is set against this one.
+DEFAULT = Choice("hierarchy", 5, "record")
+
+_KS: dict[KUnit, tuple[int, ...]] = {"record": (5, 10, 20), "source": (5, 10)}
+
+CHOICES = [Choice(method, k, k_unit) for k_unit, each in _KS.items() for method in ("hierarchy", "optimal") for k in each]
+
+
+def make_load(name: str, wearers: int, windows: int) -> Load:
+    """Return the rows of `windows` windows, in the order in which they were measured."""
+    span = WindowRange(_START_S * NANOSECONDS, (_START_S + windows * WINDOW_S) * NANOSECONDS, WINDOW_S * NANOSECONDS)
+    worn = Wearers(wearers)
+    rows = worn.samples_between(span.start_ns, span.end_ns)
+    return Load(name, make_samples(rows.times_ns, rows.wearer, worn.source_ids, rows.values_uv), span)
+
+
+def make_recipe(choice: Choice, hierarchy: Hierarchy) -> Recipe:
+    """Return how windows are anonymized; ids are kept, since pseudonyms cost nothing per row."""
+    method: Method
+    if choice.method == "optimal":
+        method = OptimalAnonymizer(hierarchy, choice.k, choice.k_unit)
+    else:
+        method = LevelHierarchyAnonymizer(hierarchy, choice.k, k_unit=choice.k_unit)
+    return Recipe(method, KeptIds(), Promise(choice.k, choice.k_unit, choice.method), "benchmark")
+
+
+def anonymize_and_verify(load: Load, recipe: Recipe) -> tuple[float, float]:
+    """Return how many seconds each took."""
+    started_s = time.perf_counter()
+    results = anonymize_chunk(load.samples, load.windows, recipe).results
+    anonymized_s = time.perf_counter()
+    released = sum(verify(result.batch).distinct_values > 0 for result in results if result.batch is not None)
+    verified_s = time.perf_counter()
+    if released != len(load.windows):
+        raise SystemExit(f"{len(load.windows) - released} windows were withheld, which is not what is to be measured")
+    return anonymized_s - started_s, verified_s - anonymized_s
+
+
+def measure(loads: list[Load], hierarchy: Hierarchy, rounds: int) -> dict[tuple[str, Choice], list[tuple[float, float]]]:
+    """Return the seconds of every load and choice, round by round; the first time of each is not counted."""
+    seconds: dict[tuple[str, Choice], list[tuple[float, float]]] = {}
+    for number in range(rounds + 1):
+        for load in loads:
+            for choice in CHOICES:
+                taken = anonymize_and_verify(load, make_recipe(choice, hierarchy))
+                if number:
+                    seconds.setdefault((load.name, choice), []).append(taken)
+    return seconds
+
+
+def print_table(load: Load, figure: Callable[[float], str], taken: dict[Choice, list[tuple[float, float]]]) -> None:
+    """Print a line for each choice."""
+    print(f"\n{load}")
+    print(f"{'':<24} {'median':>14} {'best':>14} {'anonymize':>10} {'verify':>8} {'÷ default':>10}")
+    default = [sum(each) for each in taken[DEFAULT]]
+    for choice, each in taken.items():
+        both = [sum(one) for one in each]
+        ratio = statistics.median(ours / theirs for ours, theirs in zip(both, default, strict=True))
+        anonymized, verified = (1000 * statistics.median(part) for part in zip(*each, strict=True))
+        print(
+            f"{choice!s:<24} {figure(statistics.median(both)):>14} {figure(min(both)):>14}"
+            f" {anonymized:>7.1f} ms {verified:>5.1f} ms {ratio:>10.2f}"
+        )
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.core", description="How quickly the core anonymizes.")
+    parser.add_argument("--rounds", type=int, default=5, help="how often everything is done (default 5)")
+    rounds = parser.parse_args().rounds
+    hierarchy = parse_hierarchy(Path(anonymizer.__file__).with_name("smarko_hierarchy_ecg.csv").read_text(encoding="utf-8"))
+    chunk = make_load("a chunk of 64 windows of 12 wearers, 360 Hz, 5 s", 12, 64)
+    live = make_load("one live window of 10 wearers, 360 Hz, 5 s", 10, 1)
+    print(f"{os.cpu_count()} cores, {rounds} rounds; anonymize and verify, one thread")
+    seconds = measure([chunk, live], hierarchy, rounds)
+    for load, figure in (
+        (chunk, lambda both_s: f"{len(chunk.samples) / both_s / 1e6:.1f} M rows/s"),
+        (live, lambda both_s: f"{1000 * both_s:.1f} ms"),
+    ):
+        print_table(load, figure, {choice: each for (name, choice), each in seconds.items() if name == load.name})
+
+
+if __name__ == "__main__":
+    main()
