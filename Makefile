@@ -38,7 +38,7 @@ demo-influx-stop: $(VENV)/run.stamp  ## Stop the server that demo-influx left ru
 replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV_FILE= WEARERS= HERTZ= SPEED= MINUTES=)
 	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
 
-.PHONY: test lint types unit test-live test-faults bench clean
+.PHONY: test lint types unit test-live test-faults soak bench bench-live clean
 test: lint types unit  ## Lint, types, and every test, with a real InfluxDB 2 server
 
 lint: $(VENV)/dev.stamp  ## Style, formatting
@@ -55,11 +55,32 @@ unit: $(VENV)/dev.stamp
 test-live: $(VENV)/dev.stamp  ## Two minutes of streaming with wearers that send as they live
 	LIVE_SECONDS=120 $(RUN) -m pytest -rP tests/integration/test_streaming.py -k soon
 
-test-faults: $(VENV)/dev.stamp  ## Kill the service at every named step, many times
-	FAULTS_FULL=1 $(RUN) -m pytest tests/integration/test_crashes.py
+test-faults: $(VENV)/dev.stamp  ## Every fault of the matrix, often: kills at every step and at random, outages, damage
+	FAULTS_FULL=1 $(RUN) -m pytest tests/faults
 
-bench: $(VENV)/dev.stamp  ## A backfill beside what the database itself needs (WEARERS= MINUTES= REPEATS=)
-	@$(RUN) -m benchmarks.backfill
+soak: $(VENV)/dev.stamp  ## Half an hour of wearers and random faults, then count what was lost and doubled (SOAK_MINUTES= SOAK_SEED=)
+	@$(RUN) -m tests.faults.soak
+
+WEARERS ?= 6
+MINUTES ?= 30
+REPEATS ?= 3
+
+bench: $(VENV)/dev.stamp  ## Speed beside what the database itself needs, growth, memory (WEARERS= MINUTES= REPEATS=)
+	@$(RUN) -m benchmarks --wearers $(WEARERS) --minutes $(MINUTES) --repeats $(REPEATS)
+	@$(RUN) -m benchmarks.core
+
+bench-live: $(VENV)/dev.stamp  ## 10, 100 and 1000 wearers that send as they live, five minutes each
+	@$(RUN) -m benchmarks.live
+
+$(VENV)/dev.stamp: requirements-utility.txt
+
+$(VENV)/utility.stamp: $(VENV)/run.stamp requirements-utility.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-utility.txt
+	@touch $@
+
+.PHONY: utility
+utility: $(VENV)/utility.stamp  ## What anonymization costs: tables, and a page with plots
+	@$(RUN) -m utility
 
 clean:  ## Remove what demos, tests and tools left behind; not the virtual environment
-	rm -rf output/demo output/demo-influx build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf output/demo output/demo-influx output/utility output/advice build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,58 +1,121 @@
-"""Check anonymized CSV files from the outside: is every released value shared by at least k rows (or sources) of its window?
+"""Check anonymized ECG from the outside: is every released value shared by at least k rows (or sources) of its window?
 
-For anybody, without trust in the program that wrote the files: this script uses Python's standard library and nothing of the project.
-It also checks that values are finite, that no source has two rows for one time, and that rows are in order.
-Exit codes: 0 every window keeps the promise, 1 at least one does not, 64 the files or arguments cannot be used.
+For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
+copied wherever it is needed. It reads CSV files, or the output bucket of an InfluxDB 2 with the window summaries in it.
+
+Of every window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
+that no window comes twice; of files, that rows are in order of time and id; of a bucket, that each window has a summary, and that rows
+released, k, smallest group, distinct values and distinct sources are what the summary says. A window whose summary says `partial` lacks
+rows that the server refused: what can follow from that is "incomplete", not "violated".
+
+The token for a bucket comes from INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file. Rows are held for
+one window of a file, or for up to an hour of a bucket, never all of them.
+Exit codes: 0 no window breaks its promise, 1 at least one does, 64 the arguments, files or bucket cannot be used, 69 no server answers.
 """
 
 from __future__ import annotations
 
 import argparse
+import bisect
+import contextlib
 import csv
+import http.client
+import io
 import itertools
+import json
 import math
+import os
+import ssl
 import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 HEADER = ["timestamp", "source_id", "ecg"]
 
-EXIT_VIOLATION, EXIT_USAGE = 1, 64
+EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER = 1, 64, 69
+
+#: The summaries this script can read.
+SCHEMA = "1"
 
 #: A mean of thousands of numbers may differ by this much for rounding.
 MEAN_TOLERANCE = 1e-6
 
+SECOND_NS = 1_000_000_000
 
-class UnusableFile(Exception):
-    """A file is not of the form this script checks."""
+HOUR_NS = 3600 * SECOND_NS
+
+#: More rows than this are not asked for at once, unless one window holds more. Each takes some 200 bytes here.
+MOST_ROWS = 250_000
+
+#: Rows of a bucket younger than this may still be on their way, and their summary behind them.
+SETTLED_AFTER_NS = 60 * SECOND_NS
+
+#: The first day that InfluxDB can hold wholly, 1677-09-22, in nanoseconds.
+FIRST_TIME_NS = -106_751 * 86_400 * SECOND_NS
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: How often rows are read again when the server counts others than it sent.
+READS = 3
+
+#: One released row: nanoseconds since the epoch, released id, value.
+Row = tuple[int, str, float]
+
+Summary = Mapping[str, str]
+
+
+class Unusable(Exception):
+    """Files, bucket or settings are not such that they could be checked."""
+
+
+class NoServer(Exception):
+    """The server cannot be asked now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One released row: nanoseconds since the epoch, released id, value."""
+class Promise:
+    """How many rows, or different sources, share each value."""
 
-    time_ns: int
-    source: str
-    value: float
+    k: int
+    by_source: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What was promised."""
+    """What is asked of every window.
 
-    k: int
-    batch_seconds: int
-    by_source: bool
+    Args:
+        promise: What was promised; None to take each window's summary at its word.
+        window_ns: The length of a window that no summary tells of.
+        imputed: Whether rows may carry the mean of all others.
+    """
+
+    promise: Promise | None
+    window_ns: int
     imputed: bool
+
+
+@dataclass(slots=True)
+class Held:
+    """The rows of one window."""
+
+    start_ns: int
+    end_ns: int
+    summary: Summary | None = None
+    rows: list[Row] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a window was found to hold, and what is wrong with it."""
+    """What a window was found to hold, what is wrong with it, and what may only be missing."""
 
     start_ns: int
     rows: int
@@ -61,133 +124,631 @@ class Finding:
     smallest_group: int
     imputed_rows: int
     problems: tuple[str, ...]
+    incomplete: tuple[str, ...] = ()
+
+
+# One window
+
+
+def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
+    """Count who shares each value of a window, and say what breaks the promise."""
+    promise = _strictest(question.promise, held.summary)
+    rows_behind = Counter(value for _, _, value in held.rows)
+    imputed = _imputed_value(rows_behind, held, promise)
+    if imputed is not None:
+        imputed_value, imputed_rows = imputed
+        rows_behind[imputed_value] -= imputed_rows
+        if not rows_behind[imputed_value]:
+            del rows_behind[imputed_value]
+    sharers = _sources_behind(held.rows) if promise.by_source else rows_behind
+    counted = Finding(
+        start_ns=held.start_ns,
+        rows=len(held.rows),
+        sources=len({source for _, source, _ in held.rows}),
+        distinct_values=len(sharers),
+        smallest_group=min(sharers.values(), default=0),
+        imputed_rows=imputed[1] if imputed else 0,
+        problems=(),
+    )
+    problems = [*_problems_of_rows(held.rows, in_order=in_a_file)]
+    if imputed and not question.imputed:
+        problems.append("rows carry the mean of all others (RESIDUAL=impute); accept these with --imputed")
+    shortfalls = []
+    if sharers and counted.smallest_group < promise.k:
+        shortfalls.append(f"values that fewer than {promise.k} {'sources' if promise.by_source else 'rows'} share")
+    if not in_a_file:
+        disagreements, missing = _against_summary(counted, held, question.promise)
+        problems += disagreements
+        shortfalls += missing
+    is_partial = held.summary is not None and held.summary["partial"] == "true"
+    return _with(counted, problems, shortfalls, is_partial=is_partial)
+
+
+def _strictest(asked: Promise | None, summary: Summary | None) -> Promise:
+    """Return what was asked for or what the summary states, whichever asks more; a summary may be the only one to say."""
+    if summary is None:
+        return asked or Promise(2, by_source=False)
+    k, by_source = int(summary["k"]), summary["k_unit"] == "source"
+    return Promise(max(k, asked.k), by_source or asked.by_source) if asked else Promise(k, by_source)
+
+
+def _with(counted: Finding, problems: list[str], shortfalls: list[str], *, is_partial: bool) -> Finding:
+    """Return the finding with its problems; in a partial window missing rows explain what falls short."""
+    if is_partial:
+        return replace(counted, problems=tuple(problems), incomplete=("the server refused rows of it",))
+    return replace(counted, problems=(*problems, *shortfalls))
+
+
+def _sources_behind(rows: Iterable[Row]) -> dict[float, int]:
+    sources: dict[float, set[str]] = defaultdict(set)
+    for _, source, value in rows:
+        sources[value].add(source)
+    return {value: len(names) for value, names in sources.items()}
+
+
+def _problems_of_rows(rows: Sequence[Row], *, in_order: bool) -> Iterator[str]:
+    if any(not math.isfinite(value) for _, _, value in rows):
+        yield "values that are not finite"
+    if len({(time_ns, source) for time_ns, source, _ in rows}) < len(rows):
+        yield "a source has two rows for one time"
+    if in_order and any(a[:2] > b[:2] for a, b in itertools.pairwise(rows)):
+        yield "rows are not in order of time and id"
+
+
+def _imputed_value(rows_behind: Mapping[float, int], held: Held, promise: Promise) -> tuple[float, int] | None:
+    """Return the value that is the mean of all other rows', and how many rows carry it: it tells nothing of its own rows.
+
+    A summary says how many there are. Without one, only the single value that too few rows share can be it.
+    """
+    if held.summary is not None:
+        carriers = int(held.summary["rows_starred"]) + int(held.summary["rows_suppressed"])
+        candidates = [(value, carriers) for value, rows in rows_behind.items() if rows >= carriers > 0]
+    else:
+        candidates = [(value, rows) for value, rows in rows_behind.items() if rows < promise.k]
+        candidates = candidates if len(candidates) == 1 else []
+    total = math.fsum(value for _, _, value in held.rows)
+    for value, carriers in candidates:
+        others = len(held.rows) - carriers
+        if others and abs((total - carriers * value) / others - value) <= MEAN_TOLERANCE:
+            return value, carriers
+    return None
+
+
+def _against_summary(counted: Finding, held: Held, asked: Promise | None) -> tuple[list[str], list[str]]:
+    """Return where rows and summary disagree: what must not be, and what missing rows would explain."""
+    summary = held.summary
+    if summary is None:
+        return ["rows without a window summary"], []
+    wrong = list(_problems_of_summary(summary, asked))
+    short = []
+    for name, count in (
+        ("rows_released", counted.rows),
+        ("distinct_values", counted.distinct_values),
+        ("distinct_sources", counted.sources),
+    ):
+        stated = int(summary[name])
+        if count > stated:
+            wrong.append(f"more {name.replace('_', ' ')} than its summary says")
+        elif count < stated:
+            short.append(f"fewer {name.replace('_', ' ')} than its summary says")
+    as_stated = (summary["k_unit"] == "source") == (_strictest(asked, summary).by_source)
+    if as_stated and counted.smallest_group != int(summary["smallest_group"]):
+        short.append("another smallest group than its summary says")
+    if counted.imputed_rows != int(summary["rows_starred"]) + int(summary["rows_suppressed"]):
+        short.append("another number of imputed rows than its summary says")
+    return wrong, short
+
+
+def _problems_of_summary(summary: Summary, asked: Promise | None) -> Iterator[str]:
+    """Yield what is wrong with a summary in itself."""
+    if summary["schema"] != SCHEMA:
+        yield f"a summary of schema {summary['schema']}, where this script knows {SCHEMA}"
+    if asked and int(summary["k"]) < asked.k:
+        yield f"its summary promises k={summary['k']}, asked was {asked.k}"
+    if asked and asked.by_source and summary["k_unit"] != "source":
+        yield "its summary promises to count rows, asked was for sources"
+    if int(summary["k"]) < 2 or int(summary["smallest_group"]) < int(summary["k"]):
+        yield "its summary states a smallest group below k, or a k below 2"
+    parts = sum(int(summary[f"rows_{what}"]) for what in ("released", "withheld", "invalid", "duplicate"))
+    if int(summary["rows_read"]) != parts:
+        yield "its summary does not account for all rows read"
+
+
+class SeenWindows:
+    """Remembers which windows came, as spans: years of windows without a gap are one entry."""
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, start_ns: int, end_ns: int) -> bool:
+        """Remember a window; return whether any of it was there before."""
+        at = bisect.bisect_right(self._starts, start_ns)
+        overlaps = (at > 0 and self._ends[at - 1] > start_ns) or (at < len(self._starts) and self._starts[at] < end_ns)
+        if overlaps:
+            return True
+        if at > 0 and self._ends[at - 1] == start_ns:
+            self._ends[at - 1] = end_ns
+        else:
+            self._starts.insert(at, start_ns)
+            self._ends.insert(at, end_ns)
+        return False
+
+
+# CSV files
+
+
+def findings_in_files(paths: Iterable[Path], question: Question) -> Iterator[Finding]:
+    """Yield a finding for each window as it passes; windows may go on from one file to the next.
+
+    Raises:
+        Unusable: A file cannot be read or is of another form.
+    """
+    seen = SeenWindows()
+    rows = itertools.chain.from_iterable(read_rows(path) for path in paths)
+    for number, of_window in itertools.groupby(rows, lambda row: row[0] // question.window_ns):
+        held = Held(number * question.window_ns, (number + 1) * question.window_ns, None, list(of_window))
+        finding = examine(held, question, in_a_file=True)
+        if seen.add(held.start_ns, held.end_ns):
+            again = "its rows stand in two places: released twice, or not in order of time"
+            finding = replace(finding, problems=(*finding.problems, again))
+        yield finding
 
 
 def read_rows(path: Path) -> Iterator[Row]:
     """Yield the rows of a CSV file.
 
     Raises:
-        UnusableFile: It cannot be read or is of another form; with the line.
+        Unusable: It cannot be read or is of another form; with the line.
     """
     seconds: dict[str, int] = {}
     try:
         with path.open(encoding="utf-8", newline="") as file:
             lines = csv.reader(file)
             if next(lines, None) != HEADER:
-                raise UnusableFile(f"{path}: expected the header {','.join(HEADER)}")
+                raise Unusable(f"{path}: expected the header {','.join(HEADER)}")
             for cells in lines:
                 try:
-                    time, source, value = cells
-                    yield Row(_nanoseconds(time, seconds), source, float(value))
+                    moment, source, value = cells
+                    yield _nanoseconds(moment, seconds), source, float(value)
                 except ValueError:
-                    raise UnusableFile(f"{path}, line {lines.line_num}: expected a time, an id and a number") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UnusableFile(f"{path} cannot be read ({error})") from None
+                    raise Unusable(f"{path}, line {lines.line_num}: expected a time, an id and a number") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise Unusable(f"{path} cannot be read ({error})") from None
 
 
 def _nanoseconds(text: str, seconds: dict[str, int]) -> int:
-    """Return `2025-11-03T14:30:00.123456789Z` in nanoseconds since the epoch; `seconds` remembers what was parsed before."""
+    """Return `2025-11-03T14:30:00.123456789Z` in nanoseconds since the epoch; `seconds` remembers the last second parsed."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
     if whole not in seconds:
+        seconds.clear()
         seconds[whole] = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
-    return seconds[whole] * 1_000_000_000 + int(fraction.ljust(9, "0") or "0")
+    return seconds[whole] * SECOND_NS + int(fraction.ljust(9, "0") or "0")
 
 
-def windows_of(rows: Iterable[Row], batch_seconds: int) -> dict[int, list[Row]]:
-    """Return the rows of each window, by the window's start."""
-    length_ns = batch_seconds * 1_000_000_000
-    windows: dict[int, list[Row]] = defaultdict(list)
-    for row in rows:
-        windows[row.time_ns // length_ns * length_ns].append(row)
-    return windows
+# An InfluxDB bucket
 
 
-def examine(start_ns: int, rows: list[Row], question: Question) -> Finding:
-    """Count who shares each value of a window, and say what breaks the promise."""
-    sharers = _sharers(rows, by_source=question.by_source)
-    lonely = [value for value, count in sharers.items() if count < question.k]
-    imputed = lonely if _is_mean_of_others(lonely, rows) else []
-    problems = []
-    if imputed and not question.imputed:
-        problems.append("rows carry the mean of all others (RESIDUAL=impute); accept these with --imputed")
-    elif lonely and not imputed:
-        problems.append(f"{len(lonely)} values are shared by fewer than {question.k}")
-    if any(not math.isfinite(row.value) for row in rows):
-        problems.append("values that are not finite")
-    if len({(row.time_ns, row.source) for row in rows}) < len(rows):
-        problems.append("a source has two rows for one time")
-    if any((a.time_ns, a.source) > (b.time_ns, b.source) for a, b in itertools.pairwise(rows)):
-        problems.append("rows are not in order of time and id")
-    return Finding(
-        start_ns=start_ns,
-        rows=len(rows),
-        sources=len({row.source for row in rows}),
-        distinct_values=len(sharers),
-        smallest_group=min((count for value, count in sharers.items() if value not in imputed), default=0),
-        imputed_rows=sum(row.value in imputed for row in rows),
-        problems=tuple(problems),
-    )
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where released rows are, and what they are called there."""
+
+    url: str
+    org: str
+    bucket: str
+    measurement: str
+    field: str
+    source_tag: str
+    ca_file: str
+    start_ns: int
+    stop_ns: int
 
 
-def _sharers(rows: list[Row], *, by_source: bool) -> dict[float, int]:
-    """Return how many rows, or different sources, stand behind each value."""
-    if not by_source:
-        return Counter(row.value for row in rows)
-    sources: dict[float, set[str]] = defaultdict(set)
-    for row in rows:
-        sources[row.value].add(row.source)
-    return {value: len(names) for value, names in sources.items()}
+class Bucket:
+    """Asks one bucket, with a token that is never shown.
+
+    Args:
+        place: The bucket.
+        token: One that may read it.
+        timeout_s: How long the server may be silent.
+    """
+
+    def __init__(self, place: Place, token: str, timeout_s: float = 60.0) -> None:
+        self.place = place
+        self._token = token
+        self._timeout_s = timeout_s
+        context = ssl.create_default_context(cafile=place.ca_file or None)
+        # No proxy of the environment, which would be given the token; no redirection, for the same reason.
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
+        )
+
+    def first_from(self, start_ns: int) -> int | None:
+        """Return the time of the first row or summary at or after `start_ns`; None when there is none."""
+        times = []
+        for measurement, name in self._series():
+            flux = f"{self._from(start_ns, self.place.stop_ns, measurement, name)} |> first() |> {_kept('_time')}"
+            times += [_nanoseconds(row["_time"], {}) for row in self._ask(flux)]
+        return min(times, default=None)
+
+    def count(self, start_ns: int, end_ns: int) -> int:
+        """Return how many rows the server counts in a span."""
+        flux = f"{self._rows_in(start_ns, end_ns)} |> count() |> group() |> sum()"
+        return sum(int(row["_value"]) for row in self._ask(flux))
+
+    def rows(self, start_ns: int, end_ns: int) -> list[Row]:
+        """Return the rows of a span, as many as the server counts."""
+        tag = self.place.source_tag
+        flux = f"{self._rows_in(start_ns, end_ns)} |> {_kept('_time', '_value', tag)} |> group()"
+        for _ in range(READS):
+            seconds: dict[str, int] = {}
+            try:
+                rows = [(_nanoseconds(row["_time"], seconds), row[tag], float(row["_value"])) for row in self._ask(flux)]
+            except KeyError:
+                raise Unusable(f"rows in bucket {self.place.bucket!r} have no tag {tag!r}; name it with --source-tag") from None
+            except ValueError:
+                raise Unusable(f"field {self.place.field!r} in bucket {self.place.bucket!r} holds no numbers") from None
+            if len(rows) == self.count(start_ns, end_ns):
+                return rows
+        raise NoServer(
+            f"the server sends other rows than it counts between {_text(start_ns)} and {_text(end_ns)}; try again later"
+        )
+
+    def summaries(self, start_ns: int, end_ns: int) -> list[tuple[int, Summary]]:
+        """Return the window summaries that begin in a span, by their time, ascending."""
+        flux = (
+            f"{self._from(start_ns, end_ns, f'{self.place.measurement}_anonymized_windows', None)} "
+            '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
+        )
+        seconds: dict[str, int] = {}
+        return sorted(((_nanoseconds(row["_time"], seconds), row) for row in self._ask(flux)), key=lambda one: one[0])
+
+    def _series(self) -> tuple[tuple[str, str], ...]:
+        return (
+            (f"{self.place.measurement}_anonymized", self.place.field),
+            (f"{self.place.measurement}_anonymized_windows", "rows_released"),
+        )
+
+    def _rows_in(self, start_ns: int, end_ns: int) -> str:
+        return self._from(start_ns, end_ns, f"{self.place.measurement}_anonymized", self.place.field)
+
+    def _from(self, start_ns: int, stop_ns: int, measurement: str, name: str | None) -> str:
+        of_field = f" and r._field == {_quoted(name)}" if name is not None else ""
+        return (
+            f"from(bucket: {_quoted(self.place.bucket)}) |> range(start: {_text(start_ns)}, stop: {_text(stop_ns)}) "
+            f"|> filter(fn: (r) => r._measurement == {_quoted(measurement)}{of_field})"
+        )
+
+    def _ask(self, flux: str) -> Iterator[dict[str, str]]:
+        """Yield the rows of an answer, as text by column."""
+        body = json.dumps({"query": flux, "dialect": {"annotations": [], "header": True}}).encode()
+        request = urllib.request.Request(  # noqa: S310  (http or https: see _place)
+            f"{self.place.url}/api/v2/query?org={urllib.parse.quote(self.place.org, safe='')}",
+            data=body,
+            headers={"Authorization": f"Token {self._token}", "Content-Type": "application/json", "Accept": "application/csv"},
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
+                yield from _tables(io.TextIOWrapper(answer, encoding="utf-8", newline=""))
+                if answer.length:
+                    raise NoServer(f"the answer of InfluxDB at {self.place.url} ended too early; try again")
+        except urllib.error.HTTPError as error:
+            raise self._refusal(error) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise NoServer(f"InfluxDB at {self.place.url} cannot be asked ({reason}); check --url and the network") from None
+
+    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
+        with error:
+            said = error.read(2000).decode("utf-8", "replace")
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            said = str(json.loads(said)["message"])
+        said = " ".join(said.replace(self._token, "…").split())[:300]
+        if error.code in (429, 500, 502, 503, 504):
+            return NoServer(f"InfluxDB at {self.place.url} cannot answer now: {error.code} {said}")
+        return Unusable(
+            f"InfluxDB at {self.place.url} refuses: {error.code} {said}. "
+            "Check INFLUX_VERIFY_TOKEN (it must be able to read the bucket), --org and --bucket"
+        )
 
 
-def _is_mean_of_others(lonely: list[float], rows: list[Row]) -> bool:
-    """Return whether the only value that too few share is the mean of all others: an imputed one, which tells nothing of its own rows."""
-    others = [row.value for row in rows if row.value not in lonely]
-    return len(lonely) == 1 and bool(others) and abs(lonely[0] - math.fsum(others) / len(others)) <= MEAN_TOLERANCE
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
 
 
-def print_table(findings: Iterable[Finding]) -> None:
-    """Print a line for each window."""
-    print(f"{'window':<20} {'rows':>8} {'sources':>8} {'values':>8} {'smallest':>8} {'imputed':>8}  problems")
-    for finding in findings:
-        start = datetime.fromtimestamp(finding.start_ns // 1_000_000_000, tz=_UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        counts = (finding.rows, finding.sources, finding.distinct_values, finding.smallest_group, finding.imputed_rows)
-        print(f"{start:<20} " + " ".join(f"{count:>8}" for count in counts) + f"  {'; '.join(finding.problems) or '-'}")
+def _tables(text: io.TextIOWrapper) -> Iterator[dict[str, str]]:
+    """Yield the rows of all tables of a Flux answer. An error can come as a last table of an answer that began well."""
+    names: list[str] = []
+    for cells in csv.reader(text):
+        if not cells:
+            names = []
+        elif not names:
+            names = cells
+        elif "error" in names:
+            raise NoServer(f"the server broke off its answer: {cells[names.index('error')][:300]}")
+        else:
+            yield {name: cell for name, cell in zip(names, cells, strict=True) if name}
 
 
-_UTC = datetime.fromisoformat("1970-01-01T00:00:00+00:00").tzinfo
+def _quoted(text: str) -> str:
+    """Return a Flux string."""
+    return json.dumps(text, ensure_ascii=False).replace("${", "\\${")
 
 
-def main(arguments: list[str]) -> int:
-    """Check the files; return the exit code."""
-    options = _parse(arguments)
-    question = Question(options.k, options.batch_seconds, options.k_unit == "source", options.imputed)
-    try:
-        rows = [row for path in options.files for row in read_rows(path)]
-    except UnusableFile as error:
-        sys.stderr.write(f"{error}\n")
-        return EXIT_USAGE
-    findings = [examine(start_ns, held, question) for start_ns, held in sorted(windows_of(rows, options.batch_seconds).items())]
-    if options.table:
-        print_table(findings)
-    return _verdict(findings, question)
+def _kept(*columns: str) -> str:
+    return f"keep(columns: [{', '.join(map(_quoted, columns))}])"
 
 
-def _verdict(findings: list[Finding], question: Question) -> int:
-    if not findings:
-        print("No rows: nothing was released.")
-        return 0
-    broken = [finding for finding in findings if finding.problems]
-    what = "sources" if question.by_source else "rows"
-    print(
-        f"{len(findings)} windows of {question.batch_seconds} s, {sum(finding.rows for finding in findings)} rows. "
-        f"Smallest group: {min(finding.smallest_group for finding in findings)} {what} (promised: {question.k})."
-    )
-    if not broken:
+def _text(time_ns: int) -> str:
+    seconds, rest = divmod(time_ns, SECOND_NS)
+    return f"{(EPOCH + timedelta(seconds=seconds)).isoformat()[:19]}.{rest:09}Z"
+
+
+def findings_in_bucket(bucket: Bucket, question: Question) -> Iterator[Finding]:
+    """Yield a finding for each window, in order of time, reading no more than an hour ahead.
+
+    Raises:
+        Unusable: The bucket refuses, or holds nothing to check.
+        NoServer: The server does not answer, or not wholly.
+    """
+    place = bucket.place
+    first_ns = bucket.first_from(place.start_ns)
+    if first_ns is None:
+        raise Unusable(
+            f"bucket {place.bucket!r} holds neither rows of {place.measurement}_anonymized, field {place.field!r}, nor their "
+            "summaries at these times; check --bucket, --measurement, --field, --start and --stop"
+        )
+    seen = SeenWindows()
+    waiting: list[Held] = []
+    for start_ns, end_ns in _spans(bucket, first_ns):
+        waiting = _with_rows_of(waiting, bucket, start_ns, end_ns, question)
+        done = [held for held in waiting if held.end_ns <= end_ns]
+        waiting = [held for held in waiting if held.end_ns > end_ns]
+        yield from (_examined(held, question, seen) for held in done if held.start_ns >= place.start_ns)
+    # What is cut by the stop cannot be judged; by then nothing else waits.
+    yield from (_examined(held, question, seen) for held in waiting if held.end_ns <= place.stop_ns)
+
+
+def _examined(held: Held, question: Question, seen: SeenWindows) -> Finding:
+    finding = examine(held, question, in_a_file=False)
+    if held.summary is not None and seen.add(held.start_ns, held.end_ns):
+        finding = replace(finding, problems=(*finding.problems, "it overlaps another window: released twice"))
+    return finding
+
+
+def _spans(bucket: Bucket, first_ns: int) -> Iterator[tuple[int, int]]:
+    """Yield spans that hold everything, at most an hour and about MOST_ROWS rows each, none across a whole hour.
+
+    A field that changed its type from one hour's shard to the next would lose rows in a query across both.
+    """
+    position_ns: int | None = first_ns
+    while position_ns is not None:
+        end_ns = min((position_ns // HOUR_NS + 1) * HOUR_NS, bucket.place.stop_ns)
+        rows = bucket.count(position_ns, end_ns)
+        step_ns = max((end_ns - position_ns) // -(-max(rows, 1) // MOST_ROWS), SECOND_NS)
+        for part_ns in range(position_ns, end_ns, step_ns):
+            yield part_ns, min(part_ns + step_ns, end_ns)
+        # Hours and years without anything are passed over at once.
+        position_ns = bucket.first_from(end_ns) if end_ns < bucket.place.stop_ns else None
+
+
+def _with_rows_of(waiting: list[Held], bucket: Bucket, start_ns: int, end_ns: int, question: Question) -> list[Held]:
+    """Return the windows in hand with the summaries and rows of one span added, in order of time."""
+    for window_ns, summary in bucket.summaries(start_ns, end_ns):
+        _check_form(summary, bucket.place.bucket)
+        waiting.append(Held(window_ns, window_ns + int(summary["window_seconds"]) * SECOND_NS, summary))
+    told = sorted((held for held in waiting if held.summary is not None), key=lambda held: held.start_ns)
+    untold = {held.start_ns: held for held in waiting if held.summary is None}
+    starts = [held.start_ns for held in told]
+    for row in bucket.rows(start_ns, end_ns):
+        at = bisect.bisect_right(starts, row[0]) - 1
+        if at >= 0 and row[0] < told[at].end_ns:
+            told[at].rows.append(row)
+            continue
+        window_ns = row[0] // question.window_ns * question.window_ns
+        untold.setdefault(window_ns, Held(window_ns, window_ns + question.window_ns)).rows.append(row)
+    return sorted([*told, *untold.values()], key=lambda held: held.start_ns)
+
+
+#: The fields of a summary that are whole numbers.
+_NUMBERS = (
+    *("window_seconds", "rows_read", "rows_released", "rows_withheld", "rows_invalid", "rows_duplicate", "rows_starred"),
+    *("rows_suppressed", "k", "distinct_values", "smallest_group", "distinct_sources"),
+)
+
+
+def _check_form(summary: Summary, bucket: str) -> None:
+    missing = [name for name in (*_NUMBERS, "schema", "k_unit", "partial") if not summary.get(name)]
+    wrong = [name for name in _NUMBERS if not summary.get(name, "").isdecimal()]
+    if missing or wrong or int(summary["window_seconds"]) < 1:
+        fields = ", ".join(dict.fromkeys([*missing, *wrong])) or "window_seconds"
+        raise Unusable(f"a window summary in bucket {bucket!r} lacks a usable {fields}: is it one of this project?")
+
+
+# What a person asks and is told
+
+
+class Report:
+    """Prints findings as they come, and the verdict."""
+
+    def __init__(self, *, unit: str, table: bool) -> None:
+        self._unit = unit
+        self._table = table
+        self._windows = self._rows = self._broken = self._partial = 0
+        self._smallest: int | None = None
+        self._problems: Counter[str] = Counter()
+        self._first: dict[str, int] = {}
+
+    def add(self, finding: Finding) -> None:
+        """Count a finding; with a table, print its line."""
+        if self._table:
+            if not self._windows:
+                print(f"{'window':<20} {'rows':>8} {'sources':>8} {'values':>8} {'smallest':>8} {'imputed':>8}  problems")
+            print(_line(finding))
+        self._windows += 1
+        self._rows += finding.rows
+        self._broken += bool(finding.problems)
+        self._partial += bool(finding.incomplete)
+        if finding.distinct_values:
+            self._smallest = min(finding.smallest_group, self._smallest or finding.smallest_group)
+        for problem in finding.problems:
+            self._problems[problem] += 1
+            self._first.setdefault(problem, finding.start_ns)
+
+    def verdict(self, question: Question) -> int:
+        """Print the verdict; return the exit code."""
+        if not self._windows:
+            print("No rows: nothing was released.")
+            return 0
+        promised = f"promised: {question.promise.k}" if question.promise else "promised: what each summary says"
+        print(
+            f"{self._windows} window{'s' if self._windows > 1 else ''}, {self._rows} rows. "
+            f"Smallest group: {self._smallest or 0} {self._unit} ({promised})."
+        )
+        if self._partial:
+            print(f"INCOMPLETE: of {self._partial} windows the server refused rows (partial); what is there was checked.")
+        for problem, windows in self._problems.most_common():
+            print(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
+        if self._broken:
+            return EXIT_VIOLATION
         print("OK: every released value is shared as promised.")
         return 0
-    for problem, windows in Counter(problem for finding in broken for problem in finding.problems).most_common():
-        print(f"VIOLATION in {windows} windows: {problem}")
-    return EXIT_VIOLATION
+
+
+def _line(finding: Finding) -> str:
+    counts = (finding.rows, finding.sources, finding.distinct_values, finding.smallest_group, finding.imputed_rows)
+    said = "; ".join((*finding.problems, *(f"incomplete: {one}" for one in finding.incomplete))) or "-"
+    return f"{_shown(finding.start_ns):<20} " + " ".join(f"{count:>8}" for count in counts) + f"  {said}"
+
+
+def _shown(start_ns: int) -> str:
+    return f"{_text(start_ns)[:19]}Z"
+
+
+def main(arguments: list[str], environment: Mapping[str, str]) -> int:
+    """Check what the arguments name; return the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        settings = read_env_file(Path(options.env_file)) if options.env_file else {}
+        question = _question(options, settings)
+        if options.files:
+            findings = findings_in_files(options.files, question)
+        else:
+            findings = findings_in_bucket(_bucket(options, settings, environment), question)
+        by_source = question.promise is not None and question.promise.by_source
+        report = Report(unit="sources" if by_source else "rows", table=options.table)
+        for finding in findings:
+            report.add(finding)
+    except Unusable as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_USAGE
+    except NoServer as error:
+        sys.stderr.write(f"{error}\n")
+        return EXIT_NO_SERVER
+    return report.verdict(question)
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Return the settings of an `.env`: a name, `=` and a value a line; quotes around a value are taken off.
+
+    Raises:
+        Unusable: It cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(f"--env-file {path} cannot be read ({error})") from None
+    settings = {}
+    for line in lines:
+        name, equals, value = line.strip().removeprefix("export ").partition("=")
+        if equals and not name.startswith("#"):
+            settings[name.strip()] = _bare(value.strip())
+    return settings
+
+
+def _bare(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value.partition(" #")[0].rstrip()
+
+
+def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Question:
+    k = options.k or _whole_number(settings, "K_VALUE", 5 if settings else None)
+    seconds = options.batch_seconds or _whole_number(settings, "BATCH_SIZE_SECONDS", 5 if settings else None)
+    unit = options.k_unit or settings.get("K_UNIT") or "record"
+    if options.files and not (k and seconds):
+        raise Unusable("files do not say what was promised: give --k and --batch-seconds, or --env-file")
+    if (k is not None and k < 2) or (seconds is not None and seconds < 1):
+        raise Unusable("--k must be at least 2 and --batch-seconds at least 1")
+    promise = Promise(k, unit.lower() == "source") if k else None
+    imputed = options.imputed or settings.get("RESIDUAL", "").lower() == "impute"
+    return Question(promise, (seconds or 5) * SECOND_NS, imputed)
+
+
+def _whole_number(settings: Mapping[str, str], name: str, default: int | None) -> int | None:
+    text = settings.get(name) or ""
+    if text and not text.isdecimal():
+        raise Unusable(f"{name} in the --env-file must be a whole number")
+    return int(text) if text else default
+
+
+def _bucket(options: argparse.Namespace, settings: Mapping[str, str], environment: Mapping[str, str]) -> Bucket:
+    place = _place(options, settings)
+    token = _token(environment) or _token(settings)
+    if not token:
+        raise Unusable(
+            "set INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file, "
+            "to a token that may read the bucket"
+        )
+    if not (token.isascii() and token.isprintable()):
+        raise Unusable("INFLUX_VERIFY_TOKEN holds characters that no token has, such as a line end")
+    try:
+        return Bucket(place, token)
+    except OSError as error:
+        raise Unusable(f"INFLUX_CA_FILE {place.ca_file} cannot be used ({error})") from None
+
+
+def _place(options: argparse.Namespace, settings: Mapping[str, str]) -> Place:
+    def first(*names: str, default: str = "") -> str:
+        return next((settings[name] for name in names if settings.get(name)), default)
+
+    place = Place(
+        url=(options.url or first("INFLUX_OUTPUT_URL", "INFLUX_URL", default="http://localhost:8086")).rstrip("/"),
+        org=options.org or first("INFLUX_OUTPUT_ORG", "INFLUX_ORG"),
+        bucket=options.bucket or first("INFLUX_OUTPUT_BUCKET", default="anonymized-data"),
+        measurement=options.measurement or first("INFLUX_MEASUREMENT", default="ecg"),
+        field=options.field or first("INFLUX_FIELD", default="ecg"),
+        source_tag=options.source_tag or first("SOURCE_TAG", default="source_id"),
+        ca_file=options.ca_file or first("INFLUX_CA_FILE"),
+        start_ns=_moment_ns(options.start) if options.start else FIRST_TIME_NS,
+        stop_ns=_moment_ns(options.stop) if options.stop else time.time_ns() - SETTLED_AFTER_NS,
+    )
+    if not place.url.startswith(("http://", "https://")):
+        raise Unusable("--url must be an address such as http://localhost:8086")
+    if not place.org:
+        raise Unusable("name the organization with --org, or an --env-file with INFLUX_ORG")
+    return place
+
+
+def _moment_ns(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Unusable(f"expected a time such as 2025-11-03T14:30:00Z, got {text!r}") from None
+    since = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH
+    return (since.days * 86_400 + since.seconds) * SECOND_NS + since.microseconds * 1000
+
+
+def _token(settings: Mapping[str, str]) -> str:
+    path = settings.get("INFLUX_VERIFY_TOKEN_FILE", "")
+    if not path:
+        return settings.get("INFLUX_VERIFY_TOKEN", "")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Unusable(f"INFLUX_VERIFY_TOKEN_FILE {path} cannot be read ({error})") from None
 
 
 class _Parser(argparse.ArgumentParser):
@@ -196,19 +757,27 @@ class _Parser(argparse.ArgumentParser):
         self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
 
 
-def _parse(arguments: list[str]) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="CSV files; windows may be spread over them")
-    parser.add_argument("--k", type=int, required=True, help="how many must share each value")
-    parser.add_argument("--batch-seconds", type=int, required=True, help="length of a window, BATCH_SIZE_SECONDS")
-    parser.add_argument("--k-unit", choices=("record", "source"), default="record", help="what k counts: rows or sources")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="CSV files, in order of time; none: a bucket is read")
+    parser.add_argument("--k", type=int, help="how many must share each value; of a bucket, by default what each summary says")
+    parser.add_argument("--batch-seconds", type=int, help="length of a window, BATCH_SIZE_SECONDS; a summary says its own")
+    parser.add_argument("--k-unit", choices=("record", "source"), help="what k counts: rows (default) or sources")
     parser.add_argument("--imputed", action="store_true", help="accept rows with the mean of all others (RESIDUAL=impute)")
     parser.add_argument("--table", action="store_true", help="print a line for each window")
-    options = parser.parse_args(arguments)
-    if options.k < 1 or options.batch_seconds < 1:
-        parser.error("--k and --batch-seconds must be at least 1")
-    return options
+    bucket = parser.add_argument_group("a bucket")
+    bucket.add_argument("--env-file", metavar="PATH", help="the service's .env, for whatever is not an argument")
+    bucket.add_argument("--url", help="the server; default http://localhost:8086")
+    bucket.add_argument("--org", help="the organization")
+    bucket.add_argument("--bucket", help="the bucket; default anonymized-data")
+    bucket.add_argument("--measurement", help="INFLUX_MEASUREMENT, without _anonymized; default ecg")
+    bucket.add_argument("--field", help="INFLUX_FIELD; default ecg")
+    bucket.add_argument("--source-tag", help="SOURCE_TAG; default source_id")
+    bucket.add_argument("--ca-file", metavar="PATH", help="certificate authority file for https")
+    bucket.add_argument("--start", metavar="TIME", help="first window; default: the first there is")
+    bucket.add_argument("--stop", metavar="TIME", help="end of the last window; default: a minute ago")
+    return parser
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], os.environ))

@@ -14,11 +14,21 @@ import numpy as np
 
 from anonymizer.batch import Batch
 from anonymizer.hierarchy import STAR_LEVEL
-from anonymizer.samples import Samples
+from anonymizer.samples import Samples, make_samples
+from anonymizer.windows import NANOSECONDS
+from testbed.sample_ecg import read_sample_ecg
+from testbed.wearers import Wearers
+from tests.attacks.downcoding import downcode
+from tests.attacks.gaps import dropped, near_a_beat
+from tests.attacks.linkage import Recognised, as_measured, as_released, recognised
+from tests.attacks.phases import rightly_linked
 from tests.core.plain_anonymizer import PlainSettings
-from tests.documentation.attacks import downcode, dropped, near_a_beat, recognised
 from tests.documentation.sample import CLASSIC, Ints, alone, batches_of, released_values, results_of, together
-from tests.documentation.squared_error import least_squared_error, squared_error_as_released, squared_error_of_groups
+from utility.choices import CLASSIC as CLASSIC_CHOICE
+from utility.choices import DEFAULT, OPTIMAL, SOURCE, Choice, recipe_of
+from utility.fidelity import likeness
+from utility.measurements import Setting, measure
+from utility.outcome import outcome_of
 
 KS = (5, 10, 20)
 
@@ -70,12 +80,41 @@ def moved() -> Iterator[str]:
 
 
 def recognition() -> Iterator[str]:
-    """How many of the six are recognised by their average beat, from the recording itself and from what is released of it."""
-    yield _row("second half", "recognised, of six")
+    """How often a window of the second half is matched with the right one of six people, from the recording and from what is released."""
+    yield _row("windows of the second half", "matched with the right person", "by chance")
+    yield _rule(3)
+    yield _recognised("as measured", recognised(as_measured()))
+    for choice, ks in ((DEFAULT, KS), (OPTIMAL, KS), (SOURCE, (5,))):
+        for k in ks:
+            yield _recognised(f"as released: {choice.name}, k = {k}", recognised(as_released(choice, k)))
+
+
+def _recognised(what: str, found: Recognised) -> str:
+    return _row(what, f"{found.right} of {found.windows}, {_percent(found.rate)}", _percent(found.chance))
+
+
+def phases() -> Iterator[str]:
+    """How many of twelve wearers a reader links across a change of the pseudonym key by the moments at which their devices measure."""
+    yield _row("times are released", "linked rightly across a change of key")
     yield _rule(2)
-    yield _row("as measured", recognised([samples.values_uv for samples in alone()]))
-    for k in KS:
-        yield _row(f"as released, k = {k}", recognised([released_values(samples, PlainSettings(k=k)) for samples in alone()]))
+    for what, coarser_than_ns in (("to the nanosecond, as they are", 1), ("if they were cut to one sample, 1/128 s", 7_812_500)):
+        right, wearers = rightly_linked(coarser_than_ns=coarser_than_ns)
+        yield _row(what, f"{right} of {wearers}")
+
+
+def sources() -> Iterator[str]:
+    """What counting sources costs when there are more of them: one minute at 128 Hz, wearers made of the six records."""
+    yield _row("wearers in a window", "PRDN, k = 5 rows", "PRDN, k = 5 sources")
+    yield _rule(3)
+    start_ns = int(read_sample_ecg().times_ns[0])
+    for count in (6, 12, 24, 48):
+        wearers = Wearers(count, hertz=128)
+        worn = wearers.samples_between(start_ns, start_ns + 60 * NANOSECONDS)
+        samples = make_samples(worn.times_ns, worn.wearer, wearers.source_ids, worn.values_uv)
+        outcomes = [outcome_of(samples, recipe_of(choice, k=5, window_s=5), window_s=5) for choice in (DEFAULT, SOURCE)]
+        yield _row(
+            count, *(_percent(float(np.mean([likeness(one).prdn for one in outcome.signals()])) / 100) for outcome in outcomes)
+        )
 
 
 def midpoint() -> Iterator[str]:
@@ -104,14 +143,10 @@ def squared_error() -> Iterator[str]:
     """The squared error, divided by the least there is, for several MAX_LEVEL and for the classic settings: pooled (worst record)."""
     yield _row("k", *(f"`MAX_LEVEL={level}`" for level in MAX_LEVELS), "classic")
     yield _rule(len(MAX_LEVELS) + 2)
+    choices = [*(Choice(f"max level {level}", {"MAX_LEVEL": str(level)}) for level in MAX_LEVELS), CLASSIC_CHOICE]
     for k in KS:
-        least = np.array([least_squared_error(samples, k) for samples in alone()])
-        columns = [
-            np.array([squared_error_of_groups(samples, PlainSettings(k=k, max_level=level)) for samples in alone()])
-            for level in MAX_LEVELS
-        ]
-        columns.append(np.array([squared_error_as_released(samples, CLASSIC(k=k)) for samples in alone()]))
-        yield _row(k, *(f"{errors.sum() / least.sum():.2f} ({(errors / least).max():.2f})" for errors in columns))
+        columns = [measure(Setting(choice, 360, k)) for choice in choices]
+        yield _row(k, *(f"{one.pooled_ratio:.2f} ({one.worst_ratio:.2f})" for one in columns))
 
 
 def regrouped() -> Iterator[str]:
@@ -145,6 +180,8 @@ FIGURES: dict[str, tuple[Callable[[], Iterator[str]], str]] = {
     "sharers": (sharers, "documentation/PRIVACY.md"),
     "moved": (moved, "documentation/PRIVACY.md"),
     "recognition": (recognition, "documentation/PRIVACY.md"),
+    "phases": (phases, "documentation/PRIVACY.md"),
+    "sources": (sources, "documentation/UTILITY.md"),
     "midpoint": (midpoint, "documentation/PRIVACY.md"),
     "drop": (drop, "documentation/PRIVACY.md"),
     "squared-error": (squared_error, "documentation/decisions/003-regroup-and-max-level-3.md"),

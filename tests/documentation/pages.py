@@ -12,10 +12,11 @@ DOCUMENTATION = ROOT / "documentation"
 
 ALGORITHM = DOCUMENTATION / "ALGORITHM.md"
 PRIVACY = DOCUMENTATION / "PRIVACY.md"
+UTILITY = DOCUMENTATION / "UTILITY.md"
 DECISIONS = sorted((DOCUMENTATION / "decisions").glob("*.md"))
 
 #: The pages that these tests answer for.
-PAGES = [ALGORITHM, PRIVACY, *DECISIONS]
+PAGES = [ALGORITHM, PRIVACY, UTILITY, *DECISIONS]
 
 Table = list[dict[str, str]]
 

@@ -6,13 +6,12 @@ from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from anonymizer.batch import Batch
 from anonymizer.chunk import WindowResult, anonymize_chunk
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange, covering_windows
-from testbed.sample_ecg import SAMPLE_FILE, read_sample_ecg
+from testbed.sample_ecg import read_sample_ecg
 from tests.core.both_ways import recipe_of, shipped_ranges
 from tests.core.plain_anonymizer import PlainSettings
 
@@ -21,8 +20,6 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 WINDOW_S = 5
-
-R_PEAKS_FILE = SAMPLE_FILE.with_name("r_peaks.parquet")
 
 CLASSIC = partial(PlainSettings, max_level=7, residual="impute", imputation="midpoint")
 
@@ -66,10 +63,3 @@ def batches_of(samples: Samples, settings: PlainSettings) -> list[Batch]:
 def released_values(samples: Samples, settings: PlainSettings) -> Floats:
     """Return the released values of one record of which every row is released, in order of time."""
     return np.concatenate([batch.values_uv for batch in batches_of(samples, settings)])
-
-
-def beats_of(samples: Samples) -> Ints:
-    """Return when cardiologists marked a beat of one record, ascending, in nanoseconds."""
-    table = pq.read_table(R_PEAKS_FILE)
-    marked = table["timestamp"].to_numpy().astype("datetime64[ns]").view(np.int64)
-    return np.sort(marked[np.array(table["source_id"].to_pylist()) == samples.source_ids[0]])

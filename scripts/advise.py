@@ -1,0 +1,289 @@
+"""Which K_VALUE and BATCH_SIZE_SECONDS suit your data? Tries them out on some minutes of it and prints what each costs.
+
+Reads a file (CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg), or the raw bucket that `.env` or the arguments name.
+Writes nothing, anonymizes nothing for anybody: what is printed, and the page of --plot, is computed from raw data and as confidential.
+
+  python scripts/advise.py recording.csv
+  python scripts/advise.py --env-file .env --minutes 10 --plot output/advice.html
+Exit codes: 0 done, 64 the arguments cannot be used, 69 no server answers, 78 the settings or the data cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, SourceUnavailable
+from anonymizer.samples import Samples, SampleSource
+from anonymizer.windows import NANOSECONDS, covering_windows
+from service import exit_codes
+from service.arguments import Parser
+from service.configuration import NoConfiguration, load
+from service.logs import make_printable
+from service.setting_types import moment
+from service.settings import Settings
+from service.wiring import make_source
+from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, try_out
+from utility.choices import Choice, is_available
+from utility.heartbeats import HOW_TO_GET_THE_DETECTOR, has_detector
+
+#: Rows of a live bucket younger than this may still be on their way.
+SETTLED_AFTER_S = 60
+
+#: What an argument sets.
+SETTING_OF = {
+    "bucket": "INFLUX_INPUT_BUCKET",
+    "url": "INFLUX_URL",
+    "org": "INFLUX_ORG",
+    "measurement": "INFLUX_MEASUREMENT",
+    "field": "INFLUX_FIELD",
+    "source_tag": "SOURCE_TAG",
+    "value_unit": "VALUE_UNIT",
+}
+
+#: Nothing is written, followed or pseudonymized here, so nothing about that can be wrong.
+WITHOUT = {
+    "OUTPUT_TO_CSV": "true",
+    "OUTPUT_TO_INFLUX": "false",
+    "OUTPUT_TO_API": "false",
+    "STREAMING_MODE": "false",
+    "PSEUDONYMIZE_SOURCE_ID": "false",
+    "QUERY_START_TIME": "",
+    "QUERY_END_TIME": "",
+}
+
+#: What of the `.env` shapes values besides k, its unit and the window.
+SHAPING = ("METHOD", "MAX_LEVEL", "RESIDUAL", "IMPUTATION", "HIERARCHY_CSV_PATH")
+
+HEADING = (
+    *("k counts", "k", "window", "rows withheld", "error (PRDN)", "worst source", "rows unchanged"),
+    *("beats found again", "beats that are right"),
+)
+
+
+class NoSample(Exception):
+    """There is nothing to try settings out on. The message says what would help."""
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Try out the grid and print it; return the exit code."""
+    make_printable(sys.stdout)
+    make_printable(sys.stderr)
+    options = _parse(arguments)
+    try:
+        settings = _settings(options, environment)
+        samples = _sample(settings, options)
+        trials = _trials(samples, _choices(settings, options.k_unit), options)
+    except NoConfiguration as error:
+        way_on = "Name a recording, or a bucket with --bucket, --org and INFLUX_TOKEN, or an .env with --env-file."
+        return _said(f"{error}. {way_on}", code=exit_codes.CONFIGURATION)
+    except ConfigurationError as error:
+        return _said(
+            "The settings cannot be used:", *(f"  - {problem}" for problem in error.problems), code=exit_codes.CONFIGURATION
+        )
+    except NoSample as error:
+        return _said(str(error), code=exit_codes.CONFIGURATION)
+    except SourceError as error:
+        unreachable = isinstance(error, SourceUnavailable) and not isinstance(error, SourceDenied)
+        return _said(str(error), code=exit_codes.UNREACHABLE if unreachable else exit_codes.CONFIGURATION)
+    _print(samples, trials, options.most_error)
+    if options.plot:
+        return _plot(options.plot, trials, options.most_error)
+    return exit_codes.DONE
+
+
+def _said(*lines: str, code: int) -> int:
+    sys.stderr.write("".join(f"{line}\n" for line in lines))
+    return code
+
+
+def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Settings:
+    given = {**environment, **WITHOUT}
+    given |= {name: getattr(options, option) for option, name in SETTING_OF.items() if getattr(options, option)}
+    if options.file:
+        given["INPUT_FILE"] = str(options.file)
+    elif not given.get("INFLUX_TOKEN") and not given.get("INFLUX_TOKEN_FILE"):
+        for form in ("", "_FILE"):
+            if verify_token := given.get(f"INFLUX_VERIFY_TOKEN{form}"):
+                given[f"INFLUX_TOKEN{form}"] = verify_token
+    return load(Path(options.env_file), given, must_exist=options.env_file_given).settings
+
+
+def _sample(settings: Settings, options: argparse.Namespace) -> Samples:
+    source = make_source(settings)
+    source.open()
+    try:
+        start_ns = _start_ns(source, options)
+        windows = covering_windows(start_ns, start_ns + options.minutes * 60 * NANOSECONDS, NANOSECONDS)
+        samples = source.read(windows)
+        usable = int(np.isfinite(samples.values_uv).sum())
+        if not usable:
+            looked_at = f"No row with a number in the {options.minutes} minutes looked at; begin elsewhere with --start."
+            raise NoSample(f"{looked_at} {source.advice_when_empty()}".strip())
+        return samples
+    finally:
+        source.close()
+
+
+def _start_ns(source: SampleSource, options: argparse.Namespace) -> int:
+    if options.start is not None:
+        return int(options.start)
+    extent = source.extent()
+    if extent is not None:
+        return extent[0] // NANOSECONDS * NANOSECONDS
+    now_ns = source.now_ns() or time.time_ns()
+    start_s: int = now_ns // NANOSECONDS - SETTLED_AFTER_S - options.minutes * 60
+    return start_s * NANOSECONDS
+
+
+def _choices(settings: Settings, unit: str) -> list[Choice]:
+    shaping = {name: str(getattr(settings, name.lower())) for name in SHAPING if getattr(settings, name.lower())}
+    units = ("record", "source") if unit == "both" else (unit,)
+    choices = [Choice(one, {**shaping, "K_UNIT": one}) for one in units]
+    # Not every version counts sources, and not every way to treat the residual can.
+    return [choice for choice in choices if unit != "both" or choice.name == "record" or is_available(choice)]
+
+
+def _trials(samples: Samples, choices: Sequence[Choice], options: argparse.Namespace) -> list[Trial]:
+    grid = [(choice, k, window_s) for choice in choices for k in options.k for window_s in options.windows]
+    return [try_out(samples, choice, k=k, window_s=window_s) for choice, k, window_s in grid]
+
+
+def _print(samples: Samples, trials: Sequence[Trial], most_error_percent: float) -> None:
+    seconds = (int(samples.times_ns.max()) - int(samples.times_ns.min())) / NANOSECONDS
+    sources = len(np.unique(samples.source_codes[samples.source_codes >= 0]))
+    print("CONFIDENTIAL: computed from raw data.")
+    print(f"Sample: {len(samples):,} rows of {sources} source{'s' if sources != 1 else ''} over {seconds:.0f} s.\n")
+    rows = [HEADING, *map(_row, trials)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADING))]
+    for row in rows:
+        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    print()
+    few = sorted({trial.window_s for trial in trials if trial.windows < ENOUGH_WINDOWS})
+    if few:
+        print(
+            f"Fewer than {ENOUGH_WINDOWS} windows of {', '.join(map(str, few))} s: their figures say little. A longer sample: --minutes."
+        )
+    if not has_detector():
+        print(f"Heartbeats were not looked for; with a detector they are: {HOW_TO_GET_THE_DETECTOR}")
+    elif all(math.isnan(trial.beats_found_percent) for trial in trials):
+        print("No heartbeats were found in the raw sample: is it ECG, at 50 Hz or more?")
+    for sentence in advice(trials, most_error_percent=most_error_percent):
+        print(sentence)
+
+
+def _row(trial: Trial) -> tuple[str, ...]:
+    return (
+        "sources" if trial.by_source else "rows",
+        str(trial.k),
+        f"{trial.window_s} s",
+        *map(
+            _percent,
+            (
+                trial.withheld_percent,
+                trial.error_percent,
+                trial.worst_error_percent,
+                trial.unchanged_percent,
+                trial.beats_found_percent,
+                trial.beats_right_percent,
+            ),
+        ),
+    )
+
+
+def _percent(figure: float) -> str:
+    return "-" if math.isnan(figure) else f"{figure:.1f} %"
+
+
+def _plot(path: Path, trials: Sequence[Trial], most_error_percent: float) -> int:
+    try:
+        from utility.advice_page import advice_page  # only a plot needs matplotlib
+    except ImportError:
+        return _said(f"--plot needs a library that is not installed: {HOW_TO_GET_THE_DETECTOR}", code=exit_codes.USAGE)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(advice_page(trials, most_error_percent=most_error_percent), encoding="utf-8")
+    except OSError as error:
+        return _said(f"--plot {path} cannot be written ({error.strerror})", code=exit_codes.USAGE)
+    print(f"Plot: {path} (confidential as well)")
+    return exit_codes.DONE
+
+
+def _numbers(least: int, what: str) -> Callable[[str], list[int]]:
+    def parse(text: str) -> list[int]:
+        try:
+            numbers = sorted({int(part) for part in text.split(",")})
+        except ValueError:
+            numbers = []
+        if not numbers or numbers[0] < least:
+            raise argparse.ArgumentTypeError(f"expected {what} of at least {least} between commas, such as 5,10,20; got {text!r}")
+        return numbers
+
+    return parse
+
+
+def _time(text: str) -> int:
+    try:
+        time_ns: int = moment(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
+    return time_ns
+
+
+def _minutes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1440:
+        raise argparse.ArgumentTypeError(f"expected whole minutes from 1 to 1440, got {text!r}")
+    return int(text)
+
+
+def _parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = Parser(prog="advise.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording; without one the raw bucket is read")
+    parser.add_argument("--k", type=_numbers(2, "numbers"), default=[5, 10, 20], metavar="5,10,20", help="K_VALUE to try")
+    parser.add_argument(
+        "--windows",
+        type=_numbers(1, "seconds"),
+        default=[2, 5, 10, 30],
+        metavar="2,5,10,30",
+        help="BATCH_SIZE_SECONDS to try",
+    )
+    parser.add_argument("--k-unit", choices=("record", "source", "both"), default="both", help="what k counts (default: both)")
+    parser.add_argument(
+        "--most-error",
+        type=float,
+        default=MOST_ERROR_PERCENT,
+        metavar="PERCENT",
+        help="PRDN that is still good enough (default: 10)",
+    )
+    parser.add_argument("--minutes", type=_minutes, default=5, help="how much to look at (default: 5)")
+    parser.add_argument(
+        "--start", type=_time, metavar="TIME", help="where to begin; default: a file's first row, a bucket's last minutes"
+    )
+    parser.add_argument("--plot", type=Path, metavar="FILE.html", help="also write a page with plots")
+    parser.add_argument("--value-unit", choices=("uV", "mV"), help="what values are in (VALUE_UNIT)")
+    parser.add_argument(
+        "--env-file", metavar="PATH", help="settings for the bucket and the method (default: .env, where there is one)"
+    )
+    bucket = parser.add_argument_group("a bucket")
+    for option, name in SETTING_OF.items():
+        if option != "value_unit":
+            bucket.add_argument(f"--{option.replace('_', '-')}", metavar="NAME", help=name)
+    options = parser.parse_args(arguments)
+    options.env_file_given = options.env_file is not None
+    options.env_file = options.env_file or ".env"
+    if options.file and options.bucket:
+        parser.error("name a file or --bucket, not both")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

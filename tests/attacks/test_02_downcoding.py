@@ -1,0 +1,66 @@
+"""Attack 2: a published level or range, less what was released at finer ones, narrows a row."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.attacks.downcoding import Downcoded, downcode
+from tests.documentation.sample import CLASSIC, alone, batches_of, windows
+from utility.choices import DEFAULT, OPTIMAL, SOURCE, SOURCE_OPTIMAL, Choice
+from utility.measurements import Setting, outcomes_of
+
+MIDPOINTS = Choice("midpoints", {"IMPUTATION": "midpoint"})
+
+
+def test_midpoints_narrow_rows_and_are_right_about_them() -> None:
+    narrowed = above = 0
+    for record in alone():
+        for number, batch in enumerate(batches_of(record, CLASSIC(k=5))):
+            raw = record.values_uv[windows().index_of(record.times_ns) == number]
+            found = downcode(batch.values_uv)
+            above += found.above
+            for value, excluded in found.excluded.items():
+                rows = raw[batch.values_uv == value]
+                narrowed += len(rows)
+                assert not any(((rows >= low) & (rows <= high)).any() for low, high in excluded)
+    assert narrowed > above / 10
+
+
+def downcoded(choice: Choice, k: int) -> list[Downcoded]:
+    """Return what the attack gets out of every window of the records, alone or together, as the service's settings have it.
+
+    At 128 Hz, where values are whole microvolts: those of 360 Hz lie 5 µV apart, too far for two levels of the default to nest.
+    """
+    return [
+        downcode(outcome.released_uv[outcome.window == number])
+        for outcome in outcomes_of(Setting(choice, 128, k, shared=choice.by_source))
+        for number in np.unique(outcome.window)
+    ]
+
+
+def test_midpoints_would_narrow_rows_with_the_levels_of_the_default_too() -> None:
+    assert sum(one.narrowed for one in downcoded(MIDPOINTS, 5)) > 1000
+
+
+@pytest.mark.parametrize("k", [5, 20])
+def test_means_in_whole_microvolts_narrow_no_row(k: int) -> None:
+    found = downcoded(DEFAULT, k)
+
+    assert len(found) == 360
+    assert sum(one.narrowed for one in found) == 0
+
+
+@pytest.mark.parametrize("choice", [OPTIMAL, SOURCE, SOURCE_OPTIMAL], ids=lambda choice: choice.name)
+def test_nor_do_other_ways_to_form_groups(choice: Choice) -> None:
+    found = downcoded(choice, 5)
+
+    assert len(found) == (60 if choice.by_source else 360)
+    assert sum(one.narrowed for one in found) == 0
+
+
+def test_the_midpoint_of_the_example_tells_what_the_page_says() -> None:
+    # 7.5 means [4, 11] and 10.5 means [10, 11], which is released too.
+    found = downcode(np.array([10.5] * 3 + [7.5] * 3))
+
+    assert found.excluded == {7.5: [(10, 11)]}

@@ -1,0 +1,303 @@
+"""The outside check of a bucket: rows against their promise, rows against the window summaries, and every reason it cannot look."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from scripts import verify_output
+from scripts.verify_output import Bucket as BucketToCheck
+from scripts.verify_output import Finding, Place, Question, findings_in_bucket
+from testbed.influxdb_server import InfluxServer
+from tests.conftest import Bucket
+from tests.integration.clinic import FIRST_MINUTE, Clinic, load_first_minute
+from tests.integration.service_process import run_service
+from tests.scripts.verifying import SECOND_NS, START_NS, row_lines, run_check, summary_line
+from tests.servers.socket_server import Serve, http_answer
+
+pytestmark = pytest.mark.influxdb
+
+#: Five rows of each of two values, by two sources.
+TEN = [10.0] * 5 + [20.0] * 5
+NEXT_NS = START_NS + 5 * SECOND_NS
+
+
+def check(bucket: Bucket, *arguments: str, token: str | None = None) -> tuple[int, str]:
+    server = bucket.server
+    environment = {"INFLUX_VERIFY_TOKEN": bucket.read_token if token is None else token}
+    code, said = run_check("--url", server.url, "--org", server.org, "--bucket", bucket.name, *arguments, environment=environment)
+    assert bucket.read_token not in said
+    return code, said
+
+
+def store(bucket: Bucket, *lines: str) -> None:
+    bucket.write("\n".join(lines).encode())
+
+
+def test_rows_that_are_as_their_summaries_say_are_passed(output_bucket: Bucket) -> None:
+    store(output_bucket, *row_lines(START_NS, TEN), summary_line(START_NS), *row_lines(NEXT_NS, TEN), summary_line(NEXT_NS))
+
+    code, said = check(output_bucket, "--table")
+
+    assert code == 0, said
+    assert "2025-11-03T14:30:05Z       10        2        2        5        0  -" in said
+    assert "2 windows, 20 rows. Smallest group: 5 rows (promised: what each summary says)." in said
+    assert "OK: every released value is shared as promised." in said
+
+
+VIOLATIONS = [
+    (row_lines(START_NS, [10.0] * 6 + [20.0] * 4), summary_line(START_NS), [], "values that fewer than 5 rows share"),
+    (row_lines(START_NS, TEN), summary_line(START_NS), ["--k", "6"], "its summary promises k=5, asked was 6"),
+    (row_lines(START_NS, TEN), summary_line(START_NS), ["--k-unit", "source", "--k", "2"], "asked was for sources"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, k=6, smallest_group=6), [], "values that fewer than 6 rows share"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, k_unit="source"), [], "values that fewer than 5 sources share"),
+    (row_lines(START_NS, TEN), "", [], "rows without a window summary"),
+    ([], summary_line(START_NS), [], "fewer rows released than its summary says"),
+    (
+        row_lines(START_NS, [*TEN[:-1], 10.0]),
+        summary_line(START_NS, rows_released=11, rows_read=11),
+        [],
+        "fewer rows released than",
+    ),
+    (row_lines(START_NS, [*TEN, 10.0]), summary_line(START_NS), [], "more rows released than its summary says"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, distinct_values=3), [], "fewer distinct values than its summary says"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, distinct_values=1), [], "more distinct values than its summary says"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, distinct_sources=3), [], "fewer distinct sources than its summary says"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, smallest_group=6), [], "another smallest group than its summary says"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, rows_read=11), [], "does not account for all rows read"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, rows_suppressed=1), [], "another number of imputed rows"),
+    (row_lines(START_NS, TEN), summary_line(START_NS, schema="9"), [], "a summary of schema 9"),
+    (row_lines(START_NS, TEN), f"{summary_line(START_NS)}\n{summary_line(START_NS + 2 * SECOND_NS)}", [], "released twice"),
+]
+
+
+@pytest.mark.parametrize(("rows", "summary", "arguments", "problem"), VIOLATIONS, ids=[case[3] for case in VIOLATIONS])
+def test_whatever_breaks_the_promise_or_the_summary_is_a_violation(
+    output_bucket: Bucket, rows: list[str], summary: str, arguments: list[str], problem: str
+) -> None:
+    store(output_bucket, *rows, summary)
+
+    code, said = check(output_bucket, *arguments)
+
+    assert (code, problem in said) == (1, True), said
+
+
+def test_a_partial_window_that_lacks_rows_is_incomplete_and_not_a_violation(output_bucket: Bucket) -> None:
+    store(output_bucket, *row_lines(START_NS, TEN[:-1]), summary_line(START_NS, partial=True))
+
+    code, said = check(output_bucket, "--table")
+
+    assert code == 0, said
+    assert "INCOMPLETE: of 1 windows the server refused rows (partial)" in said
+    assert "incomplete: the server refused rows of it" in said
+
+
+def test_partial_does_not_excuse_rows_that_were_never_released(output_bucket: Bucket) -> None:
+    store(output_bucket, *row_lines(START_NS, [*TEN, 10.0]), summary_line(START_NS, partial=True))
+
+    assert check(output_bucket)[0] == 1
+
+
+@pytest.mark.parametrize(("suppressed", "starred", "values"), [(1, 0, [15.0]), (0, 6, [15.0] * 6)])
+def test_imputed_rows_are_found_by_the_number_their_summary_gives(
+    output_bucket: Bucket, suppressed: int, starred: int, values: list[float]
+) -> None:
+    rows = 10 + len(values)
+    store(
+        output_bucket,
+        *row_lines(START_NS, [*TEN, *values]),
+        summary_line(START_NS, rows_read=rows, rows_released=rows, rows_suppressed=suppressed, rows_starred=starred),
+    )
+
+    assert check(output_bucket)[0] == 1
+    assert check(output_bucket, "--imputed")[0] == 0
+
+
+def test_what_the_service_released_is_passed_and_one_changed_value_is_not(influxdb: InfluxServer, tmp_path: Path) -> None:
+    clinic = Clinic(influxdb)
+    load_first_minute(clinic)
+    assert run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "K_VALUE": "10"})[0] == 0
+    token_file = tmp_path / "token"
+    token_file.write_text(clinic.server.make_token(read=[clinic.released]) + "\n", encoding="utf-8")
+    with (tmp_path / ".env").open("a", encoding="utf-8") as env_file:
+        env_file.write(f"INFLUX_VERIFY_TOKEN_FILE={token_file}\n")
+
+    code, said = run_check("--env-file", str(tmp_path / ".env"), "--table")
+    assert code == 0, said
+    assert "12 windows, 129600 rows." in said
+    assert "(promised: 10)" in said
+
+    # The released id of somebody, with a value that is nobody else's.
+    (time_text, source), _ = next(iter(clinic.stored().items()))
+    time_ns = START_NS + int(time_text[17:19]) * SECOND_NS + int(time_text[20:29])
+    clinic.server.write_lines(clinic.released, f"ecg_anonymized,source_id={source} ecg=1234.5 {time_ns}".encode())
+    code, said = run_check("--env-file", str(tmp_path / ".env"))
+    assert (code, "values that fewer than 10 rows share" in said) == (1, True), said
+
+
+def test_windows_across_the_hour_and_hours_apart_are_found_whole(output_bucket: Bucket) -> None:
+    # Seven seconds divide no hour: this window begins at 14:59:55 and ends at 15:00:02, and its last row is of 15:00:00.4.
+    across_ns = (START_NS + 1800 * SECOND_NS) // (7 * SECOND_NS) * 7 * SECOND_NS
+    spread = [line.rpartition(" ")[0] + f" {across_ns + i * 600 * 10**6}" for i, line in enumerate(row_lines(0, TEN))]
+    assert across_ns < START_NS + 1800 * SECOND_NS < across_ns + 9 * 600 * 10**6
+    later_ns = START_NS + 50 * 3600 * SECOND_NS
+    store(output_bucket, *spread, summary_line(across_ns, window_seconds=7))
+    store(output_bucket, *row_lines(later_ns, TEN), summary_line(later_ns))
+
+    code, said = check(output_bucket)
+
+    assert (code, "2 windows, 20 rows." in said) == (0, True), said
+
+
+def test_a_window_that_the_stop_cuts_is_left_for_the_next_time(output_bucket: Bucket) -> None:
+    store(output_bucket, *row_lines(START_NS, TEN), summary_line(START_NS), *row_lines(NEXT_NS, TEN), summary_line(NEXT_NS))
+
+    code, said = check(output_bucket, "--stop", "2025-11-03T14:30:07Z")
+    assert (code, "1 window, 10 rows." in said) == (0, True), said
+
+    code, said = check(output_bucket, "--start", "2025-11-03T14:30:05Z")
+    assert (code, "1 window, 10 rows." in said) == (0, True), said
+
+
+def test_rows_of_the_last_minute_may_still_be_on_their_way(output_bucket: Bucket) -> None:
+    store(output_bucket, *row_lines(START_NS, TEN), summary_line(START_NS))
+    store(output_bucket, *row_lines(time.time_ns() - 5 * SECOND_NS, TEN))
+
+    assert check(output_bucket)[0] == 0
+
+
+def test_names_with_quotes_and_flux_in_them_are_asked_for_as_they_are(output_bucket: Bucket) -> None:
+    odd = "a'\"${b}"
+    store(
+        output_bucket,
+        *(line.replace("ecg=", f"{odd}=") for line in row_lines(START_NS, TEN, measurement=f"{odd}_anonymized")),
+        summary_line(START_NS, measurement=f"{odd}_anonymized_windows"),
+    )
+
+    code, said = check(output_bucket, "--measurement", odd, "--field", odd)
+
+    assert (code, "1 window, 10 rows." in said) == (0, True), said
+
+
+def findings(bucket: Bucket) -> list[Finding]:
+    place = Place(
+        url=bucket.server.url,
+        org=bucket.server.org,
+        bucket=bucket.name,
+        measurement="ecg",
+        field="ecg",
+        source_tag="source_id",
+        ca_file="",
+        start_ns=START_NS,
+        stop_ns=START_NS + 3600 * SECOND_NS,
+    )
+    question = Question(None, 5 * SECOND_NS, imputed=False)
+    return list(findings_in_bucket(BucketToCheck(place, bucket.read_token), question))
+
+
+def test_many_rows_are_asked_for_in_parts_and_nothing_changes(output_bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    for window_ns in range(START_NS, START_NS + 300 * SECOND_NS, 5 * SECOND_NS):
+        store(output_bucket, *row_lines(window_ns, TEN), summary_line(window_ns))
+    whole = findings(output_bucket)
+    asked: list[int] = []
+    read = BucketToCheck.rows
+
+    def counted(self: BucketToCheck, start_ns: int, end_ns: int) -> list[verify_output.Row]:
+        rows = read(self, start_ns, end_ns)
+        asked.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(BucketToCheck, "rows", counted)
+    monkeypatch.setattr(verify_output, "MOST_ROWS", 25)
+    in_parts = findings(output_bucket)
+
+    assert in_parts == whole
+    assert len(whole) == 60
+    assert sum(asked) == 600
+    assert max(asked) < 300
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--bucket", "nowhere"], "refuses: 404"),
+        (["--org", "nobody"], "--org and --bucket"),
+        (["--measurement", "eeg"], "holds neither rows of eeg_anonymized, field 'ecg', nor their summaries"),
+        (["--source-tag", "patient"], "have no tag 'patient'; name it with --source-tag"),
+        (["--stop", "2024-01-01"], "holds neither rows of ecg_anonymized"),
+    ],
+)
+def test_names_that_lead_nowhere_are_a_sentence_and_never_ok(output_bucket: Bucket, arguments: list[str], sentence: str) -> None:
+    store(output_bucket, *row_lines(START_NS, TEN), summary_line(START_NS))
+
+    code, said = check(output_bucket, *arguments)
+
+    assert (code, sentence in said, "OK:" in said) == (64, True, False), said
+
+
+def test_a_token_that_may_not_read_the_bucket_is_refused_with_a_sentence(output_bucket: Bucket) -> None:
+    for token, sentence in (
+        ("wrong", "refuses: 401"),
+        (output_bucket.write_token, "Check INFLUX_VERIFY_TOKEN"),
+        ("a\nb", "no token"),
+    ):
+        code, said = check(output_bucket, token=token)
+
+        assert (code, sentence in said) == (64, True), said
+        assert output_bucket.write_token not in said
+
+
+def test_text_where_numbers_should_be_is_refused(output_bucket: Bucket) -> None:
+    store(output_bucket, f'ecg_anonymized,source_id=a ecg="text" {START_NS}')
+
+    code, said = check(output_bucket)
+
+    assert (code, "holds no numbers" in said) == (64, True), said
+
+
+def test_a_summary_of_another_make_is_refused(output_bucket: Bucket) -> None:
+    store(output_bucket, f"ecg_anonymized_windows rows_released=3i {START_NS}")
+
+    code, said = check(output_bucket)
+
+    assert (code, "lacks a usable" in said) == (64, True), said
+
+
+TABLE = b"_time,_value\r\n2025-11-03T14:30:00Z,1\r\n\r\n"
+
+#: An error after a good beginning, an end that comes too early, a server that is busy.
+NO_ANSWERS = [
+    (
+        http_answer("200 OK", TABLE + b"error,reference\r\nfailed to read shard,897\r\n\r\n"),
+        "broke off its answer: failed to read",
+    ),
+    (http_answer("200 OK", TABLE, length=999), "ended too early"),
+    (http_answer("503 Busy"), "cannot answer now: 503"),
+]
+
+
+@pytest.mark.parametrize(("answer", "sentence"), NO_ANSWERS)
+def test_an_answer_that_is_not_whole_is_never_ok(serve: Serve, answer: bytes, sentence: str) -> None:
+    server = serve([answer])
+
+    code, said = run_check("--url", server.url, "--org", "o", environment={"INFLUX_VERIFY_TOKEN": "t"})
+
+    assert (code, sentence in said, "OK:" in said) == (69, True, False), said
+
+
+def test_a_redirection_is_not_followed_with_our_token(serve: Serve) -> None:
+    elsewhere = serve([http_answer("200 OK")])
+    here = serve([http_answer("302 Found", b"", f"Location: {elsewhere.url}/")])
+
+    code, _ = run_check("--url", here.url, "--org", "o", environment={"INFLUX_VERIFY_TOKEN": "t"})
+
+    assert code == 64
+    assert not elsewhere.requests
+
+
+def test_no_server_at_all_is_69() -> None:
+    code, said = run_check("--url", "http://127.0.0.1:9", "--org", "o", environment={"INFLUX_VERIFY_TOKEN": "t"})
+
+    assert (code, "cannot be asked (" in said) == (69, True), said

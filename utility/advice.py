@@ -1,0 +1,149 @@
+"""Which k and which window suit some data: measured on a sample of it, for each pair of a grid, and ended in a sentence.
+
+Everything here is computed from raw data. What comes out are figures over all sources of many windows; still, they belong to whoever may
+see the raw data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anonymizer.samples import Samples
+from utility.choices import Choice, recipe_of
+from utility.fidelity import likeness, without_gaps
+from utility.heartbeats import agreement, detected_beats, has_detector
+from utility.outcome import Ints, Outcome, Signal, outcome_of
+
+#: Fewer windows than this say little, and figures of so few are too near to single rows to be passed on.
+ENOUGH_WINDOWS = 12
+
+#: With more rows withheld than this, in per cent, something is wrong with k or the window.
+MOST_WITHHELD_PERCENT = 1.0
+
+#: Fewer heartbeats than this found again, or found at all in what was there before, in per cent, and rhythm suffers.
+LEAST_BEATS_PERCENT = 99.5
+
+#: Above this error, in per cent, the highest waves are visibly cut. A rule of thumb; --most-error sets another.
+MOST_ERROR_PERCENT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What one pair of k and window does to the sample; NaN where nothing could be measured.
+
+    Args:
+        by_source: Whether k counts sources.
+        k: How many share each value.
+        window_s: Length of a window, seconds.
+        windows: How many windows hold a row.
+        withheld_percent: Rows that would not be released.
+        error_percent: PRDN, the mean over all sources.
+        worst_error_percent: Of the source where it is highest.
+        unchanged_percent: Rows that keep their value.
+        beats_found_percent: Heartbeats of the raw signal that are found in the released one too; NaN without a detector.
+        beats_right_percent: Heartbeats found in the released signal that are in the raw one too; NaN without a detector.
+    """
+
+    by_source: bool
+    k: int
+    window_s: int
+    windows: int
+    withheld_percent: float
+    error_percent: float
+    worst_error_percent: float
+    unchanged_percent: float
+    beats_found_percent: float
+    beats_right_percent: float
+
+    def is_good(self, most_error_percent: float) -> bool:
+        """Return whether little is withheld, the error is bearable, and heartbeats, where they could be looked for, are still found."""
+        beats = (self.beats_found_percent, self.beats_right_percent)
+        return (
+            self.withheld_percent <= MOST_WITHHELD_PERCENT
+            and self.error_percent <= most_error_percent
+            and all(math.isnan(one) or one >= LEAST_BEATS_PERCENT for one in beats)
+        )
+
+
+def try_out(samples: Samples, choice: Choice, *, k: int, window_s: int) -> Trial:
+    """Anonymize the sample and measure what that costs.
+
+    Raises:
+        ConfigurationError: The service would refuse the settings.
+    """
+    outcome = outcome_of(samples, recipe_of(choice, k=k, window_s=window_s), window_s=window_s)
+    alike = [likeness(signal) for signal in outcome.signals()]
+    found, right = _beats(outcome)
+    errors = [one.prdn for one in alike if not math.isnan(one.prdn)]
+    return Trial(
+        by_source=choice.by_source,
+        k=k,
+        window_s=window_s,
+        windows=outcome.windows,
+        withheld_percent=100.0 * float(np.isnan(outcome.released_uv).mean()),
+        error_percent=float(np.mean(errors)) if errors else math.nan,
+        worst_error_percent=max(errors, default=math.nan),
+        unchanged_percent=100.0 * _mean([one.unchanged for one in alike]),
+        beats_found_percent=found,
+        beats_right_percent=right,
+    )
+
+
+def _mean(figures: Sequence[float]) -> float:
+    known = [figure for figure in figures if not math.isnan(figure)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def _beats(outcome: Outcome) -> tuple[float, float]:
+    """Return the shares of beats found again and of beats found rightly, per cent over all sources; NaN when none could be looked for."""
+    if not has_detector():
+        return math.nan, math.nan
+    matches = [agreement(*_beats_of(signal)) for signal in outcome.signals()]
+    found = sum(int((one.found_ns >= 0).sum()) for one in matches)
+    before, after = sum(one.annotated for one in matches), sum(one.detected for one in matches)
+    return (100.0 * found / before if before else math.nan), (100.0 * found / after if after else math.nan)
+
+
+def _beats_of(signal: Signal) -> tuple[Ints, Ints]:
+    return (
+        detected_beats(signal.times_ns, without_gaps(signal.released_uv), signal.hertz),
+        detected_beats(signal.times_ns, signal.raw_uv, signal.hertz),
+    )
+
+
+def advice(trials: Sequence[Trial], *, most_error_percent: float = MOST_ERROR_PERCENT) -> Iterator[str]:
+    """Yield a sentence for each thing that k may count: the largest k that does and its shortest window, or what to try when none does."""
+    for by_source in dict.fromkeys(trial.by_source for trial in trials):
+        yield _sentence([trial for trial in trials if trial.by_source == by_source], by_source, most_error_percent)
+
+
+def _sentence(trials: Sequence[Trial], by_source: bool, most_error_percent: float) -> str:
+    setting = "K_UNIT=source" if by_source else "K_UNIT=record"
+    shortest = {
+        k: min((one.window_s for one in trials if one.k == k and one.is_good(most_error_percent)), default=0)
+        for k in sorted({one.k for one in trials})
+    }
+    enough = {k: window_s for k, window_s in shortest.items() if window_s}
+    missed = [str(k) for k in shortest if k not in enough]
+    if not enough:
+        return f"With {setting} nothing in this table will do. {_way_on(trials, by_source)}"
+    best = max(enough)
+    smaller = "".join(f"; k = {k} does from {window_s} s on" for k, window_s in enough.items() if k != best)
+    larger = f" No window here will do for k = {', '.join(missed)}. {_way_on(trials, by_source)}" if missed else ""
+    return (
+        f"With {setting} take K_VALUE={best} and BATCH_SIZE_SECONDS={enough[best]}: the largest k here, with its shortest window, that "
+        f"withholds next to nothing, keeps the error within {most_error_percent:g} % and heartbeats where they were{smaller}.{larger}"
+    )
+
+
+def _way_on(trials: Sequence[Trial], by_source: bool) -> str:
+    nothing = sorted({one.k for one in trials if one.withheld_percent == 100.0})
+    if by_source and nothing:
+        return (
+            f"For k = {', '.join(map(str, nothing))} there are too few sources; more of them, longer windows or a smaller k help."
+        )
+    return f"Longer windows, more {'sources' if by_source else 'wearers'} in a window or a smaller k help."

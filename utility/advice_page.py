@@ -1,0 +1,65 @@
+"""What settings cost on somebody's own data, as a page with plots. Figures only: no curve of anybody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from utility.advice import Trial
+from utility.plots import STYLE, svg_of
+
+_PANELS: tuple[tuple[str, Callable[[Trial], float]], ...] = (
+    ("error (PRDN), %", lambda trial: trial.error_percent),
+    ("rows withheld, %", lambda trial: trial.withheld_percent),
+    ("heartbeats found again, %", lambda trial: trial.beats_found_percent),
+)
+
+_MARKERS = "os^DvPX*"
+
+
+def advice_page(trials: Sequence[Trial], *, most_error_percent: float) -> str:
+    """Return a page with a row of plots for each thing that k may count."""
+    drawings = "\n".join(
+        _drawing(trials, by_source, most_error_percent) for by_source in dict.fromkeys(trial.by_source for trial in trials)
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>What settings cost on your data</title>\n'
+        "<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; background: #fff; } "
+        ".notice { background: #fff3cd; color: #5c4400; padding: .5rem .8rem; border-radius: 6px; } svg { width: 100%; height: auto; }"
+        "</style>\n<h1>What settings cost on your data</h1>\n"
+        '<p class="notice"><strong>Confidential.</strong> Computed from raw data: for those who may see the raw data.</p>\n'
+        f"{drawings}\n</html>\n"
+    )
+
+
+def _drawing(trials: Sequence[Trial], by_source: bool, most_error_percent: float) -> str:
+    shown = [trial for trial in trials if trial.by_source == by_source]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(11, 3.4), layout="constrained")
+        panels = figure.subplots(1, len(_PANELS))
+        for axes, (title, of) in zip(panels, _PANELS, strict=True):
+            _lines(axes, shown, of)
+            axes.set(title=title, xlabel="window, seconds")
+        errors, withheld, beats = panels
+        errors.axhline(most_error_percent, color="#777777", linestyle=":", linewidth=0.9)
+        errors.set_ylim(bottom=0)
+        withheld.set_ylim(-3, 103)
+        beats.set_ylim(min([95.0, *(trial.beats_found_percent for trial in shown if trial.beats_found_percent < 95)]) - 2, 100.5)
+        figure.suptitle(f"k counts {'sources' if by_source else 'rows'}")
+        return svg_of(figure)
+
+
+def _lines(axes: Axes, trials: Sequence[Trial], of: Callable[[Trial], float]) -> None:
+    for number, k in enumerate(sorted({trial.k for trial in trials})):
+        of_k = [trial for trial in trials if trial.k == k]
+        axes.plot(
+            [one.window_s for one in of_k], [of(one) for one in of_k], marker=_MARKERS[number % len(_MARKERS)], label=f"k = {k}"
+        )
+    seconds = sorted({trial.window_s for trial in trials})
+    axes.set_xscale("log")
+    axes.set_xticks(seconds, labels=map(str, seconds))
+    axes.minorticks_off()
+    axes.legend()

@@ -1,0 +1,72 @@
+"""Ways to anonymize that are compared, each as the settings a person would write into `.env`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from anonymizer.chunk import Recipe
+from anonymizer.errors import ConfigurationError
+from anonymizer.hierarchy import Hierarchy
+from service.configuration import load
+from service.settings import SHIPPED_HIERARCHY, Settings
+from service.wiring import load_hierarchy, make_recipe
+
+#: A file that is not there: what counts is in the choice, never in somebody's `.env`.
+_NO_ENV_FILE = Path(__file__).with_name("no.env")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way to anonymize.
+
+    Args:
+        name: What it is called in tables.
+        settings: Names and values as in `.env`; what is not named has its default.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by_source(self) -> bool:
+        """Whether k counts sources."""
+        return self.settings.get("K_UNIT") == "source"
+
+
+CLASSIC = Choice("classic", {"METHOD": "hierarchy", "MAX_LEVEL": "7", "RESIDUAL": "impute", "IMPUTATION": "midpoint"})
+DEFAULT = Choice("default")
+OPTIMAL = Choice("optimal", {"METHOD": "optimal"})
+SOURCE = Choice("source", {"K_UNIT": "source"})
+SOURCE_OPTIMAL = Choice("source, optimal", {"K_UNIT": "source", "METHOD": "optimal"})
+
+
+def recipe_of(choice: Choice, *, k: int, window_s: int) -> Recipe:
+    """Return what the service would do with these settings; ids are kept as they are.
+
+    Raises:
+        ConfigurationError: The service would refuse them.
+    """
+    settings = _settings_of({**choice.settings, "K_VALUE": str(k), "BATCH_SIZE_SECONDS": str(window_s)})
+    return make_recipe(settings, _hierarchy(settings.hierarchy_csv_path), "utility")
+
+
+def is_available(choice: Choice) -> bool:
+    """Return whether this version of the service takes these settings."""
+    try:
+        recipe_of(choice, k=5, window_s=5)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _settings_of(given: Mapping[str, str]) -> Settings:
+    # Nothing is read from the file: the service only wants to know where samples come from.
+    return load(_NO_ENV_FILE, {"INPUT_FILE": str(SHIPPED_HIERARCHY), "OUTPUT_TO_INFLUX": "false", **given}).settings
+
+
+@cache
+def _hierarchy(path: str) -> Hierarchy:
+    return load_hierarchy(_settings_of({"HIERARCHY_CSV_PATH": path}))

@@ -1,0 +1,114 @@
+"""Heartbeats as a detector that knows nothing of us finds them, and how they agree with annotated ones.
+
+The detector is sleepecg's (Pan & Tompkins 1985). It is not among what the service needs: `pip install -r requirements-utility.txt`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+
+from anonymizer.windows import NANOSECONDS
+from utility.outcome import Floats, Ints
+
+#: A detection this near to an annotation found it (ANSI/AAMI EC57), in nanoseconds.
+NEAR_NS = 150_000_000
+
+HOW_TO_GET_THE_DETECTOR = "pip install -r requirements-utility.txt"
+
+#: Fewer samples than a second of ECG are nothing to look for beats in; below this rate the detector does not work.
+_LEAST_HERTZ = 50
+
+
+def has_detector() -> bool:
+    """Return whether the detector is installed."""
+    return find_spec("sleepecg") is not None
+
+
+def detected_beats(times_ns: Ints, values_uv: Floats, hertz: float) -> Ints:
+    """Return when the detector sees heartbeats, ascending, in nanoseconds.
+
+    Args:
+        times_ns: When each sample was measured, evenly spaced, shape (n,).
+        values_uv: Microvolts, shape (n,).
+        hertz: Samples a second.
+    """
+    if hertz < _LEAST_HERTZ or len(values_uv) < 2 * hertz or not np.ptp(values_uv):
+        return times_ns[:0]
+    # Only those who look for beats need it; its package exports the name without saying so to type checkers.
+    from sleepecg import detect_heartbeats  # type: ignore[attr-defined]
+
+    found: Ints = times_ns[detect_heartbeats(values_uv.astype(np.float64), hertz)]
+    return found
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Agreement:
+    """Detections beside annotations.
+
+    Args:
+        annotated: How many beats are annotated.
+        detected: How many were detected.
+        found_ns: Of each annotated beat when it was detected, or −1, shape (annotated,).
+    """
+
+    annotated: int
+    detected: int
+    found_ns: Ints
+
+    @property
+    def sensitivity(self) -> float:
+        """The share of annotated beats that were detected."""
+        return self._found / self.annotated if self.annotated else 1.0
+
+    @property
+    def predictivity(self) -> float:
+        """The share of detections that are annotated beats, positive predictive value."""
+        return self._found / self.detected if self.detected else 0.0
+
+    @property
+    def _found(self) -> int:
+        return int((self.found_ns >= 0).sum())
+
+
+def agreement(detected_ns: Ints, annotated_ns: Ints) -> Agreement:
+    """Match each annotated beat with the nearest detection within 150 ms, one to one, in order of time."""
+    found = np.full(len(annotated_ns), -1, dtype=np.int64)
+    next_one = 0
+    detections: Sequence[int] = detected_ns.tolist()
+    for number, beat in enumerate(annotated_ns.tolist()):
+        while next_one < len(detections) and detections[next_one] < beat - NEAR_NS:
+            next_one += 1
+        while next_one + 1 < len(detections) and abs(detections[next_one + 1] - beat) < abs(detections[next_one] - beat):
+            next_one += 1
+        if next_one < len(detections) and abs(detections[next_one] - beat) <= NEAR_NS:
+            found[number] = detections[next_one]
+            next_one += 1
+    return Agreement(len(annotated_ns), len(detections), found)
+
+
+def heart_rate_bpm(beats_ns: Ints) -> float:
+    """Return the mean heart rate between first and last beat; NaN for fewer than two."""
+    if len(beats_ns) < 2:
+        return float("nan")
+    return 60.0 * NANOSECONDS * (len(beats_ns) - 1) / float(beats_ns[-1] - beats_ns[0])
+
+
+def rmssd_error(raw: Agreement, released: Agreement) -> float:
+    """Return |RMSSD of the released − of the raw signal| ÷ that of the raw one, over annotated beats that both show.
+
+    RMSSD, a measure of heart rate variability, is the root of the mean squared difference between successive beat intervals. An interval
+    counts when both its beats were detected in both signals, a difference when both its intervals count.
+    """
+    both = (raw.found_ns >= 0) & (released.found_ns >= 0)
+    of_raw, of_released = (_rmssd(one.found_ns, both) for one in (raw, released))
+    return abs(of_released - of_raw) / of_raw if of_raw else float("nan")
+
+
+def _rmssd(found_ns: Ints, usable: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> float:
+    differences = np.diff(found_ns.astype(np.float64), n=2)
+    complete = usable[:-2] & usable[1:-1] & usable[2:]
+    return float(np.sqrt(np.mean(differences[complete] ** 2))) if complete.any() else float("nan")

@@ -1,0 +1,102 @@
+"""What was measured of each way to anonymize, side by side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from utility.choices import CLASSIC, DEFAULT, OPTIMAL, SOURCE, SOURCE_OPTIMAL, is_available
+from utility.goals import KS, Goal, verdict_of
+from utility.measurements import Setting, error_percent, heartbeats, measure
+from utility.records import RATES_HZ
+
+Rows = list[tuple[str, ...]]
+
+#: Any of these as it is printed; the first row is its heading.
+Table = Sequence[Sequence[str]]
+
+WINDOWS_S = (2, 5, 10, 30, 60)
+
+#: Six records in a window: no more sources can share a value.
+SHARED_KS = (5,)
+
+HEADING = (
+    "where",
+    "way",
+    "PRDN %",
+    "r",
+    "÷ optimum",
+    "Se lost",
+    "PPV lost",
+    "heart rate, bpm",
+    "RMSSD %",
+    "R height left %",
+    "keep their value %",
+    "withheld",
+    "invented",
+)
+
+
+def goal_rows(goals: list[Goal]) -> Rows:
+    """Return the goals as a table."""
+    heading = ("measure", "where", "goal", "measured", "")
+    return [heading, *((one.measure, one.setting, one.wanted, one.measured, verdict_of(one)) for one in goals)]
+
+
+def alone() -> Rows:
+    """Return every way on records that are alone in their windows."""
+    return [
+        HEADING,
+        *(_row(Setting(choice, hertz, k)) for hertz in RATES_HZ for k in KS for choice in (CLASSIC, DEFAULT, OPTIMAL)),
+    ]
+
+
+def shared() -> Rows:
+    """Return every way on six records in the same windows; there the optimum is that of k rows, whatever k counts."""
+    rows: Rows = [HEADING]
+    for hertz in RATES_HZ:
+        rows += [_row(Setting(choice, hertz, k, shared=True)) for k in KS for choice in (DEFAULT, OPTIMAL)]
+        rows += [_row(Setting(choice, hertz, k, shared=True)) for k in SHARED_KS for choice in (SOURCE, SOURCE_OPTIMAL)]
+    return rows
+
+
+def _row(setting: Setting) -> tuple[str, ...]:
+    where = f"{setting.hertz} Hz, k {setting.k}"
+    if not is_available(setting.choice):
+        return where, setting.choice.name, *("not available",), *("–",) * (len(HEADING) - 3)
+    one = measure(setting)
+    return (
+        where,
+        setting.choice.name,
+        _text(one.mean(lambda record: record.likeness.prdn), 2),
+        _text(one.mean(lambda record: record.likeness.correlation), 4),
+        f"{_text(one.pooled_ratio, 2)} ({_text(one.worst_ratio, 2)})" if not setting.shared else _text(one.pooled_ratio, 2),
+        _text(one.mean(heartbeats(lambda loss: loss.sensitivity_points)), 2),
+        _text(one.mean(heartbeats(lambda loss: loss.predictivity_points)), 2),
+        _text(one.mean(heartbeats(lambda loss: loss.rate_bpm)), 2),
+        _text(one.mean(heartbeats(lambda loss: loss.rmssd_percent)), 1),
+        _text(one.mean(heartbeats(lambda loss: loss.height_percent)), 0),
+        _text(100 * one.mean(lambda record: record.likeness.unchanged), 1),
+        str(one.rows - one.released),
+        str(one.invented),
+    )
+
+
+def _text(number: float, digits: int) -> str:
+    return "–" if math.isnan(number) else f"{number:.{digits}f}".replace("-", "−")
+
+
+def windows() -> Rows:
+    """Return the error of default output for each k and window."""
+    rows: Rows = [("where", *(f"{window_s} s" for window_s in WINDOWS_S))]
+    for hertz in RATES_HZ:
+        for k in KS:
+            errors = [error_percent(Setting(DEFAULT, hertz, k, window_s)) for window_s in WINDOWS_S]
+            rows.append((f"{hertz} Hz, k {k}", *(_text(error, 1) for error in errors)))
+    return rows
+
+
+def markdown(rows: Table) -> str:
+    """Return a table as the documentation has it."""
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
