@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import Batch, Promise, WindowCounts
+from anonymizer.fidelity import Fidelity, fidelity_of
 from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
 from anonymizer.samples import ArrangedSamples, Samples, arrange
@@ -45,12 +46,14 @@ class WindowStatistics:
         groups: Groups formed.
         coded: Rows beyond the hierarchy's first or last value.
         unchanged: Released rows whose value is the one that was measured.
+        fidelity: How much of the signal is left; None unless it was asked for.
     """
 
     rows_at_level: npt.NDArray[np.int64]
     groups: int
     coded: int
     unchanged: int
+    fidelity: Fidelity | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,12 +75,14 @@ class Recipe:
         names: How source ids are released.
         promise: What every batch claims.
         data_set: Names the data set in batch ids.
+        measures_fidelity: Whether statistics say how much of the signal is left.
     """
 
     method: Method
     names: Names
     promise: Promise
     data_set: str
+    measures_fidelity: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +137,7 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
             groups=int(generalized.groups[index]),
             coded=int(generalized.coded[span].sum()),
             unchanged=int((generalized.values_uv[span] == rows.values_uv[span]).sum()),
+            fidelity=_fidelity(rows, generalized, span) if recipe.measures_fidelity else None,
         )
         batch = None
         if counts.released:
@@ -139,6 +145,12 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
                 rows, generalized, span, recipe, released_ids, window, counts, float(generalized.imputed_values_uv[index])
             )
         yield WindowResult(window, counts, statistics, batch)
+
+
+def _fidelity(rows: ArrangedSamples, generalized: Generalization, span: slice) -> Fidelity:
+    released = generalized.levels[span] > 0
+    columns = rows.values_uv, generalized.values_uv, rows.source_codes
+    return fidelity_of(*(column[span][released] for column in columns))  # type: ignore[arg-type]  # each of its own kind
 
 
 def _counts(

@@ -1,0 +1,71 @@
+"""How much of a signal is left: sums that say it for many windows together. For operators only: of one small window they tell its values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True, slots=True)
+class Fidelity:
+    """Sums over released rows; `+` puts windows together.
+
+    Deviations are from each source's own mean in its window, so that neither a slow drift nor wearers at different heights flatter us.
+
+    Args:
+        rows: How many.
+        raw: Σ of squared deviations of what was measured, in µV².
+        released: Σ of squared deviations of what was released, in µV².
+        together: Σ of products of both deviations, in µV².
+        error: Σ (measured − released)², in µV².
+    """
+
+    rows: int = 0
+    raw: float = 0.0
+    released: float = 0.0
+    together: float = 0.0
+    error: float = 0.0
+
+    def __add__(self, other: Fidelity) -> Fidelity:
+        return Fidelity(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+
+    @property
+    def correlation(self) -> float:
+        """Pearson's r between what was measured and what was released; NaN when one of them never changes."""
+        scale = math.sqrt(self.raw * self.released)
+        return self.together / scale if scale else math.nan
+
+    @property
+    def prdn_percent(self) -> float:
+        """Normalized root-mean-square difference: 100 · ‖measured − released‖ ÷ ‖measured − its mean‖; NaN for a flat signal."""
+        return 100 * math.sqrt(self.error / self.raw) if self.raw else math.nan
+
+
+def fidelity_of(
+    raw_uv: npt.NDArray[np.float64], released_uv: npt.NDArray[np.float64], sources: npt.NDArray[np.int32]
+) -> Fidelity:
+    """Return the sums over the rows of one window.
+
+    Args:
+        raw_uv: What was measured, shape (n,).
+        released_uv: What is released, shape (n,).
+        sources: Each row's source, as a number from 0, shape (n,).
+    """
+    if not len(raw_uv):
+        return Fidelity()
+    rows_of_source = np.maximum(np.bincount(sources), 1)
+
+    def deviations(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return values - (np.bincount(sources, weights=values) / rows_of_source)[sources]
+
+    raw, released, error = deviations(raw_uv), deviations(released_uv), raw_uv - released_uv
+    return Fidelity(
+        rows=len(raw_uv),
+        raw=float(raw @ raw),
+        released=float(released @ released),
+        together=float(raw @ released),
+        error=float(error @ error),
+    )

@@ -1,0 +1,37 @@
+"""`make bench`: all figures of documentation/PERFORMANCE.md, on this machine; a table, JSON and a plot each in build/bench."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from benchmarks import growth, small, throughput
+from benchmarks.figures import FOLDER, Figures, machine
+from benchmarks.plots import plot
+
+
+def main() -> None:
+    """Measure what was asked for, or everything."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("what", nargs="*", choices=("throughput", "small", "growth", []), help="only these")
+    parser.add_argument("--wearers", type=int, default=6)
+    parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--repeats", type=int, default=3)
+    options = parser.parse_args()
+    kinds: dict[str, Callable[[], Figures]] = {
+        "throughput": lambda: throughput.measure(wearers=options.wearers, minutes=options.minutes, repeats=options.repeats),
+        "small": lambda: small.measure(repeats=max(5, options.repeats)),
+        "growth": lambda: growth.measure(repeats=options.repeats),
+    }
+    about = machine()
+    print(f"{about['cores']} cores, {about['processor']}, Python {about['python']}, commit {about['commit']}")
+    for name in options.what or kinds:
+        figures = kinds[name]()
+        figures.show()
+        figures.keep(name)
+        plot(figures, FOLDER / f"{name}.svg")
+    print(f"\nKept in {FOLDER}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""What the server itself needs: to read, to write ready-made bytes, and to copy rows on its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anonymizer.windows import NANOSECONDS, WindowRange
+from inputs.flux_csv import TIME_TYPE, read_tables, times_as_ns
+from testbed.influxdb_server import InfluxServer
+from testbed.replay import load
+from testbed.wearers import Wearers
+from transport.influxdb import Address, InfluxConnection
+
+#: Where the rows lie in time.
+START_S = 1762180200
+START_NS = START_S * NANOSECONDS
+
+LINES_PER_WRITE = 20_000
+_MINUTES_PER_READ = 5
+
+
+@dataclass(frozen=True, slots=True)
+class RawEcg:
+    """Real ECG in a bucket.
+
+    Args:
+        server: Where.
+        bucket: The raw bucket.
+        wearers: How many send at once.
+        minutes: For how long.
+        hertz: Samples a second of each.
+    """
+
+    server: InfluxServer
+    bucket: str
+    wearers: int
+    minutes: int
+    hertz: int = 360
+
+    @property
+    def rows(self) -> int:
+        """How many rows there are."""
+        return self.wearers * self.minutes * 60 * self.hertz
+
+    @property
+    def end_ns(self) -> int:
+        """Where they end."""
+        return START_NS + self.minutes * 60 * NANOSECONDS
+
+    @property
+    def end(self) -> str:
+        """The same as a setting has it."""
+        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.end_ns // NANOSECONDS))
+
+    def load(self) -> None:
+        """Make the bucket and fill it."""
+        self.server.make_bucket(self.bucket)
+        load(self.server, self.bucket, Wearers(self.wearers, hertz=self.hertz), start_ns=START_NS, end_ns=self.end_ns)
+
+
+def connect(server: InfluxServer) -> InfluxConnection:
+    """Return a connection as the service has it."""
+    return InfluxConnection(Address(url=server.url, org=server.org, timeout_s=120), lambda: server.token)
+
+
+def seconds_to_read(raw: RawEcg) -> float:
+    """Return how long the service's own query takes when its bytes are thrown away."""
+    connection = connect(raw.server)
+    started_s = time.perf_counter()
+    for _ in _answers(connection, raw, raw.bucket, "ecg"):
+        pass
+    return time.perf_counter() - started_s
+
+
+def released_lines(raw: RawEcg, released: str) -> list[bytes]:
+    """Return the released rows in a bucket as ready-made requests, in the order of time."""
+    return [lines for answer in _answers(connect(raw.server), raw, released, "ecg_anonymized") for lines in _as_lines(answer)]
+
+
+def seconds_to_write(server: InfluxServer, bucket: str, requests: list[bytes], *, connections: int) -> float:
+    """Return how long it takes to store ready-made requests in a new bucket."""
+    server.make_bucket(bucket)
+    waiting, lock = iter(requests), threading.Lock()
+
+    def lane(connection: InfluxConnection) -> None:
+        while True:
+            with lock:
+                lines = next(waiting, None)
+            if lines is None:
+                return
+            connection.write(bucket, lines)
+
+    lanes = [threading.Thread(target=lane, args=(connect(server),)) for _ in range(connections)]
+    started_s = time.perf_counter()
+    for one in lanes:
+        one.start()
+    for one in lanes:
+        one.join()
+    return time.perf_counter() - started_s
+
+
+def seconds_to_copy(raw: RawEcg, copy: str) -> float:
+    """Return how long the server takes to copy the raw rows to a new bucket by itself, anonymizing nothing."""
+    raw.server.make_bucket(copy)
+    started_s = time.perf_counter()
+    raw.server.query_csv(
+        f'from(bucket: "{raw.bucket}") |> range(start: time(v: {START_NS}), stop: time(v: {raw.end_ns})) '
+        f'|> to(bucket: "{copy}") |> count() |> yield()'
+    )
+    return time.perf_counter() - started_s
+
+
+def _answers(connection: InfluxConnection, raw: RawEcg, bucket: str, measurement: str) -> Iterator[bytes]:
+    for part in WindowRange(START_NS, raw.end_ns, min(_MINUTES_PER_READ, raw.minutes) * 60 * NANOSECONDS):
+        yield connection.query(
+            f'from(bucket: "{bucket}") |> range(start: time(v: {part.start_ns}), stop: time(v: {part.end_ns})) '
+            f'|> filter(fn: (r) => r["_measurement"] == "{measurement}") |> keep(columns: ["_time", "_value", "source_id"]) |> group()'
+        )
+
+
+def _as_lines(answer: bytes) -> Iterator[bytes]:
+    for table in read_tables(answer):
+        times, values, ids = table.columns([("_time", TIME_TYPE), ("_value", pa.string()), ("source_id", pa.string())])
+        lines = pc.binary_join_element_wise(
+            "ecg_anonymized,source_id=", ids, " ecg=", values, ".0 ", pc.cast(times_as_ns(times), pa.string()), ""
+        )
+        ordered = lines.take(pa.array(np.argsort(times_as_ns(times).to_numpy(), kind="stable"))).to_pylist()
+        for first in range(0, len(ordered), LINES_PER_WRITE):
+            yield "\n".join(ordered[first : first + LINES_PER_WRITE]).encode()

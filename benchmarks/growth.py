@@ -1,0 +1,69 @@
+"""Whether time per row stays what it is when there are more rows, or more sources: the whole service, file to CSV, no server involved."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from anonymizer.windows import NANOSECONDS
+from benchmarks.database import START_NS
+from benchmarks.figures import Figures
+from benchmarks.service_runs import run_service
+from testbed.wearers import Wearers
+
+#: Minutes of six wearers at 360 Hz: 1 ×, 10 × and 50 × as many rows.
+_MINUTES = (4, 40, 200)
+
+#: Wearers, samples a second and seconds a window: about 12,800 rows in every window, so that nothing but the sources grows.
+_WEARERS = ((1, 128, 100), (12, 128, 8), (100, 128, 1), (1000, 13, 1))
+_WINDOWS = 60
+
+#: One file for all windows: else most of what is timed is the making of files.
+_ONE_FILE = {"OUTPUT_TO_CSV": "true", "CSV_FILENAME_PATTERN": "all_%Y.csv"}
+
+
+def measure(*, repeats: int) -> Figures:
+    """Return microseconds a row, and as a share of the smallest."""
+    figures = Figures(f"Growth, {repeats} rounds")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        by_rows = [_file(folder, wearers=6, hertz=360, seconds=60 * minutes) for minutes in _MINUTES]
+        by_sources = [
+            _file(folder, wearers=wearers, hertz=hertz, seconds=_WINDOWS * window_s) for wearers, hertz, window_s in _WEARERS
+        ]
+        for _ in range(repeats):
+            first = None
+            for path, rows in by_rows:
+                run = run_service({**_ONE_FILE, "INPUT_FILE": str(path)}, rows=rows)
+                per_row_us = figures.add(f"{rows:>11,} rows", 1e6 * run.seconds / rows, "µs/row")
+                first = first or per_row_us
+                figures.add(f"{rows:>11,} rows ÷ the fewest", per_row_us / first, "")
+                figures.add(f"{rows:>11,} rows, peak memory", run.peak_mib, "MiB")
+            first = None
+            for (path, rows), (wearers, _hertz, window_s) in zip(by_sources, _WEARERS, strict=True):
+                settings = {**_ONE_FILE, "INPUT_FILE": str(path), "BATCH_SIZE_SECONDS": str(window_s)}
+                run = run_service(settings, rows=rows)
+                per_row_us = figures.add(f"{wearers:>5} sources", 1e6 * run.seconds / rows, "µs/row")
+                first = first or per_row_us
+                figures.add(f"{wearers:>5} sources ÷ one", per_row_us / first, "")
+    return figures
+
+
+def _file(folder: Path, *, wearers: int, hertz: int, seconds: int) -> tuple[Path, int]:
+    """Write a Parquet file minute by minute; return it and its rows."""
+    path = folder / f"{wearers}-{hertz}-{seconds}.parquet"
+    worn = Wearers(wearers, hertz=hertz)
+    schema = pa.schema([("timestamp", pa.timestamp("ns", tz="UTC")), ("source_id", pa.string()), ("ecg", pa.float64())])
+    rows = 0
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, seconds, 60):
+            span = [START_NS + second * NANOSECONDS for second in (first, min(first + 60, seconds))]
+            samples = worn.samples_between(*span)
+            ids = pa.DictionaryArray.from_arrays(pa.array(samples.wearer, pa.int32()), list(worn.source_ids)).cast(pa.string())
+            columns = [pa.array(samples.times_ns, schema.field(0).type), ids, pa.array(samples.values_uv, pa.float64())]
+            writer.write_table(pa.table(columns, schema=schema))
+            rows += len(samples.times_ns)
+    return path, rows

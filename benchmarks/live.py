@@ -1,0 +1,151 @@
+"""`make bench-live`: wearers that send as they live, and how soon their windows are released: 10, 100 and 1000 of them at 128 Hz."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.figures import ROOT, Figures
+from benchmarks.service_runs import settings_for
+from testbed.influxdb_server import InfluxServer, start_server
+
+LATENESS_S = 2
+WINDOW_S = 5
+HERTZ = 128
+
+#: Windows of the first seconds belong to the start, not to the load.
+_WARM_UP_S = 15
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a process has used so far."""
+
+    cpu_s: float
+    memory_mib: float
+
+
+def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
+    """Let wearers send for some minutes, and note how it went."""
+    with start_server() as server, tempfile.TemporaryDirectory() as name:
+        server.make_bucket("raw_data")
+        server.make_bucket("anonymized-data")
+        folder = Path(name)
+        with _replaying(server, folder, wearers), _streaming(server, folder) as service:
+            time.sleep(_WARM_UP_S)
+            began, began_s = _used(service.pid), time.time()
+            seen = _watch(server, until_s=began_s + 60 * minutes)
+            ended, ended_s = _used(service.pid), time.time()
+    delays = [delay for start_s, delay in sorted(seen.items()) if start_s >= began_s - WINDOW_S]
+    expected = int((ended_s - began_s) / WINDOW_S) - 2
+    if len(delays) < expected:
+        print(f"  only {len(delays)} of at least {expected} windows became visible")
+    third = max(1, len(delays) // 3)
+    who = f"{wearers:>4} wearers"
+    for label, value, unit in (
+        ("windows", len(delays), ""),
+        ("window end to visible, p50", _percentile(delays, 50), "s"),
+        ("window end to visible, p99", _percentile(delays, 99), "s"),
+        ("p50 of the last third − of the first", _percentile(delays[-third:], 50) - _percentile(delays[:third], 50), "s"),
+        ("processor", 100 * (ended.cpu_s - began.cpu_s) / (ended_s - began_s), "% of a core"),
+        ("memory at the end", ended.memory_mib, "MiB"),
+        ("memory, end − start", ended.memory_mib - began.memory_mib, "MiB"),
+    ):
+        figures.add(f"{who}, {label}", value, unit)
+
+
+@contextmanager
+def _replaying(server: InfluxServer, folder: Path, wearers: int) -> Iterator[None]:
+    environment = {
+        **os.environ,
+        "INFLUX_URL": server.url,
+        "INFLUX_ORG": server.org,
+        "INFLUX_TOKEN": server.token,
+        "WEARERS": str(wearers),
+        "HERTZ": str(HERTZ),
+    }
+    with (folder / "replay.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-m", "testbed.replay"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+
+
+@contextmanager
+def _streaming(server: InfluxServer, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        "PATH": os.environ["PATH"],
+        **settings_for(server),
+        "STREAMING_MODE": "true",
+        "ALLOWED_LATENESS_SECONDS": str(LATENESS_S),
+        "BATCH_SIZE_SECONDS": str(WINDOW_S),
+        "PSEUDONYMIZE_SOURCE_ID": "true",
+        "PSEUDONYM_SALT": "a key for measurements only",
+        "OUTPUT_TO_CSV": "false",
+        "STATE_DIR": str(folder / "state"),
+    }
+    with (folder / "service.log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "central_anonymizer.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
+        try:
+            yield process
+            if process.poll() is not None:
+                raise SystemExit(f"the service ended:\n{(folder / 'service.log').read_text(encoding='utf-8')}")
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def _watch(server: InfluxServer, *, until_s: float) -> dict[int, float]:
+    """Return for each window, by its start, how many seconds after its end its summary was first seen."""
+    seen: dict[int, float] = {}
+    while time.time() < until_s:
+        flux = (
+            'from(bucket: "anonymized-data") |> range(start: -1m) '
+            '|> filter(fn: (r) => r._measurement == "ecg_anonymized_windows" and r._field == "k") '
+            '|> map(fn: (r) => ({_time: r._time, seconds: int(v: r._time) / 1000000000})) |> keep(columns: ["seconds"])'
+        )
+        for row in server.rows(flux):
+            start_s = int(row["seconds"])
+            seen.setdefault(start_s, time.time() - (start_s + WINDOW_S))
+        time.sleep(0.1)
+    return seen
+
+
+def _used(pid: int) -> Used:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+    return Used((int(fields[11]) + int(fields[12])) / _TICKS_PER_S, pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+
+
+def _percentile(values: list[float], percent: int) -> float:
+    return sorted(values)[min(len(values) - 1, len(values) * percent // 100)] if values else float("nan")
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
+    parser.add_argument("--wearers", type=int, nargs="+", default=[10, 100, 1000], help="how many (default 10 100 1000)")
+    parser.add_argument("--minutes", type=float, default=5.0, help="for how long each (default 5)")
+    options = parser.parse_args()
+    figures = Figures(f"Live: {HERTZ} Hz, windows of {WINDOW_S} s, lateness {LATENESS_S} s, {options.minutes:g} minutes each")
+    for wearers in options.wearers:
+        measure(figures, wearers=wearers, minutes=options.minutes)
+        figures.keep("live")
+    figures.show()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""From bucket to bucket, to files, to all three outputs: the service beside what the server itself needs, in turn, in one run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks import classic
+from benchmarks.database import START_NS, RawEcg, released_lines, seconds_to_copy, seconds_to_read, seconds_to_write
+from benchmarks.figures import Figures
+from benchmarks.service_runs import Run, run_service, settings_for
+from benchmarks.sink import sink
+from testbed.influxdb_server import start_server
+from testbed.wearers import Wearers
+
+#: Connections with which the service writes.
+CONNECTIONS = 2
+
+#: The classic way is measured on so many windows only: it would take minutes.
+_CLASSIC_WINDOWS = 3
+
+
+def measure(*, wearers: int, minutes: int, repeats: int) -> Figures:
+    """Return the figures of all ways through the service."""
+    figures = Figures(f"{wearers * minutes * 60 * 360:,} rows of {wearers} wearers at 360 Hz, {repeats} rounds")
+    with start_server() as server, sink() as api:
+        raw = RawEcg(server, "raw_data", wearers, minutes)
+        raw.load()
+        common = {**settings_for(server), "QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": raw.end}
+        for number in range(repeats):
+            _one_round(figures, raw, common, api, number)
+    _file_to_csv(figures, wearers=wearers, minutes=minutes, repeats=repeats)
+    return figures
+
+
+def _one_round(figures: Figures, raw: RawEcg, common: dict[str, str], api: str, number: int) -> None:
+    server, rows = raw.server, raw.rows
+    released = f"released-{number}"
+    server.make_bucket(released)
+    to_influx = {**common, "OUTPUT_TO_INFLUX": "true", "INFLUX_OUTPUT_BUCKET": released}
+
+    read_s = figures.add("read alone", seconds_to_read(raw))
+    run = run_service(to_influx, rows=rows)
+    _note(figures, "InfluxDB → InfluxDB", run, rows)
+    requests = released_lines(raw, released)
+    write_s = figures.add(
+        f"write alone, {CONNECTIONS} connections", seconds_to_write(server, f"copy-{number}", requests, connections=CONNECTIONS)
+    )
+    figures.add("InfluxDB → InfluxDB ÷ (read alone + write alone)", run.seconds / (read_s + write_s), "")
+
+    forgotten = f"forgotten-{number}"
+    server.make_bucket(forgotten)
+    without = run_service(
+        {**to_influx, "INFLUX_OUTPUT_BUCKET": forgotten}, rows=rows, program=("-m", "benchmarks.forgetful_service")
+    )
+    figures.add("the same without journal and spool", without.seconds)
+    figures.add("rate with journal and spool ÷ rate without", without.seconds / run.seconds, "")
+
+    to_csv = run_service({**common, "OUTPUT_TO_CSV": "true"}, rows=rows)
+    _note(figures, "InfluxDB → CSV", to_csv, rows)
+    figures.add("InfluxDB → CSV ÷ read alone", to_csv.seconds / read_s, "")
+
+    everywhere = f"everywhere-{number}"
+    server.make_bucket(everywhere)
+    to_all = {**to_influx, "INFLUX_OUTPUT_BUCKET": everywhere, "OUTPUT_TO_CSV": "true", "OUTPUT_TO_API": "true"}
+    _note(figures, "InfluxDB → all three", run_service({**to_all, "API_ENDPOINT": api}, rows=rows), rows)
+
+    copy_s = figures.add("the server's own copy task, anonymizing nothing", seconds_to_copy(raw, f"task-{number}"))
+    figures.add("rate ÷ the copy task's", copy_s / run.seconds, "")
+    slice_rows = _CLASSIC_WINDOWS * 5 * 360 * raw.wearers
+    classic_s = classic.seconds_end_to_end(server, raw.bucket, f"classic-{number}", windows=_CLASSIC_WINDOWS)
+    figures.add("the classic way", slice_rows / classic_s / 1e6, "M rows/s")
+    figures.add("rate ÷ the classic way's", (rows / run.seconds) / (slice_rows / classic_s), "")
+    for bucket in (released, f"copy-{number}", forgotten, everywhere, f"task-{number}", f"classic-{number}"):
+        server.ask("DELETE", f"/api/v2/buckets/{server.bucket_id(bucket)}")
+
+
+def _note(figures: Figures, name: str, run: Run, rows: int) -> None:
+    figures.add(name, run.seconds)
+    figures.add(f"{name}, rate", rows / run.seconds / 1e6, "M rows/s")
+    figures.add(f"{name}, processor", run.cpu_s / rows * 1e6, "s/M rows")
+    figures.add(f"{name}, peak memory", run.peak_mib, "MiB")
+
+
+def _file_to_csv(figures: Figures, *, wearers: int, minutes: int, repeats: int) -> None:
+    worn = Wearers(wearers)
+    samples = worn.samples_between(START_NS, START_NS + minutes * 60 * 10**9)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "raw.parquet"
+        table = pa.table(
+            {
+                "timestamp": pa.array(samples.times_ns, pa.timestamp("ns", tz="UTC")),
+                "source_id": pa.DictionaryArray.from_arrays(pa.array(samples.wearer, pa.int32()), list(worn.source_ids)),
+                "ecg": pa.array(samples.values_uv),
+            }
+        )
+        pq.write_table(table, path)
+        for _ in range(repeats):
+            run = run_service({"INPUT_FILE": str(path), "OUTPUT_TO_CSV": "true"}, rows=len(table))
+            _note(figures, "file → CSV", run, len(table))
