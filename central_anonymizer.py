@@ -20,6 +20,8 @@ from service.logs import make_printable, set_up_logging
 from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems
+from service.status.address import parse_address
+from service.status.probe import why_not_ready
 from service.summary import log_configuration
 from service.wiring import csv_folder_problems, hierarchy_problems, make_outputs, make_source, state_folder_problems
 
@@ -30,12 +32,15 @@ def main(arguments: list[str]) -> int:
     """Do what `.env` says; return the exit code."""
     options = _parse(arguments)
     env_file = Path(options.env_file or ".env")
-    checks = (hierarchy_problems, csv_folder_problems, state_folder_problems)
+    # Whoever only asks how the service is touches nothing of its.
+    checks = () if options.health else (hierarchy_problems, csv_folder_problems, state_folder_problems)
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:
         return _refuse(error, env_file)
-    set_up_logging(configuration.settings.log_level)
+    if options.health:
+        return _health(configuration.settings)
+    set_up_logging(configuration.settings.log_level, configuration.settings.log_format)
     log_configuration(configuration)
     if options.check:
         return _check(configuration.settings, connect=options.connect)
@@ -54,6 +59,16 @@ def _check(settings: Settings, *, connect: bool) -> int:
     return exit_codes.CONFIGURATION if problems else exit_codes.DONE
 
 
+def _health(settings: Settings) -> int:
+    make_printable(sys.stdout)
+    if settings.status_address:
+        reasons = why_not_ready(parse_address(settings.status_address), settings.status_token)
+    else:
+        reasons = connection_problems(make_source(settings), make_outputs(settings))
+    sys.stdout.write("".join(f"❌ {reason}\n" for reason in reasons) or "✅ Data flows\n")
+    return exit_codes.NOT_READY if reasons else exit_codes.DONE
+
+
 def _refuse(error: ConfigurationError, env_file: Path) -> int:
     make_printable(sys.stderr)
     if isinstance(error, NoConfiguration):
@@ -68,6 +83,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description="Releases k-anonymized ECG. Everything is set in .env; no argument is needed.")
     parser.add_argument("--env-file", metavar="PATH", help="read settings from this file instead of ./.env")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
+    parser.add_argument("--health", action="store_true", help="ask the running service whether data flows")
     parser.add_argument(
         "--connect", action="store_true", help="with --check: see that servers, buckets and outputs can be reached"
     )

@@ -40,7 +40,7 @@ from service.setting_types import moment
 from service.settings import DECLARED, Settings
 from service.spool import Spool, SpoolDamaged
 from service.time_texts import date_and_time, span_text
-from service.wiring import make_outputs, make_source, make_witnesses, open_summaries
+from service.wiring import data_set_label, make_outputs, make_source, make_witnesses, open_summaries
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
@@ -82,12 +82,7 @@ def accept_gap(folder: Path, settings: Settings | None) -> int:
     """Mark everything that the fence, or the output bucket's summaries, know and the journal does not as released."""
     journal = Journal(folder, data_set=None, accepting_gap=True)
     if settings is not None and settings.output_to_influx:
-        source = make_source(settings)
-        source.open()
-        with open_summaries(settings) as summaries:
-            found = journal.accept_gap(unknown_releases(summaries, journal, source.data_set, ANY_TIME))
-        source.close()
-        print(f"Bucket {settings.influx_output_bucket} told of {len(found)} more stretches of time.")
+        print(_accept_what_the_bucket_tells(journal, settings))
     else:
         print("Without a configuration that writes to InfluxDB, only the fence can tell what was released.")
     print("What counts as released now. Of what the old journal knew beyond that, nothing is known:")
@@ -95,6 +90,19 @@ def accept_gap(folder: Path, settings: Settings | None) -> int:
         print(f"  {span_text(interval)} will not be released again")
     journal.close()
     return exit_codes.DONE
+
+
+def _accept_what_the_bucket_tells(journal: Journal, settings: Settings) -> str:
+    source = make_source(settings)
+    try:
+        source.open()
+        with open_summaries(settings) as summaries:
+            found = journal.accept_gap(unknown_releases(summaries, journal, data_set_label(settings, source, journal), ANY_TIME))
+    except SourceDenied as error:
+        return f"Only the fence can tell what was released: {error}. INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
+    finally:
+        source.close()
+    return f"Bucket {settings.influx_output_bucket} told of {len(found)} more stretches of time."
 
 
 def give_up_lost(folder: Path) -> int:
@@ -148,7 +156,7 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
             witnesses=make_witnesses(settings, summaries),
         )
         if settings.output_to_influx:
-            elsewhere = unknown_releases(summaries, journal, source.data_set, span)
+            elsewhere = unknown_releases(summaries, journal, data_set_label(settings, source, journal), span)
             found.disagreements += [
                 f"{span_text(one)}: bucket {settings.influx_output_bucket} holds summaries that the journal does not know"
                 for one in elsewhere

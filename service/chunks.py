@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,14 +71,22 @@ def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_ro
         first = stop
 
 
-def finish_chunk(source: SampleSource, chunk: Chunk, recipe: Recipe) -> FinishedChunk:
+def finish_chunk(
+    source: SampleSource, chunk: Chunk, recipe: Recipe, *, read: Callable[[], Samples] | None = None
+) -> FinishedChunk:
     """Read, anonymize and verify a chunk.
+
+    Args:
+        source: Where it is.
+        chunk: Which windows.
+        recipe: How they are anonymized.
+        read: Returns the chunk's complete samples, if somebody else has read them.
 
     Raises:
         SourceUnavailable: It could not be read completely now.
         SourceRefused: It holds one source and time twice, and the source is one in which that means two series.
     """
-    samples = _read_completely(source, chunk)
+    samples = read_completely(source, chunk) if read is None else read()
     crash_points.reached(crash_points.AFTER_READ)
     anonymized = anonymize_chunk(samples, chunk.windows, recipe)
     if source.refuses_duplicates and any(result.counts.duplicate for result in anonymized.results):
@@ -86,10 +94,13 @@ def finish_chunk(source: SampleSource, chunk: Chunk, recipe: Recipe) -> Finished
     return _verified(chunk, anonymized)
 
 
-def _read_completely(source: SampleSource, chunk: Chunk) -> Samples:
+def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     """Return the chunk's rows, at least as many in each window as were counted.
 
     Only the windows that fall short are counted and read again, so that rows that arrive meanwhile cannot keep a chunk from ending.
+
+    Raises:
+        SourceUnavailable: The source does not answer, or holds less than it counts.
     """
     samples, counted = source.read(chunk.windows), chunk.counted.copy()
     for _ in range(_MOST_READS - 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+import ssl
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,16 +18,16 @@ from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
 from service.setting_types import Secret, read_secret
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS, Settings
+from service.status.address import parse_address
 
 #: Printed, with the line above it, when nothing at all tells us what to do.
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
 
-#: Settings whose values are declared but whose work is not built yet: refused by name, never silently ignored.
-_NOT_YET: Mapping[str, tuple[Any, str]] = {
-    "K_UNIT": ("source", "use K_UNIT=record"),
-    "LOG_FORMAT": ("json", "use LOG_FORMAT=text"),
-    "UTILITY_METRICS": (True, "use UTILITY_METRICS=false"),
-}
+#: Settings whose value may name wearers.
+_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER")
+
+#: A token that many machines may try to guess.
+_SHORTEST_STATUS_TOKEN = 16
 
 #: Names this much alike are taken for a slip of the pen.
 _ALIKE = 0.87
@@ -145,8 +146,9 @@ def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
         try:
             values[field.name] = meta["parse"](text) if text else _when_empty(field)
         except ValueError as error:
-            # An address may hold a password that should not be there.
-            shown = "what was given" if name in SECRETS or "@" in text else repr(text)
+            # An address may hold a password that should not be there, and a filter names people.
+            is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or "@" in text
+            shown = "what was given" if is_private else repr(text)
             problems.append(f"{name} must be {error}, got {shown}")
             values[field.name] = meta["parse"](meta["default"]) if meta["default"] else _when_empty(field)
     return Settings(**values), problems
@@ -173,19 +175,37 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
         yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
-    yield from _not_yet(settings)
+    yield from _status_problems(settings)
+    if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
+        yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
     for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
         path = getattr(settings, name.lower())
         if path and not Path(path).is_file():
             yield f"{name} names {path}, which is not a file"
+        elif path and name.endswith("_CA_FILE") and not _is_certificate_file(path):
+            yield f"{name} names {path}, which holds no certificate in PEM form"
 
 
-def _not_yet(settings: Settings) -> Iterator[str]:
-    for name, (value, instead) in _NOT_YET.items():
-        if getattr(settings, name.lower()) == value:
-            yield f"{name}={str(value).lower()} is not available in this version; {instead}"
-    if settings.status_address:
-        yield "STATUS_ADDRESS is not available in this version; leave it empty"
+def _is_certificate_file(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except (ssl.SSLError, OSError, ValueError):
+        return False
+    return True
+
+
+def _status_problems(settings: Settings) -> Iterator[str]:
+    if not settings.status_address:
+        return
+    try:
+        address = parse_address(settings.status_address)
+    except ValueError as error:
+        yield f"STATUS_ADDRESS must be {error}, got {settings.status_address!r}"
+        return
+    if not (address.is_loopback or settings.status_token):
+        yield f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: {MAKE_A_KEY}"
+    if settings.status_token and len(settings.status_token.reveal()) < _SHORTEST_STATUS_TOKEN:
+        yield f"STATUS_TOKEN must be at least {_SHORTEST_STATUS_TOKEN} characters; make one with: {MAKE_A_KEY}"
 
 
 def _pseudonym_problems(settings: Settings) -> Iterator[str]:
@@ -234,6 +254,8 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
     if not settings.pseudonymize_source_id:
         yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
     yield from _warnings_about_the_method(settings, given)
+    if settings.status_address and not parse_address(settings.status_address).is_loopback:
+        yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: let only a proxy with TLS, or a private network, reach it"
     if settings.input_file and settings.influx_tag_filter:
         yield "INFLUX_TAG_FILTER has no meaning for INPUT_FILE and is not used"
     if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):

@@ -17,6 +17,7 @@ from anonymizer.ports import Output, Receipt
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.journal import Journal, Release
+from service.lanes import in_lanes
 from service.offer import Offer
 from service.output_standings import OutputStandings
 from service.patience import Patience
@@ -103,13 +104,16 @@ class Delivery:
         journal, spool = self._store.journal, self._store.spool
         number = journal.outputs.next_chunk()
         releases = [Release(batch.window, batch.counts) for batch in batches]
+        rows = sum(map(len, batches))
         size_bytes = self._patience.until_done(lambda: spool.write(number, batches))
         crash_points.reached(crash_points.AFTER_SPOOL)
+        self._telemetry.releasing(rows)
         self._patience.until_done(
             lambda: journal.record_release(
                 releases, chunk=number, size_bytes=size_bytes, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns
             )
         )
+        self._telemetry.released(rows)
         crash_points.reached(crash_points.BEFORE_FENCE)
         self._patience.until_done(journal.raise_fence)
         crash_points.reached(crash_points.AFTER_RELEASED)
@@ -131,14 +135,14 @@ class Delivery:
         paused = False
         while (waiting := self._spooled_bytes()) >= self._spool_max_bytes and self.is_delivering():
             if not paused:
-                _LOG.warning("⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", waiting, self._spool_max_bytes)
+                self._telemetry.reading_pauses(waiting, self._spool_max_bytes)
                 paused = True
             self._nap()
             meanwhile()
             if self._clock.is_stopping():
                 raise Stopped
         if paused:
-            _LOG.info("▶️ Reading goes on")
+            self._telemetry.reading_goes_on()
         self._alarm(waiting)
 
     def wait_until_tried(self) -> None:
@@ -233,7 +237,7 @@ class _Worker(threading.Thread):
         self.has_ended = False
         self.was_tried = threading.Event()
         self._delivery = delivery
-        self._patience = patience
+        self._patience = patience.for_output(output.name)
         self._telemetry = telemetry
         self._batch_by_batch = batch_by_batch
         self._stopping = threading.Event()
@@ -267,6 +271,7 @@ class _Worker(threading.Thread):
             pass
         except Exception as error:  # noqa: BLE001  (told by `failure`: a thread that dies in silence would look like one with nothing to do)
             self.failure = error
+            self._telemetry.gave_up(self.output, error)
         self.has_ended = True
         self.was_tried.set()
         self._delivery.wake_all()
@@ -287,17 +292,11 @@ class _Worker(threading.Thread):
         refused: dict[str, int] = {}
         for group in [[batch] for batch in batches] if self._batch_by_batch else [batches]:
             self._telemetry.writing(self.output, group)
-            accepted = 0
-            for batch in group:
-                try:
-                    receipt = self._write(batch)
-                except BatchRejected as error:
-                    refused[batch.batch_id] = self._set_aside(batch, error)
-                    accepted += len(batch) - refused[batch.batch_id]
-                else:
-                    accepted += len(batch)
-                    receipts += [receipt] if receipt is not None else []
-            self._telemetry.wrote(self.output, accepted)
+            answers = in_lanes(self._write, group, lanes=self.output.lanes)
+            set_aside = {batch.batch_id: answer for batch, answer in zip(group, answers, strict=True) if isinstance(answer, int)}
+            receipts += [answer for answer in answers if answer is not None and not isinstance(answer, int)]
+            self._telemetry.wrote(self.output, sum(map(len, group)) - sum(set_aside.values()))
+            refused |= set_aside
         crash_points.reached(crash_points.AFTER_WRITE)
         rows = sum(map(len, batches))
         self._patience.until_done(
@@ -307,9 +306,13 @@ class _Worker(threading.Thread):
         crash_points.reached(crash_points.AFTER_TAKEN)
         self._patience.until_done(self._delivery.chunk_was_taken)
 
-    def _write(self, batch: Batch) -> Receipt | None:
+    def _write(self, batch: Batch) -> Receipt | int | None:
+        """Bring one batch to the output; return its receipt, or how many of its rows were set aside."""
         crash_points.reached(crash_points.BEFORE_WRITE)
-        return self._patience.until_done(lambda: self._offer.once(batch))
+        try:
+            return self._patience.until_done(lambda: self._offer.once(batch))
+        except BatchRejected as rejection:
+            return self._set_aside(batch, rejection)
 
     def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
         keep = self._delivery.store.set_aside.keep

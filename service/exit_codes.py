@@ -8,6 +8,9 @@ DONE = 0
 #: Checked, and something does not agree; said by `scripts/state.py verify`.
 DISAGREEMENT = 1
 
+#: The running service was asked by `--health` and says that data does not flow, or does not answer.
+NOT_READY = 1
+
 #: The command line was not understood.
 USAGE = 64
 

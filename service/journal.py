@@ -135,6 +135,11 @@ class Journal:
             self._file.close()
             raise
 
+    @property
+    def name(self) -> str:
+        """A name that this journal drew for itself, and tells nobody; empty before it has a data set."""
+        return str(self._file.value("SELECT value FROM facts WHERE name = 'journal'") or "")
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()

@@ -9,11 +9,12 @@ from anonymizer.chunk import Recipe
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
 from service import crash_points
-from service.chunks import Chunk, FinishedChunk, finish_chunk, plan_chunks
+from service.chunks import Chunk, FinishedChunk, finish_chunk, plan_chunks, read_completely
 from service.clock import Clock, Stopped
 from service.delivery import Delivery
 from service.journal import Journal, Released
 from service.patience import Patience
+from service.read_ahead import Reading, read_ahead
 from service.schedule import Schedule
 from service.telemetry import Telemetry, Unit
 
@@ -60,12 +61,16 @@ def run(schedule: Schedule, parts: Parts) -> None:
         SourceRefused: The source holds what cannot be anonymized.
     """
     try:
+        parts.telemetry.phase("working")
         for windows in schedule:
+            parts.telemetry.reached(windows.start_ns)
             parts.upkeep()
-            for chunk in _chunks(windows, parts):
+            for reading in read_ahead(_chunks(windows, parts), lambda chunk: read_completely(parts.source, chunk)):
                 if parts.clock.is_stopping() or not parts.delivery.is_delivering():
                     return
-                _release(chunk, parts)
+                _release(reading, parts)
+                parts.telemetry.reached(reading.chunk.windows.end_ns)
+            parts.telemetry.reached(windows.end_ns)
     except Stopped:
         return
 
@@ -96,16 +101,17 @@ def _chunks(windows: WindowRange, parts: Parts) -> Iterator[Chunk]:
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
 
 
-def _release(chunk: Chunk, parts: Parts) -> None:
+def _release(reading: Reading, parts: Parts) -> None:
+    chunk = reading.chunk
     stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
     if chunk.is_empty:
         _report_empty(chunk.windows, parts)
         _pass_by(parts, stream_to_ns)
         parts.advance(len(chunk.windows), 0)
         return
-    parts.delivery.wait_for_room(parts.upkeep)
+    parts.delivery.wait_for_room(lambda: _while_waiting(chunk, parts))
     started_s = parts.clock.monotonic_s()
-    finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe))
+    finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe, read=reading.take))
     crash_points.reached(crash_points.AFTER_ANONYMIZE)
     _report(finished, parts)
     batches = [result.batch for result in finished.results if result.batch is not None]
@@ -114,8 +120,13 @@ def _release(chunk: Chunk, parts: Parts) -> None:
     else:
         _pass_by(parts, stream_to_ns)
     rows = sum(result.counts.read for result in finished.results)
-    parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows)
+    parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows, len(chunk.windows))
     parts.advance(len(chunk.windows), rows)
+
+
+def _while_waiting(chunk: Chunk, parts: Parts) -> None:
+    parts.telemetry.reached(chunk.windows.start_ns)
+    parts.upkeep()
 
 
 def _report_empty(windows: WindowRange, parts: Parts) -> None:

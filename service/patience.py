@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable, StateUnavailable
 from service.clock import Clock, Stopped
+from service.events import SOURCE, STATE, Events
 
 _T = TypeVar("_T")
 
@@ -37,12 +38,28 @@ class Patience:
         clock: To wait on.
         budget_s: How long to go on without success before giving up; None: for ever.
         draw: Returns a number from 0 to 1; for jitter.
+        telemetry: Told who is waited for.
+        whose: The name of the output that is waited for; None for the loop, which waits for the source.
     """
 
-    def __init__(self, clock: Clock, *, budget_s: float | None, draw: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        budget_s: float | None,
+        draw: Callable[[], float] = random.random,
+        telemetry: Events | None = None,
+        whose: str | None = None,
+    ) -> None:
         self._clock = clock
         self._budget_s = budget_s
         self._draw = draw
+        self._telemetry = telemetry or Events()
+        self._whose = whose
+
+    def for_output(self, name: str) -> Patience:
+        """Return the same patience with an output."""
+        return Patience(self._clock, budget_s=self._budget_s, draw=self._draw, telemetry=self._telemetry, whose=name)
 
     @property
     def is_endless(self) -> bool:
@@ -60,9 +77,10 @@ class Patience:
         """
         started_s = self._clock.monotonic_s()
         pause_s = FIRST_PAUSE_S
+        waited_for: set[str] = set()
         while True:
             try:
-                return action()
+                result = action()
             except (SourceUnavailable, OutputUnavailable, StateUnavailable) as error:
                 if isinstance(error, SourceDenied | OutputDenied) and not self.is_endless:
                     raise
@@ -71,6 +89,13 @@ class Patience:
                 if self._budget_s is not None and waited_s + wait_s > self._budget_s:
                     raise OutOfPatience(error) from None
                 _LOG.warning("⏳ %s; trying again in %.1f s", error, wait_s)
+                who = STATE if isinstance(error, StateUnavailable) else self._whose or SOURCE
+                waited_for.add(who)
+                self._telemetry.waits(who, error, wait_s)
+            else:
+                for who in waited_for:
+                    self._telemetry.goes_on(who)
+                return result
             self._clock.wait(wait_s)
             if self._clock.is_stopping():
                 raise Stopped

@@ -21,7 +21,7 @@ ANY_TIME = Window(0, 2**63 - 2)
 _LOG = logging.getLogger("ecg_anonymizer")
 
 
-def unknown_releases(summaries: WindowSummaries, journal: Journal, data_set: str, span: Window) -> list[Window]:
+def unknown_releases(summaries: WindowSummaries, journal: Journal, label: str, span: Window) -> list[Window]:
     """Return the stretches of the span that have a summary in the output bucket and no entry in the journal.
 
     Raises:
@@ -30,12 +30,12 @@ def unknown_releases(summaries: WindowSummaries, journal: Journal, data_set: str
     """
     known = journal.released_intervals()
     # Only where the journal knows nothing must the bucket be asked.
-    found = [window for gap in missing([span], known) for window in summaries.released(data_set, gap)]
+    found = [window for gap in missing([span], known) for window in summaries.released(label, gap)]
     return missing(merged(sorted(found)), known)
 
 
 def refuse_releases_elsewhere(
-    summaries: WindowSummaries, journal: Journal, data_set: str, span: Window, *, bucket: str, patience: Patience
+    summaries: WindowSummaries, journal: Journal, label: str, span: Window, *, bucket: str, patience: Patience
 ) -> None:
     """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
 
@@ -49,7 +49,7 @@ def refuse_releases_elsewhere(
 
     def ask() -> list[Window] | None:
         try:
-            return unknown_releases(summaries, journal, data_set, span)
+            return unknown_releases(summaries, journal, label, span)
         except SourceDenied:
             return None
 

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused
+from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS, Window
 from service import exit_codes
@@ -16,6 +17,7 @@ from service.epochs import continue_or_begin_epoch, forget_removed_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Epoch, Journal
 from service.loop import Parts, run
+from service.observation import Observation
 from service.patience import OutOfPatience, Patience
 from service.progress import progress_of
 from service.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
@@ -26,6 +28,7 @@ from service.spool import Spool, SpoolDamaged
 from service.startup import open_source
 from service.telemetry import Telemetry
 from service.wiring import (
+    data_set_label,
     load_hierarchy,
     make_outputs,
     make_recipe,
@@ -38,12 +41,16 @@ from service.wiring import (
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
+#: One chunk is being read, one is anonymized, and two are kept for outputs: together they have as many rows as one query may bring.
+CHUNKS_IN_HAND = 4
+
 #: How long outputs may still write after we were asked to stop.
 GRACE_S = 5.0
 
 
 def serve(settings: Settings, clock: SystemClock) -> int:
     """Do what the settings say until the end, or until asked to stop; return the exit code. Every failure is logged as a sentence."""
+    clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
     try:
         return _serve(settings, clock)
     except AnotherInstance as error:
@@ -62,29 +69,48 @@ def serve(settings: Settings, clock: SystemClock) -> int:
 
 def _serve(settings: Settings, clock: SystemClock) -> int:
     lock = InstanceLock(Path(settings.state_dir))
-    source = make_source(settings)
-    patience = Patience(clock, budget_s=None if settings.streaming_mode else settings.retry_budget_seconds)
+    try:
+        with Observation(settings, clock) as observation:
+            return _open_and_work(settings, clock, observation)
+    finally:
+        lock.release()
+
+
+def _open_and_work(settings: Settings, clock: SystemClock, observation: Observation) -> int:
+    source, outputs = make_source(settings), make_outputs(settings)
+    observation.expect(outputs)
+    budget_s = None if settings.streaming_mode else settings.retry_budget_seconds
+    patience = Patience(clock, budget_s=budget_s, telemetry=observation.telemetry)
     try:
         open_source(settings, source, patience)
         journal = patience.until_done(lambda: Journal(Path(settings.state_dir), data_set=source.data_set))
         try:
-            return _work(settings, clock, source, journal, patience)
+            return _work(settings, clock, source, outputs, journal, patience, observation)
         finally:
+            observation.unwatch(journal)
             journal.close()
     finally:
         source.close()
-        lock.release()
 
 
-def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal: Journal, patience: Patience) -> int:
-    telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging)
-    recipe = make_recipe(settings, load_hierarchy(settings), source.data_set)
+def _work(
+    settings: Settings,
+    clock: SystemClock,
+    source: SampleSource,
+    outputs: list[Output],
+    journal: Journal,
+    patience: Patience,
+    observation: Observation,
+) -> int:
+    telemetry = observation.telemetry
+    label = data_set_label(settings, source, journal)
+    recipe = make_recipe(settings, load_hierarchy(settings), label)
     epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
     continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
-    outputs = make_outputs(settings)
     forget_removed_outputs(journal, [output.name for output in outputs])
     schedule = make_schedule(settings, source, clock, stream_position_ns=journal.stream_position_ns())
-    _refuse_releases_elsewhere(settings, journal, schedule, source, patience)
+    observation.plan(schedule.windows_in_all)
+    _refuse_releases_elsewhere(settings, journal, schedule, label, patience)
     state = Path(settings.state_dir)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
@@ -98,6 +124,7 @@ def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal:
     )
     started_s = clock.monotonic_s()
     patience.until_done(delivery.start)
+    observation.watch(journal, recipe.promise)
     try:
         if not settings.streaming_mode:
             delivery.wait_until_tried()
@@ -111,13 +138,14 @@ def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal:
                 telemetry=telemetry,
                 patience=patience,
                 clock=clock,
-                most_rows=settings.max_records_per_query,
+                most_rows=-(-settings.max_records_per_query // CHUNKS_IN_HAND),
                 is_stream=settings.streaming_mode,
                 unit_is_window=batch_by_batch,
                 advance=advance,
                 upkeep=make_upkeep(settings, source, journal, telemetry, clock),
             )
             run(schedule, parts)
+            telemetry.phase("finishing")
             delivery.drain()
     finally:
         delivery.stop(GRACE_S)
@@ -128,9 +156,7 @@ def _work(settings: Settings, clock: SystemClock, source: SampleSource, journal:
     return _exit_code(settings, telemetry, clock)
 
 
-def _refuse_releases_elsewhere(
-    settings: Settings, journal: Journal, schedule: Schedule, source: SampleSource, patience: Patience
-) -> None:
+def _refuse_releases_elsewhere(settings: Settings, journal: Journal, schedule: Schedule, label: str, patience: Patience) -> None:
     windows_in_all = schedule.windows_in_all
     length_ns = settings.batch_size_seconds * NANOSECONDS
     end_ns = ANY_TIME.end_ns if windows_in_all is None else schedule.start_ns + windows_in_all * length_ns
@@ -139,7 +165,7 @@ def _refuse_releases_elsewhere(
             refuse_releases_elsewhere(
                 summaries,
                 journal,
-                source.data_set,
+                label,
                 Window(schedule.start_ns, end_ns),
                 bucket=settings.influx_output_bucket,
                 patience=patience,

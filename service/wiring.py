@@ -17,7 +17,7 @@ from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.ports import Output
-from anonymizer.pseudonyms import KeptIds, Pseudonymizer
+from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
@@ -102,7 +102,7 @@ def _make_api(settings: Settings) -> Output:
     from outputs.http_api import ApiTarget, HttpApi
 
     target = ApiTarget(endpoint=settings.api_endpoint, ca_file=settings.api_ca_file, timeout_s=settings.api_timeout_seconds)
-    return HttpApi(target, settings.api_token.current())
+    return HttpApi(target, settings.api_token.current)
 
 
 #: Every output there is: the setting that turns it on, and what makes it. A new one needs a line here (outputs/README.md).
@@ -190,19 +190,33 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
             key_id=key_id,
         ),
         data_set=data_set,
+        measures_fidelity=settings.utility_metrics,
     )
 
 
 def _make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
     if settings.method == "optimal":
-        return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value)
+        return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value, k_unit=settings.k_unit)  # type: ignore[arg-type]
     return LevelHierarchyAnonymizer(
         hierarchy=hierarchy,
         k=settings.k_value,
         max_level=settings.max_level,
         residual=settings.residual,  # type: ignore[arg-type]  # one_of() checked it
         imputation=settings.imputation,  # type: ignore[arg-type]
+        k_unit=settings.k_unit,  # type: ignore[arg-type]
     )
+
+
+def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -> str:
+    """Return what names the data set in batch ids, which everybody sees; the source must be open.
+
+    With a file's own digest, whoever knows all of a file but one value could try values until it fits. So it is keyed: with the pseudonym
+    key, which makes it the same wherever the file is released, or else with a name that nobody but the journal knows.
+    """
+    if not source.data_set_tells_samples:
+        return source.data_set
+    key = settings.pseudonym_salt.reveal() if settings.pseudonymize_source_id else journal.name
+    return keyed_digest(key.encode(), f"\0data set {source.data_set}".encode())[:12]
 
 
 def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:

@@ -19,6 +19,11 @@ pytestmark = pytest.mark.influxdb
 #: Six wearers, 360 rows a second each, four windows of five seconds.
 SPAN = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:20Z"}
 ROWS = 6 * 360 * 20
+
+#: Windows of two wearers go to an API in one request.
+TWO = {"DEVICE_FILTER": "mitbih-100,mitbih-102"}
+ROWS_OF_TWO = 2 * 360 * 20
+WINDOW_OF_TWO = 2 * 360 * 5
 FIRST_WINDOW = "2025-11-03 14:30:00 - 2025-11-03 14:30:05"
 
 
@@ -164,6 +169,7 @@ def test_a_lost_state_folder_releases_nothing_twice_and_accepting_the_gap_is_the
 def test_what_an_output_refused_is_offered_again_and_then_taken(
     settings: dict[str, object], tmp_path: Path, api_server: ApiServer
 ) -> None:
+    settings = {**settings, **TWO}
     api_server.script(Reply(store=True), Reply(status=422))
     code, log = run_service(tmp_path, settings)
     shown = state(tmp_path, "show")[1]
@@ -174,9 +180,13 @@ def test_what_an_output_refused_is_offered_again_and_then_taken(
     nothing, said_nothing = state(tmp_path, "retry-set-aside")
 
     assert code == 65, log
-    assert f"api:{api_server.endpoint}: {ROWS - 10800} rows taken, 10800 set aside, 0 pending" in shown
-    assert (still, "took 0 rows, 10800 still refused" in said_still) == (65, True), said_still
-    assert (taken, "took 10800 rows" in said, "10800 rows were taken, 0 are still set aside" in said) == (0, True, True), said
+    assert f"api:{api_server.endpoint}: {ROWS_OF_TWO - WINDOW_OF_TWO} rows taken, {WINDOW_OF_TWO} set aside, 0 pending" in shown
+    assert (still, f"took 0 rows, {WINDOW_OF_TWO} still refused" in said_still) == (65, True), said_still
+    assert (taken, f"took {WINDOW_OF_TWO} rows" in said, f"{WINDOW_OF_TWO} rows were taken, 0 are still set aside" in said) == (
+        0,
+        True,
+        True,
+    ), said
     assert (nothing, "0 rows were taken, 0 are still set aside" in said_nothing) == (0, True)
     assert api_rows(api_server.stored()) == csv_rows(tmp_path / "csv")
     assert list((tmp_path / "state" / "set_aside").iterdir()) == []
@@ -186,7 +196,7 @@ def test_what_an_output_refused_is_offered_again_and_then_taken(
 def test_released_rows_whose_spool_file_is_lost_are_given_up_by_a_person_and_nothing_else_is(
     settings: dict[str, object], tmp_path: Path, api_server: ApiServer, clinic: Clinic
 ) -> None:
-    settings = {**settings, "MAX_RECORDS_PER_QUERY": "1", "RETRY_BUDGET_SECONDS": "0"}
+    settings = {**settings, **TWO, "MAX_RECORDS_PER_QUERY": "1", "RETRY_BUDGET_SECONDS": "0"}
     api_server.script(Reply(store=True), Reply(status=503))
     run_service(tmp_path, settings)
     pending = sorted((tmp_path / "state" / "spool").iterdir())
@@ -197,12 +207,15 @@ def test_released_rows_whose_spool_file_is_lost_are_given_up_by_a_person_and_not
     code, after_log = run_service(tmp_path, settings)
 
     assert (refused, "give-up-lost" in log) == (78, True), log
-    assert (given_up, "10800 released rows will never reach the outputs that lack them" in said) == (0, True), said
+    assert (given_up, f"{WINDOW_OF_TWO} released rows will never reach the outputs that lack them" in said) == (0, True), said
     assert code == 0, after_log
-    assert len(api_rows(api_server.stored())) == ROWS - 10800
+    assert len(api_rows(api_server.stored())) == ROWS_OF_TWO - WINDOW_OF_TWO
     assert clinic.stored() == csv_rows(tmp_path / "csv")
     verified, report = state(tmp_path, "verify")
-    assert (verified, f"{ROWS} released = {ROWS - 10800} taken + 10800 set aside + 0 pending" in report) == (0, True), report
+    assert (
+        verified,
+        f"{ROWS_OF_TWO} released = {ROWS_OF_TWO - WINDOW_OF_TWO} taken + {WINDOW_OF_TWO} set aside + 0 pending" in report,
+    ) == (0, True), report
 
 
 @pytest.mark.parametrize("command", ["verify", "retry-set-aside"])

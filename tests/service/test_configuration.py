@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.errors import ConfigurationError
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from scripts.make_configuration import configuration_page, env_example
 from service.configuration import Configuration, NoConfiguration, load
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS
-from service.wiring import csv_folder_problems, hierarchy_problems, state_folder_problems
+from service.wiring import csv_folder_problems, hierarchy_problems, load_hierarchy, make_recipe, state_folder_problems
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
@@ -83,6 +85,7 @@ def test_the_minimal_configuration_is_good_and_has_the_documented_defaults(tmp_p
         ({"OUTPUT_TO_API": "true"}, "OUTPUT_TO_API=true needs API_ENDPOINT"),
         ({"PSEUDONYMIZE_SOURCE_ID": "true"}, "needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: python3 -c"),
         ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "short"}, "PSEUDONYM_SALT needs at least 16 bytes"),
+        ({"INFLUX_CA_FILE": __file__}, f"INFLUX_CA_FILE names {__file__}, which holds no certificate in PEM form"),
         ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names /no/such/file.csv, which is not a file"),
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
         ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
@@ -90,12 +93,9 @@ def test_the_minimal_configuration_is_good_and_has_the_documented_defaults(tmp_p
         ({"STREAMING_MODE": "true", "INPUT_FILE": __file__}, "a file has an end"),
         ({"STREAMING_MODE": "true", "QUERY_START_TIME": "2025-01-01", "QUERY_END_TIME": "2025-01-02"}, "has no end"),
         ({"CSV_OUTPUT_DIR": f"{__file__}/below"}, "cannot be written to"),
+        ({"K_UNIT": "source", "RESIDUAL": "impute"}, "with K_UNIT=source set RESIDUAL=regroup or drop"),
         ({"STATE_DIR": f"{__file__}/below"}, f"STATE_DIR {__file__}/below cannot be written to"),
         # Refused by name until they are built, never silently ignored.
-        ({"K_UNIT": "source"}, "K_UNIT=source is not available"),
-        ({"STATUS_ADDRESS": "127.0.0.1:9090"}, "STATUS_ADDRESS is not available"),
-        ({"LOG_FORMAT": "json"}, "LOG_FORMAT=json is not available"),
-        ({"UTILITY_METRICS": "true"}, "UTILITY_METRICS=true is not available"),
     ],
 )
 def test_each_mistake_is_named_with_what_was_expected(tmp_path: Path, settings: dict[str, str], sentence: str) -> None:
@@ -224,6 +224,21 @@ def test_names_that_are_nothing_like_ours_are_left_alone(tmp_path: Path) -> None
 def test_ids_that_leave_as_they_are_are_warned_of(tmp_path: Path) -> None:
     assert any("source ids leave as they are" in warning for warning in load_with(tmp_path).warnings)
     assert not any("as they are" in w for w in load_with(tmp_path, PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT=KEY).warnings)
+
+
+@pytest.mark.parametrize("k_unit", ["record", "source"])
+@pytest.mark.parametrize(("method", "anonymizer"), [("hierarchy", LevelHierarchyAnonymizer), ("optimal", OptimalAnonymizer)])
+def test_method_k_and_what_it_counts_are_what_windows_are_anonymized_by(
+    tmp_path: Path, method: str, anonymizer: type, k_unit: str
+) -> None:
+    settings = load_with(tmp_path, METHOD=method, K_UNIT=k_unit, K_VALUE="7").settings
+
+    recipe = make_recipe(settings, load_hierarchy(settings), "data set")
+
+    assert isinstance(recipe.method, anonymizer)
+    assert isinstance(recipe.method, LevelHierarchyAnonymizer | OptimalAnonymizer)
+    assert (recipe.method.k, recipe.method.k_unit) == (7, k_unit)
+    assert (recipe.promise.k, recipe.promise.k_unit, recipe.promise.method) == (7, k_unit, method)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,107 @@
+"""Write a report of what was released, from the journal: for a privacy officer to read and to sign.
+
+    python scripts/report.py --since 2025-11-03 --until 2025-11-04 --to report.html
+
+Reads `.env`, or the file that --env-file names, for STATE_DIR and the settings it shows; the service may be running. A one-shot run
+writes a report of its own, which knows more (documentation/OPERATIONS.md). Nothing in it is a row, a value or an id of a source.
+Exit codes: 0 written; 64 usage; 78 the configuration or the state cannot be used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sqlite3
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailable
+from anonymizer.windows import Window
+from service import exit_codes
+from service.arguments import Parser
+from service.configuration import load
+from service.journal import Journal
+from service.logs import make_printable
+from service.report.from_journal import figures_of
+from service.report.page import page
+from service.setting_types import moment
+from service.settings import Settings
+from service.status.shown_settings import shown_settings
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the command line says; return the exit code."""
+    make_printable(sys.stdout)
+    options = _parse(arguments)
+    try:
+        settings = load(Path(options.env_file or ".env"), os.environ, must_exist=options.env_file is not None).settings
+        content = _report(settings, options.since, options.until or time.time_ns())
+    except ConfigurationError as error:
+        print("\n".join(f"❌ {problem}" for problem in error.problems))
+        return exit_codes.CONFIGURATION
+    except (JournalDamaged, StateUnavailable) as error:
+        print(f"❌ {error}")
+        return exit_codes.CONFIGURATION
+    path = Path(options.to)
+    try:
+        path.write_text(content, encoding="utf-8")
+    except OSError as error:
+        print(f"❌ {path} cannot be written ({error.strerror or error})")
+        return exit_codes.USAGE
+    print(f"📄 Report: {path}")
+    return exit_codes.DONE
+
+
+def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
+    folder = Path(settings.state_dir)
+    if not (folder / "journal.sqlite").is_file():
+        raise ConfigurationError(f"STATE_DIR {folder} holds no journal: nothing was ever released with it")
+    with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-report-") as copy:
+        _copy_state(folder, Path(copy))
+        journal = Journal(Path(copy), data_set=None)
+        try:
+            figures = figures_of(
+                journal,
+                Window(since_ns, until_ns),
+                now_ns=time.time_ns(),
+                pseudonyms=settings.pseudonymize_source_id,
+                settings=tuple(shown_settings(settings)),
+            )
+            return page(figures)
+        finally:
+            journal.close()
+
+
+def _copy_state(folder: Path, to: Path) -> None:
+    """Copy fence and journal as they are at one moment: the service may be writing to them, and they are for nobody else to touch."""
+    path = folder / "journal.sqlite"
+    try:
+        # The fence first: a journal may know more than its fence, as after a crash, but never less.
+        shutil.copyfile(folder / "fence", to / "fence")
+        source, copy = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True), sqlite3.connect(to / path.name)
+        with closing(source), closing(copy):
+            source.backup(copy)
+    except (OSError, sqlite3.Error) as error:
+        raise ConfigurationError(f"{path} cannot be read ({error})") from None
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(description="Writes a report of what was released, from the journal.")
+    parser.add_argument("--since", required=True, type=moment, metavar="TIME", help="windows from then on, ISO 8601, UTC")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="windows before then; now, if not said")
+    parser.add_argument("--to", default="report.html", metavar="PATH", help="the file to write; ./report.html, if not said")
+    parser.add_argument("--env-file", metavar="PATH", help="read settings from this file instead of ./.env")
+    options = parser.parse_args(arguments)
+    if options.until is not None and options.until <= options.since:
+        parser.error("--until must be after --since")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

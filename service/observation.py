@@ -1,0 +1,112 @@
+"""Who watches a run besides the log: the status page, systemd, the run's report. Nobody is loaded who was not asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from anonymizer.batch import Promise
+from anonymizer.ports import Output
+from service.clock import Clock
+from service.events import Events
+from service.fidelity import FidelityReport
+from service.journal import Journal
+from service.settings import Settings
+from service.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from service.report.recording import Recording
+    from service.status.board import Board
+    from service.status.systemd import Notifier
+    from service.status.web import StatusServer
+
+
+class Observation:
+    """From `with` to its end, the run can be watched; `telemetry` is what is to be told.
+
+    Args:
+        settings: Say who watches.
+        clock: Ours.
+        environment: The process's variables; systemd names its socket there.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._board = self._make_board(clock)
+        self._server: StatusServer | None = None
+        self._notifier: Notifier | None = None
+        self._promise: Promise | None = None
+        self._recording = None if settings.streaming_mode else _make_recording(settings, clock)
+        listeners: list[Events] = [one for one in (self._board, self._recording) if one is not None]
+        if settings.utility_metrics:
+            listeners.append(FidelityReport())
+        self.telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging, listeners=listeners)
+
+    def __enter__(self) -> Self:
+        """Begin to serve and to notify.
+
+        Raises:
+            ConfigurationError: STATUS_ADDRESS cannot be listened on.
+        """
+        if self._board is None:
+            return self
+        if self._settings.status_address:
+            from service.status.address import parse_address
+            from service.status.web import StatusServer
+
+            address = parse_address(self._settings.status_address)
+            self._server = StatusServer(address, self._board.look, self._settings, self._settings.status_token)
+        if self._environment.get("NOTIFY_SOCKET"):
+            from service.status.systemd import Notifier
+
+            self._notifier = Notifier(self._board.look, self._environment)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._notifier is not None:
+            self._notifier.close()
+        if self._server is not None:
+            self._server.close()
+
+    def expect(self, outputs: Sequence[Output]) -> None:
+        """Let those who watch know which outputs there are."""
+        if self._board is not None:
+            self._board.expect(outputs)
+
+    def plan(self, windows_in_all: int | None) -> None:
+        """Let those who watch know how many windows there will be; None: there is no end."""
+        if self._board is not None:
+            self._board.plan(windows_in_all)
+
+    def watch(self, journal: Journal, promise: Promise) -> None:
+        """Let those who watch look into the journal, in which every output now stands, and know what is promised."""
+        self._promise = promise
+        if self._board is not None:
+            self._board.watch(journal.outputs)
+
+    def unwatch(self, journal: Journal) -> None:
+        """Let them look a last time before it is closed, and write the report of a run that has an end, however it ended."""
+        if self._recording is not None and self._promise is not None:
+            from service.report.file import write_report
+
+            figures = self._recording.figures(journal.outputs.standings(), self._promise)
+            write_report(figures, Path(self._settings.state_dir))
+        if self._board is not None:
+            self._board.unwatch()
+
+    def _make_board(self, clock: Clock) -> Board | None:
+        if not (self._settings.status_address or self._environment.get("NOTIFY_SOCKET")):
+            return None
+        from service.status.board import Board
+
+        return Board(self._settings, clock)
+
+
+def _make_recording(settings: Settings, clock: Clock) -> Recording:
+    from service.report.recording import Recording
+
+    return Recording(settings, clock)

@@ -1,0 +1,119 @@
+"""Everything a report says, as figures; nothing in it is a row, a value or an id of a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from anonymizer.batch import Promise, WindowCounts
+from anonymizer.windows import Window
+
+
+@dataclass(frozen=True, slots=True)
+class Promised:
+    """What was promised, of windows of which length, for which times; None where a gap was only accepted as released."""
+
+    promise: Promise | None
+    window_s: int
+    spans: tuple[Window, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of released rows at one output.
+
+    Args:
+        name: The output.
+        taken: Rows it has taken: in this run, or ever, as `Figures.outputs_since` says.
+        set_aside: Rows it refused, likewise.
+        pending: Rows that still wait for it.
+    """
+
+    name: str
+    taken: int
+    set_aside: int
+    pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Sums by time: where each stretch begins, how long it is, and a list for each name."""
+
+    starts_ns: tuple[int, ...]
+    width_ns: int
+    series: tuple[tuple[str, tuple[float, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What only the run itself knows, and no journal keeps.
+
+    Args:
+        windows_withheld: Windows with rows of which nothing was released.
+        windows_empty: Windows without rows.
+        windows_expired: Windows older than what the source keeps.
+        windows_skipped: Windows that were released before, and so were not released again.
+        violations: Batches that failed verification and were withheld.
+        rows_outside: Rows with times that nobody asked for.
+        smallest_group: The fewest rows that share a released value; 0 when nothing was released.
+        groups: Different released values, summed over windows.
+        smallest_groups: Windows by the size of their smallest group: (label, windows), in order.
+        rows_at_level: Released rows by level 1 … 9; None of fewer than 12 windows, of which they would tell too much.
+        unchanged: Released rows whose value is the one that was measured; likewise.
+        took_s: How long the run took.
+        throughput: Rows read a second over the run's own time.
+        is_complete: Whether the run came to its end by itself.
+    """
+
+    windows_withheld: int
+    windows_empty: int
+    windows_expired: int
+    windows_skipped: int
+    violations: int
+    rows_outside: int
+    smallest_group: int
+    groups: int
+    smallest_groups: tuple[tuple[str, int], ...]
+    rows_at_level: tuple[int, ...] | None
+    unchanged: int | None
+    took_s: float
+    throughput: Plot
+    is_complete: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A report.
+
+    Args:
+        made_ns: When it was made.
+        of: What of, such as `a one-shot run`.
+        asked: For which times; None when nothing was asked for.
+        promised: What was promised, and for which released times.
+        windows_in_all: How many windows the times have.
+        windows_released: Of how many something was released.
+        counts: Rows by fate.
+        rows_late: Rows that came after their window's release.
+        outputs_since: Since when outputs are counted, in words.
+        outputs: Each output.
+        over_time: Windows and rows by the time they were measured.
+        detail: What only the run itself knows; None in a report from the journal.
+        settings: Every setting as it may be shown.
+        version: Of the service.
+        pseudonyms: Whether source ids are replaced.
+    """
+
+    made_ns: int
+    of: str
+    asked: Window | None
+    promised: tuple[Promised, ...]
+    windows_in_all: int
+    windows_released: int
+    counts: WindowCounts
+    rows_late: int
+    outputs_since: str
+    outputs: tuple[Delivered, ...]
+    over_time: Plot
+    detail: Detail | None
+    settings: tuple[tuple[str, str], ...]
+    version: str
+    pseudonyms: bool

@@ -1,0 +1,82 @@
+"""A report of what the journal remembers of a stretch of time: for a stream, which never ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from anonymizer.batch import Promise, WindowCounts
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from service.intervals import merged
+from service.journal import Entry, Journal
+from service.report.figures import Delivered, Figures, Plot, Promised
+from service.report.time_bins import TimeBins
+from service.version import VERSION
+
+#: At first a bar stands for a minute; for longer times bars grow wider.
+_FIRST_WIDTH_NS = 60 * NANOSECONDS
+
+#: Old windows were made one entry; it is spread over this many bars at most.
+_MOST_PARTS = 200
+
+
+def figures_of(
+    journal: Journal, span: Window, *, now_ns: int, pseudonyms: bool, settings: tuple[tuple[str, str], ...]
+) -> Figures:
+    """Return the report of all windows that begin in a span.
+
+    Args:
+        journal: The books.
+        span: From when to when.
+        now_ns: The time.
+        pseudonyms: Whether source ids are replaced.
+        settings: As they may be shown.
+    """
+    entries = [entry for entry in journal.entries_within(span) if span.start_ns <= entry.interval.start_ns < span.end_ns]
+    known = [entry for entry in entries if entry.window_ns is not None]
+    window_ns = next((entry.window_ns for entry in known if entry.window_ns), 5 * NANOSECONDS)
+    return Figures(
+        made_ns=now_ns,
+        of="a stream",
+        asked=span,
+        promised=_promised(journal, entries),
+        windows_in_all=max((span.end_ns - span.start_ns) // window_ns, sum(entry.windows for entry in known)),
+        windows_released=sum(entry.windows for entry in known),
+        counts=sum((entry.counts for entry in known), WindowCounts()),
+        rows_late=sum(entry.late for entry in known),
+        outputs_since="since STATE_DIR was begun, whatever times the report is of",
+        outputs=tuple(Delivered(one.name, one.taken, one.set_aside, one.pending) for one in journal.outputs.standings()),
+        over_time=_over_time(known),
+        detail=None,
+        settings=settings,
+        version=VERSION,
+        pseudonyms=pseudonyms,
+    )
+
+
+def _promised(journal: Journal, entries: Sequence[Entry]) -> tuple[Promised, ...]:
+    """Return each promise with the times it was made for."""
+    found: dict[tuple[Promise | None, int], list[Window]] = {}
+    for entry in entries:
+        length_ns = entry.window_ns or (entry.interval.end_ns - entry.interval.start_ns)
+        for released in journal.released_within(WindowRange(entry.interval.start_ns, entry.interval.end_ns, length_ns)):
+            window_s = 0 if released.promise is None else length_ns // NANOSECONDS
+            found.setdefault((released.promise, window_s), []).append(released.interval)
+    return tuple(Promised(promise, window_s, tuple(merged(sorted(spans)))) for (promise, window_s), spans in found.items())
+
+
+def _over_time(entries: Sequence[Entry]) -> Plot:
+    bins = TimeBins(_FIRST_WIDTH_NS)
+    for entry in entries:
+        parts = min(entry.windows, _MOST_PARTS)
+        length_ns = entry.interval.end_ns - entry.interval.start_ns
+        share = {
+            "released": entry.windows / parts,
+            "rows_released": entry.counts.released / parts,
+            "rows_withheld": entry.counts.withheld / parts,
+            "rows_late": entry.late / parts,
+        }
+        for part in range(parts):
+            bins.add(entry.interval.start_ns + part * length_ns // parts, share)
+    names = ("released", "rows_released", "rows_withheld", "rows_late")
+    starts, sums = bins.columns(*names)
+    return Plot(tuple(starts), bins.width_ns, tuple((name, tuple(values)) for name, values in zip(names, sums, strict=True)))

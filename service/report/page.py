@@ -1,0 +1,293 @@
+"""A report as one HTML file that needs nothing else: for a privacy officer to read, print and sign."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import html
+import json
+from collections.abc import Iterable, Iterator, Sequence
+
+from anonymizer.windows import Window
+from service.report.figures import Delivered, Detail, Figures, Promised
+from service.report.plots import bars, bars_over_time
+from service.report.style import STYLE
+from service.status.level_steps import FEWEST_WINDOWS
+from service.time_texts import date_and_time, span_text
+
+#: More stretches of time than this are counted, not listed.
+_MOST_SPANS = 20
+
+_LEVELS = ("1 (finest)", "2", "3", "4", "5", "6", "7 (widest)", "8 (past the last)", "9 (suppressed)")
+
+
+def page(figures: Figures) -> str:
+    """Return the report."""
+    # So that no name in it can end the element that it stands in.
+    data = json.dumps(dataclasses.asdict(figures), sort_keys=True).replace("<", "\\u003c")
+    parts = [
+        _head(figures),
+        _section("What was promised", _promised(figures)),
+        _section("For which times", _times(figures)),
+        _section("Was it kept, and who checked", _kept(figures)),
+        _section("What was withheld", _withheld(figures)),
+        _section("Where it went", _delivered(figures)),
+        _section("What remains risky", _risks(figures)),
+        _section("Levels, groups and throughput", _details(figures)),
+        _section("Settings", _settings(figures)),
+        _signature(data),
+    ]
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Report of {html.escape(figures.of)}, {_day(figures.made_ns)}</title>
+<style>{STYLE}</style>
+</head>
+<body>
+<main>
+{"".join(parts)}
+</main>
+<script type="application/json" id="figures">{data}</script>
+</body>
+</html>
+"""
+
+
+def was_kept(figures: Figures) -> bool:
+    """Return whether nothing speaks against the promise: everything is accounted for, and nothing failed verification."""
+    detail = figures.detail
+    smallest_is_enough = detail is None or not detail.smallest_group or all(_is_enough(detail, one) for one in figures.promised)
+    return figures.counts.are_conserved() and smallest_is_enough and not (detail and detail.violations)
+
+
+def _is_enough(detail: Detail, promised: Promised) -> bool:
+    return promised.promise is None or detail.smallest_group >= promised.promise.k
+
+
+def _head(figures: Figures) -> str:
+    counts, detail = figures.counts, figures.detail
+    if not was_kept(figures):
+        verdict, kind = "Something is wrong: see “Was it kept”. What failed its check was not released.", "bad"
+    elif not counts.released:
+        verdict, kind = "Nothing was released.", "plain"
+    else:
+        verdict, kind = "The promise was kept for everything that was released.", "good"
+    unfinished = "" if detail is None or detail.is_complete else "<p><strong>The run did not come to its end.</strong></p>"
+    return f"""<header>
+<h1>Report of {html.escape(figures.of)}</h1>
+<p>ECG anonymizer {html.escape(figures.version)}, {date_and_time(figures.made_ns)} UTC.
+Counts only: no row, no value and no id of a source is in this file.</p>
+<p class="verdict {kind}">{verdict}</p>
+{unfinished}
+<p>{_rows(counts.read)} read = {counts.released:,} released + {counts.withheld:,} withheld + {counts.invalid:,} invalid
++ {counts.duplicate:,} duplicate.
+{_windows(figures.windows_released)} of {figures.windows_in_all:,} released.</p>
+</header>
+"""
+
+
+def _promised(figures: Figures) -> Iterator[str]:
+    for one in figures.promised:
+        if one.promise is None:
+            yield f"<p>Of {_spans(one.spans)} nothing is known: it was accepted as released, and is never released again.</p>"
+            continue
+        promise = one.promise
+        shared = "rows" if promise.k_unit == "record" else "different sources"
+        by = f"<strong>{promise.k} {shared}</strong> of the same window of {one.window_s} s"
+        yield f"<p>Each released value is shared by at least {by}.</p>"
+        yield _table(
+            [
+                ("k", str(promise.k)),
+                ("k counts", promise.k_unit),
+                ("Method", promise.method),
+                ("Window", f"{one.window_s} s"),
+                ("Settings digest", promise.settings_digest),
+                ("Pseudonym key id", promise.key_id or "none: source ids are released as they are"),
+            ]
+        )
+
+
+def _times(figures: Figures) -> Iterator[str]:
+    detail = figures.detail
+    if figures.asked is None:
+        yield "<p>No window was looked at.</p>"
+        return
+    yield f"<p>Asked for was {span_text(figures.asked)} UTC, {_windows(figures.windows_in_all)}. Released: </p>"
+    yield f"<p>{_spans([span for one in figures.promised if one.promise for span in one.spans])}</p>"
+    if detail and detail.windows_skipped:
+        yield f"<p>{_windows(detail.windows_skipped)} had been released before and were not released again.</p>"
+
+
+def _kept(figures: Figures) -> Iterator[str]:
+    detail = figures.detail
+    yield (
+        "<p>Every batch was recounted before it was released, by a second opinion that shares no code with what formed the groups: "
+        "how many share each value, that values are finite, that times lie in the window, one row for each source and time.</p>"
+    )
+    if detail is None:
+        yield "<p>The journal remembers only what passed. Batches that failed verification were withheld and stand in the log.</p>"
+    else:
+        yield _table(
+            [
+                ("Batches that passed", f"{figures.windows_released:,}"),
+                ("Batches that failed, and stayed here", f"{detail.violations:,}"),
+                ("Smallest group of the run", _rows(detail.smallest_group) if detail.smallest_group else "–"),
+            ]
+        )
+    conserved = "adds up" if figures.counts.are_conserved() else "<strong>does not add up: please report this</strong>"
+    yield f"<p>Rows read = released + withheld + invalid + duplicate {conserved}.</p>"
+    promise = next((one for one in figures.promised if one.promise), None)
+    if promise and promise.promise:
+        yield (
+            "<p>Anybody can check what was released without this program: <code>python scripts/verify_output.py FILES "
+            f"--k {promise.promise.k} --batch-seconds {promise.window_s} --k-unit {promise.promise.k_unit}</code></p>"
+        )
+
+
+def _withheld(figures: Figures) -> Iterator[str]:
+    counts, detail = figures.counts, figures.detail
+    rows = [
+        ("Rows withheld: too few others were like them", counts.withheld),
+        ("Rows without a finite number or a source", counts.invalid),
+    ]
+    rows += [
+        ("Further rows of a source and time", counts.duplicate),
+        ("Rows that came after their window was released", figures.rows_late),
+    ]
+    if detail:
+        rows += [("Rows with times that nobody asked for", detail.rows_outside)]
+    if counts.starred or counts.suppressed:
+        rows += [("Rows released with the window's mean instead of their value", counts.starred + counts.suppressed)]
+    yield _table([(label, f"{number:,}") for label, number in rows])
+    if detail:
+        yield (
+            f"<p>Withheld whole: {_windows(detail.windows_withheld)}. Empty: {detail.windows_empty:,}. "
+            f"Older than what the source keeps: {detail.windows_expired:,}.</p>"
+        )
+    else:
+        missing = figures.windows_in_all - figures.windows_released
+        yield f"<p>Not released: {_windows(missing)}: empty, withheld whole, or not yet due. The journal does not tell which.</p>"
+    plot = figures.over_time
+    values = dict(plot.series)
+    width = _seconds(plot.width_ns / 1e9)
+    yield f"<h3>Windows, by the time they were measured (a bar: {width})</h3>"
+    fates = [(name, name, values[name]) for name in ("released", "withheld", "empty") if name in values]
+    yield bars_over_time(plot.starts_ns, fates, title="Windows released, withheld and empty over time")
+    yield f"<h3>Rows withheld and late (a bar: {width})</h3>"
+    kept_back = [("withheld", "withheld", values["rows_withheld"]), ("late", "late", values["rows_late"])]
+    if any(map(sum, (kept for _, _, kept in kept_back))):
+        yield bars_over_time(plot.starts_ns, kept_back, title="Rows withheld and late over time")
+    else:
+        yield '<p class="none">None.</p>'
+
+
+def _delivered(figures: Figures) -> Iterator[str]:
+    yield f"<p>Rows, {figures.outputs_since}.</p>"
+    yield _wide_table(("Output", "Taken", "Refused, set aside", "Still waiting"), [_output_row(one) for one in figures.outputs])
+
+
+def _output_row(one: Delivered) -> tuple[str, ...]:
+    return one.name, f"{one.taken:,}", f"{one.set_aside:,}", f"{one.pending:,}"
+
+
+def _risks(figures: Figures) -> Iterator[str]:
+    detail, counts = figures.detail, figures.counts
+    items = [
+        "The released curve is still that person's ECG: its rhythm and its times are kept, and an ECG recognises people. "
+        "Treat it as pseudonymous personal data.",
+        "Whoever may read the raw data can find every row by its time. Limit who may, and delete raw data that is no longer needed.",
+    ]
+    if not figures.pseudonyms:
+        items.insert(0, "<strong>Source ids were released as they are</strong> (PSEUDONYMIZE_SOURCE_ID=false).")
+    if any(one.promise and one.promise.k_unit == "record" for one in figures.promised):
+        items.append("k counts rows, and all k may be one person's (K_UNIT=record).")
+    if detail and detail.unchanged is not None and counts.released:
+        items.append(
+            f"{100 * detail.unchanged / counts.released:.0f} % of released rows keep the value that was measured, shared by k or more."
+        )
+    if figures.rows_late:
+        items.append("Late rows stay out for ever: a second release of their window could be subtracted from the first.")
+    items.append(
+        "All of this hangs on STATE_DIR: with another one, the same windows would be released again. Keep it and back it up."
+    )
+    yield f"<ul>{''.join(f'<li>{item}</li>' for item in items)}</ul><p>In full: documentation/PRIVACY.md.</p>"
+
+
+def _details(figures: Figures) -> Iterator[str]:
+    detail = figures.detail
+    if detail is None:
+        yield "<p>The journal keeps neither levels nor group sizes; the log and the metrics have them.</p>"
+        return
+    yield "<h3>Released rows by level</h3>"
+    if detail.rows_at_level is None:
+        yield f'<p class="none">Not shown: of fewer than {FEWEST_WINDOWS} windows they would tell too much.</p>'
+    else:
+        yield bars(list(zip(_LEVELS, detail.rows_at_level, strict=True)), "released", title="Released rows by level")
+    yield "<h3>Windows by the size of their smallest group, in rows</h3>"
+    yield bars(detail.smallest_groups, "released", title="Windows by the size of their smallest group")
+    if detail.groups:
+        yield f"<p>{detail.groups:,} groups, {figures.counts.released / detail.groups:.1f} rows each on average.</p>"
+    yield "<h3>Throughput: rows a second, by the run's own time</h3>"
+    rows = [("rows a second", "released", dict(detail.throughput.series)["rows"])]
+    yield bars_over_time(detail.throughput.starts_ns, rows, title="Rows read a second", from_zero=True)
+    yield f"<p>{_rows(figures.counts.read)} in {_seconds(detail.took_s)}.</p>"
+
+
+def _settings(figures: Figures) -> Iterator[str]:
+    yield "<details><summary>All settings; secrets and what may name people are left out</summary>"
+    yield _table([(name, value or "–") for name, value in figures.settings])
+    yield "</details>"
+
+
+def _signature(data: str) -> str:
+    digest = hashlib.sha256(data.encode()).hexdigest()
+    lines = "".join(f"<div><span></span><small>{what}</small></div>" for what in ("Name", "Role", "Date", "Signature"))
+    return f"""<section class="signature">
+<h2>Read and found in order</h2>
+<div class="lines">{lines}</div>
+<p><small>SHA-256 of this report's figures (the JSON at the end of the file): <code>{digest}</code></small></p>
+</section>
+"""
+
+
+def _section(title: str, content: Iterable[str]) -> str:
+    return f"<section>\n<h2>{title}</h2>\n{''.join(content)}\n</section>\n"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    cells = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>' for name, value in rows)
+    return f"<table>{cells}</table>"
+
+
+def _wide_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _spans(spans: Sequence[Window]) -> str:
+    if not spans:
+        return "nothing"
+    shown = "<br>".join(f"{span_text(span)} UTC" for span in spans[:_MOST_SPANS])
+    more = len(spans) - _MOST_SPANS
+    return shown if more <= 0 else f"{shown}<br>and {more:,} stretches more"
+
+
+def _rows(number: int) -> str:
+    return f"{number:,} row{'' if number == 1 else 's'}"
+
+
+def _windows(number: int) -> str:
+    return f"{number:,} window{'' if number == 1 else 's'}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
+
+
+def _day(time_ns: int) -> str:
+    return date_and_time(time_ns)[:10]

@@ -1,0 +1,195 @@
+"""Listens to a run and remembers what its report needs: sums by time, never a window of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+from anonymizer.batch import Promise
+from anonymizer.ports import Output
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from service.clock import Clock
+from service.events import Events, Unit
+from service.intervals import merged
+from service.journal import Released
+from service.output_standings import Standing
+from service.report.figures import Delivered, Detail, Figures, Plot, Promised
+from service.report.time_bins import TimeBins
+from service.settings import Settings
+from service.status.level_steps import FEWEST_WINDOWS
+from service.status.shown_settings import shown_settings
+from service.sums import Sums
+from service.version import VERSION
+
+#: The windows' own time is shown in stretches of at least so many windows.
+_WINDOWS_A_STRETCH = 12
+
+
+class Recording(Events):
+    """Remembers a run.
+
+    Args:
+        settings: Shown in the report, without secrets.
+        clock: Ours.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._began_s = clock.monotonic_s()
+        length_ns = settings.batch_size_seconds * NANOSECONDS
+        self._over_time = TimeBins(_WINDOWS_A_STRETCH * length_ns)
+        self._throughput = TimeBins(NANOSECONDS // 10)
+        self._sums = Sums()
+        self._lock = threading.Lock()
+        self._taken: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._spans: list[Window] = []
+        self._covered: list[Window] = []
+        self._smallest_groups: Counter[int] = Counter()
+        self._groups = self._windows_in_levels = 0
+        self._is_complete = False
+
+    def figures(self, standings: Sequence[Standing], promise: Promise) -> Figures:
+        """Return the report so far.
+
+        Args:
+            standings: How far each output is.
+            promise: What is promised of whatever is released.
+        """
+        totals = self._sums.totals
+        covered = merged(sorted(self._covered))
+        released = tuple(merged(sorted(self._spans)))
+        return Figures(
+            made_ns=self._clock.now_ns(),
+            of="a one-shot run",
+            asked=Window(covered[0].start_ns, covered[-1].end_ns) if covered else None,
+            promised=(Promised(promise, self._settings.batch_size_seconds, released),),
+            windows_in_all=totals.windows + totals.skipped_windows,
+            windows_released=totals.released_windows,
+            counts=totals.counts,
+            rows_late=totals.late,
+            outputs_since="in this run",
+            outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in standings),
+            over_time=_plot(self._over_time, "released", "withheld", "empty", "rows_released", "rows_withheld", "rows_late"),
+            detail=self._detail(),
+            settings=tuple(shown_settings(self._settings)),
+            version=VERSION,
+            pseudonyms=self._settings.pseudonymize_source_id,
+        )
+
+    # Events
+
+    def nothing_in(self, windows: WindowRange) -> None:
+        """Count them."""
+        self._sums.nothing_in(windows)
+        self._cover(windows)
+        # Months may be empty: by stretches, not by windows.
+        step = max(1, self._over_time.width_ns // windows.length_ns)
+        for first in range(0, len(windows), step):
+            self._over_time.add(windows.window(first).start_ns, {"empty": min(step, len(windows) - first)})
+
+    def expired(self, windows: WindowRange) -> None:
+        """Count them."""
+        self._sums.expired(windows)
+        self._cover(windows)
+
+    def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
+        """Count them."""
+        self._sums.skipped(count, windows, released)
+        self._cover(windows)
+
+    def anonymized(self, unit: Unit) -> None:
+        """Add up its windows."""
+        self._sums.anonymized(unit)
+        self._cover(unit.windows)
+        for result in unit.results:
+            counts = result.counts
+            fate = "released" if result.batch else "withheld" if counts.read else "empty"
+            rows = {"rows_released": counts.released, "rows_withheld": counts.withheld}
+            self._over_time.add(result.window.start_ns, {fate: 1, **rows})
+        for batch in unit.batches:
+            assert batch.certificate is not None, "only certified batches are reported"
+            self._spans.append(batch.window)
+            self._groups += batch.certificate.distinct_values
+            self._smallest_groups[batch.certificate.smallest_group] += 1
+        self._spans = merged(sorted(self._spans))
+        self._windows_in_levels += len(unit.batches)
+
+    def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
+        """Count the rows."""
+        self._sums.late(rows=rows, windows=windows, of_rows=of_rows, sufficient_lateness_s=sufficient_lateness_s)
+
+    def chunk_failed_verification(self, violations: int) -> None:
+        """Count the batches."""
+        self._sums.chunk_failed_verification(violations)
+
+    def rows_outside(self, rows: int) -> None:
+        """Count the rows."""
+        self._sums.rows_outside(rows)
+
+    def took(self, seconds: float, rows: int, windows: int = 1) -> None:
+        """Spread the rows over the time they took."""
+        end_s = self._clock.monotonic_s() - self._began_s
+        steps = max(1, min(20, int(seconds * 10)))
+        for step in range(steps):
+            middle_s = end_s - seconds * (step + 0.5) / steps
+            self._throughput.add(int(middle_s * NANOSECONDS), {"rows": rows / steps})
+
+    def wrote(self, output: Output, rows: int) -> None:
+        """Count the rows."""
+        with self._lock:
+            self._taken[output.name] += rows
+
+    def rejected(self, output: Output, batch: object, rows: int, reason: Exception) -> None:
+        """Count the rows."""
+        with self._lock:
+            self._refused[output.name] += rows
+
+    def finished(self, seconds: float) -> None:
+        """Remember that the run came to its end."""
+        self._is_complete = not self._clock.is_stopping()
+
+    def _cover(self, windows: WindowRange) -> None:
+        self._covered = merged(sorted([*self._covered, Window(windows.start_ns, windows.end_ns)]))
+
+    def _detail(self) -> Detail:
+        totals = self._sums.totals
+        enough = self._windows_in_levels >= FEWEST_WINDOWS
+        throughput = _plot(self._throughput, "rows")
+        per_second = NANOSECONDS / throughput.width_ns
+        return Detail(
+            windows_withheld=totals.withheld_windows,
+            windows_empty=totals.empty_windows,
+            windows_expired=totals.expired_windows,
+            windows_skipped=totals.skipped_windows,
+            violations=totals.violations,
+            rows_outside=totals.outside,
+            smallest_group=min(self._smallest_groups, default=0),
+            groups=self._groups,
+            smallest_groups=_by_size(self._smallest_groups, self._settings.k_value),
+            rows_at_level=tuple(int(rows) for rows in totals.rows_at_level[1:]) if enough else None,
+            unchanged=totals.unchanged if enough else None,
+            took_s=self._clock.monotonic_s() - self._began_s,
+            throughput=Plot(
+                throughput.starts_ns,
+                throughput.width_ns,
+                tuple((name, tuple(value * per_second for value in values)) for name, values in throughput.series),
+            ),
+            is_complete=self._is_complete,
+        )
+
+
+def _plot(bins: TimeBins, *names: str) -> Plot:
+    starts, sums = bins.columns(*names)
+    return Plot(tuple(starts), bins.width_ns, tuple((name, tuple(values)) for name, values in zip(names, sums, strict=True)))
+
+
+def _by_size(windows: Counter[int], k: int) -> tuple[tuple[str, int], ...]:
+    """Return windows by the size of their smallest group, in steps of k."""
+    bounds = [(f"{k}", k, k), (f"{k + 1} … {2 * k - 1}", k + 1, 2 * k - 1), (f"{2 * k} … {5 * k - 1}", 2 * k, 5 * k - 1)]
+    found = [(label, sum(number for size, number in windows.items() if low <= size <= high)) for label, low, high in bounds]
+    below = sum(number for size, number in windows.items() if size < k)
+    above = sum(number for size, number in windows.items() if size >= 5 * k)
+    return ((f"fewer than {k}", below), *found, (f"{5 * k} or more", above))

@@ -1,0 +1,48 @@
+"""Sums over stretches of time: a bounded number of them, however long the time turns out to be."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+#: More stretches than this cannot be told apart on a page.
+MOST_BINS = 120
+
+Sums = Mapping[str, float]
+
+
+class TimeBins:
+    """Adds up figures by time. When there are too many stretches, each becomes twice as long.
+
+    Args:
+        width_ns: How long a stretch is at first.
+    """
+
+    def __init__(self, width_ns: int) -> None:
+        self.width_ns = width_ns
+        self._sums: dict[int, dict[str, float]] = {}
+
+    def add(self, time_ns: int, figures: Sums) -> None:
+        """Add figures to the stretch that a time lies in."""
+        self._put(time_ns // self.width_ns, figures)
+        while self._sums and max(self._sums) - min(self._sums) >= MOST_BINS:
+            self._widen()
+
+    def columns(self, *names: str) -> tuple[list[int], list[list[float]]]:
+        """Return where each stretch begins, gaps between them filled with zeros, and a list of sums for each name."""
+        if not self._sums:
+            return [], [[] for _ in names]
+        numbers = range(min(self._sums), max(self._sums) + 1)
+        sums = [[self._sums.get(number, {}).get(name, 0.0) for number in numbers] for name in names]
+        return [number * self.width_ns for number in numbers], sums
+
+    def _put(self, number: int, figures: Sums) -> None:
+        sums = self._sums.setdefault(number, defaultdict(float))
+        for name, value in figures.items():
+            sums[name] += value
+
+    def _widen(self) -> None:
+        old, self._sums = self._sums, {}
+        self.width_ns *= 2
+        for number, figures in old.items():
+            self._put(number // 2, figures)

@@ -1,0 +1,1 @@
+"""What a person on call sees: metrics, health, a page, and systemd's line, all from one board."""

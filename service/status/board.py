@@ -1,0 +1,344 @@
+"""Keeps what is shown of a run, told by events and asked from other threads. Sums and reasons only, and never more than an hour of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from anonymizer.errors import StateUnavailable
+from anonymizer.ports import Output
+from anonymizer.windows import NANOSECONDS, WindowRange
+from service.clock import Clock
+from service.events import SOURCE, STATE, Events, Phase, Unit
+from service.journal import Released
+from service.output_standings import OutputStandings, Standing
+from service.patience import LONGEST_PAUSE_S
+from service.settings import Settings
+from service.status.level_steps import LevelSteps
+from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
+from service.sums import Sums
+
+#: What the histogram of durations tells apart, in seconds.
+BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+#: The last hour is kept, in stretches of this length.
+MOMENT_S = 10
+_MOST_MOMENTS = 3600 // MOMENT_S
+
+#: The next window may have been due for this long, or for so many windows, before the service counts as behind.
+_LAG_LIMIT_S = 60.0
+_LAG_LIMIT_WINDOWS = 6
+
+#: A chunk may take so many query time-outs, and so long for the rest, before the loop counts as hanging.
+_IDLE_LIMIT_TIMEOUTS = 4
+_IDLE_LIMIT_S = 120.0
+
+
+@dataclass(slots=True)
+class _OutputNotes:
+    """What events tell of an output."""
+
+    kind: str
+    retries: int = 0
+    trouble: Trouble | None = None
+    last_error: Trouble | None = None
+    has_ended: bool = False
+
+
+class Board(Events):
+    """Listens, and answers how things are. Safe to use from several threads.
+
+    Args:
+        settings: For limits and lengths.
+        clock: Ours.
+    """
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self._clock = clock
+        self._is_stream = settings.streaming_mode
+        self._length_ns = settings.batch_size_seconds * NANOSECONDS
+        self._lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
+        self._lag_limit_s = max(_LAG_LIMIT_S, _LAG_LIMIT_WINDOWS * settings.batch_size_seconds)
+        self._idle_limit_s = _IDLE_LIMIT_S + _IDLE_LIMIT_TIMEOUTS * settings.influx_query_timeout
+        self._spool_limit_bytes = settings.spool_max_bytes
+        self._lock = threading.RLock()
+        self._sums = Sums()
+        self._levels = LevelSteps()
+        self._phase: Phase = "connecting"
+        self._started_ns = clock.now_ns()
+        self._windows_in_all: int | None = None
+        self._up_to_ns: int | None = None
+        self._alive_until_s = clock.monotonic_s()
+        self._troubles: dict[str, Trouble] = {}
+        self._retries = {SOURCE: 0, STATE: 0}
+        self._reading_pauses = False
+        self._groups = self._smallest_group = 0
+        self._within, self._timed, self._timed_s = [0] * len(BUCKETS_S), 0, 0.0
+        self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
+        self._notes: dict[str, _OutputNotes] = {}
+        self._standings: OutputStandings | None = None
+        self._last_read: tuple[dict[str, Standing], int] = {}, 0
+        self._rows_at_start: dict[str, int] = {}
+        self._rows_released = self._rows_in_flight = 0
+
+    def expect(self, outputs: Sequence[Output]) -> None:
+        """Learn which outputs there are, so that each is shown from the start."""
+        with self._lock:
+            self._notes = {output.name: _OutputNotes(output.kind) for output in outputs}
+
+    def plan(self, windows_in_all: int | None) -> None:
+        """Learn how many windows there will be; None: there is no end."""
+        with self._lock:
+            self._windows_in_all = windows_in_all
+
+    def watch(self, standings: OutputStandings) -> None:
+        """Look into the journal from now on; every output is in it, and nothing was released in this run yet."""
+        with self._lock:
+            self._standings = standings
+            self._rows_at_start = {one.name: _rows(one) for one in standings.standings()}
+
+    def unwatch(self) -> None:
+        """Look into the journal a last time: it is about to be closed."""
+        with self._lock:
+            self._read_journal()
+            self._standings = None
+
+    def look(self) -> Snapshot:
+        """Return how things are now."""
+        with self._lock:
+            self._note_lag()
+            totals, now_ns, monotonic_s = self._sums.totals, self._clock.now_ns(), self._clock.monotonic_s()
+            counts = totals.counts
+            standings, spool_bytes = self._read_journal()
+            return Snapshot(
+                now_ns=now_ns,
+                started_ns=self._started_ns,
+                phase="stopping" if self._clock.is_stopping() else self._phase,
+                is_stream=self._is_stream,
+                windows_in_all=self._windows_in_all,
+                up_to_ns=self._up_to_ns,
+                lag_s=self._lag_s(),
+                idle_s=max(0.0, monotonic_s - self._alive_until_s) if self._phase == "working" else 0.0,
+                idle_limit_s=self._idle_limit_s,
+                lag_limit_s=self._lag_limit_s,
+                source_trouble=self._troubles.get(SOURCE),
+                state_trouble=self._troubles.get(STATE),
+                reading_pauses=self._reading_pauses,
+                counts=counts,
+                windows={
+                    "released": totals.released_windows,
+                    "withheld": totals.withheld_windows,
+                    "empty": totals.empty_windows,
+                    "expired": totals.expired_windows,
+                    "skipped": totals.skipped_windows,
+                },
+                violations=totals.violations,
+                rows_late=totals.late,
+                rows_outside=totals.outside,
+                unaccounted=counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate,
+                rows_at_level=self._levels.rows_at_level,
+                windows_in_levels=self._levels.windows,
+                groups=self._groups,
+                smallest_group=self._smallest_group,
+                durations=Durations(tuple(self._within), self._timed, self._timed_s),
+                source_retries=self._retries[SOURCE],
+                state_retries=self._retries[STATE],
+                spool_bytes=spool_bytes,
+                spool_limit_bytes=self._spool_limit_bytes,
+                outputs=tuple(self._output(name, note, standings.get(name)) for name, note in self._notes.items()),
+                moments=tuple(self._moments),
+            )
+
+    # Events
+
+    def phase(self, phase: Phase) -> None:
+        """Remember where the run is."""
+        with self._lock:
+            self._phase = phase
+            self._alive_until_s = self._clock.monotonic_s()
+
+    def reached(self, up_to_ns: int) -> None:
+        """Remember that the loop is alive, and where it is."""
+        with self._lock:
+            self._alive_until_s = self._clock.monotonic_s()
+            self._up_to_ns = up_to_ns
+            self._note_lag()
+
+    def waits(self, who: str, reason: Exception, seconds: float) -> None:
+        """Remember who is in trouble since when; a loop that waits as it said is alive."""
+        with self._lock:
+            now_ns = self._clock.now_ns()
+            note = self._notes.get(who)
+            if note is not None:
+                note.retries += 1
+                note.trouble = Trouble(note.trouble.since_ns if note.trouble else now_ns, str(reason))
+                note.last_error = Trouble(now_ns, str(reason))
+                return
+            since_ns = self._troubles[who].since_ns if who in self._troubles else now_ns
+            self._troubles[who] = Trouble(since_ns, str(reason))
+            self._retries[who] = self._retries.get(who, 0) + 1
+            self._alive_until_s = self._clock.monotonic_s() + min(seconds, LONGEST_PAUSE_S)
+
+    def goes_on(self, who: str) -> None:
+        """Forget the trouble."""
+        with self._lock:
+            self._troubles.pop(who, None)
+            if who in self._notes:
+                self._notes[who].trouble = None
+
+    def gave_up(self, output: Output, reason: Exception) -> None:
+        """Remember that the output is not written to any more."""
+        with self._lock:
+            note, now_ns = self._notes[output.name], self._clock.now_ns()
+            note.has_ended = True
+            note.trouble = note.last_error = Trouble(now_ns, str(reason))
+
+    def rejected(self, output: Output, batch: object, rows: int, reason: Exception) -> None:
+        """Remember the reason; the rows stand in the journal."""
+        with self._lock:
+            if output.name in self._notes:
+                self._notes[output.name].last_error = Trouble(self._clock.now_ns(), str(reason))
+
+    def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
+        """Remember it."""
+        self._reading_pauses = True
+
+    def reading_goes_on(self) -> None:
+        """Forget it."""
+        self._reading_pauses = False
+
+    def nothing_in(self, windows: WindowRange) -> None:
+        """Count them."""
+        with self._lock:
+            self._sums.nothing_in(windows)
+            self._note(windows_empty=len(windows))
+
+    def expired(self, windows: WindowRange) -> None:
+        """Count them."""
+        with self._lock:
+            self._sums.expired(windows)
+            self._note(windows_empty=len(windows))
+
+    def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
+        """Count them."""
+        with self._lock:
+            self._sums.skipped(count, windows, released)
+
+    def anonymized(self, unit: Unit) -> None:
+        """Count its windows, rows and groups."""
+        with self._lock:
+            before = dataclasses.replace(self._sums.totals)
+            self._sums.anonymized(unit)
+            after = self._sums.totals
+            self._note(
+                windows_released=after.released_windows - before.released_windows,
+                windows_withheld=after.withheld_windows - before.withheld_windows,
+                windows_empty=after.empty_windows - before.empty_windows,
+                rows_read=after.counts.read - before.counts.read,
+                rows_withheld=after.counts.withheld - before.counts.withheld,
+            )
+            self._levels.add(unit)
+            for batch in unit.batches:
+                assert batch.certificate is not None, "only certified batches are reported"
+                self._groups += batch.certificate.distinct_values
+                smallest = batch.certificate.smallest_group
+                self._smallest_group = min(self._smallest_group or smallest, smallest)
+
+    def chunk_failed_verification(self, violations: int) -> None:
+        """Count the batches."""
+        self._sums.chunk_failed_verification(violations)
+
+    def rows_outside(self, rows: int) -> None:
+        """Count the rows."""
+        self._sums.rows_outside(rows)
+
+    def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
+        """Count the rows."""
+        with self._lock:
+            self._sums.late(rows=rows, windows=windows, of_rows=of_rows, sufficient_lateness_s=sufficient_lateness_s)
+            self._note(rows_late=rows)
+
+    def took(self, seconds: float, rows: int, windows: int = 1) -> None:
+        """Put the windows into the histogram, each with an equal share of the time."""
+        with self._lock:
+            each_s = seconds / windows
+            self._timed += windows
+            self._timed_s += seconds
+            for index, bound_s in enumerate(BUCKETS_S):
+                self._within[index] += windows if each_s <= bound_s else 0
+
+    def releasing(self, rows: int) -> None:
+        """Remember that the journal may or may not know of these rows already."""
+        with self._lock:
+            self._rows_in_flight = rows
+
+    def released(self, rows: int) -> None:
+        """Remember that it does."""
+        with self._lock:
+            self._rows_released += rows
+            self._rows_in_flight = 0
+
+    # What is shown
+
+    def _lag_s(self) -> float:
+        if not self._is_stream or self._up_to_ns is None:
+            return 0.0
+        due_ns = self._up_to_ns + self._length_ns + self._lateness_ns
+        return max(0.0, (self._clock.now_ns() - due_ns) / NANOSECONDS)
+
+    def _note_lag(self) -> None:
+        lag_s = self._lag_s()
+        if lag_s or self._moments:
+            self._change(lambda moment: dataclasses.replace(moment, lag_s=max(moment.lag_s, lag_s)))
+
+    def _note(self, **more: int) -> None:
+        self._change(
+            lambda moment: dataclasses.replace(moment, **{name: getattr(moment, name) + by for name, by in more.items()})
+        )
+
+    def _change(self, changed: Callable[[Moment], Moment]) -> None:
+        step_ns = MOMENT_S * NANOSECONDS
+        start_ns = self._clock.now_ns() // step_ns * step_ns
+        if not self._moments or self._moments[-1].start_ns < start_ns:
+            self._moments.append(Moment(start_ns))
+        self._moments[-1] = changed(self._moments[-1])
+
+    def _read_journal(self) -> tuple[dict[str, Standing], int]:
+        """Return the outputs' standings and the size of the spool; those of the last time when our disk cannot be read now."""
+        if self._standings is not None:
+            with suppress(StateUnavailable):
+                standings = {one.name: one for one in self._standings.standings()}
+                self._last_read = standings, sum(self._standings.spooled().values())
+        return self._last_read
+
+    def _output(self, name: str, note: _OutputNotes, standing: Standing | None) -> OutputState:
+        one = standing or Standing(name, 0, 0, 0, 0, 0)
+        return OutputState(
+            name=name,
+            kind=note.kind,
+            position=one.position,
+            taken=one.taken,
+            set_aside=one.set_aside,
+            pending=one.pending,
+            unaccounted=self._unaccounted(one) if standing else 0,
+            retries=note.retries,
+            trouble=note.trouble,
+            last_error=note.last_error,
+            has_ended=note.has_ended,
+        )
+
+    def _unaccounted(self, standing: Standing) -> int:
+        """Return how many rows released in this run an output neither took nor refused nor has pending.
+
+        While a release is being recorded the journal may be ahead of us by just that.
+        """
+        missing = self._rows_released + self._rows_at_start.get(standing.name, 0) - _rows(standing)
+        return 0 if missing == -self._rows_in_flight else missing
+
+
+def _rows(standing: Standing) -> int:
+    return standing.taken + standing.set_aside + standing.pending

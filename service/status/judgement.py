@@ -1,0 +1,161 @@
+"""From how things are to what that means: does the loop live, is the service ready, and what to tell a person, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from service.status.snapshot import OutputState, Snapshot, Trouble
+from service.time_texts import as_datetime, date_and_time
+
+#: From this share of the last hour's rows on that are withheld, or late, somebody should look.
+_WITHHELD_LIMIT = 0.15
+_LATE_LIMIT = 0.001
+
+State = Literal["ok", "attention", "trouble"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be: a stable code for programs, a sentence for people, and of which output, if of one."""
+
+    code: str
+    text: str
+    output: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a snapshot means.
+
+    Args:
+        is_live: Whether the work loop advances, or waits as it said it would.
+        reasons: Why the service is not ready; empty when it is.
+        notices: What somebody should look at although data flows.
+        headline: The state in a few words.
+        sentence: The state in one sentence.
+    """
+
+    is_live: bool
+    reasons: tuple[Finding, ...]
+    notices: tuple[Finding, ...]
+    headline: str
+    sentence: str
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether data flows."""
+        return not self.reasons
+
+    @property
+    def state(self) -> State:
+        """The worst of what was found."""
+        if self.reasons:
+            return "trouble"
+        return "attention" if self.notices else "ok"
+
+
+def judge(now: Snapshot) -> Judgement:
+    """Return what a snapshot means."""
+    is_live = now.idle_s <= now.idle_limit_s
+    reasons = tuple(_reasons(now, is_live=is_live))
+    notices = tuple(_notices(now))
+    if reasons:
+        headline, sentence = _HEADLINES[reasons[0].code], " ".join(one.text for one in reasons)
+    else:
+        headline = "Needs attention" if notices else _ALL_WELL[now.phase]
+        sentence = " ".join([_progress(now), *(one.text for one in notices)])
+    return Judgement(is_live, reasons, notices, headline, sentence)
+
+
+_HEADLINES = {
+    "hangs": "The work loop hangs",
+    "source_unreachable": "The source does not answer",
+    "state_unavailable": "Our own disk cannot be used",
+    "output_unreachable": "An output does not take data",
+    "output_ended": "An output is not written to any more",
+    "reading_paused": "Reading pauses",
+    "behind": "Behind",
+    "stopping": "Stopping",
+    "connecting": "Starting",
+}
+
+_ALL_WELL = {"connecting": "Starting", "working": "All is well", "finishing": "Finishing", "stopping": "Stopping"}
+
+
+def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
+    """Yield why data does not flow, the most telling first."""
+    if now.phase == "stopping":
+        yield Finding("stopping", "The service was asked to stop and brings what is in hand to its end.")
+    if not is_live:
+        yield Finding("hangs", f"The work loop has not come by for {_duration(now.idle_s)}.")
+    if now.source_trouble:
+        yield Finding("source_unreachable", f"The source has not answered since {_since(now.source_trouble)}.")
+    elif now.phase == "connecting":
+        yield Finding("connecting", "The service is starting and has not read anything yet.")
+    if now.state_trouble:
+        yield Finding("state_unavailable", f"STATE_DIR cannot be used since {_since(now.state_trouble)}.")
+    for output in now.outputs:
+        yield from _trouble_of(output)
+    if now.reading_pauses:
+        yield Finding("reading_paused", "The spool is full: nothing is read until outputs have taken something.")
+    if now.lag_s > now.lag_limit_s:
+        yield Finding("behind", f"The next window has been due for {_duration(now.lag_s)}.")
+
+
+def _trouble_of(output: OutputState) -> Iterator[Finding]:
+    if output.trouble is None:
+        return
+    if output.has_ended:
+        yield Finding("output_ended", f"{output.name} is not written to any more: {output.trouble.reason}.", output.name)
+    else:
+        waits = f"{output.pending:,} rows wait for it."
+        yield Finding(
+            "output_unreachable", f"{output.name} has taken nothing since {_since(output.trouble)}; {waits}", output.name
+        )
+
+
+def _notices(now: Snapshot) -> Iterator[Finding]:
+    if now.unaccounted or any(output.unaccounted for output in now.outputs):
+        yield Finding("not_conserved", "Rows are unaccounted for: this is a bug, please report it.")
+    if now.violations:
+        yield Finding("verification_failed", f"{_many(now.violations, 'window')} failed verification and stayed withheld.")
+    for output in now.outputs:
+        if output.set_aside:
+            yield Finding(
+                "set_aside", f"{output.name} refused {_many(output.set_aside, 'row')}, which were set aside.", output.name
+            )
+    read, withheld, late = (
+        sum(getattr(one, rows) for one in now.moments) for rows in ("rows_read", "rows_withheld", "rows_late")
+    )
+    if read and withheld / read >= _WITHHELD_LIMIT:
+        yield Finding("withheld", f"{100 * withheld / read:.0f} % of the last hour's rows were withheld.")
+    if read and late / read > _LATE_LIMIT:
+        yield Finding("late", f"{_many(late, 'row')} of the last hour came too late for their window.")
+
+
+def _progress(now: Snapshot) -> str:
+    done = sum(now.windows.values())
+    if not now.is_stream and now.windows_in_all is not None:
+        return f"{done:,} of {_many(now.windows_in_all, 'window')} done."
+    if now.up_to_ns is None:
+        return "Nothing was read yet."
+    waiting = sum(output.pending for output in now.outputs)
+    behind = f", {_duration(now.lag_s)} behind" if now.lag_s >= 1 else ""
+    return f"Up to {date_and_time(now.up_to_ns)} UTC everything is done{behind}; {_many(waiting, 'row')} wait for outputs."
+
+
+def _since(trouble: Trouble) -> str:
+    return f"{as_datetime(trouble.since_ns).strftime('%H:%M:%S')} UTC ({trouble.reason})"
+
+
+def _duration(seconds: float) -> str:
+    """Return such as `42 s`, `12 min` or `3.5 h`."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

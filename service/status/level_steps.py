@@ -1,0 +1,40 @@
+"""Rows by level, shown only in sums over at least twelve windows.
+
+The levels of a single window tell more of its values than its release does (documentation/PRIVACY.md). Whoever reads a sum again and again
+can subtract, so it moves in steps of as many windows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anonymizer.hierarchy import SUPPRESSED_LEVEL
+from service.events import Unit
+
+#: No figure that is not part of a release is shown of fewer windows than this.
+FEWEST_WINDOWS = 12
+
+
+class LevelSteps:
+    """Sums that move on only when twelve windows have come together."""
+
+    def __init__(self) -> None:
+        self._shown = np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64)
+        self._waiting = self._shown.copy()
+        self._windows_waiting = 0
+        self.windows = 0
+
+    @property
+    def rows_at_level(self) -> tuple[int, ...]:
+        """Released rows by level 1 … 9, over `windows` windows."""
+        return tuple(int(rows) for rows in self._shown[1:])
+
+    def add(self, unit: Unit) -> None:
+        """Take in a unit's windows; those of which nothing was released do not count."""
+        self._waiting = self._waiting + unit.rows_at_level
+        self._windows_waiting += len(unit.batches)
+        if self._windows_waiting >= FEWEST_WINDOWS:
+            self._shown = self._shown + self._waiting
+            self.windows += self._windows_waiting
+            self._waiting = np.zeros_like(self._waiting)
+            self._windows_waiting = 0

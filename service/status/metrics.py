@@ -1,0 +1,155 @@
+"""A snapshot as Prometheus reads it. Every series is there from the start, at zero; what each means: `documentation/METRICS.md`."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable, Iterator
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from anonymizer.windows import NANOSECONDS
+from service.status.board import BUCKETS_S
+from service.status.judgement import Judgement, judge
+from service.status.snapshot import OutputState, Snapshot
+from service.version import VERSION
+
+PREFIX = "ecg_anonymizer_"
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+Labelled = Iterable[tuple[str, float]]
+
+
+def exposition(now: Snapshot) -> bytes:
+    """Return the page that Prometheus asks for."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(now))
+    return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, now: Snapshot) -> None:
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        yield from families(self._now)
+
+
+def families(now: Snapshot) -> Iterator[Metric]:
+    """Yield every metric there is."""
+    judgement = judge(now)
+    yield from _of_the_run(now, judgement)
+    yield from _of_windows(now)
+    yield from _of_rows(now)
+    yield from _of_outputs(now.outputs)
+
+
+def _of_the_run(now: Snapshot, judgement: Judgement) -> Iterator[Metric]:
+    build = {"version": VERSION, "python": platform.python_version(), "numpy": version("numpy"), "pyarrow": version("pyarrow")}
+    yield InfoMetricFamily(f"{PREFIX}build", "Versions of the service and what it rests on.", value=build)
+    yield _gauge("start_timestamp_seconds", "When the run began.", now.started_ns / NANOSECONDS)
+    yield _gauge("live", "1 while the work loop advances, or waits as it said it would.", judgement.is_live)
+    yield _gauge("ready", "1 while data flows: the same as /readyz.", judgement.is_ready)
+    yield _gauge("source_up", "1 unless the source does not answer.", now.source_trouble is None)
+    yield _gauge("state_up", "1 unless STATE_DIR cannot be used.", now.state_trouble is None)
+    yield _gauge("reading_paused", "1 while the spool is full and nothing is read.", now.reading_pauses)
+    yield _counter("source_retries", "Questions to the source that were asked again.", now.source_retries)
+    yield _counter("state_retries", "Uses of STATE_DIR that were tried again.", now.state_retries)
+    yield _gauge("lag_seconds", "How long the next window has been due; 0 when none is, and in a one-shot run.", now.lag_s)
+    yield _gauge("lag_limit_seconds", "From this lag on the service is not ready.", now.lag_limit_s)
+    up_to_s = 0.0 if now.up_to_ns is None else now.up_to_ns / NANOSECONDS
+    yield _gauge("position_timestamp_seconds", "Every window that ends by then is done with; 0 before the first look.", up_to_s)
+    yield _gauge("spool_bytes", "How much waits on disk for outputs.", now.spool_bytes)
+    yield _gauge("spool_limit_bytes", "How much may wait before reading pauses: SPOOL_MAX_BYTES.", now.spool_limit_bytes)
+
+
+def _of_windows(now: Snapshot) -> Iterator[Metric]:
+    yield _counters("windows", "Windows by outcome.", "outcome", now.windows.items())
+    yield _counter("verification_failures", "Batches the second opinion withheld; must be 0.", now.violations)
+    durations = now.durations
+    buckets = [(str(bound), float(count)) for bound, count in zip(BUCKETS_S, durations.within, strict=True)]
+    yield HistogramMetricFamily(
+        f"{PREFIX}window_duration_seconds",
+        "Time to read, anonymize, verify and release a window; windows done together share theirs equally.",
+        buckets=[*buckets, ("+Inf", float(durations.count))],
+        sum_value=durations.sum_s,
+    )
+    yield _counter("groups", "Different released values, summed over windows.", now.groups)
+    yield _gauge(
+        "smallest_group_rows", "The fewest rows of a window that shared a value; 0 before a release.", now.smallest_group
+    )
+
+
+def _of_rows(now: Snapshot) -> Iterator[Metric]:
+    counts = now.counts
+    fates = {
+        "read": counts.read,
+        "released": counts.released,
+        "withheld": counts.withheld,
+        "invalid": counts.invalid,
+        "duplicate": counts.duplicate,
+    }
+    yield _counters("rows", "Rows by outcome; read = released + withheld + invalid + duplicate.", "outcome", fates.items())
+    imputed = {"starred": counts.starred, "suppressed": counts.suppressed}
+    yield _counters(
+        "imputed_rows", "Released rows with the window's mean instead of their group's value.", "kind", imputed.items()
+    )
+    yield _counter("late_rows", "Rows that came after their window was released; they stay out.", now.rows_late)
+    yield _counter("outside_rows", "Rows with times in no window that was asked for; they are not released.", now.rows_outside)
+    yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", now.unaccounted)
+    levels = ((str(level), rows) for level, rows in enumerate(now.rows_at_level, 1))
+    yield _counters("rows_at_level", "Released rows by level; moves in steps of at least 12 windows.", "level", levels)
+
+
+def _of_outputs(outputs: tuple[OutputState, ...]) -> Iterator[Metric]:
+    def each(value: str) -> Labelled:
+        return [(output.name, float(getattr(output, value))) for output in outputs]
+
+    up = [(output.name, float(output.trouble is None)) for output in outputs]
+    errors = [(output.name, output.last_error.since_ns / NANOSECONDS if output.last_error else 0.0) for output in outputs]
+    yield _gauges("output_up", "1 unless the output takes nothing now.", "output", up)
+    yield _gauges("output_position", "Number of the last chunk the output has taken.", "output", each("position"))
+    yield _gauges("output_pending_rows", "Released rows that wait for the output.", "output", each("pending"))
+    yield _gauges("output_taken_rows", "Rows the output has taken, earlier runs included.", "output", each("taken"))
+    yield _gauges(
+        "output_set_aside_rows", "Rows the output refused for good, earlier runs included.", "output", each("set_aside")
+    )
+    yield _gauges(
+        "output_unaccounted_rows",
+        "Rows released in this run - taken - set aside - pending; must be 0.",
+        "output",
+        each("unaccounted"),
+    )
+    yield _counters("output_retries", "Writes to the output that were tried again.", "output", each("retries"))
+    yield _gauges("output_last_error_timestamp_seconds", "When the output last gave an error; 0: never.", "output", errors)
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(PREFIX + name, meaning, value=float(value))
+
+
+def _counter(name: str, meaning: str, value: float) -> Metric:
+    return CounterMetricFamily(PREFIX + name, meaning, value=float(value))
+
+
+def _gauges(name: str, meaning: str, label: str, values: Labelled) -> Metric:
+    family = GaugeMetricFamily(PREFIX + name, meaning, labels=[label])
+    for value, number in values:
+        family.add_metric([value], float(number))
+    return family
+
+
+def _counters(name: str, meaning: str, label: str, values: Labelled) -> Metric:
+    family = CounterMetricFamily(PREFIX + name, meaning, labels=[label])
+    for value, number in values:
+        family.add_metric([value], float(number))
+    return family

@@ -1,0 +1,37 @@
+"""Asks the running service how it is, as a container's health check does: `python central_anonymizer.py --health`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+from service.setting_types import Secret
+from service.status.address import StatusAddress
+
+#: A service that does not say how it is within so many seconds is not well.
+_PATIENCE_S = 10
+
+#: Whoever listens on every address is asked on this machine's own.
+_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound here)
+
+
+def why_not_ready(address: StatusAddress, token: Secret) -> list[str]:
+    """Return why data does not flow, a sentence each; nothing when it does.
+
+    Args:
+        address: STATUS_ADDRESS.
+        token: STATUS_TOKEN.
+    """
+    connection = http.client.HTTPConnection(_OWN.get(address.host, address.host), address.port, timeout=_PATIENCE_S)
+    headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
+    try:
+        connection.request("GET", "/readyz", headers=headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return [f"the service does not answer at STATUS_ADDRESS={address} ({error})"]
+    finally:
+        connection.close()
+    if answer.status not in (http.HTTPStatus.OK, http.HTTPStatus.SERVICE_UNAVAILABLE):
+        return [f"STATUS_ADDRESS={address} answered {answer.status} {answer.reason}"]
+    return [str(reason["text"]) for reason in json.loads(content)["reasons"]]

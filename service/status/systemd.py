@@ -1,0 +1,87 @@
+"""Tells systemd what it asks of a `Type=notify` service: ready, how it is, that it lives, that it stops (sd_notify(3))."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from service.status.judgement import judge
+from service.status.snapshot import Snapshot
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: How often the state is looked at.
+LOOK_EVERY_S = 1.0
+
+#: The manager hears of us this many times within WatchdogSec=.
+_SIGNS_WITHIN_WATCHDOG = 3
+
+#: A status line is one line, and nobody reads a long one.
+_LONGEST_STATUS = 300
+
+
+class Notifier:
+    """Looks at the state once a second, and tells the manager what it means.
+
+    READY=1 is sent as soon as there is nothing a person would have to mend: the loop runs, or waits for a source that is away. Whether data
+    flows is in the status line, and in /readyz.
+
+    Args:
+        look: Returns how things are.
+        environment: Its NOTIFY_SOCKET names the manager's socket, its WATCHDOG_USEC how long it waits for a sign of life.
+    """
+
+    def __init__(self, look: Callable[[], Snapshot], environment: Mapping[str, str]) -> None:
+        self._look = look
+        self._address = environment["NOTIFY_SOCKET"]
+        watchdog_us = environment.get("WATCHDOG_USEC", "")
+        is_meant = environment.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+        self._sign_every_s = int(watchdog_us) / 1e6 / _SIGNS_WITHIN_WATCHDOG if watchdog_us.isdigit() and is_meant else None
+        self._is_ready = self._is_stopping = False
+        self._last_status = ""
+        self._since_sign_s = 0.0
+        self._every_s = min(LOOK_EVERY_S, self._sign_every_s or LOOK_EVERY_S)
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="systemd", daemon=True).start()
+
+    def close(self) -> None:
+        """Say that the service stops, and nothing more."""
+        self._ended.set()
+        self._say_stopping()
+
+    def _run(self) -> None:
+        while not self._ended.is_set():
+            self._tell(self._look())
+            self._ended.wait(self._every_s)
+
+    def _tell(self, now: Snapshot) -> None:
+        judgement = judge(now)
+        if now.phase == "stopping":
+            self._say_stopping()
+        elif not self._is_ready and (now.phase != "connecting" or now.source_trouble):
+            self._is_ready = True
+            self._send("READY=1")
+        status = f"{judgement.headline}. {judgement.sentence}".replace("\n", " ")[:_LONGEST_STATUS]
+        if status != self._last_status:
+            self._last_status = status
+            self._send(f"STATUS={status}")
+        self._since_sign_s += self._every_s
+        if self._sign_every_s is not None and self._since_sign_s >= self._sign_every_s and judgement.is_live:
+            self._since_sign_s = 0.0
+            self._send("WATCHDOG=1")
+
+    def _say_stopping(self) -> None:
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._send("STOPPING=1")
+
+    def _send(self, message: str) -> None:
+        # A name that begins with @ is one in Linux's abstract namespace.
+        address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.settimeout(1)
+            manager.sendto(message.encode(), address)

@@ -1,0 +1,208 @@
+"""Serves metrics, health and the status page from threads of its own. Looks, changes nothing, and answers GET only."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import ipaddress
+import json
+import logging
+import socket
+import threading
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bottle
+from waitress.server import create_server
+
+from anonymizer.errors import ConfigurationError
+from service.setting_types import Secret
+from service.settings import Settings
+from service.status import metrics
+from service.status.address import StatusAddress
+from service.status.judgement import judge
+from service.status.page_data import liveness, page_data, readiness
+from service.status.shown_settings import shown_settings
+from service.status.snapshot import Snapshot
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+_PAGES = Path(__file__).parent / "pages"
+
+#: Everything that is served as it stands.
+_FILES = {
+    "/": "index.html",
+    "/help": "help.html",
+    **{
+        f"/assets/{name}": name for name in ("status.css", "status.js", "uPlot.iife.min.js", "uPlot.min.css", "uPlot.LICENSE.txt")
+    },
+}
+
+#: Nothing from elsewhere, no inline code, no frame around it.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+_PLAIN = "text/plain; charset=utf-8"
+
+#: A page, a scraper and a probe or two; more than that waits, and whoever says nothing for so many seconds is dropped.
+_LIMITS: dict[str, Any] = {
+    "threads": 2,
+    "connection_limit": 100,
+    "channel_timeout": 20,
+    "max_request_header_size": 16_384,
+    "max_request_body_size": 1024,
+    "asyncore_use_poll": True,
+    "ident": None,
+}
+
+
+class StatusServer:
+    """Listens from the moment it is made until `close`.
+
+    Args:
+        address: Where. Port 0 takes any that is free.
+        look: Returns what is shown.
+        settings: Shown without secrets.
+        token: Asked of everybody; nobody is asked while it is empty.
+
+    Raises:
+        ConfigurationError: The address cannot be listened on.
+    """
+
+    def __init__(self, address: StatusAddress, look: Callable[[], Snapshot], settings: Settings, token: Secret) -> None:
+        logging.getLogger("waitress").setLevel(logging.ERROR)
+        app = make_app(look, settings, token, loopback_only=address.is_loopback)
+        listening = _listen(address)
+        self.port: int = listening.getsockname()[1]
+        self._server = create_server(app, sockets=[listening], **_LIMITS)
+        threading.Thread(target=self._server.run, name="status", daemon=True).start()
+        asked = "; it asks for STATUS_TOKEN" if token else ""
+        _LOG.info("📟 Status page at http://%s/%s", StatusAddress(address.host, self.port), asked)
+
+    def close(self) -> None:
+        """Listen no more, and let the threads go."""
+        self._server.close()
+        self._server.task_dispatcher.shutdown(timeout=1)
+
+
+def _listen(address: StatusAddress) -> socket.socket:
+    try:
+        family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server((where[0], where[1]), family=family)
+    except OSError as error:
+        raise ConfigurationError(f"STATUS_ADDRESS {address} cannot be listened on ({error.strerror or error})") from None
+
+
+def make_app(look: Callable[[], Snapshot], settings: Settings, token: Secret, *, loopback_only: bool) -> bottle.Bottle:
+    """Return the web application.
+
+    Args:
+        look: Returns what is shown.
+        settings: Shown without secrets.
+        token: Asked of everybody; nobody is asked while it is empty.
+        loopback_only: Whether it is served to this machine only.
+    """
+    app = bottle.Bottle()
+    app.add_hook("before_request", partial(_let_in, token, loopback_only))
+    answers = _Answers(look, settings)
+    for path, answer in {
+        "/metrics": answers.metrics,
+        "/livez": answers.livez,
+        "/readyz": answers.readyz,
+        "/status.json": answers.status,
+        "/settings.json": answers.settings,
+        **{path: partial(_file, name) for path, name in _FILES.items()},
+    }.items():
+        app.route(path, ["GET", "HEAD"], answer)
+    app.default_error_handler = _error
+    return app
+
+
+class _Answers:
+    """What is not a file."""
+
+    def __init__(self, look: Callable[[], Snapshot], settings: Settings) -> None:
+        self._look = look
+        self._settings = settings
+
+    def metrics(self) -> bottle.HTTPResponse:
+        return _answer(200, metrics.CONTENT_TYPE, metrics.exposition(self._look()))
+
+    def livez(self) -> bottle.HTTPResponse:
+        now = self._look()
+        judgement = judge(now)
+        return _json(liveness(now, judgement), 200 if judgement.is_live else 503)
+
+    def readyz(self) -> bottle.HTTPResponse:
+        judgement = judge(self._look())
+        return _json(readiness(judgement), 200 if judgement.is_ready else 503)
+
+    def status(self) -> bottle.HTTPResponse:
+        return _json(page_data(self._look()))
+
+    def settings(self) -> bottle.HTTPResponse:
+        return _json([{"name": name, "value": value} for name, value in shown_settings(self._settings)])
+
+
+def _let_in(token: Secret, loopback_only: bool) -> None:
+    """Raise an answer that says no, unless the request may be answered."""
+    if token and not _knows(token, bottle.request.get_header("Authorization", "")):
+        raise _answer(401, _PLAIN, "STATUS_TOKEN is needed: as bearer token, or as password.\n", asks=True)
+    if loopback_only and not token and not _is_local(bottle.request.get_header("Host", "")):
+        # A web site that has its own name resolved to this machine must not read the page through somebody's browser.
+        raise _answer(403, _PLAIN, "Only localhost may be asked for.\n")
+
+
+def _file(name: str) -> bottle.HTTPResponse:
+    response = bottle.static_file(name, root=str(_PAGES))
+    for header, value in _HEADERS.items():
+        response.set_header(header, value)
+    return response
+
+
+def _error(error: bottle.HTTPError) -> str:
+    for header, value in _HEADERS.items():
+        error.set_header(header, value)
+    error.content_type = _PLAIN
+    return f"{error.status_line}\n"
+
+
+def _json(content: Any, status: int = 200) -> bottle.HTTPResponse:
+    return _answer(status, "application/json", json.dumps(content))
+
+
+def _answer(status: int, content_type: str, body: str | bytes, *, asks: bool = False) -> bottle.HTTPResponse:
+    asking = {"WWW-Authenticate": 'Basic realm="ECG anonymizer: any name, and STATUS_TOKEN as password", charset="UTF-8"'}
+    headers = {**_HEADERS, "Content-Type": content_type, **(asking if asks else {})}
+    return bottle.HTTPResponse(body, status, headers)
+
+
+def _knows(token: Secret, authorization: str) -> bool:
+    """Return whether somebody showed the token: as bearer token, or as the password that a browser asks for."""
+    kind, _, shown = authorization.partition(" ")
+    if kind.lower() == "basic":
+        try:
+            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return False
+    elif kind.lower() != "bearer":
+        return False
+    return hmac.compare_digest(shown.strip().encode(), token.reveal().encode())
+
+
+def _is_local(host: str) -> bool:
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,89 @@
+"""Sums over a run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch, WindowCounts
+from anonymizer.hierarchy import SUPPRESSED_LEVEL
+from anonymizer.ports import Output
+from anonymizer.windows import WindowRange
+from service.events import Events, Unit
+from service.journal import Released
+
+
+@dataclass(slots=True)
+class Totals:
+    """Sums over the run. `counts` is replaced as a whole, so that whoever reads it from another thread reads what adds up."""
+
+    counts: WindowCounts = field(default_factory=WindowCounts)
+    rows_at_level: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64))
+    windows: int = 0
+    empty_windows: int = 0
+    withheld_windows: int = 0
+    skipped_windows: int = 0
+    unchanged: int = 0
+    outside: int = 0
+    violations: int = 0
+    set_aside: int = 0
+    expired_windows: int = 0
+    late: int = 0
+
+    @property
+    def released_windows(self) -> int:
+        """Windows of which something was released."""
+        return self.windows - self.empty_windows - self.withheld_windows - self.expired_windows
+
+
+class Sums(Events):
+    """Adds up what happens."""
+
+    def __init__(self) -> None:
+        self.totals = Totals()
+        self._lock = threading.Lock()
+
+    def nothing_in(self, windows: WindowRange) -> None:
+        """Count them as windows and as empty ones."""
+        self.totals.windows += len(windows)
+        self.totals.empty_windows += len(windows)
+
+    def expired(self, windows: WindowRange) -> None:
+        """Count them as windows and as expired ones."""
+        self.totals.windows += len(windows)
+        self.totals.expired_windows += len(windows)
+
+    def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
+        """Count the rows."""
+        self.totals.late += rows
+
+    def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
+        """Count the windows."""
+        self.totals.skipped_windows += count
+
+    def anonymized(self, unit: Unit) -> None:
+        """Count its windows and rows."""
+        totals = self.totals
+        totals.counts = totals.counts + unit.counts
+        totals.rows_at_level = totals.rows_at_level + unit.rows_at_level
+        totals.windows += len(unit.results)
+        totals.empty_windows += sum(result.counts.read == 0 for result in unit.results)
+        totals.withheld_windows += sum(result.counts.read > 0 and result.batch is None for result in unit.results)
+        totals.unchanged += sum(result.statistics.unchanged for result in unit.results)
+
+    def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
+        """Count the rows; several outputs may be refusing at once."""
+        with self._lock:
+            self.totals.set_aside += rows
+
+    def chunk_failed_verification(self, violations: int) -> None:
+        """Count the batches."""
+        self.totals.violations += violations
+
+    def rows_outside(self, rows: int) -> None:
+        """Count the rows."""
+        self.totals.outside += rows

@@ -1,0 +1,185 @@
+"""`scripts/report.py`: a report of what the journal remembers, for a stream that never ends by itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anonymizer.windows import NANOSECONDS
+from service.journal import Epoch, Journal, Recount, Release
+from tests.documentation.pages import ROOT
+from tests.integration.service_process import KEY
+from tests.service.batches import PROMISE, make_batch
+
+#: 1970-01-01 00:10:00: window number 120 of five seconds begins there.
+FIRST = 120
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with settings, and a state in which windows 120 … 131 were released, one missing among them, four rows each."""
+    journal = Journal(tmp_path / "state", data_set="fake")
+    journal.begin_epoch(Epoch(PROMISE, 5 * NANOSECONDS), now_ns=0)
+    journal.outputs.add_outputs(["csv:./output", "api:http://sink"])
+    for chunk, index in enumerate([*range(FIRST, FIRST + 5), *range(FIRST + 6, FIRST + 12)], 1):
+        batch = make_batch(index)
+        journal.record_release([Release(batch.window, batch.counts)], chunk=chunk, size_bytes=10, now_ns=0, stream_to_ns=None)
+    for chunk in range(1, 12):
+        journal.outputs.record_taken("csv:./output", chunk=chunk, receipts=[], rows=4, set_aside={"b": 1} if chunk == 3 else {})
+    journal.record_recounts([Recount(make_batch(FIRST).window, 4, 2, 0)], after_ns=[0], now_ns=0)
+    journal.raise_fence()
+    journal.close()
+    settings = {
+        "INFLUX_ORG": "ward",
+        "INFLUX_TOKEN": "the-token-itself",
+        "DEVICE_FILTER": "patient-17",
+        "PSEUDONYMIZE_SOURCE_ID": "true",
+        "PSEUDONYM_SALT": KEY,
+        "STATE_DIR": tmp_path / "state",
+        "STREAMING_MODE": "true",
+    }
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments],
+        cwd=folder,
+        env={"PATH": "", "PYTHONUTF8": "1"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def figures_in(path: Path) -> dict[str, Any]:
+    (data,) = re.findall(r'id="figures">(.*)</script>', path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(data)
+    return found
+
+
+def test_it_adds_up_what_the_journal_remembers_of_the_span(folder: Path) -> None:
+    done = run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:11:00Z", "--to", "r.html")
+
+    assert (done.returncode, done.stdout.strip()) == (0, "📄 Report: r.html"), done.stderr
+    figures = figures_in(folder / "r.html")
+    assert (figures["windows_in_all"], figures["windows_released"]) == (12, 11)
+    assert (figures["counts"]["read"], figures["counts"]["released"], figures["rows_late"]) == (44, 44, 2)
+    assert [(one["start_ns"] // NANOSECONDS, one["end_ns"] // NANOSECONDS) for one in figures["promised"][0]["spans"]] == [
+        (600, 625),
+        (630, 660),
+    ]
+    assert figures["promised"][0]["promise"]["k"] == 2
+    by_name = {one["name"]: one for one in figures["outputs"]}
+    assert (by_name["csv:./output"]["taken"], by_name["csv:./output"]["set_aside"]) == (43, 1)
+    assert by_name["api:http://sink"]["pending"] == 44
+    assert sum(dict(figures["over_time"]["series"])["released"]) == 11
+
+
+def test_windows_outside_the_span_do_not_count(folder: Path) -> None:
+    run(folder, "--since", "1970-01-01T00:10:10Z", "--until", "1970-01-01T00:10:20Z")
+
+    assert figures_in(folder / "report.html")["windows_released"] == 2
+
+
+def test_it_says_what_the_journal_cannot_know(folder: Path) -> None:
+    run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:11:00Z")
+
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Not released: 1 window: empty, withheld whole, or not yet due" in text
+    assert "The journal keeps neither levels nor group sizes" in text
+
+
+def test_windows_that_were_made_one_entry_count_as_many(folder: Path) -> None:
+    journal = Journal(folder / "state", data_set=None)
+    journal.outputs.drop_output("api:http://sink")
+    journal.outputs.forget_chunks_all_have()
+    assert journal.merge_before(10**18, recounts=0) > 0
+    journal.close()
+
+    run(folder, "--since", "1970-01-01T00:00:00Z", "--until", "1970-01-01T01:00:00Z")
+
+    figures = figures_in(folder / "report.html")
+    assert (figures["windows_released"], figures["counts"]["released"], figures["rows_late"]) == (11, 44, 2)
+    assert sum(dict(figures["over_time"]["series"])["released"]) == pytest.approx(11)
+
+
+def test_a_gap_that_was_accepted_is_said_to_be_unknown(folder: Path) -> None:
+    journal = Journal(folder / "state", data_set=None)
+    journal.accept_gap([make_batch(FIRST + 5).window])
+    journal.close()
+
+    run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:11:00Z")
+
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Of 1970-01-01 00:10:25 - 1970-01-01 00:10:30 UTC nothing is known" in text
+    assert figures_in(folder / "report.html")["windows_released"] == 11
+
+
+def test_no_secret_and_nobodys_name_is_in_it(folder: Path) -> None:
+    run(folder, "--since", "1970-01-01")
+
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    for private in ("the-token-itself", "patient-17", KEY, '"a"', '"b"'):
+        assert private not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        ((), 64, "--since"),
+        (("--since", "yesterday"), 64, "--since"),
+        (("--since", "2025-01-02", "--until", "2025-01-01"), 64, "--until must be after --since"),
+        (("--since", "2025-01-01", "--env-file", "no.env"), 78, ".env file not found"),
+        (("--since", "2025-01-01", "--to", "no/such/folder/r.html"), 64, "cannot be written"),
+    ],
+)
+def test_mistakes_are_named(folder: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
+    done = run(folder, *arguments)
+
+    assert done.returncode == code
+    assert said in done.stdout + done.stderr
+
+
+def test_a_service_that_works_on_the_state_is_not_disturbed(folder: Path) -> None:
+    before = {path.name: path.read_bytes() for path in (folder / "state").iterdir() if path.is_file()}
+    journal = Journal(folder / "state", data_set="fake")
+    batch = make_batch(FIRST + 20)
+    # Released, and the fence not yet raised: only the service may do that.
+    journal.record_release([Release(batch.window, batch.counts)], chunk=20, size_bytes=10, now_ns=0, stream_to_ns=None)
+
+    done = run(folder, "--since", "1970-01-01")
+
+    assert done.returncode == 0
+    assert figures_in(folder / "report.html")["windows_released"] == 12
+    assert (folder / "state" / "fence").read_bytes() == before["fence"]
+    journal.raise_fence()
+    journal.close()
+
+
+def test_a_damaged_journal_is_said_to_be_one(folder: Path) -> None:
+    (folder / "state" / "journal.sqlite").write_bytes(b"not a database at all" * 100)
+
+    done = run(folder, "--since", "1970-01-01")
+
+    assert done.returncode == 78
+    assert "journal.sqlite cannot be read" in done.stdout
+
+
+def test_a_state_that_is_not_there_is_not_made(folder: Path) -> None:
+    env = folder / ".env"
+    env.write_text(env.read_text(encoding="utf-8").replace(f"{folder / 'state'}", f"{folder / 'other'}"), encoding="utf-8")
+
+    done = run(folder, "--since", "2025-01-01")
+
+    assert done.returncode == 78
+    assert "holds no journal" in done.stdout
+    assert not (folder / "other").exists()

@@ -1,0 +1,290 @@
+"""The report of a run: every question a privacy officer has, answered with the right figures, in one file that holds no data."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import html
+import json
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anonymizer.batch import Promise
+from anonymizer.windows import NANOSECONDS, Window
+from service.output_standings import Standing
+from service.report.figures import Figures
+from service.report.page import page, was_kept
+from service.report.recording import Recording
+from service.report.time_bins import MOST_BINS, TimeBins
+from tests.documentation.pages import ROOT
+from tests.integration.service_process import KEY, run_service
+from tests.service.fakes import FakeClock
+from tests.status.events import Sink, settings_with, unit
+
+PROMISE = Promise(5, "record", "hierarchy", settings_digest="0123456789abcdef", key_id="feedc0de")
+
+#: What the privacy officer of a hospital asks, and where the report answers.
+QUESTIONS = [
+    "What was promised",
+    "For which times",
+    "Was it kept, and who checked",
+    "What was withheld",
+    "Where it went",
+    "What remains risky",
+    "Read and found in order",
+]
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 100)), max_size=60), st.integers(1, 50))
+def test_no_figure_is_lost_however_wide_the_stretches_become(figures: list[tuple[int, int]], width: int) -> None:
+    bins = TimeBins(width)
+    for time, value in figures:
+        bins.add(time, {"x": value})
+
+    starts, (sums,) = bins.columns("x")
+
+    expected = Counter[int]()
+    for time, value in figures:
+        expected[time // bins.width_ns * bins.width_ns] += value
+    assert len(starts) <= MOST_BINS
+    assert starts == list(range(starts[0], starts[-1] + 1, bins.width_ns)) if starts else not figures
+    assert {start: value for start, value in zip(starts, sums, strict=True) if value} == {k: v for k, v in expected.items() if v}
+
+
+def recording(**settings: object) -> tuple[Recording, FakeClock]:
+    clock = FakeClock(1000.0)
+    return Recording(settings_with(STREAMING_MODE="false", DEVICE_FILTER="patient-17", **settings), clock), clock
+
+
+def standings(*, pending: int = 0) -> Sequence[Standing]:
+    return [Standing("csv:./output", 0, 3, 10_000, 0, pending)]
+
+
+def figures_of_a_run(**settings: object) -> Figures:
+    """Return the report of a run of sixteen windows from the epoch on: 14 released, 1 withheld, 1 empty, then 3 expired."""
+    watching, clock = recording(**settings)
+    csv = Sink("csv:./output")
+    watching.anonymized(unit(*[{1: 30, 8: 12}] * 14, {0: 4}, {}, smallest=6, groups=4))
+    watching.expired(unit({}, {}, {}, start_ns=80 * NANOSECONDS).windows)
+    watching.wrote(csv, 500)
+    watching.rejected(csv, None, 88, ValueError("x"))
+    clock.now_s += 2
+    watching.took(2.0, 592, 16)
+    watching.finished(2.0)
+    return watching.figures(standings(pending=7), PROMISE)
+
+
+def test_a_run_is_added_up() -> None:
+    figures = figures_of_a_run()
+
+    assert (figures.windows_in_all, figures.windows_released) == (19, 14)
+    assert (figures.counts.read, figures.counts.released, figures.counts.withheld) == (592, 588, 4)
+    assert figures.asked == Window(0, 95 * NANOSECONDS)
+    assert figures.promised[0].spans == (Window(0, 70 * NANOSECONDS),)
+    assert [dataclasses.astuple(one) for one in figures.outputs] == [("csv:./output", 500, 88, 7)]
+    detail = figures.detail
+    assert detail is not None
+    assert (detail.windows_withheld, detail.windows_empty, detail.windows_expired, detail.violations) == (1, 1, 3, 0)
+    assert detail.rows_at_level == (420, 0, 0, 0, 0, 0, 0, 168, 0)
+    assert (detail.smallest_group, detail.groups, detail.is_complete) == (6, 56, True)
+    assert detail.smallest_groups == (("fewer than 5", 0), ("5", 0), ("6 … 9", 14), ("10 … 24", 0), ("25 or more", 0))
+    assert sum(dict(figures.over_time.series)["released"]) == 14
+    assert sum(dict(figures.over_time.series)["rows_withheld"]) == 4
+    rows_a_second = dict(detail.throughput.series)["rows"]
+    assert sum(rows_a_second) * detail.throughput.width_ns / NANOSECONDS == pytest.approx(592)
+
+
+def test_what_levels_of_few_windows_would_tell_is_left_out() -> None:
+    watching, _ = recording()
+    watching.anonymized(unit(*[{1: 30}] * 11))
+
+    figures = watching.figures(standings(), PROMISE)
+
+    assert figures.detail is not None
+    assert (figures.detail.rows_at_level, figures.detail.unchanged) == (None, None)
+    text = page(figures)
+    assert "Not shown: of fewer than 12 windows" in text
+    assert "keep the value that was measured" not in text
+
+
+def test_a_year_of_nothing_is_quick_to_report() -> None:
+    watching, _ = recording()
+    year = unit({}).windows.__class__(0, 31_536_000 * NANOSECONDS, 5 * NANOSECONDS)
+    for first in range(0, len(year), 4096):
+        watching.nothing_in(year.part(first, min(first + 4096, len(year))))
+
+    figures = watching.figures(standings(), PROMISE)
+
+    assert figures.windows_in_all == 6_307_200
+    assert sum(dict(figures.over_time.series)["empty"]) == 6_307_200
+    assert len(figures.over_time.starts_ns) <= MOST_BINS
+
+
+def test_every_question_has_its_place() -> None:
+    headings = re.findall(r"<h2>(.*?)</h2>", page(figures_of_a_run()))
+
+    assert [one for one in headings if one in QUESTIONS] == QUESTIONS
+
+
+def test_the_answers_are_those_of_the_run() -> None:
+    text = html.unescape(re.sub(r"<[^>]+>", " ", page(figures_of_a_run())))
+    text = re.sub(r"\s+", " ", text)
+
+    for answer in (
+        "at least 5 rows of the same window of 5 s",
+        "Settings digest 0123456789abcdef",
+        "Pseudonym key id feedc0de",
+        "Asked for was 1970-01-01 00:00:00 - 1970-01-01 00:01:35 UTC, 19 windows",
+        "1970-01-01 00:00:00 - 1970-01-01 00:01:10 UTC",
+        "592 rows read = 588 released + 4 withheld + 0 invalid + 0 duplicate",
+        "14 windows of 19 released",
+        "Batches that passed 14",
+        "Smallest group of the run 6 rows",
+        "csv:./output 500 88 7",
+        "python scripts/verify_output.py FILES --k 5 --batch-seconds 5 --k-unit record",
+        "Source ids were released as they are",
+        "all k may be one person's",
+    ):
+        assert answer in text
+
+
+@pytest.mark.parametrize(
+    ("change", "kept"),
+    [
+        ({}, True),
+        ({"counts": {"released": 587}}, False),
+        ({"detail": {"violations": 1}}, False),
+        ({"detail": {"smallest_group": 4}}, False),
+        ({"detail": {"smallest_group": 5}}, True),
+    ],
+)
+def test_the_verdict_is_that_nothing_speaks_against_it(change: dict[str, dict[str, Any]], kept: bool) -> None:
+    figures = figures_of_a_run()
+    for part, values in change.items():
+        figures = dataclasses.replace(figures, **{part: dataclasses.replace(getattr(figures, part), **values)})
+
+    assert was_kept(figures) is kept
+    assert ("The promise was kept for everything that was released." in page(figures)) is kept
+    assert ("Something is wrong" in page(figures)) is not kept
+
+
+def test_a_run_that_was_cut_short_says_so() -> None:
+    watching, _ = recording()
+    watching.anonymized(unit({1: 30}))
+
+    assert "The run did not come to its end" in page(watching.figures(standings(), PROMISE))
+    assert "The run did not come to its end" not in page(figures_of_a_run())
+
+
+def test_the_file_needs_nothing_else() -> None:
+    text = page(figures_of_a_run())
+
+    assert not re.findall(
+        r"(?:src|href)=|@import|url\(|https?://", re.sub(r'"http://localhost:8086"|http://localhost:8086', "", text)
+    )
+    assert "<script>" not in text
+
+
+def test_names_cannot_break_the_page() -> None:
+    figures = figures_of_a_run()
+    evil = "csv:</script><script>alert(1)</script>"
+    text = page(dataclasses.replace(figures, outputs=(dataclasses.replace(figures.outputs[0], name=evil),)))
+
+    assert text.count("<script") == 1
+    assert "alert(1)</script" not in text
+
+
+def test_the_figures_are_in_the_file_for_programs_and_the_signature_is_for_them() -> None:
+    text = page(figures_of_a_run())
+    (data,) = re.findall(r'<script type="application/json" id="figures">(.*)</script>', text)
+
+    assert json.loads(data)["counts"]["released"] == 588
+    assert f"<code>{hashlib.sha256(data.encode()).hexdigest()}</code>" in text
+
+
+def test_no_secret_and_nobodys_name_is_in_it() -> None:
+    text = page(figures_of_a_run(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="the-key-of-the-pseudonyms"))
+
+    for private in ("patient-17", "the-key-of-the-pseudonyms", "read-only-token"):
+        assert private not in text
+    assert "Source ids were released as they are" not in text
+
+
+# Of the real program
+
+
+def write_recording(path: Path) -> None:
+    """Write two minutes of two wearers, a row every 50 ms; values repeat so that groups form, but for one that nobody shares."""
+    rows = [
+        f"2025-11-03T14:{30 + index // 1200:02d}:{index // 20 % 60:02d}.{index % 20 * 50:03d}Z,{name},{index % 7 * 10}"
+        for index in range(2400)
+        for name in ("anna", "ben")
+    ]
+    path.write_text("\n".join(["timestamp,source_id,ecg", *rows, "2025-11-03T14:30:00.010Z,anna,x"]), encoding="utf-8")
+
+
+def test_every_run_with_an_end_writes_its_report(tmp_path: Path) -> None:
+    write_recording(tmp_path / "recording.csv")
+    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"}
+    pseudonyms = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY}
+
+    code, log = run_service(tmp_path, {**settings, **pseudonyms})
+
+    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
+    released = [line.split(",")[1] for path in (tmp_path / "csv").glob("*.csv") for line in path.read_text().splitlines()[1:]]
+    (data,) = re.findall(r'id="figures">(.*)</script>', report)
+    figures = json.loads(data)
+    assert code == 0
+    assert f"📄 Report: {tmp_path / 'state' / 'report.html'}" in log
+    assert (figures["counts"]["read"], figures["counts"]["released"], figures["counts"]["invalid"]) == (4801, 4800, 1)
+    assert len(released) == 4800
+    assert figures["outputs"][0]["taken"] == 4800
+    assert figures["detail"]["is_complete"] is True
+    assert [path.read_text(encoding="utf-8") for path in (tmp_path / "state" / "reports").iterdir()] == [report]
+    for private in ("anna", "ben", KEY, *set(released)):
+        assert private not in report
+
+
+def test_a_run_over_what_was_released_reports_that_it_released_nothing(tmp_path: Path) -> None:
+    write_recording(tmp_path / "recording.csv")
+    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"}
+    run_service(tmp_path, settings)
+
+    run_service(tmp_path, settings)
+
+    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
+    assert "Nothing was released." in report
+    assert "24 windows had been released before" in report
+
+
+def test_a_run_whose_output_gives_up_still_writes_its_report(tmp_path: Path) -> None:
+    write_recording(tmp_path / "recording.csv")
+    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "OUTPUT_TO_API": "true"}
+    away = {"API_ENDPOINT": "http://127.0.0.1:9/api", "RETRY_BUDGET_SECONDS": "1"}
+
+    code, log = run_service(tmp_path, {**settings, **away})
+
+    assert code == 69, log
+    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
+    assert "The run did not come to its end" in report
+
+
+def test_a_report_that_cannot_be_written_fails_no_run(tmp_path: Path) -> None:
+    write_recording(tmp_path / "recording.csv")
+    (tmp_path / "state" / "report.html").mkdir(parents=True)
+
+    code, log = run_service(tmp_path, {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"})
+
+    assert code == 0
+    assert "The report could not be written to" in log
+
+
+def test_the_demo_names_its_report() -> None:
+    assert "state/report.html" in (ROOT / "examples" / "demo.py").read_text(encoding="utf-8")

@@ -1,0 +1,275 @@
+"""The board says what events told it, keeps no more than an hour, and notices rows that got lost on the way to an output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anonymizer.errors import OutputUnavailable, SourceUnavailable, StateUnavailable
+from anonymizer.windows import NANOSECONDS
+from service.events import SOURCE, STATE
+from service.journal import Epoch, Journal, Release
+from service.patience import Patience
+from service.status.board import Board
+from service.status.judgement import judge
+from tests.service.batches import PROMISE, make_batch
+from tests.service.fakes import FakeClock
+from tests.status.events import LENGTH_NS, Sink, settings_with, unit
+
+
+class Watched:
+    """A board with a clock that tests move, of windows of 5 s that are due 10 s after their end."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock(1000.0)
+        self.board = Board(settings_with(), self.clock)
+        self.csv, self.api = Sink("csv:./output"), Sink("api:http://sink")
+        self.board.expect([self.csv, self.api])
+        self.board.phase("working")
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def test_windows_and_rows_are_counted_by_their_outcome(watched: Watched) -> None:
+    watched.board.anonymized(unit({1: 30, 3: 10}, {0: 4}, {}, invalid=2))
+    watched.board.nothing_in(unit({}, {}, {}).windows)
+    watched.board.expired(unit({}, {}).windows)
+    watched.board.skipped(7, unit({}).windows, [])
+
+    now = watched.board.look()
+
+    assert now.windows == {"released": 1, "withheld": 2, "empty": 3, "expired": 2, "skipped": 7}
+    assert (now.counts.read, now.counts.released, now.counts.withheld, now.counts.invalid) == (50, 40, 4, 6)
+    assert now.unaccounted == 0
+
+
+def test_lag_is_how_long_the_next_window_has_been_due(watched: Watched) -> None:
+    # Windows end at multiples of 5 s; the one after 985 s ends at 990 and is due at 1000.
+    watched.board.reached(985 * NANOSECONDS)
+    assert watched.board.look().lag_s == 0
+
+    watched.clock.now_s = 1004.5
+    assert watched.board.look().lag_s == 4.5
+
+    watched.board.reached(990 * NANOSECONDS)
+    assert watched.board.look().lag_s == 0
+
+
+def test_a_run_with_an_end_is_never_behind() -> None:
+    board = Board(settings_with(STREAMING_MODE="false"), FakeClock(1e6))
+    board.reached(5 * NANOSECONDS)
+
+    assert board.look().lag_s == 0
+
+
+def test_the_loop_is_alive_while_it_comes_by_or_waits_as_announced(watched: Watched) -> None:
+    watched.clock.now_s += 200
+    assert judge(watched.board.look()).is_live, "30 s of INFLUX_QUERY_TIMEOUT allow for a slow chunk"
+
+    watched.clock.now_s += 60
+    assert not judge(watched.board.look()).is_live
+
+    watched.board.reached(0)
+    assert watched.board.look().idle_s == 0
+
+    watched.board.waits(SOURCE, SourceUnavailable("away"), 50.0)
+    watched.clock.now_s += 50
+    assert watched.board.look().idle_s == 0
+
+
+def test_whoever_is_waited_for_is_in_trouble_until_he_goes_on(watched: Watched) -> None:
+    watched.board.waits(SOURCE, SourceUnavailable("refused"), 0.5)
+    watched.clock.now_s += 5
+    watched.board.waits(SOURCE, SourceUnavailable("no route"), 1.0)
+    watched.board.waits(STATE, StateUnavailable("disk full"), 1.0)
+    watched.board.waits(watched.api.name, OutputUnavailable("503"), 1.0)
+
+    now = watched.board.look()
+    assert now.source_trouble is not None
+    assert (now.source_trouble.since_ns, now.source_trouble.reason) == (1000 * NANOSECONDS, "no route")
+    assert (now.source_retries, now.state_retries, now.outputs[1].retries, now.outputs[0].retries) == (2, 1, 1, 0)
+    assert now.outputs[0].trouble is None
+    assert now.outputs[1].trouble is not None
+
+    for who in (SOURCE, STATE, watched.api.name):
+        watched.board.goes_on(who)
+    now = watched.board.look()
+    assert (now.source_trouble, now.state_trouble, now.outputs[1].trouble) == (None, None, None)
+    assert now.outputs[1].last_error is not None, "the last error is remembered"
+
+
+def test_patience_tells_the_board_who_is_waited_for(watched: Watched) -> None:
+    patience = Patience(watched.clock, budget_s=None, telemetry=watched.board)
+    seen: list[object] = []
+
+    def failing_once(error: Exception) -> object:
+        def action() -> None:
+            if len(seen) % 2 == 0:
+                seen.append(watched.board.look())
+                raise error
+            seen.append(watched.board.look())
+
+        return action
+
+    patience.until_done(failing_once(SourceUnavailable("x")))  # type: ignore[arg-type]
+    patience.for_output(watched.csv.name).until_done(failing_once(OutputUnavailable("x")))  # type: ignore[arg-type]
+    patience.for_output(watched.csv.name).until_done(failing_once(StateUnavailable("x")))  # type: ignore[arg-type]
+
+    while_waiting = seen[1::2]
+    troubles = [(one.source_trouble, one.outputs[0].trouble, one.state_trouble) for one in while_waiting]  # type: ignore[attr-defined]
+    assert [[trouble is not None for trouble in three] for three in troubles] == [
+        [True, False, False],
+        [False, True, False],
+        [False, False, True],
+    ]
+    after = watched.board.look()
+    assert (after.source_trouble, after.outputs[0].trouble, after.state_trouble) == (None, None, None)
+
+
+def test_levels_are_shown_only_in_sums_over_twelve_windows(watched: Watched) -> None:
+    for _ in range(11):
+        watched.board.anonymized(unit({2: 10}))
+        assert watched.board.look().rows_at_level == (0,) * 9
+    watched.board.anonymized(unit({0: 40}))
+    assert watched.board.look().windows_in_levels == 0, "a window of which nothing was released does not count"
+
+    watched.board.anonymized(unit({3: 7}))
+    assert watched.board.look().rows_at_level[1:3] == (110, 7)
+    assert watched.board.look().windows_in_levels == 12
+
+    watched.board.anonymized(unit({3: 7}))
+    assert watched.board.look().rows_at_level[1:3] == (110, 7), "the next step takes twelve windows more"
+
+
+def test_groups_are_counted_and_the_smallest_remembered(watched: Watched) -> None:
+    watched.board.anonymized(unit({1: 40}, smallest=8, groups=5))
+    watched.board.anonymized(unit({1: 40}, smallest=6, groups=3))
+    watched.board.anonymized(unit({1: 40}, smallest=9, groups=4))
+
+    assert (watched.board.look().groups, watched.board.look().smallest_group) == (12, 6)
+
+
+def test_durations_are_shared_by_windows_that_were_done_together(watched: Watched) -> None:
+    watched.board.took(0.8, 1000, 4)
+    watched.board.took(3.0, 1000, 1)
+
+    durations = watched.board.look().durations
+
+    # Of .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10: four windows of 0.2 s, one of 3 s.
+    assert durations.within == (0, 0, 0, 0, 0, 4, 4, 4, 4, 5, 5)
+    assert (durations.count, durations.sum_s) == (5, 3.8)
+
+
+def test_the_last_hour_is_kept_and_no_more(watched: Watched) -> None:
+    for _ in range(500):
+        watched.board.anonymized(unit({1: 5}))
+        watched.clock.now_s += 10
+
+    moments = watched.board.look().moments
+    assert len(moments) == 360
+    assert all(one.windows_released == 1 for one in moments[:-1])
+
+
+def test_late_rows_stand_in_the_hour_and_in_the_sum(watched: Watched) -> None:
+    watched.board.late(rows=3, windows=2, of_rows=500, sufficient_lateness_s=20)
+
+    assert watched.board.look().rows_late == 3
+    assert watched.board.look().moments[-1].rows_late == 3
+
+
+class Books:
+    """A journal with two outputs, and a board that watches it."""
+
+    def __init__(self, folder: Path, watched: Watched) -> None:
+        self.watched = watched
+        self.journal = Journal(folder, data_set="fake")
+        self.journal.begin_epoch(Epoch(PROMISE, LENGTH_NS), now_ns=0)
+        self.journal.outputs.add_outputs([watched.csv.name, watched.api.name])
+        self.released = 0
+
+    def record(self, rows: int) -> None:
+        batch = make_batch(self.released, rows=rows)
+        self.released += 1
+        self.journal.record_release(
+            [Release(batch.window, batch.counts)], chunk=self.released, size_bytes=100 * rows, now_ns=0, stream_to_ns=None
+        )
+
+    def release(self, rows: int) -> None:
+        self.watched.board.releasing(rows)
+        self.record(rows)
+        self.watched.board.released(rows)
+
+
+@pytest.fixture
+def books(tmp_path: Path, watched: Watched) -> Books:
+    return Books(tmp_path, watched)
+
+
+def test_each_output_shows_what_it_took_refused_and_still_lacks(books: Books) -> None:
+    board, outputs = books.watched.board, books.journal.outputs
+    board.watch(outputs)
+    books.release(10)
+    books.release(6)
+    outputs.record_taken(books.watched.csv.name, chunk=1, receipts=[], rows=10, set_aside={"b": 3})
+
+    csv, api = board.look().outputs
+
+    assert (csv.position, csv.taken, csv.set_aside, csv.pending, csv.unaccounted) == (1, 7, 3, 6, 0)
+    assert (api.position, api.taken, api.set_aside, api.pending, api.unaccounted) == (0, 0, 0, 16, 0)
+    assert board.look().spool_bytes == 1600
+
+
+def test_rows_that_an_output_neither_took_nor_lacks_are_unaccounted_for(books: Books) -> None:
+    board, outputs = books.watched.board, books.journal.outputs
+    board.watch(outputs)
+    books.release(10)
+
+    # A fault of ours: the chunk counts as taken, but one row less than it has.
+    outputs.record_taken(books.watched.csv.name, chunk=1, receipts=[], rows=9)
+
+    assert [one.unaccounted for one in board.look().outputs] == [1, 0]
+    assert "not_conserved" in [one.code for one in judge(board.look()).notices]
+
+
+def test_nothing_is_unaccounted_for_while_a_release_is_being_recorded(books: Books) -> None:
+    board = books.watched.board
+    board.watch(books.journal.outputs)
+    books.release(4)
+
+    board.releasing(10)
+    assert [one.unaccounted for one in board.look().outputs] == [0, 0], "not yet in the journal"
+    books.record(10)
+    assert [one.unaccounted for one in board.look().outputs] == [0, 0], "in it, and we were not told yet"
+    board.released(10)
+    assert [one.unaccounted for one in board.look().outputs] == [0, 0]
+
+
+def test_what_an_earlier_run_left_is_no_fault_of_this_one(books: Books) -> None:
+    books.record(10)
+    books.journal.outputs.record_taken(books.watched.csv.name, chunk=1, receipts=[], rows=10)
+    board = books.watched.board
+    board.watch(books.journal.outputs)
+    books.release(6)
+
+    assert [(one.taken, one.pending, one.unaccounted) for one in board.look().outputs] == [(10, 6, 0), (0, 16, 0)]
+
+
+def test_a_journal_that_was_closed_leaves_its_last_figures(books: Books) -> None:
+    board = books.watched.board
+    board.watch(books.journal.outputs)
+    books.release(6)
+    board.unwatch()
+    books.journal.close()
+
+    assert [one.pending for one in board.look().outputs] == [6, 6]
+
+
+def test_an_output_that_gave_up_is_said_to_have_ended(watched: Watched) -> None:
+    watched.board.gave_up(watched.api, OutputUnavailable("refuses API_TOKEN"))
+
+    assert watched.board.look().outputs[1].has_ended
+    assert [one.code for one in judge(watched.board.look()).reasons] == ["output_ended"]

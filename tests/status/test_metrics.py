@@ -1,0 +1,150 @@
+"""What Prometheus reads: documented to the last series, there from the start, and telling when something does not add up."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from anonymizer.batch import WindowCounts
+from anonymizer.windows import NANOSECONDS
+from service.status.board import Board
+from service.status.metrics import exposition
+from service.status.snapshot import Snapshot
+from tests.documentation.pages import DOCUMENTATION, table_with, text_of
+from tests.service.fakes import FakeClock
+from tests.status import states
+from tests.status.events import Sink, settings_with
+
+PAGE = DOCUMENTATION / "METRICS.md"
+
+Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def series_of(snapshot: Snapshot) -> Series:
+    """Return every series by its full name and labels, as Prometheus' own parser reads them."""
+    text = exposition(snapshot).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(snapshot: Snapshot, name: str, **labels: str) -> float:
+    return series_of(snapshot)[f"ecg_anonymizer_{name}", frozenset(labels.items())]
+
+
+def fresh() -> Snapshot:
+    """Return what a board shows before anything happened."""
+    board = Board(settings_with(), FakeClock(1000.0))
+    board.expect([Sink("csv:./output"), Sink("api:http://sink")])
+    return board.look()
+
+
+def documented() -> dict[str, tuple[str, frozenset[str]]]:
+    """Return type and labels of every metric on the page, by name."""
+    rows = re.findall(r"^\| `(ecg_anonymizer_\w+)` \| (\w+) \| (.*?) \| .+ \|$", text_of(PAGE), re.MULTILINE)
+    return {name: (kind, frozenset(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
+
+
+def exported() -> dict[str, tuple[str, frozenset[str]]]:
+    found = {}
+    for family in text_string_to_metric_families(exposition(states.healthy()).decode()):
+        labels = frozenset(name for sample in family.samples for name in sample.labels if name != "le")
+        if family.name.endswith("_build_info"):
+            found[family.name] = "info", labels
+        else:
+            found[f"{family.name}_total" if family.type == "counter" else family.name] = family.type, labels
+    return found
+
+
+def test_the_page_names_every_metric_with_type_and_labels_and_no_other() -> None:
+    assert documented() == exported()
+
+
+def test_the_page_says_of_each_metric_what_the_export_says() -> None:
+    helps = dict(re.findall(r"^# HELP (\S+) (.*)$", exposition(states.healthy()).decode(), re.MULTILINE))
+    rows = dict(re.findall(r"^\| `(ecg_anonymizer_\w+)` \| .* \| (.+) \|$", text_of(PAGE), re.MULTILINE))
+
+    assert rows == helps
+
+
+def test_every_value_of_a_label_is_explained_on_the_page() -> None:
+    explained = text_of(PAGE).partition("## Labels")[2]
+
+    for (_, labels), _ in series_of(states.healthy()).items():
+        for name, label in labels:
+            if name in ("outcome", "kind"):
+                assert f"`{label}`" in explained
+    assert {row["label"].strip("`") for row in table_with(PAGE, "label", "values")} >= {"level", "output", "kind"}
+
+
+def test_every_series_is_there_before_anything_happened() -> None:
+    names = {name for name, _ in series_of(fresh())}
+    expected = {name for name, _ in series_of(states.healthy())}
+
+    assert names == expected
+    assert [value(fresh(), "windows_total", outcome=outcome) for outcome in ("released", "withheld", "empty")] == [0, 0, 0]
+    assert [value(fresh(), "rows_at_level_total", level=str(level)) for level in range(1, 10)] == [0] * 9
+    assert value(fresh(), "output_set_aside_rows", output="csv:./output") == 0
+    assert value(fresh(), "window_duration_seconds_count") == 0
+
+
+def test_names_have_the_prefix_and_base_units() -> None:
+    assert all(re.fullmatch(r"ecg_anonymizer_[a-z_]+", name) for name in exported())
+    assert not [name for name in exported() if re.search(r"_(ms|milliseconds|minutes|kb|megabytes|percent)\b", name)]
+
+
+def test_no_label_names_a_source_or_a_window() -> None:
+    labels = {name for _, labels in series_of(states.one_output_down()) for name, _ in labels}
+
+    assert labels == {"outcome", "kind", "level", "output", "le", "version", "python", "numpy", "pyarrow"}
+
+
+def test_what_was_counted_is_what_is_exported() -> None:
+    snapshot = states.healthy()
+
+    assert value(snapshot, "rows_total", outcome="read") == 892_000
+    assert value(snapshot, "rows_total", outcome="withheld") == 2_068
+    assert value(snapshot, "windows_total", outcome="withheld") == 6
+    assert value(snapshot, "late_rows_total") == 9
+    assert value(snapshot, "rows_at_level_total", level="2") == 240_100
+    assert value(snapshot, "window_duration_seconds_bucket", le="0.05") == 300
+    assert value(snapshot, "window_duration_seconds_bucket", le="+Inf") == 412
+    assert value(snapshot, "position_timestamp_seconds") == states.NOW_NS // NANOSECONDS - 15
+    assert value(snapshot, "ready") == 1
+
+
+def test_an_output_that_is_down_shows_how_much_waits_and_since_when() -> None:
+    snapshot = states.one_output_down()
+
+    assert value(snapshot, "output_up", output=states.API) == 0
+    assert value(snapshot, "output_up", output=states.CSV) == 1
+    assert value(snapshot, "output_pending_rows", output=states.API) == 41_040
+    assert value(snapshot, "output_position", output=states.API) == 393
+    assert value(snapshot, "output_retries_total", output=states.API) == 7
+    last_error_s = value(snapshot, "output_last_error_timestamp_seconds", output=states.API)
+    assert last_error_s == states.NOW_NS // NANOSECONDS - 95
+    assert value(snapshot, "ready") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "name", "expected"),
+    [
+        ({"unaccounted": 3}, "unaccounted_rows", 3),
+        ({"source_trouble": states.source_down().source_trouble}, "source_up", 0),
+        ({"reading_pauses": True}, "reading_paused", 1),
+        ({"violations": 2}, "verification_failures_total", 2),
+        ({"idle_s": 1000.0}, "live", 0),
+        ({"spool_bytes": 77}, "spool_bytes", 77),
+        ({"lag_s": 12.5}, "lag_seconds", 12.5),
+        ({"counts": WindowCounts(read=9, released=9, starred=4, suppressed=2)}, "rows_total", 9),
+    ],
+)
+def test_what_is_wrong_shows(changes: dict[str, object], name: str, expected: float) -> None:
+    snapshot = dataclasses.replace(states.healthy(), **changes)  # type: ignore[arg-type]
+
+    assert value(snapshot, name, **({"outcome": "released"} if name == "rows_total" else {})) == expected
