@@ -1,0 +1,110 @@
+"""The oracle can see: each safeguard, taken out of a copy of the code, makes the tests of faults fail. Only by `make test-faults`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Report
+from tests.faults.ward import FULL
+from tests.integration.service_process import ROOT
+
+pytestmark = [pytest.mark.influxdb, pytest.mark.skipif(not FULL, reason="breaks copies of the code, which takes minutes")]
+
+NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "state", "output", "build")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A safeguard taken out: what in which file becomes what, and which tests must notice."""
+
+    path: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = {
+    "spool files are not synced": Mutant(
+        "service/spool.py",
+        "        os.fsync(file.fileno())\n    unfinished.replace(path)",
+        "    unfinished.replace(path)",
+        "tests/faults/test_power.py",
+    ),
+    "a release is recorded before it is spooled": Mutant(
+        "service/delivery.py",
+        "        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))\n",
+        "        journal.record_release(releases, chunk=number, size_bytes=1, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns)\n"
+        "        journal.record_release = lambda *_, **__: None\n"
+        "        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))\n",
+        "tests/faults/test_kills.py -k mid-spool",
+    ),
+    "a release is not recorded": Mutant(
+        "service/journal.py",
+        "            db.executemany(\n                _INSERT_INTERVAL,\n                (\n                    (one.window.start_ns",
+        "            (lambda *_: None)(\n                _INSERT_INTERVAL,\n                (\n                    (one.window.start_ns",
+        "tests/faults/test_released_once.py -k other_settings",
+    ),
+    "the API's key is another with each try": Mutant(
+        "outputs/http_api.py",
+        '{"Idempotency-Key": key,',
+        '{"Idempotency-Key": key + str(time.monotonic_ns()),',
+        "tests/faults/test_outputs_down.py -k answer_is_lost",
+    ),
+    "CSV files are not cut back": Mutant(
+        "outputs/committed_file.py",
+        "            file.truncate(length)\n            file.seek(length)\n",
+        "            file.seek(0, os.SEEK_END)\n",
+        "tests/faults/test_kills.py -k half_a_batch",
+    ),
+    "an output is not offered what it lacks": Mutant(
+        "service/output_standings.py",
+        "WHERE chunk > (SELECT position FROM outputs WHERE name = ?)",
+        "WHERE chunk > 1 + (SELECT position FROM outputs WHERE name = ?)",
+        "tests/faults/test_kills.py -k after-released",
+    ),
+    "the fence is not looked at": Mutant(
+        "service/journal.py",
+        "        unknown = missing(fenced, self._known)\n        if unknown:",
+        "        unknown = missing(fenced, self._known)\n        if False:",
+        "tests/faults/test_released_once.py -k old_backup",
+    ),
+    "short reads are taken as they are": Mutant(
+        "service/chunks.py",
+        "    for _ in range(_MOST_READS - 1):",
+        "    return samples\n    for _ in range(_MOST_READS - 1):",
+        "tests/faults/test_source.py -k too_little",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_safeguard_that_is_missing_is_noticed(name: str, tmp_path: Path, report: Report) -> None:
+    """The tests of rows 1, 5, 9 and 23 fail when what they are about is broken."""
+    mutant = MUTANTS[name]
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
+    broken = copy / mutant.path
+    text = broken.read_text(encoding="utf-8")
+    assert text.count(mutant.old) == 1, f"{mutant.path} no longer says what this test takes out of it; say it anew in MUTANTS"
+    broken.write_text(text.replace(mutant.old, mutant.new), encoding="utf-8")
+
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutant.tests.split()],
+        cwd=copy,
+        env={**os.environ, "FAULTS_FULL": ""},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+        check=False,
+    )
+
+    assert ended.returncode == 1, f"nobody noticed:\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}"
+    (failed,) = [line for line in ended.stdout.splitlines() if line.startswith("FAILED")]
+    report(f"if {name}: {failed}")

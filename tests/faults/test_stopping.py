@@ -1,0 +1,97 @@
+"""Being asked to stop: once, and the window in hand is finished; twice, and it ends at once. Neither loses anything."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from tests.faults.conftest import MakeWard
+from tests.faults.oracle import files_in
+from tests.faults.ward import FULL, PATIENCE_S, STREAMING, Ward, seconds_ago, wait_until
+from tests.integration.service_process import Service
+from tests.servers.tcp_proxy import Hang, TcpProxy
+
+pytestmark = pytest.mark.influxdb
+
+#: How long after SIGTERM the process may live: outputs get five seconds of it.
+MOST_S = 8.0
+
+
+@pytest.fixture
+def recent(make_ward: MakeWard) -> Ward:
+    return make_ward(seconds=20, start_ns=seconds_ago(30))
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def hang(proxy: TcpProxy, service: Service) -> None:
+    """Return once a request of the service hangs."""
+    proxy.answers.become(Hang())
+    wait_until(lambda: proxy.answers.fired > 0, "an answer that hangs", service=service)
+
+
+def finish(ward: Ward, through: dict[str, object]) -> None:
+    """Start the service again, see it deliver everything, and stop it."""
+    with ward.start({**STREAMING, **through}) as service:
+        ward.wait_until_delivered(service)
+        assert service.stop() == 0
+    ward.assert_complete()
+
+
+def test_a_stream_that_is_asked_to_stop_in_the_middle_of_a_window_exits_0_and_loses_nothing(recent: Ward) -> None:
+    """Row 3: SIGTERM mid-window."""
+    with recent.start(STREAMING) as service:
+        service.wait_for("🔒 Anonymizing batch")
+        assert service.stop(within_s=MOST_S) == 0
+        left = len(files_in(recent.csv))
+
+    assert left < 20, "it was in the middle"
+    finish(recent, {})
+
+
+@pytest.mark.parametrize("where", ["source", "influxdb", "api"] if FULL else ["source", "api"])
+def test_a_stream_that_waits_for_an_answer_when_it_is_asked_to_stop_exits_0_within_eight_seconds(
+    recent: Ward, where: str
+) -> None:
+    """Row 3: SIGTERM while a read or a write waits for an answer that does not come; time-outs are 30 s long."""
+    with TcpProxy(port_of(recent.api.url) if where == "api" else recent.server.port) as proxy:
+        name = {"source": "INFLUX_URL", "influxdb": "INFLUX_OUTPUT_URL", "api": "API_ENDPOINT"}[where]
+        through: dict[str, object] = {"INFLUX_OUTPUT_URL": recent.server.url, name: proxy.url}
+        with recent.start({**STREAMING, **through}) as service:
+            service.wait_for("🔒 Anonymizing batch")
+            hang(proxy, service)
+            began_s = time.monotonic()
+            assert service.stop(within_s=PATIENCE_S) == 0
+            assert time.monotonic() - began_s <= MOST_S
+        proxy.pass_all()
+        finish(recent, through)
+
+
+def test_a_second_sigterm_ends_the_process_at_once_and_loses_nothing(recent: Ward) -> None:
+    """Row 3: a second SIGTERM while the first is being obeyed."""
+    with TcpProxy(port_of(recent.api.url)) as proxy:
+        through: dict[str, object] = {"API_ENDPOINT": proxy.url}
+        with recent.start({**STREAMING, **through}) as service:
+            service.wait_for("🔒 Anonymizing batch")
+            hang(proxy, service)
+            service.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert service.process.poll() is None, "it gives the output some seconds"
+            assert service.stop(within_s=2) == 128 + signal.SIGTERM
+        proxy.pass_all()
+        finish(recent, through)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_one_shot_run_that_is_interrupted_says_so_and_the_next_one_does_the_rest(ward: Ward, number: int, code: int) -> None:
+    """Row 3: Ctrl+C or SIGTERM during a one-shot run: 130 or 143, and nothing is lost or doubled by it."""
+    with ward.start() as service:
+        service.wait_for("🔒 Anonymizing batch")
+        assert service.stop(number, within_s=MOST_S) == code
+
+    assert ward.run()[0] == 0
+    ward.assert_complete()

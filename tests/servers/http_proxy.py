@@ -1,0 +1,207 @@
+"""An HTTP proxy before a real server: passes requests on, unless a test has it answer itself, or change an answer on its way back.
+
+    with HttpProxy(server.url) as proxy:
+        proxy.answer(Reply(status=503, headers={"Retry-After": "2"}), to="/api/v2/write")
+
+gives the next write that answer, without asking the server; with `store=True` the server is asked all the same, and only its answer is
+replaced. Everything that was asked is kept, with its time, to be counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+import requests
+
+from tests.servers.api_server import Reply
+
+#: How long the server behind may take, in seconds.
+PATIENCE_S = 120.0
+
+#: Headers that belong to one connection, or that change with the body.
+NOT_PASSED_ON = frozenset({"connection", "content-length", "transfer-encoding", "host", "accept-encoding"})
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: what, when (on the monotonic clock), and what it was answered."""
+
+    method: str
+    path: str
+    body: bytes
+    at_s: float
+    status: int
+
+
+#: Takes a request's path and body and the server's answer; returns what to answer instead.
+Edit = Callable[[str, bytes, bytes], bytes]
+
+#: Takes a request's path and body; returns what to answer, or None for what the server does.
+Rule = Callable[[str, bytes], Reply | None]
+
+
+class HttpProxy:
+    """Listens on a port of its own."""
+
+    def __init__(self, server_url: str) -> None:
+        self._server_url = server_url
+        self._lock = threading.Lock()
+        self._script: list[tuple[str, Reply | None]] = []
+        self._rule: Rule | None = None
+        self._edit: Edit | None = None
+        self._ahead = timedelta()
+        self._asked: list[Asked] = []
+        self._http = _Server(("127.0.0.1", 0), _Handler)
+        self._http.proxy = self
+        self.url = f"http://127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+    def answer(self, *replies: Reply | None, to: str = "") -> None:
+        """Give the next requests to paths that begin so these answers, one each; None: what the server answers."""
+        with self._lock:
+            self._script += [(to, reply) for reply in replies]
+
+    def answer_always(self, reply: Reply, *, to: str = "") -> None:
+        """Give every request to paths that begin so this answer, until `pass_all`."""
+        self.answer_by(lambda path, _: reply if path.startswith(to) else None)
+
+    def answer_by(self, rule: Rule) -> None:
+        """Let a rule judge every request for which there is no scripted answer, until `pass_all`."""
+        with self._lock:
+            self._rule = rule
+
+    def edit(self, edit: Edit | None) -> None:
+        """Let every answer of the server be changed on its way."""
+        self._edit = edit
+
+    def shift_date(self, seconds: int) -> None:
+        """Let the server's clock seem ahead by so much, in every answer's `Date`."""
+        self._ahead = timedelta(seconds=seconds)
+
+    def pass_all(self) -> None:
+        """Pass everything on, unchanged, from now on."""
+        with self._lock:
+            self._script, self._rule, self._edit, self._ahead = [], None, None, timedelta()
+
+    def headers_of(self, answer: requests.Response) -> dict[str, str]:
+        """Return the headers to pass back."""
+        headers = {name: value for name, value in answer.headers.items() if name.lower() not in NOT_PASSED_ON}
+        if self._ahead and "Date" in headers:
+            headers["Date"] = format_datetime(parsedate_to_datetime(headers["Date"]) + self._ahead, usegmt=True)
+        return headers
+
+    def asked(self, path: str = "") -> list[Asked]:
+        """Return what was asked of paths that begin so, in order."""
+        with self._lock:
+            return [one for one in self._asked if one.path.startswith(path)]
+
+    def reply_for(self, path: str, body: bytes) -> Reply | None:
+        """Return what to answer; None: what the server does."""
+        with self._lock:
+            for index, (beginning, reply) in enumerate(self._script):
+                if path.startswith(beginning):
+                    del self._script[index]
+                    return reply
+            return None if self._rule is None else self._rule(path, body)
+
+    def pass_on(
+        self, session: requests.Session, method: str, path: str, headers: dict[str, str], body: bytes
+    ) -> requests.Response:
+        """Ask the server."""
+        kept = {name: value for name, value in headers.items() if name.lower() not in NOT_PASSED_ON}
+        url = self._server_url + path
+        # Not compressed: what comes back is to be read and changed.
+        return session.request(
+            method, url, headers={**kept, "Accept-Encoding": "identity"}, data=body, timeout=PATIENCE_S, allow_redirects=False
+        )
+
+    def edited(self, path: str, body: bytes, answer: bytes) -> bytes:
+        """Return an answer as it is to arrive."""
+        return answer if self._edit is None else self._edit(path, body, answer)
+
+    def note(self, asked: Asked) -> None:
+        """Keep what was asked."""
+        with self._lock:
+            self._asked.append(asked)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    proxy: HttpProxy
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a client that hangs up early is what many tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Server
+
+    def setup(self) -> None:
+        super().setup()
+        self._session = requests.Session()
+        self._session.trust_env = False
+
+    def finish(self) -> None:
+        self._session.close()
+        with contextlib.suppress(OSError):
+            super().finish()
+
+    def do_GET(self) -> None:
+        """Pass on, or answer."""
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        at_s, proxy = time.monotonic(), self.server.proxy
+        path = self.path.partition("?")[0]
+        reply = proxy.reply_for(path, body)
+        answer = None
+        if reply is None or reply.store:
+            answer = proxy.pass_on(self._session, self.command, self.path, dict(self.headers.items()), body)
+        status = reply.status if reply is not None else answer.status_code if answer is not None else 0
+        proxy.note(Asked(self.command, path, body, at_s, status))
+        if reply is not None:
+            self._give(reply)
+        elif answer is not None:
+            content = proxy.edited(path, body, answer.content)
+            self._send(answer.status_code, proxy.headers_of(answer), content)
+
+    do_POST = do_DELETE = do_PUT = do_PATCH = do_GET  # noqa: N815  (the base class looks for these names)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Say nothing."""
+
+    def _give(self, reply: Reply) -> None:
+        time.sleep(reply.hang_s)
+        if reply.drop:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.close_connection = True
+            return
+        self._send(reply.status, dict(reply.headers), reply.body.encode())
+
+    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if status != 204:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if status != 204:
+            self.wfile.write(body)
