@@ -84,7 +84,7 @@ class Settings:
     max_records_per_query: int = _setting(
         whole_number(1),
         "1000000",
-        "How many rows to ask for in one query, about. Never cuts a window; smaller needs less memory.",
+        "How many rows to have in hand, about; a query asks for a quarter of them. Never cuts a window; smaller needs less memory.",
     )
 
     k_value: int = _setting(
@@ -184,9 +184,9 @@ class Settings:
     )
     log_format: str = _setting(one_of("text", "json"), "text", "Form of the log.")
     verbose_logging: bool = _setting(boolean, "true", "Log the anonymization statistics of every window too.")
-    utility_metrics: bool = _setting(boolean, "false", "Compute fidelity figures, aggregated over at least 12 windows.")
+    utility_metrics: bool = _setting(boolean, "false", "Log how much of the signal is left (correlation, PRDN), over 12 windows or more together.")
     status_address: str = _setting(
-        text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9090; empty: nowhere."
+        text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: nowhere."
     )
     status_token: Secret = _setting(secret, "", "Token of the status page, required on any address but loopback.")
 
