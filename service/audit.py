@@ -16,7 +16,7 @@ from anonymizer.batch import WindowCounts
 from anonymizer.windows import Window, WindowRange
 from service.chunks import MOST_WINDOWS
 from service.journal import Entry, Journal
-from service.output_standings import Standing
+from service.output_standings import LOST_CHUNK, Standing
 from service.time_texts import span_text
 from service.witnesses import Witness
 
@@ -132,8 +132,7 @@ def _compare_output(
 
 def _refused_of(entry: Entry, refused: dict[str, int]) -> int:
     """Return how many rows of an entry's windows an output refused, or lost with their spool file."""
-    lost = f"lost-chunk-{entry.chunk}"
-    if lost in refused and entry.windows == 1:
+    if f"{LOST_CHUNK}{entry.chunk}" in refused:
         return entry.counts.released
     return sum(rows for batch_id, rows in refused.items() if _is_in(batch_id, entry.interval))
 

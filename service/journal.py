@@ -19,7 +19,7 @@ from anonymizer.windows import Window, WindowRange
 from service.fence import Fence
 from service.intervals import merged, missing
 from service.journal_file import WAY_ON, JournalFile
-from service.output_standings import OutputStandings
+from service.output_standings import LOST_CHUNK, OutputStandings
 
 _STREAM = "streaming"
 
@@ -233,6 +233,8 @@ class Journal:
     def merge_before(self, time_ns: int, *, recounts: int) -> int:
         """Make one interval of neighbours that every output has taken, that end before `time_ns`, and that are counted again no more.
 
+        Not across the time at which an output came, nor with what was given up: who should have what must stay to be told.
+
         Args:
             time_ns: Nanoseconds since the epoch.
             recounts: How often an interval is counted again.
@@ -241,10 +243,18 @@ class Journal:
             How many entries the journal has less.
         """
         sums = ", ".join(f"sum({name})" for name in ("windows", "late", *_COUNTS))
+        mergeable = (
+            "SELECT *, (SELECT count(*) FROM outputs o WHERE o.since < i.chunk) AS outputs_then FROM intervals i WHERE end_ns <= :before "
+            "AND recounts >= :recounts AND epoch > 0 AND chunk NOT IN (SELECT chunk FROM chunks) "
+            f"AND NOT EXISTS (SELECT 1 FROM set_aside WHERE batch_id = '{LOST_CHUNK}' || i.chunk)"
+        )
+        like_the_one_before = " AND ".join(
+            f"{here} IS lag({there}) OVER (ORDER BY start_ns)"
+            for here, there in (("start_ns", "end_ns"), ("epoch", "epoch"), ("outputs_then", "outputs_then"))
+        )
         run = (
-            "SELECT *, sum(is_first) OVER (ORDER BY start_ns) AS run FROM (SELECT *, start_ns IS NOT lag(end_ns) OVER (ORDER BY start_ns) "
-            "OR epoch IS NOT lag(epoch) OVER (ORDER BY start_ns) AS is_first FROM intervals WHERE end_ns <= :before "
-            "AND recounts >= :recounts AND epoch > 0 AND chunk NOT IN (SELECT chunk FROM chunks))"
+            "SELECT *, sum(is_first) OVER (ORDER BY start_ns) AS run FROM "
+            f"(SELECT *, NOT ({like_the_one_before}) AS is_first FROM ({mergeable}))"
         )
         with self._file.transaction() as db:
             made = db.execute(

@@ -13,6 +13,9 @@ from service.journal_file import JournalFile
 #: The last chunk that every output has taken; all chunks where there is no output.
 _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
 
+#: Stands with a chunk's number for its batches when their spool file was lost.
+LOST_CHUNK = "lost-chunk-"
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -131,7 +134,7 @@ class OutputStandings:
                 return 0
             db.execute(
                 "INSERT INTO set_aside SELECT name, ?, ? FROM outputs WHERE position < ?",
-                (f"lost-chunk-{chunk}", found[0], chunk),
+                (f"{LOST_CHUNK}{chunk}", found[0], chunk),
             )
             db.execute("DELETE FROM chunks WHERE chunk = ?", (chunk,))
         return int(found[0])

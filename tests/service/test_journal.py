@@ -434,6 +434,23 @@ def test_merging_old_entries_changes_no_interval_no_sum_and_nothing_that_waits(
     again.close()
 
 
+def test_entries_are_not_merged_across_the_coming_of_an_output_nor_with_what_was_given_up(journal: Journal) -> None:
+    for start in range(6):
+        if start == 2:
+            journal.outputs.add_outputs(["api"])
+        chunk = release(journal, (start, start + 1))
+        if start == 4:
+            journal.outputs.give_up_chunk(chunk)
+        for name in ("csv", "api") if start >= 2 else ("csv",):
+            journal.outputs.record_taken(name, chunk=chunk, receipts=[], rows=10)
+    journal.outputs.forget_chunks_all_have()
+
+    journal.merge_before(100 * S, recounts=0)
+
+    found = [(one.interval.start_ns // S, one.interval.end_ns // S) for one in journal.entries_within(Window(0, 100 * S))]
+    assert found == [(0, 2), (2, 4), (4, 5), (5, 6)]
+
+
 def due(journal: Journal, now_s: int) -> list[tuple[int, int]]:
     found = journal.due_for_recount([30 * S, 300 * S], now_ns=now_s * S, most=100)
     return [(one.window.start_ns // S, one.recounts) for one in found]
