@@ -50,6 +50,7 @@ types: $(VENV)/dev.stamp  ## Types
 
 unit: $(VENV)/dev.stamp
 	@$(RUN) -m testbed.influxd_program
+	@[ -z "$$CI" ] || testbed/browser/install.sh
 	$(RUN) -m pytest
 
 test-live: $(VENV)/dev.stamp  ## Two minutes of streaming with wearers that send as they live

@@ -1,4 +1,4 @@
-"""How much of a signal is left: sums that say it for many windows together. For operators only: of one small window they tell its values."""
+"""How much of a signal is left: sums that say it for many windows together. For operators only: of one window they tell its values."""
 
 from __future__ import annotations
 

@@ -22,6 +22,9 @@ PATTERNS = ("w_%H%M%S.csv", "all_%Y%m%d.csv")
 #: With both patterns each place is hit 22 times in full, else once: after how many passages, life by life.
 HITS = (1, 2, 3, 1, 4, 2, 1, 5, 3, 2, 1) if FULL else (2,)
 
+#: Windows are a second long here; a life may take a window at each passage, and something must be left for the last one.
+SECONDS = sum(HITS) + 5
+
 CASES = [
     (place, pattern) for i, place in enumerate(crash_points.ALL) for j, pattern in enumerate(PATTERNS) if FULL or (i + j) % 2 == 0
 ]
@@ -32,9 +35,10 @@ RANDOM_KILLS = 200 if FULL else 10
 
 @pytest.mark.parametrize(("place", "pattern"), CASES)
 def test_a_run_killed_at_any_step_and_started_again_ends_as_if_nothing_had_happened(
-    ward: Ward, report: Report, place: str, pattern: str
+    make_ward: MakeWard, report: Report, place: str, pattern: str
 ) -> None:
     """Row 1: SIGKILL at each named step of a chunk's way."""
+    ward = make_ward(seconds=SECONDS)
     settings = {"CSV_FILENAME_PATTERN": pattern}
 
     codes = [ward.run(settings, environment={crash_points.VARIABLE: f"{place}:{hit}"})[0] for hit in HITS]

@@ -50,6 +50,8 @@ def test_rows_that_come_after_the_release_are_counted_and_change_nothing(make_wa
     assert code == 0, log
     late = [ward.recording.start_ns + window * SECOND_NS + row for window in range(4) for row in range(5)]
     ward.server.write_lines(ward.recording.bucket, lines(late))
+    ended_s = time.monotonic()
+    wait_until(lambda: time.monotonic() > ended_s + 1, "a recount is due when the stream first looks back")
 
     with ward.start(RECOUNTING) as service:
         service.wait_for("⏰ 20 rows came after their windows were released (4 windows) and stay out")
