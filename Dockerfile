@@ -27,7 +27,8 @@ ENV PATH="/opt/venv/bin:${PATH}" \
     PYTHONDONTWRITEBYTECODE="1" \
     PYTHONUTF8="1" \
     STATE_DIR="/data/state" \
-    CSV_OUTPUT_DIR="/data/output"
+    CSV_OUTPUT_DIR="/data/output" \
+    STATUS_ADDRESS="127.0.0.1:9464"
 
 COPY --from=libraries /opt/venv /opt/venv
 
@@ -38,18 +39,18 @@ COPY inputs/ inputs/
 COPY outputs/ outputs/
 COPY service/ service/
 COPY transport/ transport/
-# Tells what was released, and does what only a person may decide (documentation/OPERATIONS.md).
-COPY scripts/state.py scripts/
+# Tell what was released, and do what only a person may decide (documentation/OPERATIONS.md).
+COPY scripts/state.py scripts/report.py scripts/
 # Compiled once, because nothing may be written later. A checkout made under a strict umask must be readable by the user too.
 RUN python -m compileall -q . && chmod -R a+rX,go-w .
 
 USER 10001:10001
 STOPSIGNAL SIGTERM
 
-# The program knows best: it reads the configuration and reaches for everything it names, as the user the service runs as.
+# The running service knows best: this asks its /readyz at STATUS_ADDRESS, or reaches for everything by itself where that is empty.
 # Unhealthy means that windows wait; the service keeps trying by itself, and nothing has to be restarted.
-HEALTHCHECK --interval=60s --timeout=30s --start-period=30s --retries=3 \
-    CMD ["python", "central_anonymizer.py", "--check", "--connect"]
+HEALTHCHECK --interval=30s --timeout=30s --start-period=30s --retries=3 \
+    CMD ["python", "central_anonymizer.py", "--health"]
 
 # Without a shell in between, so that SIGTERM reaches the program.
 ENTRYPOINT ["python", "central_anonymizer.py"]

@@ -20,8 +20,6 @@ from service.logs import make_printable, set_up_logging
 from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems
-from service.status.address import parse_address
-from service.status.probe import why_not_ready
 from service.summary import log_configuration
 from service.wiring import csv_folder_problems, hierarchy_problems, make_outputs, make_source, state_folder_problems
 
@@ -62,6 +60,9 @@ def _check(settings: Settings, *, connect: bool) -> int:
 def _health(settings: Settings) -> int:
     make_printable(sys.stdout)
     if settings.status_address:
+        from service.status.address import parse_address  # only who asks needs them
+        from service.status.probe import why_not_ready
+
         reasons = why_not_ready(parse_address(settings.status_address), settings.status_token)
     else:
         reasons = connection_problems(make_source(settings), make_outputs(settings))

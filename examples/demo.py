@@ -170,6 +170,7 @@ Demo: six wearers, five minutes of real ECG at 360 Hz, k = 5, windows of 5 s, so
               {check.stdout.strip().replace(chr(10), chr(10) + " " * 14)}
 
   anonymized  {shown}/ecg_anonymized_*.csv ({len(_csv_files())} files)
+  report      {shown}/state/report.html (what was promised, and whether it was kept; to be signed)
   log         {shown}/run.log
   picture     {shown}/{picture.name} (demo only: contains raw data)
 """

@@ -102,7 +102,7 @@ class Events:
         """So many rows had times that lie in no window that was asked for."""
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
-        """A chunk of so many windows and rows was read, anonymized, verified and released in so many seconds."""
+        """A chunk of so many windows and rows was anonymized, verified and released in so many seconds; reading is not in them."""
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
         """Rows came after their windows were released.

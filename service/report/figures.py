@@ -89,7 +89,7 @@ class Figures:
         of: What of, such as `a one-shot run`.
         asked: For which times; None when nothing was asked for.
         promised: What was promised, and for which released times.
-        windows_in_all: How many windows the times have.
+        windows_in_all: How many windows there were to release; in a report from the journal, from the first to the last that was.
         windows_released: Of how many something was released.
         counts: Rows by fate.
         rows_late: Rows that came after their window's release.

@@ -33,13 +33,12 @@ def figures_of(
     """
     entries = [entry for entry in journal.entries_within(span) if span.start_ns <= entry.interval.start_ns < span.end_ns]
     known = [entry for entry in entries if entry.window_ns is not None]
-    window_ns = next((entry.window_ns for entry in known if entry.window_ns), 5 * NANOSECONDS)
     return Figures(
         made_ns=now_ns,
         of="a stream",
         asked=span,
         promised=_promised(journal, entries),
-        windows_in_all=max((span.end_ns - span.start_ns) // window_ns, sum(entry.windows for entry in known)),
+        windows_in_all=_windows_from_first_to_last(known),
         windows_released=sum(entry.windows for entry in known),
         counts=sum((entry.counts for entry in known), WindowCounts()),
         rows_late=sum(entry.late for entry in known),
@@ -51,6 +50,17 @@ def figures_of(
         version=VERSION,
         pseudonyms=pseudonyms,
     )
+
+
+def _windows_from_first_to_last(entries: Sequence[Entry]) -> int:
+    """Return how many windows there are from the first released one to the last, gaps counted in windows as long as the next."""
+    windows, end_ns = 0, None
+    for entry in entries:
+        assert entry.window_ns is not None, "gaps that were accepted are left out"
+        gap_ns = 0 if end_ns is None else entry.interval.start_ns - end_ns
+        windows += entry.windows + gap_ns // entry.window_ns
+        end_ns = entry.interval.end_ns
+    return windows
 
 
 def _promised(journal: Journal, entries: Sequence[Entry]) -> tuple[Promised, ...]:

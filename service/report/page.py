@@ -114,7 +114,7 @@ def _times(figures: Figures) -> Iterator[str]:
     if figures.asked is None:
         yield "<p>No window was looked at.</p>"
         return
-    yield f"<p>Asked for was {span_text(figures.asked)} UTC, {_windows(figures.windows_in_all)}. Released: </p>"
+    yield f"<p>Asked for was {span_text(figures.asked)} UTC. Released: </p>"
     yield f"<p>{_spans([span for one in figures.promised if one.promise for span in one.spans])}</p>"
     if detail and detail.windows_skipped:
         yield f"<p>{_windows(detail.windows_skipped)} had been released before and were not released again.</p>"
@@ -168,7 +168,8 @@ def _withheld(figures: Figures) -> Iterator[str]:
         )
     else:
         missing = figures.windows_in_all - figures.windows_released
-        yield f"<p>Not released: {_windows(missing)}: empty, withheld whole, or not yet due. The journal does not tell which.</p>"
+        yield f"<p>Between the first and the last of them {_windows(missing)} {'was' if missing == 1 else 'were'} not released: "
+        yield "empty, or withheld whole. The journal does not tell which.</p>"
     plot = figures.over_time
     values = dict(plot.series)
     width = _seconds(plot.width_ns / 1e9)
@@ -264,7 +265,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 def _wide_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in heads)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><tr>{head}</tr>{body}</table>"
+    return f'<table class="wide"><tr>{head}</tr>{body}</table>'
 
 
 def _spans(spans: Sequence[Window]) -> str:

@@ -16,6 +16,7 @@ p { margin: .4rem 0; } code { overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; margin: .5rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .8rem .25rem 0;
   border-top: 1px solid var(--line); overflow-wrap: anywhere; }
+.wide td:not(:first-child) { white-space: nowrap; overflow-wrap: normal; }
 th { font-weight: 500; color: var(--soft); }
 svg { width: 100%; height: auto; display: block; } text { fill: currentColor; font-size: 13px; }
 .grid { stroke: var(--line); } .released { fill: var(--released); } .withheld { fill: var(--withheld); }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from anonymizer.errors import StateUnavailable
 from anonymizer.ports import Output
-from anonymizer.windows import NANOSECONDS, WindowRange
+from anonymizer.windows import HOUR_NS, NANOSECONDS, WindowRange
+from service.chunks import MOST_WINDOWS
 from service.clock import Clock
 from service.events import SOURCE, STATE, Events, Phase, Unit
 from service.journal import Released
@@ -33,8 +35,9 @@ _MOST_MOMENTS = 3600 // MOMENT_S
 _LAG_LIMIT_S = 60.0
 _LAG_LIMIT_WINDOWS = 6
 
-#: A chunk may take so many query time-outs, and so long for the rest, before the loop counts as hanging.
-_IDLE_LIMIT_TIMEOUTS = 4
+#: Between two signs of life the loop may ask for each hour of a run of windows so often, and take so long for the rest. A question that
+#: takes longer than INFLUX_QUERY_TIMEOUT is a sign of life itself. What goes on for longer than all of that hangs.
+_QUESTIONS_AN_HOUR = 3
 _IDLE_LIMIT_S = 120.0
 
 
@@ -63,7 +66,8 @@ class Board(Events):
         self._length_ns = settings.batch_size_seconds * NANOSECONDS
         self._lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
         self._lag_limit_s = max(_LAG_LIMIT_S, _LAG_LIMIT_WINDOWS * settings.batch_size_seconds)
-        self._idle_limit_s = _IDLE_LIMIT_S + _IDLE_LIMIT_TIMEOUTS * settings.influx_query_timeout
+        hours = 1 + math.ceil(MOST_WINDOWS * self._length_ns / HOUR_NS)
+        self._idle_limit_s = _IDLE_LIMIT_S + _QUESTIONS_AN_HOUR * hours * settings.influx_query_timeout
         self._spool_limit_bytes = settings.spool_max_bytes
         self._lock = threading.RLock()
         self._sums = Sums()

@@ -79,7 +79,7 @@ def _of_windows(now: Snapshot) -> Iterator[Metric]:
     buckets = [(str(bound), float(count)) for bound, count in zip(BUCKETS_S, durations.within, strict=True)]
     yield HistogramMetricFamily(
         f"{PREFIX}window_duration_seconds",
-        "Time to read, anonymize, verify and release a window; windows done together share theirs equally.",
+        "Time to anonymize, verify and release a window, reading left out; windows done together share theirs equally.",
         buckets=[*buckets, ("+Inf", float(durations.count))],
         sum_value=durations.sum_s,
     )

@@ -55,8 +55,9 @@ anonymizer/smarko_hierarchy_ecg.csv
 inputs/files.py
 outputs/csv_files.py
 service/settings.py
+scripts/report.py
 scripts/state.py
-service/pages/status.html
+service/status/pages/index.html
 transport/influxdb.py
 """
 

@@ -11,6 +11,7 @@ import pytest
 
 from service.configuration import load
 from service.settings import KNOWN_NAMES, Settings
+from service.status.address import parse_address
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.compose_file import COMPOSE_FILE, compose, environment_inside, raw_env_file, references, service
 from tests.deploy.docker_files import ROOT, environment_of, final_stage, instructions
@@ -35,6 +36,8 @@ FILLED_IN = EXAMPLE | {
     "INPUT_FILE": "/home/somebody/export.csv",
     "QUERY_START_TIME": "2025-11-03T14:30:00Z",
     "QUERY_END_TIME": "2025-11-03T14:35:00Z",
+    "STATUS_ADDRESS": "127.0.0.1:9464",
+    "STATUS_TOKEN": "the-token-of-the-status-page",
     "DOCKER_INFLUXDB_INIT_USERNAME": "administrator",
     "DOCKER_INFLUXDB_INIT_PASSWORD": "the-administrators-password",
     "DOCKER_INFLUXDB_INIT_RETENTION": "30d",
@@ -66,11 +69,13 @@ def test_compose_itself_takes_the_file_and_hands_a_token_on_as_it_stands(tmp_pat
     lines = [f"{name}={value}" for name, value in (FILLED_IN | {"INFLUX_TOKEN": token}).items()]
     (tmp_path / ".env").write_text("\n".join(lines), encoding="utf-8")
 
-    verdict = run([*compose_command, "--profile", "backfill", "config", "--format", "json"], cwd=tmp_path)
+    verdict = run(
+        [*compose_command, "--profile", "backfill", "--profile", "monitoring", "config", "--format", "json"], cwd=tmp_path
+    )
 
     assert verdict.returncode == 0, verdict.stderr
     services = json.loads(verdict.stdout)["services"]
-    assert set(services) == {"anonymizer", "backfill", "influxdb"}
+    assert set(services) == {"anonymizer", "backfill", "influxdb", "prometheus", "grafana"}
     for name in OURS:
         # `config` writes $ as $$, so that what it prints could be read again.
         assert services[name]["environment"]["INFLUX_TOKEN"] == token.replace("$", "$$")
@@ -91,7 +96,8 @@ def _compose_or_skip() -> list[str]:
 def test_a_start_brings_the_stream_and_the_database_and_a_backfill_only_when_asked_for() -> None:
     by_profile = {name: details.get("profiles", []) for name, details in compose()["services"].items()}
 
-    assert by_profile == {"anonymizer": [], "influxdb": [], "backfill": ["backfill"]}
+    monitoring = {"prometheus": ["monitoring"], "grafana": ["monitoring"]}
+    assert by_profile == {"anonymizer": [], "influxdb": [], "backfill": ["backfill"], **monitoring}
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -149,7 +155,8 @@ def test_env_must_be_there_and_nothing_is_filled_in_in_it(name: str) -> None:
 def test_no_password_token_or_decision_about_data_has_a_default() -> None:
     optional = {name for name, kind, _ in references() if kind != ":?"}
 
-    assert optional == {"ANONYMIZER_VERSION", "INFLUX_INPUT_BUCKET", "INFLUXDB_PORT"}
+    ports = {"INFLUXDB_PORT", "STATUS_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"}
+    assert optional == {"ANONYMIZER_VERSION", "INFLUX_INPUT_BUCKET", *ports}
 
 
 def test_a_missing_variable_is_asked_for_by_its_name() -> None:
@@ -164,6 +171,25 @@ def test_the_database_is_set_up_for_the_organization_and_bucket_the_service_read
     assert environment["DOCKER_INFLUXDB_INIT_ORG"].startswith("${INFLUX_ORG:?")
     default = settings_inside("anonymizer").influx_input_bucket
     assert environment["DOCKER_INFLUXDB_INIT_BUCKET"] == f"${{INFLUX_INPUT_BUCKET:-{default}}}"
+
+
+def test_the_status_page_of_the_stream_asks_for_a_token_and_reaches_this_machine_only() -> None:
+    settings = settings_inside("anonymizer")
+    address = parse_address(settings.status_address)
+
+    assert not address.is_loopback, "a container's own loopback cannot be reached from the host"
+    assert settings.status_token.reveal() == FILLED_IN["STATUS_TOKEN"]
+    assert service("anonymizer")["ports"] == [f"127.0.0.1:${{STATUS_PORT:-9464}}:{address.port}"]
+    assert settings_inside("backfill").status_address == ""
+
+
+def test_whoever_watches_is_given_the_token_and_nothing_else_of_ours() -> None:
+    for name in ("prometheus", "grafana"):
+        assert "env_file" not in service(name)
+        assert service(name)["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in service(name)["security_opt"]
+    assert "secrets" not in service("grafana")
+    assert service("grafana")["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
 
 
 def test_raw_ecg_is_published_to_this_machine_only() -> None:

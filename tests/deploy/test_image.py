@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from service.settings import KNOWN_NAMES, SHIPPED_HIERARCHY
+from service.status.address import parse_address
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.docker_files import ROOT, context_files, copied_files, environment_of, final_stage, instructions
 
@@ -25,7 +26,7 @@ IN_IMAGE = copied_files(STAGE, context_files((ROOT / ".dockerignore").read_text(
 ENTRY = "central_anonymizer.py"
 
 #: All that anybody runs in a container.
-PROGRAMS = (ENTRY, "scripts/state.py")
+PROGRAMS = (ENTRY, "scripts/state.py", "scripts/report.py")
 SAMPLE = ROOT / "examples" / "mitbih" / "six_records.parquet"
 
 #: What the sample holds: six records of five minutes at 360 Hz.
@@ -72,7 +73,7 @@ def test_the_program_itself_says_whether_it_is_healthy() -> None:
 
     assert set(check.options) == {"interval", "timeout", "start-period", "retries"}
     assert health_check()[:2] == ["python", ENTRY]
-    assert "--check" in health_check()
+    assert health_check()[2:] == ["--health"]
 
 
 def test_libraries_are_installed_before_the_code_comes_and_only_as_wheels() -> None:
@@ -190,7 +191,8 @@ def test_what_is_in_the_image_is_enough_to_anonymize_a_file_and_writes_only_wher
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
 def test_the_health_check_passes_where_all_is_well_and_leaves_nothing(image: ImageByHand) -> None:
-    ended = image.run(health_check(), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false")
+    # Without a status page to ask it reaches for everything by itself.
+    ended = image.run(health_check(), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false", STATUS_ADDRESS="")
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert [*image.output.iterdir(), *image.state.iterdir()] == []
@@ -199,8 +201,30 @@ def test_the_health_check_passes_where_all_is_well_and_leaves_nothing(image: Ima
 @pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
 def test_the_health_check_fails_when_the_database_is_away(image: ImageByHand) -> None:
     # Port 9 on loopback: nobody listens there.
-    ended = image.run(health_check(), INFLUX_URL="http://127.0.0.1:9", INFLUX_TOKEN="secret-token", INFLUX_ORG="ward")
+    away = {"INFLUX_URL": "http://127.0.0.1:9", "INFLUX_TOKEN": "secret-token", "INFLUX_ORG": "ward", "STATUS_ADDRESS": ""}
+    ended = image.run(health_check(), **away)
 
     assert ended.returncode != 0
     assert "cannot be reached" in ended.stdout
     assert "secret-token" not in ended.stdout + ended.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
+def test_the_health_check_fails_when_the_service_does_not_say_how_it_is(image: ImageByHand) -> None:
+    ended = image.run(health_check(), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false", STATUS_ADDRESS="127.0.0.1:9")
+
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("❌ the service does not answer at STATUS_ADDRESS=127.0.0.1:9")
+
+
+def test_the_health_check_asks_the_address_the_image_serves_on() -> None:
+    address = parse_address(environment_of(STAGE)["STATUS_ADDRESS"])
+
+    assert address.is_loopback, "a token is asked for on any other"
+
+
+def test_the_page_and_its_library_are_in_the_image() -> None:
+    pages = {path.name for path in (ROOT / "service" / "status" / "pages").iterdir()}
+
+    assert {"index.html", "help.html", "status.js", "status.css", "uPlot.iife.min.js", "uPlot.LICENSE.txt"} <= pages
+    assert {f"service/status/pages/{name}" for name in pages} <= set(IN_IMAGE)

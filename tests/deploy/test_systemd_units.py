@@ -10,6 +10,7 @@ import pytest
 
 from service import exit_codes
 from service.settings import KNOWN_NAMES
+from service.status.systemd import LOOK_EVERY_S
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.docker_files import ROOT
 from tests.deploy.unit_files import BACKFILL, INSTALLED, STREAMING, UNITS, directives, environment, seconds
@@ -72,6 +73,16 @@ def test_the_stream_is_restarted_when_it_fails_for_as_long_as_it_takes() -> None
     assert directives(STREAMING, "Unit")["StartLimitIntervalSec"] == ["0"]
     # Not so soon that a failing start keeps the machine busy.
     assert seconds(service["RestartSec"][0]) >= 5
+
+
+def test_the_stream_says_when_it_is_ready_and_that_it_lives() -> None:
+    service = directives(STREAMING)
+
+    assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["main"])
+    assert directives(BACKFILL)["NotifyAccess"] == ["main"], "for its status line"
+    # A sign of life is due well before systemd's patience ends; a loop that hangs is known long before anybody notices.
+    assert seconds(service["WatchdogSec"][0]) > 2 * LOOK_EVERY_S
+    assert seconds(service["WatchdogSec"][0]) <= 120
 
 
 def test_a_backfill_runs_once_for_as_long_as_it_takes_and_a_failed_one_is_left_for_people() -> None:

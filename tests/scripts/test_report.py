@@ -86,15 +86,23 @@ def test_it_adds_up_what_the_journal_remembers_of_the_span(folder: Path) -> None
 
 def test_windows_outside_the_span_do_not_count(folder: Path) -> None:
     run(folder, "--since", "1970-01-01T00:10:10Z", "--until", "1970-01-01T00:10:20Z")
-
     assert figures_in(folder / "report.html")["windows_released"] == 2
+
+    run(folder, "--since", "1970-01-01", "--until", "1971-01-01")
+    assert (figures_in(folder / "report.html")["windows_in_all"], figures_in(folder / "report.html")["windows_released"]) == (
+        12,
+        11,
+    )
+
+    run(folder, "--since", "1970-01-01T00:10:11Z", "--until", "1970-01-01T00:10:21Z")
+    assert figures_in(folder / "report.html")["windows_released"] == 2, "those that begin in the span"
 
 
 def test_it_says_what_the_journal_cannot_know(folder: Path) -> None:
     run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:11:00Z")
 
     text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Not released: 1 window: empty, withheld whole, or not yet due" in text
+    assert "Between the first and the last of them 1 window was not released: empty, or withheld whole" in text
     assert "The journal keeps neither levels nor group sizes" in text
 
 

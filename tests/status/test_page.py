@@ -33,11 +33,11 @@ PATIENCE_S = 20.0
 class Shown:
     """The page in the browser, of a service whose state tests change."""
 
-    def __init__(self, browser: Chrome) -> None:
+    def __init__(self, browser: Chrome, *, token: str = "") -> None:
         self.browser = browser
         self.make: Callable[[int], Snapshot] = states.healthy
         settings = settings_with(DEVICE_FILTER="patient-17", PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="0123456789abcdef-key")
-        self.server = StatusServer(StatusAddress("127.0.0.1", 0), lambda: self.make(time.time_ns()), settings, Secret(""))
+        self.server = StatusServer(StatusAddress("127.0.0.1", 0), lambda: self.make(time.time_ns()), settings, Secret(token))
         self.url = f"http://127.0.0.1:{self.server.port}/"
         self.screen(1200, 1400)
 
@@ -273,6 +273,20 @@ def test_a_screen_reader_is_told_what_everything_is(shown: Shown) -> None:
     for role in ("button", "link", "image", "region"):
         assert [name for found, name in named if found == role], role
         assert all(name for found, name in named if found == role), f"every {role} has a name"
+
+
+def test_a_browser_that_was_told_the_token_once_goes_on_asking_with_it(browser: Chrome) -> None:
+    guarded = Shown(browser, token="a-token-of-the-status-page")
+    try:
+        browser.get(guarded.url.replace("http://", "http://operator:a-token-of-the-status-page@"))
+        guarded.wait_until(lambda: guarded.text("#headline") == "All is well")
+        guarded.make = states.behind
+        guarded.wait_until(lambda: guarded.text("#headline") == "Behind")
+        guarded.click("#settings-details summary")
+        guarded.wait_until(lambda: "K_VALUE" in guarded.text("#settings"))
+    finally:
+        browser.get("about:blank")
+        guarded.server.close()
 
 
 def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(shown: Shown) -> None:

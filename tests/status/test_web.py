@@ -216,6 +216,7 @@ def test_a_server_that_was_closed_leaves_no_thread_and_no_port_behind() -> None:
     before = threading.active_count()
     served = Served()
     served.get("/livez")
+    assert threading.active_count() - before <= 3, "two that answer, and one that listens to them all"
 
     served.server.close()
 

@@ -5,6 +5,8 @@ const EVERY_MS = 2000;
 const PATIENCE_MS = 5000;
 const LEVELS = ["1 (finest)", "2", "3", "4", "5", "6", "7 (widest)", "8 (past the last)", "9 (suppressed)"];
 
+// Without a name and password that may stand in the page's own address: a browser sends what it was told by itself, and refuses them here.
+const beside = (path) => new URL(path, location.origin + location.pathname).href;
 const at = (id) => document.getElementById(id);
 const number = (value) => Number(value).toLocaleString("en-GB");
 const clock = (iso) => `${iso.slice(11, 19)} UTC`;
@@ -120,7 +122,7 @@ function level(name, share) {
   const bar = element("span", "bar");
   const filled = element("span");
   filled.style.width = `${100 * share}%`;
-  bar.append(filled);
+  if (share) bar.append(filled);
   bar.setAttribute("aria-hidden", "true");
   item.append(element("span", "", name), bar, element("span", "share", `${(100 * share).toFixed(1)} %`));
   return item;
@@ -210,7 +212,7 @@ async function ask() {
   const waited = new AbortController();
   const timer = setTimeout(() => waited.abort(), PATIENCE_MS);
   try {
-    const answer = await fetch("status.json", { cache: "no-store", signal: waited.signal });
+    const answer = await fetch(beside("status.json"), { cache: "no-store", signal: waited.signal });
     if (!answer.ok) throw new Error(`it answered ${answer.status}`);
     const status = await answer.json();
     lastAnswer = Date.now();
@@ -247,7 +249,7 @@ at("as-table").addEventListener("click", () => {
 });
 at("settings-details").addEventListener("toggle", async () => {
   if (at("settings").children.length) return;
-  const settings = await (await fetch("settings.json")).json();
+  const settings = await (await fetch(beside("settings.json"))).json();
   replace(
     "settings",
     settings.map((one) => {

@@ -1,0 +1,169 @@
+"""Whoever listens hears of everything: from the loop, from deliveries and from patience, in order, and with nothing left out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anonymizer.chunk import Recipe
+from anonymizer.errors import BatchRejected, OutputError, OutputUnavailable, SourceUnavailable
+from anonymizer.hierarchy import parse_hierarchy
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
+from anonymizer.pseudonyms import KeptIds
+from anonymizer.windows import NANOSECONDS, WindowRange
+from outputs.memory import MemoryOutput
+from service.clock import SystemClock
+from service.delivery import Delivery, Store
+from service.events import SOURCE, Events
+from service.journal import Epoch, Journal
+from service.loop import Parts, run
+from service.patience import Patience
+from service.schedule import Span
+from service.set_aside import SetAside
+from service.settings import SHIPPED_HIERARCHY
+from service.spool import Spool
+from service.telemetry import Telemetry
+from tests.service.batches import PROMISE
+from tests.service.fakes import FakeSource
+
+LENGTH_NS = 5 * NANOSECONDS
+
+EVENTS = [name for name in vars(Events) if not name.startswith("_")]
+
+
+def heard(happened: list[tuple[str, tuple[Any, ...]]]) -> Events:
+    """Return a listener that writes down every event with its values."""
+
+    def hearing(name: str) -> Callable[..., None]:
+        return lambda self, *values, **named: happened.append((name, (*values, *named.values())))
+
+    listener: Events = type("Listener", (Events,), {name: hearing(name) for name in EVENTS})()
+    return listener
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_event_is_handed_on_to_every_listener(event: str) -> None:
+    class Deaf(Events):
+        """Ignores what the log and the sums would need real values for."""
+
+    happened: list[tuple[str, tuple[Any, ...]]] = []
+    telemetry = Telemetry(k=5, verbose=True)
+    telemetry._listeners = (Deaf(), heard(happened), heard(happened))
+    values = list(range(len(inspect.signature(getattr(Events, event)).parameters) - 1))
+    by_name = {
+        name: 7 for name, one in inspect.signature(getattr(Events, event)).parameters.items() if one.kind == one.KEYWORD_ONLY
+    }
+
+    getattr(telemetry, event)(*values[: len(values) - len(by_name)], **by_name)
+
+    expected = (event, (*values[: len(values) - len(by_name)], *by_name.values()))
+    assert happened == [expected, expected]
+
+
+class Ward:
+    """The loop on a source of four windows, the third empty, with two outputs and a listener."""
+
+    def __init__(self, folder: Path) -> None:
+        rows = [(5 * window + index / 10, "ab"[index % 2], float(index % 3)) for window in (0, 1, 3) for index in range(20)]
+        self.source = FakeSource(rows)
+        self.happened: list[tuple[str, tuple[Any, ...]]] = []
+        self.clock = SystemClock()
+        self.telemetry = Telemetry(k=2, verbose=False, listeners=[heard(self.happened)])
+        self.patience = Patience(self.clock, budget_s=None, draw=lambda: 0.0, telemetry=self.telemetry)
+        self.good, self.bad = MemoryOutput(), MemoryOutput((OutputUnavailable("away"), BatchRejected("never")))
+        self.good.name, self.bad.name = "good", "bad"
+        self.journal = Journal(folder, data_set="fake")
+        self.journal.begin_epoch(Epoch(PROMISE, LENGTH_NS), now_ns=0)
+        self.delivery = Delivery(
+            [self.good, self.bad],
+            Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside")),
+            patience=self.patience,
+            telemetry=self.telemetry,
+            clock=self.clock,
+            spool_max_bytes=1 << 30,
+            batch_by_batch=True,
+        )
+
+    def work(self) -> None:
+        hierarchy = parse_hierarchy(SHIPPED_HIERARCHY.read_text(encoding="utf-8-sig"))
+        method = LevelHierarchyAnonymizer(hierarchy=hierarchy, k=2, max_level=3, residual="regroup", imputation="mean")
+        parts = Parts(
+            source=self.source,
+            recipe=Recipe(method=method, names=KeptIds(), promise=PROMISE, data_set="fake"),
+            journal=self.journal,
+            delivery=self.delivery,
+            telemetry=self.telemetry,
+            patience=self.patience,
+            clock=self.clock,
+            most_rows=1,
+            is_stream=False,
+            unit_is_window=True,
+            advance=lambda windows, rows: None,
+        )
+        self.delivery.start()
+        run(Span(WindowRange(0, 4 * LENGTH_NS, LENGTH_NS)), parts)
+        self.delivery.drain()
+        self.delivery.stop(1.0)
+        self.journal.close()
+
+    def all(self, event: str) -> list[tuple[Any, ...]]:
+        return [values for name, values in self.happened if name == event]
+
+
+def test_the_loop_comes_by_before_and_after_each_chunk(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+
+    ward.work()
+
+    assert ward.all("phase") == [("working",)]
+    assert [up_to // LENGTH_NS for (up_to,) in ward.all("reached")] == [0, 1, 2, 3, 4, 4]
+    assert [(rows, windows) for _, rows, windows in ward.all("took")] == [(20, 1)] * 3
+    assert [windows.start_ns // LENGTH_NS for (windows,) in ward.all("nothing_in")] == [2]
+    assert len(ward.all("anonymized")) == 3
+
+
+def test_releases_are_told_before_and_after_they_stand_in_the_journal(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    known: list[tuple[str, int]] = []
+    for event in ("releasing", "released"):
+        setattr(ward.telemetry, event, lambda rows, event=event: known.append((event, ward.journal.totals().released)))
+
+    ward.work()
+
+    assert known == [("releasing", 0), ("released", 20), ("releasing", 20), ("released", 40), ("releasing", 40), ("released", 60)]
+
+
+def test_an_output_is_waited_for_by_its_own_name(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+
+    ward.work()
+
+    assert [(who, str(reason)) for who, reason, _ in ward.all("waits")] == [("bad", "away")]
+    assert [rows for _, _, rows, _ in ward.all("rejected")] == [20]
+    taken = {"good": 0, "bad": 0}
+    for output, rows in ward.all("wrote"):
+        taken[output.name] += rows
+    assert taken == {"good": 60, "bad": 40}
+
+
+def test_a_source_that_is_away_is_waited_for_as_the_source(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    ward.source.failures = [SourceUnavailable("refused")]
+
+    ward.work()
+
+    names = [name for name, values in ward.happened if name in ("waits", "goes_on") and values[0] == SOURCE]
+    assert names == ["waits", "goes_on"]
+
+
+def test_a_worker_that_gives_up_is_told_of(tmp_path: Path) -> None:
+    ward = Ward(tmp_path)
+    ward.bad._failures = [OutputError("a fault of the output's own")]
+
+    ward.work()
+
+    assert [(output.name, str(reason)) for output, reason in ward.all("gave_up")] == [("bad", "a fault of the output's own")]
