@@ -178,7 +178,12 @@ class _Handler(BaseHTTPRequestHandler):
     store: _Store
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        length = int(self.headers.get("Content-Length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:
+            # Whoever sent it is gone: what did not come whole was never delivered.
+            self.close_connection = True
+            return
         with self.store.lock:
             if self.path.startswith(CONTROL):
                 self._control(self.path.removeprefix(CONTROL), json.loads(body or b"null"))

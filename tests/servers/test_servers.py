@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -78,3 +80,14 @@ def test_the_socket_server_gives_each_connection_its_answer_and_notes_what_was_a
     )
     assert len(server.requests) == 4
     assert server.requests[0].endswith(b"\r\n\r\nquestion")
+
+
+def test_a_request_that_did_not_come_whole_is_not_stored(api_server: ApiServer) -> None:
+    """As when its sender is killed: no server takes half a body for a whole one."""
+    address = urlsplit(api_server.endpoint)
+    assert address.hostname
+    with socket.create_connection((address.hostname, address.port or 80)) as connection:
+        connection.sendall(b"POST /ecg HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 100\r\n\r\nhalf of i")
+    requests.post(api_server.endpoint, data=b"{}", headers={"Idempotency-Key": "k"}, timeout=10)
+
+    assert api_server.stored() == [{}]
