@@ -16,6 +16,7 @@ from service import crash_points, exit_codes
 from service.arguments import Parser
 from service.clock import clock_stopped_by_signals
 from service.configuration import REMEDY, NoConfiguration, load
+from service.ending import end_process
 from service.logs import make_printable, set_up_logging
 from service.session import serve
 from service.settings import Settings
@@ -95,4 +96,4 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

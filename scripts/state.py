@@ -30,6 +30,7 @@ from service import exit_codes
 from service.arguments import Parser
 from service.audit import Audit, audit
 from service.configuration import load
+from service.ending import end_process
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
 from service.logs import make_printable
@@ -257,4 +258,4 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    end_process(main(sys.argv[1:]))

@@ -100,7 +100,7 @@ def test_of_the_client_the_service_uses_transport_only() -> None:
     assert used == {
         "influxdb_client.Dialect",
         "influxdb_client.InfluxDBClient",
-        "influxdb_client.client.write_api.SYNCHRONOUS",
+        "influxdb_client.WriteService",
         "influxdb_client.rest.ApiException",
     }
 
