@@ -110,6 +110,8 @@ def test_everybody_tells_the_same_story_when_the_database_dies_and_comes_back(
 
         own_server.kill()
         told_s = watching.until_all_say(flows=False)
+        # Whoever asks the server next learns it first; soon the reader does too.
+        wait_until(lambda: "source_unreachable" in watching.get("/readyz").text, watching.stories)
         while_down = watching.get("/readyz").json()["reasons"], watching.get("/metrics").text, manager.listen()[-1]
         assert watching.get("/livez").status_code == 200, "waiting is no reason to be killed"
 
