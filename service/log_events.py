@@ -65,6 +65,7 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
     "waited for them": _event("rows_late", "rows windows sufficient_lateness_seconds"),
     "Late rows are counted another time: %s": _event("recount_postponed", "reason"),
+    "Upkeep is done another time: %s": _event("upkeep_postponed", "reason"),
     "%d of %d windows hold fewer rows than were counted; reading them again": _event("read_again", "windows of_windows"),
     "%d rows had times outside what was asked for; they are not released": _event("rows_outside", "rows"),
     "❌ Withheld, because it failed verification: %s": _event("verification_failed", "violation"),

@@ -141,7 +141,7 @@ def _report_empty(windows: WindowRange, parts: Parts) -> None:
 def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
     """Let the stream go on although nothing was released; the windows stay open for a one-shot run."""
     if stream_to_ns is not None:
-        parts.journal.move_stream(stream_to_ns)
+        parts.patience.until_done(lambda: parts.journal.move_stream(stream_to_ns))
 
 
 def _report(finished: FinishedChunk, parts: Parts) -> None:

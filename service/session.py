@@ -6,7 +6,7 @@ import logging
 import signal
 from pathlib import Path
 
-from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused
+from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
 from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS, Window
@@ -60,6 +60,9 @@ def serve(settings: Settings, clock: SystemClock) -> int:
         for problem in getattr(error, "problems", (error,)):
             _LOG.error("❌ %s", problem)
         return exit_codes.CONFIGURATION
+    except StateUnavailable as error:
+        _LOG.error("❌ %s", error)
+        return exit_codes.UNREACHABLE
     except OutOfPatience as error:
         _LOG.error("❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", settings.retry_budget_seconds, error)
         return exit_codes.UNREACHABLE
@@ -106,8 +109,10 @@ def _work(
     label = data_set_label(settings, source, journal)
     recipe = make_recipe(settings, load_hierarchy(settings), label)
     epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
-    continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
-    forget_removed_outputs(journal, [output.name for output in outputs])
+    patience.until_done(
+        lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
+    )
+    patience.until_done(lambda: forget_removed_outputs(journal, [output.name for output in outputs]))
     schedule = make_schedule(settings, source, clock, stream_position_ns=journal.stream_position_ns())
     observation.plan(schedule.windows_in_all)
     _refuse_releases_elsewhere(settings, journal, schedule, label, patience)

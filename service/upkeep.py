@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
+from anonymizer.errors import StateUnavailable
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
@@ -46,8 +47,13 @@ class Upkeep:
         self._recounted_s = self._merged_s = self._warned_s = -math.inf
 
     def __call__(self) -> None:
-        """Do what is due."""
-        now_s = self._clock.monotonic_s()
+        """Do what is due. What our own disk does not take now is done another time: nothing is lost by that."""
+        try:
+            self._do_what_is_due(self._clock.monotonic_s())
+        except StateUnavailable as error:
+            _LOG.debug("Upkeep is done another time: %s", error)
+
+    def _do_what_is_due(self, now_s: float) -> None:
         if self._recounts is not None and now_s - self._recounted_s >= LOOK_EVERY_S:
             self._recounted_s = now_s
             self._recounts.look()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from anonymizer.chunk import Recipe
-from anonymizer.errors import BatchRejected, OutputError, OutputUnavailable, SourceUnavailable
+from anonymizer.errors import BatchRejected, OutputError, OutputUnavailable, SourceUnavailable, StateUnavailable
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
@@ -18,7 +18,7 @@ from anonymizer.windows import NANOSECONDS, WindowRange
 from outputs.memory import MemoryOutput
 from service.clock import SystemClock
 from service.delivery import Delivery, Store
-from service.events import SOURCE, Events
+from service.events import SOURCE, STATE, Events
 from service.journal import Epoch, Journal
 from service.loop import Parts, run
 from service.patience import Patience
@@ -88,7 +88,7 @@ class Ward:
             batch_by_batch=True,
         )
 
-    def work(self) -> None:
+    def work(self, *, is_stream: bool = False) -> None:
         hierarchy = parse_hierarchy(SHIPPED_HIERARCHY.read_text(encoding="utf-8-sig"))
         method = LevelHierarchyAnonymizer(hierarchy=hierarchy, k=2, max_level=3, residual="regroup", imputation="mean")
         parts = Parts(
@@ -100,7 +100,7 @@ class Ward:
             patience=self.patience,
             clock=self.clock,
             most_rows=1,
-            is_stream=False,
+            is_stream=is_stream,
             unit_is_window=True,
             advance=lambda windows, rows: None,
         )
@@ -167,3 +167,21 @@ def test_a_worker_that_gives_up_is_told_of(tmp_path: Path) -> None:
     ward.work()
 
     assert [(output.name, str(reason)) for output, reason in ward.all("gave_up")] == [("bad", "a fault of the output's own")]
+
+
+def test_a_stream_that_passes_an_empty_window_waits_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ward = Ward(tmp_path)
+    really_move, failures, moved = ward.journal.move_stream, [StateUnavailable("disk full")], []
+
+    def full_at_first(position_ns: int) -> None:
+        if failures:
+            raise failures.pop()
+        moved.append(position_ns // LENGTH_NS)
+        really_move(position_ns)
+
+    monkeypatch.setattr(ward.journal, "move_stream", full_at_first)
+
+    ward.work(is_stream=True)
+
+    assert moved == [3], "behind the one window without rows"
+    assert [(who, str(reason)) for who, reason, _ in ward.all("waits") if who == STATE] == [(STATE, "disk full")]

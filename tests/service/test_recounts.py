@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from anonymizer.batch import WindowCounts
-from anonymizer.errors import SourceUnavailable
+from anonymizer.errors import SourceUnavailable, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window
 from service.journal import Epoch, Journal, Release
 from service.recounts import LOOK_EVERY_S, Recounts
@@ -174,3 +175,25 @@ def test_somebody_is_told_before_the_source_removes_what_was_not_released(
     desk.upkeep()
 
     assert caplog.text.count("what is not released within") == int(is_said)
+
+
+def test_upkeep_that_the_disk_does_not_take_now_is_done_another_time_and_stops_nobody(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.source.rows.append((12.5, "a", 7.0))
+    desk.clock.now_s = 100.0
+    really_record, failures = desk.journal.record_recounts, [StateUnavailable("disk full")]
+
+    def full_at_first(*values: Any, **options: Any) -> None:
+        if failures:
+            raise failures.pop()
+        really_record(*values, **options)
+
+    monkeypatch.setattr(desk.journal, "record_recounts", full_at_first)
+
+    desk.upkeep()
+    assert desk.journal.late_rows() == 0
+    desk.clock.now_s += LOOK_EVERY_S
+    desk.upkeep()
+
+    assert desk.journal.late_rows() == 1
