@@ -65,7 +65,8 @@ class Entry:
     Args:
         interval: Where.
         chunk: The chunk it was released in; the last of them.
-        window_ns: Length of its windows; None for a gap that was accepted, of which nothing is known.
+        promise: What was promised of it; None for a gap that was accepted, of which nothing is known.
+        window_ns: Length of its windows; None for such a gap.
         windows: How many windows it is made of.
         counts: The sums over its windows.
         late: Rows that came after the release, as far as is known.
@@ -73,6 +74,7 @@ class Entry:
 
     interval: Window
     chunk: int
+    promise: Promise | None
     window_ns: int | None
     windows: int
     counts: WindowCounts
@@ -153,18 +155,18 @@ class Journal:
             f"WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": windows.start_ns, "end": windows.end_ns},
         )
-        return [Released(Window(start, end), Promise(**json.loads(promise)) if promise else None) for start, end, promise in rows]
+        return [Released(Window(start, end), _promise(promise)) for start, end, promise in rows]
 
     def entries_within(self, span: Window) -> list[Entry]:
         """Return what is known of every released interval that overlaps the span, in order."""
         rows = self._file.rows(
-            f"SELECT i.start_ns, i.end_ns, i.chunk, e.window_ns, i.windows, i.late, {', '.join(_COUNTS)} FROM intervals i "
+            f"SELECT i.start_ns, i.end_ns, i.chunk, e.promise, e.window_ns, i.windows, i.late, {', '.join(_COUNTS)} FROM intervals i "
             f"LEFT JOIN epochs e ON e.epoch = i.epoch WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": span.start_ns, "end": span.end_ns},
         )
         return [
-            Entry(Window(start, end), chunk, window_ns, windows, WindowCounts(*counts), late)
-            for start, end, chunk, window_ns, windows, late, *counts in rows
+            Entry(Window(start, end), chunk, _promise(promise), window_ns, windows, WindowCounts(*counts), late)
+            for start, end, chunk, promise, window_ns, windows, late, *counts in rows
         ]
 
     def record_release(
@@ -271,7 +273,7 @@ class Journal:
     # What came late
 
     def due_for_recount(self, after_ns: Sequence[int], *, now_ns: int, most: int) -> list[Recount]:
-        """Return windows that are to be counted again, in order of time.
+        """Return windows that are to be counted again, in order of time. Old windows that were made one entry never are.
 
         Args:
             after_ns: How long after the release, ascending; one recount each.
@@ -283,7 +285,7 @@ class Journal:
             for done, delay_ns in enumerate(after_ns)
             for start, end, read, late, recounts in self._file.rows(
                 "SELECT start_ns, end_ns, read, late, recounts FROM intervals WHERE recounts = ? AND released_ns <= ? "
-                "ORDER BY released_ns, start_ns LIMIT ?",
+                "AND windows = 1 ORDER BY released_ns, start_ns LIMIT ?",
                 done,
                 now_ns - delay_ns,
                 most,
@@ -374,3 +376,7 @@ class Journal:
             return merged(Window(*row) for row in self._file.rows("SELECT start_ns, end_ns FROM intervals ORDER BY start_ns"))
         except ValueError as error:
             raise JournalDamaged(f"{self._file.path} is damaged ({error}). {WAY_ON}") from None
+
+
+def _promise(described: str | None) -> Promise | None:
+    return Promise(**json.loads(described)) if described else None

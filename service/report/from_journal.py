@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from anonymizer.batch import Promise, WindowCounts
-from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from anonymizer.windows import NANOSECONDS, Window
 from service.intervals import merged
 from service.journal import Entry, Journal
 from service.report.figures import Delivered, Figures, Plot, Promised
@@ -37,7 +37,7 @@ def figures_of(
         made_ns=now_ns,
         of="a stream",
         asked=span,
-        promised=_promised(journal, entries),
+        promised=_promised(entries),
         windows_in_all=_windows_from_first_to_last(known),
         windows_released=sum(entry.windows for entry in known),
         counts=sum((entry.counts for entry in known), WindowCounts()),
@@ -63,14 +63,11 @@ def _windows_from_first_to_last(entries: Sequence[Entry]) -> int:
     return windows
 
 
-def _promised(journal: Journal, entries: Sequence[Entry]) -> tuple[Promised, ...]:
+def _promised(entries: Sequence[Entry]) -> tuple[Promised, ...]:
     """Return each promise with the times it was made for."""
     found: dict[tuple[Promise | None, int], list[Window]] = {}
     for entry in entries:
-        length_ns = entry.window_ns or (entry.interval.end_ns - entry.interval.start_ns)
-        for released in journal.released_within(WindowRange(entry.interval.start_ns, entry.interval.end_ns, length_ns)):
-            window_s = 0 if released.promise is None else length_ns // NANOSECONDS
-            found.setdefault((released.promise, window_s), []).append(released.interval)
+        found.setdefault((entry.promise, (entry.window_ns or 0) // NANOSECONDS), []).append(entry.interval)
     return tuple(Promised(promise, window_s, tuple(merged(sorted(spans)))) for (promise, window_s), spans in found.items())
 
 

@@ -494,3 +494,18 @@ def test_the_first_outputs_of_a_journal_get_what_waits_already(tmp_path: Path) -
     journal.outputs.add_outputs(["csv"])
 
     assert journal.outputs.pending_for("csv") == [chunk]
+
+
+def test_windows_that_were_made_one_entry_are_never_counted_again_however_many_recounts_are_asked_for_later(
+    journal: Journal,
+) -> None:
+    for start in (0, 5):
+        chunk = release(journal, (start, start + 5), now_s=10)
+        journal.outputs.record_taken("csv", chunk=chunk, receipts=[], rows=10)
+    journal.outputs.forget_chunks_all_have()
+    release(journal, (15, 20), now_s=10)
+
+    journal.merge_before(100 * S, recounts=0)
+
+    assert [one.windows for one in journal.entries_within(Window(0, 100 * S))] == [2, 1]
+    assert due(journal, 10**6) == [(15, 0)]
