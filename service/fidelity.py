@@ -6,18 +6,15 @@ import logging
 
 from anonymizer.fidelity import Fidelity
 from service.events import Events, Unit
+from service.sums import FEWEST_WINDOWS
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
-#: Never fewer windows together than this.
-LEAST_WINDOWS = 12
-
 
 class FidelityReport(Events):
-    """Adds up released windows, and says what they came to whenever there are enough; `last` is what was said last."""
+    """Adds up released windows, and says what they came to whenever there are enough."""
 
     def __init__(self) -> None:
-        self.last: Fidelity | None = None
         self._sum = Fidelity()
         self._windows = 0
 
@@ -27,7 +24,7 @@ class FidelityReport(Events):
             if result.batch is not None and result.statistics.fidelity is not None:
                 self._sum = self._sum + result.statistics.fidelity
                 self._windows += 1
-        if self._windows >= LEAST_WINDOWS:
+        if self._windows >= FEWEST_WINDOWS:
             self._say()
 
     def _say(self) -> None:
@@ -38,4 +35,4 @@ class FidelityReport(Events):
             self._sum.correlation,
             self._sum.prdn_percent,
         )
-        self.last, self._sum, self._windows = self._sum, Fidelity(), 0
+        self._sum, self._windows = Fidelity(), 0

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
 from anonymizer.errors import AnonymizerError, StateUnavailable
 from anonymizer.windows import Window
+from outputs.committed_file import sync_folder
 from service import crash_points
 
 _FORM = b"ecg-anonymizer spool 1\n"
@@ -113,17 +114,6 @@ def write_durably(path: Path, content: bytes, *, halfway: Callable[[], None] = l
     unfinished.replace(path)
     sync_folder(path.parent)
     return len(content)
-
-
-def sync_folder(folder: Path) -> None:
-    """Until a folder is synced, the power may still take a new name in it. Windows has no such call and needs none."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def encode(batches: Sequence[Batch]) -> bytes:

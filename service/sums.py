@@ -16,6 +16,9 @@ from anonymizer.windows import WindowRange
 from service.events import Events, Unit
 from service.journal import Released
 
+#: No figure that is not part of a release is told of fewer windows than this, in the log, on a page or in a report.
+FEWEST_WINDOWS = 12
+
 
 @dataclass(slots=True)
 class Totals:

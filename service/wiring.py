@@ -118,14 +118,17 @@ def make_outputs(settings: Settings) -> list[Output]:
     return [make(settings) for setting, make in OUTPUTS if getattr(settings, setting)]
 
 
+def _reading_token(settings: Settings) -> Secret:
+    return settings.influx_verify_token or settings.influx_output_token or settings.influx_token
+
+
 @contextmanager
 def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
     """Yield what the output bucket tells of earlier releases, asked with INFLUX_VERIFY_TOKEN or else with the token that writes."""
     from inputs.window_summaries import WindowSummaries
     from transport.influxdb import InfluxConnection
 
-    token = settings.influx_verify_token or settings.influx_output_token or settings.influx_token
-    connection = InfluxConnection(_output_address(settings), token.current)
+    connection = InfluxConnection(_output_address(settings), _reading_token(settings).current)
     try:
         yield WindowSummaries(connection, bucket=settings.influx_output_bucket, measurement=settings.influx_measurement)
     finally:
@@ -149,8 +152,7 @@ def make_witnesses(settings: Settings, summaries: WindowSummaries) -> list[Witne
                 field=settings.influx_field,
                 source_tag=settings.source_tag,
             )
-            token = settings.influx_verify_token or settings.influx_output_token or settings.influx_token
-            rows = InfluxSource(InfluxConnection(_output_address(settings), token.current), series)
+            rows = InfluxSource(InfluxConnection(_output_address(settings), _reading_token(settings).current), series)
             witnesses.append(BucketWitness(output.name, rows, summaries))
     return witnesses
 

@@ -12,7 +12,7 @@ from anonymizer.windows import Window
 from service.report.figures import Delivered, Detail, Figures, Promised
 from service.report.plots import bars, bars_over_time
 from service.report.style import STYLE
-from service.status.level_steps import FEWEST_WINDOWS
+from service.sums import FEWEST_WINDOWS
 from service.time_texts import date_and_time, span_text
 
 #: More stretches of time than this are counted, not listed.

@@ -17,13 +17,9 @@ from service.output_standings import Standing
 from service.report.figures import Delivered, Detail, Figures, Plot, Promised
 from service.report.time_bins import TimeBins
 from service.settings import Settings
-from service.status.level_steps import FEWEST_WINDOWS
 from service.status.shown_settings import shown_settings
-from service.sums import Sums
+from service.sums import FEWEST_WINDOWS, Sums
 from service.version import VERSION
-
-#: The windows' own time is shown in stretches of at least so many windows.
-_WINDOWS_A_STRETCH = 12
 
 
 class Recording(Events):
@@ -39,7 +35,7 @@ class Recording(Events):
         self._clock = clock
         self._began_s = clock.monotonic_s()
         length_ns = settings.batch_size_seconds * NANOSECONDS
-        self._over_time = TimeBins(_WINDOWS_A_STRETCH * length_ns)
+        self._over_time = TimeBins(FEWEST_WINDOWS * length_ns)
         self._throughput = TimeBins(NANOSECONDS // 10)
         self._sums = Sums()
         self._lock = threading.Lock()

@@ -10,9 +10,7 @@ import numpy as np
 
 from anonymizer.hierarchy import SUPPRESSED_LEVEL
 from service.events import Unit
-
-#: No figure that is not part of a release is shown of fewer windows than this.
-FEWEST_WINDOWS = 12
+from service.sums import FEWEST_WINDOWS
 
 
 class LevelSteps:

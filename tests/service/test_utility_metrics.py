@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from examples.demo import RECORDS
-from service.fidelity import LEAST_WINDOWS
+from service.sums import FEWEST_WINDOWS
 from tests.integration.service_process import run_service
 
 LINE = re.compile(r"Fidelity over (\d+) windows, (\d+) rows: r ([\d.]+), PRDN ([\d.]+) %")
@@ -30,11 +30,11 @@ def test_enough_windows_are_put_together_however_they_are_read(tmp_path: Path, r
     assert code == 0, log
     assert found
     for windows, rows, correlation, prdn in found:
-        assert int(windows) >= LEAST_WINDOWS
+        assert int(windows) >= FEWEST_WINDOWS
         assert int(rows) == int(windows) * 6 * 360 * 5
         assert float(correlation) > 0.999
         assert float(prdn) < 3.5
-    assert sum(int(windows) for windows, *_ in found) > 60 - LEAST_WINDOWS
+    assert sum(int(windows) for windows, *_ in found) > 60 - FEWEST_WINDOWS
 
 
 def test_nothing_is_said_unless_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
