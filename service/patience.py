@@ -15,9 +15,10 @@ _T = TypeVar("_T")
 
 _LOG = logging.getLogger(__name__)
 
-#: The first pause; each further one is twice as long, up to the last.
+#: The first pause; each further one is twice as long, up to the last. Who is on call sees data flow within 10 s of a server's return
+#: (documentation/decisions/013-eight-seconds-at-most.md).
 FIRST_PAUSE_S = 0.5
-LONGEST_PAUSE_S = 60.0
+LONGEST_PAUSE_S = 8.0
 
 #: A pause is drawn between this share of its length and all of it, so that many clients do not come back at once.
 _LEAST_SHARE = 0.5

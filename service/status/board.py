@@ -18,7 +18,6 @@ from service.clock import Clock
 from service.events import SOURCE, STATE, Events, Phase, Unit
 from service.journal import Released
 from service.output_standings import OutputStandings, Standing
-from service.patience import LONGEST_PAUSE_S
 from service.settings import Settings
 from service.status.level_steps import LevelSteps
 from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
@@ -185,7 +184,7 @@ class Board(Events):
             since_ns = self._troubles[who].since_ns if who in self._troubles else now_ns
             self._troubles[who] = Trouble(since_ns, str(reason))
             self._retries[who] = self._retries.get(who, 0) + 1
-            self._alive_until_s = self._clock.monotonic_s() + min(seconds, LONGEST_PAUSE_S)
+            self._alive_until_s = self._clock.monotonic_s() + seconds
 
     def goes_on(self, who: str) -> None:
         """Forget the trouble."""
