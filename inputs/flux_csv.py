@@ -40,12 +40,14 @@ class FluxTable:
     Args:
         names: Its columns' names.
         types: Their types as the server calls them, such as `double`.
-        body: Its rows, as CSV.
+        body: Its rows, as CSV; a part of the answer, not a copy.
+        may_hold_line_ends: Whether a cell may hold a line end.
     """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
-    body: bytes
+    body: memoryview
+    may_hold_line_ends: bool
 
     def type_of(self, name: str) -> str | None:
         """Return the type of a column; None when there is no such column."""
@@ -64,9 +66,9 @@ class FluxTable:
         positions = [f"c{self.names.index(name)}" for name, _ in wanted]
         try:
             table = pa_csv.read_csv(
-                pa.BufferReader(self.body),
+                pa.BufferReader(pa.py_buffer(self.body)),
                 read_options=pa_csv.ReadOptions(column_names=[f"c{i}" for i in range(len(self.names))]),
-                parse_options=pa_csv.ParseOptions(newlines_in_values=b'"' in self.body),
+                parse_options=pa_csv.ParseOptions(newlines_in_values=self.may_hold_line_ends),
                 convert_options=pa_csv.ConvertOptions(
                     include_columns=positions,
                     column_types={position: kind for position, (_, kind) in zip(positions, wanted, strict=True)},
@@ -91,8 +93,8 @@ def read_tables(answer: bytes) -> Iterator[FluxTable]:
     """
     if not answer:
         raise UnreadableAnswer("the answer is empty")
-    for part, is_whole in _split(answer):
-        table = _table(part)
+    for start, end, is_whole in _split(answer):
+        table = _table(answer, start, end)
         if "error" in table.names and "reference" in table.names:
             raise FluxError("; ".join(table.texts("error")) or "unknown error")
         if not is_whole:
@@ -100,15 +102,15 @@ def read_tables(answer: bytes) -> Iterator[FluxTable]:
         yield table
 
 
-def _table(part: bytes) -> FluxTable:
-    types, rest = _first_line(part)
-    header, body = _first_line(rest)
-    if not types.startswith(b"#datatype"):
+def _table(answer: bytes, start: int, end: int) -> FluxTable:
+    header = _behind_line(answer, start, end)
+    rows = _behind_line(answer, header, end)
+    if not answer.startswith(b"#datatype", start):
         raise UnreadableAnswer("the answer holds a table without types")
-    table = FluxTable(tuple(_cells(header)), tuple(_cells(types)), body)
-    if len(table.names) != len(table.types):
+    names, types = _cells(answer[header:rows]), _cells(answer[start:header])
+    if len(names) != len(types):
         raise UnreadableAnswer("the answer was cut inside a header")
-    return table
+    return FluxTable(tuple(names), tuple(types), memoryview(answer)[rows:end], answer.find(b'"', rows, end) >= 0)
 
 
 def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -116,21 +118,21 @@ def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(times, pa.int64())
 
 
-def _split(answer: bytes) -> Iterator[tuple[bytes, bool]]:
-    """Yield the bytes of each table and whether it ends in an empty line, that is, one that is not inside quotes."""
+def _split(answer: bytes) -> Iterator[tuple[int, int, bool]]:
+    """Yield where each table begins and ends, and whether it ends in an empty line, that is, one that is not inside quotes."""
     start = _behind_empty_lines(answer, 0)
     search = start
     quotes = 0
     while start < len(answer):
         end = answer.find(_TABLE_END, search)
         if end < 0:
-            yield answer[start:], False
+            yield start, len(answer), False
             return
         # Quotes inside a quoted cell are doubled, so an even number lies before every empty line that ends a table.
         quotes += answer.count(b'"', search, end)
         search = end + len(_LINE_END)
         if quotes % 2 == 0:
-            yield answer[start:search], True
+            yield start, search, True
             start = search = _behind_empty_lines(answer, search)
 
 
@@ -140,12 +142,12 @@ def _behind_empty_lines(answer: bytes, start: int) -> int:
     return start
 
 
-def _first_line(text: bytes) -> tuple[bytes, bytes]:
-    """Cut behind the first line end that is not inside quotes: a tag's name may hold one."""
-    end = text.find(_LINE_END)
-    while end >= 0 and text.count(b'"', 0, end) % 2:
-        end = text.find(_LINE_END, end + len(_LINE_END))
-    return (text, b"") if end < 0 else (text[:end], text[end + len(_LINE_END) :])
+def _behind_line(answer: bytes, start: int, end: int) -> int:
+    """Return where the line that begins at `start` ends; not at a line end inside quotes, which a tag's name may hold."""
+    at = answer.find(_LINE_END, start, end)
+    while at >= 0 and answer.count(b'"', start, at) % 2:
+        at = answer.find(_LINE_END, at + len(_LINE_END), end)
+    return end if at < 0 else at + len(_LINE_END)
 
 
 def _cells(line: bytes) -> list[str]:

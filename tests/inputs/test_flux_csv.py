@@ -101,7 +101,7 @@ def test_an_answer_is_read_as_pythons_own_module_reads_it(tables: list[Table]) -
         if sent.tag in ("", "result", "table", "_time", "_value"):
             continue
         assert rows_in(table) == [(time_ns_of(row.time), float(row.value), row.tag) for row in sent.rows]
-        oracle = list(csv.reader(io.StringIO(table.body.decode(), newline=""), strict=True))
+        oracle = list(csv.reader(io.StringIO(bytes(table.body).decode(), newline=""), strict=True))
         assert oracle == [["", "_result", "0", *row] for row in sent.rows]
 
 
