@@ -122,8 +122,11 @@ def encode(batches: Sequence[Batch]) -> bytes:
     described = [_described(batch, id_tables.index(batch.source_ids)) for batch in batches]
     header = json.dumps({"ids": id_tables, "batches": described}).encode()
     columns = [column for batch in batches for column in _columns(batch)]
-    content = b"".join((_FORM, len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, *columns))
-    return content + hashlib.sha256(content).digest()
+    parts: list[bytes | memoryview] = [_FORM, len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, *columns]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return b"".join((*parts, digest.digest()))
 
 
 def decode(content: bytes, *, name: str) -> list[Batch]:
@@ -156,12 +159,12 @@ def _described(batch: Batch, id_table: int) -> dict[str, Any]:
     }
 
 
-def _columns(batch: Batch) -> Iterator[bytes]:
-    yield batch.times_ns.astype("<i8").tobytes()
-    yield batch.source_index.astype("<i4").tobytes()
-    yield batch.values_uv.astype("<f8").tobytes()
+def _columns(batch: Batch) -> Iterator[memoryview]:
+    yield np.ascontiguousarray(batch.times_ns, dtype="<i8").data
+    yield np.ascontiguousarray(batch.source_index, dtype="<i4").data
+    yield np.ascontiguousarray(batch.values_uv, dtype="<f8").data
     if batch.imputed_rows is not None:
-        yield batch.imputed_rows.astype("?").tobytes()
+        yield np.ascontiguousarray(batch.imputed_rows, dtype="?").data
 
 
 def _batches(described: Sequence[dict[str, Any]], id_tables: Sequence[tuple[str, ...]], columns: memoryview) -> Iterator[Batch]:
