@@ -69,9 +69,14 @@ def source_texts(source_index: npt.NDArray[np.int32], text_of_source: Sequence[s
 
 def joined(*parts: pa.StringArray | str) -> bytes:
     """Return all rows' parts, one after the other."""
+    return bytes(joined_rows(*parts)[0])
+
+
+def joined_rows(*parts: pa.StringArray | str) -> tuple[memoryview, npt.NDArray[np.int64]]:
+    """Return all rows' parts, one after the other, and where each row ends, shape (n,)."""
     rows = pc.binary_join_element_wise(*parts, "")
-    offsets = np.frombuffer(rows.buffers()[1], dtype=np.int32)
-    return bytes(rows.buffers()[2][int(offsets[rows.offset]) : int(offsets[rows.offset + len(rows)])])
+    offsets = np.frombuffer(rows.buffers()[1], dtype=np.int32)[rows.offset : rows.offset + len(rows) + 1].astype(np.int64)
+    return memoryview(rows.buffers()[2])[offsets[0] : offsets[-1]], offsets[1:] - offsets[0]
 
 
 def window_start(batch: Batch) -> datetime:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import Batch
-from outputs.encoding import integer_texts, joined, source_texts, summary_of, value_texts
+from outputs.encoding import integer_texts, joined_rows, source_texts, summary_of, value_texts
 
 #: Names that line protocol cannot carry: they would begin a comment, be skipped, end the line, or be read as an escape that was never
 #: meant. The server would store the rows under another name, or answer 204 and store nothing.
@@ -59,12 +58,14 @@ class Lines:
 
     Args:
         text: All of them.
+        ends: Where each ends in `text`, shape (n,), int64.
         rows: Which row of the batch each is, shape (n,), int64, ascending.
         times_ns: Its time, shape (n,), int64, ascending.
         source_index: Its source, shape (n,), int32.
     """
 
-    text: bytes
+    text: memoryview
+    ends: npt.NDArray[np.int64]
     rows: npt.NDArray[np.int64]
     times_ns: npt.NDArray[np.int64]
     source_index: npt.NDArray[np.int32]
@@ -72,18 +73,11 @@ class Lines:
     def __len__(self) -> int:
         return len(self.rows)
 
-    @cached_property
-    def ends(self) -> npt.NDArray[np.int64]:
-        """Where each line ends in `text`, shape (n,); not needed for lines that go as they are."""
-        return np.flatnonzero(np.frombuffer(self.text, dtype=np.uint8) == ord("\n")) + 1
-
     def of(self, picked: npt.NDArray[np.int64]) -> bytes:
         """Return some of the lines, given by their ascending numbers."""
-        if len(picked) == len(self):
-            return self.text
         first, last = int(picked[0]), int(picked[-1])
         if last - first == len(picked) - 1:
-            return self.text[self._start(first) : int(self.ends[last])]
+            return bytes(self.text[self._start(first) : int(self.ends[last])])
         return b"".join(self.text[self._start(number) : int(self.ends[number])] for number in picked.tolist())
 
     def sizes(self, picked: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -96,7 +90,7 @@ class Lines:
 
 def encode_rows(batch: Batch, target: InfluxTarget) -> bytes:
     """Return the text of `lines_of`."""
-    return lines_of(batch, target).text
+    return bytes(lines_of(batch, target).text)
 
 
 def lines_of(batch: Batch, target: InfluxTarget) -> Lines:
@@ -111,10 +105,10 @@ def lines_of(batch: Batch, target: InfluxTarget) -> Lines:
     if not writable.all():
         rows = np.flatnonzero(writable[batch.source_index])
         times_ns, source_index, values_uv = times_ns[rows], source_index[rows], values_uv[rows]
-    text = b""
-    if len(rows):
-        text = joined(source_texts(source_index, starts), value_texts(values_uv), " ", integer_texts(times_ns), "\n")
-    return Lines(text, rows, times_ns, source_index)
+    if not len(rows):
+        return Lines(memoryview(b""), rows, rows, times_ns, source_index)
+    text, ends = joined_rows(source_texts(source_index, starts), value_texts(values_uv), " ", integer_texts(times_ns), "\n")
+    return Lines(text, ends, rows, times_ns, source_index)
 
 
 def encode_summary(batch: Batch, target: InfluxTarget, *, partial: bool = False) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import numpy.typing as npt
@@ -51,11 +52,13 @@ class RowByRow:
     Args:
         lines: The lines.
         send: Stores some lines, or raises Refused.
+        lanes: How many requests may be under way at a time.
     """
 
-    def __init__(self, lines: Lines, send: Callable[[bytes], None]) -> None:
+    def __init__(self, lines: Lines, send: Callable[[bytes], None], *, lanes: int = 1) -> None:
         self._lines = lines
         self._send = send
+        self._lanes = lanes
         self._too_large_bytes = math.inf
         #: Why each refused line was, by its number.
         self.refused: dict[int, Refused] = {}
@@ -63,20 +66,28 @@ class RowByRow:
     def store(self, most_lines: int) -> None:
         """Store what can be stored, in requests of at most `most_lines`."""
         numbers = np.arange(len(self._lines))
-        for first in range(0, len(numbers), most_lines):
-            self._store(numbers[first : first + most_lines])
+        parts = [numbers[first : first + most_lines] for first in range(0, len(numbers), most_lines)]
+        for part, refusal in zip(parts, self._ask_all(parts), strict=True):
+            if refusal is not None:
+                self._divide(part, refusal)
 
-    def _store(self, picked: _Numbers) -> None:
-        refusal = self._ask(picked)
-        if refusal is None:
-            return
+    def _ask_all(self, parts: list[_Numbers]) -> list[Refused | None]:
+        lanes = min(self._lanes, len(parts))
+        if lanes <= 1:
+            return [self._ask(part) for part in parts]
+        with ThreadPoolExecutor(lanes) as pool:
+            return list(pool.map(self._ask, parts))
+
+    def _divide(self, picked: _Numbers, refusal: Refused) -> None:
         if refusal.why is Why.TOO_LARGE:
             picked = self._without_too_large(picked, refusal)
         elif len(picked) == 1 or self._refuses_all(picked, refusal):
             self.refused |= dict.fromkeys(picked.tolist(), refusal)
             return
         for half in self._halves(picked, refusal.why):
-            self._store(half)
+            of_half = self._ask(half)
+            if of_half is not None:
+                self._divide(half, of_half)
 
     def _ask(self, picked: _Numbers) -> Refused | None:
         try:

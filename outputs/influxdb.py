@@ -6,6 +6,7 @@ Delivery: stored once, however often it is sent: the same point written again re
 from __future__ import annotations
 
 import re
+import threading
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
@@ -38,12 +39,14 @@ class InfluxOutput:
     """
 
     kind = "influxdb"
-    #: The server takes nearly twice as much from two requests at a time as from one, and no more from three.
+    #: The server takes nearly twice as much from two requests at a time as from one, and no more from three: of two batches, or of one
+    #: that needs several.
     lanes = 2
 
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
         self._target = target
+        self._under_way = threading.BoundedSemaphore(self.lanes)
         self.name = f"influxdb:{connection.address.url}/{target.bucket}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
@@ -66,7 +69,7 @@ class InfluxOutput:
         Rows that the server will never take are found one by one, and all others stored.
         """
         lines = lines_of(batch, self._target)
-        by_row = RowByRow(lines, self._send)
+        by_row = RowByRow(lines, self._send, lanes=self.lanes)
         by_row.store(self._target.lines_per_write)
         if not by_row.refused and len(lines) == len(batch):
             self._send_summary(batch, partial=False)
@@ -118,7 +121,8 @@ class InfluxOutput:
             OutputUnavailable: They cannot be taken now.
         """
         try:
-            self._connection.write(self._target.bucket, lines)
+            with self._under_way:
+                self._connection.write(self._target.bucket, lines)
         except InfluxFault as fault:
             raise self._translated(fault) from None
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -123,9 +126,42 @@ def test_no_request_has_more_lines_than_asked_and_the_summary_comes_last(rows: i
 
     InfluxOutput(connection, target_in("bucket")).write(batch)
 
-    assert [request.count(b"\n") for request in connection.requests] == lines
-    assert b"".join(connection.requests[:-1]) == encode_rows(batch, target_in("bucket"))
-    assert connection.requests[-1] == encode_summary(batch, target_in("bucket"))
+    text = encode_rows(batch, target_in("bucket"))
+    # Two are under way at a time, so they may come in another order.
+    requests = [*sorted(connection.requests[:-1], key=text.index), connection.requests[-1]]
+    assert [request.count(b"\n") for request in requests] == lines
+    assert b"".join(requests[:-1]) == text
+    assert requests[-1] == encode_summary(batch, target_in("bucket"))
+
+
+@pytest.mark.parametrize("batches_at_once", [1, 2])
+def test_two_requests_are_under_way_at_a_time_however_many_batches_are_and_the_summary_comes_last(batches_at_once: int) -> None:
+    two_are_there = threading.Barrier(2, timeout=5)
+    under_way: list[bytes] = []
+    most = 0
+
+    class Watched(RecordingConnection):
+        def write(self, bucket: str, lines: bytes) -> None:
+            nonlocal most
+            under_way.append(lines)
+            most = max(most, len(under_way))
+            if b"_windows" not in lines:
+                two_are_there.wait()
+            time.sleep(0.02)  # for any third one to come
+            super().write(bucket, lines)
+            under_way.remove(lines)
+
+    output = InfluxOutput(Watched(), target_in("bucket"))
+    batches = [usual_batch(window=window, rows=16) for window in range(batches_at_once)]
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(output.write, batches))
+
+    assert most == 2
+    for batch in batches:
+        requests = output._connection.requests  # type: ignore[attr-defined]
+        rows = [request for request in requests if request in encode_rows(batch, target_in("bucket"))]
+        assert len(rows) == 4
+        assert requests.index(encode_summary(batch, target_in("bucket"))) > max(map(requests.index, rows))
 
 
 @pytest.mark.influxdb
