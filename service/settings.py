@@ -73,6 +73,11 @@ class Settings:
     influx_ca_file: str = _setting(text, "", "Certificate authority file for https; empty: the system's.")
     influx_query_timeout: int = _setting(whole_number(1), "30", "Seconds until a query is given up.")
     influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Lines in one write request, at most.")
+    influx_gzip: str = _setting(
+        one_of("auto", "true", "false"),
+        "auto",
+        "Whether rows are compressed on their way; auto: when the network turns out to be slow, never within this machine.",
+    )
 
     input_file: str = _setting(
         text,

@@ -53,6 +53,7 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
         org=settings.influx_org,
         ca_file=settings.influx_ca_file,
         timeout_s=settings.influx_query_timeout,
+        gzip=settings.influx_gzip,
     )
     series = InfluxSeries(
         bucket=settings.influx_input_bucket,
@@ -95,6 +96,7 @@ def _output_address(settings: Settings) -> Address:
         org=settings.influx_output_org or settings.influx_org,
         ca_file=settings.influx_ca_file,
         timeout_s=settings.influx_query_timeout,
+        gzip=settings.influx_gzip,
     )
 
 

@@ -18,6 +18,9 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+#: So much is taken from a socket at a time, if it is there; each time costs as much as a hundred kilobytes.
+_BUFFER_BYTES = 1 << 18
+
 _running = threading.local()
 
 
@@ -73,7 +76,7 @@ class _TimedReads(io.RawIOBase):
 class _TimedAnswer(HTTPResponse):
     def __init__(self, connected: socket.socket, *args: Any, **options: Any) -> None:
         super().__init__(connected, *args, **options)
-        self.fp = io.BufferedReader(_TimedReads(self.fp.detach(), connected))
+        self.fp = io.BufferedReader(_TimedReads(self.fp.detach(), connected), _BUFFER_BYTES)
 
 
 class _Connection(HTTPConnection):

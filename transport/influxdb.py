@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -15,9 +16,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import urllib3
-from influxdb_client import Dialect, InfluxDBClient, WriteService
+from influxdb_client import Dialect, InfluxDBClient, Query, QueryService, WriteService
 from influxdb_client.rest import ApiException
 
+from transport.compression import Compression, gzipped, unzipped
 from transport.deadline import keep_limits, whole_request_within
 from transport.http_date import parse_http_date
 from transport.retry_after import parse_retry_after
@@ -56,12 +58,21 @@ class InfluxFault(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
-    """Where a server is, and how long a request to it may take in all; the token is passed apart, so that this can be shown."""
+    """Where a server is, and how to talk to it; the token is passed apart, so that this can be shown.
+
+    Args:
+        url: Of the server.
+        org: The organization.
+        ca_file: Certificate authority file for https; empty: the system's.
+        timeout_s: How long a request may take in all.
+        gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
+    """
 
     url: str
     org: str
     ca_file: str = ""
     timeout_s: float = 30.0
+    gzip: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +113,8 @@ class InfluxConnection:
             enable_gzip=False,
         )
         keep_limits(self._client.api_client.rest_client.pool_manager)
-        self._queries = self._client.query_api()
+        self._compression = Compression(address.gzip, address.url)
+        self._queries = QueryService(self._client.api_client)
         self._writes = WriteService(self._client.api_client)
 
     def __repr__(self) -> str:
@@ -127,20 +139,39 @@ class InfluxConnection:
         """Return the whole CSV answer to a query; never a part of it."""
         sent_ns = time.monotonic_ns()
         # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
-        with self._only_faults(), closing(self._queries.query_raw(flux, dialect=_DIALECT)) as response:
+        with self._only_faults(), closing(self._ask(flux)) as response:
             self._learn_time(response.headers, sent_ns)
-            answer: bytes = response.read()
-            return answer
+            answer: bytes = response.read(decode_content=False)
+            if response.headers.get("Content-Encoding") == "gzip":
+                answer = unzipped(answer)
+        self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
+        return answer
 
     def write(self, bucket: str, lines: bytes) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""
+        is_compressed, began_s = self._compression.is_on, time.monotonic()
         with self._only_faults():
             _, status, _ = self._writes.post_write_with_http_info(
-                org=self.address.org, bucket=bucket, body=lines, precision="ns", content_type="text/plain; charset=utf-8"
+                org=self.address.org,
+                bucket=bucket,
+                body=gzipped(lines) if is_compressed else lines,
+                precision="ns",
+                content_type="text/plain; charset=utf-8",
+                content_encoding="gzip" if is_compressed else "identity",
             )
+        self._compression.transferred(len(lines), time.monotonic() - began_s)
         if status != 204:
             # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
             raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
+
+    def _ask(self, flux: str) -> Any:
+        # The answer is not read here: it is for the caller, as bytes.
+        return self._queries.post_query(
+            org=self.address.org,
+            query=Query(query=flux, dialect=_DIALECT),
+            accept_encoding="gzip" if self._compression.is_on else "identity",
+            _preload_content=False,
+        )
 
     def bucket(self, name: str) -> BucketFacts | None:
         """Return what the server says of a bucket; None when there is none that this token may see."""
@@ -191,6 +222,8 @@ def _as_fault(error: Exception, *, token: str) -> InfluxFault:
         return InfluxFault(message, status=int(error.status), retry_after_s=retry_after)
     if isinstance(error, ApiException):
         return InfluxFault(f"no secure connection: {_short(str(error.reason), token)}")
+    if isinstance(error, zlib.error):
+        return InfluxFault("the answer's compressed data is damaged or was cut")
     if isinstance(error, UnicodeDecodeError):
         return InfluxFault("the answer is no text in UTF-8, so not InfluxDB's")
     if isinstance(error, urllib3.exceptions.HTTPError | http.client.HTTPException | OSError):

@@ -390,7 +390,7 @@ def test_whatever_a_server_sends_is_an_answer_or_a_fault(head: bytes, rest: byte
 
 def test_a_connection_can_be_shown_without_its_token(connect: Connect) -> None:
     assert repr(connect("http://127.0.0.1:1", org="clinic")) == (
-        "InfluxConnection(Address(url='http://127.0.0.1:1', org='clinic', ca_file='', timeout_s=10.0))"
+        "InfluxConnection(Address(url='http://127.0.0.1:1', org='clinic', ca_file='', timeout_s=10.0, gzip='auto'))"
     )
 
 
