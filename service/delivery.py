@@ -12,18 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable
-from anonymizer.ports import Output, Receipt
+from anonymizer.ports import Output
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.journal import Journal, Release
-from service.lanes import in_lanes
-from service.offer import Offer
-from service.output_standings import OutputStandings
 from service.patience import Patience
 from service.set_aside import SetAside
 from service.spool import Spool
 from service.telemetry import Telemetry
+from service.worker import Worker
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -78,7 +75,7 @@ class Delivery:
         self._wake = threading.Condition()
         self._recent: dict[int, list[Batch]] = {}
         self._has_alarmed = False
-        self._workers = [_Worker(output, self, patience, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
+        self._workers = [Worker(output, self, patience, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
 
     def start(self) -> None:
         """Remove what a crash left, and let the workers begin with what is pending."""
@@ -223,103 +220,3 @@ class Delivery:
         """Let everybody look who waits for a change."""
         with self._wake:
             self._wake.notify_all()
-
-
-class _Worker(threading.Thread):
-    """Brings chunks to one output, in order."""
-
-    def __init__(
-        self, output: Output, delivery: Delivery, patience: Patience, telemetry: Telemetry, *, batch_by_batch: bool
-    ) -> None:
-        super().__init__(name=output.name, daemon=True)
-        self.output = output
-        self.failure: Exception | None = None
-        self.has_ended = False
-        self.was_tried = threading.Event()
-        self._delivery = delivery
-        self._patience = patience.for_output(output.name)
-        self._telemetry = telemetry
-        self._batch_by_batch = batch_by_batch
-        self._stopping = threading.Event()
-        self._is_resting = True
-        self._offer = Offer(output, delivery.store.journal.outputs)
-
-    def ask_to_stop(self) -> None:
-        """Let the worker end after the batch in hand."""
-        self._stopping.set()
-
-    def is_idle(self) -> bool:
-        """Return whether the output has everything that was released, and nothing is left to be put away."""
-        # In this order: nothing pending may mean that the last chunk is just being put away.
-        return not self._delivery.store.journal.outputs.pending_for(self.output.name) and self._is_resting
-
-    def run(self) -> None:
-        """Open the output, bring it what is pending, and what is released from now on."""
-        try:
-            self._patience.until_done(self._open)
-            while not self._stopping.is_set():
-                pending = self._delivery.store.journal.outputs.pending_for(self.output.name)
-                if pending:
-                    self._is_resting = False
-                    self._take(pending[0])
-                    self._is_resting = True
-                    self._delivery.wake_all()
-                else:
-                    self._delivery.wait_for_chunk()
-            self.output.close()
-        except Stopped:
-            pass
-        except Exception as error:  # noqa: BLE001  (told by `failure`: a thread that dies in silence would look like one with nothing to do)
-            self.failure = error
-            self._telemetry.gave_up(self.output, error)
-        self.has_ended = True
-        self.was_tried.set()
-        self._delivery.wake_all()
-
-    def _open(self) -> None:
-        try:
-            self.output.open(self._delivery.store.journal.outputs.receipts(self.output.name))
-        except OutputUnavailable as error:
-            # One that refuses us is still to be told apart from one that may come back; that is patience's work.
-            if not isinstance(error, OutputDenied):
-                self.was_tried.set()
-            raise
-        self.was_tried.set()
-
-    def _take(self, number: int) -> None:
-        batches = self._delivery.batches_of(number)
-        receipts: list[Receipt] = []
-        refused: dict[str, int] = {}
-        for group in [[batch] for batch in batches] if self._batch_by_batch else [batches]:
-            self._telemetry.writing(self.output, group)
-            answers = in_lanes(self._write, group, lanes=self.output.lanes)
-            set_aside = {batch.batch_id: answer for batch, answer in zip(group, answers, strict=True) if isinstance(answer, int)}
-            receipts += [answer for answer in answers if answer is not None and not isinstance(answer, int)]
-            self._telemetry.wrote(self.output, sum(map(len, group)) - sum(set_aside.values()))
-            refused |= set_aside
-        crash_points.reached(crash_points.AFTER_WRITE)
-        rows = sum(map(len, batches))
-        self._patience.until_done(
-            lambda: self._standings.record_taken(self.output.name, chunk=number, receipts=receipts, rows=rows, set_aside=refused)
-        )
-        self._offer.receipts_were_recorded()
-        crash_points.reached(crash_points.AFTER_TAKEN)
-        self._patience.until_done(self._delivery.chunk_was_taken)
-
-    def _write(self, batch: Batch) -> Receipt | int | None:
-        """Bring one batch to the output; return its receipt, or how many of its rows were set aside."""
-        crash_points.reached(crash_points.BEFORE_WRITE)
-        try:
-            return self._patience.until_done(lambda: self._offer.once(batch))
-        except BatchRejected as rejection:
-            return self._set_aside(batch, rejection)
-
-    def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
-        keep = self._delivery.store.set_aside.keep
-        count = self._patience.until_done(lambda: keep(batch, output=self.output.name, rejection=rejection))
-        self._telemetry.rejected(self.output, batch, count, rejection)
-        return count
-
-    @property
-    def _standings(self) -> OutputStandings:
-        return self._delivery.store.journal.outputs

@@ -46,6 +46,17 @@ class Named(MemoryOutput):
         super().write(batch)
 
 
+class OpensLate(Named):
+    """Opens when it is allowed to, so that several chunks wait for it."""
+
+    def __init__(self, name: str, before_write: Callable[[Batch], None] = lambda batch: None) -> None:
+        super().__init__(name, before_write)
+        self.may_open = threading.Event()
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        assert self.may_open.wait(5)
+
+
 class Desk:
     """State in a folder and one delivery on it."""
 
@@ -359,3 +370,51 @@ def until(condition: Callable[[], bool], *, within_s: float = 5) -> None:
     while not condition():
         assert time.monotonic() < deadline, "did not come true in time"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_is_on_record(
+    lanes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second chunk is written while the first cannot be recorded; or only then."""
+    second_is_written = threading.Event()
+    recorded: list[int] = []
+    output = OpensLate("a", lambda batch: second_is_written.set() if batch.batch_id == ids(1)[0] else None)
+    output.lanes = lanes
+    desk = Desk(tmp_path, output)
+    really_record = desk.journal.outputs.record_taken
+
+    def record_late(name: str, *, chunk: int, **values: Any) -> None:
+        if not recorded:
+            assert second_is_written.wait(5 if lanes == 2 else 0.3) == (lanes == 2)
+        recorded.append(chunk)
+        really_record(name, chunk=chunk, **values)
+
+    monkeypatch.setattr(desk.journal.outputs, "record_taken", record_late)
+
+    for index in range(3):
+        desk.release(index)
+    output.may_open.set()
+    desk.delivery.drain()
+
+    assert desk.delivery.failures() == []
+    assert recorded == [1, 2, 3], "in the order of release"
+    assert sorted(output.writes) == sorted(ids(0, 1, 2))
+    desk.close()
+
+
+def test_what_was_written_before_a_damaged_spool_file_is_on_record(tmp_path: Path) -> None:
+    output = OpensLate("a")
+    output.lanes = 2
+    desk = Desk(tmp_path, output)
+    for index in range(4):
+        desk.release(index)
+    # The last two are kept in memory, the others must be read.
+    (tmp_path / "spool" / "000000000002.spool").write_bytes(b"damaged")
+
+    output.may_open.set()
+    desk.delivery.drain()
+
+    assert isinstance(desk.delivery.failures()[0], SpoolDamaged)
+    assert desk.journal.outputs.standings()[0].position == 1
+    desk.close()

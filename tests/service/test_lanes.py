@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.lanes import in_lanes
+from service.lanes import Lanes
 
 
-@given(st.lists(st.integers()), st.integers(1, 5))
-def test_results_come_in_the_order_of_the_things(things: list[int], lanes: int) -> None:
-    assert in_lanes(lambda thing: thing * 2, things, lanes=lanes) == [thing * 2 for thing in things]
+@contextmanager
+def open_lanes(work: Callable[[int], int | None], lanes: int) -> Iterator[Lanes[int, int | None]]:
+    opened = Lanes(work, lanes=lanes)
+    yield opened
+    opened.close()
+
+
+@given(st.lists(st.lists(st.integers())), st.integers(1, 5))
+def test_results_come_in_the_order_of_the_things(jobs: list[list[int]], lanes: int) -> None:
+    with open_lanes(lambda thing: thing * 2, lanes) as opened:
+        begun = [opened.begin(things) for things in jobs]
+
+        assert [job.results() for job in begun] == [[thing * 2 for thing in things] for things in jobs]
 
 
 def test_as_many_are_under_way_as_there_are_lanes_and_no_more() -> None:
@@ -29,9 +41,26 @@ def test_as_many_are_under_way_as_there_are_lanes_and_no_more() -> None:
         with lock:
             under_way -= 1
 
-    in_lanes(work, range(9), lanes=3)
+    with open_lanes(work, 3) as opened:
+        opened.begin(range(9)).results()
 
     assert most == 3
+
+
+def test_a_lane_that_is_free_goes_on_with_the_next_job_before_the_first_is_done() -> None:
+    the_second_has_begun = threading.Event()
+
+    def work(thing: int) -> None:
+        if thing == 0:
+            assert the_second_has_begun.wait(5)
+        if thing == 10:
+            the_second_has_begun.set()
+
+    with open_lanes(work, 2) as opened:
+        first, second = opened.begin([0, 1]), opened.begin([10])
+
+        assert first.results() == [None, None]
+        assert second.results() == [None]
 
 
 def test_nothing_is_begun_after_a_failure_and_it_is_raised_when_nothing_is_under_way() -> None:
@@ -47,8 +76,12 @@ def test_nothing_is_begun_after_a_failure_and_it_is_raised_when_nothing_is_under
         failed.wait(5)
         ended.set()
 
-    with pytest.raises(ValueError, match="no"):
-        in_lanes(work, range(100), lanes=2)
+    with open_lanes(work, 2) as opened:
+        job, later = opened.begin(range(100)), opened.begin([100])
+        with pytest.raises(ValueError, match="no"):
+            job.results()
+        with pytest.raises(ValueError, match="no"):
+            later.results()
 
     assert ended.is_set() or begun == [0]
     assert len(begun) <= 3
