@@ -18,8 +18,13 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-#: So much is taken from a socket at a time, if it is there; each time costs as much as a hundred kilobytes.
+#: So much is taken from a socket at a time, if it is there.
 _BUFFER_BYTES = 1 << 18
+
+#: A server sends a long answer in pieces of a few kilobytes. To be woken for each costs more than to copy it, so once an answer is known to
+#: be long, its next pieces are given a moment to gather.
+_LONG_BYTES = 1 << 16
+_MOMENT_S = 0.002
 
 _running = threading.local()
 
@@ -60,13 +65,20 @@ class _TimedReads(io.RawIOBase):
     def __init__(self, incoming: io.RawIOBase, connected: socket.socket) -> None:
         self._incoming = incoming
         self._socket = connected
+        self._bytes = 0
+        self._comes_in_pieces = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self._comes_in_pieces:
+            time.sleep(_MOMENT_S)
         self._socket.settimeout(_left_s(self._socket.gettimeout()))
-        return self._incoming.readinto(buffer)
+        read = self._incoming.readinto(buffer)
+        self._bytes += read or 0
+        self._comes_in_pieces = self._bytes > _LONG_BYTES and (read or 0) < _LONG_BYTES
+        return read
 
     def close(self) -> None:
         self._incoming.close()
