@@ -41,9 +41,10 @@ replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV
 .PHONY: test lint types unit test-live test-faults soak bench bench-live clean
 test: lint types unit  ## Lint, types, and every test, with a real InfluxDB 2 server
 
-lint: $(VENV)/dev.stamp  ## Style, formatting
+lint: $(VENV)/dev.stamp  ## Style, formatting, spelling
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	@git ls-files -z | xargs -0 $(RUN) -m codespell_lib
 
 types: $(VENV)/dev.stamp  ## Types
 	$(RUN) -m mypy
@@ -82,6 +83,26 @@ $(VENV)/utility.stamp: $(VENV)/run.stamp requirements-utility.txt
 .PHONY: utility
 utility: $(VENV)/utility.stamp  ## What anonymization costs: tables, and a page with plots
 	@$(RUN) -m utility
+
+# In an environment of its own: it brings some thirty distributions that nothing else here needs.
+AUDIT := .venv-audit
+AUDIT_OPTIONS ?=
+
+$(AUDIT)/audit.stamp:
+	$(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3' \
+	  || { echo "❌ pip-audit could not be installed, so nothing was audited"; exit 1; }
+	@touch $@
+
+# Strict, because it calls a distribution that its database cannot tell of no vulnerability.
+.PHONY: audit
+audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities of what requirements.txt brings (AUDIT_OPTIONS=)
+	@mkdir -p build
+	@if $(AUDIT)/bin/python -m pip_audit --strict --progress-spinner off $(AUDIT_OPTIONS) -r requirements.txt 2> build/audit.txt; \
+	then tail -n 1 build/audit.txt; \
+	elif grep '^Found ' build/audit.txt; then echo "❌ There are known vulnerabilities: where a fixed version is out, let requirements.txt ask for it"; exit 1; \
+	else tail -n 1 build/audit.txt; \
+	  echo "❌ The database could not be asked, or does not know a distribution: nothing is known of these versions (build/audit.txt)"; exit 1; fi
 
 clean:  ## Remove what demos, tests and tools left behind; not the virtual environment
 	rm -rf output/demo output/demo-influx output/utility output/advice build .pytest_cache .mypy_cache .ruff_cache .hypothesis
