@@ -100,7 +100,7 @@ class Settings:
     )
     k_unit: str = _setting(one_of("record", "source"), "record", "What k counts: rows (record) or different sources (source).")
     batch_size_seconds: int = _setting(
-        whole_number(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay and less alike values to share."
+        whole_number(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay and fewer alike values to share."
     )
     method: str = _setting(
         one_of("hierarchy", "optimal"),

@@ -25,13 +25,17 @@ ANY_SECRET = "NAME_FILE"
 
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
+every_page = pytest.mark.parametrize(
+    "page", sorted([*ROOT.glob("*.md"), *(ROOT / "documentation").rglob("*.md")]), ids=lambda page: page.stem
+)
 
-@by_name
+
+@every_page
 def test_every_test_named_on_a_page_exists(page: Path) -> None:
     assert not names_of_tests_in(page) - names_of_tests_there_are()
 
 
-@by_name
+@every_page
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for link in links_in(page):
         if link.startswith("https://"):
@@ -42,7 +46,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(target), f"{page.name} links to {link}"
 
 
-@by_name
+@every_page
 def test_every_file_named_on_a_page_exists(page: Path) -> None:
     files = re.findall(r"`((?:[\w.]+/)+[\w-]+\.(?:py|csv|md|txt))", text_of(page))
 
