@@ -16,6 +16,7 @@ from anonymizer.windows import HOUR_NS, NANOSECONDS, WindowRange
 from service.chunks import MOST_WINDOWS
 from service.clock import Clock
 from service.events import SOURCE, STATE, Events, Phase, Unit
+from service.fidelity import FidelityStep, FidelitySteps
 from service.journal import Released
 from service.output_standings import OutputStandings, Standing
 from service.settings import Settings
@@ -71,6 +72,8 @@ class Board(Events):
         self._lock = threading.RLock()
         self._sums = Sums()
         self._levels = LevelSteps()
+        self._fidelity_steps = FidelitySteps()
+        self._fidelity: FidelityStep | None = None
         self._phase: Phase = "connecting"
         self._started_ns = clock.now_ns()
         self._windows_in_all: int | None = None
@@ -145,6 +148,7 @@ class Board(Events):
                 unaccounted=counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate,
                 rows_at_level=self._levels.rows_at_level,
                 windows_in_levels=self._levels.windows,
+                fidelity=self._fidelity,
                 groups=self._groups,
                 smallest_group=self._smallest_group,
                 durations=Durations(tuple(self._within), self._timed, self._timed_s),
@@ -245,6 +249,7 @@ class Board(Events):
                 rows_withheld=after.counts.withheld - before.counts.withheld,
             )
             self._levels.add(unit)
+            self._fidelity = self._fidelity_steps.add(unit) or self._fidelity
             for batch in unit.batches:
                 assert batch.certificate is not None, "only certified batches are reported"
                 self._groups += batch.certificate.distinct_values

@@ -1,7 +1,11 @@
-"""A snapshot as Prometheus reads it. Every series is there from the start, at zero; what each means: `documentation/METRICS.md`."""
+"""A snapshot as Prometheus reads it; what each series means: `documentation/METRICS.md`.
+
+Every series is there from the start, at zero, but those of fidelity: there, a zero would be the worst there can be.
+"""
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -17,6 +21,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from anonymizer.windows import NANOSECONDS
+from service.fidelity import FidelityStep
 from service.status.board import BUCKETS_S
 from service.status.judgement import Judgement, judge
 from service.status.snapshot import OutputState, Snapshot
@@ -50,6 +55,8 @@ def families(now: Snapshot) -> Iterator[Metric]:
     yield from _of_the_run(now, judgement)
     yield from _of_windows(now)
     yield from _of_rows(now)
+    if now.fidelity is not None:
+        yield from _of_fidelity(now.fidelity)
     yield from _of_outputs(now.outputs)
 
 
@@ -108,6 +115,23 @@ def _of_rows(now: Snapshot) -> Iterator[Metric]:
     yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", now.unaccounted)
     levels = ((str(level), rows) for level, rows in enumerate(now.rows_at_level, 1))
     yield _counters("rows_at_level", "Released rows by level; moves in steps of at least 12 windows.", "level", levels)
+
+
+def _of_fidelity(step: FidelityStep) -> Iterator[Metric]:
+    """Yield what can be said: of a signal that never changes there is neither correlation nor difference."""
+    yield _gauge("fidelity_windows", "How many windows the figures of fidelity are of; 12 or more.", step.windows)
+    if not math.isnan(step.sums.correlation):
+        yield _gauge(
+            "fidelity_correlation",
+            "Pearson's r between what was measured and what was released; at most 1.",
+            step.sums.correlation,
+        )
+    if not math.isnan(step.sums.prdn_percent):
+        yield _gauge(
+            "fidelity_prdn_ratio",
+            "Root-mean-square of measured - released, over that of measured - its mean; 0: nothing is lost.",
+            step.sums.prdn_percent / 100,
+        )
 
 
 def _of_outputs(outputs: tuple[OutputState, ...]) -> Iterator[Metric]:

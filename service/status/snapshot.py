@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from anonymizer.batch import WindowCounts
 from service.events import Phase
+from service.fidelity import FidelityStep
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,7 @@ class Snapshot:
         unaccounted: Rows that were read and are neither released, withheld, invalid nor duplicate; must be 0.
         rows_at_level: Released rows by level 1 … 9, in steps of at least 12 windows.
         windows_in_levels: How many windows these are the sums of.
+        fidelity: How much of the signal the last twelve windows or more left; None without UTILITY_METRICS, and before there were so many.
         groups: Different released values, summed over windows.
         smallest_group: The fewest rows that shared one, ever in this run; 0 before the first release.
         durations: How long windows took.
@@ -128,6 +130,7 @@ class Snapshot:
     unaccounted: int
     rows_at_level: tuple[int, ...]
     windows_in_levels: int
+    fidelity: FidelityStep | None
     groups: int
     smallest_group: int
     durations: Durations

@@ -7,7 +7,9 @@ import math
 from typing import Any
 
 from anonymizer.batch import WindowCounts
+from anonymizer.fidelity import Fidelity
 from anonymizer.windows import NANOSECONDS
+from service.fidelity import FidelityStep
 from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
 
 #: 2025-11-03 14:30:00 UTC.
@@ -74,6 +76,7 @@ def healthy(now_ns: int = NOW_NS, **changes: Any) -> Snapshot:
         unaccounted=0,
         rows_at_level=(310_000, 240_100, 280_000, 0, 0, 0, 0, 55_000, 0),
         windows_in_levels=408,
+        fidelity=FidelityStep(12, Fidelity(rows=25_920, raw=400.0, released=400.0, together=396.0, error=4.0)),
         groups=31_204,
         smallest_group=5,
         durations=Durations((0, 0, 12, 300, 400, 412, 412, 412, 412, 412, 412), 412, 21.4),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
 from anonymizer.errors import OutputUnavailable, SourceUnavailable, StateUnavailable
+from anonymizer.fidelity import Fidelity
 from anonymizer.windows import NANOSECONDS
-from service.events import SOURCE, STATE
+from service.events import SOURCE, STATE, Unit
+from service.fidelity import FidelityStep
 from service.journal import Epoch, Journal, Release
 from service.patience import Patience
 from service.status.board import Board
@@ -148,6 +151,38 @@ def test_levels_are_shown_only_in_sums_over_twelve_windows(watched: Watched) -> 
 
     watched.board.anonymized(unit({3: 7}))
     assert watched.board.look().rows_at_level[1:3] == (110, 7), "the next step takes twelve windows more"
+
+
+def with_fidelity(step: Unit, **sums: float) -> Unit:
+    """Return the unit with these sums in each of its windows."""
+    results = [
+        dataclasses.replace(one, statistics=dataclasses.replace(one.statistics, fidelity=Fidelity(rows=10, **sums)))
+        for one in step.results
+    ]
+    return dataclasses.replace(step, results=tuple(results))
+
+
+def test_fidelity_is_shown_of_twelve_windows_and_each_is_in_one_figure_only(watched: Watched) -> None:
+    for _ in range(11):
+        watched.board.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
+        watched.board.anonymized(with_fidelity(unit({0: 10}), raw=9.0, error=9.0))
+        assert watched.board.look().fidelity is None, "and a window of which nothing was released does not count"
+
+    watched.board.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
+    first = watched.board.look().fidelity
+    assert first == FidelityStep(12, Fidelity(rows=120, raw=48.0, error=12.0))
+
+    for _ in range(11):
+        watched.board.anonymized(with_fidelity(unit({2: 10}), raw=2.0, error=2.0))
+        assert watched.board.look().fidelity == first, "the next step takes twelve windows more"
+    watched.board.anonymized(with_fidelity(unit({2: 10}), raw=2.0, error=2.0))
+    assert watched.board.look().fidelity == FidelityStep(12, Fidelity(rows=120, raw=24.0, error=24.0))
+
+
+def test_without_utility_metrics_nothing_is_said_of_fidelity(watched: Watched) -> None:
+    watched.board.anonymized(unit(*[{2: 10}] * 24))
+
+    assert watched.board.look().fidelity is None
 
 
 def test_groups_are_counted_and_the_smallest_remembered(watched: Watched) -> None:

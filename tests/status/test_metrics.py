@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from anonymizer.batch import WindowCounts
+from anonymizer.fidelity import Fidelity
 from anonymizer.windows import NANOSECONDS
+from service.fidelity import FidelityStep
 from service.status.board import Board
 from service.status.metrics import exposition
 from service.status.snapshot import Snapshot
@@ -82,9 +85,9 @@ def test_every_value_of_a_label_is_explained_on_the_page() -> None:
     assert {row["label"].strip("`") for row in table_with(PAGE, "label", "values")} >= {"level", "output", "kind"}
 
 
-def test_every_series_is_there_before_anything_happened() -> None:
+def test_every_series_but_those_of_fidelity_is_there_before_anything_happened() -> None:
     names = {name for name, _ in series_of(fresh())}
-    expected = {name for name, _ in series_of(states.healthy())}
+    expected = {name for name, _ in series_of(states.healthy()) if "fidelity" not in name}
 
     assert names == expected
     assert [value(fresh(), "windows_total", outcome=outcome) for outcome in ("released", "withheld", "empty")] == [0, 0, 0]
@@ -102,6 +105,21 @@ def test_no_label_names_a_source_or_a_window() -> None:
     labels = {name for _, labels in series_of(states.one_output_down()) for name, _ in labels}
 
     assert labels == {"outcome", "kind", "level", "output", "le", "version", "python", "numpy", "pyarrow"}
+
+
+def test_fidelity_is_exported_in_ratios() -> None:
+    snapshot = states.healthy()
+
+    assert value(snapshot, "fidelity_windows") == 12
+    assert value(snapshot, "fidelity_correlation") == pytest.approx(396 / 400)
+    assert value(snapshot, "fidelity_prdn_ratio") == pytest.approx((4 / 400) ** 0.5)
+
+
+def test_of_a_flat_line_no_fidelity_is_made_up() -> None:
+    flat = dataclasses.replace(states.healthy(), fidelity=FidelityStep(12, Fidelity(rows=100)))
+
+    assert {name for name, _ in series_of(flat) if "fidelity" in name} == {"ecg_anonymizer_fidelity_windows"}
+    assert not [found for found in series_of(flat).values() if math.isnan(found)]
 
 
 def test_what_was_counted_is_what_is_exported() -> None:
