@@ -35,7 +35,7 @@ def figures_of(
     known = [entry for entry in entries if entry.window_ns is not None]
     return Figures(
         made_ns=now_ns,
-        of="a stream",
+        of="a stream" if ("STREAMING_MODE", "true") in settings else "what was released",
         asked=span,
         promised=_promised(entries),
         windows_in_all=_windows_from_first_to_last(known),

@@ -6,17 +6,15 @@ import dataclasses
 import hashlib
 import html
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping
 
-from anonymizer.windows import Window
 from service.report.figures import Delivered, Detail, Figures, Promised
+from service.report.markup import day, rows_text, seconds_text, section, spans_text, table, wide_table, windows_text
+from service.report.outside_check import outside_check
 from service.report.plots import bars, bars_over_time
 from service.report.style import STYLE
 from service.sums import FEWEST_WINDOWS
 from service.time_texts import date_and_time, span_text
-
-#: More stretches of time than this are counted, not listed.
-_MOST_SPANS = 20
 
 _LEVELS = ("1 (finest)", "2", "3", "4", "5", "6", "7 (widest)", "8 (past the last)", "9 (suppressed)")
 
@@ -27,22 +25,22 @@ def page(figures: Figures) -> str:
     data = json.dumps(dataclasses.asdict(figures), sort_keys=True).replace("<", "\\u003c")
     parts = [
         _head(figures),
-        _section("What was promised", _promised(figures)),
-        _section("For which times", _times(figures)),
-        _section("Was it kept, and who checked", _kept(figures)),
-        _section("What was withheld", _withheld(figures)),
-        _section("Where it went", _delivered(figures)),
-        _section("What remains risky", _risks(figures)),
-        _section("Levels, groups and throughput", _details(figures)),
-        _section("Settings", _settings(figures)),
-        _signature(data),
+        section("What was promised", _promised(figures)),
+        section("For which times", _times(figures)),
+        section("Was it kept, and who checked", _kept(figures)),
+        section("What was withheld", _withheld(figures)),
+        section("Where it went", _delivered(figures)),
+        section("What remains risky", _risks(figures)),
+        section("Levels, groups and throughput", _details(figures)),
+        section("Settings", _settings(figures)),
+        _signature(data, is_in_order=was_kept(figures)),
     ]
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Report of {html.escape(figures.of)}, {_day(figures.made_ns)}</title>
+<title>Report of {html.escape(figures.of)}, {day(figures.made_ns)}</title>
 <style>{STYLE}</style>
 </head>
 <body>
@@ -69,7 +67,7 @@ def _is_enough(detail: Detail, promised: Promised) -> bool:
 def _head(figures: Figures) -> str:
     counts, detail = figures.counts, figures.detail
     if not was_kept(figures):
-        verdict, kind = "Something is wrong: see “Was it kept”. What failed its check was not released.", "bad"
+        verdict, kind = "Something is wrong: see “Was it kept”.", "bad"
     elif not counts.released:
         verdict, kind = "Nothing was released.", "plain"
     else:
@@ -77,13 +75,13 @@ def _head(figures: Figures) -> str:
     unfinished = "" if detail is None or detail.is_complete else "<p><strong>The run did not come to its end.</strong></p>"
     return f"""<header>
 <h1>Report of {html.escape(figures.of)}</h1>
-<p>ECG anonymizer {html.escape(figures.version)}, {date_and_time(figures.made_ns)} UTC.
+<p>Made {date_and_time(figures.made_ns)} UTC by ECG anonymizer {html.escape(figures.version)}, of its own work.
 Counts only: no row, no value and no id of a source is in this file.</p>
 <p class="verdict {kind}">{verdict}</p>
 {unfinished}
-<p>{_rows(counts.read)} read = {counts.released:,} released + {counts.withheld:,} withheld + {counts.invalid:,} invalid
+<p>{rows_text(counts.read)} read = {counts.released:,} released + {counts.withheld:,} withheld + {counts.invalid:,} invalid
 + {counts.duplicate:,} duplicate.
-{_windows(figures.windows_released)} of {figures.windows_in_all:,} released.</p>
+{windows_text(figures.windows_released)} of {figures.windows_in_all:,} released.</p>
 </header>
 """
 
@@ -91,22 +89,33 @@ Counts only: no row, no value and no id of a source is in this file.</p>
 def _promised(figures: Figures) -> Iterator[str]:
     for one in figures.promised:
         if one.promise is None:
-            yield f"<p>Of {_spans(one.spans)} nothing is known: it was accepted as released, and is never released again.</p>"
+            yield f"<p>Of {spans_text(one.spans)} nothing is known: it was accepted as released, and is never released again.</p>"
             continue
         promise = one.promise
         shared = "rows" if promise.k_unit == "record" else "different sources"
         by = f"<strong>{promise.k} {shared}</strong> of the same window of {one.window_s} s"
-        yield f"<p>Each released value is shared by at least {by}.</p>"
-        yield _table(
+        yield f"<p>Each released value is shared by at least {by}. Each window is anonymized by itself.</p>"
+        yield table(
             [
                 ("k", str(promise.k)),
-                ("k counts", promise.k_unit),
+                ("k counts", f"{shared} (K_UNIT={promise.k_unit})"),
                 ("Method", promise.method),
                 ("Window", f"{one.window_s} s"),
                 ("Settings digest", promise.settings_digest),
                 ("Pseudonym key id", promise.key_id or "none: source ids are released as they are"),
             ]
         )
+        if len(figures.promised) > 1:
+            yield f"<p>That was promised for {spans_text(one.spans)}.</p>"
+    if imputed := figures.counts.starred + figures.counts.suppressed:
+        yield (
+            f"<p>Except for {rows_text(imputed)} with the mean of all others of their window (RESIDUAL=impute): fewer may share that "
+            "number, but it is computed without them and tells nothing of them.</p>"
+        )
+    yield (
+        "<p><small>The settings digest changes with any setting that shapes values, the key id with the key of the pseudonyms; in the "
+        "output bucket, both stand in the summary of every window.</small></p>"
+    )
 
 
 def _times(figures: Figures) -> Iterator[str]:
@@ -114,35 +123,55 @@ def _times(figures: Figures) -> Iterator[str]:
     if figures.asked is None:
         yield "<p>No window was looked at.</p>"
         return
-    yield f"<p>Asked for was {span_text(figures.asked)} UTC. Released: </p>"
-    yield f"<p>{_spans([span for one in figures.promised if one.promise for span in one.spans])}</p>"
+    yield f"<p>Asked for was {span_text(figures.asked)} UTC, of {_data_set(dict(figures.settings))}.</p>"
+    yield f"<p>Released was:<br>{spans_text([span for one in figures.promised if one.promise for span in one.spans])}</p>"
     if detail and detail.windows_skipped:
-        yield f"<p>{_windows(detail.windows_skipped)} had been released before and were not released again.</p>"
+        yield f"<p>{windows_text(detail.windows_skipped)} had been released before and were not released again.</p>"
+
+
+def _data_set(settings: Mapping[str, str]) -> str:
+    if settings.get("INPUT_FILE"):
+        return "a file; its name is not shown, as it may be called after somebody"
+    names = (settings.get(f"INFLUX_{name}", "") for name in ("FIELD", "MEASUREMENT", "INPUT_BUCKET"))
+    field, measurement, bucket = map(html.escape, names)
+    chosen = ", of chosen sources or series only" if settings.get("DEVICE_FILTER") or settings.get("INFLUX_TAG_FILTER") else ""
+    return f"field {field} of measurement {measurement} in bucket {bucket}{chosen}"
 
 
 def _kept(figures: Figures) -> Iterator[str]:
     detail = figures.detail
     yield (
-        "<p>Every batch was recounted before it was released, by a second opinion that shares no code with what formed the groups: "
+        "<p>Every batch (what is to be released of a window) was recounted before it was released, by a second opinion "
+        "(<code>anonymizer/verify.py</code>) that shares no code with what formed the groups: "
         "how many share each value, that values are finite, that times lie in the window, one row for each source and time.</p>"
     )
     if detail is None:
         yield "<p>The journal remembers only what passed. Batches that failed verification were withheld and stand in the log.</p>"
     else:
-        yield _table(
+        yield table(
             [
                 ("Batches that passed", f"{figures.windows_released:,}"),
                 ("Batches that failed, and stayed here", f"{detail.violations:,}"),
-                ("Smallest group of the run", _rows(detail.smallest_group) if detail.smallest_group else "–"),
-            ]
+                ("Smallest group of the run", rows_text(detail.smallest_group) if detail.smallest_group else "–"),
+            ],
+            kind="counts",
         )
+        yield from _alarms(figures, detail)
     conserved = "adds up" if figures.counts.are_conserved() else "<strong>does not add up: please report this</strong>"
     yield f"<p>Rows read = released + withheld + invalid + duplicate {conserved}.</p>"
-    promise = next((one for one in figures.promised if one.promise), None)
-    if promise and promise.promise:
+    yield from outside_check(figures)
+
+
+def _alarms(figures: Figures, detail: Detail) -> Iterator[str]:
+    if detail.violations:
         yield (
-            "<p>Anybody can check what was released without this program: <code>python scripts/verify_output.py FILES "
-            f"--k {promise.promise.k} --batch-seconds {promise.window_s} --k-unit {promise.promise.k_unit}</code></p>"
+            "<p><strong>What failed was not released: nothing of its windows left.</strong> It must not happen, and is a bug of the "
+            "program: keep the log and STATE_DIR, and report it.</p>"
+        )
+    if not all(_is_enough(detail, one) for one in figures.promised) and detail.smallest_group:
+        yield (
+            "<p><strong>A group was smaller than promised, and was released.</strong> It must not happen: stop the service, keep "
+            "everything, and report it.</p>"
         )
 
 
@@ -160,19 +189,17 @@ def _withheld(figures: Figures) -> Iterator[str]:
         rows += [("Rows with times that nobody asked for", detail.rows_outside)]
     if counts.starred or counts.suppressed:
         rows += [("Rows released with the window's mean instead of their value", counts.starred + counts.suppressed)]
-    yield _table([(label, f"{number:,}") for label, number in rows])
+    yield table([(label, f"{number:,}") for label, number in rows], kind="counts")
     if detail:
         yield (
-            f"<p>Withheld whole: {_windows(detail.windows_withheld)}. Empty: {detail.windows_empty:,}. "
+            f"<p>Withheld whole: {windows_text(detail.windows_withheld)}. Empty: {detail.windows_empty:,}. "
             f"Older than what the source keeps: {detail.windows_expired:,}.</p>"
         )
     else:
-        missing = figures.windows_in_all - figures.windows_released
-        yield f"<p>Between the first and the last of them {_windows(missing)} {'was' if missing == 1 else 'were'} not released: "
-        yield "empty, or withheld whole. The journal does not tell which.</p>"
+        yield from _missing(figures.windows_in_all - figures.windows_released)
     plot = figures.over_time
     values = dict(plot.series)
-    width = _seconds(plot.width_ns / 1e9)
+    width = seconds_text(plot.width_ns / 1e9)
     yield f"<h3>Windows, by the time they were measured (a bar: {width})</h3>"
     fates = [(name, name, values[name]) for name in ("released", "withheld", "empty") if name in values]
     yield bars_over_time(plot.starts_ns, fates, title="Windows released, withheld and empty over time")
@@ -184,9 +211,17 @@ def _withheld(figures: Figures) -> Iterator[str]:
         yield '<p class="none">None.</p>'
 
 
+def _missing(windows: int) -> Iterator[str]:
+    if not windows:
+        yield "<p>Between the first and the last of them no window is missing.</p>"
+        return
+    yield f"<p>Between the first and the last of them {windows_text(windows)} {'was' if windows == 1 else 'were'} not released: "
+    yield "empty, or withheld whole. The journal does not tell which.</p>"
+
+
 def _delivered(figures: Figures) -> Iterator[str]:
     yield f"<p>Rows, {figures.outputs_since}.</p>"
-    yield _wide_table(("Output", "Taken", "Refused, set aside", "Still waiting"), [_output_row(one) for one in figures.outputs])
+    yield wide_table(("Output", "Taken", "Refused, set aside", "Still waiting"), [_output_row(one) for one in figures.outputs])
 
 
 def _output_row(one: Delivered) -> tuple[str, ...]:
@@ -233,62 +268,21 @@ def _details(figures: Figures) -> Iterator[str]:
     yield "<h3>Throughput: rows a second, by the run's own time</h3>"
     rows = [("rows a second", "released", dict(detail.throughput.series)["rows"])]
     yield bars_over_time(detail.throughput.starts_ns, rows, title="Rows read a second", from_zero=True)
-    yield f"<p>{_rows(figures.counts.read)} in {_seconds(detail.took_s)}.</p>"
+    yield f"<p>{rows_text(figures.counts.read)} in {seconds_text(detail.took_s)}.</p>"
 
 
 def _settings(figures: Figures) -> Iterator[str]:
     yield "<details><summary>All settings; secrets and what may name people are left out</summary>"
-    yield _table([(name, value or "–") for name, value in figures.settings])
+    yield table([(name, value or "–") for name, value in figures.settings])
     yield "</details>"
 
 
-def _signature(data: str) -> str:
+def _signature(data: str, *, is_in_order: bool) -> str:
     digest = hashlib.sha256(data.encode()).hexdigest()
     lines = "".join(f"<div><span></span><small>{what}</small></div>" for what in ("Name", "Role", "Date", "Signature"))
     return f"""<section class="signature">
-<h2>Read and found in order</h2>
+<h2>{"Read and found in order" if is_in_order else "Read, and found that something is wrong"}</h2>
 <div class="lines">{lines}</div>
 <p><small>SHA-256 of this report's figures (the JSON at the end of the file): <code>{digest}</code></small></p>
 </section>
 """
-
-
-def _section(title: str, content: Iterable[str]) -> str:
-    return f"<section>\n<h2>{title}</h2>\n{''.join(content)}\n</section>\n"
-
-
-def _table(rows: Sequence[tuple[str, str]]) -> str:
-    cells = "".join(f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>' for name, value in rows)
-    return f"<table>{cells}</table>"
-
-
-def _wide_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{html.escape(one)}</th>' for one in heads)
-    body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f'<table class="wide"><tr>{head}</tr>{body}</table>'
-
-
-def _spans(spans: Sequence[Window]) -> str:
-    if not spans:
-        return "nothing"
-    shown = "<br>".join(f"{span_text(span)} UTC" for span in spans[:_MOST_SPANS])
-    more = len(spans) - _MOST_SPANS
-    return shown if more <= 0 else f"{shown}<br>and {more:,} stretches more"
-
-
-def _rows(number: int) -> str:
-    return f"{number:,} row{'' if number == 1 else 's'}"
-
-
-def _windows(number: int) -> str:
-    return f"{number:,} window{'' if number == 1 else 's'}"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
-
-
-def _day(time_ns: int) -> str:
-    return date_and_time(time_ns)[:10]

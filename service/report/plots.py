@@ -1,4 +1,4 @@
-"""Plots as SVG, drawn by hand so that a report is one file that needs nothing: bars over time, and bars side by side."""
+"""Plots, drawn by hand so that a report is one file that needs nothing: bars over time as SVG, and bars side by side as a table."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ _WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 900, 200, 66, 10, 26
 
 #: More labels than this on the axis of time would run into each other.
 _MOST_LABELS = 7
+
+#: How long a label of the axis of time is on a narrow screen.
+_NARROW_LABEL = 200
 
 Series = Sequence[tuple[str, str, Sequence[float]]]
 
@@ -45,31 +48,31 @@ def bars_over_time(starts_ns: Sequence[int], series: Series, *, title: str, from
                 )
                 heights[index] += height
     step = math.ceil(len(starts_ns) / _MOST_LABELS)
+    labelled = range(0, len(starts_ns), step)
     spans_days = (starts_ns[-1] - starts_ns[0]) > 86_400 * NANOSECONDS
-    for index in range(0, len(starts_ns), step):
+    for number, index in enumerate(labelled):
         label = _seconds(starts_ns[index]) if from_zero else _moment(starts_ns[index], with_day=spans_days)
-        drawn.append(f'<text x="{_LEFT + index * each:.1f}" y="{_HEIGHT - 8}">{label}</text>')
-    return f"{_svg(drawn, title, _HEIGHT)}{_legend(series)}"
+        x = _LEFT + index * each
+        # On a narrow screen letters are larger: there is room for every other label, and for none that begins at the right end.
+        kind = ' class="wide-only"' if number % 2 or x > _WIDTH - _NARROW_LABEL else ""
+        drawn.append(f'<text{kind} x="{x:.1f}" y="{base + 5}" dominant-baseline="hanging">{label}</text>')
+    return f"{_svg(drawn, title)}{_legend(series)}"
 
 
 def bars(rows: Sequence[tuple[str, float]], kind: str, *, title: str) -> str:
-    """Return one bar a line, with its label before it and its figure behind it."""
+    """Return a table of a label, a bar and a figure a line: unlike a drawing, it fits any screen and can be read aloud."""
     most = max((value for _, value in rows), default=0) or 1
-    line, left, right = 24, 150, _WIDTH - 110
-    drawn = []
-    for index, (label, value) in enumerate(rows):
-        y = index * line
-        width = value / most * (right - left)
-        drawn.append(f'<text x="{left - 8}" y="{y + 16}" text-anchor="end">{html.escape(label)}</text>')
-        drawn.append(
-            f'<rect class="{kind}" x="{left}" y="{y + 4}" width="{max(width, 1 if value else 0):.1f}" height="{line - 8}"/>'
-        )
-        drawn.append(f'<text x="{left + width + 8:.1f}" y="{y + 16}">{value:,.0f}</text>')
-    return _svg(drawn, title, line * len(rows) + 4)
+    lines = "".join(
+        f'<tr><th scope="row">{html.escape(label)}</th>'
+        f'<td class="bar"><i class="{kind}" style="width: {100 * value / most:.1f}%"></i></td>'
+        f"<td>{value:,.0f}</td></tr>"
+        for label, value in rows
+    )
+    return f'<table class="bars" aria-label="{html.escape(title)}">{lines}</table>'
 
 
-def _svg(drawn: Sequence[str], title: str, height: int) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{html.escape(title)}">{"".join(drawn)}</svg>'
+def _svg(drawn: Sequence[str], title: str) -> str:
+    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(title)}">{"".join(drawn)}</svg>'
 
 
 def _legend(series: Series) -> str:

@@ -106,6 +106,22 @@ def test_it_says_what_the_journal_cannot_know(folder: Path) -> None:
     assert "The journal keeps neither levels nor group sizes" in text
 
 
+def test_it_says_when_no_window_is_missing(folder: Path) -> None:
+    run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:10:25Z")
+
+    assert "Between the first and the last of them no window is missing." in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_it_is_called_a_stream_only_where_there_is_one(folder: Path) -> None:
+    run(folder, "--since", "1970-01-01", "--to", "stream.html")
+    env = folder / ".env"
+    env.write_text(env.read_text(encoding="utf-8").replace("STREAMING_MODE=true", "STREAMING_MODE=false"), encoding="utf-8")
+    run(folder, "--since", "1970-01-01", "--to", "other.html")
+
+    assert "<h1>Report of a stream</h1>" in (folder / "stream.html").read_text(encoding="utf-8")
+    assert "<h1>Report of what was released</h1>" in (folder / "other.html").read_text(encoding="utf-8")
+
+
 def test_windows_that_were_made_one_entry_count_as_many(folder: Path) -> None:
     journal = Journal(folder / "state", data_set=None)
     journal.outputs.drop_output("api:http://sink")

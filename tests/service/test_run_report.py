@@ -175,6 +175,81 @@ def test_the_verdict_is_that_nothing_speaks_against_it(change: dict[str, dict[st
     assert ("Something is wrong" in page(figures)) is not kept
 
 
+def test_what_is_wrong_is_named_and_what_to_do() -> None:
+    figures = figures_of_a_run()
+    assert figures.detail is not None
+    failed = page(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, violations=1)))
+    small = page(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, smallest_group=4)))
+
+    assert "What failed was not released: nothing of its windows left." in failed
+    assert "A group was smaller than promised, and was released." in small
+    assert "not released: nothing of its windows left" not in small
+    assert "smaller than promised" not in failed
+    for text in (failed, small):
+        assert "Read and found in order" not in text, "nobody signs that by mistake"
+    assert "It must not happen" not in page(figures)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "asked_for"),
+    [
+        (["csv:./output"], ["FILES --k 5"]),
+        (["influxdb:http://influxdb:8086/released"], ["--env-file .env --k 5"]),
+        (["csv:./output", "influxdb:x", "api:y"], ["FILES --k 5", "--env-file .env --k 5"]),
+        (["api:https://research.example/api"], []),
+    ],
+)
+def test_the_outside_check_is_named_for_every_output_that_can_be_read_back(outputs: list[str], asked_for: list[str]) -> None:
+    figures = figures_of_a_run()
+    some = figures.outputs[0]
+    text = page(dataclasses.replace(figures, outputs=tuple(dataclasses.replace(some, name=name) for name in outputs)))
+
+    assert re.findall(r"verify_output\.py (.*? --k 5)", text) == asked_for
+
+
+def test_the_outside_check_is_told_of_imputed_rows_and_so_is_the_reader() -> None:
+    figures = figures_of_a_run()
+    imputed = dataclasses.replace(figures, counts=dataclasses.replace(figures.counts, starred=9, suppressed=2))
+
+    assert "--k-unit record --imputed</code>" in page(imputed)
+    assert "Except for 11 rows with the mean of all others of their window" in page(imputed)
+    for text in ("--imputed", "Except for"):
+        assert text not in page(figures)
+
+
+def test_each_promise_has_its_times_and_its_outside_check() -> None:
+    figures = figures_of_a_run()
+    (one,) = figures.promised
+    other = dataclasses.replace(one, promise=dataclasses.replace(PROMISE, k=7), spans=(Window(0, 5 * NANOSECONDS),))
+    text = re.sub(r"<[^>]+>", " ", page(dataclasses.replace(figures, promised=(one, other))))
+
+    assert re.findall(r"That was promised for ([^.]+)\.", text) == [
+        "1970-01-01 00:00:00 - 1970-01-01 00:01:10 UTC",
+        "1970-01-01 00:00:00 - 1970-01-01 00:00:05 UTC",
+    ]
+    assert [*map(int, re.findall(r"FILES --k (\d)", text))] == [5, 7]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "of field ecg of measurement ecg in bucket raw_data, of chosen sources or series only."),
+        ({"INFLUX_INPUT_BUCKET": "<b>"}, "in bucket &lt;b&gt;,"),
+    ],
+)
+def test_it_says_of_which_data(settings: dict[str, object], said: str) -> None:
+    assert said in page(figures_of_a_run(**settings))
+
+
+def test_whom_a_file_may_be_called_after_is_not_said(tmp_path: Path) -> None:
+    path = tmp_path / "anna.csv"
+    path.write_text("timestamp,source_id,ecg\n", encoding="utf-8")
+    text = page(figures_of_a_run(INPUT_FILE=path))
+
+    assert "of a file; its name is not shown, as it may be called after somebody." in text
+    assert "anna" not in text
+
+
 def test_a_run_that_was_cut_short_says_so() -> None:
     watching, _ = recording()
     watching.anonymized(unit({1: 30}))
