@@ -98,7 +98,9 @@ def _listen(address: StatusAddress) -> socket.socket:
         family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((where[0], where[1]), family=family)
     except OSError as error:
-        raise ConfigurationError(f"STATUS_ADDRESS {address} cannot be listened on ({error.strerror or error})") from None
+        # Python adds the address to the reason, in its own words.
+        reason = str(error.strerror or error).partition(" (while")[0]
+        raise ConfigurationError(f"STATUS_ADDRESS {address} cannot be listened on ({reason})") from None
 
 
 def make_app(look: Callable[[], Snapshot], settings: Settings, token: Secret, *, loopback_only: bool) -> bottle.Bottle:

@@ -88,7 +88,7 @@ def test_ten_seconds_tell_that_data_flows(shown: Shown) -> None:
 
     assert shown.text("#headline") == "All is well"
     assert shown.text("#sentence").startswith("Up to 20")
-    assert shown.text("#lag") == "0 s"
+    assert (shown.text("#lag-name"), shown.text("#lag")) == ("Behind", "0 s")
     assert shown.text("#windows-released") == "412"
     assert shown.text("#rows-released") == "889,920"
     assert shown.text("#rows-unaccounted") == "0"
@@ -97,6 +97,7 @@ def test_ten_seconds_tell_that_data_flows(shown: Shown) -> None:
     assert "408 windows" in shown.text("#levels-note")
     assert shown.text("#levels li:first-child .share") == "35.0 %"
     assert shown.run("return document.querySelectorAll('canvas').length") == 3
+    assert shown.text("#spool") == "The spool holds 0 bytes; there is room for 1 GiB."
     shown.picture("healthy")
 
 
@@ -108,6 +109,7 @@ def test_an_output_that_is_down_is_named_with_its_error_and_what_to_do(shown: Sh
     assert "41,040 rows wait for it" in shown.text("#findings")
     assert "connection refused" in shown.text("#outputs li:nth-child(3) .error")
     assert shown.run("return document.getElementById('banner').dataset.state") == "trouble"
+    assert shown.text("#spool") == "The spool holds 801.6 KiB; there is room for 1 GiB."
     shown.picture("output_down")
 
     shown.click("#findings a")
@@ -178,6 +180,23 @@ def test_the_charts_can_be_read_as_a_table(shown: Shown) -> None:
     first = shown.run("return [...document.querySelectorAll('#table-rows tr:nth-child(2) td')].map((one) => one.textContent)")
     assert re.fullmatch(r"\d\d:\d\d", first[0])
     assert int(first[1]) + int(first[2]) == 12, "twelve windows a minute"
+
+
+def test_pointing_at_a_chart_tells_its_figures_and_nothing_is_told_before(shown: Shown) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    shown.open()
+    told = [shown.text(f"#windows-chart .u-series:nth-child({index}) .u-value").strip() for index in (1, 2, 3, 4)]
+    assert told == ["", "", "", ""]
+
+    # A little left of the right end, where the last minutes are.
+    chart = shown.browser.find_element("css selector", "#windows-chart .u-over")
+    ActionChains(shown.browser).move_to_element_with_offset(chart, int(chart.size["width"] * 0.4), 0).perform()
+
+    shown.wait_until(lambda: shown.text("#windows-chart .u-series:nth-child(1) .u-value").strip() != "")
+    time_of_day, released, withheld = (shown.text(f"#windows-chart .u-series:nth-child({index}) .u-value") for index in (1, 2, 3))
+    assert re.fullmatch(r"\d\d:\d\d", time_of_day)
+    assert int(released) + int(withheld) == 12, "twelve windows a minute"
 
 
 def test_settings_are_shown_without_secrets_and_names_of_people(shown: Shown) -> None:
@@ -316,4 +335,4 @@ def test_a_run_with_an_end_shows_how_much_is_done(shown: Shown) -> None:
     )
     shown.open()
 
-    assert shown.text("#lag") == "418 of 720 windows"
+    assert (shown.text("#lag-name"), shown.text("#lag")) == ("Done", "418 of 720 windows")

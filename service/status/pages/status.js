@@ -27,6 +27,11 @@ function duration(seconds) {
   return seconds < 7200 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
+function size(bytes) {
+  const power = Math.min(4, Math.floor(Math.log2(Math.max(bytes, 1)) / 10));
+  return `${Number((bytes / 1024 ** power).toPrecision(4))} ${["bytes", "KiB", "MiB", "GiB", "TiB"][power]}`;
+}
+
 function element(tag, className, text) {
   const made = document.createElement(tag);
   if (className) made.className = className;
@@ -46,7 +51,7 @@ function show(status) {
   showFindings(status);
   showFigures(status);
   replace("outputs", status.outputs.map(output));
-  say("spool", `${number(status.spool.bytes)} of ${number(status.spool.limit_bytes)} bytes of the spool are in use.`);
+  say("spool", `The spool holds ${size(status.spool.bytes)}; there is room for ${size(status.spool.limit_bytes)}.`);
   showLevels(status.levels);
   say("group-mean", `${number(status.groups.mean_rows)} rows`);
   say("group-smallest", status.groups.smallest ? `${number(status.groups.smallest)} rows` : "–");
@@ -78,8 +83,9 @@ function finding(one) {
 function showFigures(status) {
   const all = status.windows_in_all;
   const done = Object.values(status.windows).reduce((sum, one) => sum + one, 0);
+  say("lag-name", status.streaming ? "Behind" : "Done");
   say("lag", status.streaming ? duration(status.lag_seconds) : all === null ? "–" : `${number(done)} of ${number(all)} windows`);
-  say("up-to", status.up_to ? `${status.up_to.slice(0, 10)} ${clock(status.up_to)}` : "–");
+  say("up-to", status.up_to ? `${status.up_to.slice(0, 10)} ${clock(status.up_to).replace(" ", "\u00a0")}` : "–");
   say("windows-released", number(status.windows.released));
   say("windows-withheld", number(status.windows.withheld));
   say("rows-released", number(status.rows.released));
@@ -170,9 +176,14 @@ function hourAndMinute(seconds) {
   return new Date(seconds * 1000).toISOString().slice(11, 16);
 }
 
+// Next to a chart's legend, while nothing is pointed at.
+function pointedAt(_, value) {
+  return value == null ? " " : number(value);
+}
+
 function chart(id, series) {
   const axis = { stroke: color("soft"), grid: { stroke: color("line"), width: 1 }, ticks: { stroke: color("line"), width: 1 } };
-  const drawn = series.map(([label, name]) => ({ label, stroke: color(name), fill: `${color(name)}22`, width: 2, points: { size: 5 } }));
+  const drawn = series.map(([label, name]) => ({ label, stroke: color(name), fill: `${color(name)}22`, width: 2, points: { size: 5 }, value: pointedAt }));
   return new uPlot(
     {
       width: at(id).clientWidth,
@@ -181,7 +192,7 @@ function chart(id, series) {
       // An hour, ending now: a run that has just begun looks like one.
       scales: { x: { range: () => [Date.now() / 1000 - 3600, Date.now() / 1000] }, y: { range: (_, low, high) => [0, Math.max(high, 1) * 1.1] } },
       axes: [{ ...axis, values: (_, times) => times.map(hourAndMinute) }, { ...axis, size: 55 }],
-      series: [{ label: "UTC", value: "{HH}:{mm}" }, ...drawn],
+      series: [{ label: "UTC", value: (_, time) => (time == null ? " " : hourAndMinute(time)) }, ...drawn],
       cursor: { y: false },
     },
     [[], ...series.map(() => [])],
