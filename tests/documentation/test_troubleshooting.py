@@ -1,0 +1,602 @@
+"""What OPERATIONS.md says is printed when something is wrong is printed: every row is provoked on a real server, and read from the page.
+
+In the page's texts `…` stands for anything, any number but a status in parentheses for any number, and any name in quotes for any name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import exit_codes
+from service.instance_lock import InstanceLock
+from testbed.influxdb_server import InfluxServer
+from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
+from tests.integration.clinic import START_NS, Clinic
+from tests.integration.service_process import Service, run_service
+from tests.servers.api_server import ApiServer, Reply
+from tests.servers.http_proxy import HttpProxy
+
+pytestmark = pytest.mark.influxdb
+
+PAGE = DOCUMENTATION / "OPERATIONS.md"
+
+#: The tables of what is printed, by the heading of their first column.
+TABLES = ("warning", "symptom", "message")
+
+#: Rows about something that is not printed.
+SILENT = {"memory grows": "the system says it, not the program"}
+
+#: Where nobody listens.
+NOBODY = "http://127.0.0.1:9"
+
+SECOND_NS = 10**9
+
+
+def moment(second: int) -> str:
+    return f"2025-11-03T14:30:{second:02d}Z"
+
+
+class Scene:
+    """A clinic with two windows of twenty rows each, an API, and what the program said there.
+
+    Args:
+        clinic: The server's buckets and tokens.
+        api: Where batches can be sent.
+        folder: Where it runs.
+    """
+
+    def __init__(self, clinic: Clinic, api: ApiServer, folder: Path) -> None:
+        self.clinic, self.api, self.folder = clinic, api, folder
+        self.state, self.csv = folder / "state", folder / "csv"
+        self.settings: dict[str, object] = {
+            **clinic.settings,
+            "QUERY_START_TIME": moment(0),
+            "QUERY_END_TIME": moment(5),
+            "RETRY_BUDGET_SECONDS": 0,
+            "API_ENDPOINT": api.endpoint,
+            "CSV_FILENAME_PATTERN": "all_%Y%m%d.csv",
+        }
+        self.said = ""
+
+    def rows(self, *values: float, at_ns: int = START_NS, source: str = "a") -> None:
+        """Store rows from a moment on, a tenth of a millisecond apart."""
+        self.raw(*(f"ecg,source_id={source} ecg={value} {at_ns + i * 10**5}" for i, value in enumerate(values)))
+
+    def raw(self, *lines: str) -> None:
+        """Store lines of any kind in the raw bucket; `T` is the first moment."""
+        text = "\n".join(line.replace("T", str(START_NS)) for line in lines)
+        self.clinic.server.write_lines(str(self.settings["INFLUX_INPUT_BUCKET"]), text.encode())
+
+    def with_short_retention(self) -> None:
+        """Read another bucket from now on, which keeps rows for an hour."""
+        name, server = f"{self.clinic.raw}-short", self.clinic.server
+        server.make_bucket(name, retention_s=3600)
+        self.settings |= {"INFLUX_INPUT_BUCKET": name, "INFLUX_TOKEN": server.make_token(read=[name])}
+
+    def with_rows(self) -> Scene:
+        """Fill both windows with rows that can all be released."""
+        for second in (0, 5):
+            self.rows(*(index % 2 for index in range(20)), at_ns=START_NS + second * SECOND_NS)
+        return self
+
+    def run(self, *arguments: str, **changes: object) -> int:
+        """Run the program to its end; return its exit code."""
+        code, said = run_service(self.folder, {**self.settings, **changes}, *arguments)
+        assert "Traceback" not in said, said
+        self.said += said
+        return code
+
+    def check(self, **changes: object) -> int:
+        """Have the configuration and all connections checked."""
+        return self.run("--check", "--connect", **changes)
+
+    def second_window(self, **changes: object) -> int:
+        """Run over the next window."""
+        return self.run(**{"QUERY_START_TIME": moment(5), "QUERY_END_TIME": moment(10), **changes})
+
+    def script(self, *arguments: str) -> int:
+        """Run one of our scripts; return its exit code."""
+        return self.process(str(ROOT / "scripts" / arguments[0]), *arguments[1:])
+
+    def patched(self, patch: str, **changes: object) -> int:
+        """Run the program with a change to its code, for what only a bug or a slow machine brings about."""
+        self.write_env(**changes)
+        return self.process("-c", f"{patch}\nfrom central_anonymizer import main\nimport sys\nsys.exit(main([]))")
+
+    def write_env(self, **changes: object) -> None:
+        """Write the settings to `.env`."""
+        path = self.folder / ".env"
+        lines = {"CSV_OUTPUT_DIR": self.csv, "STATE_DIR": self.state, **self.settings, **changes}
+        path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
+        path.chmod(0o600)
+
+    def process(self, *arguments: str) -> int:
+        """Run Python in the folder; return its exit code."""
+        environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        self.said += done.stdout + done.stderr
+        return done.returncode
+
+    def names(self) -> None:
+        """Look at the names of files as if they were printed."""
+        self.said += "\n".join(path.name for path in self.csv.iterdir())
+
+    def waits_for_the_api(self) -> int:
+        """Release the first window while the API takes nothing."""
+        self.with_rows()
+        self.api.script(*[Reply(status=503)] * 9)
+        return self.run(OUTPUT_TO_API="true")
+
+
+Play = Callable[[Scene], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How to bring one row about, and what the program ends with; None: it would go on for ever."""
+
+    play: Play
+    ends: int | None
+
+
+CASES: dict[str, Case] = {}
+
+
+def row(words: str, *, ends: int | None = exit_codes.CONFIGURATION) -> Callable[[Play], Play]:
+    """Say that a function brings about the row with these words in its first cell."""
+
+    def keep(play: Play) -> Play:
+        assert words not in CASES
+        CASES[words] = Case(play, ends)
+        return play
+
+    return keep
+
+
+# Warnings
+
+
+@row("⚠️ 15 % of records suppressed", ends=exit_codes.DONE)
+@row("⚠️ 85 % of records suppressed", ends=exit_codes.DONE)
+def _k_is_high(scene: Scene) -> int:
+    return scene.with_rows().run(K_VALUE=200)
+
+
+@row("⚠️ Mean level", ends=exit_codes.DONE)
+def _values_are_far_apart(scene: Scene) -> int:
+    scene.rows(61, 130, 190, 250, 310)
+    return scene.run(MAX_LEVEL=7)
+
+
+@row("beyond the hierarchy's ends", ends=exit_codes.DONE)
+def _values_are_large(scene: Scene) -> int:
+    scene.rows(*[9000] * 9)
+    return scene.run()
+
+
+@row("records took", ends=exit_codes.DONE)
+def _a_window_takes_long(scene: Scene) -> int:
+    scene.with_rows()
+    slow = "real = loop.finish_chunk\nloop.finish_chunk = lambda *a, **b: (time.sleep(1.2), real(*a, **b))[1]"
+    return scene.patched(f"import time\nfrom service import loop\n{slow}")
+
+
+@row("`⏳ … trying again in", ends=exit_codes.UNREACHABLE)
+@row("connection refused or host unreachable", ends=exit_codes.UNREACHABLE)
+@row("❌ Gave up after RETRY_BUDGET_SECONDS", ends=exit_codes.UNREACHABLE)
+def _nobody_answers(scene: Scene) -> int:
+    return scene.run(INFLUX_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
+
+
+@row("windows hold fewer rows than were counted", ends=exit_codes.DONE)
+def _an_answer_lacks_a_row(scene: Scene) -> int:
+    answered: list[bytes] = []
+
+    def without_a_row(path: str, body: bytes, answer: bytes) -> bytes:
+        lines = answer.split(b"\r\n")
+        if answered or len(lines) < 20:
+            return answer
+        answered.append(body)
+        return b"\r\n".join(lines[:9] + lines[10:])
+
+    scene.with_rows()
+    with HttpProxy(scene.clinic.server.url) as proxy:
+        proxy.edit(without_a_row)
+        return scene.run(INFLUX_URL=proxy.url)
+
+
+# Settings, servers, data
+
+
+@row("❌ .env file not found!")
+def _no_env_file(scene: Scene) -> int:
+    return scene.process(str(ROOT / "central_anonymizer.py"))
+
+
+@row("❌ The configuration cannot be used:` and a list")
+def _k_is_one(scene: Scene) -> int:
+    return scene.run(K_VALUE=1)
+
+
+@row("the host name cannot be resolved", ends=exit_codes.UNREACHABLE)
+def _no_such_host(scene: Scene) -> int:
+    return scene.run(INFLUX_URL="http://no-such-host.invalid:8086")
+
+
+@row("refuses INFLUX_TOKEN")
+def _wrong_token(scene: Scene) -> int:
+    return scene.run(INFLUX_TOKEN="wrong")
+
+
+@row("has no organization")
+def _wrong_organization(scene: Scene) -> int:
+    return scene.run(INFLUX_ORG="x")
+
+
+@row("Failed to connect to InfluxDB: bucket")
+def _wrong_bucket(scene: Scene) -> int:
+    return scene.run(INFLUX_INPUT_BUCKET="x")
+
+
+@row("does not let us write to bucket")
+def _output_token_can_only_read(scene: Scene) -> int:
+    return scene.check(INFLUX_OUTPUT_TOKEN=scene.settings["INFLUX_TOKEN"])
+
+
+@row("has no measurement", ends=exit_codes.DONE)
+def _another_measurement(scene: Scene) -> int:
+    return scene.with_rows().run(INFLUX_MEASUREMENT="eeg")
+
+
+@row("check the times, DEVICE_FILTER and INFLUX_TAG_FILTER", ends=exit_codes.DONE)
+def _nobody_of_that_name(scene: Scene) -> int:
+    return scene.with_rows().run(DEVICE_FILTER="nobody")
+
+
+@row("so wearers could not be told apart")
+def _another_tag(scene: Scene) -> int:
+    return scene.with_rows().run(SOURCE_TAG="patient")
+
+
+@row("hold the same time and")
+def _two_leads(scene: Scene) -> int:
+    scene.raw("ecg,source_id=a,lead=I ecg=1 T", "ecg,source_id=a,lead=II ecg=2 T")
+    return scene.run()
+
+
+@row("holds string values")
+def _words_instead_of_numbers(scene: Scene) -> int:
+    scene.raw('ecg,source_id=a ecg="x" T')
+    return scene.run()
+
+
+@row("CSV_OUTPUT_DIR … cannot be written to")
+def _folders_below_a_file(scene: Scene) -> int:
+    (scene.folder / "file").write_text("", encoding="utf-8")
+    return scene.check(CSV_OUTPUT_DIR=scene.folder / "file" / "csv", STATE_DIR=scene.folder / "file" / "state")
+
+
+@row("needs STATUS_TOKEN")
+def _others_may_look(scene: Scene) -> int:
+    return scene.check(STATUS_ADDRESS="0.0.0.0:9464")
+
+
+@row("cannot be listened on")
+def _the_port_is_taken(scene: Scene) -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        return scene.run(STATUS_ADDRESS=f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+@row("failed verification", ends=exit_codes.VERIFICATION_FAILED)
+def _a_bug_in_a_batch(scene: Scene) -> int:
+    scene.with_rows()
+    bug = "def verify(batch):\n    raise PrivacyViolation(f'batch {batch.batch_id} promises k=5 but a value is shared by 4 rows')"
+    return scene.patched(
+        f"from service import chunks\nfrom anonymizer.errors import PrivacyViolation\n{bug}\nchunks.verify = verify"
+    )
+
+
+@row("There is no STATE_DIR", ends=exit_codes.USAGE)
+def _a_script_and_no_state(scene: Scene) -> int:
+    return scene.script("state.py", "show")
+
+
+@row("holds no journal")
+def _a_report_and_no_state(scene: Scene) -> int:
+    scene.write_env()
+    return scene.script("report.py", "--since", "2025-11-03")
+
+
+@row("Check INFLUX_VERIFY_TOKEN", ends=exit_codes.USAGE)
+def _the_verifying_token_cannot_read_the_output(scene: Scene) -> int:
+    scene.write_env(INFLUX_VERIFY_TOKEN=scene.settings["INFLUX_TOKEN"])
+    return scene.script("verify_output.py", "--env-file", ".env")
+
+
+@row("by scripts/state.py verify")
+def _the_verifying_token_cannot_read_the_input(scene: Scene) -> int:
+    scene.with_rows().run()
+    scene.write_env(INFLUX_VERIFY_TOKEN=scene.settings["INFLUX_OUTPUT_TOKEN"])
+    return scene.script("state.py", "verify")
+
+
+# State
+
+
+@row("already works on STATE_DIR", ends=exit_codes.ANOTHER_INSTANCE)
+def _another_instance(scene: Scene) -> int:
+    lock = InstanceLock(scene.state)
+    try:
+        return scene.run()
+    finally:
+        lock.release()
+
+
+@row("belongs to another data set")
+def _another_data_set(scene: Scene) -> int:
+    scene.with_rows().run()
+    return scene.run(INFLUX_MEASUREMENT="eeg")
+
+
+@row("the pseudonym key changed")
+def _another_key(scene: Scene) -> int:
+    scene.with_rows().run()
+    return scene.second_window(PSEUDONYM_SALT="another key, of thirty-two bytes")
+
+
+@row("was turned off while")
+def _an_output_is_turned_off(scene: Scene) -> int:
+    scene.waits_for_the_api()
+    return scene.run()
+
+
+@row("is older than …/fence")
+def _an_old_journal_and_a_damaged_one(scene: Scene) -> int:
+    journal = scene.state / "journal.sqlite"
+    scene.with_rows().run()
+    old = journal.read_bytes()
+    scene.second_window()
+    good = journal.read_bytes()
+    journal.write_bytes(old)
+    scene.run()
+    journal.write_bytes(good)
+    with contextlib.closing(sqlite3.connect(journal)) as db:
+        db.execute("UPDATE outputs SET position = position + 1")
+        db.commit()
+    scene.run()
+    journal.write_bytes(b"noise" * 5000)
+    return scene.run()
+
+
+@row("that …/fence does not")
+def _a_fence_that_knows_too_little(scene: Scene) -> int:
+    for second in range(4):
+        scene.rows(*[1] * 9, at_ns=START_NS + second * SECOND_NS)
+    short = {"BATCH_SIZE_SECONDS": 1, "MAX_RECORDS_PER_QUERY": 1}
+    scene.run(**short, QUERY_END_TIME=moment(1))
+    old = (scene.state / "fence").read_bytes()
+    scene.run(**short)
+    (scene.state / "fence").write_bytes(old)
+    return scene.run(**short)
+
+
+@row("that STATE_DIR knows nothing of")
+def _another_state_folder(scene: Scene) -> int:
+    readable = scene.clinic.server.make_token(read=[scene.clinic.raw, scene.clinic.released])
+    scene.with_rows().run()
+    shutil.rmtree(scene.state)
+    return scene.run(INFLUX_VERIFY_TOKEN=readable)
+
+
+@row("❌ spool file")
+def _a_damaged_spool_file_and_a_lost_one(scene: Scene) -> int:
+    scene.waits_for_the_api()
+    (spooled,) = (scene.state / "spool").iterdir()
+    spooled.write_bytes(b"noise")
+    scene.run(OUTPUT_TO_API="true")
+    spooled.unlink()
+    return scene.run(OUTPUT_TO_API="true")
+
+
+@row("and set aside`", ends=exit_codes.SET_ASIDE)
+def _the_api_refuses_rows(scene: Scene) -> int:
+    scene.api.script(Reply(status=422))
+    return scene.with_rows().run(OUTPUT_TO_API="true")
+
+
+@row("rows came after their windows were released", ends=exit_codes.DONE)
+def _rows_come_late(scene: Scene) -> int:
+    scene.with_rows().run()
+    ended_s = time.time()
+    scene.rows(1, 2, 3, source="late")
+    while time.time() < ended_s + 1.05:
+        time.sleep(0.05)
+    return scene.second_window(LATE_RECOUNT_SECONDS=1)
+
+
+@row("windows expired", ends=None)
+@row("⏸️ Reading pauses", ends=None)
+def _a_stream_that_an_output_holds_up(scene: Scene) -> None:
+    scene.with_short_retention()
+    scene.run(STATE_DIR=scene.folder / "other")
+    began_s = int(time.time()) - 3500
+    for second in range(0, 100, 5):
+        scene.rows(*[1] * 200, at_ns=(began_s + second) * SECOND_NS)
+    start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began_s))
+    stream = {"STREAMING_MODE": "true", "QUERY_START_TIME": start, "QUERY_END_TIME": "", "OUTPUT_TO_API": "true"}
+    held_up = {**scene.settings, **stream, "API_ENDPOINT": NOBODY, "SPOOL_MAX_BYTES": 1, "MAX_RECORDS_PER_QUERY": 1}
+    for last_words in ("⏸️ Reading pauses", "⚠️ Released up to"):
+        with Service(scene.folder, held_up) as service:
+            service.wait_for(last_words)
+            scene.said += service.log
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """Let a file system of one megabyte be in a folder's place."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(command, check=False, capture_output=True).returncode:
+        pytest.skip(f"NOT TESTED: mounting a file system needs more rights: {' '.join(command)}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill_up(folder: Path, left_bytes: int) -> None:
+    """Leave so much room on a disk."""
+    (folder / f"ballast-{left_bytes}").write_bytes(bytes(max(0, shutil.disk_usage(folder).free - left_bytes)))
+
+
+@row("No space left on device", ends=exit_codes.UNREACHABLE)
+def _the_disk_is_full(scene: Scene) -> int:
+    scene.with_rows()
+    scene.rows(*[1] * 40_000, at_ns=START_NS + 5 * SECOND_NS)
+    with small_disk(scene.state):
+        scene.run()
+        fill_up(scene.state, 300_000)
+        scene.second_window(RETRY_BUDGET_SECONDS=1)
+        fill_up(scene.state, 0)
+        return scene.second_window()
+
+
+@row("does not tell what bucket", ends=exit_codes.UNREACHABLE)
+def _a_first_start_without_the_output_server(scene: Scene) -> int:
+    return scene.with_rows().run(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
+
+
+@row("is not compared with STATE_DIR", ends=exit_codes.UNREACHABLE)
+def _a_later_start_without_the_output_server(scene: Scene) -> int:
+    scene.with_rows().run()
+    return scene.second_window(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
+
+
+@row("….csv.previous-1", ends=exit_codes.DONE)
+def _a_file_of_somebody_else(scene: Scene) -> int:
+    scene.csv.mkdir()
+    (scene.csv / "all_20251103.csv").write_text("mine\n", encoding="utf-8")
+    code = scene.with_rows().run()
+    scene.names()
+    return code
+
+
+@row("….csv.tail-1", ends=exit_codes.DONE)
+def _somebody_appends(scene: Scene) -> int:
+    scene.with_rows().run()
+    with (scene.csv / "all_20251103.csv").open("a", encoding="utf-8") as file:
+        file.write("mine\n")
+    code = scene.second_window()
+    scene.names()
+    return code
+
+
+@row("is shorter than what was written to it", ends=exit_codes.UNREACHABLE)
+def _somebody_cuts(scene: Scene) -> int:
+    scene.with_rows().run()
+    os.truncate(scene.csv / "all_20251103.csv", 40)
+    return scene.second_window(RETRY_BUDGET_SECONDS=1)
+
+
+@row("a part that it may have taken before", ends=exit_codes.UNREACHABLE)
+def _the_api_takes_less_than_it_took(scene: Scene) -> int:
+    scene.api.script(Reply(status=500), *[Reply(status=413)] * 9)
+    return scene.with_rows().run(OUTPUT_TO_API="true", RETRY_BUDGET_SECONDS=2)
+
+
+@row("as another type than float")
+def _the_output_holds_integers(scene: Scene) -> int:
+    scene.with_rows()
+    scene.clinic.server.write_lines(scene.clinic.released, f"ecg_anonymized,source_id=x ecg=1i {START_NS + 1}".encode())
+    return scene.run()
+
+
+# The page
+
+
+def symptoms() -> list[str]:
+    """Return what the page says is printed, row by row."""
+    return [line[heading] for heading in TABLES for line in table_with(PAGE, heading)]
+
+
+def is_printed(text: str, said: str) -> bool:
+    """Return whether the page's text is in what was said."""
+    pattern = "".join(_pattern(piece) for piece in re.split(r"(…|(?<![(\w])\d(?:[\d.,]*\d)?|'[^']*')", text))
+    return re.search(pattern, said) is not None
+
+
+def _pattern(piece: str) -> str:
+    if piece == "…":
+        return ".*?"
+    if piece[:1].isdigit():
+        return r"\d(?:[\d.,]*\d)?"
+    return r"'[^']*'" if piece[:1] == "'" else re.escape(piece)
+
+
+def words_of(symptom: str) -> str:
+    """Return by which words a row of the page is told."""
+    found = [words for words in CASES if words in symptom]
+    assert len(found) == 1, f"nobody has tried this row, or it is told by words that are not its own: {symptom}"
+    return found[0]
+
+
+@pytest.fixture(scope="module")
+def played() -> dict[Play, tuple[int | None, str]]:
+    """What was brought about already: some rows are about the same."""
+    return {}
+
+
+@pytest.mark.parametrize("symptom", [one for one in symptoms() if one not in SILENT], ids=ascii)
+def test_what_the_page_says_is_printed_is_printed(
+    symptom: str,
+    played: dict[Play, tuple[int | None, str]],
+    influxdb: InfluxServer,
+    api_server: ApiServer,
+    tmp_path: Path,
+) -> None:
+    case = CASES[words_of(symptom)]
+    if case.play not in played:
+        scene = Scene(Clinic(influxdb), api_server, tmp_path)
+        played[case.play] = case.play(scene), scene.said
+    code, said = played[case.play]
+
+    for text in re.findall(r"`([^`]+)`", symptom):
+        assert is_printed(text, said), f"never printed {text}:\n{said}"
+    assert code == case.ends, said
+
+
+def test_every_case_is_of_a_row_that_is_still_there() -> None:
+    assert [words for words in CASES if not any(words in symptom for symptom in symptoms())] == []
+    assert SILENT.keys() <= set(symptoms())
+
+
+def test_every_exit_code_is_on_the_page_and_the_page_has_no_other() -> None:
+    told = {int(code) for line in table_with(PAGE, "code") for code in re.findall(r"\d+", line["code"])}
+    known: dict[str, Any] = {name: value for name, value in vars(exit_codes).items() if name.isupper()}
+
+    assert told == set(known.values())
