@@ -105,20 +105,21 @@ class RowByRow:
         return picked[sizes < self._too_large_bytes]
 
     def _refuses_all(self, picked: _Numbers, refusal: Refused) -> bool:
-        """Return whether the first and the last line are refused for one reason that then holds for those in between too.
+        """Return whether the oldest and the youngest line are refused for one reason that then holds for those in between too.
 
         Without this, a whole window that is too old would be two requests for each of its rows.
         """
-        first, last = (int(self._lines.times_ns[number]) for number in (picked[0], picked[-1]))
+        times_ns = self._lines.times_ns[picked]
+        oldest, youngest = int(times_ns.argmin()), int(times_ns.argmax())
         # What is older than something too old is too old. Between two times less than an hour apart, the type changes once at most.
         holds_in_between = {
             Why.TOO_OLD: True,
-            Why.TYPE: last - first < _SHORTEST_SHARD_NS,
+            Why.TYPE: int(times_ns[youngest] - times_ns[oldest]) < _SHORTEST_SHARD_NS,
             # A line that is no line is one for its source id: times and values are numbers that we wrote.
             Why.MALFORMED: len(self._sources(picked)) == 1,
         }
         return holds_in_between[refusal.why] and all(
-            (of_end := self._ask(end)) is not None and of_end.why is refusal.why for end in (picked[-1:], picked[:1])
+            (of_end := self._ask(picked[end : end + 1])) is not None and of_end.why is refusal.why for end in (youngest, oldest)
         )
 
     def _halves(self, picked: _Numbers, why: Why) -> Iterator[_Numbers]:
@@ -127,7 +128,8 @@ class RowByRow:
             in_first = np.isin(self._lines.source_index[picked], sources[: len(sources) // 2])
             yield from (picked[in_first], picked[~in_first])
         else:
-            yield from (half for half in np.array_split(picked, 2) if len(half))
+            by_time = picked[np.argsort(self._lines.times_ns[picked], kind="stable")]
+            yield from (np.sort(half) for half in np.array_split(by_time, 2) if len(half))
 
     def _sources(self, picked: _Numbers) -> npt.NDArray[np.int32]:
         return np.unique(self._lines.source_index[picked])

@@ -24,6 +24,8 @@ __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 #: A write that stores nothing and yet tells whether token, organization and bucket are good.
 _PROBE = b"# probe"
 
+_REQUESTS_AT_A_TIME = 2
+
 #: What is wrong with rows that the server is not even asked about.
 _UNWRITABLE = (
     "of sources whose id line protocol cannot carry: with a line end, or a backslash last (set PSEUDONYMIZE_SOURCE_ID=true)"
@@ -40,13 +42,13 @@ class InfluxOutput:
 
     kind = "influxdb"
     #: The server takes nearly twice as much from two requests at a time as from one, and no more from three: of two batches, or of one
-    #: that needs several.
-    lanes = 2
+    #: that needs several. A third batch is made ready meanwhile.
+    lanes = _REQUESTS_AT_A_TIME + 1
 
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
         self._target = target
-        self._under_way = threading.BoundedSemaphore(self.lanes)
+        self._under_way = threading.BoundedSemaphore(_REQUESTS_AT_A_TIME)
         self.name = f"influxdb:{connection.address.url}/{target.bucket}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
@@ -69,7 +71,7 @@ class InfluxOutput:
         Rows that the server will never take are found one by one, and all others stored.
         """
         lines = lines_of(batch, self._target)
-        by_row = RowByRow(lines, self._send, lanes=self.lanes)
+        by_row = RowByRow(lines, self._send, lanes=_REQUESTS_AT_A_TIME)
         by_row.store(self._target.lines_per_write)
         if not by_row.refused and len(lines) == len(batch):
             self._send_summary(batch, partial=False)

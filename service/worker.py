@@ -110,7 +110,7 @@ class Worker(threading.Thread):
                     if not under_way:
                         self._telemetry.writing(self.output, group.batches)
                     under_way.append((group, lanes.begin(group.batches)))
-                if under_way and (group is None or len(under_way) == self.output.lanes):
+                if under_way and (group is None or self._is_enough(under_way)):
                     self._finish_first(under_way)
                 elif not under_way:
                     self._rest()
@@ -123,6 +123,10 @@ class Worker(threading.Thread):
             raise
         finally:
             lanes.close()
+
+    def _is_enough(self, under_way: deque[tuple[_Group, Job[_Answer]]]) -> bool:
+        """Return whether every lane has something to do, even when the first group is all but done."""
+        return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.lanes - 1
 
     def _groups(self) -> Iterator[_Group | None]:
         """Yield what is to be written, in order; None when there is nothing more now. Ends behind a chunk when we are asked to stop."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import signal
+import threading
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -279,3 +282,20 @@ def test_counts_are_read_as_integers(counts: Sequence[int]) -> None:
     (table,) = read_tables(answer_of([Table("s", rows)]))
 
     assert table.columns([("_value", pa.int64())])[0].to_pylist() == list(counts)
+
+
+def test_a_signal_that_comes_while_an_answer_is_parsed_reaches_our_handler_and_breaks_nothing_off() -> None:
+    rows = 3_000_000
+    answer = b"#datatype,string,long,double\r\n,result,table,_value\r\n" + b",_result,0,1.25\r\n" * rows + b"\r\n"
+    (table,) = read_tables(answer)
+    handled: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: handled.append(number))
+    try:
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        (values,) = table.columns([("_value", pa.float64())])
+        threading.Event().wait(0.05)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+    assert handled == [signal.SIGTERM]
+    assert len(values) == rows
