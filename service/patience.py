@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable
 from typing import TypeVar
@@ -33,7 +34,7 @@ class OutOfPatience(Exception):
 
 
 class Patience:
-    """Repeats what cannot be done now.
+    """Repeats what cannot be done now. Whoever shares one, in several threads, waits as long as the one who was told to.
 
     Args:
         clock: To wait on.
@@ -57,9 +58,10 @@ class Patience:
         self._draw = draw
         self._telemetry = telemetry or Events()
         self._whose = whose
+        self._due_s = -math.inf
 
     def for_output(self, name: str) -> Patience:
-        """Return the same patience with an output."""
+        """Return the same patience with an output, which shares no pause with others."""
         return Patience(self._clock, budget_s=self._budget_s, draw=self._draw, telemetry=self._telemetry, whose=name)
 
     @property
@@ -80,6 +82,7 @@ class Patience:
         pause_s = FIRST_PAUSE_S
         waited_for: set[str] = set()
         while True:
+            self._wait_until_due()
             try:
                 result = action()
             except (SourceUnavailable, OutputUnavailable, StateUnavailable) as error:
@@ -97,10 +100,14 @@ class Patience:
                 for who in waited_for:
                     self._telemetry.goes_on(who)
                 return result
-            self._clock.wait(wait_s)
+            self._due_s = max(self._due_s, self._clock.monotonic_s() + wait_s)
+            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _wait_until_due(self) -> None:
+        while (left_s := self._due_s - self._clock.monotonic_s()) > 0:
+            self._clock.wait(left_s)
             if self._clock.is_stopping():
                 raise Stopped
-            pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     def _pause_s(self, pause_s: float, error: Exception) -> float:
         asked_s = getattr(error, "retry_after_s", None)

@@ -59,6 +59,8 @@ class Worker(threading.Thread):
         self.was_tried = threading.Event()
         self._delivery = delivery
         self._patience = patience.for_output(output.name)
+        # A full disk of ours waits by itself: an output may have asked for minutes.
+        self._patience_with_state = patience.for_output(output.name)
         self._telemetry = telemetry
         self._batch_by_batch = batch_by_batch
         self._stopping = threading.Event()
@@ -168,12 +170,12 @@ class Worker(threading.Thread):
         receipts = [answer for _, answer in answers if answer is not None and not isinstance(answer, int)]
         rows = sum(len(batch) for batch, _ in answers)
         crash_points.reached(crash_points.AFTER_WRITE)
-        self._patience.until_done(
+        self._patience_with_state.until_done(
             lambda: self._standings.record_taken(self.output.name, chunk=chunk, receipts=receipts, rows=rows, set_aside=refused)
         )
         self._offer.receipts_were_recorded()
         crash_points.reached(crash_points.AFTER_TAKEN)
-        self._patience.until_done(self._delivery.chunk_was_taken)
+        self._patience_with_state.until_done(self._delivery.chunk_was_taken)
 
     def _write(self, batch: Batch) -> _Answer:
         """Bring one batch to the output; return its receipt, or how many of its rows were set aside."""
@@ -185,7 +187,7 @@ class Worker(threading.Thread):
 
     def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
         keep = self._delivery.store.set_aside.keep
-        count = self._patience.until_done(lambda: keep(batch, output=self.output.name, rejection=rejection))
+        count = self._patience_with_state.until_done(lambda: keep(batch, output=self.output.name, rejection=rejection))
         self._telemetry.rejected(self.output, batch, count, rejection)
         return count
 

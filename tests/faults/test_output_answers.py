@@ -53,9 +53,15 @@ def writes(proxy: HttpProxy) -> list[Asked]:
     return [one for one in proxy.asked() if one.path in WRITES]
 
 
+#: A request may have been on its way already when another was refused.
+ON_ITS_WAY_S = 0.1
+
+
 def pauses_s(proxy: HttpProxy) -> list[float]:
-    """Return how long after each refusal the next request came."""
-    return [later.at_s - earlier.at_s for earlier, later in itertools.pairwise(writes(proxy)) if earlier.status >= 400]
+    """Return how long after each refusal the next request came that was not on its way already."""
+    times_s = [one.at_s for one in writes(proxy)]
+    refused_s = [one.at_s for one in writes(proxy) if one.status >= 400]
+    return [next(later_s for later_s in times_s if later_s > at_s + ON_ITS_WAY_S) - at_s for at_s in refused_s]
 
 
 def in_two_seconds() -> str:

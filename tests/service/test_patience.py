@@ -90,3 +90,19 @@ def test_being_stopped_ends_the_waiting() -> None:
 def test_other_errors_are_not_repeated() -> None:
     with pytest.raises(KeyError):
         patience(FakeClock()).until_done(failing(1, KeyError("a bug")))
+
+
+def test_all_who_share_a_patience_wait_as_long_as_one_was_told_to_and_nobody_else_does() -> None:
+    clock = FakeClock(stop_after_s=0)
+    clock.wait = lambda seconds: None  # type: ignore[method-assign]  # time stands still, so whoever must wait is stopped
+    shared, tried_s = patience(clock), list[float]()
+
+    with pytest.raises(Stopped):
+        shared.until_done(failing(1, OutputUnavailable("x", retry_after_s=42)))
+    with pytest.raises(Stopped):
+        shared.until_done(lambda: tried_s.append(clock.now_s))
+    patience(clock).until_done(lambda: tried_s.append(clock.now_s))
+    clock.now_s += 42
+    shared.until_done(lambda: tried_s.append(clock.now_s))
+
+    assert tried_s == [0, 42]
