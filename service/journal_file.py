@@ -6,8 +6,10 @@ skip or repeat, carry a digest: SQLite notices a torn page, but no flipped bit i
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -52,6 +54,10 @@ _SEAL = "seal"
 
 #: How long another process, such as `scripts/state.py`, may hold the file before we say so.
 _BUSY_S = 10.0
+
+#: What SQLite calls the lack of room, which may be for a file of its own of half of that.
+_FOR_LACK_OF_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+_LEAST_FREE_BYTES = 1 << 16
 
 #: Failures of the disk or of somebody else's, not of what is on it. A file that ends too early is what is on it.
 _PASSING = {
@@ -150,6 +156,10 @@ class JournalFile:
     def _contents(self) -> list[list[tuple[Any, ...]]]:
         return [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED]
 
+    def _reason(self, error: sqlite3.DatabaseError, code: int) -> str:
+        is_full = shutil.disk_usage(self.path.parent).free < _LEAST_FREE_BYTES
+        return os.strerror(errno.ENOSPC) if is_full and code & _PRIMARY_CODE in _FOR_LACK_OF_ROOM else str(error)
+
     @contextmanager
     def _only_ours(self) -> Iterator[None]:
         """Let nothing out but our own errors: what may pass, and what will not."""
@@ -162,7 +172,7 @@ class JournalFile:
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
             if code & _PRIMARY_CODE in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ:
-                raise StateUnavailable(f"{self.path} cannot be used now ({error})") from None
+                raise StateUnavailable(f"{self.path} cannot be used now ({self._reason(error, code)})") from None
             raise JournalDamaged(f"{self.path} cannot be used ({error}). {WAY_ON}") from None
         except OSError as error:
             raise StateUnavailable(f"{self.path} cannot be used now ({error.strerror or error})") from None

@@ -93,8 +93,8 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "⚠️ The spool is more than half full: %d of %d bytes wait for outputs": _event("spool_half_full", "bytes limit_bytes"),
     "⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)": _event("reading_paused", "bytes limit_bytes"),
     "▶️ Reading goes on": _event("reading_resumed"),
-    "⚠️ Released up to %s; %s keeps rows for %.1f h, so what is not released within %.1f h is lost": _event(
-        "retention_near", "position source kept_hours left_hours"
+    "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost": _event(
+        "retention_near", "position source kept left"
     ),
     # The end
     "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import sys
 import time
 from datetime import UTC, datetime
@@ -57,7 +58,12 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=_plain)
+        return json.dumps({name: _number(value) for name, value in line.items()}, default=_plain)
+
+
+def _number(value: object) -> object:
+    """Return the value; None for a number that JSON does not have, such as the correlation of a flat line."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> Any:

@@ -190,7 +190,7 @@ class Settings:
     log_format: str = _setting(one_of("text", "json"), "text", "Form of the log.")
     verbose_logging: bool = _setting(boolean, "true", "Log the anonymization statistics of every window too.")
     utility_metrics: bool = _setting(
-        boolean, "false", "Log how much of the signal is left (correlation, PRDN), over 12 windows or more together."
+        boolean, "false", "Log and export how much of the signal is left (correlation, PRDN), over 12 windows or more together."
     )
     status_address: str = _setting(
         text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: nowhere."

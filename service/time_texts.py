@@ -20,3 +20,11 @@ def date_and_time(time_ns: int) -> str:
 def span_text(span: Window) -> str:
     """Return such as `2025-11-03 14:30:00 - 2025-11-03 14:30:05`."""
     return f"{date_and_time(span.start_ns)} - {date_and_time(span.end_ns)}"
+
+
+def length_text(length_ns: int) -> str:
+    """Return such as `36.5 h`, or below two hours `102 s` or `17 min`."""
+    seconds = length_ns // NANOSECONDS
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

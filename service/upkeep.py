@@ -11,7 +11,7 @@ from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
 from service.journal import Journal
 from service.recounts import LOOK_EVERY_S, Recounts
-from service.time_texts import date_and_time
+from service.time_texts import date_and_time, length_text
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -72,10 +72,10 @@ class Upkeep:
         if left_ns > _ALARM_SHARE * kept_ns:
             return False
         _LOG.warning(
-            "⚠️ Released up to %s; %s keeps rows for %.1f h, so what is not released within %.1f h is lost",
+            "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost",
             date_and_time(position_ns),
             self._source.name,
-            kept_ns / 3600 / NANOSECONDS,
-            max(left_ns, 0) / 3600 / NANOSECONDS,
+            length_text(kept_ns),
+            length_text(max(left_ns, 0)),
         )
         return True

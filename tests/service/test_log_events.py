@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import logging
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -112,6 +113,13 @@ def test_numbers_stay_numbers_and_levels_a_table() -> None:
     line = as_json("📈 Level distribution: %s", {2: np.int64(180), 3: 460})
 
     assert line["rows_at_level"] == {"2": 180, "3": 460}
+
+
+def test_a_number_that_json_does_not_have_is_null() -> None:
+    line = as_json("🩺 Fidelity over %d windows, %d rows: r %.4f, PRDN %.2f %%", 12, 60, math.nan, math.inf)
+
+    assert (line["event"], line["windows"]) == ("fidelity", 12)
+    assert list(line.values()).count(None) == 2
 
 
 def test_what_a_library_logs_is_an_event_too() -> None:
