@@ -24,6 +24,7 @@ from anonymizer.pseudonyms import KeptIds
 from anonymizer.samples import Samples, make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import NANOSECONDS, WindowRange
+from benchmarks.figures import Figures
 from testbed.wearers import Wearers
 
 WINDOW_S = 5
@@ -134,6 +135,16 @@ def main() -> None:
         (live, lambda both_s: f"{1000 * both_s:.1f} ms"),
     ):
         print_table(load, figure, {choice: each for (name, choice), each in seconds.items() if name == load.name})
+    figures = Figures(f"The core alone, one thread: anonymize and verify, {rounds} rounds")
+    for (name, choice), each in seconds.items():
+        for both_s in map(sum, each):
+            if name == chunk.name:
+                figures.add(
+                    f"chunk, {choice.method}, k {choice.k}, {choice.k_unit}", len(chunk.samples) / both_s / 1e6, "M rows/s"
+                )
+            else:
+                figures.add(f"18,000 rows, {choice.method}, k {choice.k}, {choice.k_unit}", 1000 * both_s, "ms")
+    figures.keep("core")
 
 
 if __name__ == "__main__":

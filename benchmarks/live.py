@@ -25,6 +25,9 @@ HERTZ = 128
 #: Windows of the first seconds belong to the start, not to the load.
 _WARM_UP_S = 15
 
+#: How long a service is watched that has nothing to do.
+_IDLE_S = 30
+
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -63,6 +66,17 @@ def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
         ("memory, end − start", ended.memory_mib - began.memory_mib, "MiB"),
     ):
         figures.add(f"{who}, {label}", value, unit)
+
+
+def idle_percent(server: InfluxServer) -> float:
+    """Return how much of a core a stream needs to which nothing comes, in percent, its first seconds left out."""
+    for name in ("raw_data", "anonymized-data"):
+        server.make_bucket(name)
+    with tempfile.TemporaryDirectory() as folder, _streaming(server, Path(folder)) as service:
+        time.sleep(_WARM_UP_S)
+        before, began_s = _used(service.pid), time.monotonic()
+        time.sleep(_IDLE_S)
+        return 100 * (_used(service.pid).cpu_s - before.cpu_s) / (time.monotonic() - began_s)
 
 
 @contextmanager

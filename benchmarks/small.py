@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +23,8 @@ from anonymizer.samples import make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import NANOSECONDS, WindowRange
 from benchmarks.database import START_NS, connect
-from benchmarks.figures import Figures
+from benchmarks.figures import ROOT, Figures
+from benchmarks.live import idle_percent
 from benchmarks.service_runs import first_window_s
 from outputs.influx_lines import InfluxTarget
 from outputs.influxdb import InfluxOutput
@@ -51,7 +54,15 @@ def measure(*, repeats: int) -> Figures:
             points = _batch(1_000, hierarchy)
             figures.add("1,000 points written", _milliseconds(partial(output.write, points)), "ms")
             figures.add("start to the first released window, file to CSV", first_window_s(file), "s")
+            figures.add("of which importing what that needs", _import_s(), "s")
+        figures.add("a stream to which nothing comes", idle_percent(server), "% of a core")
     return figures
+
+
+def _import_s() -> float:
+    began_s = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import central_anonymizer, inputs.files, outputs.csv_files"], cwd=ROOT, check=True)
+    return time.perf_counter() - began_s
 
 
 def _milliseconds(action: Callable[[], object]) -> float:
