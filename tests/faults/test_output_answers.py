@@ -24,7 +24,7 @@ WRITES = (WRITE, "/ecg")
 
 #: How long a server is out of order; and how many tries that may take, if pauses double from half a second.
 OUTAGE_S = 60 if FULL else 4
-MOST_TRIES = 9 if FULL else 6
+MOST_TRIES = 20 if FULL else 6
 
 
 @pytest.fixture
