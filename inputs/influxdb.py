@@ -32,6 +32,9 @@ _ID_TYPE = pa.dictionary(pa.int32(), pa.string())
 #: A question asked this long before the server's clock ticks over is asked at the right moment.
 _CLOCK_TICK_S = 0.005
 
+#: And so long after it.
+_WAKES_LATE_S = 0.02
+
 #: A clock is asked this often while it is narrowed down, then once in a while to notice when it was set.
 _CLOCK_IS_FRESH_NS = 30 * NANOSECONDS
 
@@ -95,9 +98,14 @@ class InfluxSource:
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it. Asks the server when that would tell more."""
         is_stale = time.monotonic_ns() - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
-        if is_stale or self.clock_check_in_s() < _CLOCK_TICK_S:
+        if is_stale or self._is_good_moment():
             self._ask_clock()
         return self._connection.clock.now_ns(time.monotonic_ns())
+
+    def _is_good_moment(self) -> bool:
+        """Return whether asking the server's clock now tells much: at the moment for it, or just behind, since nobody wakes in time."""
+        moment_in_s = self.clock_check_in_s()
+        return moment_in_s < _CLOCK_TICK_S or 1 - _WAKES_LATE_S < moment_in_s < 1
 
     def clock_check_in_s(self) -> float:
         """Return in how many seconds the server's clock ticks over such that asking it then halves the doubt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import re
 import socket
@@ -531,6 +532,24 @@ def test_the_servers_clock_is_known_once_it_was_asked_and_never_ahead(make_sourc
         assert told_ns is not None
         assert -5 * NANOSECONDS < told_ns - time.time_ns() <= 0
     assert source.clock_check_in_s() >= 0
+
+
+def test_who_asks_when_it_tells_most_knows_the_servers_clock_within_seconds_although_he_always_wakes_late(
+    make_source: MakeSource,
+) -> None:
+    source = make_source()
+    source.open()
+
+    for _ in range(20):
+        if (moment_in_s := source.clock_check_in_s()) == math.inf:
+            break
+        time.sleep(moment_in_s + 0.002)
+        source.now_ns()
+
+    told_ns = source.now_ns()
+    assert source.clock_check_in_s() == math.inf, "there is nothing more to learn"
+    assert told_ns is not None
+    assert 0 <= time.time_ns() - told_ns < 100_000_000, "it is this machine's own clock"
 
 
 def test_shard_groups_that_are_not_whole_hours_are_refused(influxdb: InfluxServer, make_source: MakeSource) -> None:
