@@ -79,6 +79,9 @@ class SampleSource(Protocol):
     #: Whether further rows of one source and time are counted as duplicates (a file) or refused (two series of a database).
     refuses_duplicates: bool
 
+    #: How many reads it answers sooner together than one after the other.
+    reads_at_a_time: int
+
     #: How many rows of the whole source name no usable time, and so belong to no window.
     without_time: int
 

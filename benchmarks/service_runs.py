@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -22,6 +23,8 @@ _ALWAYS = {
     "OUTPUT_TO_CSV": "false",
     "OUTPUT_TO_INFLUX": "false",
     "VERBOSE_LOGGING": "false",
+    # Its text is rounded to a tenth of a second.
+    "LOG_FORMAT": "json",
 }
 
 #: What the service says once a window is in its file.
@@ -29,8 +32,6 @@ _CSV_SAVED = b"CSV saved"
 
 #: How often a process's memory is looked at.
 _LOOK_EVERY_S = 0.05
-
-_SUMS = re.compile(r"in ([\d.]+) s; (\d+) rows read = (\d+) released")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +75,10 @@ def run_service(settings: Mapping[str, str], *, rows: int, program: tuple[str, .
             peak_mib = _watch_memory(process)
             _, status, usage = os.wait4(process.pid, 0)
         said = log.read_text(encoding="utf-8")
-    sums = _SUMS.search(said)
-    if status != 0 or sums is None or int(sums[3]) != rows:
+    sums = next((json.loads(line) for line in said.splitlines() if '"event": "done"' in line), None)
+    if status != 0 or sums is None or sums["rows_released"] != rows:
         raise SystemExit(f"the service did not release all {rows} rows:\n{said}")
-    return Run(float(sums[1]), usage.ru_utime + usage.ru_stime, peak_mib)
+    return Run(sums["seconds"], usage.ru_utime + usage.ru_stime, peak_mib)
 
 
 def _watch_memory(process: subprocess.Popen[bytes]) -> float:

@@ -60,6 +60,7 @@ class FileSource:
     """
 
     refuses_duplicates = False
+    reads_at_a_time = 1
     data_set_tells_samples = True
 
     def __init__(self, path: Path, *, sources: tuple[str, ...] = (), microvolts_per_unit: float = 1.0) -> None:

@@ -71,6 +71,8 @@ class InfluxSource:
     """
 
     refuses_duplicates = True
+    #: The server looks for the next rows while the last ones are parsed here.
+    reads_at_a_time = 2
     data_set_tells_samples = False
     without_time = 0
 

@@ -65,7 +65,7 @@ def run(schedule: Schedule, parts: Parts) -> None:
         for windows in schedule:
             parts.telemetry.reached(windows.start_ns)
             parts.upkeep()
-            for reading in read_ahead(_chunks(windows, parts), lambda chunk: read_completely(parts.source, chunk)):
+            for reading in _readings(windows, parts):
                 if parts.clock.is_stopping() or not parts.delivery.is_delivering():
                     return
                 _release(reading, parts)
@@ -99,6 +99,11 @@ def _chunks(windows: WindowRange, parts: Parts) -> Iterator[Chunk]:
     for run_of_windows in runs:
         counted = parts.patience.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
+
+
+def _readings(windows: WindowRange, parts: Parts) -> Iterator[Reading]:
+    at_a_time = parts.source.reads_at_a_time
+    return read_ahead(_chunks(windows, parts), lambda chunk: read_completely(parts.source, chunk), at_a_time=at_a_time)
 
 
 def _release(reading: Reading, parts: Parts) -> None:

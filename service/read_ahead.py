@@ -1,8 +1,9 @@
-"""Reading the next chunk while the one before it is anonymized: one read at a time, one chunk ahead."""
+"""Reading the next chunks while the one before them is anonymized, as many at a time as the source takes."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 from anonymizer.samples import Samples
@@ -50,17 +51,23 @@ class Reading:
             self._failure = error
 
 
-def read_ahead(chunks: Iterable[Chunk], read: Read) -> Iterator[Reading]:
-    """Yield each chunk's reading once it has ended; the next one is under way while the caller works on it."""
-    waiting = iter(chunks)
-    reading = _next(waiting, read)
-    while reading is not None:
-        reading.wait()
-        following = _next(waiting, read)
+def read_ahead(chunks: Iterable[Chunk], read: Read, *, at_a_time: int = 1) -> Iterator[Reading]:
+    """Yield each chunk's reading once it has ended; the next ones are under way while the caller works on it.
+
+    Args:
+        chunks: What to read, in order.
+        read: Reads one completely, or raises.
+        at_a_time: How many reads may be under way.
+    """
+    waiting, under_way = iter(chunks), deque[Reading]()
+
+    def begin() -> None:
+        while len(under_way) < at_a_time and (chunk := next(waiting, None)) is not None:
+            under_way.append(Reading(chunk, read))
+
+    begin()
+    while under_way:
+        under_way[0].wait()
+        reading = under_way.popleft()
+        begin()
         yield reading
-        reading = following
-
-
-def _next(waiting: Iterator[Chunk], read: Read) -> Reading | None:
-    chunk = next(waiting, None)
-    return None if chunk is None else Reading(chunk, read)

@@ -48,6 +48,7 @@ class FakeSource:
     def __init__(self, rows: Sequence[tuple[float, str, float]] = (), *, refuses_duplicates: bool = True) -> None:
         self.rows = list(rows)
         self.refuses_duplicates = refuses_duplicates
+        self.reads_at_a_time = 1
         self.failures: list[Exception] = []
         self.short_reads = 0
         self.questions: list[tuple[str, WindowRange]] = []

@@ -1,8 +1,9 @@
-"""One chunk ahead: everything comes in order, read once, never two reads at a time."""
+"""Chunks ahead: everything comes in order, read once, never more reads at a time than the source takes."""
 
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -58,6 +59,27 @@ def test_the_next_chunk_is_read_while_this_one_is_worked_on_and_never_two_at_a_t
             assert began[number + 1].wait(5), "begun before it was asked for"
 
     assert most == 1
+
+
+def test_two_are_read_at_a_time_where_the_source_takes_two_and_come_in_order() -> None:
+    two_are_there = threading.Barrier(2, timeout=5)
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def reader(asked: Chunk) -> Samples:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        two_are_there.wait()
+        time.sleep(0.01 * (asked.windows.start_ns % 2 == 0))  # the later one is often there first
+        with lock:
+            under_way -= 1
+        return samples_of(asked)
+
+    taken = [reading.take() for reading in read_ahead(map(chunk, range(6)), reader, at_a_time=2)]
+
+    assert starts(taken) == [0, 1, 2, 3, 4, 5]
+    assert most == 2
 
 
 def test_a_failed_read_is_raised_where_the_chunk_is_taken_and_done_again_there() -> None:
