@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +157,10 @@ class JournalFile:
         return [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED]
 
     def _reason(self, error: sqlite3.DatabaseError, code: int) -> str:
-        is_full = shutil.disk_usage(self.path.parent).free < _LEAST_FREE_BYTES
-        return os.strerror(errno.ENOSPC) if is_full and code & _PRIMARY_CODE in _FOR_LACK_OF_ROOM else str(error)
+        with suppress(OSError):  # a folder that is gone tells nothing
+            if code & _PRIMARY_CODE in _FOR_LACK_OF_ROOM and shutil.disk_usage(self.path.parent).free < _LEAST_FREE_BYTES:
+                return os.strerror(errno.ENOSPC)
+        return str(error)
 
     @contextmanager
     def _only_ours(self) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.journal import Epoch, Journal, Recount, Release
+from service.journal_file import JournalFile
 from service.loop import unreleased
 from tests.service.batches import PROMISE
 
@@ -509,3 +511,14 @@ def test_windows_that_were_made_one_entry_are_never_counted_again_however_many_r
 
     assert [one.windows for one in journal.entries_within(Window(0, 100 * S))] == [2, 1]
     assert due(journal, 10**6) == [(15, 0)]
+
+
+def test_a_folder_that_is_gone_is_a_disk_that_cannot_be_used_now(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    file = JournalFile(folder / "journal.sqlite")
+    shutil.rmtree(folder)
+
+    with pytest.raises(StateUnavailable, match="cannot be used now"):
+        file.rows("ATTACH ? AS one_more_file", str(folder / "more.sqlite"))
+    file.close()
