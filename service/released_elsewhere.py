@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
-from anonymizer.windows import Window
+from anonymizer.windows import HOUR_NS, Window
 from service.intervals import merged, missing
 from service.journal import Journal
 from service.patience import Patience
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 #: Every window there can be: InfluxDB knows no later time.
 ANY_TIME = Window(0, 2**63 - 2)
+
+#: What was released in so long a time is asked for together, gaps or not.
+_DAY_NS = 24 * HOUR_NS
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -29,12 +33,22 @@ def unknown_releases(summaries: WindowSummaries, journal: Journal, label: str, s
         SourceUnavailable: The server does not answer.
     """
     known = journal.released_intervals()
-    gaps = missing([span], known)
-    if not gaps:
-        return []
-    # One question about all gaps: windows that were withheld can leave thousands of them.
-    found = summaries.released(label, Window(gaps[0].start_ns, gaps[-1].end_ns))
+    found = [window for stretch in _stretches(missing([span], known)) for window in summaries.released(label, stretch)]
     return missing(merged(sorted(found)), known)
+
+
+def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
+    """Yield stretches that cover the gaps: those of a day together, since windows that were withheld can leave thousands of them."""
+    stretch: Window | None = None
+    for gap in gaps:
+        if stretch is not None and gap.end_ns - stretch.start_ns <= _DAY_NS:
+            stretch = Window(stretch.start_ns, gap.end_ns)
+            continue
+        if stretch is not None:
+            yield stretch
+        stretch = gap
+    if stretch is not None:
+        yield stretch
 
 
 def refuse_releases_elsewhere(
