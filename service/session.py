@@ -45,8 +45,8 @@ _TURN_S = 0.0005
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
-#: One chunk is being read, one is anonymized, and two are kept for outputs: together they have as many rows as one query may bring.
-CHUNKS_IN_HAND = 4
+#: Beside the chunks that are being read, one is anonymized and two are kept for outputs.
+_OTHER_CHUNKS_IN_HAND = 3
 
 #: How long outputs may still write after we were asked to stop.
 GRACE_S = 5.0
@@ -148,7 +148,7 @@ def _work(
                 telemetry=telemetry,
                 patience=patience,
                 clock=clock,
-                most_rows=-(-settings.max_records_per_query // CHUNKS_IN_HAND),
+                most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
                 is_stream=settings.streaming_mode,
                 unit_is_window=batch_by_batch,
                 advance=advance,

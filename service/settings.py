@@ -89,7 +89,7 @@ class Settings:
     max_records_per_query: int = _setting(
         whole_number(1),
         "1000000",
-        "How many rows to have in hand, about; a query asks for a quarter of them. Never cuts a window; smaller needs less memory.",
+        "How many rows to have in hand, about; a query asks for a fifth of them. Never cuts a window; smaller needs less memory.",
     )
 
     k_value: int = _setting(
