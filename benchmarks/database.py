@@ -23,6 +23,7 @@ START_S = 1762180200
 START_NS = START_S * NANOSECONDS
 
 LINES_PER_WRITE = 20_000
+_WINDOW_NS = 5 * NANOSECONDS
 _MINUTES_PER_READ = 5
 
 
@@ -80,7 +81,7 @@ def seconds_to_read(raw: RawEcg) -> float:
 
 
 def released_lines(raw: RawEcg, released: str) -> list[bytes]:
-    """Return the released rows in a bucket as ready-made requests, in the order of time."""
+    """Return the released rows in a bucket as ready-made requests, in the service's order: window after window, source after source."""
     return [lines for answer in _answers(connect(raw.server), raw, released, "ecg_anonymized") for lines in _as_lines(answer)]
 
 
@@ -131,6 +132,8 @@ def _as_lines(answer: bytes) -> Iterator[bytes]:
         lines = pc.binary_join_element_wise(
             "ecg_anonymized,source_id=", ids, " ecg=", values, ".0 ", pc.cast(times_as_ns(times), pa.string()), ""
         )
-        ordered = lines.take(pa.array(np.argsort(times_as_ns(times).to_numpy(), kind="stable"))).to_pylist()
+        times_ns = times_as_ns(times).to_numpy()
+        sources = pc.rank(ids.combine_chunks(), tiebreaker="dense").to_numpy()
+        ordered = lines.take(pa.array(np.lexsort((times_ns, sources, times_ns // _WINDOW_NS)))).to_pylist()
         for first in range(0, len(ordered), LINES_PER_WRITE):
             yield "\n".join(ordered[first : first + LINES_PER_WRITE]).encode()
