@@ -14,6 +14,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -77,6 +78,8 @@ class FluxTable:
             )
         except pa.ArrowInvalid as error:
             raise UnreadableAnswer(f"the answer holds a row of another form ({_without_values(error)})") from None
+        if not self.may_hold_line_ends and len(table) < _lines_in(self.body):
+            raise UnreadableAnswer("the answer holds rows behind an empty line")
         return [table.column(position) for position in positions]
 
     def texts(self, name: str) -> list[str]:
@@ -121,6 +124,11 @@ def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
 def _split(answer: bytes) -> Iterator[tuple[int, int, bool]]:
     """Yield where each table begins and ends, and whether it ends in an empty line, that is, one that is not inside quotes."""
     start = _behind_empty_lines(answer, 0)
+    # One character is found thirty times as fast as several, and hardly any answer holds quotes or a second table.
+    if answer.find(b'"') < 0 and answer.find(b"#", start + 1) < 0:
+        if start < len(answer):
+            yield start, _before_empty_lines(answer, start), answer.endswith(_TABLE_END)
+        return
     search = start
     quotes = 0
     while start < len(answer):
@@ -142,12 +150,23 @@ def _behind_empty_lines(answer: bytes, start: int) -> int:
     return start
 
 
+def _before_empty_lines(answer: bytes, start: int) -> int:
+    end = len(answer)
+    while answer.endswith(_TABLE_END, start, end):
+        end -= len(_LINE_END)
+    return end
+
+
 def _behind_line(answer: bytes, start: int, end: int) -> int:
     """Return where the line that begins at `start` ends; not at a line end inside quotes, which a tag's name may hold."""
     at = answer.find(_LINE_END, start, end)
     while at >= 0 and answer.count(b'"', start, at) % 2:
         at = answer.find(_LINE_END, at + len(_LINE_END), end)
     return end if at < 0 else at + len(_LINE_END)
+
+
+def _lines_in(text: memoryview) -> int:
+    return int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == _LINE_END[-1]))
 
 
 def _cells(line: bytes) -> list[str]:

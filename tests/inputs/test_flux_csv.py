@@ -204,6 +204,22 @@ def test_a_header_that_changes_is_followed() -> None:
     assert [table.columns([("_value", pa.float64())])[0].to_pylist() for table in tables] == [[1.0], [2.0]]
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [
+        b",_result,0,1970-01-01T00:00:01Z,3,e\r\n\r\n",
+        b",result,table,_time,_value,source_id\r\n,_result,1,1970-01-01T00:00:01Z,3,e\r\n\r\n",
+        b",error,reference\r\n,the disk is on fire,\r\n\r\n",
+    ],
+    ids=["rows", "a table without types", "an error without types"],
+)
+def test_what_comes_behind_an_empty_line_is_never_taken_for_more_of_the_table(behind: bytes) -> None:
+    answer = answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", "2", "d")])])
+
+    with pytest.raises(UnreadableAnswer):
+        read(answer + behind)
+
+
 @given(st.binary(max_size=200))
 def test_whatever_comes_is_tables_or_one_of_two_errors(answer: bytes) -> None:
     _is_noticed(answer)
