@@ -87,10 +87,11 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkResult:
-    """The windows of a chunk, in order, and how many rows lay in none of them."""
+    """The windows of a chunk, in order; how many rows lay in none of them; how many further values sources had at a time."""
 
     results: tuple[WindowResult, ...]
     outside: int
+    contradictions: int
 
 
 def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> ChunkResult:
@@ -100,7 +101,7 @@ def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> C
     ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
     rows = arrange(samples, windows, ranks)
     results = [result for block in _blocks(rows) for result in _results(block, recipe, released_ids)]
-    return ChunkResult(tuple(results), rows.outside)
+    return ChunkResult(tuple(results), rows.outside, rows.contradictions)
 
 
 def batch_id(data_set: str, window: Window) -> str:
@@ -121,6 +122,7 @@ def _blocks(rows: ArrangedSamples) -> Iterator[ArrangedSamples]:
             read=rows.read[first:stop],
             invalid=rows.invalid[first:stop],
             duplicate=rows.duplicate[first:stop],
+            contradictions=0,
             outside=0,
         )
 

@@ -76,8 +76,9 @@ class SampleSource(Protocol):
     #: Whether `data_set` is computed from the samples, so that whoever sees it could check a guess of them.
     data_set_tells_samples: bool
 
-    #: Whether further rows of one source and time are counted as duplicates (a file) or refused (two series of a database).
-    refuses_duplicates: bool
+    #: Whether several values of one source and time are refused (two series of a database), or the lowest is kept (a file). Rows that
+    #: are alike in all three are duplicates in either.
+    refuses_contradictions: bool
 
     #: How many reads it answers sooner together than one after the other.
     reads_at_a_time: int
@@ -115,7 +116,7 @@ class SampleSource(Protocol):
     def advice_when_empty(self) -> str:
         """Return a sentence that helps somebody who expected rows and got none."""
 
-    def advice_on_duplicates(self) -> str:
+    def advice_on_contradictions(self) -> str:
         """Return a sentence that helps somebody whose source holds one source and time twice."""
 
     def close(self) -> None:
@@ -135,6 +136,7 @@ class ArrangedSamples:
         read: Rows read per window, shape (len(windows),).
         invalid: Of these, rows without a finite number or a source.
         duplicate: Of these, further rows of a source and time.
+        contradictions: How many further values, rather than rows, the sources and times have in all.
         outside: Rows whose time lies in no window.
     """
 
@@ -146,6 +148,7 @@ class ArrangedSamples:
     read: npt.NDArray[np.int64]
     invalid: npt.NDArray[np.int64]
     duplicate: npt.NDArray[np.int64]
+    contradictions: int
     outside: int
 
 
@@ -167,7 +170,7 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
     read = np.bincount(window_index[usable if isinstance(usable, slice) else inside], minlength=len(windows))
     invalid = read - np.bincount(window_index[usable], minlength=len(windows))
 
-    chosen, repeated = _in_order(samples, usable, windows, source_ranks)
+    chosen, repeated, contradictions = _in_order(samples, usable, windows, source_ranks)
     return ArrangedSamples(
         windows=windows,
         window_index=window_index[chosen],
@@ -177,6 +180,7 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
         read=read,
         invalid=invalid,
         duplicate=np.bincount(window_index[repeated], minlength=len(windows)),
+        contradictions=contradictions,
         outside=len(samples) - int(inside.sum()),
     )
 
@@ -186,8 +190,8 @@ _Rows = npt.NDArray[np.intp]
 
 def _in_order(
     samples: Samples, rows: _Rows | slice, windows: WindowRange, source_ranks: npt.NDArray[np.int64]
-) -> tuple[_Rows | slice, _Rows]:
-    """Return the positions of `rows` by time and rank, one for each pair, and those of further rows of a pair."""
+) -> tuple[_Rows | slice, _Rows, int]:
+    """Return the positions of `rows` by time and rank, one for each pair; those of further rows of a pair; how many further values."""
     offsets_ns = samples.times_ns[rows] - windows.start_ns
     ranks = source_ranks[samples.source_codes[rows]]
     key = _sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
@@ -195,11 +199,12 @@ def _in_order(
         order = np.argsort(key, kind="stable")
         rows, key = order if isinstance(rows, slice) else rows[order], key[order]
     if isinstance(rows, slice) or _ascends_strictly(key):
-        return rows, np.empty(0, dtype=np.intp)
+        return rows, np.empty(0, dtype=np.intp), 0
     by_value = np.lexsort((samples.values_uv[rows], key))
     rows, key = rows[by_value], key[by_value]
     is_repeated = np.concatenate(([False], key[1:] == key[:-1]))
-    return rows[~is_repeated], rows[is_repeated]
+    is_another_value = np.diff(samples.values_uv[rows], prepend=np.nan) != 0
+    return rows[~is_repeated], rows[is_repeated], int((is_repeated & is_another_value).sum())
 
 
 def _sort_key(

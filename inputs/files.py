@@ -59,7 +59,7 @@ class FileSource:
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
     """
 
-    refuses_duplicates = False
+    refuses_contradictions = False
     reads_at_a_time = 1
     data_set_tells_samples = True
 
@@ -121,8 +121,8 @@ class FileSource:
             return f"INPUT_FILE {self._path} has no rows for these settings; check DEVICE_FILTER."
         return f"INPUT_FILE {self._path} has rows, but none at these times; check QUERY_START_TIME and QUERY_END_TIME."
 
-    def advice_on_duplicates(self) -> str:
-        """Return nothing: duplicates in a file are counted."""
+    def advice_on_contradictions(self) -> str:
+        """Return nothing: duplicates in a file are counted, whatever their values."""
         return ""
 
     def close(self) -> None:

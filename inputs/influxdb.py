@@ -70,7 +70,8 @@ class InfluxSource:
         series: What to read of it.
     """
 
-    refuses_duplicates = True
+    #: InfluxDB up to 2.7.12 repeats rows, alike in all, where older rows came after newer ones (its issue 26711).
+    refuses_contradictions = True
     #: The server looks for the next rows while the last ones are parsed here.
     reads_at_a_time = 2
     data_set_tells_samples = False
@@ -177,13 +178,14 @@ class InfluxSource:
             f"{self._series.field!r} at these times; check the times, DEVICE_FILTER and INFLUX_TAG_FILTER."
         )
 
-    def advice_on_duplicates(self) -> str:
+    def advice_on_contradictions(self) -> str:
         """Return a sentence on how to tell the series of one source apart."""
         others = [tag for tag in self._tag_keys() if tag != self._series.source_tag]
         known = f" The measurement's other tags are: {', '.join(map(repr, others))}." if others else ""
         return (
-            f"two series of measurement {self._series.measurement!r} hold the same time and {self._series.source_tag!r}, such as "
-            f"two leads of one wearer; choose one with INFLUX_TAG_FILTER, such as INFLUX_TAG_FILTER=lead=I.{known}"
+            f"two series of measurement {self._series.measurement!r} hold different values for the same time and "
+            f"{self._series.source_tag!r}, such as two leads of one wearer; choose one with INFLUX_TAG_FILTER, such as "
+            f"INFLUX_TAG_FILTER=lead=I.{known}"
         )
 
     def close(self) -> None:

@@ -377,18 +377,20 @@ class Bucket:
         return sum(int(row["_value"]) for row in self._ask(flux))
 
     def rows(self, start_ns: int, end_ns: int) -> list[Row]:
-        """Return the rows of a span, as many as the server counts."""
+        """Return the rows of a span, as many as the server counts, less those that it repeats."""
         tag = self.place.source_tag
-        flux = f"{self._rows_in(start_ns, end_ns)} |> {_kept('_time', '_value', tag)} |> group()"
+        flux = f"{self._rows_in(start_ns, end_ns)} |> {_dropped('_start', '_stop', '_measurement', '_field')} |> group()"
         for _ in range(READS):
             seconds: dict[str, int] = {}
             try:
-                rows = [(_nanoseconds(row["_time"], seconds), row[tag], float(row["_value"])) for row in self._ask(flux)]
+                answered = list(self._ask(flux))
+                points = _without_repeats(answered)
+                rows = [(_nanoseconds(point["_time"], seconds), point[tag], float(point["_value"])) for point in points]
             except KeyError:
                 raise Unusable(f"rows in bucket {self.place.bucket!r} have no tag {tag!r}; name it with --source-tag") from None
             except ValueError:
                 raise Unusable(f"field {self.place.field!r} in bucket {self.place.bucket!r} holds no numbers") from None
-            if len(rows) == self.count(start_ns, end_ns):
+            if len(answered) == self.count(start_ns, end_ns):
                 return rows
         raise NoServer(
             f"the server sends other rows than it counts between {_text(start_ns)} and {_text(end_ns)}; try again later"
@@ -471,6 +473,14 @@ def _tables(text: io.TextIOWrapper) -> Iterator[dict[str, str]]:
             yield {name: cell for name, cell in zip(names, cells, strict=True) if name}
 
 
+def _without_repeats(answered: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Return each point once: the same time under the same tags is one point, whatever is answered.
+
+    InfluxDB up to 2.7.12 answers with points twice where older ones came after newer ones (its issue 26711).
+    """
+    return list({tuple(point.items()): point for point in answered}.values())
+
+
 def _quoted(text: str) -> str:
     """Return a Flux string."""
     return json.dumps(text, ensure_ascii=False).replace("${", "\\${")
@@ -478,6 +488,10 @@ def _quoted(text: str) -> str:
 
 def _kept(*columns: str) -> str:
     return f"keep(columns: [{', '.join(map(_quoted, columns))}])"
+
+
+def _dropped(*columns: str) -> str:
+    return f"drop(columns: [{', '.join(map(_quoted, columns))}])"
 
 
 def _text(time_ns: int) -> str:

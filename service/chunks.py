@@ -84,13 +84,13 @@ def finish_chunk(
 
     Raises:
         SourceUnavailable: It could not be read completely now.
-        SourceRefused: It holds one source and time twice, and the source is one in which that means two series.
+        SourceRefused: It holds two values of one source and time, and the source is one in which that means two series.
     """
     samples = read_completely(source, chunk) if read is None else read()
     crash_points.reached(crash_points.AFTER_READ)
     anonymized = anonymize_chunk(samples, chunk.windows, recipe)
-    if source.refuses_duplicates and any(result.counts.duplicate for result in anonymized.results):
-        raise SourceRefused(source.advice_on_duplicates())
+    if source.refuses_contradictions and anonymized.contradictions:
+        raise SourceRefused(source.advice_on_contradictions())
     return _verified(chunk, anonymized)
 
 

@@ -281,7 +281,7 @@ def _another_tag(scene: Scene) -> int:
     return scene.with_rows().run(SOURCE_TAG="patient")
 
 
-@row("hold the same time and")
+@row("hold different values for the same time and")
 def _two_leads(scene: Scene) -> int:
     scene.raw("ecg,source_id=a,lead=I ecg=1 T", "ecg,source_id=a,lead=II ecg=2 T")
     return scene.run()

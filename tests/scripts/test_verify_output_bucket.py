@@ -84,6 +84,33 @@ def test_whatever_breaks_the_promise_or_the_summary_is_a_violation(
     assert (code, problem in said) == (1, True), said
 
 
+def test_points_that_the_server_repeats_count_once(output_bucket: Bucket) -> None:
+    # Older rows come after newer ones were put into files: InfluxDB up to 2.7.12 then answers with some of the newer ones twice (26711).
+    newer, older = [10.0] * 800 + [20.0] * 800, [10.0] * 500 + [20.0] * 500
+    store(
+        output_bucket, *row_lines(NEXT_NS, newer), summary_line(NEXT_NS, rows_read=1600, rows_released=1600, smallest_group=800)
+    )
+    output_bucket.put_away()
+    store(
+        output_bucket, *row_lines(START_NS, older), summary_line(START_NS, rows_read=1000, rows_released=1000, smallest_group=500)
+    )
+
+    code, said = check(output_bucket)
+
+    assert (code, "2 windows, 2600 rows." in said) == (0, True), said
+    if output_bucket.server.version == "v2.7.12":
+        assert output_bucket.server.count(output_bucket.name, measurement="ecg_anonymized") == 2600 + 1000
+
+
+def test_a_row_that_stands_there_again_under_another_tag_is_no_repeat(output_bucket: Bucket) -> None:
+    rows = row_lines(START_NS, TEN)
+    store(output_bucket, *rows, rows[0].replace("ecg_anonymized,", "ecg_anonymized,lead=I,"), summary_line(START_NS))
+
+    code, said = check(output_bucket)
+
+    assert (code, "a source has two rows for one time" in said) == (1, True), said
+
+
 def test_a_partial_window_that_lacks_rows_is_incomplete_and_not_a_violation(output_bucket: Bucket) -> None:
     store(output_bucket, *row_lines(START_NS, TEN[:-1]), summary_line(START_NS, partial=True))
 

@@ -45,9 +45,9 @@ class FakeSource:
     data_set_tells_samples = False
     without_time = 0
 
-    def __init__(self, rows: Sequence[tuple[float, str, float]] = (), *, refuses_duplicates: bool = True) -> None:
+    def __init__(self, rows: Sequence[tuple[float, str, float]] = (), *, refuses_contradictions: bool = True) -> None:
         self.rows = list(rows)
-        self.refuses_duplicates = refuses_duplicates
+        self.refuses_contradictions = refuses_contradictions
         self.reads_at_a_time = 1
         self.failures: list[Exception] = []
         self.short_reads = 0
@@ -91,7 +91,7 @@ class FakeSource:
     def advice_when_empty(self) -> str:
         return "there is nothing here"
 
-    def advice_on_duplicates(self) -> str:
+    def advice_on_contradictions(self) -> str:
         return "two series hold the same time"
 
     def close(self) -> None:

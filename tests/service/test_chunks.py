@@ -103,19 +103,31 @@ def test_rows_that_vanish_after_the_count_are_counted_again_and_do_not_block() -
     assert [result.counts.read for result in finished.results] == [49, 50, 50, 50]
 
 
-def test_one_time_and_source_twice_is_refused_where_it_means_two_series() -> None:
-    source = FakeSource([*ROWS, ROWS[0]])
+def test_two_values_of_one_time_and_source_are_refused_where_they_mean_two_series() -> None:
+    time, wearer, value = ROWS[70]
+    source = FakeSource([*ROWS, ROWS[50], (time, wearer, value + 1)])
 
     with pytest.raises(SourceRefused, match="two series"):
         finish_chunk(source, chunk_of(source), RECIPE)
 
 
-def test_one_time_and_source_twice_is_counted_where_it_means_a_repeated_line() -> None:
-    source = FakeSource([*ROWS, ROWS[0]], refuses_duplicates=False)
+def test_two_values_of_one_time_and_source_are_counted_where_they_mean_a_repeated_line() -> None:
+    time, wearer, value = ROWS[0]
+    source = FakeSource([*ROWS, (time, wearer, value + 1)], refuses_contradictions=False)
 
     finished = finish_chunk(source, chunk_of(source), RECIPE)
 
     assert [result.counts.duplicate for result in finished.results] == [1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_row_that_the_source_repeats_counts_once(refuses: bool) -> None:
+    source = FakeSource([*ROWS, *ROWS[60:70], ROWS[60]], refuses_contradictions=refuses)
+
+    finished = finish_chunk(source, chunk_of(source), RECIPE)
+
+    assert [result.counts.duplicate for result in finished.results] == [0, 11, 0, 0]
+    assert [result.counts.released for result in finished.results] == [50, 50, 50, 50]
 
 
 def test_a_batch_that_fails_verification_is_withheld_and_the_others_are_released(
