@@ -93,8 +93,10 @@ def _compare_raw(found: Audit, entries: Sequence[Entry], count_raw: Count, kept_
         if kept_since_ns is not None and entry.interval.start_ns < kept_since_ns:
             found.expired += entry.windows
             continue
+        rows = rows if rows == entry.counts.read else _sum_window_by_window(entry, count_raw)
         found.late += max(0, rows - entry.counts.read)
-        if rows < entry.counts.read:
+        # A row that the source repeated was read, and is not held twice.
+        if rows < entry.counts.read - entry.counts.duplicate:
             found.disagreements.append(
                 f"{span_text(entry.interval)}: {entry.counts.read} rows were read, the source holds {rows} now: some were removed"
             )
@@ -121,6 +123,8 @@ def _compare_output(
         result.set_aside += set_aside
         result.taken += expected
         where = f"{span_text(entry.interval)}: {standing.name}"
+        if witness and held[index] != expected:
+            held[index] = _sum_window_by_window(entry, witness.rows_in)
         if held and held[index] != expected:
             found.disagreements.append(f"{where} should hold {expected} rows and holds {held[index]}")
         if stated is not None and entry.windows == 1 and set_aside < released and entry.interval.start_ns not in stated:
@@ -155,6 +159,13 @@ def _sums(entries: Sequence[Entry], count: Count) -> list[int]:
             first, stop = ((at - windows.start_ns) // window_ns for at in (entry.interval.start_ns, entry.interval.end_ns))
             sums.append(int(rows_before[stop] - rows_before[first]))
     return sums
+
+
+def _sum_window_by_window(entry: Entry, count: Count) -> int:
+    """Return how many rows are in an entry, counted in short ranges: in long ones InfluxDB may count rows twice (its issue 26711)."""
+    assert entry.window_ns is not None, "gaps that were accepted are left out"
+    windows = WindowRange(entry.interval.start_ns, entry.interval.end_ns, entry.window_ns)
+    return sum(int(count(windows.part(index, index + 1))[0]) for index in range(len(windows)))
 
 
 def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import Bucket
 from tests.integration.clinic import START_NS, Clinic, api_rows, csv_rows, load_first_minute
 from tests.integration.service_process import ROOT, run_service
 from tests.servers.api_server import ApiServer, Reply
@@ -92,6 +93,22 @@ def test_rows_that_came_late_are_counted_and_are_no_disagreement(released: Path,
     code, said = state(released, "verify")
 
     assert (code, "late       1 rows" in said) == (0, True), said
+
+
+def test_rows_that_the_server_counts_twice_are_no_disagreement(
+    settings: dict[str, object], clinic: Clinic, tmp_path: Path
+) -> None:
+    # Older rows come after newer ones were put into files: InfluxDB up to 2.7.12 then counts some of the newer ones twice (26711).
+    newer = {"QUERY_START_TIME": "2025-11-03T14:30:10Z", "QUERY_END_TIME": "2025-11-03T14:30:20Z"}
+    older = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:10Z"}
+    assert run_service(tmp_path, {**settings, **newer})[0] == 0
+    Bucket(clinic.server, clinic.released, "", "").put_away()
+    assert run_service(tmp_path, {**settings, **older})[0] == 0
+
+    code, said = state(tmp_path, "verify")
+
+    assert code == 0, said
+    assert said.count(f"{ROWS} released = {ROWS} taken + 0 set aside + 0 pending; holds {ROWS}") == 2
 
 
 @pytest.mark.parametrize(
