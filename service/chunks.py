@@ -23,6 +23,9 @@ _LOG = logging.getLogger(__name__)
 #: However few rows there are, a chunk has no more windows than this.
 MOST_WINDOWS = 4096
 
+#: The first chunk is so much smaller than others.
+_FIRST_SHARE = 8
+
 #: A window that holds fewer rows than were counted is read again this often before the source counts as unavailable.
 _MOST_READS = 3
 
@@ -53,22 +56,24 @@ class FinishedChunk:
 def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
     """Yield chunks of at most `most_rows` rows each, or of a single window; windows without rows make chunks of their own.
 
+    The first ones are smaller, each up to twice the one before, so that outputs have something to do while the next are read.
+
     Args:
         windows: All windows to cover.
         counted: Rows the source counted in each, shape (len(windows),).
         most_rows: What one query should bring, at most. Never cuts a window.
     """
-    first = 0
+    first, most = 0, max(most_rows // _FIRST_SHARE, 1)
     while first < len(windows):
         stop, rows = first + 1, int(counted[first])
         is_empty = rows == 0
         while stop < len(windows) and stop - first < MOST_WINDOWS and (counted[stop] == 0) == is_empty:
             rows += int(counted[stop])
-            if rows > most_rows:
+            if rows > most:
                 break
             stop += 1
         yield Chunk(windows.part(first, stop), counted[first:stop])
-        first = stop
+        first, most = stop, min(2 * most, most_rows)
 
 
 def finish_chunk(

@@ -48,6 +48,12 @@ def test_chunks_cover_every_window_once_and_only_a_single_window_may_be_larger_t
     assert all(chunk.is_empty or chunk.counted.all() for chunk in chunks)
 
 
+def test_the_first_chunks_are_small_so_that_outputs_need_not_wait_for_a_large_one() -> None:
+    chunks = list(plan_chunks(WindowRange(0, 100 * S, S), np.ones(100, dtype=np.int64), most_rows=24))
+
+    assert [len(chunk.windows) for chunk in chunks] == [3, 6, 12, 24, 24, 24, 7]
+
+
 def test_a_chunk_has_a_largest_number_of_windows_however_empty_they_are() -> None:
     windows = WindowRange(0, 10_000 * S, S)
 
