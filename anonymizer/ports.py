@@ -26,7 +26,7 @@ class Output(Protocol):
     #: What kind it is and where it goes, such as `csv:./output`; no secret in it.
     name: str
 
-    #: How many batches may be written at a time; with 1 an output needs no lock. One with more has no intents.
+    #: How many batches may be written at a time; with 1 an output needs no lock. With more, no two have a receipt in common.
     lanes: int
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:

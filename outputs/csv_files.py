@@ -7,6 +7,7 @@ anything is appended, and a batch is durable (fsync) before its receipt is given
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from anonymizer.windows import NANOSECONDS
 from outputs.committed_file import append, move_aside
 from outputs.csv_names import covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
+
+#: More wait for the disk, not for each other.
+_FILES_AT_A_TIME = 2
 
 HEADER = b"timestamp,source_id,ecg\n"
 
@@ -36,9 +40,8 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What was written last: which batch, to which file, and what was known of that before."""
+    """What was written lately: to which file, and what was known of that before."""
 
-    batch_id: str
     file_name: str
     before: _Known
 
@@ -52,14 +55,17 @@ class CsvFiles:
     """
 
     kind = "csv"
-    lanes = 1
 
     def __init__(self, folder: Path, pattern: str) -> None:
         self._folder = folder
         self._pattern = pattern
         self._unit_s = unit_s(pattern)
+        # Where every window has a file of its own, one is encoded while the other is brought to the disk.
+        self.lanes = _FILES_AT_A_TIME if self._unit_s == 1 else 1
+        self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
-        self._last: _Written | None = None
+        #: By batch, in the order of writing.
+        self._recent: dict[str, _Written] = {}
         self.name = f"csv:{folder}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
@@ -83,10 +89,11 @@ class CsvFiles:
         """Return that a file of ours begins, before it does: after a crash it would else look like somebody else's."""
         path = self._folder / self._file_name(batch)
         try:
-            # A file that somebody took away is begun again: what they took, they have.
-            if path.name in self._known and path.exists():
-                return None
-            self._begin(path)
+            with self._lock:
+                # A file that somebody took away is begun again: what they took, they have.
+                if path.name in self._known and path.exists():
+                    return None
+                self._begin(path)
         except OSError as error:
             raise self._unavailable(error) from None
         return _Known().receipt(path.name)
@@ -95,16 +102,18 @@ class CsvFiles:
         """Append the batch to its file and return the file's length; or that it may be forgotten, as no other batch can come to it."""
         file_name = self._file_name(batch)
         self._expect(batch, file_name)
-        # Whoever offers the last batch again did not learn that it was taken.
-        is_again = self._last is not None and self._last.batch_id == batch.batch_id
-        before = self._last.before if self._last and is_again else self._known[file_name]
+        with self._lock:
+            # Whoever offers a batch again did not learn that it was taken.
+            again = self._recent.get(batch.batch_id)
+            before = again.before if again else self._known.get(file_name, _Known())
         body = encode(batch) if before.length else HEADER + encode(batch)
         try:
             length = append(self._folder / file_name, before.length, body)
         except OSError as error:
             raise self._unavailable(error) from None
         after = _Known(length, before.covered_ns + self._covered_ns(batch))
-        self._remember(_Written(batch.batch_id, file_name, before), after)
+        with self._lock:
+            self._remember(batch.batch_id, _Written(file_name, before), after)
         return {"key": file_name, "forget": True} if self._is_complete(after) else after.receipt(file_name)
 
     def close(self) -> None:
@@ -133,15 +142,16 @@ class CsvFiles:
         if path.exists():
             move_aside(path)
         self._known[path.name] = _Known()
-        if self._last and self._last.file_name == path.name:
-            self._last = None
+        self._recent = {batch_id: one for batch_id, one in self._recent.items() if one.file_name != path.name}
 
-    def _remember(self, written: _Written, after: _Known) -> None:
-        last = self._last
-        if last and last.file_name != written.file_name and self._is_complete(self._known[last.file_name]):
-            del self._known[last.file_name]
+    def _remember(self, batch_id: str, written: _Written, after: _Known) -> None:
+        """Remember as many batches as can be offered again, and of complete files only theirs."""
         self._known[written.file_name] = after
-        self._last = written
+        self._recent[batch_id] = written
+        while len(self._recent) > self.lanes:
+            oldest = self._recent.pop(next(iter(self._recent))).file_name
+            if all(one.file_name != oldest for one in self._recent.values()) and self._is_complete(self._known[oldest]):
+                del self._known[oldest]
 
     def _unavailable(self, error: OSError) -> OutputUnavailable:
         return OutputUnavailable(f"CSV_OUTPUT_DIR {self._folder} cannot be written to ({error.strerror or error})")
