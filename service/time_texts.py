@@ -1,4 +1,4 @@
-"""Times as people read them in logs and messages: UTC, to the second."""
+"""Times, lengths of time and counts as people read them in logs, messages and pages; times in UTC, to the second."""
 
 from __future__ import annotations
 
@@ -22,9 +22,18 @@ def span_text(span: Window) -> str:
     return f"{date_and_time(span.start_ns)} - {date_and_time(span.end_ns)}"
 
 
-def length_text(length_ns: int) -> str:
-    """Return such as `36.5 h`, or below two hours `102 s` or `17 min`."""
-    seconds = length_ns // NANOSECONDS
+def length_text(seconds: float) -> str:
+    """Return such as `36.5 h`, or below two hours `17 min`, or below two minutes `101.5 s`."""
+    seconds = round(seconds, 1)
     if seconds < 120:
-        return f"{seconds} s"
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        return f"{_with_a_tenth(seconds)} s"
+    return f"{_with_a_tenth(seconds / 60)} min" if seconds < 7200 else f"{_with_a_tenth(seconds / 3600)} h"
+
+
+def many_text(number: int, what: str) -> str:
+    """Return such as `1 row` or `1,200 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _with_a_tenth(number: float) -> str:
+    return f"{number:,.1f}".removesuffix(".0")

@@ -75,7 +75,7 @@ class Upkeep:
             "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost",
             date_and_time(position_ns),
             self._source.name,
-            length_text(kept_ns),
-            length_text(max(left_ns, 0)),
+            length_text(kept_ns / NANOSECONDS),
+            length_text(max(left_ns, 0) / NANOSECONDS),
         )
         return True

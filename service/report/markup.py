@@ -39,23 +39,6 @@ def spans_text(spans: Sequence[Window]) -> str:
     return shown if more <= 0 else f"{shown}<br>and {more:,} stretches more"
 
 
-def rows_text(number: int) -> str:
-    """Return such as `1 row` or `1,200 rows`."""
-    return f"{number:,} row{'' if number == 1 else 's'}"
-
-
-def windows_text(number: int) -> str:
-    """Return such as `1 window` or `12 windows`."""
-    return f"{number:,} window{'' if number == 1 else 's'}"
-
-
-def seconds_text(seconds: float) -> str:
-    """Return a length of time in the unit that suits it."""
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:.3g} h"
-
-
 def day(time_ns: int) -> str:
     """Return the date, in UTC."""
     return date_and_time(time_ns)[:10]

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator, Mapping
 
 from service.report.figures import Delivered, Detail, Figures, Promised
-from service.report.markup import day, rows_text, seconds_text, section, spans_text, table, wide_table, windows_text
+from service.report.markup import day, section, spans_text, table, wide_table
 from service.report.outside_check import outside_check
 from service.report.plots import bars, bars_over_time
 from service.report.style import STYLE
 from service.sums import FEWEST_WINDOWS
-from service.time_texts import date_and_time, span_text
+from service.time_texts import date_and_time, length_text, many_text, span_text
 
 _LEVELS = ("1 (finest)", "2", "3", "4", "5", "6", "7 (widest)", "8 (past the last)", "9 (suppressed)")
 
@@ -79,9 +79,9 @@ def _head(figures: Figures) -> str:
 Counts only: no row, no value and no id of a source is in this file.</p>
 <p class="verdict {kind}">{verdict}</p>
 {unfinished}
-<p>{rows_text(counts.read)} read = {counts.released:,} released + {counts.withheld:,} withheld + {counts.invalid:,} invalid
+<p>{many_text(counts.read, "row")} read = {counts.released:,} released + {counts.withheld:,} withheld + {counts.invalid:,} invalid
 + {counts.duplicate:,} duplicate.
-{windows_text(figures.windows_released)} of {figures.windows_in_all:,} released.</p>
+{many_text(figures.windows_released, "window")} of {figures.windows_in_all:,} released.</p>
 </header>
 """
 
@@ -109,8 +109,8 @@ def _promised(figures: Figures) -> Iterator[str]:
             yield f"<p>That was promised for {spans_text(one.spans)}.</p>"
     if imputed := figures.counts.starred + figures.counts.suppressed:
         yield (
-            f"<p>Except for {rows_text(imputed)} with the mean of all others of their window (RESIDUAL=impute): fewer may share that "
-            "number, but it is computed without them and tells nothing of them.</p>"
+            f"<p>Except for {many_text(imputed, 'row')} with the mean of all others of their window (RESIDUAL=impute): fewer may share "
+            "that number, but it is computed without them and tells nothing of them.</p>"
         )
     yield (
         "<p><small>The settings digest changes with any setting that shapes values, the key id with the key of the pseudonyms; in the "
@@ -126,7 +126,7 @@ def _times(figures: Figures) -> Iterator[str]:
     yield f"<p>Asked for was {span_text(figures.asked)} UTC, of {_data_set(dict(figures.settings))}.</p>"
     yield f"<p>Released was:<br>{spans_text([span for one in figures.promised if one.promise for span in one.spans])}</p>"
     if detail and detail.windows_skipped:
-        yield f"<p>{windows_text(detail.windows_skipped)} had been released before and were not released again.</p>"
+        yield f"<p>{many_text(detail.windows_skipped, 'window')} had been released before and were not released again.</p>"
 
 
 def _data_set(settings: Mapping[str, str]) -> str:
@@ -152,7 +152,7 @@ def _kept(figures: Figures) -> Iterator[str]:
             [
                 ("Batches that passed", f"{figures.windows_released:,}"),
                 ("Batches that failed, and stayed here", f"{detail.violations:,}"),
-                ("Smallest group of the run", rows_text(detail.smallest_group) if detail.smallest_group else "–"),
+                ("Smallest group of the run", many_text(detail.smallest_group, "row") if detail.smallest_group else "–"),
             ],
             kind="counts",
         )
@@ -192,14 +192,14 @@ def _withheld(figures: Figures) -> Iterator[str]:
     yield table([(label, f"{number:,}") for label, number in rows], kind="counts")
     if detail:
         yield (
-            f"<p>Withheld whole: {windows_text(detail.windows_withheld)}. Empty: {detail.windows_empty:,}. "
+            f"<p>Withheld whole: {many_text(detail.windows_withheld, 'window')}. Empty: {detail.windows_empty:,}. "
             f"Older than what the source keeps: {detail.windows_expired:,}.</p>"
         )
     else:
         yield from _missing(figures.windows_in_all - figures.windows_released)
     plot = figures.over_time
     values = dict(plot.series)
-    width = seconds_text(plot.width_ns / 1e9)
+    width = length_text(plot.width_ns / 1e9)
     yield f"<h3>Windows, by the time they were measured (a bar: {width})</h3>"
     fates = [(name, name, values[name]) for name in ("released", "withheld", "empty") if name in values]
     yield bars_over_time(plot.starts_ns, fates, title="Windows released, withheld and empty over time")
@@ -215,7 +215,7 @@ def _missing(windows: int) -> Iterator[str]:
     if not windows:
         yield "<p>Between the first and the last of them no window is missing.</p>"
         return
-    yield f"<p>Between the first and the last of them {windows_text(windows)} {'was' if windows == 1 else 'were'} not released: "
+    yield f"<p>Between the first and the last of them {many_text(windows, 'window')} {'was' if windows == 1 else 'were'} not released: "
     yield "empty, or withheld whole. The journal does not tell which.</p>"
 
 
@@ -268,7 +268,7 @@ def _details(figures: Figures) -> Iterator[str]:
     yield "<h3>Throughput: rows a second, by the run's own time</h3>"
     rows = [("rows a second", "released", dict(detail.throughput.series)["rows"])]
     yield bars_over_time(detail.throughput.starts_ns, rows, title="Rows read a second", from_zero=True)
-    yield f"<p>{rows_text(figures.counts.read)} in {seconds_text(detail.took_s)}.</p>"
+    yield f"<p>{many_text(figures.counts.read, 'row')} in {length_text(detail.took_s)}.</p>"
 
 
 def _settings(figures: Figures) -> Iterator[str]:

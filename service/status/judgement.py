@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.status.snapshot import OutputState, Snapshot, Trouble
-from service.time_texts import as_datetime, date_and_time
+from service.time_texts import as_datetime, date_and_time, length_text, many_text
 
 #: From this share of the last hour's rows on that are withheld, or late, somebody should look.
 _WITHHELD_LIMIT = 0.15
@@ -89,7 +89,7 @@ def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
     if now.phase == "stopping":
         yield Finding("stopping", "The service was asked to stop and brings what is in hand to its end.")
     if not is_live:
-        yield Finding("hangs", f"The work loop has not come by for {_duration(now.idle_s)}.")
+        yield Finding("hangs", f"The work loop has not come by for {length_text(now.idle_s)}.")
     if now.source_trouble:
         yield Finding("source_unreachable", f"The source has not answered since {_since(now.source_trouble)}.")
     elif now.phase == "connecting":
@@ -101,7 +101,7 @@ def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
     if now.reading_pauses:
         yield Finding("reading_paused", "The spool is full: nothing is read until outputs have taken something.")
     if now.lag_s > now.lag_limit_s:
-        yield Finding("behind", f"The next window has been due for {_duration(now.lag_s)}.")
+        yield Finding("behind", f"The next window has been due for {length_text(now.lag_s)}.")
 
 
 def _trouble_of(output: OutputState) -> Iterator[Finding]:
@@ -120,11 +120,11 @@ def _notices(now: Snapshot) -> Iterator[Finding]:
     if now.unaccounted or any(output.unaccounted for output in now.outputs):
         yield Finding("not_conserved", "Rows are unaccounted for: this is a bug, please report it.")
     if now.violations:
-        yield Finding("verification_failed", f"{_many(now.violations, 'window')} failed verification and stayed withheld.")
+        yield Finding("verification_failed", f"{many_text(now.violations, 'window')} failed verification and stayed withheld.")
     for output in now.outputs:
         if output.set_aside:
             yield Finding(
-                "set_aside", f"{output.name} refused {_many(output.set_aside, 'row')}, which were set aside.", output.name
+                "set_aside", f"{output.name} refused {many_text(output.set_aside, 'row')}, which were set aside.", output.name
             )
     read, withheld, late = (
         sum(getattr(one, rows) for one in now.moments) for rows in ("rows_read", "rows_withheld", "rows_late")
@@ -132,30 +132,19 @@ def _notices(now: Snapshot) -> Iterator[Finding]:
     if read and withheld / read >= _WITHHELD_LIMIT:
         yield Finding("withheld", f"{100 * withheld / read:.0f} % of the last hour's rows were withheld.")
     if read and late / read > _LATE_LIMIT:
-        yield Finding("late", f"{_many(late, 'row')} of the last hour came too late for their window.")
+        yield Finding("late", f"{many_text(late, 'row')} of the last hour came too late for their window.")
 
 
 def _progress(now: Snapshot) -> str:
     done = sum(now.windows.values())
     if not now.is_stream and now.windows_in_all is not None:
-        return f"{done:,} of {_many(now.windows_in_all, 'window')} done."
+        return f"{done:,} of {many_text(now.windows_in_all, 'window')} done."
     if now.up_to_ns is None:
         return "Nothing was read yet."
     waiting = sum(output.pending for output in now.outputs)
-    behind = f", {_duration(now.lag_s)} behind" if now.lag_s >= 1 else ""
-    return f"Up to {date_and_time(now.up_to_ns)} UTC everything is done{behind}; {_many(waiting, 'row')} wait for outputs."
+    behind = f", {length_text(now.lag_s)} behind" if now.lag_s >= 1 else ""
+    return f"Up to {date_and_time(now.up_to_ns)} UTC everything is done{behind}; {many_text(waiting, 'row')} wait for outputs."
 
 
 def _since(trouble: Trouble) -> str:
     return f"{as_datetime(trouble.since_ns).strftime('%H:%M:%S')} UTC ({trouble.reason})"
-
-
-def _duration(seconds: float) -> str:
-    """Return such as `42 s`, `12 min` or `3.5 h`."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _many(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
