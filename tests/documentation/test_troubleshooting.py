@@ -14,7 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from tests.integration.clinic import START_NS, Clinic
 from tests.integration.service_process import Service, run_service
 from tests.servers.api_server import ApiServer, Reply
 from tests.servers.http_proxy import HttpProxy
+from tests.small_disks import mounted
 
 pytestmark = pytest.mark.influxdb
 
@@ -456,19 +457,6 @@ def _a_stream_that_an_output_holds_up(scene: Scene) -> None:
             scene.said += service.log
 
 
-@contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """Let a file system of one megabyte be in a folder's place."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip(f"NOT TESTED: mounting a file system needs more rights: {' '.join(command)}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 def fill_up(folder: Path, left_bytes: int) -> None:
     """Leave so much room on a disk."""
     (folder / f"ballast-{left_bytes}").write_bytes(bytes(max(0, shutil.disk_usage(folder).free - left_bytes)))
@@ -478,7 +466,7 @@ def fill_up(folder: Path, left_bytes: int) -> None:
 def _the_disk_is_full(scene: Scene) -> int:
     scene.with_rows()
     scene.rows(*[1] * 40_000, at_ns=START_NS + 5 * SECOND_NS)
-    with small_disk(scene.state):
+    with mounted(scene.state, "size=1m"):
         scene.run()
         fill_up(scene.state, 300_000)
         scene.second_window(RETRY_BUDGET_SECONDS=1)

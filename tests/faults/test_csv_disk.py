@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ import pytest
 from tests.faults.conftest import MakeWard
 from tests.faults.ward import STREAMING, Changes, Ward, paused, seconds_ago, variant, wait_until
 from tests.integration.service_process import Service
+from tests.small_disks import mounted, remount
 
 pytestmark = [
     pytest.mark.influxdb,
@@ -31,23 +29,6 @@ ONE_FILE: Changes = {"CSV_FILENAME_PATTERN": "all_%Y%m%d.csv"}
 @pytest.fixture
 def recent(make_ward: MakeWard) -> Ward:
     return make_ward(seconds=20, start_ns=seconds_ago(30))
-
-
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[None]:
-    """Let a small file system be in a folder's place."""
-    folder.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, capture_output=True).returncode:
-        pytest.skip(f"NOT TESTED: mounting a file system needs more rights: {' '.join(command)}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def remount(folder: Path, options: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
 def whole_lines(folder: Path) -> bool:
@@ -88,7 +69,7 @@ def limit(service: Service, most_bytes: int | None) -> None:
 
 def test_a_full_disk_is_waited_for_without_half_a_line_and_finished_when_it_has_room(recent: Ward) -> None:
     """Row 15: disk full: a small file system that is made larger while the service runs."""
-    with mounted(recent.csv, "-o", "size=200k"):
+    with mounted(recent.csv, "size=200k"):
         with recent.start({**STREAMING, **ONE_FILE}) as service:
             wait_for_trouble(service, recent)
             wait_until(lambda: whole_lines(recent.csv), "no half line stays", service=service)
@@ -101,7 +82,7 @@ def test_a_full_disk_is_waited_for_without_half_a_line_and_finished_when_it_has_
 @variant
 def test_a_service_killed_while_the_disk_is_full_finishes_the_file_after_a_restart(recent: Ward) -> None:
     """Row 15: disk full, then SIGKILL, then room."""
-    with mounted(recent.csv, "-o", "size=200k"):
+    with mounted(recent.csv, "size=200k"):
         with recent.start({**STREAMING, **ONE_FILE}) as service:
             wait_for_trouble(service, recent)
             service.process.kill()
@@ -114,7 +95,7 @@ def test_a_service_killed_while_the_disk_is_full_finishes_the_file_after_a_resta
 
 def test_a_disk_that_becomes_read_only_is_waited_for(recent: Ward) -> None:
     """Row 15: read-only while the service runs."""
-    with mounted(recent.csv, "-o", "size=10m"):
+    with mounted(recent.csv, "size=10m"):
         with recent.start({**STREAMING, **ONE_FILE}) as service:
             service.wait_for("CSV saved")
             with paused(service):

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import stat
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +23,7 @@ from service.lanes import Lanes
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
 from tests.outputs.destinations import csv_rows, full_disk, lost_sync
+from tests.small_disks import mounted
 
 EACH_WINDOW = "ecg_%Y%m%d_%H%M%S.csv"
 EACH_DAY = "%Y%m%d.csv"
@@ -516,9 +516,9 @@ def test_a_folder_that_may_not_be_written_to_is_unavailable(tmp_path: Path) -> N
     assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch())
 
 
-@pytest.mark.skipif(os.name != "posix", reason="no such file system elsewhere")
 def test_a_disk_that_is_full_shows_whole_windows_only_and_takes_the_rest_once_it_has_room(tmp_path: Path) -> None:
-    with _small_disk(tmp_path / "disk", size_bytes=64 << 10) as disk:
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=64k"):
         service = Service(opened(disk))
         batches = [usual_batch(window=window, rows=300) for window in range(8)]
         (disk / "ballast").write_bytes(b"x" * (24 << 10))
@@ -563,21 +563,6 @@ def _synced_files(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-@contextlib.contextmanager
-def _small_disk(folder: Path, *, size_bytes: int) -> Iterator[Path]:
-    """Mount a small file system, where that is allowed."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no file system can be mounted here: {mounted.stderr.decode().strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 @contextlib.contextmanager
