@@ -7,11 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from anonymizer.batch import WindowCounts
 from anonymizer.errors import SourceUnavailable, StateUnavailable
-from anonymizer.windows import NANOSECONDS, Window
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.journal import Epoch, Journal, Release
 from service.recounts import LOOK_EVERY_S, Recounts
 from service.telemetry import Telemetry
@@ -73,6 +75,24 @@ def test_late_rows_are_counted_for_their_window_and_named_with_the_lateness_that
     assert desk.telemetry.totals.late == 3
 
 
+def test_rows_that_the_source_counts_twice_in_a_long_range_are_not_late(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.source.rows += [(12.5, "a", 7.0)]
+    desk.clock.now_s = 100.0
+    count = desk.source.count
+
+    def counts_some_twice(windows: WindowRange) -> npt.NDArray[np.int64]:
+        counted = count(windows)
+        counted[7:8] += 3
+        return counted
+
+    monkeypatch.setattr(desk.source, "count", counts_some_twice)
+
+    desk.recounts.look()
+
+    entries = desk.journal.entries_within(Window(0, 60 * S))
+    assert [(one.interval.start_ns // S, one.late) for one in entries if one.late] == [(10, 1)]
+
+
 def test_a_few_late_rows_among_very_many_are_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     telemetry = Telemetry(k=2, verbose=False)
@@ -95,7 +115,8 @@ def test_rows_are_late_once_however_often_they_are_counted(desk: Desk) -> None:
     desk.recounts.look()
 
     assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (2, 2)
-    assert desk.counts() == 2
+    # All of them at each of two times, and by itself the window that was found to have late rows.
+    assert desk.counts() == 2 + 2
 
 
 def test_rows_that_the_source_has_removed_since_are_not_fewer_late_ones(desk: Desk) -> None:
@@ -124,7 +145,8 @@ def test_windows_far_apart_are_counted_apart_and_others_between_them_do_not_matt
 
     desk.recounts.look()
 
-    assert [len(windows) for _, windows in desk.source.questions] == [21, 1]
+    # The second is the window that was found to have a late row, by itself.
+    assert [len(windows) for _, windows in desk.source.questions] == [21, 1, 1]
     assert {one.interval.start_ns // S: one.late for one in desk.journal.entries_within(Window(0, 6000 * S)) if one.late} == {
         100: 1
     }
