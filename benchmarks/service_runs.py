@@ -39,12 +39,14 @@ class Run:
     """How one run went.
 
     Args:
-        seconds: As the service says, start-up left out.
+        seconds: As the service says, start-up left out, of which reading a file is a part.
+        wall_s: From the start of the process to its end.
         cpu_s: Processor seconds of the whole process.
         peak_mib: Its largest resident set.
     """
 
     seconds: float
+    wall_s: float
     cpu_s: float
     peak_mib: float
 
@@ -58,6 +60,7 @@ def run_service(settings: Mapping[str, str], *, rows: int, program: tuple[str, .
     """Run the service to its end in an empty folder, and see that it released every row."""
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
+        started_s = time.perf_counter()
         with log.open("wb") as file:
             process = subprocess.Popen(
                 [sys.executable, *program],
@@ -73,12 +76,13 @@ def run_service(settings: Mapping[str, str], *, rows: int, program: tuple[str, .
                 stderr=subprocess.STDOUT,
             )
             peak_mib = _watch_memory(process)
+            wall_s = time.perf_counter() - started_s
             _, status, usage = os.wait4(process.pid, 0)
         said = log.read_text(encoding="utf-8")
     sums = next((json.loads(line) for line in said.splitlines() if '"event": "done"' in line), None)
     if status != 0 or sums is None or sums["rows_released"] != rows:
         raise SystemExit(f"the service did not release all {rows} rows:\n{said}")
-    return Run(sums["seconds"], usage.ru_utime + usage.ru_stime, peak_mib)
+    return Run(sums["seconds"], wall_s, usage.ru_utime + usage.ru_stime, peak_mib)
 
 
 def _watch_memory(process: subprocess.Popen[bytes]) -> float:
