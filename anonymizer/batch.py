@@ -5,6 +5,7 @@ Everybody may import this module. It must never know a raw sample.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -55,8 +56,12 @@ class WindowCounts:
         """Return whether every row that was read is accounted for."""
         return self.read == self.released + self.withheld + self.invalid + self.duplicate
 
+    def numbers(self) -> tuple[int, ...]:
+        """Return all of them, in order."""
+        return tuple(getattr(self, name) for name in self.__slots__)
+
     def __add__(self, other: WindowCounts) -> WindowCounts:
-        return WindowCounts(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
+        return WindowCounts(*map(operator.add, self.numbers(), other.numbers()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,7 @@ def _check_rows(batch: Batch) -> None:
 
 def _check_conservation(batch: Batch) -> None:
     counts = batch.counts
-    if min(dataclasses.astuple(counts)) < 0:
+    if min(counts.numbers()) < 0:
         raise _violation(batch, f"counts rows below zero: {counts}")
     if not counts.are_conserved() or counts.released != len(batch):
         raise _violation(batch, f"does not account for its rows: {len(batch)} rows, {counts}")

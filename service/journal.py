@@ -188,7 +188,7 @@ class Journal:
             db.executemany(
                 _INSERT_INTERVAL,
                 (
-                    (one.window.start_ns, one.window.end_ns, chunk, epoch, now_ns, 1, 0, 0, *dataclasses.astuple(one.counts))
+                    (one.window.start_ns, one.window.end_ns, chunk, epoch, now_ns, 1, 0, 0, *one.counts.numbers())
                     for one in releases
                 ),
             )

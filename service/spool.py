@@ -7,7 +7,6 @@ Nothing raw is ever in it: it is made from certified batches.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -152,11 +151,16 @@ def _described(batch: Batch, id_table: int) -> dict[str, Any]:
         "window": [batch.window.start_ns, batch.window.end_ns],
         "rows": len(batch),
         "id_table": id_table,
-        "promise": dataclasses.asdict(batch.promise),
-        "counts": dataclasses.asdict(batch.counts),
-        "certificate": dataclasses.asdict(batch.certificate),
+        "promise": _by_name(batch.promise),
+        "counts": _by_name(batch.counts),
+        "certificate": _by_name(batch.certificate),
         "imputed_value_uv": batch.imputed_value_uv,
     }
+
+
+def _by_name(fields: Promise | WindowCounts | Certificate) -> dict[str, Any]:
+    # What `dataclasses.asdict` does, which for fields that are plain takes ten times as long.
+    return {name: getattr(fields, name) for name in fields.__slots__}
 
 
 def _columns(batch: Batch) -> Iterator[memoryview]:
