@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import subprocess
 import sys
 import tempfile
@@ -88,11 +89,13 @@ def run_service(settings: Mapping[str, str], *, rows: int, program: tuple[str, .
 def _watch_memory(process: subprocess.Popen[bytes]) -> float:
     """Return a process's largest resident set in MiB, once it has ended; what the system tells afterwards begins with our own."""
     peak_mib = 0.0
-    while not os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+    ended = os.pidfd_open(process.pid)
+    # Woken by its end, which would else be noticed late by up to one look.
+    while not select.select([ended], [], [], _LOOK_EVERY_S)[0]:
         status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
         if found := re.search(r"VmHWM:\s+(\d+) kB", status):
             peak_mib = int(found[1]) / 1024
-        time.sleep(_LOOK_EVERY_S)
+    os.close(ended)
     return peak_mib
 
 
