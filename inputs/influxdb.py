@@ -70,7 +70,7 @@ class InfluxSource:
         series: What to read of it.
     """
 
-    #: InfluxDB up to 2.7.12 repeats rows, alike in all, where older rows came after newer ones (its issue 26711).
+    #: InfluxDB up to 2.7.12 repeats rows, alike in all, where older rows came after newer ones (decision 016).
     refuses_contradictions = True
     #: The server looks for the next rows while the last ones are parsed here.
     reads_at_a_time = 2

@@ -28,7 +28,6 @@ LOOK_EVERY_S = 30.0
 #: Windows with so many others between them are still counted in one query.
 _LONGEST_GAP = 60
 
-
 #: So many windows of one query that seem to have late rows are counted again, each by itself.
 _MOST_ALONE = 64
 
@@ -71,7 +70,7 @@ class Recounts:
         index = windows.index_of(np.array([one.window.start_ns for one in run]))
         known = np.array([one.read + one.late for one in run])
         for at in index[counted[index] > known][:_MOST_ALONE].tolist():
-            # Of a long range InfluxDB up to 2.7.12 may count rows twice (its issue 26711), of a window by itself hardly ever.
+            # Of a long range InfluxDB up to 2.7.12 may count rows twice (decision 016), of a window by itself hardly ever.
             counted[at] = self._source.count(windows.part(at, at + 1))[0]
         late_now = [max(one.late, int(rows) - one.read) for one, rows in zip(run, counted[index], strict=True)]
         found = [dataclasses.replace(one, late=late) for one, late in zip(run, late_now, strict=True)]

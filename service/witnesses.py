@@ -24,6 +24,9 @@ class Witness(Protocol):
     #: The output's name in the journal.
     name: str
 
+    #: Whether in a long range it may count rows twice (decision 016).
+    may_count_twice: bool
+
     def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many released rows the output holds for each window, shape (len(windows),).
 
@@ -43,6 +46,8 @@ class CsvWitness:
         folder: CSV_OUTPUT_DIR.
         pattern: CSV_FILENAME_PATTERN.
     """
+
+    may_count_twice = False
 
     def __init__(self, name: str, folder: Path, pattern: str) -> None:
         self.name = name
@@ -87,6 +92,8 @@ class BucketWitness:
         rows: The anonymized measurement, as a source that counts.
         summaries: The window summaries beside it.
     """
+
+    may_count_twice = True
 
     def __init__(self, name: str, rows: SampleSource, summaries: Summaries) -> None:
         self.name = name
