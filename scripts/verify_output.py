@@ -383,15 +383,17 @@ class Bucket:
         for _ in range(READS):
             seconds: dict[str, int] = {}
             try:
-                answered = list(self._ask(flux))
-                points = _without_repeats(answered)
-                rows = [(_nanoseconds(point["_time"], seconds), point[tag], float(point["_value"])) for point in points]
+                answered, points = 0, {}
+                for point in self._ask(flux):
+                    answered += 1
+                    # The same time under the same tags is one point, which InfluxDB up to 2.7.12 may answer with twice (its issue 26711).
+                    points[tuple(point.values())] = _nanoseconds(point["_time"], seconds), point[tag], float(point["_value"])
             except KeyError:
                 raise Unusable(f"rows in bucket {self.place.bucket!r} have no tag {tag!r}; name it with --source-tag") from None
             except ValueError:
                 raise Unusable(f"field {self.place.field!r} in bucket {self.place.bucket!r} holds no numbers") from None
-            if len(answered) == self.count(start_ns, end_ns):
-                return rows
+            if answered == self.count(start_ns, end_ns):
+                return list(points.values())
         raise NoServer(
             f"the server sends other rows than it counts between {_text(start_ns)} and {_text(end_ns)}; try again later"
         )
@@ -471,14 +473,6 @@ def _tables(text: io.TextIOWrapper) -> Iterator[dict[str, str]]:
             raise NoServer(f"the server broke off its answer: {cells[names.index('error')][:300]}")
         else:
             yield {name: cell for name, cell in zip(names, cells, strict=True) if name}
-
-
-def _without_repeats(answered: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Return each point once: the same time under the same tags is one point, whatever is answered.
-
-    InfluxDB up to 2.7.12 answers with points twice where older ones came after newer ones (its issue 26711).
-    """
-    return list({tuple(point.items()): point for point in answered}.values())
 
 
 def _quoted(text: str) -> str:
