@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -96,6 +97,16 @@ class InfluxApi:
         """Return the id of a bucket that must exist."""
         (bucket,) = self.ask("GET", "/api/v2/buckets", params={"org": self.org, "name": name}).json()["buckets"]
         return str(bucket["id"])
+
+    def put_away(self, bucket: str) -> None:
+        """Let the server bring into files what it holds of a bucket in memory, as it does sooner or later by itself."""
+        metadata = self.ask("GET", "/api/v2/backup/metadata").content
+        # Of several parts; the last are the buckets.
+        _, _, part = metadata[metadata.rindex(b'name="buckets"') :].partition(b"\r\n\r\n")
+        buckets, _ = json.JSONDecoder().raw_decode(part.decode())
+        for policy in next(one for one in buckets if one["bucketName"] == bucket)["retentionPolicies"]:
+            for shard in (shard for group in policy["shardGroups"] for shard in group["shards"]):
+                self.ask("GET", f"/api/v2/backup/shards/{shard['id']}")
 
     def org_id(self) -> str:
         """Return the organization's id."""

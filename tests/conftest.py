@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
@@ -48,16 +47,6 @@ class Bucket:
     def write(self, lines: bytes) -> None:
         """Store line protocol."""
         self.server.write_lines(self.name, lines)
-
-    def put_away(self) -> None:
-        """Let the server bring into files what it holds in memory, as it does sooner or later by itself."""
-        metadata = self.server.ask("GET", "/api/v2/backup/metadata").content
-        # Of several parts; the last are the buckets.
-        _, _, part = metadata[metadata.rindex(b'name="buckets"') :].partition(b"\r\n\r\n")
-        buckets, _ = json.JSONDecoder().raw_decode(part.decode())
-        for policy in next(one for one in buckets if one["bucketName"] == self.name)["retentionPolicies"]:
-            for shard in (shard for group in policy["shardGroups"] for shard in group["shards"]):
-                self.server.ask("GET", f"/api/v2/backup/shards/{shard['id']}")
 
     def reader(self) -> InfluxApi:
         """Return the server as seen with the token that can only read this bucket."""

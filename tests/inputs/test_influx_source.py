@@ -382,7 +382,7 @@ def test_rows_that_the_database_repeats_count_once(raw_bucket: Bucket, make_sour
         raw_bucket.write(b"".join(line(time, f"{time % 7}.0", tags=[("source_id", who)]) for time in times for who in "ab"))
 
     write(range(1000, 4000))
-    raw_bucket.put_away()
+    raw_bucket.server.put_away(raw_bucket.name)
     write(range(500))
     windows = WindowRange(HOUR_START_NS, HOUR_START_NS + 40 * NANOSECONDS, 5 * NANOSECONDS)
     source = make_source()

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Bucket
 from tests.integration.clinic import START_NS, Clinic, api_rows, csv_rows, load_first_minute
 from tests.integration.service_process import ROOT, run_service
 from tests.servers.api_server import ApiServer, Reply
@@ -102,7 +101,7 @@ def test_rows_that_the_server_counts_twice_are_no_disagreement(
     newer = {"QUERY_START_TIME": "2025-11-03T14:30:10Z", "QUERY_END_TIME": "2025-11-03T14:30:20Z"}
     older = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:10Z"}
     assert run_service(tmp_path, {**settings, **newer})[0] == 0
-    Bucket(clinic.server, clinic.released, "", "").put_away()
+    clinic.server.put_away(clinic.released)
     assert run_service(tmp_path, {**settings, **older})[0] == 0
 
     code, said = state(tmp_path, "verify")

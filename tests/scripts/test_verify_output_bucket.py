@@ -90,7 +90,7 @@ def test_points_that_the_server_repeats_count_once(output_bucket: Bucket) -> Non
     store(
         output_bucket, *row_lines(NEXT_NS, newer), summary_line(NEXT_NS, rows_read=1600, rows_released=1600, smallest_group=800)
     )
-    output_bucket.put_away()
+    output_bucket.server.put_away(output_bucket.name)
     store(
         output_bucket, *row_lines(START_NS, older), summary_line(START_NS, rows_read=1000, rows_released=1000, smallest_group=500)
     )
