@@ -12,10 +12,10 @@ import pytest
 
 
 @contextmanager
-def mounted(folder: Path, *options: str) -> Iterator[None]:
+def mounted(folder: Path, options: str) -> Iterator[None]:
     """Let a file system in memory be in a folder's place, with options such as `size=1m`. Skips where that needs more rights."""
     folder.mkdir(exist_ok=True)
-    command = ["mount", "-t", "tmpfs", *(["-o", ",".join(options)] if options else []), "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     if sys.platform != "linux" or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip(f"NOT TESTED: mounting a file system needs more rights: {' '.join(command)}")
     try:

@@ -92,7 +92,7 @@ class FakeSource:
         return "there is nothing here"
 
     def advice_on_contradictions(self) -> str:
-        return "two series hold the same time"
+        return "two series hold different values for the same time"
 
     def close(self) -> None:
         pass

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.lanes import Lanes
+from tests.service.at_once import AtOnce
 
 
 @contextmanager
@@ -30,21 +31,16 @@ def test_results_come_in_the_order_of_the_things(jobs: list[list[int]], lanes: i
 
 def test_as_many_are_under_way_as_there_are_lanes_and_no_more() -> None:
     all_three_are_there = threading.Barrier(3, timeout=5)
-    under_way, most, lock = 0, 0, threading.Lock()
+    at_once = AtOnce()
 
     def work(_thing: int) -> None:
-        nonlocal under_way, most
-        with lock:
-            under_way += 1
-            most = max(most, under_way)
-        all_three_are_there.wait()
-        with lock:
-            under_way -= 1
+        with at_once:
+            all_three_are_there.wait()
 
     with open_lanes(work, 3) as opened:
         opened.begin(range(9)).results()
 
-    assert most == 3
+    assert at_once.most == 3
 
 
 def test_a_lane_that_is_free_goes_on_with_the_next_job_before_the_first_is_done() -> None:

@@ -13,6 +13,7 @@ from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import WindowRange
 from service.chunks import Chunk
 from service.read_ahead import read_ahead
+from tests.service.at_once import AtOnce
 
 
 def chunk(number: int, *, rows: int = 1) -> Chunk:
@@ -40,17 +41,11 @@ def test_every_chunk_is_read_once_and_comes_in_order() -> None:
 
 
 def test_the_next_chunk_is_read_while_this_one_is_worked_on_and_never_two_at_a_time() -> None:
-    under_way, most, began = 0, 0, [threading.Event() for _ in range(4)]
-    lock = threading.Lock()
+    at_once, began = AtOnce(), [threading.Event() for _ in range(4)]
 
     def reader(asked: Chunk) -> Samples:
-        nonlocal under_way, most
-        with lock:
-            under_way += 1
-            most = max(most, under_way)
-        began[asked.windows.start_ns].set()
-        with lock:
-            under_way -= 1
+        with at_once:
+            began[asked.windows.start_ns].set()
         return samples_of(asked)
 
     for number, reading in enumerate(read_ahead(map(chunk, range(4)), reader)):
@@ -58,28 +53,22 @@ def test_the_next_chunk_is_read_while_this_one_is_worked_on_and_never_two_at_a_t
         if number < 3:
             assert began[number + 1].wait(5), "begun before it was asked for"
 
-    assert most == 1
+    assert at_once.most == 1
 
 
 def test_two_are_read_at_a_time_where_the_source_takes_two_and_come_in_order() -> None:
-    two_are_there = threading.Barrier(2, timeout=5)
-    under_way, most, lock = 0, 0, threading.Lock()
+    two_are_there, at_once = threading.Barrier(2, timeout=5), AtOnce()
 
     def reader(asked: Chunk) -> Samples:
-        nonlocal under_way, most
-        with lock:
-            under_way += 1
-            most = max(most, under_way)
-        two_are_there.wait()
-        time.sleep(0.01 * (asked.windows.start_ns % 2 == 0))  # the later one is often there first
-        with lock:
-            under_way -= 1
+        with at_once:
+            two_are_there.wait()
+            time.sleep(0.01 * (asked.windows.start_ns % 2 == 0))  # the later one is often there first
         return samples_of(asked)
 
     taken = [reading.take() for reading in read_ahead(map(chunk, range(6)), reader, at_a_time=2)]
 
     assert starts(taken) == [0, 1, 2, 3, 4, 5]
-    assert most == 2
+    assert at_once.most == 2
 
 
 def test_a_failed_read_is_raised_where_the_chunk_is_taken_and_done_again_there() -> None:
