@@ -117,7 +117,7 @@ class SampleSource(Protocol):
         """Return a sentence that helps somebody who expected rows and got none."""
 
     def advice_on_contradictions(self) -> str:
-        """Return a sentence that helps somebody whose source holds one source and time twice."""
+        """Return a sentence that helps somebody whose source holds several values of one source and time."""
 
     def close(self) -> None:
         """Let go of the source."""

@@ -21,7 +21,7 @@ from outputs.committed_file import append, move_aside
 from outputs.csv_names import covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
 
-#: More wait for the disk, not for each other.
+#: Where every window has a file of its own, one is encoded while the other is brought to the disk.
 _FILES_AT_A_TIME = 2
 
 HEADER = b"timestamp,source_id,ecg\n"
@@ -60,7 +60,6 @@ class CsvFiles:
         self._folder = folder
         self._pattern = pattern
         self._unit_s = unit_s(pattern)
-        # Where every window has a file of its own, one is encoded while the other is brought to the disk.
         self.lanes = _FILES_AT_A_TIME if self._unit_s == 1 else 1
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
