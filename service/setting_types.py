@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import urllib.parse
 from collections.abc import Callable
 from contextlib import suppress
@@ -101,6 +102,22 @@ def positive_number(value: str) -> float:
     if not 0 < number < float("inf"):
         raise ValueError(expected)
     return number
+
+
+#: Every permission that a file of data may have: its owner reads and writes, its group may too, others may read. No one executes it.
+_MOST_OF_A_FILE_MODE = 0o664
+_OWNER_READS_AND_WRITES = 0o600
+
+
+def file_mode(value: str) -> int:
+    """The permissions of a file, in octal."""
+    expected = "a file mode in octal from 0600 to 0664, without write permission for others or execute permission, such as 0640"
+    if not re.fullmatch("0?[0-7]{3}", value):
+        raise ValueError(expected)
+    mode = int(value, 8)
+    if mode & ~_MOST_OF_A_FILE_MODE or mode & _OWNER_READS_AND_WRITES != _OWNER_READS_AND_WRITES:
+        raise ValueError(expected)
+    return mode
 
 
 def one_of(*choices: str) -> Parser:

@@ -16,6 +16,7 @@ from service.setting_types import (
     Parser,
     Secret,
     boolean,
+    file_mode,
     file_name_pattern,
     moment,
     names,
@@ -142,6 +143,11 @@ class Settings:
         file_name_pattern,
         "ecg_anonymized_%Y%m%d_%H%M%S.csv",
         "Name of a CSV file, filled with the window's start in UTC; windows that give the same name share a file.",
+    )
+    output_file_mode: int = _setting(
+        file_mode,
+        "0600",
+        "Permissions of new CSV files and reports, in octal: 0640 lets the group read them. Existing files keep theirs.",
     )
     api_endpoint: str = _setting(
         web_address, "", "Address of the API, such as http://localhost:5000/api/data. Required when OUTPUT_TO_API=true."

@@ -52,6 +52,12 @@ def test_the_minimal_configuration_is_good_and_has_the_documented_defaults(tmp_p
     assert (settings.k_value, settings.batch_size_seconds, settings.max_level, settings.residual) == (5, 5, 3, "regroup")
     assert (settings.output_to_csv, settings.output_to_influx, settings.output_to_api) == (True, True, False)
     assert settings.late_recount_seconds == (30, 300, 86400)
+    assert settings.output_file_mode == 0o600
+
+
+@pytest.mark.parametrize(("text", "mode"), [("0600", 0o600), ("640", 0o640), ("0664", 0o664)])
+def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int) -> None:
+    assert load_with(tmp_path, OUTPUT_FILE_MODE=text).settings.output_file_mode == mode
 
 
 @pytest.mark.parametrize(
@@ -77,6 +83,12 @@ def test_the_minimal_configuration_is_good_and_has_the_documented_defaults(tmp_p
         ),
         ({"DEFAULT_QUERY_HOURS": "-1"}, "DEFAULT_QUERY_HOURS must be a number above 0"),
         ({"DEFAULT_QUERY_HOURS": "nan"}, "DEFAULT_QUERY_HOURS must be a number above 0"),
+        ({"OUTPUT_FILE_MODE": "0666"}, "OUTPUT_FILE_MODE must be a file mode in octal from 0600 to 0664"),
+        ({"OUTPUT_FILE_MODE": "0400"}, "OUTPUT_FILE_MODE must be a file mode in octal from 0600 to 0664"),
+        ({"OUTPUT_FILE_MODE": "0700"}, "OUTPUT_FILE_MODE must be a file mode in octal from 0600 to 0664"),
+        ({"OUTPUT_FILE_MODE": "4640"}, "OUTPUT_FILE_MODE must be a file mode in octal from 0600 to 0664"),
+        ({"OUTPUT_FILE_MODE": "0o640"}, "OUTPUT_FILE_MODE must be a file mode in octal from 0600 to 0664"),
+        ({"OUTPUT_FILE_MODE": "u=rw"}, "OUTPUT_FILE_MODE must be a file mode in octal from 0600 to 0664"),
         ({"INFLUX_TAG_FILTER": "lead"}, "INFLUX_TAG_FILTER must be tag=value pairs"),
         ({"LATE_RECOUNT_SECONDS": "300,30"}, "LATE_RECOUNT_SECONDS must be whole seconds between commas, ascending"),
         ({"CSV_FILENAME_PATTERN": "../x.csv"}, "CSV_FILENAME_PATTERN must be a file name"),
