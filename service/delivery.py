@@ -99,7 +99,7 @@ class Delivery:
             Stopped: We were asked to stop before it did.
         """
         journal, spool = self._store.journal, self._store.spool
-        number = journal.outputs.next_chunk()
+        number = self._patience.until_done(journal.outputs.next_chunk)
         releases = [Release(batch.window, batch.counts) for batch in batches]
         rows = sum(map(len, batches))
         size_bytes = self._patience.until_done(lambda: spool.write(number, batches))
@@ -127,10 +127,11 @@ class Delivery:
             meanwhile: Called again and again while there is none.
 
         Raises:
+            OutOfPatience: The disk does not say how much waits.
             Stopped: We were asked to stop meanwhile.
         """
         paused = False
-        while (waiting := self._spooled_bytes()) >= self._spool_max_bytes and self.is_delivering():
+        while (waiting := self._patience.until_done(self._spooled_bytes)) >= self._spool_max_bytes and self.is_delivering():
             if not paused:
                 self._telemetry.reading_pauses(waiting, self._spool_max_bytes)
                 paused = True

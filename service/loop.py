@@ -90,7 +90,7 @@ def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[Windo
 
 
 def _chunks(windows: WindowRange, parts: Parts) -> Iterator[Chunk]:
-    released = parts.journal.released_within(windows)
+    released = parts.patience.until_done(lambda: parts.journal.released_within(windows))
     runs = list(unreleased(windows, released))
     skipped = len(windows) - sum(map(len, runs))
     if skipped:

@@ -111,21 +111,22 @@ def _work(
     observation: Observation,
 ) -> int:
     telemetry = observation.telemetry
-    label = data_set_label(settings, source, journal)
+    label = patience.until_done(lambda: data_set_label(settings, source, journal))
     recipe = make_recipe(settings, load_hierarchy(settings), label)
     epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
     patience.until_done(
         lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
     )
     patience.until_done(lambda: forget_removed_outputs(journal, [output.name for output in outputs]))
-    schedule = make_schedule(settings, source, clock, stream_position_ns=journal.stream_position_ns())
+    stream_position_ns = patience.until_done(journal.stream_position_ns)
+    schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
     observation.plan(schedule.windows_in_all)
     _refuse_releases_elsewhere(settings, journal, schedule, label, patience)
     state = Path(settings.state_dir)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
         outputs,
-        Store(journal, Spool(state / "spool"), SetAside(state / "set_aside")),
+        Store(journal, patience.until_done(lambda: Spool(state / "spool")), SetAside(state / "set_aside")),
         patience=patience,
         telemetry=telemetry,
         clock=clock,
@@ -134,7 +135,7 @@ def _work(
     )
     started_s = clock.monotonic_s()
     patience.until_done(delivery.start)
-    observation.watch(journal, recipe.promise)
+    patience.until_done(lambda: observation.watch(journal, recipe.promise))
     try:
         if not settings.streaming_mode:
             delivery.wait_until_tried()

@@ -74,13 +74,20 @@ class Spool:
         """Return the batches stored under a number.
 
         Raises:
-            SpoolDamaged: The file is missing, or does not hold what was written.
+            SpoolDamaged: The file is missing, or does not hold what was written: a read that succeeded shows it.
+            StateUnavailable: The disk does not give it now, which says nothing about the file.
         """
         path = self._path(number)
         try:
-            return decode(path.read_bytes(), name=path.name)
+            content = path.read_bytes()
+        except FileNotFoundError:
+            if not os.path.isdir(self._folder):  # noqa: PTH112  (Path.is_dir raises what the disk says)
+                # A disk that is not mounted takes the folder with it. It may come back.
+                raise StateUnavailable(f"spool folder {self._folder} is gone") from None
+            raise SpoolDamaged(f"spool file {path} is missing. {_WAY_ON}") from None
         except OSError as error:
-            raise SpoolDamaged(f"spool file {path} cannot be read ({error.strerror}). {_WAY_ON}") from None
+            raise StateUnavailable(f"spool file {path} cannot be read now ({error.strerror or error})") from None
+        return decode(content, name=path.name)
 
     def remove(self, number: int) -> None:
         """Forget a number; it need not exist. A file that cannot be removed now is removed at the next start."""

@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable
+from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable, StateUnavailable
 from anonymizer.ports import Output, Receipt
 from service import crash_points
 from service.clock import Stopped
@@ -74,8 +75,12 @@ class Worker(threading.Thread):
 
     def is_idle(self) -> bool:
         """Return whether the output has everything that was released, and nothing is left to be put away."""
-        # In this order: nothing pending may mean that the last chunk is just being put away.
-        return not self._standings.pending_for(self.output.name) and self._is_resting
+        try:
+            # In this order: nothing pending may mean that the last chunk is just being put away.
+            return not self._standings.pending_for(self.output.name) and self._is_resting
+        except StateUnavailable:
+            # Not known now, so not idle: the caller asks again, and the worker itself says that it waits for the disk.
+            return False
 
     def run(self) -> None:
         """Open the output, bring it what is pending, and what is released from now on."""
@@ -134,16 +139,19 @@ class Worker(threading.Thread):
         """Yield what is to be written, in order; None when there is nothing more now. Ends behind a chunk when we are asked to stop."""
         last_chunk = 0
         while not self._stopping.is_set():
-            pending = self._standings.pending_for(self.output.name)
-            chunk = next((number for number in pending if number > last_chunk), None)
+            chunk = self._patience_with_state.until_done(partial(self._first_chunk_after, last_chunk))
             if chunk is None:
                 yield None
                 continue
-            batches = self._delivery.batches_of(chunk)
+            batches = self._patience_with_state.until_done(partial(self._delivery.batches_of, chunk))
             groups = [[batch] for batch in batches] if self._batch_by_batch else [batches]
             for index, group in enumerate(groups):
                 yield _Group(chunk, group, is_last=index == len(groups) - 1)
             last_chunk = chunk
+
+    def _first_chunk_after(self, last_chunk: int) -> int | None:
+        pending = self._standings.pending_for(self.output.name)
+        return next((number for number in pending if number > last_chunk), None)
 
     def _rest(self) -> None:
         if not self._is_resting:

@@ -14,12 +14,13 @@ import pytest
 
 import service.spool
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable
+from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable, StateUnavailable
 from anonymizer.ports import Output, Receipt
 from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
 from service.delivery import Delivery, Store
 from service.journal import Epoch, Journal
+from service.output_standings import OutputStandings
 from service.patience import OutOfPatience, Patience
 from service.set_aside import SetAside
 from service.spool import Spool, SpoolDamaged
@@ -224,6 +225,53 @@ def test_a_full_disk_delays_a_release_and_loses_nothing(tmp_path: Path, monkeypa
 
     assert (failures, output.writes) == ([], ids(1))
     assert len(desk.journal.released_intervals()) == 1
+    desk.close()
+
+
+def failing_first(function: Callable[..., Any], errors: list[Exception]) -> Callable[..., Any]:
+    """Return a function that raises the errors, one per call, before it does its work."""
+
+    def fail_first(*values: Any, **options: Any) -> Any:
+        if errors:
+            raise errors.pop(0)
+        return function(*values, **options)
+
+    return fail_first
+
+
+@pytest.mark.parametrize("asked", ["next_chunk", "spooled", "pending_for", "record_taken", "forget_chunks_all_have"])
+def test_a_journal_that_cannot_be_used_for_a_moment_ends_neither_worker_nor_release(
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    errors: list[Exception] = []
+    monkeypatch.setattr(OutputStandings, asked, failing_first(getattr(OutputStandings, asked), errors))
+    output = OpensLate("a")
+    desk = Desk(tmp_path, output, budget_s=None)
+    errors += [StateUnavailable("the disk fails for a moment"), StateUnavailable("the disk fails for a moment")]
+    output.may_open.set()
+
+    for index in range(3):
+        desk.delivery.wait_for_room()
+        desk.release(index)
+    desk.delivery.drain()
+
+    assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2))
+    desk.close()
+
+
+def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = OpensLate("a")
+    desk = Desk(tmp_path, output, budget_s=None)
+    for index in range(4):
+        desk.release(index)
+    # The last two are kept in memory, the others must be read.
+    errors: list[Exception] = [OSError(5, "Input/output error"), OSError(24, "Too many open files")]
+    monkeypatch.setattr(Path, "read_bytes", failing_first(Path.read_bytes, errors))
+
+    output.may_open.set()
+    desk.delivery.drain()
+
+    assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2, 3))
     desk.close()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.batch import Batch, WindowCounts
-from anonymizer.errors import BatchRejected
+from anonymizer.errors import BatchRejected, StateUnavailable
 from anonymizer.verify import verify
 from anonymizer.windows import Window
 from service.set_aside import SetAside
@@ -103,8 +105,32 @@ def test_a_spool_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_a_missing_spool_file_is_said_to_be_missing(tmp_path: Path) -> None:
-    with pytest.raises(SpoolDamaged, match="cannot be read"):
+    with pytest.raises(SpoolDamaged, match="is missing"):
         Spool(tmp_path / "spool").read(3)
+
+
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ENOMEM])
+def test_a_read_that_fails_says_nothing_about_the_file(code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.write(3, [make_batch(1)])
+
+    def fail(path: Path) -> bytes:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", fail)
+        with pytest.raises(StateUnavailable, match=r"cannot be read now \("):
+            spool.read(3)
+    assert len(spool.read(3)) == 1
+
+
+def test_a_spool_folder_that_is_gone_is_a_disk_that_may_come_back(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.write(3, [make_batch(1)])
+    (tmp_path / "spool").rename(tmp_path / "away")
+
+    with pytest.raises(StateUnavailable, match="is gone"):
+        spool.read(3)
 
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
