@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from pathlib import Path
 
 from dotenv import dotenv_values
@@ -45,6 +46,10 @@ from service.wiring import data_set_label, make_outputs, make_source, make_witne
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
+
+#: How often a spool file is read before it counts as lost, and how long a disk is left alone in between.
+_READS = 3
+_BETWEEN_READS_S = 0.5
 
 
 def show(folder: Path) -> int:
@@ -106,25 +111,61 @@ def _accept_what_the_bucket_tells(journal: Journal, settings: Settings) -> str:
     return f"Bucket {settings.influx_output_bucket} told of {len(found)} more stretches of time."
 
 
-def give_up_lost(folder: Path) -> int:
-    """Count released batches whose spool file is lost or damaged as set aside, so that outputs go on without them."""
+def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
+    """Count released batches whose spool file is lost or damaged as set aside, so that outputs go on without them.
+
+    Every file is read here, whatever the log said. One that the disk does not give now is not lost, so nothing is given up then.
+    """
     journal, spool = Journal(folder, data_set=None), Spool(folder / "spool")
-    lost = [number for number in journal.outputs.spooled() if not _is_readable(spool, number)]
-    for number in lost:
-        print(
-            f"Chunk {number}: {journal.outputs.give_up_chunk(number)} released rows will never reach the outputs that lack them."
-        )
-    print(f"{len(lost)} chunks were given up; their windows stay released.")
-    journal.close()
-    return exit_codes.DONE
-
-
-def _is_readable(spool: Spool, number: int) -> bool:
     try:
-        spool.read(number)
-    except SpoolDamaged:
+        lost = {number: loss for number in sorted(journal.outputs.spooled()) if (loss := _loss_of(spool, number))}
+        for number, loss in lost.items():
+            print(f"Chunk {number}, {journal.outputs.rows_of(number)} rows: {loss.partition('. ')[0]}")
+        if lost and not (is_confirmed or _is_confirmed_by_a_person()):
+            print(f"Nothing was given up. Put good copies into {folder / 'spool'}; or run it again with --yes")
+            return exit_codes.USAGE
+        for number in lost:
+            kept = spool.move_aside(number)
+            rows = journal.outputs.give_up_chunk(number)
+            print(f"Chunk {number}: {rows} released rows will never reach the outputs that lack them.")
+            print(f"  What is left of its file is kept as {kept}" if kept else "  It has no file.")
+        print(f"{len(lost)} chunks were given up; their windows stay released.")
+        return exit_codes.DONE
+    finally:
+        journal.close()
+
+
+def _loss_of(spool: Spool, number: int) -> str:
+    """Return what is wrong with a spool file, read several times; empty when one read shows that it is whole.
+
+    Raises:
+        StateUnavailable: The disk did not give it in the last of the reads.
+    """
+    error: SpoolDamaged | StateUnavailable | None = None
+    for _ in range(_READS):
+        if error is not None:
+            time.sleep(_BETWEEN_READS_S)
+        try:
+            spool.read(number)
+        except (SpoolDamaged, StateUnavailable) as this_time:
+            error = this_time
+        else:
+            return ""
+    if isinstance(error, StateUnavailable):
+        raise StateUnavailable(
+            f"{error}: nothing was given up. Run it again when the disk answers; a file that it will never give again is lost once "
+            "you move it out of the spool"
+        )
+    return str(error)
+
+
+def _is_confirmed_by_a_person() -> bool:
+    if not sys.stdin.isatty():
         return False
-    return True
+    try:
+        return input("Give them up? Outputs that lack these rows will never get them. Type yes: ").strip().lower() == "yes"
+    except EOFError:
+        return False
 
 
 def retry_set_aside(folder: Path, settings: Settings) -> int:
@@ -224,7 +265,7 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     if options.command == "drop-output":
         return drop_output(folder, options.name)
     if options.command == "give-up-lost":
-        return give_up_lost(folder)
+        return give_up_lost(folder, is_confirmed=options.yes)
     if options.command == "accept-gap":
         return accept_gap(folder, load(env_file, os.environ).settings if env_file.is_file() else None)
     settings = load(env_file, os.environ, must_exist=True).settings
@@ -253,7 +294,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     commands.add_parser(
         "accept-gap", help="never release again what the fence or the output bucket knows and the journal does not"
     )
-    commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
+    giving_up = commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
+    giving_up.add_argument("--yes", action="store_true", help="without asking; required where nobody can be asked")
     return parser.parse_args(arguments)
 
 

@@ -12,13 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from anonymizer.batch import Batch
+from anonymizer.errors import StateUnavailable
 from anonymizer.ports import Output
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.journal import Journal, Release
 from service.patience import Patience
 from service.set_aside import SetAside
-from service.spool import Spool
+from service.spool import Spool, SpoolDamaged
 from service.telemetry import Telemetry
 from service.worker import Worker
 
@@ -78,18 +79,32 @@ class Delivery:
         self._workers = [Worker(output, self, patience, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
 
     def start(self) -> None:
-        """Remove what a crash left, and let the workers begin with what is pending."""
+        """Clear away what a crash left, and let the workers begin with what is pending."""
         outputs, spool = self._store.journal.outputs, self._store.spool
         spool.remove_unfinished()
-        for number in spool.numbers() - set(outputs.spooled()):
-            # Spooled but never released: no output has seen it, and the source will be read again.
-            spool.remove(number)
+        for number in sorted(spool.numbers() - set(outputs.spooled())):
+            if self._is_of_no_use(number):
+                spool.remove(number)
+            elif kept := spool.move_aside(number):
+                _LOG.warning("⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s", number, kept)
         outputs.add_outputs([worker.output.name for worker in self._workers])
         for standing in outputs.standings():
             if standing.pending:
                 self._telemetry.pending_at_start(standing.name, standing.pending)
         for worker in self._workers:
             worker.start()
+
+    def _is_of_no_use(self, number: int) -> bool:
+        """Return whether every output has taken what is in a spool file, or none has seen it: then the source is read again."""
+        journal = self._store.journal
+        if number < journal.outputs.next_chunk():
+            return number not in journal.outputs.given_up()
+        try:
+            windows = [batch.window for batch in self._store.spool.read(number)]
+        except (SpoolDamaged, StateUnavailable):
+            return False
+        # Another journal, which is gone, may have released them.
+        return not any(journal.entries_within(window) for window in windows)
 
     def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
         """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again.

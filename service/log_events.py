@@ -91,6 +91,9 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     ),
     "⏳ %s; trying again in %.1f s": _event("waiting", "reason retry_in_seconds"),
     "⚠️ The spool is more than half full: %d of %d bytes wait for outputs": _event("spool_half_full", "bytes limit_bytes"),
+    "⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s": _event(
+        "spool_file_moved_aside", "number path"
+    ),
     "⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)": _event("reading_paused", "bytes limit_bytes"),
     "▶️ Reading goes on": _event("reading_resumed"),
     "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost": _event(

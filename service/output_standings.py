@@ -126,6 +126,10 @@ class OutputStandings:
             if still_refused:
                 db.execute("INSERT INTO set_aside VALUES (?, ?, ?)", (name, batch_id, still_refused))
 
+    def rows_of(self, chunk: int) -> int:
+        """Return how many rows a chunk has; 0 for one that every output has."""
+        return int(self._file.value("SELECT rows FROM chunks WHERE chunk = ?", chunk) or 0)
+
     def give_up_chunk(self, chunk: int) -> int:
         """Count a chunk whose spool file is lost as set aside for every output that lacks it; return how many rows it had."""
         with self._file.transaction() as db:
@@ -138,6 +142,11 @@ class OutputStandings:
             )
             db.execute("DELETE FROM chunks WHERE chunk = ?", (chunk,))
         return int(found[0])
+
+    def given_up(self) -> set[int]:
+        """Return the chunks that were given up."""
+        rows = self._file.rows("SELECT DISTINCT batch_id FROM set_aside WHERE batch_id LIKE ?", f"{LOST_CHUNK}%")
+        return {int(batch_id.removeprefix(LOST_CHUNK)) for (batch_id,) in rows}
 
     def forget_chunks_all_have(self) -> list[int]:
         """Return the chunks that every output has taken, and forget them: their spool files are no longer needed."""

@@ -8,6 +8,7 @@ Nothing raw is ever in it: it is made from certified batches.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -36,8 +37,12 @@ _SUFFIX = ".spool"
 #: What a person can do. The source is not read again for it: rows may have come since, and a second release would tell them apart.
 _WAY_ON = (
     "Its windows are released, and some output lacks them. Put a good copy in its place; or run scripts/state.py give-up-lost, "
-    "which counts its rows as set aside and goes on without them"
+    "which reads it again and counts the rows of a lost file as set aside"
 )
+
+
+#: Beside the spool: files of which the rows were released, but no output waits for them.
+GIVEN_UP = "given_up"
 
 
 class SpoolDamaged(AnonymizerError):
@@ -94,6 +99,25 @@ class Spool:
         with suppress(OSError):
             self._path(number).unlink(missing_ok=True)
 
+    def move_aside(self, number: int) -> Path | None:
+        """Keep a file that no output waits for in the folder `given_up` beside the spool; return where, None if there is no file.
+
+        Raises:
+            StateUnavailable: The disk does not do it now.
+        """
+        path, given_up = self._path(number), self._folder.with_name(GIVEN_UP)
+        try:
+            given_up.mkdir(exist_ok=True, mode=0o700)
+            kept = next(free for free in _names(given_up, path.name) if not os.path.lexists(free))
+            path.rename(kept)
+            sync_folder(given_up)
+            sync_folder(self._folder)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise StateUnavailable(f"spool file {path} cannot be moved now ({error.strerror or error})") from None
+        return kept
+
     def numbers(self) -> set[int]:
         """Return the numbers that have a file."""
         return {int(path.stem) for path in self._folder.glob(f"*{_SUFFIX}") if path.stem.isdigit()}
@@ -105,6 +129,11 @@ class Spool:
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}{_SUFFIX}"
+
+
+def _names(folder: Path, name: str) -> Iterator[Path]:
+    yield folder / name
+    yield from (folder / f"{name}.{number}" for number in itertools.count(2))
 
 
 def write_durably(path: Path, content: bytes, *, halfway: Callable[[], None] = lambda: None) -> int:

@@ -424,6 +424,31 @@ def _a_damaged_spool_file_and_a_lost_one(scene: Scene) -> int:
     return scene.run(OUTPUT_TO_API="true")
 
 
+@row("Nothing was given up", ends=exit_codes.USAGE)
+def _a_lost_spool_file_and_nobody_to_ask(scene: Scene) -> int:
+    scene.waits_for_the_api()
+    (spooled,) = (scene.state / "spool").iterdir()
+    spooled.unlink()
+    return scene.script("state.py", "give-up-lost")
+
+
+@row("⏳ spool file", ends=exit_codes.UNREACHABLE)
+def _a_spool_file_that_cannot_be_read(scene: Scene) -> int:
+    scene.waits_for_the_api()
+    (spooled,) = (scene.state / "spool").iterdir()
+    spooled.unlink()
+    spooled.mkdir()
+    return scene.run(OUTPUT_TO_API="true", RETRY_BUDGET_SECONDS=1)
+
+
+@row("⚠️ Spool file", ends=exit_codes.UNREACHABLE)
+def _a_spool_file_of_another_journal(scene: Scene) -> int:
+    scene.waits_for_the_api()
+    (spooled,) = (scene.state / "spool").iterdir()
+    shutil.copyfile(spooled, spooled.with_name(f"{900:012d}.spool"))
+    return scene.run(OUTPUT_TO_API="true")
+
+
 @row("and set aside`", ends=exit_codes.SET_ASIDE)
 def _the_api_refuses_rows(scene: Scene) -> int:
     scene.api.script(Reply(status=422))

@@ -251,7 +251,7 @@ def test_a_lost_spool_file_is_refused_with_advice_that_works_and_its_windows_are
     assert "spool file" in log
     assert "give-up-lost" in log
     wounded.assert_nothing_doubled()
-    printed = ward.state_command("give-up-lost")
+    printed = ward.state_command("give-up-lost", "--yes")
     assert printed
     code, log = ward.run()
     assert code in (0, 65), log

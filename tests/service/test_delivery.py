@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import threading
@@ -392,6 +393,35 @@ def test_a_spool_file_that_was_never_released_is_removed_at_the_start(tmp_path: 
 
     assert output.writes == ids(1)
     desk.close()
+
+
+def test_a_spool_file_of_released_rows_that_no_output_waits_for_is_moved_and_not_deleted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(batch: Batch) -> None:
+        raise OutputUnavailable("down")
+
+    first = Desk(tmp_path, Named("a", fail), budget_s=0)
+    first.release(1)
+    first.release(2)
+    first.delivery.drain()
+    first.close()
+    spool = tmp_path / "spool"
+    given_up, other_journal = sorted(spool.iterdir())
+    contents = {given_up.read_bytes(), other_journal.read_bytes()}
+    # One chunk was given up by an older version; the other is of a journal that knew more chunks than the one that is there now.
+    with contextlib.closing(Journal(tmp_path, data_set="fake")) as journal:
+        journal.outputs.give_up_chunk(1)
+        journal.outputs.give_up_chunk(2)
+    other_journal.rename(spool / f"{900:012d}.spool")
+
+    second = Desk(tmp_path, Named("a"))
+    second.close()
+
+    assert list(spool.iterdir()) == []
+    assert {path.read_bytes() for path in (tmp_path / "given_up").iterdir()} == contents
+    assert caplog.text.count("may hold released rows that no output waits for; it was moved to") == 2
+    assert stat.S_IMODE((tmp_path / "given_up").stat().st_mode) == 0o700
 
 
 def test_a_damaged_spool_file_stops_the_output_and_loses_nothing_in_silence(tmp_path: Path) -> None:
