@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.client import responses
 
@@ -20,6 +20,7 @@ from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
 from outputs.api_parts import MOST_BYTES_PER_PART, Part, Plan, encode, plan_for
+from transport.addresses import shown_address
 from transport.deadline import keep_limits, whole_request_within
 from transport.never_sent import was_never_sent
 from transport.retry_after import parse_retry_after
@@ -49,12 +50,12 @@ class ApiTarget:
     """Where batches go. The token is passed apart, so that this can be shown.
 
     Args:
-        endpoint: The address.
+        endpoint: The address; what follows its question mark is sent and never shown.
         ca_file: Certificate authority file; empty: the system's.
         timeout_s: How long a request may take in all.
     """
 
-    endpoint: str
+    endpoint: str = field(repr=False)
     ca_file: str = ""
     timeout_s: float = 30.0
 
@@ -99,8 +100,7 @@ class HttpApi:
         self._most_bytes = MOST_BYTES_PER_PART
         #: By batch id: batches that were begun and are not known to be delivered, and the last one.
         self._plans: dict[str, Plan] = {}
-        # What follows a question mark may be a key.
-        self._shown = target.endpoint.partition("?")[0]
+        self._shown = shown_address(target.endpoint)
         self.name = f"api:{self._shown}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:

@@ -19,6 +19,7 @@ from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
 from service.setting_types import Secret, read_secret
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS, Settings
 from service.status.address import parse_address
+from transport.addresses import is_this_machine, shown_address
 
 #: Printed, with the line above it, when nothing at all tells us what to do.
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
@@ -146,12 +147,15 @@ def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
         try:
             values[field.name] = meta["parse"](text) if text else _when_empty(field)
         except ValueError as error:
-            # An address may hold a password that should not be there, and a filter names people.
-            is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or "@" in text
-            shown = "what was given" if is_private else repr(text)
-            problems.append(f"{name} must be {error}, got {shown}")
+            problems.append(f"{name} must be {error}, got {_shown(name, text)}")
             values[field.name] = meta["parse"](meta["default"]) if meta["default"] else _when_empty(field)
     return Settings(**values), problems
+
+
+def _shown(name: str, text: str) -> str:
+    """Return what may be shown of a value that cannot be used: it may be a secret that should stand elsewhere."""
+    is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or shown_address(text) != text
+    return "what was given" if is_private else repr(text)
 
 
 def _when_empty(field: dataclasses.Field[Any]) -> Any:
@@ -200,7 +204,7 @@ def _status_problems(settings: Settings) -> Iterator[str]:
     try:
         address = parse_address(settings.status_address)
     except ValueError as error:
-        yield f"STATUS_ADDRESS must be {error}, got {settings.status_address!r}"
+        yield f"STATUS_ADDRESS must be {error}, got {_shown('STATUS_ADDRESS', settings.status_address)}"
         return
     if not (address.is_loopback or settings.status_token):
         yield f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: {MAKE_A_KEY}"
@@ -254,12 +258,34 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
     if not settings.pseudonymize_source_id:
         yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
     yield from _warnings_about_the_method(settings, given)
+    yield from _unencrypted(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:
         yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: let only a proxy with TLS, or a private network, reach it"
     if settings.input_file and settings.influx_tag_filter:
         yield "INFLUX_TAG_FILTER has no meaning for INPUT_FILE and is not used"
     if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
         yield "DEFAULT_QUERY_HOURS has no meaning for INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
+
+
+def _unencrypted(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each address to which a token, or what follows a question mark, goes readable over a network."""
+    reads, writes = not settings.input_file, settings.output_to_influx
+    own_output = settings.influx_output_url not in ("", settings.influx_url)
+    if reads or (writes and not own_output):
+        yield from _readable_on_the_way("INFLUX_URL", settings.influx_url, "its token", "INFLUX_CA_FILE")
+    if writes and own_output:
+        yield from _readable_on_the_way("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
+    if settings.output_to_api and (settings.api_token or "?" in settings.api_endpoint):
+        sent = "API_TOKEN" if settings.api_token else "what follows its question mark"
+        yield from _readable_on_the_way("API_ENDPOINT", settings.api_endpoint, sent, "API_CA_FILE")
+
+
+def _readable_on_the_way(name: str, address: str, sent: str, ca_file: str) -> Iterator[str]:
+    if address.lower().startswith("http://") and not is_this_machine(address):
+        yield (
+            f"{name}={shown_address(address)} is not encrypted: others on the network can read {sent}; use https:// "
+            f"({ca_file} names an authority of your own)"
+        )
 
 
 def _warnings_about_the_method(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:

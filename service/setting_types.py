@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from transport.addresses import may_hold_credentials
+
 Parser = Callable[[str], Any]
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -142,9 +144,20 @@ def web_address(value: str) -> str:
         raise ValueError(expected) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_good:
         raise ValueError(expected)
-    if parts.username or parts.password:
-        raise ValueError("an address without user name and password in it; tokens have settings of their own")
-    return value.rstrip("/")
+    if may_hold_credentials(value):
+        raise ValueError("an address without user name and password in it (tokens have settings of their own; write an @ as %40)")
+    if "#" in value:
+        raise ValueError("an address without # (what follows it is never sent; write a # as %23)")
+    # What follows a question mark may be a key: it is sent as it stands.
+    return value if "?" in value else value.rstrip("/")
+
+
+def server_address(value: str) -> str:
+    """An http or https address that paths can be added to."""
+    address = web_address(value)
+    if "?" in address:
+        raise ValueError("the address of a server, without ? (tokens have settings of their own)")
+    return address
 
 
 def moment(value: str) -> int:

@@ -24,6 +24,7 @@ from service.setting_types import (
     positive_number,
     seconds_list,
     secret,
+    server_address,
     tag_filter,
     text,
     web_address,
@@ -34,7 +35,10 @@ SHIPPED_HIERARCHY = Path(__file__).resolve().parent.parent / "anonymizer" / "sma
 
 
 def _setting(parse: Parser, default: str, meaning: str, *, section: str = "") -> Any:
-    return dataclasses.field(metadata={"parse": parse, "default": default, "meaning": meaning, "section": section})
+    # A key can follow the question mark of an address.
+    return dataclasses.field(
+        repr=parse is not web_address, metadata={"parse": parse, "default": default, "meaning": meaning, "section": section}
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,7 @@ class Settings:
     """What the service was asked to do. Secrets are held so that no representation shows them."""
 
     influx_url: str = _setting(
-        web_address,
+        server_address,
         "http://localhost:8086",
         "The InfluxDB 2 server to read from, and to write to unless INFLUX_OUTPUT_URL says otherwise.",
         section="InfluxDB",
@@ -51,7 +55,7 @@ class Settings:
         secret, "", "The token to read with; one that can only read the input bucket is best. Required."
     )
     influx_org: str = _setting(text, "", "The organization of the input bucket. Required.")
-    influx_output_url: str = _setting(web_address, "", "The server to write to; empty: INFLUX_URL.")
+    influx_output_url: str = _setting(server_address, "", "The server to write to; empty: INFLUX_URL.")
     influx_output_token: Secret = _setting(
         secret, "", "The token to write with; one that can only write the output bucket is best. Empty: INFLUX_TOKEN."
     )
@@ -209,6 +213,11 @@ DECLARED: Mapping[str, dataclasses.Field[Any]] = {field.name.upper(): field for 
 
 #: These may be given as a file's content too, under their name with `_FILE` behind it.
 SECRETS: tuple[str, ...] = tuple(name for name, field in DECLARED.items() if field.metadata["parse"] is secret)
+
+#: Addresses, of which `transport.addresses.shown_address` returns what may be shown.
+ADDRESSES: tuple[str, ...] = tuple(
+    name for name, field in DECLARED.items() if field.metadata["parse"] in (web_address, server_address)
+)
 
 #: Everything that may stand in `.env`.
 KNOWN_NAMES: frozenset[str] = frozenset(DECLARED) | {f"{name}_FILE" for name in SECRETS}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from service.configuration import Configuration
 from service.settings import Settings
+from transport.addresses import shown_address
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -28,7 +29,7 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "Input", f"file {settings.input_file}"
     else:
         where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
-        yield "Input", f"InfluxDB {settings.influx_url}, {where}"
+        yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"
     if settings.device_filter:
         yield "Sources", f"{len(settings.device_filter)} named by DEVICE_FILTER"
     yield "Windows", f"{settings.batch_size_seconds} s, due {settings.allowed_lateness_seconds} s after their end"
@@ -37,9 +38,10 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.output_to_csv:
         yield "Output", f"CSV {settings.csv_output_dir}/{settings.csv_filename_pattern}"
     if settings.output_to_influx:
-        yield "Output", f"InfluxDB {settings.influx_output_url or settings.influx_url}, bucket {settings.influx_output_bucket}"
+        address = shown_address(settings.influx_output_url or settings.influx_url)
+        yield "Output", f"InfluxDB {address}, bucket {settings.influx_output_bucket}"
     if settings.output_to_api:
-        yield "Output", f"API {settings.api_endpoint}"
+        yield "Output", f"API {shown_address(settings.api_endpoint)}"
 
 
 def _method(settings: Settings) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 from anonymizer.windows import NANOSECONDS
 from service.setting_types import Secret
-from service.settings import DECLARED, SECRETS, Settings
+from service.settings import ADDRESSES, DECLARED, SECRETS, Settings
 from service.time_texts import as_datetime
+from transport.addresses import shown_address
 
 #: They list wearers, or may be called after one.
 _MAY_NAME_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE")
@@ -31,6 +32,10 @@ def _shown(name: str, value: Any) -> str:
         return f"({len(value)} named, not shown)" if isinstance(value, tuple) else "(set, not shown)"
     if name in _MOMENTS:
         return as_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ") + ("" if value % NANOSECONDS == 0 else " (and a fraction)")
+    if name in ADDRESSES:
+        return shown_address(value)
+    if name == "OUTPUT_FILE_MODE":
+        return f"{value:04o}"
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -305,6 +305,16 @@ def _others_may_look(scene: Scene) -> int:
     return scene.check(STATUS_ADDRESS="0.0.0.0:9464")
 
 
+@row("must be an address without user name and password")
+def _passwords_in_addresses(scene: Scene) -> int:
+    return scene.check(API_ENDPOINT="http://u:p@h/ecg", INFLUX_URL="http://h:8086/?token=x")
+
+
+@row("is not encrypted: others on the network can read")
+def _tokens_that_others_can_read(scene: Scene) -> int:
+    return scene.check(INFLUX_URL="http://no-such-host.invalid:8086")
+
+
 @row("cannot be listened on")
 def _the_port_is_taken(scene: Scene) -> int:
     with socket.socket() as taken:

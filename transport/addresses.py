@@ -1,0 +1,48 @@
+"""What an address tells, and what of it may be shown: a key can follow its question mark, and a password can precede its host."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import urllib.parse
+
+#: What ends, or may end, a user name and password: an `@` with a colon before it, or before the first slash.
+_CREDENTIALS = re.compile(r"[^?#]*:[^?#]*@|[^/]*@")
+
+
+def shown_address(address: str) -> str:
+    """Return an address as it may be shown: without user name, password, query and fragment."""
+    scheme, rest = _scheme_and_rest(address)
+    shown = re.split("[?#]", rest, maxsplit=1)[0]
+    if not may_hold_credentials(address):
+        return scheme + shown
+    credentials = _CREDENTIALS.match(shown)
+    # A password can hold a question mark: then nothing is left that could be shown.
+    return scheme + (shown[credentials.end() :] if credentials else "…")
+
+
+def may_hold_credentials(address: str) -> bool:
+    """Return whether a user name or password stands in an address, or something that can be taken for one."""
+    return bool(_CREDENTIALS.match(_scheme_and_rest(address)[1]))
+
+
+def _scheme_and_rest(address: str) -> tuple[str, str]:
+    scheme, slashes, rest = address.partition("://")
+    return (scheme + slashes, rest) if slashes else ("", address)
+
+
+def is_this_machine(address: str) -> bool:
+    """Return whether an http or https address leads to this machine, by its loopback."""
+    return is_loopback(urllib.parse.urlsplit(address).hostname or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host, by name or number, is this machine's loopback."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        number = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(number, "ipv4_mapped", None)
+    return number.is_loopback or (mapped is not None and mapped.is_loopback)
