@@ -38,6 +38,10 @@ demo-influx-stop: $(VENV)/run.stamp  ## Stop the server that demo-influx left ru
 replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV_FILE= WEARERS= HERTZ= SPEED= MINUTES=)
 	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
 
+# Most tests wait for a process or a server. A file stays with one worker, so that its tests share what they set up. TEST_WORKERS=0: one by one.
+TEST_WORKERS ?= 3
+IN_PARALLEL := --numprocesses $(TEST_WORKERS) --dist loadfile
+
 .PHONY: test lint types unit test-live test-faults soak bench bench-live clean
 test: lint types unit  ## Lint, types, and every test, with a real InfluxDB 2 server
 
@@ -52,13 +56,13 @@ types: $(VENV)/dev.stamp  ## Types
 unit: $(VENV)/dev.stamp
 	@$(RUN) -m testbed.influxd_program
 	@[ -z "$$CI" ] || testbed/browser/install.sh
-	$(RUN) -m pytest
+	$(RUN) -m pytest $(IN_PARALLEL)
 
 test-live: $(VENV)/dev.stamp  ## Two minutes of streaming with wearers that send as they live
 	LIVE_SECONDS=120 $(RUN) -m pytest -rP tests/integration/test_streaming.py -k soon
 
 test-faults: $(VENV)/dev.stamp  ## Every fault of the matrix, often: kills at every step and at random, outages, damage
-	FAULTS_FULL=1 $(RUN) -m pytest tests/faults
+	FAULTS_FULL=1 $(RUN) -m pytest $(IN_PARALLEL) tests/faults
 
 soak: $(VENV)/dev.stamp  ## Half an hour of wearers and random faults, then count what was lost and doubled (SOAK_MINUTES= SOAK_SEED=)
 	@$(RUN) -m tests.faults.soak

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -102,6 +103,27 @@ def serve() -> Iterator[Serve]:
     """What starts a server that answers with exactly the bytes it is given."""
     with socket_servers() as start:
         yield start
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what this worker knows of the server to the process that prints the summary."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["server"] = session.config.stash.get(_SERVER, None)
+
+
+class _Workers:
+    """Takes what workers hand over, when tests run in several of them."""
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Remember the server a worker has used."""
+        if server := getattr(node, "workeroutput", {}).get("server"):
+            node.config.stash[_SERVER] = server
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to workers."""
+    config.pluginmanager.register(_Workers())
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
