@@ -95,6 +95,12 @@ class SampleSource(Protocol):
             SourceRefused: It can never be anonymized as configured.
         """
 
+    def look(self) -> None:
+        """See that it can still be read, by the smallest question there is; raises as `open` does."""
+
+    def news(self) -> list[str]:
+        """Return what a person should know of the source and was not told yet, a sentence each."""
+
     def now_ns(self) -> int | None:
         """Return what the source's own clock says, never ahead of it; None when it has none."""
 

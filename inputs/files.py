@@ -82,6 +82,13 @@ class FileSource:
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise self._as_source_error(error) from None
 
+    def look(self) -> None:
+        """Nothing: what was read once is held, or read again when it is asked for."""
+
+    def news(self) -> list[str]:
+        """Return nothing."""
+        return []
+
     def now_ns(self) -> None:
         """Return None: a file has no clock."""
         return

@@ -11,7 +11,9 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -35,8 +37,17 @@ _CLOCK_TICK_S = 0.005
 #: And so long after it.
 _WAKES_LATE_S = 0.02
 
-#: A clock is asked this often while it is narrowed down, then once in a while to notice when it was set.
+#: A clock is asked again after so long, to notice when it was set; and never more often than once a second.
 _CLOCK_IS_FRESH_NS = 30 * NANOSECONDS
+_LEAST_PAUSE_NS = NANOSECONDS
+
+#: Clocks that differ by more are not late or early: one of them is wrong.
+_MOST_DIFFERENCE_NS = 24 * HOUR_NS
+
+#: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
+_LONGEST_LOOK_S = 5.0
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +91,8 @@ class InfluxSource:
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
         self._series = series
-        self._clock_asked_ns = -_CLOCK_IS_FRESH_NS
+        self._clock_asked_ns = self._answered_ns = -_CLOCK_IS_FRESH_NS
+        self._has_told_of_the_clock = False
         self._retention_ns = 0
         self.name = series.bucket
         self.data_set = ""
@@ -88,22 +100,37 @@ class InfluxSource:
     def open(self) -> None:
         """See that the server answers and the bucket may be read. Raises as `SampleSource.open` says."""
         try:
-            self._connection.ping()
+            self._ping()
         except InfluxFault as fault:
             if fault.status == 401:
                 raise self._as_source_error(fault) from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
-        # A range of one nanosecond costs nothing, and everything that can be wrong with address, token and names shows.
-        self._tables(self._select(Window(0, 1)))
+        self._ask_little()
         self.data_set = self._identity()
 
+    def look(self) -> None:
+        """See that the bucket can still be read; raises as `open` does. A server that has just been asked is not asked again."""
+        if time.monotonic_ns() - self._answered_ns >= _LEAST_PAUSE_NS:
+            self._ask_little(within_s=_LONGEST_LOOK_S)
+
+    def news(self) -> list[str]:
+        """Return that the server tells no time, once."""
+        if not self._connection.clock.is_silent or self._has_told_of_the_clock:
+            return []
+        self._has_told_of_the_clock = True
+        return [
+            f"InfluxDB at {self._connection.address.url}, or a proxy before it, sends no Date header that can be read: windows fall due "
+            "by this machine's clock alone. Keep it right (NTP)"
+        ]
+
     def now_ns(self) -> int | None:
-        """Return the server's time, never ahead of it. Asks the server when that would tell more."""
-        is_stale = time.monotonic_ns() - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
-        if is_stale or self._is_good_moment():
+        """Return the server's time, never ahead of it; ours when its answers tell no time. Asks when that would tell more."""
+        since_ns = time.monotonic_ns() - self._clock_asked_ns
+        if since_ns > _CLOCK_IS_FRESH_NS or (since_ns >= _LEAST_PAUSE_NS and self._is_good_moment()):
             self._ask_clock()
-        return self._connection.clock.now_ns(time.monotonic_ns())
+        clock = self._connection.clock
+        return time.time_ns() if clock.is_silent else clock.now_ns(time.monotonic_ns())
 
     def _is_good_moment(self) -> bool:
         """Return whether asking the server's clock now tells much: at the moment for it, or just behind, since nobody wakes in time."""
@@ -112,9 +139,13 @@ class InfluxSource:
 
     def clock_check_in_s(self) -> float:
         """Return in how many seconds the server's clock ticks over such that asking it then halves the doubt."""
-        now_ns = time.monotonic_ns()
-        question_ns = self._connection.clock.next_question_ns(now_ns)
-        return math.inf if question_ns is None else (question_ns - now_ns) / NANOSECONDS
+        now_ns, clock = time.monotonic_ns(), self._connection.clock
+        question_ns = self._clock_asked_ns + _CLOCK_IS_FRESH_NS if clock.is_silent else clock.next_question_ns(now_ns)
+        if question_ns is None:
+            return math.inf
+        if question_ns < self._clock_asked_ns + _LEAST_PAUSE_NS:
+            question_ns += _LEAST_PAUSE_NS  # the next tick tells as much
+        return max(0, question_ns - now_ns) / NANOSECONDS
 
     def extent(self) -> None:
         """Return None: a bucket has no bounds of its own."""
@@ -212,11 +243,28 @@ class InfluxSource:
         return hashlib.sha256("\0".join((*bucket, series.measurement, series.field)).encode()).hexdigest()[:12]
 
     def _ask_clock(self) -> None:
-        try:
-            self._connection.ping()
-        except InfluxFault:
-            return  # The next query says so with all its words.
+        with suppress(InfluxFault):  # the next query says so with all its words
+            self._ping()
+
+    def _ping(self) -> None:
+        # Noted before the answer: a server that does not answer is asked no more often.
         self._clock_asked_ns = time.monotonic_ns()
+        self._connection.ping()
+
+    def _ask_little(self, *, within_s: float = math.inf) -> None:
+        """Ask for a range of one nanosecond: it costs nothing, and shows everything that can be wrong with address, token and names."""
+        self._tables(self._select(Window(0, 1)), within_s=within_s)
+        self._answered_ns = time.monotonic_ns()
+        self._check_clocks()
+
+    def _check_clocks(self) -> None:
+        theirs_ns, ours_ns = self._connection.clock.now_ns(time.monotonic_ns()), time.time_ns()
+        if theirs_ns is not None and abs(theirs_ns - ours_ns) > _MOST_DIFFERENCE_NS:
+            raise SourceDenied(
+                f"InfluxDB at {self._connection.address.url}, or a proxy before it, says it is {_shown(theirs_ns)} (Date header), this "
+                f"machine says {_shown(ours_ns)}: one of the clocks is wrong by more than a day, so nobody can tell which windows are due. "
+                "Set it right (NTP)"
+            )
 
     def _rows(self, table: FluxTable) -> list[pa.ChunkedArray]:
         """Return times, values and source ids."""
@@ -255,9 +303,9 @@ class InfluxSource:
             f"|> filter(fn: (r) => {' and '.join(conditions)})"
         )
 
-    def _tables(self, flux: str) -> list[FluxTable]:
+    def _tables(self, flux: str, *, within_s: float = math.inf) -> list[FluxTable]:
         try:
-            return list(read_tables(self._connection.query(flux)))
+            return list(read_tables(self._connection.query(flux, within_s=within_s)))
         except InfluxFault as fault:
             raise self._as_source_error(fault) from None
         except (FluxError, UnreadableAnswer) as error:
@@ -299,6 +347,11 @@ class InfluxSource:
             return [tag for tag in self._schema("measurementTagKeys") if not tag.startswith("_")]
         except SourceError:
             return []
+
+
+def _shown(time_ns: int) -> str:
+    """Return a time, to the second, of any year that a `Date` header can name."""
+    return f"{_EPOCH + timedelta(seconds=time_ns // NANOSECONDS):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _columns(table: FluxTable, wanted: Sequence[tuple[str, pa.DataType]]) -> list[pa.ChunkedArray]:

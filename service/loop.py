@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ from service.patience import Patience
 from service.read_ahead import Reading, read_ahead
 from service.schedule import Schedule
 from service.telemetry import Telemetry, Unit
+
+
+_LOG = logging.getLogger("ecg_anonymizer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,8 @@ def run(schedule: Schedule, parts: Parts) -> None:
         for windows in schedule:
             parts.telemetry.reached(windows.start_ns)
             parts.upkeep()
+            if not windows:
+                _look(parts)
             for reading in _readings(windows, parts):
                 if parts.clock.is_stopping() or not parts.delivery.is_delivering():
                     return
@@ -73,6 +79,13 @@ def run(schedule: Schedule, parts: Parts) -> None:
             parts.telemetry.reached(windows.end_ns)
     except Stopped:
         return
+
+
+def _look(parts: Parts) -> None:
+    """See that the source still answers although nothing is due: whoever watches must not learn of its end only with the next window."""
+    parts.patience.until_done(parts.source.look)
+    for sentence in parts.source.news():
+        _LOG.warning("⚠️ %s", sentence)
 
 
 def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[WindowRange]:

@@ -34,6 +34,8 @@ def open_source(settings: Settings, source: SampleSource, patience: Patience) ->
         raise ConfigurationError(f"Failed to connect to InfluxDB: {error}") from None
     if not settings.input_file:
         _LOG.info("✅ Connected to InfluxDB at %s", settings.influx_url)
+    for sentence in source.news():
+        _LOG.warning("⚠️ %s", sentence)
 
 
 def connection_problems(source: SampleSource, outputs: Sequence[Output]) -> list[str]:

@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import email.utils
+from collections.abc import Iterable
 from datetime import UTC, datetime
+
+
+def earliest_http_date(texts: Iterable[str]) -> datetime | None:
+    """Return the earliest time that any of several headers of one name states; None when none states one.
+
+    Two `Date` headers come from two clocks, such as a server's and a proxy's. Windows must not be taken for complete early.
+    """
+    dates = [date for text in texts if (date := parse_http_date(text)) is not None]
+    return min(dates, default=None)
 
 
 def parse_http_date(text: str) -> datetime | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import math
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from influxdb_client.rest import ApiException
 
 from transport.compression import Compression, gzipped, unzipped
 from transport.deadline import keep_limits, whole_request_within
-from transport.http_date import parse_http_date
+from transport.http_date import earliest_http_date
 from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 
@@ -135,11 +136,16 @@ class InfluxConnection:
         if status >= 300:
             raise InfluxFault(f"{self.address.url}/ping answered {status}", status=status)
 
-    def query(self, flux: str) -> bytes:
-        """Return the whole CSV answer to a query; never a part of it."""
+    def query(self, flux: str, *, within_s: float = math.inf) -> bytes:
+        """Return the whole CSV answer to a query; never a part of it.
+
+        Args:
+            flux: The query.
+            within_s: How long it may take, if that is less than for any request.
+        """
         sent_ns = time.monotonic_ns()
         # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
-        with self._only_faults(), closing(self._ask(flux)) as response:
+        with self._only_faults(within_s), closing(self._ask(flux)) as response:
             self._learn_time(response.headers, sent_ns)
             answer: bytes = response.read(decode_content=False)
             if response.headers.get("Content-Encoding") == "gzip":
@@ -188,19 +194,21 @@ class InfluxConnection:
         )
 
     def _learn_time(self, headers: Any, sent_ns: int) -> None:
-        date = parse_http_date(headers.get("Date", ""))
+        date = earliest_http_date(headers.getlist("Date"))
         if date is not None:
             self.clock.observe(int(date.timestamp()), sent_ns=sent_ns, received_ns=time.monotonic_ns())
+        else:
+            self.clock.observe_nothing(received_ns=time.monotonic_ns())
 
     @contextmanager
-    def _only_faults(self) -> Iterator[None]:
+    def _only_faults(self, within_s: float = math.inf) -> Iterator[None]:
         """Let nothing out but InfluxFault, and our own bugs; after a refusal, look whether there is another token."""
         token = self._token
         try:
             if not (token.isascii() and token.isprintable()):
                 # Below us this would be an error that quotes the token.
                 raise InfluxFault("the token holds characters that no token has, such as a line end or a curly quote", status=401)
-            with whole_request_within(self.address.timeout_s):
+            with whole_request_within(min(within_s, self.address.timeout_s)):
                 yield
         except Exception as error:
             fault = error if isinstance(error, InfluxFault) else _as_fault(error, token=token)

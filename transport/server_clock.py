@@ -19,10 +19,16 @@ _DRIFT = 100e-6
 GOOD_ENOUGH_NS = 20_000_000
 
 
+#: What an answer told is believed for so long although later answers tell nothing.
+_FORGOTTEN_NS = 600 * _SECOND_NS
+
+
 @dataclass(slots=True)
 class ServerClock:
     """Bounds of the server's time minus our monotonic clock, both in nanoseconds."""
 
+    #: Whether answers come, and tell no time.
+    is_silent: bool = False
     _least_ns: int | None = None
     _most_ns: int = 0
     _learned_at_ns: int = 0
@@ -43,10 +49,15 @@ class ServerClock:
             # Bounds that cross mean that one of the clocks was set: what was known before is worthless.
             if narrowed[0] <= narrowed[1]:
                 least, most = narrowed
-        self._least_ns, self._most_ns, self._learned_at_ns = least, most, received_ns
+        self._least_ns, self._most_ns, self._learned_at_ns, self.is_silent = least, most, received_ns, False
+
+    def observe_nothing(self, *, received_ns: int) -> None:
+        """Learn from an answer that tells no time: what was learned long ago is worthless, the clock may have been set since."""
+        if self._least_ns is None or received_ns - self._learned_at_ns > _FORGOTTEN_NS:
+            self._least_ns, self.is_silent = None, True
 
     def now_ns(self, monotonic_ns: int) -> int | None:
-        """Return the server's time, never ahead of it, in nanoseconds since the epoch; None before the first answer."""
+        """Return the server's time, never ahead of it, in nanoseconds since the epoch; None where no answer tells it."""
         return None if self._least_ns is None else self._least_ns - self._drift_ns(monotonic_ns) + monotonic_ns
 
     def next_question_ns(self, monotonic_ns: int) -> int | None:

@@ -52,11 +52,19 @@ class FakeSource:
         self.failures: list[Exception] = []
         self.short_reads = 0
         self.questions: list[tuple[str, WindowRange]] = []
+        self.looks = 0
         self.server_now_ns: int | None = None
         self.kept_since: int | None = None
 
     def open(self) -> None:
         self._fail()
+
+    def look(self) -> None:
+        self.looks += 1
+        self._fail()
+
+    def news(self) -> list[str]:
+        return []
 
     def now_ns(self) -> int | None:
         return self.server_now_ns
