@@ -11,7 +11,6 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -46,7 +45,6 @@ _MOST_DIFFERENCE_NS = 24 * HOUR_NS
 
 #: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
 _LONGEST_LOOK_S = 5.0
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,7 +89,8 @@ class InfluxSource:
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
         self._series = series
-        self._clock_asked_ns = self._answered_ns = -_CLOCK_IS_FRESH_NS
+        self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
+        self._clock_error: SourceError | None = None
         self._has_told_of_the_clock = False
         self._retention_ns = 0
         self.name = series.bucket
@@ -100,19 +99,27 @@ class InfluxSource:
     def open(self) -> None:
         """See that the server answers and the bucket may be read. Raises as `SampleSource.open` says."""
         try:
-            self._ping()
+            self._connection.ping()
         except InfluxFault as fault:
             if fault.status == 401:
                 raise self._as_source_error(fault) from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
+        self._clock_asked_ns = time.monotonic_ns()
         self._ask_little()
         self.data_set = self._identity()
 
     def look(self) -> None:
-        """See that the bucket can still be read; raises as `open` does. A server that has just been asked is not asked again."""
-        if time.monotonic_ns() - self._answered_ns >= _LEAST_PAUSE_NS:
-            self._ask_little(within_s=_LONGEST_LOOK_S)
+        """See that the bucket can still be read; raises as `open` does.
+
+        A server that has just answered, or will be asked for its time within a second, is not asked once more.
+        """
+        error, self._clock_error = self._clock_error, None
+        if error is not None:
+            raise error
+        has_just_answered = time.monotonic_ns() - self._answered_ns < _LEAST_PAUSE_NS
+        if not (has_just_answered or self.clock_check_in_s() * NANOSECONDS < _LEAST_PAUSE_NS):
+            self._ask_little()
 
     def news(self) -> list[str]:
         """Return that the server tells no time, once."""
@@ -126,9 +133,12 @@ class InfluxSource:
 
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it; ours when its answers tell no time. Asks when that would tell more."""
-        since_ns = time.monotonic_ns() - self._clock_asked_ns
-        if since_ns > _CLOCK_IS_FRESH_NS or (since_ns >= _LEAST_PAUSE_NS and self._is_good_moment()):
-            self._ask_clock()
+        now_ns = time.monotonic_ns()
+        # One that did not answer is asked again by the next look, not by everybody who wants the time meanwhile.
+        if self._clock_error is None and now_ns - self._asked_ns >= _LEAST_PAUSE_NS:
+            is_stale = now_ns - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
+            if is_stale or self._is_good_moment():
+                self._ask_clock()
         clock = self._connection.clock
         return time.time_ns() if clock.is_silent else clock.now_ns(time.monotonic_ns())
 
@@ -143,7 +153,7 @@ class InfluxSource:
         question_ns = self._clock_asked_ns + _CLOCK_IS_FRESH_NS if clock.is_silent else clock.next_question_ns(now_ns)
         if question_ns is None:
             return math.inf
-        if question_ns < self._clock_asked_ns + _LEAST_PAUSE_NS:
+        if question_ns < self._asked_ns + _LEAST_PAUSE_NS:
             question_ns += _LEAST_PAUSE_NS  # the next tick tells as much
         return max(0, question_ns - now_ns) / NANOSECONDS
 
@@ -243,17 +253,19 @@ class InfluxSource:
         return hashlib.sha256("\0".join((*bucket, series.measurement, series.field)).encode()).hexdigest()[:12]
 
     def _ask_clock(self) -> None:
-        with suppress(InfluxFault):  # the next query says so with all its words
-            self._ping()
-
-    def _ping(self) -> None:
-        # Noted before the answer: a server that does not answer is asked no more often.
         self._clock_asked_ns = time.monotonic_ns()
-        self._connection.ping()
+        try:
+            self._ask_little()
+        except SourceError as error:
+            self._clock_error = error  # raised by the next look; who only asks for the time does not expect it
+        else:
+            self._clock_error = None
 
-    def _ask_little(self, *, within_s: float = math.inf) -> None:
-        """Ask for a range of one nanosecond: it costs nothing, and shows everything that can be wrong with address, token and names."""
-        self._tables(self._select(Window(0, 1)), within_s=within_s)
+    def _ask_little(self) -> None:
+        """Ask for a range of one nanosecond: it costs nothing, tells the time, and shows what is wrong with address, token and names."""
+        # Noted before the answer: a server that does not answer is asked no more often.
+        self._asked_ns = time.monotonic_ns()
+        self._tables(self._select(Window(0, 1)), within_s=_LONGEST_LOOK_S)
         self._answered_ns = time.monotonic_ns()
         self._check_clocks()
 

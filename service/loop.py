@@ -19,7 +19,6 @@ from service.read_ahead import Reading, read_ahead
 from service.schedule import Schedule
 from service.telemetry import Telemetry, Unit
 
-
 _LOG = logging.getLogger("ecg_anonymizer")
 
 

@@ -262,6 +262,21 @@ def _wrong_bucket(scene: Scene) -> int:
     return scene.run(INFLUX_INPUT_BUCKET="x")
 
 
+@row("sends no Date header", ends=exit_codes.DONE)
+def _a_proxy_takes_the_date_away(scene: Scene) -> int:
+    scene.with_rows()
+    with HttpProxy(scene.clinic.server.url) as proxy:
+        proxy.date_by(lambda _: [])
+        return scene.run(INFLUX_URL=proxy.url)
+
+
+@row("(Date header), this machine says")
+def _a_server_of_another_century(scene: Scene) -> int:
+    with HttpProxy(scene.clinic.server.url) as proxy:
+        proxy.date_by(lambda _: ["Mon, 01 Jan 1996 00:00:00 GMT"])
+        return scene.run(INFLUX_URL=proxy.url)
+
+
 @row("does not let us write to bucket")
 def _output_token_can_only_read(scene: Scene) -> int:
     return scene.check(INFLUX_OUTPUT_TOKEN=scene.settings["INFLUX_TOKEN"])

@@ -50,6 +50,9 @@ Edit = Callable[[str, bytes, bytes], bytes]
 #: Takes a request's path and body; returns what to answer, or None for what the server does.
 Rule = Callable[[str, bytes], Reply | None]
 
+#: Takes a request's path; returns the `Date` headers of its answer.
+Dates = Callable[[str], list[str]]
+
 
 class HttpProxy:
     """Listens on a port of its own."""
@@ -61,6 +64,7 @@ class HttpProxy:
         self._rule: Rule | None = None
         self._edit: Edit | None = None
         self._ahead = timedelta()
+        self._dates: Dates | None = None
         self._asked: list[Asked] = []
         self._http = _Server(("127.0.0.1", 0), _Handler)
         self._http.proxy = self
@@ -96,17 +100,24 @@ class HttpProxy:
         """Let the server's clock seem ahead by so much, in every answer's `Date`."""
         self._ahead = timedelta(seconds=seconds)
 
+    def date_by(self, dates: Dates) -> None:
+        """Let a rule say which `Date` headers an answer to a path has: any number, of any form."""
+        self._dates = dates
+
     def pass_all(self) -> None:
         """Pass everything on, unchanged, from now on."""
         with self._lock:
-            self._script, self._rule, self._edit, self._ahead = [], None, None, timedelta()
+            self._script, self._rule, self._edit, self._ahead, self._dates = [], None, None, timedelta(), None
 
-    def headers_of(self, answer: requests.Response) -> dict[str, str]:
+    def headers_of(self, path: str, answer: requests.Response) -> list[tuple[str, str]]:
         """Return the headers to pass back."""
         headers = {name: value for name, value in answer.headers.items() if name.lower() not in NOT_PASSED_ON}
+        if self._dates is not None:
+            kept = [(name, value) for name, value in headers.items() if name.lower() != "date"]
+            return [*kept, *(("Date", text) for text in self._dates(path))]
         if self._ahead and "Date" in headers:
             headers["Date"] = format_datetime(parsedate_to_datetime(headers["Date"]) + self._ahead, usegmt=True)
-        return headers
+        return list(headers.items())
 
     def asked(self, path: str = "") -> list[Asked]:
         """Return what was asked of paths that begin so, in order."""
@@ -181,7 +192,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._give(reply)
         elif answer is not None:
             content = proxy.edited(path, body, answer.content)
-            self._send(answer.status_code, proxy.headers_of(answer), content)
+            self._send(answer.status_code, proxy.headers_of(path, answer), content)
 
     do_POST = do_DELETE = do_PUT = do_PATCH = do_GET  # noqa: N815  (the base class looks for these names)
 
@@ -194,11 +205,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.close_connection = True
             return
-        self._send(reply.status, dict(reply.headers), reply.body.encode())
+        self._send(reply.status, list(reply.headers.items()), reply.body.encode())
 
-    def _send(self, status: int, headers: dict[str, str], body: bytes) -> None:
+    def _send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         self.send_response_only(status)
-        for name, value in headers.items():
+        for name, value in headers:
             self.send_header(name, value)
         if status != 204:
             self.send_header("Content-Length", str(len(body)))

@@ -1,0 +1,175 @@
+"""What the service believes of its source's clock, and how soon it notices that the source is gone; on the real program."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import exit_codes
+from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic
+from tests.integration.service_process import Service, run_service
+from tests.servers.http_proxy import Dates, HttpProxy
+from tests.servers.tcp_proxy import BlackHole, TcpProxy
+
+pytestmark = pytest.mark.influxdb
+
+ROWS = 20
+
+SILENT_CLOCK = "sends no Date header that can be read: windows fall due by this machine's clock alone"
+
+
+def dated(years: int = 0, **ahead: float) -> str:
+    """Return now, or years or another time ahead of it, as a `Date` header has it."""
+    now = datetime.now(UTC)
+    return format_datetime(now.replace(year=now.year + years, day=1) if years else now + timedelta(**ahead), usegmt=True)
+
+
+def fill(clinic: Clinic) -> None:
+    lines = (f"ecg,source_id=a ecg={index % 2} {START_NS + index * 10**6}" for index in range(ROWS))
+    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
+
+
+def every_other_answer() -> Dates:
+    turn = itertools.count()
+    return lambda _: [dated()] if next(turn) % 2 else []
+
+
+@pytest.mark.parametrize(
+    ("dates", "is_silent"),
+    [
+        (lambda _: [], True),
+        (lambda _: ["yesterday"], True),
+        (lambda _: ["Fri, 99 Nov 2026 99:00:00 GMT"], True),
+        (every_other_answer(), False),
+        (lambda _: [dated(), dated(hours=5)], False),
+    ],
+    ids=["none", "a word", "no such day", "on every other answer", "two"],
+)
+def test_rows_are_released_whatever_date_headers_are_like_and_a_missing_clock_is_said_once(
+    dates: Dates, is_silent: bool, clinic: Clinic, tmp_path: Path
+) -> None:
+    fill(clinic)
+    with HttpProxy(clinic.server.url) as proxy:
+        proxy.date_by(dates)
+        code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "INFLUX_URL": proxy.url})
+
+    assert code == exit_codes.DONE, log
+    assert f"{ROWS} rows read = {ROWS} released" in log
+    assert log.count(SILENT_CLOCK) == is_silent
+    assert "holds nothing" not in log
+
+
+@pytest.mark.parametrize("years", [-30, 34])
+def test_a_server_that_says_it_is_another_year_is_refused_with_both_times(years: int, clinic: Clinic, tmp_path: Path) -> None:
+    fill(clinic)
+    with HttpProxy(clinic.server.url) as proxy:
+        proxy.date_by(lambda _: [dated(years)])
+        code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "INFLUX_URL": proxy.url})
+
+    assert code == exit_codes.CONFIGURATION, log
+    assert f"says it is {datetime.now(UTC).year + years}-" in log
+    assert "(Date header)" in log
+    assert "holds nothing" not in log
+
+
+def ready(address: str) -> tuple[int, Any]:
+    """Return the status of /readyz and the reasons it gives."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}/readyz", timeout=5) as answer:
+            return answer.status, json.load(answer)["reasons"]
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)["reasons"]
+
+
+def wait_until_ready(address: str, expected: int, *, within_s: float, service: Service) -> float:
+    """Wait for a status of /readyz; return how long it took."""
+    began_s = time.monotonic()
+    while True:
+        try:
+            status, _ = ready(address)
+        except OSError:
+            status = 0
+        took_s = time.monotonic() - began_s
+        if status == expected:
+            return took_s
+        assert took_s < within_s, f"/readyz says {status} after {took_s:.1f} s:\n{service.log}"
+        time.sleep(0.05)
+
+
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+#: Nothing falls due for minutes.
+LONG_WINDOWS = {"STREAMING_MODE": "true", "BATCH_SIZE_SECONDS": 600, "OUTPUT_TO_INFLUX": "false"}
+
+
+@pytest.mark.parametrize("fault", ["refuse", "hang"])
+def test_a_database_that_ends_while_nothing_is_due_is_noticed_within_the_interval(
+    fault: str, clinic: Clinic, tmp_path: Path
+) -> None:
+    address, interval_s = free_address(), 2
+    watched = {**LONG_WINDOWS, "STREAMING_INTERVAL": interval_s, "STATUS_ADDRESS": address}
+    with (
+        TcpProxy(clinic.server.port) as proxy,
+        Service(tmp_path, {**clinic.settings, **watched, "INFLUX_URL": proxy.url}) as service,
+    ):
+        wait_until_ready(address, 200, within_s=20, service=service)
+        if fault == "refuse":
+            proxy.refuse()
+        else:
+            proxy.answers.become(BlackHole())
+        # A server that takes the question and never answers is given five seconds.
+        within_s = interval_s + 2 + (5 if fault == "hang" else 0)
+        wait_until_ready(address, 503, within_s=within_s, service=service)
+        assert ready(address)[1][0]["code"] == "source_unreachable"
+        service.wait_for("⏳", within_s=1)
+        proxy.pass_all()
+        wait_until_ready(address, 200, within_s=10, service=service)
+        assert service.stop() == 0
+
+
+def test_a_token_that_is_revoked_while_nothing_is_due_is_noticed_too(clinic: Clinic, tmp_path: Path) -> None:
+    address = free_address()
+    token = clinic.server.make_token(read=[clinic.raw])
+    watched = {**LONG_WINDOWS, "STREAMING_INTERVAL": 1, "STATUS_ADDRESS": address}
+    with Service(tmp_path, {**clinic.settings, **watched, "INFLUX_TOKEN": token}) as service:
+        wait_until_ready(address, 200, within_s=20, service=service)
+        clinic.server.revoke_token(token)
+        wait_until_ready(address, 503, within_s=4, service=service)
+        assert "refuses INFLUX_TOKEN" in ready(address)[1][0]["text"]
+        assert service.stop() == 0
+
+
+@pytest.mark.parametrize("has_date", [True, False], ids=["with Date", "without"])
+def test_a_stream_that_waits_asks_no_more_than_once_a_second(has_date: bool, clinic: Clinic, tmp_path: Path) -> None:
+    stream = {**LONG_WINDOWS, "STREAMING_INTERVAL": 1}
+    with HttpProxy(clinic.server.url) as proxy:
+        if not has_date:
+            proxy.date_by(lambda _: [])
+        with Service(tmp_path, {**clinic.settings, **stream, "INFLUX_URL": proxy.url}) as service:
+            service.wait_for("Connected to InfluxDB")
+            time.sleep(0.5)  # the start asks for several things one after the other
+            before = len(proxy.asked())
+            seconds = 6
+            time.sleep(seconds)
+            asked = proxy.asked()[before:]
+            assert service.stop() == 0
+            log = service.log
+
+    assert len(asked) >= seconds // 2, "it looks"
+    times = [one.at_s for one in asked]
+    assert all(later - earlier > 0.9 for earlier, later in itertools.pairwise(times)), times
+    assert log.count(SILENT_CLOCK) == (not has_date)
