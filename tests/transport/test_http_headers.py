@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.http_date import parse_http_date
+from transport.http_date import earliest_http_date, parse_http_date
 from transport.retry_after import LONGEST_RETRY_AFTER_S, parse_retry_after
 
 NOW = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
@@ -75,3 +75,16 @@ def test_a_date_is_the_one_that_was_sent(time_s: int, zone_h: int) -> None:
 
 def test_a_date_without_a_zone_is_in_utc_wherever_we_are() -> None:
     assert parse_http_date("Mon, 03 Nov 2025 14:30:00 -0000") == NOW
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([], None),
+        (["yesterday"], None),
+        (["yesterday", "Mon, 03 Nov 2025 14:30:00 GMT"], NOW),
+        (["Mon, 03 Nov 2025 14:30:07 GMT", "Mon, 03 Nov 2025 14:30:00 GMT"], NOW),
+    ],
+)
+def test_of_several_clocks_the_earliest_counts(headers: list[str], expected: datetime | None) -> None:
+    assert earliest_http_date(headers) == expected
