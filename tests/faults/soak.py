@@ -1,5 +1,7 @@
 """The soak: wearers at twenty times life, a service with three outputs, random faults for half an hour, then every row is counted.
 
+For a third of the time the API is away, so that a backlog waits through kills and restarts, and is caught up beside live data.
+
     SOAK_MINUTES=30 SOAK_SEED=1 python -m tests.faults.soak
 
 Nothing may be lost, nothing doubled, and memory and descriptors must not grow. A window counts only if all of its rows were stored before
@@ -78,6 +80,41 @@ class Watch:
             if stored_ns is None or stored_ns > last_ns + LATENESS_S * SECOND_NS:
                 late.add(first_ns)
         return late
+
+
+@dataclass
+class Outage:
+    """Keeps one output away for a while, and watches how many windows wait for it.
+
+    Args:
+        proxy: The way to the output.
+        begin_s: When it goes away, on the monotonic clock.
+        end_s: When it is back.
+        waiting: Returns how many windows wait for it now.
+    """
+
+    proxy: TcpProxy
+    begin_s: float
+    end_s: float
+    waiting: Callable[[], int]
+    most_waiting: int = 0
+    caught_up_after_s: float | None = None
+    _is_away: bool = False
+
+    def look(self) -> None:
+        """Do what the time asks for. Other faults open the same proxy again, so it is closed at every look."""
+        now_s = time.monotonic()
+        if self.begin_s <= now_s < self.end_s:
+            self._is_away = True
+            self.proxy.refuse()
+        elif self._is_away:
+            self._is_away = False
+            self.proxy.pass_all()
+        if now_s >= self.begin_s and self.caught_up_after_s is None:
+            waiting = self.waiting()
+            self.most_waiting = max(self.most_waiting, waiting)
+            if now_s >= self.end_s and waiting <= 1:
+                self.caught_up_after_s = now_s - self.end_s
 
 
 class Tokens:
@@ -168,14 +205,21 @@ def main() -> int:
         subject = Subject(_made(folder / "service"), settings)
         mischief = Mischief(subject, Surroundings(server, proxies, tokens.rotations()), seed=SEED)
         watch, born_s = Watch(), dict[int, float]()
+        csv, began_s = folder / "service" / "csv", time.monotonic()
+        outage = Outage(
+            to_api,
+            began_s + MINUTES * 60 / 6,
+            began_s + MINUTES * 60 / 2,
+            waiting=lambda: len(list(csv.glob("*.csv"))) - _windows_in(api),
+        )
         writer = threading.Thread(target=replay.run, args=(end_ns,), daemon=True)
-        with repeated(lambda: watch.look(subject, replay, born_s), every_s=1.0):
+        with repeated(lambda: watch.look(subject, replay, born_s), every_s=1.0), repeated(outage.look, every_s=0.5):
             writer.start()
             mischief.until(time.monotonic() + (end_ns - time.time_ns()) / SECOND_NS)
             for proxy in proxies:
                 proxy.pass_all()
             writer.join(SETTLE_S)
-            settled = _settle(folder / "service" / "csv", server, api, count=round(MINUTES * 60 / WINDOW_S))
+            settled = _settle(csv, server, api, count=round(MINUTES * 60 / WINDOW_S))
         code = subject.end()
         late = watch.late_windows(start_ns, end_ns)
         span = {"QUERY_START_TIME": moment(start_ns), "QUERY_END_TIME": moment(end_ns)}
@@ -194,7 +238,9 @@ def main() -> int:
             for one in (undisturbed_api, api)
         )
         tally_api(tallies.api, expected, found, conflicting_rows=api.conflicting_rows)
-        is_good = _report(tallies, mischief, subject, watch, late=len(late), settled=settled, code=code, repeated=api.repeated)
+        is_good = _report(
+            tallies, mischief, subject, watch, outage, late=len(late), settled=settled, code=code, repeated=api.repeated
+        )
     if is_good:
         shutil.rmtree(folder)
     return 0 if is_good else 1
@@ -213,12 +259,16 @@ def _settle(csv: Path, server: InfluxServer, api: DigestApi, *, count: int) -> b
         '|> filter(fn: (r) => r._measurement == "ecg_anonymized_windows" and r._field == "k") |> group() |> count()'
     )
     while time.monotonic() < deadline_s:
-        in_api = len({key.partition(":")[0] for key in api.kept()})
+        in_api = _windows_in(api)
         in_influxdb = sum(int(row["_value"]) for row in server.rows(flux))
         if min(len(list(csv.glob("*.csv"))), in_api, in_influxdb) >= count:
             return True
         time.sleep(1)
     return False
+
+
+def _windows_in(api: DigestApi) -> int:
+    return len({key.partition(":")[0] for key in api.kept()})
 
 
 def _tally_window(tallies: Tallies, folder: Path, server: InfluxServer, first_ns: int, last_ns: int) -> None:
@@ -236,6 +286,7 @@ def _report(
     mischief: Mischief,
     subject: Subject,
     watch: Watch,
+    outage: Outage,
     *,
     late: int,
     settled: bool,
@@ -259,11 +310,16 @@ def _report(
     print(
         f"{late} windows were stored too late to count; the API was sent {repeated} requests again; fewest alike: {tallies.fewest_alike}"
     )
+    caught_up = "never" if outage.caught_up_after_s is None else f"{outage.caught_up_after_s:.0f} s after its return"
+    print(
+        f"backlog: the API was away for {outage.end_s - outage.begin_s:.0f} s; {outage.most_waiting} windows waited; caught up {caught_up}"
+    )
     problems = [f"{name}: rows are missing or too many" for name, tally in lines if not tally.is_good]
     problems += mischief.complaints
     problems += ["it did not settle"] * (not settled) + [f"it ended with code {code}"] * (code != 0)
     problems += ["memory grew"] * (more_memory > memory_mb + MORE_MEMORY_MB)
     problems += ["descriptors grew"] * (more_descriptors > descriptors + MORE_DESCRIPTORS)
+    problems += ["the backlog was never caught up"] * (outage.caught_up_after_s is None)
     problems += ["a value is shared by fewer than k rows"] * (tallies.fewest_alike < K)
     for problem in problems:
         print(f"❌ {problem}")
