@@ -35,6 +35,7 @@ COPY --from=libraries /opt/venv /opt/venv
 WORKDIR /app
 COPY LICENSE central_anonymizer.py ./
 COPY anonymizer/ anonymizer/
+COPY disk/ disk/
 COPY inputs/ inputs/
 COPY outputs/ outputs/
 COPY service/ service/

@@ -17,6 +17,7 @@ from anonymizer.batch import Batch
 from anonymizer.errors import IntentChanged, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS
+from disk.durable_file import PRIVATE, folder_mode, make_folder, probe
 from outputs.committed_file import append, move_aside
 from outputs.csv_names import covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
@@ -52,12 +53,14 @@ class CsvFiles:
     Args:
         folder: Made when it is not there.
         pattern: File name with strftime's fields, filled with the window's start in UTC.
+        file_mode: Permissions of files that are made; those that are there keep theirs.
     """
 
     kind = "csv"
 
-    def __init__(self, folder: Path, pattern: str) -> None:
+    def __init__(self, folder: Path, pattern: str, *, file_mode: int = PRIVATE) -> None:
         self._folder = folder
+        self._file_mode = file_mode
         self._pattern = pattern
         self._unit_s = unit_s(pattern)
         self.lanes = _FILES_AT_A_TIME if self._unit_s == 1 else 1
@@ -72,11 +75,9 @@ class CsvFiles:
         self._known = {
             file_name: _Known(receipt["length"], receipt.get("covered_ns", 0)) for file_name, receipt in receipts.items()
         }
-        probe = self._folder / f".write-probe-{os.getpid()}"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            probe.write_bytes(b"")
-            probe.unlink()
+            make_folder(self._folder, folder_mode(self._file_mode))
+            probe(self._folder)
         except OSError as error:
             raise self._unavailable(error) from None
 
@@ -107,7 +108,7 @@ class CsvFiles:
             before = again.before if again else self._known.get(file_name, _Known())
         body = encode(batch) if before.length else HEADER + encode(batch)
         try:
-            length = append(self._folder / file_name, before.length, body)
+            length = append(self._folder / file_name, before.length, body, mode=self._file_mode)
         except OSError as error:
             raise self._unavailable(error) from None
         after = _Known(length, before.covered_ns + self._covered_ns(batch))
@@ -138,7 +139,7 @@ class CsvFiles:
         """Claim a file's name; a file of that name which we know nothing of is kept under another."""
         # Fails when the folder is gone. It may be a disk that comes back with our files on it: they must still be known then.
         path.parent.stat()
-        if path.exists():
+        if os.path.lexists(path):
             move_aside(path)
         self._known[path.name] = _Known()
         self._recent = {batch_id: one for batch_id, one in self._recent.items() if one.file_name != path.name}

@@ -1,7 +1,6 @@
 """The ledger: a file of JSON Lines that only grows. Written by any number of commands at once, read while they write.
 
-Writers wait for each other with an advisory lock on the ledger itself. Libraries for this were considered: filelock leaves a second file
-behind and asks readers for the right to write; portalocker needs pywin32. The two calls below need neither.
+Writers wait for each other with an advisory lock on the ledger itself.
 
 A line without a newline at the end of the ledger is what a crash in the middle of a write leaves. `append` adds the newline when the
 line is a whole JSON object; otherwise it refuses, and changes nothing: only a person can say what that line was to be.
@@ -10,6 +9,7 @@ line is a whole JSON object; otherwise it refuses, and changes nothing: only a p
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -20,7 +20,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from scripts.heart_command import STANDARD_INPUT, InvalidEntries, LedgerUnusable, WriteFailed, name_of, read_input, unreadable
+from disk.durable_file import open_or_create, sync_folder
+from disk.file_lock import NO_LOCKS, try_to_lock, unlock
+from scripts.heart_command import (
+    STANDARD_INPUT,
+    InvalidEntries,
+    LedgerUnusable,
+    WriteFailed,
+    name_of,
+    read_input,
+    unreadable,
+    warn,
+)
 from scripts.heart_json import BadJson, Entry, decode, read_lines
 
 LEDGER_NAME = "heart_ledger.jsonl"
@@ -31,11 +42,22 @@ LOCK_WAIT_S = 30.0
 #: How long to wait between two tries to lock. The system has no call that waits only so long.
 LOCK_PAUSE_S = 0.01
 
-#: Which byte Windows locks. Locks there keep readers from the byte itself, so it is the last the call can name.
-_WINDOWS_LOCKED_BYTE = 2**31 - 2
-
-#: Only the owner may read a new ledger: before pseudonyms it names sources.
-_NEW_LEDGER_MODE = 0o600
+#: Only a person can mend these: the ledger's place, its permissions, what it is.
+_FOR_A_PERSON = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ELOOP,
+        errno.EMLINK,
+        errno.EINVAL,
+        errno.ENXIO,
+        errno.ENAMETOOLONG,
+    }
+)
 
 
 def _nothing_more() -> None:
@@ -54,25 +76,44 @@ def append(path: Path, lines: bytes, *, when_safe: Callable[[], None] = _nothing
         lock_wait_s: How long to wait for other commands to finish.
 
     Raises:
-        LedgerUnusable: It cannot be opened or locked, or is no regular file.
+        LedgerUnusable: It cannot be opened or locked, is a link or no regular file.
         InvalidEntries: Its last line was cut off.
-        WriteFailed: The disk is full, or another command has held the lock for `lock_wait_s` seconds.
+        WriteFailed: The disk is full or fails, or another command has held the lock for `lock_wait_s` seconds.
     """
     with _opened_to_append(path) as ledger, _locked(ledger, path, exclusive=True, wait_s=lock_wait_s):
-        size = ledger.seek(0, os.SEEK_END)
-        newline_owed = _newline_owed(ledger, path)
+        try:
+            size = ledger.seek(0, os.SEEK_END)
+            newline_owed = _newline_owed(ledger, path)
+        except OSError as error:
+            raise _write_failed(path, error) from error
         try:
             _write_all(ledger, newline_owed + lines)
             os.fsync(ledger.fileno())
-            if not size:
-                _sync_folder_of(path)
+            if not (size or sync_folder(path.resolve().parent)):
+                warn(
+                    f"warning: the disk cannot make the name of {path} durable, so a power cut may take the ledger as long as it is new"
+                )
             when_safe()
         except BaseException as error:
             # Also on Ctrl+C: a command that does not end well must have done nothing.
-            ledger.truncate(size)
+            _take_back(ledger, path, size)
             if isinstance(error, OSError):
-                raise WriteFailed(f"cannot write {path}: {error.strerror}; nothing was appended, run it again") from error
+                raise _write_failed(path, error) from error
             raise
+
+
+def _write_failed(path: Path, error: OSError) -> WriteFailed:
+    return WriteFailed(f"cannot write {path}: {error.strerror}; nothing was appended, run it again")
+
+
+def _take_back(ledger: io.FileIO, path: Path, size: int) -> None:
+    try:
+        ledger.truncate(size)
+    except OSError as error:
+        raise WriteFailed(
+            f"cannot write {path}: {error.strerror}; some lines may have been appended behind byte {size} and could not be taken back: "
+            "look at them before you run it again"
+        ) from error
 
 
 def read_ledger(path: str) -> Iterator[Entry]:
@@ -124,14 +165,14 @@ def _opened_to_append(path: Path) -> io.FileIO:
     try:
         if path.exists() and not path.is_file():
             raise LedgerUnusable(f"{path} is no regular file; name one with --ledger")
-        # Unbuffered, so that one write is one call. Path.open takes no opener, which sets the mode before the file has a name.
-        return open(path, "a+b", buffering=0, opener=_create_for_owner)
+        # Only the owner may read a new ledger: before pseudonyms it names sources. Unbuffered, so that one write is one call.
+        return io.FileIO(open_or_create(path, flags=os.O_RDWR | os.O_APPEND), "a+b")
     except OSError as error:
-        raise LedgerUnusable(f"cannot write {path}: {error.strerror}; check --ledger, its folder and the permissions") from error
-
-
-def _create_for_owner(path: str, flags: int) -> int:
-    return os.open(path, flags, _NEW_LEDGER_MODE)
+        if error.errno in _FOR_A_PERSON:
+            raise LedgerUnusable(
+                f"cannot write {path}: {error.strerror}; check --ledger, its folder and the permissions"
+            ) from error
+        raise _write_failed(path, error) from error
 
 
 def _write_all(ledger: io.FileIO, data: bytes) -> None:
@@ -139,17 +180,6 @@ def _write_all(ledger: io.FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[ledger.write(rest) :]
-
-
-def _sync_folder_of(path: Path) -> None:
-    """Until the folder is synced, the power may still take the name of a new ledger. Windows has no such call."""
-    if os.name != "posix":
-        return
-    folder = os.open(path.resolve().parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _newline_owed(ledger: io.FileIO, path: Path) -> bytes:
@@ -189,7 +219,7 @@ def _is_whole(line: bytes) -> bool:
 def _locked(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool, wait_s: float) -> Iterator[None]:
     """Hold the lock: alone to write, together with others to read."""
     give_up_at_s = time.monotonic() + wait_s
-    while not _try_to_lock(ledger, path, exclusive=exclusive):
+    while not _is_locked(ledger, path, exclusive=exclusive):
         if time.monotonic() >= give_up_at_s:
             raise WriteFailed(
                 f"another command has held {path} locked for {wait_s:g} s; nothing was done, see whether it is stuck"
@@ -198,45 +228,13 @@ def _locked(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool, wait_s
     try:
         yield
     finally:
-        _unlock(ledger)
+        unlock(ledger.fileno())
 
 
-def _try_to_lock(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool) -> bool:
+def _is_locked(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool) -> bool:
     try:
-        _lock_now(ledger, exclusive=exclusive)
-    except (BlockingIOError, PermissionError):
-        return False
+        return try_to_lock(ledger.fileno(), exclusive=exclusive)
     except OSError as error:
-        raise LedgerUnusable(f"cannot lock {path}: {error.strerror}; keep the ledger on a file system with locks") from error
-    return True
-
-
-if sys.platform == "win32":
-
-    def _lock_now(ledger: BinaryIO | io.FileIO, *, exclusive: bool) -> None:  # noqa: ARG001 - Windows' C library has one kind of lock
-        import msvcrt
-
-        ledger.seek(_WINDOWS_LOCKED_BYTE)
-        try:
-            msvcrt.locking(ledger.fileno(), msvcrt.LK_NBLCK, 1)
-        finally:
-            ledger.seek(0)
-
-    def _unlock(ledger: BinaryIO | io.FileIO) -> None:
-        import msvcrt
-
-        ledger.seek(_WINDOWS_LOCKED_BYTE)
-        msvcrt.locking(ledger.fileno(), msvcrt.LK_UNLCK, 1)
-        ledger.seek(0)
-
-else:
-
-    def _lock_now(ledger: BinaryIO | io.FileIO, *, exclusive: bool) -> None:
-        import fcntl
-
-        fcntl.flock(ledger.fileno(), (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-
-    def _unlock(ledger: BinaryIO | io.FileIO) -> None:
-        import fcntl
-
-        fcntl.flock(ledger.fileno(), fcntl.LOCK_UN)
+        if error.errno in NO_LOCKS:
+            raise LedgerUnusable(f"cannot lock {path}: {error.strerror}; keep the ledger on a file system with locks") from error
+        raise WriteFailed(f"cannot lock {path}: {error.strerror}; nothing was done, run it again") from error

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailable
 from anonymizer.windows import Window
+from disk.durable_file import mode_of, write_durably
 from service import exit_codes
 from service.arguments import Parser
 from service.configuration import load
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
         return exit_codes.CONFIGURATION
     path = Path(options.to)
     try:
-        path.write_text(content, encoding="utf-8")
+        write_durably(path, content.encode(), mode=mode_of(path, otherwise=settings.output_file_mode))
     except OSError as error:
         print(f"❌ {path} cannot be written ({error.strerror or error})")
         return exit_codes.USAGE

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anonymizer.errors import JournalDamaged
 from anonymizer.windows import Window
-from service.spool import write_durably
+from disk.durable_file import write_durably
 
 _FORM = 1
 

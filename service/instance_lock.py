@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
-#: Windows locks a byte, and keeps others from reading it; it must not be one that holds the number.
-_WINDOWS_LOCKED_BYTE = 1 << 20
+from anonymizer.errors import ConfigurationError, StateUnavailable
+from disk.durable_file import make_folder, open_or_create
+from disk.file_lock import NO_LOCKS, try_to_lock
+
+#: More than a process's number is not read from a lock file.
+_LONGEST_NUMBER = 20
+
+#: Only a person can change that: whose the file is, and where it lies.
+_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.EINVAL})
 
 
 class AnotherInstance(Exception):
@@ -22,40 +30,53 @@ class InstanceLock:
 
     Raises:
         AnotherInstance: Another process holds it.
+        ConfigurationError: The lock file is another user's, is a link, or is on a disk without locks: nothing can be promised there.
+        StateUnavailable: The disk cannot be used now.
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / "lock"
-        self._file = path.open("a+", encoding="ascii")
-        if not _try_to_lock(self._file):
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
-            raise AnotherInstance(
-                f"process {holder} already works on STATE_DIR {folder}; stop it first, or give this one a folder of its own"
-            )
-        self._file.truncate(0)
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+        self._descriptor = _opened(folder)
+        try:
+            self._lock(folder)
+        except BaseException:
+            self.release()
+            raise
 
     def release(self) -> None:
         """Let others have the folder."""
-        self._file.close()
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _lock(self, folder: Path) -> None:
+        try:
+            if not try_to_lock(self._descriptor):
+                holder = os.read(self._descriptor, _LONGEST_NUMBER).decode("ascii", "replace").strip() or "unknown"
+                raise AnotherInstance(
+                    f"process {holder} already works on STATE_DIR {folder}; stop it first, or give this one a folder of its own"
+                )
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                raise ConfigurationError(
+                    f"STATE_DIR {folder} is on a disk without locks ({error.strerror}), so two instances on it would not notice each "
+                    "other. Put STATE_DIR on a local disk, or on a share with locks (NFS: start its lock service)"
+                ) from None
+            raise StateUnavailable(f"{folder / 'lock'} cannot be used now ({error.strerror or error})") from None
+        # Only for the message above: on a full disk the lock holds without it.
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
 
 
-def _try_to_lock(file: IO[str]) -> bool:
+def _opened(folder: Path) -> int:
+    path = folder / "lock"
     try:
-        if os.name == "posix":
-            import fcntl  # there is none on Windows
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
-
-            file.seek(_WINDOWS_LOCKED_BYTE)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-            file.seek(0)
-    except OSError:
-        return False
-    return True
+        make_folder(folder)
+        return open_or_create(path)
+    except OSError as error:
+        if error.errno not in _NOT_OURS:
+            raise StateUnavailable(f"{path} cannot be opened now ({error.strerror or error})") from None
+        raise ConfigurationError(
+            f"{path} cannot be opened ({error.strerror}): it is another user's, not a plain file, or cannot be written. Run as the user "
+            f"that STATE_DIR belongs to, or give STATE_DIR and all in it to this one; if {path.name} is not the service's, move it away"
+        ) from None

@@ -16,6 +16,7 @@ from pathlib import Path
 from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
+from disk.durable_file import make_folder
 from service.fence import Fence
 from service.intervals import merged, missing
 from service.journal_file import WAY_ON, JournalFile
@@ -121,7 +122,7 @@ class Journal:
 
     def __init__(self, folder: Path, *, data_set: str | None, accepting_gap: bool = False) -> None:
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
         except OSError as error:
             raise StateUnavailable(f"STATE_DIR {folder} cannot be made ({error.strerror})") from None
         self._fence = Fence(folder / "fence")

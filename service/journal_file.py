@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from anonymizer.errors import JournalDamaged, StateUnavailable
+from disk.durable_file import make_private, open_or_create
 
 #: Another number means another form; see `_check_form`.
 FORM = 2
@@ -181,8 +182,10 @@ class JournalFile:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Created here, so that from its first byte on only the owner can read it.
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    # Created here, so that from its first byte on only the owner can read it, and no planted link is followed.
+    os.close(open_or_create(path))
+    for one in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))):
+        make_private(one)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")

@@ -94,7 +94,7 @@ class Observation:
             from service.report.file import write_report
 
             figures = self._recording.figures(journal.outputs.standings(), self._promise)
-            write_report(figures, Path(self._settings.state_dir))
+            write_report(figures, Path(self._settings.state_dir), file_mode=self._settings.output_file_mode)
         if self._board is not None:
             self._board.unwatch()
 

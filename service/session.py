@@ -76,7 +76,7 @@ def serve(settings: Settings, clock: SystemClock) -> int:
 
 
 def _serve(settings: Settings, clock: SystemClock) -> int:
-    lock = InstanceLock(Path(settings.state_dir))
+    lock = _patience(settings, clock).until_done(lambda: InstanceLock(Path(settings.state_dir)))
     try:
         with Observation(settings, clock) as observation:
             return _open_and_work(settings, clock, observation)
@@ -84,11 +84,15 @@ def _serve(settings: Settings, clock: SystemClock) -> int:
         lock.release()
 
 
+def _patience(settings: Settings, clock: SystemClock, telemetry: Telemetry | None = None) -> Patience:
+    budget_s = None if settings.streaming_mode else settings.retry_budget_seconds
+    return Patience(clock, budget_s=budget_s, telemetry=telemetry)
+
+
 def _open_and_work(settings: Settings, clock: SystemClock, observation: Observation) -> int:
     source, outputs = make_source(settings), make_outputs(settings)
     observation.expect(outputs)
-    budget_s = None if settings.streaming_mode else settings.retry_budget_seconds
-    patience = Patience(clock, budget_s=budget_s, telemetry=observation.telemetry)
+    patience = _patience(settings, clock, observation.telemetry)
     try:
         open_source(settings, source, patience)
         journal = patience.until_done(lambda: Journal(Path(settings.state_dir), data_set=source.data_set))

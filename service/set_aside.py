@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, StateUnavailable
-from service.spool import decode, encode, write_durably
+from disk.durable_file import make_folder, write_durably
+from service.spool import SpoolDamaged, decode, encode
+
+#: What a person can do about a file that is damaged or missing.
+_WAY_ON = "Put a good copy in its place; or move it and the file of the same name beside it away: its rows then stay refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +47,13 @@ class Kept:
 
         Raises:
             SpoolDamaged: The file does not hold what was written.
+            StateUnavailable: The disk does not give it now.
         """
-        return decode(self.path.read_bytes(), name=self.path.name)[0]
+        content = _read(self.path)
+        try:
+            return decode(content, name=self.path.name)[0]
+        except SpoolDamaged:
+            raise SpoolDamaged(f"{self.path} does not hold what was written. {_WAY_ON}") from None
 
 
 class SetAside:
@@ -71,7 +82,7 @@ class SetAside:
         }
         name = f"{batch.window.start_ns:020d}-{hashlib.sha256(output.encode()).hexdigest()[:8]}"
         try:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(self._folder)
             write_durably(self._folder / f"{name}.spool", encode([batch]))
             write_durably(self._folder / f"{name}.json", json.dumps(described, indent=2).encode())
         except OSError as error:
@@ -79,20 +90,46 @@ class SetAside:
         return count
 
     def all(self) -> Iterator[Kept]:
-        """Yield everything that was set aside, in order of time."""
-        for path in sorted(self._folder.glob("*.json")):
-            described = json.loads(path.read_bytes())
-            rows = described["rows"]
-            yield Kept(
-                described["output"],
-                described["batch_id"],
-                described["reason"],
-                None if rows is None else tuple(rows),
-                described["count"],
-                path.with_suffix(".spool"),
-            )
+        """Yield everything that was set aside, in order of time.
+
+        Raises:
+            SpoolDamaged: A file does not hold what was written.
+            StateUnavailable: The disk does not give it now.
+        """
+        for path in self._descriptions():
+            try:
+                described = json.loads(_read(path))
+                rows = described["rows"]
+                yield Kept(
+                    described["output"],
+                    described["batch_id"],
+                    described["reason"],
+                    None if rows is None else tuple(rows),
+                    described["count"],
+                    path.with_suffix(".spool"),
+                )
+            except (ValueError, KeyError, TypeError):
+                raise SpoolDamaged(f"{path} does not hold what was written. {_WAY_ON}") from None
 
     def remove(self, kept: Kept) -> None:
-        """Forget what the output has taken after all."""
-        kept.path.with_suffix(".json").unlink(missing_ok=True)
-        kept.path.unlink(missing_ok=True)
+        """Forget what the output has taken after all. Files that cannot be removed now are removed by the next offer."""
+        with suppress(OSError):
+            kept.path.with_suffix(".json").unlink(missing_ok=True)
+            kept.path.unlink(missing_ok=True)
+
+    def _descriptions(self) -> list[Path]:
+        try:
+            return sorted(self._folder / name for name in os.listdir(self._folder) if name.endswith(".json"))  # noqa: PTH208  (see Spool.numbers)
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise StateUnavailable(f"{self._folder} cannot be read now ({error.strerror or error})") from None
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SpoolDamaged(f"{path} is missing. {_WAY_ON}") from None
+    except OSError as error:
+        raise StateUnavailable(f"{path} cannot be read now ({error.strerror or error})") from None

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
 from anonymizer.errors import AnonymizerError, StateUnavailable
 from anonymizer.windows import Window
-from outputs.committed_file import sync_folder
+from disk.durable_file import make_folder, sync_folder, write_durably
 from service import crash_points
 
 _FORM = b"ecg-anonymizer spool 1\n"
@@ -59,9 +59,9 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            make_folder(folder)
         except OSError as error:
-            raise StateUnavailable(f"{folder} cannot be made ({error.strerror})") from None
+            raise StateUnavailable(f"{folder} cannot be made ({error.strerror or error})") from None
 
     def write(self, number: int, batches: Sequence[Batch]) -> int:
         """Store batches under a number; return their size in bytes once they are on the disk.
@@ -107,7 +107,7 @@ class Spool:
         """
         path, given_up = self._path(number), self._folder.with_name(GIVEN_UP)
         try:
-            given_up.mkdir(exist_ok=True, mode=0o700)
+            make_folder(given_up)
             kept = next(free for free in _names(given_up, path.name) if not os.path.lexists(free))
             path.rename(kept)
             sync_folder(given_up)
@@ -119,13 +119,23 @@ class Spool:
         return kept
 
     def numbers(self) -> set[int]:
-        """Return the numbers that have a file."""
-        return {int(path.stem) for path in self._folder.glob(f"*{_SUFFIX}") if path.stem.isdigit()}
+        """Return the numbers that have a file.
+
+        Raises:
+            StateUnavailable: The disk does not tell now.
+        """
+        try:
+            names = os.listdir(self._folder)  # noqa: PTH208  (Path.glob takes a folder that it may not read for an empty one)
+        except OSError as error:
+            raise StateUnavailable(f"spool folder {self._folder} cannot be read now ({error.strerror or error})") from None
+        stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
+        return {int(stem) for stem in stems if stem.isdigit()}
 
     def remove_unfinished(self) -> None:
-        """Remove what a crash left half written."""
-        for path in self._folder.glob("*.unfinished"):
-            path.unlink()
+        """Remove what a crash left half written; what cannot be removed now is removed at the next start."""
+        with suppress(OSError):
+            for path in self._folder.glob("*.unfinished"):
+                path.unlink()
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}{_SUFFIX}"
@@ -134,21 +144,6 @@ class Spool:
 def _names(folder: Path, name: str) -> Iterator[Path]:
     yield folder / name
     yield from (folder / f"{name}.{number}" for number in itertools.count(2))
-
-
-def write_durably(path: Path, content: bytes, *, halfway: Callable[[], None] = lambda: None) -> int:
-    """Put a whole file in its place, on the disk, under its name; return its size."""
-    middle = len(content) // 2
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(memoryview(content)[:middle])
-        halfway()
-        file.write(memoryview(content)[middle:])
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-    sync_folder(path.parent)
-    return len(content)
 
 
 def encode(batches: Sequence[Batch]) -> bytes:

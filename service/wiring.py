@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
+from disk.durable_file import make_folder, probe
 from service.clock import Clock
 from service.journal import Journal
 from service.recounts import Recounts
@@ -70,7 +70,7 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
 def _make_csv(settings: Settings) -> Output:
     from outputs.csv_files import CsvFiles
 
-    return CsvFiles(Path(settings.csv_output_dir), settings.csv_filename_pattern)
+    return CsvFiles(Path(settings.csv_output_dir), settings.csv_filename_pattern, file_mode=settings.output_file_mode)
 
 
 def _make_influxdb(settings: Settings) -> Output:
@@ -311,11 +311,9 @@ def csv_folder_problems(settings: Settings) -> list[str]:
 def state_folder_problems(settings: Settings) -> list[str]:
     """Return why STATE_DIR could not be used, if so; makes the folder."""
     folder = Path(settings.state_dir)
-    probe = folder / f".write-probe-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        probe.write_bytes(b"")
-        probe.unlink()
+        make_folder(folder)
+        probe(folder)
     except OSError as error:
         return [f"STATE_DIR {folder} cannot be written to ({error.strerror or error})"]
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from disk.durable_file import PRIVATE, folder_mode, make_folder, mode_of, write_durably
 from service.report.figures import Figures
 from service.report.page import page
 from service.time_texts import as_datetime
@@ -14,15 +15,16 @@ _LOG = logging.getLogger("ecg_anonymizer")
 LAST = "report.html"
 
 
-def write_report(figures: Figures, state_dir: Path) -> None:
-    """Write a report, and say where; one that cannot be written fails no run."""
+def write_report(figures: Figures, state_dir: Path, *, file_mode: int = PRIVATE) -> None:
+    """Write a report, and say where; one that cannot be written fails no run. A last report that is there keeps its permissions."""
     path = state_dir / LAST
     try:
-        content = page(figures)
+        content = page(figures).encode()
         folder = state_dir / "reports"
-        folder.mkdir(exist_ok=True)
-        (folder / as_datetime(figures.made_ns).strftime("report-%Y%m%dT%H%M%SZ.html")).write_text(content, encoding="utf-8")
-        path.write_text(content, encoding="utf-8")
+        make_folder(folder, folder_mode(file_mode))
+        kept = folder / as_datetime(figures.made_ns).strftime("report-%Y%m%dT%H%M%SZ.html")
+        for one in (kept, path):
+            write_durably(one, content, mode=mode_of(one, otherwise=file_mode))
     except Exception as error:  # noqa: BLE001  (the run it tells of is worth more than a report)
         _LOG.warning("⚠️ The report could not be written to %s: %r", path, error)
     else:

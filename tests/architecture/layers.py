@@ -1,7 +1,7 @@
 """The layers, written down: which module may import what, and why. Judges the text of a module; touches no file.
 
-`service → inputs, outputs, core → vocabulary`, with `transport` below inputs and outputs. Imports count wherever they stand, in a function
-or under `TYPE_CHECKING` too: what an output cannot import, it cannot hand to anybody by mistake.
+`service → inputs, outputs, core → vocabulary`, with `transport` and `disk` below inputs and outputs. Imports count wherever they stand, in
+a function or under `TYPE_CHECKING` too: what an output cannot import, it cannot hand to anybody by mistake.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _words(text: str) -> frozenset[str]:
 
 #: Every top-level module of the project.
 PROJECT = _words(
-    "anonymizer inputs outputs transport service scripts utility examples benchmarks testbed tests central_anonymizer example_usage"
+    "anonymizer disk inputs outputs transport service scripts utility examples benchmarks testbed tests central_anonymizer example_usage"
 )
 
 VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
@@ -106,7 +106,7 @@ class Layer:
 
 
 _NUMPY = frozenset({"numpy"})
-_ABOVE = frozenset({"anonymizer", "inputs", "outputs", "transport", "service"})
+_ABOVE = frozenset({"anonymizer", "disk", "inputs", "outputs", "transport", "service"})
 
 _VOCABULARY = Layer(
     "the vocabulary is what everybody may import, so it imports nothing but itself, numpy and pure modules",
@@ -129,12 +129,18 @@ _CORE = Layer(
 _TRANSPORT = Layer(
     "transport carries bytes: it knows neither samples nor batches, nor anything else of the project", frozenset({"transport"})
 )
+_DISK = Layer(
+    "what uses a disk knows bytes, paths and the standard library, nothing else of the project",
+    frozenset({"disk"}),
+    None,
+    frozenset(),
+)
 _INPUT = Layer(
     "an input knows the core, transport and its libraries, never an output or the service",
     frozenset({"anonymizer", "inputs", "transport"}),
 )
-_OUTPUT_KNOWS = VOCABULARY | {"outputs.encoding", "transport"}
-_OUTPUT = "an output knows the vocabulary, outputs.encoding, transport, numpy and its one client library"
+_OUTPUT_KNOWS = VOCABULARY | {"outputs.encoding", "transport", "disk"}
+_OUTPUT = "an output knows the vocabulary, outputs.encoding, transport, disk, numpy and its one client library"
 _OUTPUT_TABLE = Layer("the table of outputs knows the vocabulary and the outputs", VOCABULARY | {"outputs"}, None, _NUMPY)
 _SERVICE = Layer("the service knows every layer below it, and nothing that is made to try, test or maintain it", _ABOVE)
 _ROOT = Layer("what starts the service knows its layers, and nothing that is made to try, test or maintain it", _ABOVE)
@@ -170,6 +176,7 @@ _LAYER_OF_FILE = {
 _LAYER_OF_FOLDER = {
     "anonymizer": _CORE,
     "transport": _TRANSPORT,
+    "disk": _DISK,
     "inputs": _INPUT,
     "service": _SERVICE,
     "scripts": _SCRIPT,

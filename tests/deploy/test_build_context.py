@@ -52,6 +52,7 @@ central_anonymizer.py
 requirements.txt
 anonymizer/batch.py
 anonymizer/smarko_hierarchy_ecg.csv
+disk/durable_file.py
 inputs/files.py
 outputs/csv_files.py
 service/settings.py

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import service.spool
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable, StateUnavailable
 from anonymizer.ports import Output, Receipt
+from disk.durable_file import write_durably
 from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
 from service.delivery import Delivery, Store
@@ -211,7 +211,7 @@ def test_a_changed_intent_is_recorded_before_the_write_is_tried_again_and_withou
 def test_a_full_disk_delays_a_release_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Named("a")
     desk = Desk(tmp_path, output, budget_s=None)
-    real, failures = service.spool.write_durably, ["spool", "fence"]
+    real, failures = write_durably, ["spool", "fence"]
 
     def full_at_first(path: Path, content: bytes, **options: Any) -> int:
         if failures and failures[0] in path.name:

@@ -34,7 +34,7 @@ CHOSEN = {text for pair in (*_DELIVERY_LINES.values(), _OTHER_LINES) for text in
 
 def lines_in_the_code() -> Iterator[tuple[str, str]]:
     """Yield every text that is logged, with its place."""
-    folders = ("service", "inputs", "outputs", "transport", "anonymizer")
+    folders = ("service", "disk", "inputs", "outputs", "transport", "anonymizer")
     for path in [ROOT / "central_anonymizer.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):

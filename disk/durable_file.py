@@ -1,0 +1,236 @@
+"""Files that a power cut does not take, that a planted link does not redirect, and that only those may read who should.
+
+No link is followed at the last part of a path: whoever can plant one at a name that is known beforehand could have us write to, or cut, a
+file elsewhere. A folder may be a link. Permissions are those asked for, whatever the process's umask is.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+#: Only the owner may read what the service remembers.
+PRIVATE = 0o600
+PRIVATE_FOLDER = 0o700
+
+#: Folders on the way to one of ours; nobody else may put anything into them.
+_FOLDER_ABOVE = 0o755
+
+#: Windows has no O_NOFOLLOW, and turns line ends into others without O_BINARY.
+_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+
+#: What a platform answers that cannot sync a folder: CIFS and FUSE say EINVAL, others one of the next three. Windows cannot open a folder
+#: (EACCES), nor can we without the right to list it. Anything else, such as EIO, is a failure of the disk.
+_CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+_CANNOT_OPEN_FOLDERS = _CANNOT_SYNC_FOLDERS | {errno.EACCES, errno.EPERM}
+
+
+def write_durably(
+    path: Path, content: bytes | memoryview, *, mode: int = PRIVATE, halfway: Callable[[], None] = lambda: None
+) -> int:
+    """Put a whole file in its place, on the disk, under its name; return its size. Until then the name leads to what it led to before.
+
+    Args:
+        path: Replaced; a link is replaced, not followed.
+        content: What is in it afterwards.
+        mode: Its permissions. While it is written only its owner may read it.
+        halfway: Called with half of it written.
+
+    Raises:
+        OSError: It could not be written; nothing has changed.
+    """
+    middle = len(content) // 2
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    unfinished.unlink(missing_ok=True)
+    try:
+        with os.fdopen(create(unfinished), "wb") as file:
+            file.write(memoryview(content)[:middle])
+            halfway()
+            file.write(memoryview(content)[middle:])
+            file.flush()
+            _set_mode(file.fileno(), mode)
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    sync_folder(path.parent)
+    return len(content)
+
+
+def create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
+    """Return a descriptor of a new, empty file.
+
+    Args:
+        path: The file.
+        mode: Its permissions.
+        flags: For `os.open`.
+
+    Raises:
+        FileExistsError: There is something of that name, be it a link that leads nowhere.
+        OSError: It could not be made.
+    """
+    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | _FLAGS, PRIVATE)
+    try:
+        _set_mode(descriptor, mode)
+    except OSError:
+        os.close(descriptor)
+        with suppress(OSError):
+            path.unlink()
+        raise
+    return descriptor
+
+
+def open_ours(path: Path, flags: int = os.O_RDWR) -> int:
+    """Return a descriptor of a regular file that is there and has no other name.
+
+    Args:
+        path: The file.
+        flags: For `os.open`.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        OSError: It is a link, no regular file, or has a second name; or it could not be opened.
+    """
+    try:
+        descriptor = os.open(path, flags | _FLAGS | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _is_a_link() from None
+        raise
+    problem = _problem_of(os.fstat(descriptor))
+    if problem:
+        os.close(descriptor)
+        raise problem
+    return descriptor
+
+
+def open_or_create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
+    """Return a descriptor of a file, made if it is not there. Raises OSError as `open_ours` and `create` do."""
+    try:
+        return create(path, mode, flags)
+    except FileExistsError:
+        return open_ours(path, flags)
+
+
+def make_private(path: Path) -> None:
+    """Let nobody but the owner read a file that may have been made by others; it need not be there.
+
+    Raises:
+        OSError: It is a link, or no regular file; or its permissions cannot be told.
+    """
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return
+    if problem := _problem_of(status):
+        raise problem
+    # Not by a descriptor: closing one would end the locks that SQLite holds on the file.
+    if os.name == "posix" and stat.S_IMODE(status.st_mode) & ~PRIVATE:
+        with _without_modes():
+            path.chmod(PRIVATE)
+
+
+def make_folder(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
+    """Make a folder, and those above it, where it is not there. One that is there keeps its permissions.
+
+    Raises:
+        OSError: It could not be made.
+    """
+    if os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises what the disk says)
+        return
+    if folder.parent != folder:
+        make_folder(folder.parent, _FOLDER_ABOVE)
+    folder.mkdir(mode=mode, exist_ok=True)
+    if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) != mode:
+        with _without_modes():
+            folder.chmod(mode)
+
+
+def folder_mode(file_mode: int) -> int:
+    """Return the permissions of a folder in which those may read that may read its files."""
+    may_read = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+    return PRIVATE_FOLDER | file_mode & may_read | (file_mode & may_read) >> 2
+
+
+def mode_of(path: Path, *, otherwise: int) -> int:
+    """Return the permissions of a file, or `otherwise` where there is no regular file of that name."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return otherwise
+    return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else otherwise
+
+
+def probe(folder: Path) -> None:
+    """See that files can be made in a folder, under a name that nobody can know.
+
+    Raises:
+        OSError: They cannot.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".write-probe-", dir=folder)
+    os.close(descriptor)
+    Path(name).unlink()
+
+
+def sync_folder(folder: Path) -> bool:
+    """Put new names in a folder on the disk. Until then, the power may still take them. Returns False where no platform can do that.
+
+    Raises:
+        OSError: The disk failed.
+    """
+    # Windows has no such call and needs none.
+    if os.name != "posix":
+        return True
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        if error.errno in _CANNOT_OPEN_FOLDERS:
+            return False
+        raise
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno in _CANNOT_SYNC_FOLDERS:
+            return False
+        raise
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _set_mode(descriptor: int, mode: int) -> None:
+    # The call that creates cannot: the umask would take some of it away. Windows has no such permissions.
+    if os.name == "posix" and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
+        with _without_modes():
+            os.fchmod(descriptor, mode)
+
+
+@contextmanager
+def _without_modes() -> Iterator[None]:
+    """Tolerate a file system without permissions, such as FAT or CIFS: those of its mount hold for all."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}:
+            raise
+
+
+def _is_a_link() -> OSError:
+    return OSError(errno.ELOOP, "it is a link, and links are not followed here")
+
+
+def _problem_of(status: os.stat_result) -> OSError | None:
+    if stat.S_ISLNK(status.st_mode):
+        return _is_a_link()
+    if not stat.S_ISREG(status.st_mode):
+        return OSError(errno.EINVAL, "it is no regular file")
+    if status.st_nlink > 1:
+        return OSError(errno.EMLINK, "it has a second name (a hard link), so what is written to it would be in another file too")
+    return None

@@ -1,0 +1,64 @@
+"""Advisory locks on open files, which end with the process that holds them.
+
+Libraries for this were considered: filelock leaves a second file behind and asks readers for the right to write; portalocker needs pywin32.
+The two calls below need neither.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+#: Which byte Windows locks. It keeps others from reading that byte, so it is the last the call can name.
+_WINDOWS_LOCKED_BYTE = 2**31 - 2
+
+#: What a platform answers when somebody else holds the lock: flock the first two, which are one on Linux; Windows and fcntl the others.
+_HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
+
+#: What a file system without locks answers, such as NFS without lockd. It may pass when lockd is only not yet up.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
+
+
+def try_to_lock(descriptor: int, *, exclusive: bool = True) -> bool:
+    """Lock an open file, alone or together with other readers; return whether that could be done now.
+
+    Raises:
+        OSError: It cannot be locked at all, such as for one of `NO_LOCKS`.
+    """
+    try:
+        _lock(descriptor, exclusive=exclusive)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
+    return True
+
+
+def unlock(descriptor: int) -> None:
+    """Let others have the file."""
+    if os.name == "posix":
+        import fcntl  # there is none on Windows
+
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+    else:
+        import msvcrt
+
+        os.lseek(descriptor, _WINDOWS_LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)  # type: ignore[attr-defined]
+        os.lseek(descriptor, 0, os.SEEK_SET)
+
+
+def _lock(descriptor: int, *, exclusive: bool) -> None:
+    if os.name == "posix":
+        import fcntl
+
+        fcntl.flock(descriptor, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        return
+    import msvcrt
+
+    os.lseek(descriptor, _WINDOWS_LOCKED_BYTE, os.SEEK_SET)
+    try:
+        # Windows' C library has one kind of lock.
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    finally:
+        os.lseek(descriptor, 0, os.SEEK_SET)
