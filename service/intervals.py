@@ -1,8 +1,9 @@
-"""Arithmetic of stretches of time, given as windows in ascending order."""
+"""Arithmetic of stretches of time, given as windows in ascending order, and a set of them that is quick to ask and to add to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 
 from anonymizer.windows import Window
 
@@ -19,18 +20,52 @@ def merged(intervals: Iterable[Window]) -> list[Window]:
 
 
 def missing(wanted: Sequence[Window], known: Sequence[Window]) -> list[Window]:
-    """Return the parts of the intervals `wanted` that lie in none of `known`; both ascend."""
-    found, first = [], 0
-    for interval in wanted:
+    """Return the parts of the intervals `wanted` that lie in none of `known`; both ascend, and neither overlaps itself."""
+    return IntervalSet(known).missing(wanted)
+
+
+class IntervalSet:
+    """Stretches of time, neighbours made one.
+
+    A question costs the logarithm of how many there are, plus what it finds. An addition costs the same, plus moving what lies behind
+    it: nothing at the end, which is where a stream adds.
+
+    Args:
+        intervals: What it begins with, ascending.
+    """
+
+    def __init__(self, intervals: Iterable[Window] = ()) -> None:
+        made = merged(intervals)
+        self._starts_ns = [one.start_ns for one in made]
+        self._ends_ns = [one.end_ns for one in made]
+
+    def __len__(self) -> int:
+        return len(self._starts_ns)
+
+    def __iter__(self) -> Iterator[Window]:
+        return map(Window, self._starts_ns, self._ends_ns)
+
+    def add(self, interval: Window) -> None:
+        """Add a stretch of time; what it touches or overlaps becomes one with it."""
+        first = bisect_left(self._ends_ns, interval.start_ns)
+        stop = bisect_right(self._starts_ns, interval.end_ns)
+        start_ns, end_ns = interval.start_ns, interval.end_ns
+        if first < stop:
+            start_ns, end_ns = min(start_ns, self._starts_ns[first]), max(end_ns, self._ends_ns[stop - 1])
+        self._starts_ns[first:stop] = [start_ns]
+        self._ends_ns[first:stop] = [end_ns]
+
+    def missing(self, wanted: Iterable[Window]) -> list[Window]:
+        """Return the parts of the intervals `wanted` that lie in none of this set, in order."""
+        return [gap for interval in wanted for gap in self._gaps_in(interval)]
+
+    def _gaps_in(self, interval: Window) -> Iterator[Window]:
         start_ns = interval.start_ns
-        while first < len(known) and known[first].end_ns <= start_ns:
-            first += 1
-        for other in known[first:]:
-            if other.start_ns >= interval.end_ns:
+        for index in range(bisect_right(self._ends_ns, start_ns), len(self)):
+            if self._starts_ns[index] >= interval.end_ns:
                 break
-            if other.start_ns > start_ns:
-                found.append(Window(start_ns, other.start_ns))
-            start_ns = max(start_ns, other.end_ns)
+            if self._starts_ns[index] > start_ns:
+                yield Window(start_ns, self._starts_ns[index])
+            start_ns = self._ends_ns[index]
         if start_ns < interval.end_ns:
-            found.append(Window(start_ns, interval.end_ns))
-    return found
+            yield Window(start_ns, interval.end_ns)
