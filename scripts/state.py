@@ -62,7 +62,7 @@ def show(folder: Path) -> int:
         print(f"           {span_text(interval)}")
     print(f"late       {journal.late_rows()} rows came after their windows were released")
     print(f"stream     {'never started' if position_ns is None else 'at ' + date_and_time(position_ns)}")
-    print(f"spool      {len(spooled)} chunks, {sum(spooled.values())} bytes wait for outputs")
+    print(f"spool      {spooled.chunks} chunks, {spooled.size_bytes} bytes wait for outputs")
     for one in journal.outputs.standings():
         print(f"output     {one.name}: {one.taken} rows taken, {one.set_aside} set aside, {one.pending} pending")
     for kept in SetAside(folder / "set_aside").all():
@@ -118,7 +118,7 @@ def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
     """
     journal, spool = Journal(folder, data_set=None), Spool(folder / "spool")
     try:
-        lost = {number: loss for number in sorted(journal.outputs.spooled()) if (loss := _loss_of(spool, number))}
+        lost = {number: loss for number in journal.outputs.spooled_chunks() if (loss := _loss_of(spool, number))}
         for number, loss in lost.items():
             print(f"Chunk {number}, {journal.outputs.rows_of(number)} rows: {loss.partition('. ')[0]}")
         if lost and not (is_confirmed or _is_confirmed_by_a_person()):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from anonymizer.batch import Batch
@@ -82,8 +82,9 @@ class Delivery:
         """Clear away what a crash left, and let the workers begin with what is pending."""
         outputs, spool = self._store.journal.outputs, self._store.spool
         spool.remove_unfinished()
-        for number in sorted(spool.numbers() - set(outputs.spooled())):
-            if self._is_of_no_use(number):
+        given_up = outputs.given_up()
+        for number in sorted(spool.numbers() - set(outputs.spooled_chunks())):
+            if self._is_of_no_use(number, given_up):
                 spool.remove(number)
             elif kept := spool.move_aside(number):
                 _LOG.warning("⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s", number, kept)
@@ -94,11 +95,11 @@ class Delivery:
         for worker in self._workers:
             worker.start()
 
-    def _is_of_no_use(self, number: int) -> bool:
+    def _is_of_no_use(self, number: int, given_up: Collection[int]) -> bool:
         """Return whether every output has taken what is in a spool file, or none has seen it: then the source is read again."""
         journal = self._store.journal
         if number < journal.outputs.next_chunk():
-            return number not in journal.outputs.given_up()
+            return number not in given_up
         try:
             windows = [batch.window for batch in self._store.spool.read(number)]
         except (SpoolDamaged, StateUnavailable):
@@ -196,7 +197,7 @@ class Delivery:
         return [worker.failure for worker in self._workers if worker.failure is not None]
 
     def _spooled_bytes(self) -> int:
-        return sum(self._store.journal.outputs.spooled().values())
+        return self._store.journal.outputs.spooled().size_bytes
 
     def _alarm(self, waiting: int) -> None:
         is_high = waiting > self._spool_max_bytes * _ALARM_SHARE

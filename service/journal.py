@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
 from disk.durable_file import make_folder
-from service.fence import Fence
-from service.intervals import merged, missing
+from service.fence import Fence, Fenced
+from service.intervals import IntervalSet, merged, missing
 from service.journal_file import WAY_ON, JournalFile
 from service.output_standings import LOST_CHUNK, OutputStandings
 
@@ -38,6 +39,9 @@ _OVERLAPS = (
 
 #: How many of the delays of a JSON list have passed since the release.
 _RECOUNTS_DUE = "(SELECT count(*) FROM json_each(?) AS delay WHERE released_ns + delay.value <= ?)"
+
+#: So many entries are looked at in one transaction to make neighbours one.
+_MERGED_AT_ONCE = 10_000
 
 #: More often than anybody will ever ask: an interval that is not counted again.
 _NEVER_AGAIN = 1_000_000
@@ -114,13 +118,17 @@ class Journal:
         folder: STATE_DIR; made when it is not there.
         data_set: Whose memory it is; None for a tool that takes it as it is.
         accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
+        copied: For a copy that was made while somebody else worked with the original: what its fence held before the journal was copied,
+            and after. Without it the fence in the folder is read, and brought up to date.
 
     Raises:
         JournalDamaged: It cannot be read, is older than its fence, or belongs to another data set. The message says what to do.
         StateUnavailable: The disk cannot be used now, or somebody else holds the file.
     """
 
-    def __init__(self, folder: Path, *, data_set: str | None, accepting_gap: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, data_set: str | None, accepting_gap: bool = False, copied: tuple[Fenced, Fenced] | None = None
+    ) -> None:
         try:
             make_folder(folder)
         except OSError as error:
@@ -131,9 +139,12 @@ class Journal:
         try:
             self._check_data_set(data_set)
             self._known = self._read_intervals()
-            if accepting_gap:
-                self.accept_gap(self._fence.read())
-            self._check_fence()
+            self._unfenced: list[Window] = []
+            if copied is not None:
+                self._refuse_if_older(copied[0])
+                self._refuse_if_beyond(copied[1])
+            else:
+                self._check_fence(accepting_gap=accepting_gap)
         except BaseException:
             self._file.close()
             raise
@@ -185,7 +196,7 @@ class Journal:
         rows = sum(release.counts.released for release in releases)
         with self._file.transaction() as db:
             epoch = db.execute("SELECT coalesce(max(epoch), 0) FROM epochs").fetchone()[0]
-            db.execute("INSERT INTO chunks (chunk, bytes, rows) VALUES (?, ?, ?)", (chunk, size_bytes, rows))
+            self.outputs.record_chunk(db, chunk, size_bytes=size_bytes, rows=rows)
             db.executemany(
                 _INSERT_INTERVAL,
                 (
@@ -195,18 +206,21 @@ class Journal:
             )
             if stream_to_ns is not None:
                 db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_STREAM, stream_to_ns))
-        self._known = merged(sorted([*self._known, *(release.window for release in releases)]))
+        for release in releases:
+            self._known.add(release.window)
+            self._unfenced.append(release.window)
 
     def raise_fence(self) -> None:
-        """Let the fence know every interval that was released.
+        """Let the fence know what was released since it was last raised; only then is any of it offered to outputs.
 
         Raises:
             StateUnavailable: It cannot be written now.
         """
-        try:
-            self._fence.raise_to(self._known)
-        except OSError as error:
-            raise StateUnavailable(f"{self._fence.path} cannot be written now ({error.strerror or error})") from None
+        if self._unfenced:
+            with self._fence_on_disk():
+                self._fence.add(merged(sorted(self._unfenced)), self._known)
+            self._unfenced.clear()
+        self.outputs.offer_up_to(self.outputs.next_chunk() - 1)
 
     def released_intervals(self) -> list[Window]:
         """Return every released stretch of time, neighbours made one, in order."""
@@ -223,14 +237,17 @@ class Journal:
 
     def accept_gap(self, intervals: Sequence[Window]) -> list[Window]:
         """Mark stretches of time as released, so that they never will be; return those that were not known."""
-        unknown = missing(merged(sorted(intervals)), self._known)
+        unknown = self._known.missing(merged(sorted(intervals)))
         with self._file.transaction() as db:
             db.executemany(
                 _INSERT_INTERVAL,
                 ((gap.start_ns, gap.end_ns, 0, 0, 0, 0, _NEVER_AGAIN, 0, *(0 for _ in _COUNTS)) for gap in unknown),
             )
-        self._known = merged(sorted([*self._known, *unknown]))
-        self.raise_fence()
+        for gap in unknown:
+            self._known.add(gap)
+        with self._fence_on_disk():
+            self._fence.replace(self._known)
+        self._unfenced.clear()
         return unknown
 
     def merge_before(self, time_ns: int, *, recounts: int) -> int:
@@ -245,11 +262,29 @@ class Journal:
         Returns:
             How many entries the journal has less.
         """
+        fewer, from_ns = 0, -(1 << 63)
+        while True:
+            # A bounded number at a time: outputs have something to put on record meanwhile.
+            last_ns = self._file.value(
+                "SELECT max(start_ns) FROM (SELECT start_ns FROM intervals WHERE start_ns >= ? AND start_ns < ? ORDER BY start_ns LIMIT ?)",
+                from_ns,
+                time_ns,
+                _MERGED_AT_ONCE,
+            )
+            if last_ns is None or last_ns == from_ns:
+                return fewer
+            fewer += self._merge_between(from_ns, last_ns, before_ns=time_ns, recounts=recounts)
+            # The last of them may have become a part of an entry that goes on.
+            from_ns = self._file.value("SELECT max(start_ns) FROM intervals WHERE start_ns <= ?", last_ns)
+
+    def _merge_between(self, first_ns: int, last_ns: int, *, before_ns: int, recounts: int) -> int:
+        """Merge entries that start from `first_ns` to `last_ns`; return how many fewer there are."""
         sums = ", ".join(f"sum({name})" for name in ("windows", "late", *_COUNTS))
         mergeable = (
-            "SELECT *, (SELECT count(*) FROM outputs o WHERE o.since < i.chunk) AS outputs_then FROM intervals i WHERE end_ns <= :before "
-            "AND recounts >= :recounts AND epoch > 0 AND chunk NOT IN (SELECT chunk FROM chunks) "
-            f"AND NOT EXISTS (SELECT 1 FROM set_aside WHERE batch_id = '{LOST_CHUNK}' || i.chunk)"
+            "SELECT *, (SELECT count(*) FROM outputs o WHERE o.since < i.chunk) AS outputs_then FROM intervals i "
+            "WHERE start_ns BETWEEN :first AND :last AND end_ns <= :before "
+            "AND recounts >= :recounts AND epoch > 0 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.chunk = i.chunk) "
+            f"AND '{LOST_CHUNK}' || chunk NOT IN (SELECT batch_id FROM set_aside WHERE batch_id GLOB '{LOST_CHUNK}*')"
         )
         like_the_one_before = " AND ".join(
             f"{here} IS lag({there}) OVER (ORDER BY start_ns)"
@@ -263,7 +298,7 @@ class Journal:
             made = db.execute(
                 f"SELECT min(start_ns), max(end_ns), max(chunk), epoch, max(released_ns), min(recounts), {sums} FROM ({run}) "
                 "GROUP BY run, epoch HAVING count(*) > 1",
-                {"before": time_ns, "recounts": recounts},
+                {"first": first_ns, "last": last_ns, "before": before_ns, "recounts": recounts},
             ).fetchall()
             fewer = 0
             for start, end, chunk, epoch, released_ns, counted, windows, late, *counts in made:
@@ -350,31 +385,62 @@ class Journal:
                 "field or file. Give each data set a STATE_DIR of its own"
             )
 
-    def _check_fence(self) -> None:
+    def _check_fence(self, *, accepting_gap: bool) -> None:
         """See that journal and fence tell the same; a fence that lacks the last release, as after a crash, is brought up to date."""
         fenced = self._fence.read()
-        unknown = missing(fenced, self._known)
+        beyond = self._known_beyond(fenced)
+        # Half a line stands for what no output was offered yet: accept-gap may pass it by, for it can be released without harm.
+        if fenced.unread and not fenced.is_explained_by(beyond) and not (accepting_gap and fenced.is_cut):
+            raise JournalDamaged(
+                f"{self._file.path} is older than {self._fence.path}, or that is damaged: its last line cannot be read, and is not "
+                "that of the journal's last release. Put good copies of both in their place. Without them only the output bucket can tell "
+                "what was released last: set INFLUX_VERIFY_TOKEN, move the fence away, and run scripts/state.py accept-gap"
+            )
+        if accepting_gap:
+            self.accept_gap(fenced.intervals)
+        else:
+            self._refuse_if_older(fenced)
+            self._refuse_if_beyond(fenced)
+            if beyond or not fenced.is_current:
+                with self._fence_on_disk():
+                    self._fence.replace(self._known)
+        self.outputs.offer_up_to(self.outputs.next_chunk() - 1)
+
+    def _refuse_if_older(self, fenced: Fenced) -> None:
+        unknown = self._known.missing(fenced.intervals)
         if unknown:
             raise JournalDamaged(
                 f"{self._file.path} is older than {self._fence.path}: it does not know of {len(unknown)} stretches of time that were "
                 f"released. {WAY_ON}"
             )
+
+    def _refuse_if_beyond(self, fenced: Fenced) -> None:
         last = self._file.rows(
             "SELECT start_ns, end_ns FROM intervals WHERE chunk = (SELECT max(chunk) FROM intervals) ORDER BY start_ns"
         )
-        beyond = missing(missing(self._known, fenced), merged(Window(*row) for row in last))
+        beyond = missing(self._known_beyond(fenced), merged(Window(*row) for row in last))
         if beyond:
             raise JournalDamaged(
                 f"{self._file.path} knows of {len(beyond)} stretches of time that {self._fence.path} does not: one of them is an old or "
                 "damaged copy. Put good copies of both in their place; or run: scripts/state.py accept-gap, which marks everything that "
                 "either of them knows as released, so that none of it is released twice"
             )
-        if fenced != self._known:
-            self.raise_fence()
 
-    def _read_intervals(self) -> list[Window]:
+    def _known_beyond(self, fenced: Fenced) -> list[Window]:
+        return missing(list(self._known), fenced.intervals)
+
+    @contextmanager
+    def _fence_on_disk(self) -> Iterator[None]:
         try:
-            return merged(Window(*row) for row in self._file.rows("SELECT start_ns, end_ns FROM intervals ORDER BY start_ns"))
+            yield
+        except OSError as error:
+            raise StateUnavailable(f"{self._fence.path} cannot be written now ({error.strerror or error})") from None
+
+    def _read_intervals(self) -> IntervalSet:
+        try:
+            return IntervalSet(
+                Window(*row) for row in self._file.rows("SELECT start_ns, end_ns FROM intervals ORDER BY start_ns")
+            )
         except ValueError as error:
             raise JournalDamaged(f"{self._file.path} is damaged ({error}). {WAY_ON}") from None
 

@@ -1,7 +1,9 @@
 """The SQLite file under the journal: its tables, its transactions, and how damage to it is noticed.
 
-Each transaction is on the disk before it returns (WAL, synchronous=FULL). The small tables, in which one wrong digit would have an output
-skip or repeat, carry a digest: SQLite notices a torn page, but no flipped bit in a number. Released intervals are held against the fence.
+Each transaction is on the disk before it returns (WAL, synchronous=FULL). The tables in which one wrong digit would have an output skip
+or repeat are sealed: SQLite notices a torn page, but no flipped bit in a number. The seal is the sum of the digests of all their rows.
+Each transaction changes it by the rows that it changes, whatever else is there; opening the file adds all of it up anew
+(documentation/decisions/017-a-seal-that-adds-up.md). Released intervals are held against the fence.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import Any
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from disk.durable_file import make_private, open_or_create
 
-#: Another number means another form; see `_check_form`.
-FORM = 2
+#: Another number means another form. Form 2 is brought up to date when it is opened.
+FORM = 3
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -36,8 +38,11 @@ CREATE TABLE intervals (
 ) STRICT;
 CREATE INDEX recounts ON intervals (recounts, released_ns);
 CREATE TABLE chunks (chunk INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL, rows INTEGER NOT NULL) STRICT;
+CREATE TABLE spooled (chunks INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+INSERT INTO spooled VALUES (0, 0);
 CREATE TABLE outputs (
-    name TEXT PRIMARY KEY, since INTEGER NOT NULL, position INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0
+    name TEXT PRIMARY KEY, since INTEGER NOT NULL, position INTEGER NOT NULL, taken INTEGER NOT NULL DEFAULT 0,
+    set_aside INTEGER NOT NULL DEFAULT 0, pending INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE TABLE set_aside (
     output TEXT NOT NULL, batch_id TEXT NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (output, batch_id)
@@ -48,10 +53,24 @@ CREATE TABLE receipts (
 CREATE TABLE positions (stream TEXT PRIMARY KEY, position_ns INTEGER NOT NULL) STRICT;
 """
 
-#: Few rows each, which decide what is offered to whom.
-_SEALED = ("epochs", "chunks", "outputs", "set_aside", "positions")
+#: What form 2 lacks: what waits was summed up at every question.
+_FROM_FORM_2 = """
+CREATE TABLE spooled (chunks INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
+INSERT INTO spooled SELECT count(*), coalesce(sum(bytes), 0) FROM chunks;
+ALTER TABLE outputs ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outputs ADD COLUMN pending INTEGER NOT NULL DEFAULT 0;
+UPDATE outputs SET
+    set_aside = (SELECT coalesce(sum(rows), 0) FROM set_aside WHERE output = name),
+    pending = (SELECT coalesce(sum(rows), 0) FROM chunks WHERE chunk > position)
+"""
+
+#: What decides what is offered to whom.
+_SEALED_IN_FORM_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
+_SEALED = (*_SEALED_IN_FORM_2, "spooled")
 
 _SEAL = "seal"
+_SEAL_BYTES = 16
+_SEALS = 1 << 8 * _SEAL_BYTES
 
 #: How long another process, such as `scripts/state.py`, may hold the file before we say so.
 _BUSY_S = 10.0
@@ -92,11 +111,14 @@ class JournalFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
+        #: By how much the transaction at hand has changed the seal so far.
+        self._sealed_since = 0
         with self._only_ours():
             self._db = _connect(path)
             try:
                 self._make_tables()
                 self._check()
+                self._watch_sealed_tables()
             except BaseException:
                 self._db.close()
                 raise
@@ -125,37 +147,82 @@ class JournalFile:
             StateUnavailable: Nothing was done, and may be tried again.
             JournalDamaged: The file is not what was written.
         """
-        with self._lock, self._only_ours():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, self._digest()))
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._lock, self._only_ours(), self._all_or_nothing():
+            self._sealed_since = 0
+            yield self._db
+            if self._sealed_since:
+                self._put_seal((self._seal() + self._sealed_since) % _SEALS)
+
+    @contextmanager
+    def _all_or_nothing(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
 
     def _make_tables(self) -> None:
         if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-            self._db.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {FORM}; COMMIT;")
+            with self._all_or_nothing():
+                self._bring_to_this_form(_TABLES)
+
+    def _bring_to_this_form(self, statements: str) -> None:
+        for statement in statements.split(";"):
+            self._db.execute(statement)
+        self._db.execute(f"PRAGMA user_version = {FORM}")
+        self._put_seal(self._sum_of_digests())
 
     def _check(self) -> None:
         form = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if form != FORM:
+        if form not in (2, FORM):
             raise JournalDamaged(f"{self.path} has form {form}, this version knows form {FORM}. {WAY_ON}")
         verdict = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if verdict != "ok":
             raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
-        seal = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
-        if (self._digest() != seal[0]) if seal else any(self._contents()):
+        if not (self._is_sealed_in_form_2() if form == 2 else self._seal() == self._sum_of_digests()):
             raise JournalDamaged(f"{self.path} is damaged (its digest is another). {WAY_ON}")
+        if form == 2:
+            with self._all_or_nothing():
+                self._bring_to_this_form(_FROM_FORM_2)
 
-    def _digest(self) -> str:
-        return hashlib.sha256(repr(self._contents()).encode()).hexdigest()
+    def _seal(self) -> int:
+        found = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
+        try:
+            return int(found[0], 16) if found else 0
+        except ValueError:
+            raise JournalDamaged(f"{self.path} is damaged (its seal is none). {WAY_ON}") from None
 
-    def _contents(self) -> list[list[tuple[Any, ...]]]:
-        return [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED]
+    def _put_seal(self, seal: int) -> None:
+        self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, f"{seal:0{2 * _SEAL_BYTES}x}"))
+
+    def _sum_of_digests(self) -> int:
+        return sum(_digest(table, *row) for table in _SEALED for row in self._db.execute(f"SELECT * FROM {table}")) % _SEALS
+
+    def _watch_sealed_tables(self) -> None:
+        """Have SQLite tell of every row of a sealed table that this connection adds, changes or removes, whatever the statement."""
+
+        def change(sign: int, *row: Any) -> None:
+            self._sealed_since += sign * _digest(*row)
+
+        self._db.create_function("row_changed", -1, change)
+        # Without this, what INSERT OR REPLACE replaces would be removed without a word.
+        self._db.execute("PRAGMA recursive_triggers = ON")
+        for table in _SEALED:
+            columns = [name for _, name, *_ in self._db.execute(f"PRAGMA table_info({table})")]
+            was, now = (
+                f"SELECT row_changed({sign}, '{table}', {', '.join(f'{row}.{name}' for name in columns)});"
+                for sign, row in ((-1, "OLD"), (1, "NEW"))
+            )
+            for event, tell in (("INSERT", now), ("UPDATE", was + now), ("DELETE", was)):
+                self._db.execute(f"CREATE TEMP TRIGGER {table}_{event} AFTER {event} ON main.{table} BEGIN {tell} END")
+
+    def _is_sealed_in_form_2(self) -> bool:
+        contents = [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED_IN_FORM_2]
+        found = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
+        return hashlib.sha256(repr(contents).encode()).hexdigest() == found[0] if found else not any(contents)
 
     def _reason(self, error: sqlite3.DatabaseError, code: int) -> str:
         with suppress(OSError):  # a folder that is gone tells nothing
@@ -179,6 +246,10 @@ class JournalFile:
             raise JournalDamaged(f"{self.path} cannot be used ({error}). {WAY_ON}") from None
         except OSError as error:
             raise StateUnavailable(f"{self.path} cannot be used now ({error.strerror or error})") from None
+
+
+def _digest(*row: Any) -> int:
+    return int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=_SEAL_BYTES).digest(), "big")
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -1,4 +1,7 @@
-"""The part of the journal that knows which output has taken which chunk, what it must remember, and what it refused."""
+"""The part of the journal that knows which output has taken which chunk, what it must remember, and what it refused.
+
+What waits is counted as it comes and goes, never summed up: a question costs the same however many chunks wait.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,14 @@ class Standing:
     pending: int
 
 
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """How many chunks some output has not yet taken, and their size."""
+
+    chunks: int
+    size_bytes: int
+
+
 class OutputStandings:
     """Positions, receipts and refusals, one output independent of the others. Chunks are numbered in the order of their release.
 
@@ -38,6 +49,7 @@ class OutputStandings:
 
     def __init__(self, file: JournalFile) -> None:
         self._file = file
+        self._offered_to = 0
 
     def next_chunk(self) -> int:
         """Return the number for the next chunk: higher than any that was ever released."""
@@ -45,11 +57,7 @@ class OutputStandings:
 
     def standings(self) -> list[Standing]:
         """Return how far each output is. For each: all rows released since it came = taken + set aside + pending."""
-        rows = self._file.rows(
-            "SELECT o.name, o.since, o.position, o.taken, "
-            "coalesce((SELECT sum(s.rows) FROM set_aside s WHERE s.output = o.name), 0), "
-            "coalesce((SELECT sum(c.rows) FROM chunks c WHERE c.chunk > o.position), 0) FROM outputs o ORDER BY o.name"
-        )
+        rows = self._file.rows("SELECT name, since, position, taken, set_aside, pending FROM outputs ORDER BY name")
         return [Standing(*row) for row in rows]
 
     def add_outputs(self, names: Sequence[str]) -> None:
@@ -62,8 +70,9 @@ class OutputStandings:
             waiting = db.execute("SELECT min(chunk) FROM chunks").fetchone()[0]
             position = (waiting if is_first and waiting is not None else self.next_chunk()) - 1
             db.executemany(
-                "INSERT OR IGNORE INTO outputs (name, since, position) VALUES (?, ?, ?)",
-                ((name, position, position) for name in names),
+                "INSERT OR IGNORE INTO outputs (name, since, position, pending) "
+                "SELECT ?1, ?2, ?2, coalesce(sum(rows), 0) FROM chunks WHERE chunk > ?2",
+                ((name, position) for name in names),
             )
 
     def drop_output(self, name: str) -> None:
@@ -72,12 +81,28 @@ class OutputStandings:
             db.execute("DELETE FROM outputs WHERE name = ?", (name,))
             db.execute("DELETE FROM receipts WHERE output = ?", (name,))
             db.execute("DELETE FROM set_aside WHERE output = ?", (name,))
-            db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")
+            _forget_chunks_all_have(db)
 
-    def pending_for(self, name: str) -> list[int]:
-        """Return the chunks an output has not yet taken, in order."""
-        query = "SELECT chunk FROM chunks WHERE chunk > (SELECT position FROM outputs WHERE name = ?) ORDER BY chunk"
-        return [chunk for (chunk,) in self._file.rows(query, name)]
+    def record_chunk(self, db: sqlite3.Connection, chunk: int, *, size_bytes: int, rows: int) -> None:
+        """Let a chunk wait for every output, as part of the transaction that releases it. It is offered after `offer_up_to`."""
+        db.execute("INSERT INTO chunks (chunk, bytes, rows) VALUES (?, ?, ?)", (chunk, size_bytes, rows))
+        db.execute("UPDATE spooled SET chunks = chunks + 1, bytes = bytes + ?", (size_bytes,))
+        db.execute("UPDATE outputs SET pending = pending + ? WHERE position < ?", (rows, chunk))
+
+    def offer_up_to(self, chunk: int) -> None:
+        """Let outputs have the chunks up to this one: the fence is on the disk."""
+        self._offered_to = chunk
+
+    def next_pending(self, name: str, *, after: int = 0) -> int | None:
+        """Return the next chunk to be offered to an output, none up to `after`; None while there is none."""
+        chunk: int | None = self._file.value(
+            "SELECT chunk FROM chunks WHERE chunk > max(?, (SELECT position FROM outputs WHERE name = ?)) AND chunk <= ? "
+            "ORDER BY chunk LIMIT 1",
+            after,
+            name,
+            self._offered_to,
+        )
+        return chunk
 
     def receipts(self, name: str) -> dict[str, Receipt]:
         """Return an output's receipts by their key."""
@@ -104,12 +129,12 @@ class OutputStandings:
         refused = dict(set_aside or {})
         with self._file.transaction() as db:
             _put_receipts(db, name, receipts)
-            db.executemany(
-                "INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?)",
-                ((name, batch_id, count) for batch_id, count in refused.items()),
-            )
+            for batch_id, count in refused.items():
+                _put_set_aside(db, name, batch_id, count)
             db.execute(
-                "UPDATE outputs SET position = ?, taken = taken + ? WHERE name = ?", (chunk, rows - sum(refused.values()), name)
+                "UPDATE outputs SET taken = taken + ?, position = ?, "
+                "pending = pending - (SELECT coalesce(sum(rows), 0) FROM chunks WHERE chunk > position AND chunk <= ?) WHERE name = ?",
+                (rows - sum(refused.values()), chunk, chunk, name),
             )
 
     def set_aside_for(self, name: str) -> dict[str, int]:
@@ -120,11 +145,9 @@ class OutputStandings:
         """Remember that an output has taken what it had refused, or all but `still_refused` rows of it."""
         with self._file.transaction() as db:
             _put_receipts(db, name, [] if receipt is None else [receipt])
-            refused = db.execute("SELECT rows FROM set_aside WHERE output = ? AND batch_id = ?", (name, batch_id)).fetchone()[0]
+            refused = _refused_rows(db, name, batch_id)
             db.execute("UPDATE outputs SET taken = taken + ? WHERE name = ?", (refused - still_refused, name))
-            db.execute("DELETE FROM set_aside WHERE output = ? AND batch_id = ?", (name, batch_id))
-            if still_refused:
-                db.execute("INSERT INTO set_aside VALUES (?, ?, ?)", (name, batch_id, still_refused))
+            _put_set_aside(db, name, batch_id, still_refused)
 
     def rows_of(self, chunk: int) -> int:
         """Return how many rows a chunk has; 0 for one that every output has."""
@@ -133,15 +156,17 @@ class OutputStandings:
     def give_up_chunk(self, chunk: int) -> int:
         """Count a chunk whose spool file is lost as set aside for every output that lacks it; return how many rows it had."""
         with self._file.transaction() as db:
-            found = db.execute("SELECT rows FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
+            found = db.execute("SELECT rows, bytes FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
             if found is None:
                 return 0
-            db.execute(
-                "INSERT INTO set_aside SELECT name, ?, ? FROM outputs WHERE position < ?",
-                (f"{LOST_CHUNK}{chunk}", found[0], chunk),
-            )
+            rows, size_bytes = found
+            lacking = [name for (name,) in db.execute("SELECT name FROM outputs WHERE position < ?", (chunk,))]
+            for name in lacking:
+                _put_set_aside(db, name, f"{LOST_CHUNK}{chunk}", rows)
+                db.execute("UPDATE outputs SET pending = pending - ? WHERE name = ?", (rows, name))
             db.execute("DELETE FROM chunks WHERE chunk = ?", (chunk,))
-        return int(found[0])
+            db.execute("UPDATE spooled SET chunks = chunks - 1, bytes = bytes - ?", (size_bytes,))
+        return int(rows)
 
     def given_up(self) -> set[int]:
         """Return the chunks that were given up."""
@@ -150,16 +175,25 @@ class OutputStandings:
 
     def forget_chunks_all_have(self) -> list[int]:
         """Return the chunks that every output has taken, and forget them: their spool files are no longer needed."""
-        if self._file.value(f"SELECT 1 FROM chunks WHERE chunk <= {_SLOWEST}") is None:
+        if self._file.value(f"SELECT 1 FROM chunks WHERE chunk <= {_SLOWEST} LIMIT 1") is None:
             return []
         with self._file.transaction() as db:
-            done = [chunk for (chunk,) in db.execute(f"SELECT chunk FROM chunks WHERE chunk <= {_SLOWEST}")]
-            db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")
-        return done
+            return _forget_chunks_all_have(db)
 
-    def spooled(self) -> dict[int, int]:
-        """Return the size in bytes of each chunk that some output has not yet taken."""
-        return dict(self._file.rows("SELECT chunk, bytes FROM chunks"))
+    def spooled(self) -> Spooled:
+        """Return how much waits for outputs."""
+        return Spooled(*self._file.rows("SELECT chunks, bytes FROM spooled")[0])
+
+    def spooled_chunks(self) -> list[int]:
+        """Return every chunk that some output has not yet taken, in order; as many as wait."""
+        return [chunk for (chunk,) in self._file.rows("SELECT chunk FROM chunks ORDER BY chunk")]
+
+
+def _forget_chunks_all_have(db: sqlite3.Connection) -> list[int]:
+    done = db.execute(f"SELECT chunk, bytes FROM chunks WHERE chunk <= {_SLOWEST}").fetchall()
+    db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")
+    db.execute("UPDATE spooled SET chunks = chunks - ?, bytes = bytes - ?", (len(done), sum(size for _, size in done)))
+    return [chunk for chunk, _ in done]
 
 
 def _put_receipts(db: sqlite3.Connection, name: str, receipts: Iterable[Receipt]) -> None:
@@ -169,3 +203,18 @@ def _put_receipts(db: sqlite3.Connection, name: str, receipts: Iterable[Receipt]
             db.execute("DELETE FROM receipts WHERE output = ? AND key = ?", (name, key))
         else:
             db.execute("INSERT OR REPLACE INTO receipts VALUES (?, ?, ?)", (name, key, json.dumps(dict(receipt))))
+
+
+def _put_set_aside(db: sqlite3.Connection, name: str, batch_id: str, rows: int) -> None:
+    """Let so many rows of a batch stand as refused by an output, whatever stood there before; with none nothing does."""
+    more = rows - _refused_rows(db, name, batch_id)
+    if rows:
+        db.execute("INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?)", (name, batch_id, rows))
+    else:
+        db.execute("DELETE FROM set_aside WHERE output = ? AND batch_id = ?", (name, batch_id))
+    db.execute("UPDATE outputs SET set_aside = set_aside + ? WHERE name = ?", (more, name))
+
+
+def _refused_rows(db: sqlite3.Connection, name: str, batch_id: str) -> int:
+    found = db.execute("SELECT rows FROM set_aside WHERE output = ? AND batch_id = ?", (name, batch_id)).fetchone()
+    return int(found[0]) if found else 0

@@ -77,7 +77,7 @@ class Worker(threading.Thread):
         """Return whether the output has everything that was released, and nothing is left to be put away."""
         try:
             # In this order: nothing pending may mean that the last chunk is just being put away.
-            return not self._standings.pending_for(self.output.name) and self._is_resting
+            return self._standings.next_pending(self.output.name) is None and self._is_resting
         except StateUnavailable:
             # Not known now, so not idle: the caller asks again, and the worker itself says that it waits for the disk.
             return False
@@ -139,7 +139,9 @@ class Worker(threading.Thread):
         """Yield what is to be written, in order; None when there is nothing more now. Ends behind a chunk when we are asked to stop."""
         last_chunk = 0
         while not self._stopping.is_set():
-            chunk = self._patience_with_state.until_done(partial(self._first_chunk_after, last_chunk))
+            chunk = self._patience_with_state.until_done(
+                partial(self._standings.next_pending, self.output.name, after=last_chunk)
+            )
             if chunk is None:
                 yield None
                 continue
@@ -148,10 +150,6 @@ class Worker(threading.Thread):
             for index, group in enumerate(groups):
                 yield _Group(chunk, group, is_last=index == len(groups) - 1)
             last_chunk = chunk
-
-    def _first_chunk_after(self, last_chunk: int) -> int | None:
-        pending = self._standings.pending_for(self.output.name)
-        return next((number for number in pending if number > last_chunk), None)
 
     def _rest(self) -> None:
         if not self._is_resting:

@@ -320,7 +320,7 @@ class Board(Events):
         if self._standings is not None:
             with suppress(StateUnavailable):
                 standings = {one.name: one for one in self._standings.standings()}
-                self._last_read = standings, sum(self._standings.spooled().values())
+                self._last_read = standings, self._standings.spooled().size_bytes
         return self._last_read
 
     def _output(self, name: str, note: _OutputNotes, standing: Standing | None) -> OutputState:

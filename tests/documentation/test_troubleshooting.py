@@ -401,7 +401,7 @@ def _an_output_is_turned_off(scene: Scene) -> int:
     return scene.run()
 
 
-@row("is older than …/fence")
+@row("…/journal.sqlite is damaged (…)")
 def _an_old_journal_and_a_damaged_one(scene: Scene) -> int:
     journal = scene.state / "journal.sqlite"
     scene.with_rows().run()
@@ -417,6 +417,32 @@ def _an_old_journal_and_a_damaged_one(scene: Scene) -> int:
     scene.run()
     journal.write_bytes(b"noise" * 5000)
     return scene.run()
+
+
+@row("…/fence is damaged (…)")
+def _a_damaged_fence(scene: Scene) -> int:
+    scene.with_rows().run()
+    (scene.state / "fence").write_bytes(b"noise")
+    return scene.second_window()
+
+
+@row("its last line cannot be read")
+def _an_old_journal_and_a_fence_with_a_damaged_end(scene: Scene) -> int:
+    journal, fence = scene.state / "journal.sqlite", scene.state / "fence"
+    scene.with_rows().run()
+    old = journal.read_bytes()
+    scene.second_window()
+    journal.write_bytes(old)
+    fence.write_bytes(fence.read_bytes()[:-4] + b"???\n")
+    return scene.second_window()
+
+
+@row("this version knows form")
+def _a_journal_of_a_newer_version(scene: Scene) -> int:
+    scene.with_rows().run()
+    with contextlib.closing(sqlite3.connect(scene.state / "journal.sqlite")) as db:
+        db.execute("PRAGMA user_version = 99")
+    return scene.second_window()
 
 
 @row("that …/fence does not")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import shutil
 import sqlite3
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from service import crash_points
+from service.fence import Fence
 from testbed.influxdb_server import InfluxServer
 from testbed.wearers import Wearers
 from tests.faults.oracle import Holdings
@@ -80,8 +80,7 @@ def wounded(influxdb: InfluxServer, tmp_path_factory: pytest.TempPathFactory, un
         expected = ward.undisturbed()
         code, log = ward.run(environment={crash_points.VARIABLE: f"{crash_points.AFTER_WRITE}:15"})
         assert code == KILLED, log
-        intervals = json.loads((ward.state / "fence").read_bytes())["intervals"]
-        released = sum(end - start for start, end in intervals) // 10**9
+        released = sum(one.end_ns - one.start_ns for one in Fence(ward.state / "fence").read().intervals) // 10**9
         assert ward.spooled(), "something waits for an output"
         late = [f"ecg,source_id=late ecg={second}.0 {recording.start_ns + second * 10**9 + 7}" for second in range(released)]
         influxdb.write_lines(recording.bucket, "\n".join(late).encode())

@@ -65,15 +65,27 @@ MUTANTS = {
     ),
     "an output is not offered what it lacks": Mutant(
         "service/output_standings.py",
-        "WHERE chunk > (SELECT position FROM outputs WHERE name = ?)",
-        "WHERE chunk > 1 + (SELECT position FROM outputs WHERE name = ?)",
+        "WHERE chunk > max(?, (SELECT position FROM outputs WHERE name = ?))",
+        "WHERE chunk > max(?, 1 + (SELECT position FROM outputs WHERE name = ?))",
         "tests/faults/test_kills.py -k after-released",
     ),
     "the fence is not looked at": Mutant(
         "service/journal.py",
-        "        unknown = missing(fenced, self._known)\n        if unknown:",
-        "        unknown = missing(fenced, self._known)\n        if False:",
+        "        unknown = self._known.missing(fenced.intervals)\n        if unknown:",
+        "        unknown = self._known.missing(fenced.intervals)\n        if False:",
         "tests/faults/test_released_once.py -k old_backup",
+    ),
+    "chunks are offered before the fence knows them": Mutant(
+        "service/output_standings.py",
+        "            self._offered_to,\n        )\n        return chunk",
+        "            1 << 62,\n        )\n        return chunk",
+        "tests/faults/test_power.py -k slow",
+    ),
+    "a line of the fence is not synced": Mutant(
+        "service/fence.py",
+        "        file.flush()\n        os.fsync(file.fileno())\n    return True",
+        "    return True",
+        "tests/faults/test_power.py -k slow",
     ),
     "short reads are taken as they are": Mutant(
         "service/chunks.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,14 +23,16 @@ CSV_ONLY: Changes = {"OUTPUT_TO_INFLUX": "false", "OUTPUT_TO_API": "false"}
 
 def asked_of_the_disk(ward: Ward, place: str) -> list[str]:
     """Return what a run that kills itself at a place had synced and named, in order, from the ward's folder."""
+    return watched(ward, CSV_ONLY, {crash_points.VARIABLE: place}, KILLED)
+
+
+def watched(ward: Ward, changes: Changes, environment: Mapping[str, str], ends_with: int) -> list[str]:
+    """Return what a run had synced and named, in order, from the ward's folder."""
     notes = ward.folder / "syncs"
-    environment = {
-        "PYTHONPATH": str(Path(__file__).with_name("syncs")),
-        "ECG_SYNCS_FILE": str(notes),
-        crash_points.VARIABLE: place,
-    }
-    code, log = ward.run(CSV_ONLY, environment=environment)
-    assert code == KILLED, log
+    notes.unlink(missing_ok=True)
+    watching = {"PYTHONPATH": str(Path(__file__).with_name("syncs")), "ECG_SYNCS_FILE": str(notes)}
+    code, log = ward.run(changes, environment={**watching, **environment})
+    assert code == ends_with, log
     return [line.replace(f"{ward.folder}/", "") for line in notes.read_text().splitlines()]
 
 
@@ -54,6 +57,31 @@ def test_the_fence_is_on_the_disk_before_a_release_is_offered_to_anybody(ward: W
     assert asked[-3:] == ["sync state/fence.unfinished", "name state/fence", "sync state"]
     assert in_journal(ward, "SELECT count(*) FROM intervals") == 1
     assert not list(ward.csv.glob("*.csv"))
+
+
+def test_a_disk_that_is_slow_with_the_fence_delays_what_is_offered(ward: Ward) -> None:
+    """Row 1, power cut: workers see the journal's entry a second before the fence is synced, and wait for the fence."""
+    four_windows = {**CSV_ONLY, "QUERY_END_TIME": "2025-11-03T14:30:04Z"}
+
+    # The run is killed when its second release is in the journal, and not in the fence.
+    asked = watched(ward, four_windows, {**SLOW_FENCE, crash_points.VARIABLE: f"{crash_points.BEFORE_FENCE}:2"}, KILLED)
+    assert "sync csv/w_143001.csv" not in asked
+    asked = watched(ward, four_windows, SLOW_FENCE, 0)
+
+    assert_in_turn(asked, files=["w_143001.csv", "w_143002.csv", "w_143003.csv"])
+    assert sum(line == "sync state/fence" for line in asked) == 2, "one line for each of the last two, synced"
+
+
+#: A chunk is offered within half a second of its entry in the journal, if nothing holds it back.
+SLOW_FENCE = {"ECG_SLOW_SYNC": "fence:0.8"}
+
+
+def assert_in_turn(asked: list[str], *, files: list[str]) -> None:
+    """Fail unless the fence was synced once for each file of a window, the file after it."""
+    fenced = [at for at, line in enumerate(asked) if line.startswith("sync state/fence")]
+    written = [asked.index(f"sync csv/{name}") for name in files]
+    assert len(fenced) == len(written), asked
+    assert all(fence < file for fence, file in zip(fenced, written, strict=True)), asked
 
 
 def test_rows_are_on_the_disk_before_the_journal_says_that_the_file_has_them(ward: Ward) -> None:

@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 def pending(folder: Path) -> list[int]:
     journal = Journal(folder, data_set=None)
     try:
-        return sorted(journal.outputs.spooled())
+        return journal.outputs.spooled_chunks()
     finally:
         journal.close()
 

@@ -240,7 +240,7 @@ def failing_first(function: Callable[..., Any], errors: list[Exception]) -> Call
     return fail_first
 
 
-@pytest.mark.parametrize("asked", ["next_chunk", "spooled", "pending_for", "record_taken", "forget_chunks_all_have"])
+@pytest.mark.parametrize("asked", ["next_chunk", "spooled", "next_pending", "record_taken", "forget_chunks_all_have"])
 def test_a_journal_that_cannot_be_used_for_a_moment_ends_neither_worker_nor_release(
     asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,6 +301,57 @@ def test_nothing_is_offered_before_spool_journal_and_fence_know_it(tmp_path: Pat
     assert events == [*synced_file, "journal", *synced_file, "write"]
     assert desk.journal._file.value("PRAGMA synchronous") == 2  # FULL: a transaction is on the disk when it returns
     desk.close()
+
+
+def test_nothing_is_offered_while_the_fence_is_still_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The journal knows the release by then, and workers look for work whenever they are woken."""
+    output = Named("a")
+    desk = Desk(tmp_path, output)
+    real_fsync, slow = os.fsync, True
+
+    def fsync(descriptor: int) -> None:
+        while slow and not released.is_set():
+            desk.delivery.wake_all()
+            assert output.writes == []
+            released.wait(0.01)
+        real_fsync(descriptor)
+
+    released = threading.Event()
+    really_record = desk.journal.record_release
+
+    def record_release(*values: Any, **options: Any) -> None:
+        really_record(*values, **options)
+        monkeypatch.setattr(os, "fsync", fsync)
+        threading.Timer(0.3, released.set).start()
+
+    monkeypatch.setattr(desk.journal, "record_release", record_release)
+
+    desk.release(1)
+    desk.delivery.drain()
+
+    assert (output.writes, desk.delivery.failures()) == (ids(1), [])
+    desk.close()
+
+
+def test_what_the_fence_cannot_be_told_is_not_offered_and_stays_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_values: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    output = Named("a")
+    desk = Desk(tmp_path, output, budget_s=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("service.fence.write_durably", fail)
+        with pytest.raises(OutOfPatience, match="fence cannot be written now"):
+            desk.release(1)
+        desk.close()
+    assert output.writes == []
+    again = Named("a")
+
+    second = Desk(tmp_path, again)
+    second.delivery.drain()
+
+    assert again.writes == ids(1), "the start brings the fence up to date before it offers anything"
+    second.close()
 
 
 def test_what_must_be_recorded_first_is_on_the_disk_before_the_write(tmp_path: Path) -> None:
