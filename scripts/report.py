@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sqlite3
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from disk.durable_file import mode_of, write_durably
 from service import exit_codes
 from service.arguments import Parser
 from service.configuration import load
+from service.fence import Fence, Fenced
 from service.journal import Journal
 from service.logs import make_printable
 from service.report.from_journal import figures_of
@@ -64,8 +64,11 @@ def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
     if not (folder / "journal.sqlite").is_file():
         raise ConfigurationError(f"STATE_DIR {folder} holds no journal: nothing was ever released with it")
     with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-report-") as copy:
-        _copy_state(folder, Path(copy))
-        journal = Journal(Path(copy), data_set=None)
+        try:
+            journal = Journal(Path(copy), data_set=None, copied=_copy_state(folder, Path(copy)))
+        except (JournalDamaged, StateUnavailable) as error:
+            # Of the folder that a person knows, not of ours that is gone when this is read.
+            raise ConfigurationError(str(error).replace(copy, str(folder))) from None
         try:
             figures = figures_of(
                 journal,
@@ -79,17 +82,21 @@ def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
             journal.close()
 
 
-def _copy_state(folder: Path, to: Path) -> None:
-    """Copy fence and journal as they are at one moment: the service may be writing to them, and they are for nobody else to touch."""
-    path = folder / "journal.sqlite"
+def _copy_state(folder: Path, to: Path) -> tuple[Fenced, Fenced]:
+    """Copy the journal as it is at one moment, and return what its fence held before and after. The original is not to be touched.
+
+    The service may release windows meanwhile. Each is in the journal before it is in the fence, and in the fence before the next is in
+    the journal. So the copy knows all that the fence held before, and the fence holds afterwards all that the copy knows but its last.
+    """
+    path, fence = folder / "journal.sqlite", Fence(folder / "fence")
+    before = fence.read()
     try:
-        # The fence first: a journal may know more than its fence, as after a crash, but never less.
-        shutil.copyfile(folder / "fence", to / "fence")
         source, copy = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True), sqlite3.connect(to / path.name)
         with closing(source), closing(copy):
             source.backup(copy)
     except (OSError, sqlite3.Error) as error:
         raise ConfigurationError(f"{path} cannot be read ({error})") from None
+    return before, fence.read()
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from anonymizer.windows import NANOSECONDS
+from scripts import report
 from service.journal import Epoch, Journal, Recount, Release
 from tests.documentation.pages import ROOT
 from tests.integration.service_process import KEY
@@ -187,6 +188,69 @@ def test_a_service_that_works_on_the_state_is_not_disturbed(folder: Path) -> Non
     assert (folder / "state" / "fence").read_bytes() == before["fence"]
     journal.raise_fence()
     journal.close()
+
+
+#: Releases window after window as fast as it can, until its standard input is closed.
+RELEASES = """
+import sys, threading
+from pathlib import Path
+from service.journal import Journal, Release
+from tests.service.batches import make_batch
+journal = Journal(Path(sys.argv[1]), data_set="fake")
+done = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), done.set()), daemon=True).start()
+for index in range(int(sys.argv[2]), 10**9):
+    batch = make_batch(index)
+    chunk = journal.outputs.next_chunk()
+    journal.record_release([Release(batch.window, batch.counts)], chunk=chunk, size_bytes=10, now_ns=0, stream_to_ns=None)
+    journal.raise_fence()
+    if index % 50 == 0:
+        print(index, flush=True)
+    if done.is_set():
+        break
+journal.close()
+"""
+
+
+def test_fifty_reports_of_a_service_that_releases_without_a_pause_find_nothing_wrong(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("scripts.report.page", str)
+    arguments = ["--env-file", str(folder / ".env"), "--since", "1970-01-01", "--to", str(folder / "r.html")]
+    command = [sys.executable, "-c", RELEASES, str(folder / "state"), str(FIRST + 20)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as service:
+        assert service.stdout is not None
+        first = int(service.stdout.readline())
+
+        codes = [report.main(arguments) for _ in range(50)]
+
+        last, _ = service.communicate()
+    assert set(codes) == {0}, capsys.readouterr().out
+    assert int(last.split()[-1]) > first + 50, "it went on releasing meanwhile"
+
+
+def test_a_journal_that_really_is_an_old_copy_is_said_to_be_one(folder: Path) -> None:
+    old = (folder / "state" / "journal.sqlite").read_bytes()
+    journal = Journal(folder / "state", data_set="fake")
+    batch = make_batch(FIRST + 20)
+    journal.record_release([Release(batch.window, batch.counts)], chunk=20, size_bytes=10, now_ns=0, stream_to_ns=None)
+    journal.raise_fence()
+    journal.close()
+    (folder / "state" / "journal.sqlite").write_bytes(old)
+
+    done = run(folder, "--since", "1970-01-01")
+
+    assert done.returncode == 78
+    assert f"{folder / 'state' / 'journal.sqlite'} is older than {folder / 'state' / 'fence'}" in done.stdout
+
+
+def test_a_state_of_which_nothing_was_released_yet_makes_a_report(folder: Path) -> None:
+    for path in (folder / "state").iterdir():
+        path.unlink()
+    Journal(folder / "state", data_set="fake").close()
+
+    assert run(folder, "--since", "1970-01-01").returncode == 0
+    assert figures_in(folder / "report.html")["windows_released"] == 0
 
 
 def test_a_damaged_journal_is_said_to_be_one(folder: Path) -> None:
