@@ -22,7 +22,7 @@ from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems
 from service.summary import log_configuration
-from service.wiring import csv_folder_problems, hierarchy_problems, make_outputs, make_source, state_folder_problems
+from service.wiring import csv_folder_problems, hierarchy_problems, state_folder_problems
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(settings: Settings, *, connect: bool) -> int:
-    problems = connection_problems(make_source(settings), make_outputs(settings)) if connect else []
+    problems = connection_problems(settings) if connect else []
     for problem in problems:
         _LOG.error("❌ %s", problem)
     if not problems:
@@ -66,7 +66,7 @@ def _health(settings: Settings) -> int:
 
         reasons = why_not_ready(parse_address(settings.status_address), settings.status_token)
     else:
-        reasons = connection_problems(make_source(settings), make_outputs(settings))
+        reasons = connection_problems(settings)
     sys.stdout.write("".join(f"❌ {reason}\n" for reason in reasons) or "✅ Data flows\n")
     return exit_codes.NOT_READY if reasons else exit_codes.DONE
 

@@ -73,6 +73,9 @@ class SampleSource(Protocol):
     #: Tells one data set from another: the same for the same server, bucket, measurement and field, or the same file.
     data_set: str
 
+    #: The same where only the source's address can be seen, and not what it says of itself; empty when there is no such thing.
+    data_set_address: str
+
     #: Whether `data_set` is computed from the samples, so that whoever sees it could check a guess of them.
     data_set_tells_samples: bool
 

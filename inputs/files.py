@@ -69,7 +69,7 @@ class FileSource:
         self._microvolts_per_unit = microvolts_per_unit
         self._parts: list[_Part] = []
         self.name = path.name
-        self.data_set = ""
+        self.data_set = self.data_set_address = ""
         self.without_time = 0
 
     def open(self) -> None:

@@ -7,6 +7,7 @@ boundary can lie in, and no window is taken that holds fewer rows than were coun
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 import time
@@ -24,7 +25,7 @@ from anonymizer.samples import NO_SOURCE, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
 from inputs.flux_text import flux_list, flux_text
-from transport.influxdb import InfluxConnection, InfluxFault
+from transport.influxdb import BucketFacts, InfluxConnection, InfluxFault, looks_like_id
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
 
@@ -91,10 +92,12 @@ class InfluxSource:
         self._series = series
         self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
         self._clock_error: SourceError | None = None
-        self._has_told_of_the_clock = False
+        #: What a person should know, and whether it was told.
+        self._news: dict[str, bool] = {}
         self._retention_ns = 0
+        self._unknown_bucket = False
         self.name = series.bucket
-        self.data_set = ""
+        self.data_set = self.data_set_address = ""
 
     def open(self) -> None:
         """See that the server answers and the bucket may be read. Raises as `SampleSource.open` says."""
@@ -105,9 +108,10 @@ class InfluxSource:
                 raise self._as_source_error(fault) from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
+        self._name_the_bucket()
         self._clock_asked_ns = time.monotonic_ns()
         self._ask_little()
-        self.data_set = self._identity()
+        self._identify()
 
     def look(self) -> None:
         """See that the bucket can still be read; raises as `open` does.
@@ -122,14 +126,23 @@ class InfluxSource:
             self._ask_little()
 
     def news(self) -> list[str]:
-        """Return that the server tells no time, once."""
-        if not self._connection.clock.is_silent or self._has_told_of_the_clock:
-            return []
-        self._has_told_of_the_clock = True
-        return [
-            f"InfluxDB at {self._connection.address.url}, or a proxy before it, sends no Date header that can be read: windows fall due "
-            "by this machine's clock alone. Keep it right (NTP)"
-        ]
+        """Return that the server tells no time, or nothing of the bucket; each once."""
+        url, bucket = self._connection.address.url, self._series.bucket
+        if self._connection.clock.is_silent:
+            self._news.setdefault(
+                f"InfluxDB at {url}, or a proxy before it, sends no Date header that can be read: windows fall due by this machine's "
+                "clock alone. Keep it right (NTP)",
+                False,
+            )
+        if self._unknown_bucket:
+            self._news.setdefault(
+                f"InfluxDB at {url} lets INFLUX_TOKEN read bucket {bucket!r} but not look it up: its retention and the length of its shard "
+                "groups are not known, so rows that the retention has removed look as if they had never been there",
+                False,
+            )
+        untold = [sentence for sentence, was_told in self._news.items() if not was_told]
+        self._news |= dict.fromkeys(untold, True)
+        return untold
 
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it; ours when its answers tell no time. Asks when that would tell more."""
@@ -233,24 +246,49 @@ class InfluxSource:
         """Close the connection."""
         self._connection.close()
 
-    def _identity(self) -> str:
-        """Return what tells this data set from others: the bucket by its id, which stays the same when the server's address changes.
-
-        Learns the bucket's retention on the way.
-        """
-        series, address = self._series, self._connection.address
+    def _name_the_bucket(self) -> None:
+        """Learn the name of a bucket that is given by its id: queries only know names."""
+        given = self._series.bucket
+        if not looks_like_id(given):
+            return
         try:
-            facts = self._connection.bucket(series.bucket)
+            name = self._connection.name_of_bucket(given)
         except InfluxFault as fault:
             raise self._as_source_error(fault) from None
+        if name is None:
+            raise SourceDenied(
+                f"INFLUX_INPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {self._connection.address.url} does not tell "
+                "INFLUX_TOKEN of one bucket that it names: set INFLUX_INPUT_BUCKET to the bucket's name"
+            )
+        self._series = dataclasses.replace(self._series, bucket=name)
+        self.name = name
+
+    def _identify(self) -> None:
+        """Learn what tells this data set from others: the bucket by its id, which stays the same when the server's address changes.
+
+        A token that may not look the bucket up, and perhaps one day may, sees only where it is. Learns the bucket's retention too.
+        """
+        series, address, facts = self._series, self._connection.address, self._bucket_facts()
         if facts is not None and facts.shard_group_s * NANOSECONDS % HOUR_NS:
             raise SourceRefused(
                 f"bucket {series.bucket!r} has shard groups of {facts.shard_group_s} s; only whole hours can be read without losing rows "
                 "where the field's type changes: influx bucket update --id ID --shard-group-duration 1h"
             )
+        self._unknown_bucket = facts is None
         self._retention_ns = facts.retention_s * NANOSECONDS if facts is not None else 0
-        bucket = (address.url, address.org, series.bucket) if facts is None else (facts.id,)
-        return hashlib.sha256("\0".join((*bucket, series.measurement, series.field)).encode()).hexdigest()[:12]
+        self.data_set_address = self._digest(address.url, address.org, series.bucket)
+        self.data_set = self.data_set_address if facts is None else self._digest(facts.id)
+
+    def _bucket_facts(self) -> BucketFacts | None:
+        try:
+            return self._connection.bucket(self._series.bucket)
+        except InfluxFault as fault:
+            if fault.status in (403, 404, 405):
+                return None  # it was read just now: only the list of buckets is closed to us
+            raise self._as_source_error(fault) from None
+
+    def _digest(self, *bucket: str) -> str:
+        return hashlib.sha256("\0".join((*bucket, self._series.measurement, self._series.field)).encode()).hexdigest()[:12]
 
     def _ask_clock(self) -> None:
         self._clock_asked_ns = time.monotonic_ns()

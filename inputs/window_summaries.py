@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import pyarrow as pa
 
 from anonymizer.errors import SourceDenied, SourceUnavailable
@@ -31,16 +33,28 @@ class WindowSummaries:
         self._bucket = bucket
         self._measurement = f"{measurement}_anonymized_windows"
 
-    def released(self, label: str, span: Window) -> list[Window]:
-        """Return the windows of the data set with a label that reach into the span and have a summary, in order.
+    def released(self, labels: Collection[str], span: Window) -> list[Window]:
+        """Return the windows of the data set that reach into the span and have a summary, in order.
+
+        Args:
+            labels: What the data set is called, or was, in batch ids.
+            span: From when to when.
 
         Raises:
             SourceDenied: This token may not read the bucket.
             SourceUnavailable: The server does not answer.
         """
         ids = {name for part in self._parts_with_summaries(span) for name in self._batch_ids(part)}
-        windows = (_window_of(name, label) for name in ids)
+        windows = (_window_of(name, label) for name in ids for label in labels)
         return sorted(window for window in windows if window and window.end_ns > span.start_ns and window.start_ns < span.end_ns)
+
+    def is_missing(self) -> bool:
+        """Return whether the server says that there is no such bucket; one that exists and may not be read is not missing."""
+        try:
+            self._connection.bucket(self._bucket)
+        except InfluxFault as fault:
+            return fault.says_there_is_no_bucket
+        return False
 
     def rows_released(self, span: Window) -> dict[int, int]:
         """Return how many released rows each summary in the span states, by the window's start. Raises as `released` does."""

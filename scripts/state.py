@@ -24,6 +24,7 @@ from anonymizer.errors import (
     OutputUnavailable,
     SourceDenied,
     SourceError,
+    SourceRefused,
     StateUnavailable,
 )
 from anonymizer.windows import Window
@@ -41,8 +42,9 @@ from service.set_aside import SetAside
 from service.setting_types import moment
 from service.settings import DECLARED, Settings
 from service.spool import Spool, SpoolDamaged
+from service.startup import with_bucket_name
 from service.time_texts import date_and_time, span_text
-from service.wiring import data_set_label, make_outputs, make_source, make_witnesses, open_summaries
+from service.wiring import data_set_labels, make_outputs, make_source, make_witnesses, open_summaries
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
@@ -103,7 +105,7 @@ def _accept_what_the_bucket_tells(journal: Journal, settings: Settings) -> str:
     try:
         source.open()
         with open_summaries(settings) as summaries:
-            found = journal.accept_gap(unknown_releases(summaries, journal, data_set_label(settings, source, journal), ANY_TIME))
+            found = journal.accept_gap(unknown_releases(summaries, journal, data_set_labels(settings, source, journal), ANY_TIME))
     except SourceDenied as error:
         return f"Only the fence can tell what was released: {error}. INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
     finally:
@@ -188,7 +190,7 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
         print("Set INFLUX_VERIFY_TOKEN (or _FILE) to a token that may read both buckets; without it INFLUX_TOKEN is tried.")
     source = make_source(settings, token=settings.influx_verify_token or None)
     source.open()
-    journal = Journal(folder, data_set=source.data_set)
+    journal = Journal(folder, data_set=source.data_set, address=source.data_set_address)
     with open_summaries(settings) as summaries:
         found = audit(
             journal,
@@ -198,7 +200,7 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
             witnesses=make_witnesses(settings, summaries),
         )
         if settings.output_to_influx:
-            elsewhere = unknown_releases(summaries, journal, data_set_label(settings, source, journal), span)
+            elsewhere = unknown_releases(summaries, journal, data_set_labels(settings, source, journal), span)
             found.disagreements += [
                 f"{span_text(one)}: bucket {settings.influx_output_bucket} holds summaries that the journal does not know"
                 for one in elsewhere
@@ -250,7 +252,7 @@ def main(arguments: list[str]) -> int:
     except AnotherInstance as error:
         print(error)
         return exit_codes.ANOTHER_INSTANCE
-    except (ConfigurationError, JournalDamaged, SpoolDamaged, SourceDenied, OutputDenied) as error:
+    except (ConfigurationError, JournalDamaged, SpoolDamaged, SourceDenied, SourceRefused, OutputDenied) as error:
         for problem in getattr(error, "problems", (error,)):
             print(problem)
         return exit_codes.CONFIGURATION
@@ -267,8 +269,8 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     if options.command == "give-up-lost":
         return give_up_lost(folder, is_confirmed=options.yes)
     if options.command == "accept-gap":
-        return accept_gap(folder, load(env_file, os.environ).settings if env_file.is_file() else None)
-    settings = load(env_file, os.environ, must_exist=True).settings
+        return accept_gap(folder, with_bucket_name(load(env_file, os.environ).settings) if env_file.is_file() else None)
+    settings = with_bucket_name(load(env_file, os.environ, must_exist=True).settings)
     if options.command == "retry-set-aside":
         return retry_set_aside(folder, settings)
     return verify(folder, settings, Window(options.start or ANY_TIME.start_ns, options.end or ANY_TIME.end_ns))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,6 +117,7 @@ class Journal:
     Args:
         folder: STATE_DIR; made when it is not there.
         data_set: Whose memory it is; None for a tool that takes it as it is.
+        address: The same where only its address can be seen; empty when there is no such thing.
         accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
         copied: For a copy that was made while somebody else worked with the original: what its fence held before the journal was copied,
             and after. Without it the fence in the folder is read, and brought up to date.
@@ -127,7 +128,13 @@ class Journal:
     """
 
     def __init__(
-        self, folder: Path, *, data_set: str | None, accepting_gap: bool = False, copied: tuple[Fenced, Fenced] | None = None
+        self,
+        folder: Path,
+        *,
+        data_set: str | None,
+        address: str = "",
+        accepting_gap: bool = False,
+        copied: tuple[Fenced, Fenced] | None = None,
     ) -> None:
         try:
             make_folder(folder)
@@ -137,7 +144,7 @@ class Journal:
         self._file = JournalFile(folder / "journal.sqlite")
         self.outputs = OutputStandings(self._file)
         try:
-            self._check_data_set(data_set)
+            self._check_data_set(data_set, address)
             self._known = self._read_intervals()
             self._unfenced: list[Window] = []
             if copied is not None:
@@ -152,7 +159,12 @@ class Journal:
     @property
     def name(self) -> str:
         """A name that this journal drew for itself, and tells nobody; empty before it has a data set."""
-        return str(self._file.value("SELECT value FROM facts WHERE name = 'journal'") or "")
+        return str(self._facts().get("journal", ""))
+
+    @property
+    def data_set(self) -> str:
+        """What it was told at first of whose memory it is: so the data set is called in batch ids, for good; empty before that."""
+        return self._facts().get("data_set", "")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -372,18 +384,31 @@ class Journal:
                 (now_ns, epoch.window_ns, described, epoch.selection),
             )
 
-    def _check_data_set(self, data_set: str | None) -> None:
+    def _check_data_set(self, data_set: str | None, address: str) -> None:
+        """See that this is the data set's journal, by what it is or where it is, and remember both."""
         if data_set is None:
             return
-        known = self._file.value("SELECT value FROM facts WHERE name = 'data_set'")
-        if known is None:
-            with self._file.transaction() as db:
-                db.execute("INSERT OR REPLACE INTO facts VALUES ('data_set', ?), ('journal', ?)", (data_set, uuid.uuid4().hex))
-        elif known != data_set:
+        facts = self._facts()
+        if "data_set" not in facts:
+            facts = {"data_set": data_set, "journal": uuid.uuid4().hex}
+        elif not _is_same_data_set(facts, data_set, address):
             raise JournalDamaged(
-                f"{self._file.path} belongs to another data set ({known}, this one is {data_set}): another server, bucket, measurement, "
-                "field or file. Give each data set a STATE_DIR of its own"
+                f"{self._file.path} belongs to another data set ({facts['data_set']}, this one is {data_set}): another server, bucket, "
+                "measurement, field or file. Give each data set a STATE_DIR of its own"
             )
+        facts["data_set_address"] = address
+        if data_set != address:
+            facts["data_set_id"] = data_set
+        if facts != self._facts():
+            with self._file.transaction() as db:
+                db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+
+    def _facts(self) -> dict[str, str]:
+        return dict(
+            self._file.rows(
+                "SELECT name, value FROM facts WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal')"
+            )
+        )
 
     def _check_fence(self, *, accepting_gap: bool) -> None:
         """See that journal and fence tell the same; a fence that lacks the last release, as after a crash, is brought up to date."""
@@ -443,6 +468,15 @@ class Journal:
             )
         except ValueError as error:
             raise JournalDamaged(f"{self._file.path} is damaged ({error}). {WAY_ON}") from None
+
+
+def _is_same_data_set(facts: Mapping[str, str], data_set: str, address: str) -> bool:
+    """Return whether a data set is the one of a journal's facts: by itself, or by its address where one of the two tells no more."""
+    known, known_id = facts["data_set"], facts.get("data_set_id", "")
+    if known_id and data_set != address:
+        return data_set == known_id
+    # A journal of an earlier version knows one of the two, and not which.
+    return data_set == known or address in {known, facts.get("data_set_address")} - {""}
 
 
 def _promise(described: str | None) -> Promise | None:

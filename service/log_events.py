@@ -45,6 +45,12 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR": _event(
         "bucket_not_readable", "bucket"
     ),
+    "Bucket %r does not exist, so it holds nothing that STATE_DIR does not know of": _event("bucket_missing", "bucket"),
+    "⚠️ STATE_DIR knows of no release, and what bucket %r already holds cannot be read with this token: windows that were released "
+    "with another STATE_DIR would be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket": _event(
+        "bucket_not_readable_at_first", "bucket"
+    ),
+    "%s=%s is bucket %r": _event("bucket_named", "setting given bucket"),
     "QUERY_END_TIME is later than the last window that is due; clipped to that window's end": _event("end_clipped"),
     "Only whole windows of %d s are read; the span was cut to their edges": _event("span_cut", "window_seconds"),
     "↩️ %d released rows still wait for %s": _event("pending_at_start", "rows output"),

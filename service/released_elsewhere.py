@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
@@ -25,15 +25,21 @@ _DAY_NS = 24 * HOUR_NS
 _LOG = logging.getLogger("ecg_anonymizer")
 
 
-def unknown_releases(summaries: WindowSummaries, journal: Journal, label: str, span: Window) -> list[Window]:
+def unknown_releases(summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
     """Return the stretches of the span that have a summary in the output bucket and no entry in the journal.
+
+    Args:
+        summaries: Of the output bucket.
+        journal: Ours.
+        labels: What the data set is called, or was, in batch ids.
+        span: From when to when.
 
     Raises:
         SourceDenied: The token may not read the output bucket.
         SourceUnavailable: The server does not answer.
     """
     known = journal.released_intervals()
-    found = [window for stretch in _stretches(missing([span], known)) for window in summaries.released(label, stretch)]
+    found = [window for stretch in _stretches(missing([span], known)) for window in summaries.released(labels, stretch)]
     return missing(merged(sorted(found)), known)
 
 
@@ -51,8 +57,22 @@ def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
         yield stretch
 
 
+def _say_why_not_compared(summaries: WindowSummaries, journal: Journal, bucket: str) -> None:
+    """Say that the bucket cannot be read: a warning where nothing else knows what was released. One that is not there holds nothing."""
+    if summaries.is_missing():
+        _LOG.info("Bucket %r does not exist, so it holds nothing that STATE_DIR does not know of", bucket)
+    elif journal.released_intervals():
+        _LOG.info("What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR", bucket)
+    else:
+        _LOG.warning(
+            "⚠️ STATE_DIR knows of no release, and what bucket %r already holds cannot be read with this token: windows that were released "
+            "with another STATE_DIR would be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket",
+            bucket,
+        )
+
+
 def refuse_releases_elsewhere(
-    summaries: WindowSummaries, journal: Journal, label: str, span: Window, *, bucket: str, patience: Patience
+    summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window, *, bucket: str, patience: Patience
 ) -> None:
     """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
 
@@ -66,7 +86,7 @@ def refuse_releases_elsewhere(
 
     def ask() -> list[Window] | None:
         try:
-            return unknown_releases(summaries, journal, label, span)
+            return unknown_releases(summaries, journal, labels, span)
         except SourceDenied:
             return None
 
@@ -76,7 +96,7 @@ def refuse_releases_elsewhere(
         _LOG.warning("⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", bucket, error)
         return
     if unknown is None:
-        _LOG.info("What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR", bucket)
+        _say_why_not_compared(summaries, journal, bucket)
     if unknown:
         stretch = span_text(Window(unknown[0].start_ns, unknown[-1].end_ns))
         raise ConfigurationError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
@@ -26,10 +27,11 @@ from service.schedule import Schedule
 from service.set_aside import SetAside
 from service.settings import Settings
 from service.spool import Spool, SpoolDamaged
-from service.startup import open_source
+from service.startup import open_source, with_bucket_name
 from service.telemetry import Telemetry
 from service.wiring import (
     data_set_label,
+    data_set_labels,
     load_hierarchy,
     make_outputs,
     make_recipe,
@@ -89,13 +91,15 @@ def _patience(settings: Settings, clock: SystemClock, telemetry: Telemetry | Non
     return Patience(clock, budget_s=budget_s, telemetry=telemetry)
 
 
-def _open_and_work(settings: Settings, clock: SystemClock, observation: Observation) -> int:
+def _open_and_work(given: Settings, clock: SystemClock, observation: Observation) -> int:
+    patience = _patience(given, clock, observation.telemetry)
+    settings = patience.until_done(lambda: with_bucket_name(given))
     source, outputs = make_source(settings), make_outputs(settings)
     observation.expect(outputs)
-    patience = _patience(settings, clock, observation.telemetry)
+    folder = Path(settings.state_dir)
     try:
         open_source(settings, source, patience)
-        journal = patience.until_done(lambda: Journal(Path(settings.state_dir), data_set=source.data_set))
+        journal = patience.until_done(lambda: Journal(folder, data_set=source.data_set, address=source.data_set_address))
         try:
             return _work(settings, clock, source, outputs, journal, patience, observation)
         finally:
@@ -125,7 +129,7 @@ def _work(
     stream_position_ns = patience.until_done(journal.stream_position_ns)
     schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
     observation.plan(schedule.windows_in_all)
-    _refuse_releases_elsewhere(settings, journal, schedule, label, patience)
+    _refuse_releases_elsewhere(settings, journal, schedule, data_set_labels(settings, source, journal), patience)
     state = Path(settings.state_dir)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
@@ -171,7 +175,9 @@ def _work(
     return _exit_code(settings, telemetry, clock)
 
 
-def _refuse_releases_elsewhere(settings: Settings, journal: Journal, schedule: Schedule, label: str, patience: Patience) -> None:
+def _refuse_releases_elsewhere(
+    settings: Settings, journal: Journal, schedule: Schedule, labels: Collection[str], patience: Patience
+) -> None:
     windows_in_all = schedule.windows_in_all
     length_ns = settings.batch_size_seconds * NANOSECONDS
     end_ns = ANY_TIME.end_ns if windows_in_all is None else schedule.start_ns + windows_in_all * length_ns
@@ -180,7 +186,7 @@ def _refuse_releases_elsewhere(settings: Settings, journal: Journal, schedule: S
             refuse_releases_elsewhere(
                 summaries,
                 journal,
-                label,
+                labels,
                 Window(schedule.start_ns, end_ns),
                 bucket=settings.influx_output_bucket,
                 patience=patience,

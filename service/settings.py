@@ -54,14 +54,20 @@ class Settings:
     influx_token: Secret = _setting(
         secret, "", "The token to read with; one that can only read the input bucket is best. Required."
     )
-    influx_org: str = _setting(text, "", "The organization of the input bucket. Required.")
+    influx_org: str = _setting(text, "", "The organization of the input bucket, by name or id. Required.")
     influx_output_url: str = _setting(server_address, "", "The server to write to; empty: INFLUX_URL.")
     influx_output_token: Secret = _setting(
         secret, "", "The token to write with; one that can only write the output bucket is best. Empty: INFLUX_TOKEN."
     )
-    influx_output_org: str = _setting(text, "", "The organization of the output bucket; empty: INFLUX_ORG.")
-    influx_input_bucket: str = _setting(text, "raw_data", "The bucket with raw ECG.")
-    influx_output_bucket: str = _setting(text, "anonymized-data", "The bucket for anonymized ECG.")
+    influx_output_org: str = _setting(text, "", "The organization of the output bucket, by name or id; empty: INFLUX_ORG.")
+    influx_input_bucket: str = _setting(
+        text, "raw_data", "The bucket with raw ECG, by name; or by its id, if INFLUX_TOKEN may look it up."
+    )
+    influx_output_bucket: str = _setting(
+        text,
+        "anonymized-data",
+        "The bucket for anonymized ECG, by name; or by its id, if a token of ours may look it up (one that can only write may not).",
+    )
     influx_measurement: str = _setting(
         text,
         "ecg",

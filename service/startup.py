@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from anonymizer.errors import (
     ConfigurationError,
@@ -16,6 +17,7 @@ from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from service.patience import Patience
 from service.settings import Settings
+from service.wiring import make_outputs, make_source, name_of_output_bucket
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -38,9 +40,23 @@ def open_source(settings: Settings, source: SampleSource, patience: Patience) ->
         _LOG.warning("⚠️ %s", sentence)
 
 
-def connection_problems(source: SampleSource, outputs: Sequence[Output]) -> list[str]:
+def with_bucket_name(settings: Settings) -> Settings:
+    """Return the settings with the output bucket by its name; raises as `name_of_output_bucket`."""
+    name = name_of_output_bucket(settings)
+    if name != settings.influx_output_bucket:
+        _LOG.info("%s=%s is bucket %r", "INFLUX_OUTPUT_BUCKET", settings.influx_output_bucket, name)
+    return dataclasses.replace(settings, influx_output_bucket=name)
+
+
+def connection_problems(settings: Settings) -> list[str]:
     """Open everything once; return what went wrong, a sentence each."""
     problems = []
+    try:
+        settings = with_bucket_name(settings)
+    except (ConfigurationError, SourceError) as error:
+        problems.append(str(error))
+        settings = dataclasses.replace(settings, output_to_influx=False)
+    source, outputs = make_source(settings), make_outputs(settings)
     for opening in (source.open, *(_opening(output) for output in outputs)):
         try:
             opening()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anonymizer.batch import Promise
 from anonymizer.chunk import Method, Names, Recipe
-from anonymizer.errors import ConfigurationError, OutputUnavailable
+from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceUnavailable
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
@@ -120,6 +120,38 @@ def make_outputs(settings: Settings) -> list[Output]:
     return [make(settings) for setting, make in OUTPUTS if getattr(settings, setting)]
 
 
+def name_of_output_bucket(settings: Settings) -> str:
+    """Return the output bucket's name, also where INFLUX_OUTPUT_BUCKET is its id: queries and output names only know names.
+
+    Raises:
+        ConfigurationError: No token of ours may look it up.
+        SourceUnavailable: The server does not answer.
+    """
+    from transport.influxdb import InfluxConnection, InfluxFault, looks_like_id
+
+    given = settings.influx_output_bucket
+    if not (settings.output_to_influx and looks_like_id(given)):
+        return given
+    address = _output_address(settings)
+    tokens = (settings.influx_verify_token, settings.influx_output_token, settings.influx_token)
+    for token in filter(None, tokens):
+        connection = InfluxConnection(address, token.current)
+        try:
+            name = connection.name_of_bucket(given)
+        except InfluxFault as fault:
+            if not fault.is_denial:
+                raise SourceUnavailable(f"InfluxDB at {address.url} does not tell which bucket {given} is: {fault}") from None
+            continue
+        finally:
+            connection.close()
+        if name is not None:
+            return name
+    raise ConfigurationError(
+        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {address.url} does not tell any token of ours of one "
+        "bucket that it names: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
+    )
+
+
 def _reading_token(settings: Settings) -> Secret:
     return settings.influx_verify_token or settings.influx_output_token or settings.influx_token
 
@@ -218,9 +250,16 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     key, which makes it the same wherever the file is released, or else with a name that nobody but the journal knows.
     """
     if not source.data_set_tells_samples:
-        return source.data_set
+        return journal.data_set or source.data_set
     key = settings.pseudonym_salt.reveal() if settings.pseudonymize_source_id else journal.name
     return keyed_digest(key.encode(), f"\0data set {source.data_set}".encode())[:12]
+
+
+def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:
+    """Return everything that the data set may be called in batch ids: by the bucket's id, and by its address where no token saw that."""
+    label = data_set_label(settings, source, journal)
+    others = () if source.data_set_tells_samples else (source.data_set, source.data_set_address)
+    return tuple(dict.fromkeys((label, *others)))
 
 
 def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:

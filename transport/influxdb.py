@@ -8,13 +8,14 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 import urllib3
 from influxdb_client import Dialect, InfluxDBClient, Query, QueryService, WriteService
@@ -56,6 +57,11 @@ class InfluxFault(Exception):
         # Below 400: a redirect, or a success that is not InfluxDB's.
         return self.status is not None and (self.status < 400 or self.status in (401, 403, 404, 405))
 
+    @property
+    def says_there_is_no_bucket(self) -> bool:
+        """Whether the server said so itself, which it does to every token; one that may not see a bucket is shown an empty list."""
+        return self.status == 404 and "bucket" in str(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address:
@@ -81,14 +87,21 @@ class BucketFacts:
     """What a server says of a bucket.
 
     Args:
+        name: Its name.
         id: Stays the same whatever its name and address.
         shard_group_s: How long its shard groups are; 0 when that is not told.
         retention_s: How long it keeps rows; 0: for ever.
     """
 
+    name: str
     id: str
     shard_group_s: int
     retention_s: int
+
+
+def looks_like_id(text: str) -> bool:
+    """Return whether a text has the form of the ids that a server gives to buckets and organizations."""
+    return re.fullmatch("[0-9a-fA-F]{16}", text) is not None
 
 
 class InfluxConnection:
@@ -180,17 +193,45 @@ class InfluxConnection:
         )
 
     def bucket(self, name: str) -> BucketFacts | None:
-        """Return what the server says of a bucket; None when there is none that this token may see."""
+        """Return what the server says of a bucket; None when this token may not see it. There is none: a fault with status 404."""
+        return self._find_bucket(name=name)
+
+    def name_of_bucket(self, given: str) -> str | None:
+        """Return the name of the bucket that a text names, which looks like an id; None when this token cannot tell.
+
+        The server writes to the bucket with that id if there is one, else to one of that name; a query only knows names. So a name is
+        believed only where the server says that there is no such id, and no name that looks like an id again.
+        """
+        by_id, by_name = self._found_bucket(id=given), self._found_bucket(name=given)
+        if isinstance(by_id, BucketFacts):
+            is_plain = not looks_like_id(by_id.name) and not isinstance(by_name, BucketFacts)
+            return by_id.name if is_plain or by_id == by_name else None
+        return by_name.name if isinstance(by_name, BucketFacts) and by_id == "none" else None
+
+    def _found_bucket(self, **wanted: str) -> BucketFacts | Literal["none", "unseen"]:
+        try:
+            return self._find_bucket(**wanted) or "unseen"
+        except InfluxFault as fault:
+            if fault.says_there_is_no_bucket:
+                return "none"
+            raise
+
+    def _find_bucket(self, **wanted: str) -> BucketFacts | None:
+        # The server takes an id for a name here, and only here.
+        org = ("orgID" if looks_like_id(self.address.org) else "org", self.address.org)
         with self._only_faults():
-            found = self._client.buckets_api().find_buckets(name=name, org=self.address.org).buckets
-        if not found:
-            return None
-        rules = found[0].retention_rules or []
-        rule = rules[0] if rules else None
-        return BucketFacts(
-            id=str(found[0].id),
-            shard_group_s=(rule.shard_group_duration_seconds or 0) if rule else 0,
-            retention_s=(rule.every_seconds or 0) if rule else 0,
+            # Not as the client's objects: what a proxy answers in the server's place would make them raise anything.
+            with closing(self._get("/api/v2/buckets", [*wanted.items(), org])) as response:
+                answer = response.read(decode_content=True)
+            try:
+                found = json.loads(answer)["buckets"]
+                return _facts_of(found[0]) if found else None
+            except (ValueError, TypeError, LookupError, AttributeError):
+                raise InfluxFault("the list of buckets is not as InfluxDB gives it") from None
+
+    def _get(self, path: str, parameters: list[tuple[str, str]]) -> Any:
+        return self._client.api_client.call_api(
+            path, "GET", query_params=parameters, _return_http_data_only=True, _preload_content=False, response_type=None
         )
 
     def _learn_time(self, headers: Any, sent_ns: int) -> None:
@@ -220,6 +261,16 @@ class InfluxConnection:
         with suppress(OSError):
             self._token = self._present_token()
             self._client.api_client.set_default_header("Authorization", f"Token {self._token}")
+
+
+def _facts_of(bucket: dict[str, Any]) -> BucketFacts:
+    rule = next(iter(bucket.get("retentionRules") or [{}]))
+    return BucketFacts(
+        name=str(bucket["name"]),
+        id=str(bucket["id"]),
+        shard_group_s=int(rule.get("shardGroupDurationSeconds") or 0),
+        retention_s=int(rule.get("everySeconds") or 0),
+    )
 
 
 def _as_fault(error: Exception, *, token: str) -> InfluxFault:

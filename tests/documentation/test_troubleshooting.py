@@ -277,6 +277,25 @@ def _a_server_of_another_century(scene: Scene) -> int:
         return scene.run(INFLUX_URL=proxy.url)
 
 
+@row("looks like the id of a bucket")
+def _buckets_by_their_ids(scene: Scene) -> int:
+    scene.run(INFLUX_OUTPUT_BUCKET="0123456789abcdef")
+    return scene.run(INFLUX_INPUT_BUCKET="0123456789abcdef")
+
+
+@row("but not look it up", ends=exit_codes.DONE)
+def _a_proxy_closes_the_list_of_buckets(scene: Scene) -> int:
+    scene.with_rows()
+    with HttpProxy(scene.clinic.server.url) as proxy:
+        proxy.answer_always(Reply(status=403), to="/api/v2/buckets")
+        return scene.run(INFLUX_URL=proxy.url, INFLUX_OUTPUT_URL=scene.clinic.server.url)
+
+
+@row("STATE_DIR knows of no release", ends=exit_codes.DONE)
+def _a_first_start_with_a_token_that_can_only_write(scene: Scene) -> int:
+    return scene.with_rows().run()
+
+
 @row("does not let us write to bucket")
 def _output_token_can_only_read(scene: Scene) -> int:
     return scene.check(INFLUX_OUTPUT_TOKEN=scene.settings["INFLUX_TOKEN"])

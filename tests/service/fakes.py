@@ -42,6 +42,7 @@ class FakeSource:
 
     name = "fake"
     data_set = "fake"
+    data_set_address = ""
     data_set_tells_samples = False
     without_time = 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import sqlite3
@@ -205,6 +206,52 @@ def test_a_journal_of_another_data_set_is_refused(tmp_path: Path, journal: Journ
 
     with pytest.raises(JournalDamaged, match="belongs to another data set"):
         Journal(tmp_path, data_set="other")
+
+
+@pytest.mark.parametrize(
+    ("steps", "is_refused"),
+    [
+        ([("at", "at"), ("id", "at"), ("at", "at")], False),
+        ([("id", "at"), ("at", "at")], False),
+        ([("id", "at"), ("id", "elsewhere"), ("elsewhere", "elsewhere")], False),
+        ([("at", "at"), ("id", "at"), ("other", "at")], True),
+        ([("id", "at"), ("other", "at")], True),
+        ([("id", "at"), ("elsewhere", "elsewhere")], True),
+        ([("digest", ""), ("other", "")], True),
+        ([("digest", ""), ("digest", "")], False),
+    ],
+)
+def test_a_data_set_is_known_by_itself_or_else_by_its_address_and_called_as_at_first(
+    steps: list[tuple[str, str]], is_refused: bool, tmp_path: Path
+) -> None:
+    for data_set, address in steps[:-1]:
+        Journal(tmp_path, data_set=data_set, address=address).close()
+
+    data_set, address = steps[-1]
+    if is_refused:
+        with pytest.raises(JournalDamaged, match="belongs to another data set"):
+            Journal(tmp_path, data_set=data_set, address=address)
+        return
+    journal = Journal(tmp_path, data_set=data_set, address=address)
+    assert journal.data_set == steps[0][0]
+    journal.close()
+
+
+@pytest.mark.parametrize(("known", "is_refused"), [("id", False), ("at", False), ("other", True)])
+def test_a_journal_of_an_earlier_version_that_knows_one_of_the_two_goes_on(known: str, is_refused: bool, tmp_path: Path) -> None:
+    Journal(tmp_path, data_set=known).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("DELETE FROM facts WHERE name IN ('data_set_id', 'data_set_address')")
+        db.commit()
+
+    if is_refused:
+        with pytest.raises(JournalDamaged, match="belongs to another data set"):
+            Journal(tmp_path, data_set="id", address="at")
+        return
+    Journal(tmp_path, data_set="id", address="at").close()
+    narrowed = Journal(tmp_path, data_set="at", address="at")
+    assert narrowed.data_set == known
+    narrowed.close()
 
 
 def backed_up(tmp_path: Path, journal: Journal) -> bytes:

@@ -26,7 +26,7 @@ class Bucket:
         self.windows = windows
         self.asked: list[Window] = []
 
-    def released(self, label: str, span: Window) -> list[Window]:
+    def released(self, labels: tuple[str, ...], span: Window) -> list[Window]:
         self.asked.append(span)
         return [one for one in self.windows if one.end_ns > span.start_ns and one.start_ns < span.end_ns]
 
@@ -42,7 +42,7 @@ def found(folder: Path, bucket: Bucket, known: list[Window], span: Window) -> li
         [Release(window, WindowCounts(1, 1)) for window in known], chunk=1, size_bytes=1, now_ns=0, stream_to_ns=None
     )
     try:
-        return unknown_releases(cast(WindowSummaries, bucket), journal, "label", span)
+        return unknown_releases(cast(WindowSummaries, bucket), journal, ("label",), span)
     finally:
         journal.close()
 
