@@ -248,3 +248,19 @@ def test_a_command_that_needs_the_configuration_says_what_is_wrong_with_it(tmp_p
     assert code == 78
     assert "K_VALUE must be" in said
     assert "INFLUX_TOKEN is required" in said
+
+
+@pytest.mark.parametrize("command", ["verify", "accept-gap"])
+def test_a_source_that_can_never_be_read_is_a_matter_of_configuration_and_not_of_reach(
+    command: str, settings: dict[str, object], clinic: Clinic, tmp_path: Path
+) -> None:
+    odd = f"{clinic.raw}-odd"
+    clinic.server.make_bucket(odd, shard_group_s=5400)
+    changes = {"INFLUX_INPUT_BUCKET": odd, "STATE_DIR": tmp_path / "state"}
+    changes |= {"INFLUX_TOKEN": clinic.server.make_token(read=[odd]), "INFLUX_VERIFY_TOKEN": clinic.server.token}
+    (tmp_path / "state").mkdir()
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in {**settings, **changes}.items()))
+
+    code, said = state(tmp_path, command)
+
+    assert (code, "only whole hours can be read" in said) == (78, True), said
