@@ -60,6 +60,19 @@ def make_samples(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class RowsBeside:
+    """Rows of a source that lie in no window of a run.
+
+    Args:
+        without_time: Rows without a usable time: read, and invalid.
+        not_asked_for: Rows of other times or sources than were asked for; not read.
+    """
+
+    without_time: int = 0
+    not_asked_for: int = 0
+
+
 class SampleSource(Protocol):
     """Where samples come from.
 
@@ -86,8 +99,8 @@ class SampleSource(Protocol):
     #: How many reads it answers sooner together than one after the other.
     reads_at_a_time: int
 
-    #: How many rows of the whole source name no usable time, and so belong to no window.
-    without_time: int
+    #: Warnings of what was found when it was opened, a sentence each: counts and places, no sample.
+    remarks: tuple[str, ...]
 
     def open(self) -> None:
         """Reach the source and see that it can be read.
@@ -112,6 +125,9 @@ class SampleSource(Protocol):
 
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1 of all samples, in nanoseconds; None when the source has no natural bounds."""
+
+    def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
+        """Return what the source has besides the rows between two times, in nanoseconds; of a source without bounds, nothing is known."""
 
     def kept_since_ns(self) -> int | None:
         """Return before which time rows may have been removed because of their age, in nanoseconds; None when none ever are."""

@@ -1,8 +1,9 @@
-"""Columns of a file as people really write them, turned into times, sources and numbers: what is none makes its own row bad, no other."""
+"""Columns of values and sources as files write them. A bad cell invalidates only its own row."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 import numpy.typing as npt
@@ -10,71 +11,121 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anonymizer.errors import SourceRefused
+from inputs.file_text import as_text, is_missing
 
-_TIME = pa.timestamp("ns", tz="UTC")
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
-#: A number as CSV files write it; everything else is invalid.
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
+_DECIMAL_COMMA = r"^[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?$"
 
-_ZONE = r"(Z|z|[+-]\d\d:?\d\d)\s*$"
+#: One comma that may just as well stand between thousands.
+_MAYBE_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 
-
-def times(column: pa.ChunkedArray, path: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Return times in nanoseconds since the epoch and which rows have one; UTC when a text names no zone."""
-    column = _plain_text(column)
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        column = pc.cast(column if kind.tz else pc.assume_timezone(column, "UTC"), _TIME)
-    elif pa.types.is_string(kind):
-        column = _parsed_times(column)
-    else:
-        raise SourceRefused(f"INPUT_FILE {path}: column timestamp must hold times, got {kind}")
-    has_time = pc.is_valid(column).to_numpy()
-    return pc.fill_null(pc.cast(column, pa.int64()), 0).to_numpy(), has_time
+#: Floats beyond this may have lost their last digits, and are no ids.
+_EXACT = 2.0**53
 
 
-def _plain_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text of any kind as strings, as not all that Arrow can do it can do with every kind; other columns as they are."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-    return pc.cast(column, pa.string()) if is_text else column
+class ValueKind(IntEnum):
+    """What the cell of a value holds."""
+
+    #: Nothing, or what says so: empty, null, NaN, an infinity.
+    MISSING = 0
+    UNREADABLE = 1
+    NUMBER = 2
+    DECIMAL_COMMA = 3
+    #: `1,234`: a decimal comma, or a comma between thousands.
+    ONE_COMMA = 4
 
 
-def _parsed_times(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    with_zone = pc.if_else(pc.match_substring_regex(texts, _ZONE), texts, pc.binary_join_element_wise(texts, "Z", ""))
-    return pa.chunked_array([part for chunk in with_zone.chunks for part in _times_or_none(chunk)], type=_TIME)
+@dataclass(frozen=True, slots=True, eq=False)
+class Values:
+    """Numbers of a column's cells.
 
-
-def _times_or_none(texts: pa.StringArray) -> list[pa.Array]:
-    """Return the times in parts, null for what is no time.
-
-    Arrow has no cast that leaves bad cells empty: where it refuses, each half is tried by itself, as bad cells are few.
+    Args:
+        values: Shape (n,), float64; NaN where there is none.
+        kinds: `ValueKind` of each cell, shape (n,), int8.
     """
-    try:
-        return [pc.cast(texts, _TIME)]
-    except pa.ArrowInvalid:
-        if len(texts) == 1:
-            return [pa.nulls(1, _TIME)]
-        half = len(texts) // 2
-        return [*_times_or_none(texts[:half]), *_times_or_none(texts[half:])]
+
+    values: npt.NDArray[np.float64]
+    kinds: npt.NDArray[np.int8]
 
 
-def source_ids(column: pa.ChunkedArray) -> pa.DictionaryArray:
-    """Return ids as text, each named once; numbers are ids too."""
-    if not pa.types.is_dictionary(column.type):
-        column = pc.cast(column, pa.string()).dictionary_encode()
-    return column.cast(pa.dictionary(pa.int32(), pa.string())).unify_dictionaries().combine_chunks()
+def values(column: pa.ChunkedArray) -> Values:
+    """Return the numbers of a column.
 
-
-def numbers(column: pa.ChunkedArray, path: Path) -> npt.NDArray[np.float64]:
-    """Return numbers, NaN where a cell holds none."""
-    column = _plain_text(column)
+    Raises:
+        SourceRefused: The column's type holds no numbers.
+    """
+    column = as_text(column)
     kind = column.type
     if pa.types.is_string(kind):
-        is_number = pc.match_substring_regex(column, _NUMBER)
-        column = pc.utf8_trim_whitespace(pc.if_else(is_number, column, None))
-    elif not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-        raise SourceRefused(f"INPUT_FILE {path}: column ecg must hold numbers, got {kind}")
+        return _text_values(column)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        return _all_numbers(column)
+    raise SourceRefused(f"INPUT_FILE: column ecg must hold numbers, got {kind}")
+
+
+def _all_numbers(column: pa.ChunkedArray) -> Values:
     # Not `safe`: that would refuse the whole file for one integer beyond 2⁵³.
-    found: npt.NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-    return found.astype(np.float64)
+    numbers = pc.fill_null(pc.cast(column, pa.float64(), safe=False), np.nan).to_numpy()
+    is_finite = np.isfinite(numbers)
+    if not is_finite.all():
+        numbers = np.where(is_finite, numbers, np.nan)
+    return Values(numbers, np.where(is_finite, ValueKind.NUMBER, ValueKind.MISSING).astype(np.int8))
+
+
+def _text_values(texts: pa.ChunkedArray) -> Values:
+    try:
+        return _all_numbers(texts)
+    except pa.ArrowInvalid:
+        pass
+    plain = pc.utf8_trim_whitespace(pc.replace_substring(texts, "\N{MINUS SIGN}", "-"))
+    is_number, has_comma, maybe_thousands = (
+        pc.fill_null(pc.match_substring_regex(plain, form), False) for form in (_NUMBER, _DECIMAL_COMMA, _MAYBE_THOUSANDS)
+    )
+    digits = pc.if_else(has_comma, pc.replace_substring(plain, ",", "."), pc.if_else(is_number, plain, None))
+    found = _all_numbers(digits)
+    is_beyond = digits.is_valid().to_numpy() & np.isnan(found.values)
+    kinds = np.full(len(texts), ValueKind.UNREADABLE, np.int8)
+    for chosen, kind in (
+        (is_number, ValueKind.NUMBER),
+        (has_comma, ValueKind.DECIMAL_COMMA),
+        (maybe_thousands, ValueKind.ONE_COMMA),
+    ):
+        kinds[chosen.to_numpy()] = kind
+    # A number beyond all numbers, such as 1e400, is a measurement that failed as well.
+    kinds[is_missing(texts) | is_beyond] = ValueKind.MISSING
+    return Values(found.values, kinds)
+
+
+def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
+    """Return the position of each cell's id in a list of ids, -1 where there is none; numbers are ids too.
+
+    Raises:
+        SourceRefused: The column's type holds no ids.
+    """
+    kind = column.type
+    if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
+        raise SourceRefused(f"INPUT_FILE: column source_id must hold text or numbers, got {kind}")
+    if not pa.types.is_dictionary(kind):
+        # A view of text has no dictionary of its own in Arrow.
+        column = (pc.cast(column, pa.string()) if pa.types.is_string_view(kind) else column).dictionary_encode()
+    encoded = column.unify_dictionaries().combine_chunks()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.chunk(0) if encoded.num_chunks else pa.array([], encoded.type)
+    codes = pc.fill_null(encoded.indices.cast(pa.int32()), -1).to_numpy(zero_copy_only=False)
+    return codes, _id_texts(encoded.dictionary)
+
+
+def _id_texts(ids: pa.Array) -> list[str]:
+    """Return ids as text; the empty text, no id, for null, NaN and infinities."""
+    if not pa.types.is_floating(ids.type):
+        return [text or "" for text in pc.cast(ids, pa.string()).to_pylist()]
+    # Among numeric ids a missing one makes floats of all the others: 7 is written 7.0 then.
+    numbers = [float("nan") if number is None else float(number) for number in ids.to_pylist()]
+    return [_id_of(number) for number in numbers]
+
+
+def _id_of(number: float) -> str:
+    if not np.isfinite(number):
+        return ""
+    return str(int(number)) if number.is_integer() and abs(number) < _EXACT else repr(number)

@@ -1,15 +1,15 @@
 """Samples from a file: CSV, gzipped CSV or Parquet with the columns `timestamp`, `source_id` and `ecg`.
 
-A CSV file is held in memory, 20 bytes a row. So is a Parquet file of a few million rows; of a larger one each row group is read when it is
-needed, so that memory does not grow with the file. A cell that is no number or names no source makes its row *invalid*, not the file; a
-`timestamp` that is no time puts its row outside every window.
+A CSV file is parsed in blocks and held in memory, 20 bytes a row. So is a Parquet file of a few million rows; of a larger one each row
+group is read when it is needed, so that memory does not grow with the file. A cell that holds no number or names no source makes its row
+*invalid*, not the file; so does a `timestamp` that is no time, whose row lies in no window. The whole file is looked through before
+anything is released: `inputs/file_survey.py` says what of it is read. No message names the file, which may be called after somebody.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,36 +18,50 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, Samples, make_samples
-from anonymizer.windows import WindowRange
-from inputs.file_columns import numbers, source_ids, times
-
-COLUMNS = ("timestamp", "source_id", "ecg")
+from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
+from anonymizer.windows import NANOSECONDS, WindowRange
+from inputs import csv_text
+from inputs.csv_text import COLUMNS, HashingReader, check_columns, normalized
+from inputs.file_columns import source_ids, values
+from inputs.file_survey import Cells, Place, Survey
+from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind, times
 
 #: A Parquet file of no more rows is kept: 80 MB.
 MOST_ROWS_IN_MEMORY = 4_000_000
 
+#: A CSV file of more rows is refused: 4 GB.
+MOST_CSV_ROWS = 200_000_000
+
 #: Row groups of a larger one that stay, so that those a chunk's edge lies in are not read twice.
 _GROUPS_IN_MEMORY = 2
+
+#: Digits of a file's digest that name its data set.
+_DIGEST_DIGITS = 12
+
+#: Kinds of times that may turn out to be times, once the whole file is known.
+_MAYBE_TIMES = np.isin(np.arange(len(TimeKind)), (*CALENDAR_KINDS, *EPOCH_KINDS))
+
+#: A source and the second after a leap second, in nanoseconds.
+_Second = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows of a file that are read together: from when to when, and how to get them in order of time."""
+    """Rows of a file that are read together: from when to when, how many, and how to get them in order of time."""
 
     first_ns: int
     last_ns: int
+    rows: int
     load: Callable[[], Samples]
 
     @classmethod
-    def of(cls, samples: Samples, load: Callable[[], Samples]) -> _Part:
-        """Return a part with some rows, in order of time, that `load` returns too."""
-        return cls(int(samples.times_ns[0]), int(samples.times_ns[-1]), load)
+    def of(cls, samples: Samples, load: Callable[[], Samples] | None = None) -> _Part:
+        """Return a part with some rows, in order of time, that `load` returns too; without it they are kept."""
+        first_ns, last_ns = int(samples.times_ns[0]), int(samples.times_ns[-1])
+        return cls(first_ns, last_ns, len(samples), load or partial(_same, samples))
 
 
 class FileSource:
@@ -57,29 +71,43 @@ class FileSource:
         path: The file; its name tells its format.
         sources: Only these source ids; empty: all.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
+        start_ns, end_ns: The span that was asked for, of which shares of invalid rows are judged; None: no bound. Rows outside it are held.
     """
 
     refuses_contradictions = False
     reads_at_a_time = 1
     data_set_tells_samples = True
+    name = "INPUT_FILE"
 
-    def __init__(self, path: Path, *, sources: tuple[str, ...] = (), microvolts_per_unit: float = 1.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        sources: tuple[str, ...] = (),
+        microvolts_per_unit: float = 1.0,
+        start_ns: int | None = None,
+        end_ns: int | None = None,
+    ) -> None:
         self._path = path
         self._sources = sources
         self._microvolts_per_unit = microvolts_per_unit
+        self._span = start_ns, end_ns
         self._parts: list[_Part] = []
-        self.name = path.name
+        self._conclusion = Survey().conclude()
+        self._spoiled: frozenset[_Second] = frozenset()
+        self._spoiled_rows = 0
         self.data_set = self.data_set_address = ""
-        self.without_time = 0
+        self.remarks: tuple[str, ...] = ()
 
     def open(self) -> None:
         """Read the file once. Raises as `SampleSource.open` says."""
         try:
-            with self._path.open("rb") as file:
-                self.data_set = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-            self.without_time = 0
-            self._parts = list(self._parquet_parts() if self._format() == "Parquet" else self._csv_parts())
-        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            survey = Survey(*self._span)
+            if self._format() == "Parquet":
+                self._open_parquet(survey)
+            else:
+                self._open_csv(survey)
+        except (OSError, pa.ArrowException) as error:
             raise self._as_source_error(error) from None
 
     def look(self) -> None:
@@ -107,6 +135,18 @@ class FileSource:
             return None
         return min(part.first_ns for part in self._parts), max(part.last_ns for part in self._parts) + 1
 
+    def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
+        """Return how many rows of the file lie in no window between two times, and why."""
+        survey = self._conclusion.survey
+        without_time = self._conclusion.without_time + self._spoiled_rows
+        inside = 0
+        for part in self._parts:
+            if start_ns <= part.first_ns and part.last_ns < end_ns:
+                inside += part.rows
+            elif part.first_ns < end_ns and part.last_ns >= start_ns:
+                inside += len(_between(self._load(part), start_ns, end_ns))
+        return RowsBeside(without_time=without_time, not_asked_for=survey.rows - without_time - inside)
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows lie in each window."""
         edges = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
@@ -124,9 +164,14 @@ class FileSource:
 
     def advice_when_empty(self) -> str:
         """Return a sentence on what the file holds."""
-        if not self._parts:
-            return f"INPUT_FILE {self._path} has no rows for these settings; check DEVICE_FILTER."
-        return f"INPUT_FILE {self._path} has rows, but none at these times; check QUERY_START_TIME and QUERY_END_TIME."
+        survey = self._conclusion.survey
+        if not survey.rows:
+            return "INPUT_FILE has a header and no rows."
+        if self._parts:
+            return "INPUT_FILE has rows, but none at these times; check QUERY_START_TIME and QUERY_END_TIME."
+        if survey.unwanted == survey.rows:
+            return "INPUT_FILE has no rows of these sources; check DEVICE_FILTER."
+        return "INPUT_FILE has no row with a time; check its column timestamp."
 
     def advice_on_contradictions(self) -> str:
         """Return nothing: duplicates in a file are counted, whatever their values."""
@@ -139,77 +184,91 @@ class FileSource:
     def _overlapping(self, windows: WindowRange) -> Iterator[Samples]:
         for part in self._parts:
             if part.first_ns < windows.end_ns and part.last_ns >= windows.start_ns:
-                try:
-                    yield part.load()
-                except (OSError, pa.ArrowException) as error:
-                    raise self._as_source_error(error) from None
+                yield self._load(part)
+
+    def _load(self, part: _Part) -> Samples:
+        try:
+            return part.load()
+        except (OSError, pa.ArrowException) as error:
+            raise self._as_source_error(error) from None
 
     def _as_source_error(self, error: Exception) -> SourceError:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
-            return SourceDenied(f"INPUT_FILE {self._path} cannot be read ({error.strerror})")
+            return SourceDenied(f"INPUT_FILE cannot be read ({error.strerror})")
         # What Arrow finds inside a file it may raise as an OSError, but without a number: no disk will ever read it better.
         if isinstance(error, OSError) and error.errno is not None:
-            return SourceUnavailable(f"INPUT_FILE {self._path} cannot be read ({error.strerror})")
-        return SourceRefused(f"INPUT_FILE {self._path} is not a readable {self._format()} file ({_without_values(error)})")
+            return SourceUnavailable(f"INPUT_FILE cannot be read ({error.strerror})")
+        return SourceRefused(f"INPUT_FILE is not a readable {self._format()} file: {_without_values(error)}")
 
     def _format(self) -> str:
         return "Parquet" if self._path.suffix.lower() in (".parquet", ".pq") else "CSV"
 
-    def _csv_parts(self) -> Iterator[_Part]:
-        # All as text: what is no number or no time must make one row invalid, not the whole file unreadable.
-        as_text = pa_csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()), strings_can_be_null=False)
-        compression = "gzip" if self._path.suffix.lower() == ".gz" else None
-        with pa.input_stream(str(self._path), compression=compression) as stream:
-            table = pa_csv.read_csv(stream, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=as_text)
-        self._check_columns(table.column_names)
-        samples = self._noted(table)
-        if len(samples):
-            yield _Part.of(samples, partial(_same, samples))
+    # CSV
 
-    def _parquet_parts(self) -> Iterator[_Part]:
-        """Yield a part for each row group; the rows are kept unless the file has too many."""
+    def _open_csv(self, survey: Survey) -> None:
+        with self._path.open("rb") as file:
+            reader = HashingReader(file)
+            held = []
+            for block in csv_text.blocks(csv_text.opened(reader, file)):
+                cells = self._cells(block.table())
+                survey.add(cells, lambda row, block=block: f"line {block.line_of(row)}")  # type: ignore[misc]
+                held.append(_with_maybe_times(cells))
+                if survey.rows > MOST_CSV_ROWS:
+                    raise SourceRefused(
+                        f"INPUT_FILE has more than {MOST_CSV_ROWS:,} rows, which are held in memory; write it as Parquet"
+                    )
+            self.data_set = reader.hexdigest()[:_DIGEST_DIGITS]
+        self._conclude(survey, lambda: iter(held))
+        parts = []
+        while held:
+            # One after the other, so that no more than one is in memory twice.
+            parts.append(self._samples(held.pop(0)))
+        self._parts = [_Part.of(samples) for samples in parts if len(samples)]
+
+    # Parquet
+
+    def _open_parquet(self, survey: Survey) -> None:
+        with self._path.open("rb") as file:
+            self.data_set = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST_DIGITS]
         about = pa_parquet.read_metadata(self._path)
-        self._check_columns(pa_parquet.read_schema(self._path).names)
-        load_again = lru_cache(maxsize=_GROUPS_IN_MEMORY)(self._row_group)
+        names = self._names_of(pa_parquet.read_schema(self._path))
+        is_kept = about.num_rows <= MOST_ROWS_IN_MEMORY
+        held: list[Cells] = []
         for group in range(about.num_row_groups):
-            samples = self._noted(self._row_group_table(group))
+            cells = self._cells(self._row_group(group, names))
+            before = sum(about.row_group(one).num_rows for one in range(group))
+            survey.add(cells, _place_in_group(group, before))
+            if is_kept:
+                held.append(_with_maybe_times(cells))
+        every = range(about.num_row_groups)
+        self._conclude(survey, lambda: iter(held) if is_kept else (self._cells(self._row_group(one, names)) for one in every))
+        self._parts = []
+        load_again = lru_cache(maxsize=_GROUPS_IN_MEMORY)(lambda group: self._samples(self._cells(self._row_group(group, names))))
+        for group in every:
+            samples = self._samples(held[group] if is_kept else self._cells(self._row_group(group, names)))
             if len(samples):
-                is_kept = about.num_rows <= MOST_ROWS_IN_MEMORY
-                yield _Part.of(samples, partial(_same, samples) if is_kept else partial(load_again, group))
+                self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, group)))
 
-    def _row_group(self, group: int) -> Samples:
-        return self._as_samples(self._row_group_table(group))[0]
+    def _names_of(self, schema: pa.Schema) -> list[str]:
+        """Return what the columns are called in this file, whatever their case."""
+        names = [normalized(name) for name in schema.names]
+        check_columns(names)
+        return [schema.names[names.index(name)] for name in COLUMNS]
 
-    def _row_group_table(self, group: int) -> pa.Table:
-        # Opened anew each time, as two threads may ask.
-        with pa_parquet.ParquetFile(self._path) as file:
-            return file.read_row_group(group, columns=list(COLUMNS))
+    def _row_group(self, group: int, names: Sequence[str]) -> pa.Table:
+        # Opened anew each time, as two threads may ask. What the page checksums do not confirm is not read.
+        with pa_parquet.ParquetFile(self._path, page_checksum_verification=True) as file:
+            table = file.read_row_group(group, columns=list(names))
+        return table.select(list(names)).rename_columns(list(COLUMNS))
 
-    def _noted(self, table: pa.Table) -> Samples:
-        samples, without_time = self._as_samples(table)
-        self.without_time += without_time
-        return samples
+    # Rows
 
-    def _check_columns(self, held: list[str]) -> None:
-        wrong = [f"{name} missing" if name not in held else f"{name} twice" for name in COLUMNS if held.count(name) != 1]
-        if not wrong:
-            return
-        # A first line that names none of them may be a row, and a message is no place for samples.
-        shown = f"it has: {', '.join(held)}" if any(name in held for name in COLUMNS) else "is its first line a header?"
-        raise SourceRefused(f"INPUT_FILE {self._path} needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)}, {shown}")
-
-    def _as_samples(self, table: pa.Table) -> tuple[Samples, int]:
-        """Return a table's rows in order of time, and how many have none."""
-        times_ns, has_time = times(table.column("timestamp"), self._path)
-        ids = source_ids(table.column("source_id"))
-        codes = pc.fill_null(ids.indices, NO_SOURCE).to_numpy(zero_copy_only=False)
-        values = numbers(table.column("ecg"), self._path) * self._microvolts_per_unit
-        samples = make_samples(times_ns, codes, [source_id or "" for source_id in ids.dictionary.to_pylist()], values)
-        keep = has_time & self._is_wanted(samples)
-        order = np.flatnonzero(keep)
-        if not (np.diff(samples.times_ns[order]) >= 0).all():
-            order = order[np.argsort(samples.times_ns[order], kind="stable")]
-        return _picked(samples, order), int((~has_time).sum())
+    def _cells(self, table: pa.Table) -> Cells:
+        found = times(table.column("timestamp"))
+        codes, ids = source_ids(table.column("source_id"))
+        numbers = values(table.column("ecg"))
+        samples = make_samples(found.times_ns, codes, ids, numbers.values)
+        return Cells(samples, found.kinds, numbers.kinds, self._is_wanted(samples))
 
     def _is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
         if not self._sources:
@@ -217,6 +276,71 @@ class FileSource:
         # The extra last entry is for rows that name no source.
         wanted = np.array([*(source_id in self._sources for source_id in samples.source_ids), False])
         return wanted[samples.source_codes]
+
+    def _conclude(self, survey: Survey, cells: Callable[[], Iterator[Cells]]) -> None:
+        """Settle what counts as a time. A leap second's rows do not where their source has rows in the second after it, too."""
+        self._conclusion = survey.conclude()
+        self._spoiled, self._spoiled_rows = frozenset(), 0
+        remarks = self._conclusion.remarks()
+        if survey.has_leap_seconds and TimeKind.LEAP_SECOND in self._conclusion.time_kinds:
+            leaps = {second for one in cells() for second in _seconds(one, TimeKind.LEAP_SECOND)}
+            usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, among=leaps)}
+            self._spoiled = frozenset(leaps & usual)
+            self._spoiled_rows = sum(int(_is_spoiled(one, self._spoiled).sum()) for one in cells()) if self._spoiled else 0
+        if self._spoiled_rows:
+            remarks.append(
+                f"INPUT_FILE: {self._spoiled_rows} rows of a leap second (23:59:60), {survey.place_of_leap_second}, are invalid: "
+                "their sources have rows in the second after it as well, and both cannot be the same second"
+            )
+        self.remarks = tuple(remarks)
+
+    def _samples(self, cells: Cells) -> Samples:
+        """Return the rows that have a time and were asked for, in order of time."""
+        keep = self._conclusion.has_time(cells.time_kinds) & cells.is_wanted
+        if self._spoiled:
+            keep &= ~_is_spoiled(cells, self._spoiled)
+        samples = cells.samples
+        order = np.flatnonzero(keep)
+        if not (np.diff(samples.times_ns[order]) >= 0).all():
+            order = order[np.argsort(samples.times_ns[order], kind="stable")]
+        picked = _picked(samples, slice(None) if len(order) == len(samples) and _ascends(samples.times_ns) else order)
+        return Samples(picked.times_ns, picked.source_codes, picked.source_ids, picked.values_uv * self._microvolts_per_unit)
+
+
+def _ascends(times_ns: npt.NDArray[np.int64]) -> bool:
+    return bool((times_ns[1:] >= times_ns[:-1]).all())
+
+
+def _place_in_group(group: int, rows_before: int) -> Place:
+    return lambda row: f"row {rows_before + row + 1} (row group {group + 1})"
+
+
+def _with_maybe_times(cells: Cells) -> Cells:
+    """Return the rows that may have a time; the others are counted, and lie in no window."""
+    keep = _MAYBE_TIMES[cells.time_kinds] & cells.is_wanted
+    if keep.all():
+        return cells
+    rows = np.flatnonzero(keep)
+    return Cells(_picked(cells.samples, rows), cells.time_kinds[rows], cells.value_kinds[rows], cells.is_wanted[rows])
+
+
+def _seconds(cells: Cells, kind: TimeKind, *, among: set[_Second] | None = None) -> set[_Second]:
+    """Return the seconds in which sources have rows of a kind."""
+    rows = (cells.time_kinds == kind) & cells.is_wanted & (cells.samples.source_codes != NO_SOURCE)
+    if among is not None:
+        rows &= np.isin(cells.samples.times_ns // NANOSECONDS, [second for _, second in among])
+    pairs = np.unique(np.stack((cells.samples.source_codes[rows], cells.samples.times_ns[rows] // NANOSECONDS), axis=1), axis=0)
+    return {(cells.samples.source_ids[code], second) for code, second in pairs.tolist()}
+
+
+def _is_spoiled(cells: Cells, spoiled: frozenset[_Second]) -> npt.NDArray[np.bool_]:
+    """Return which rows are of a leap second that cannot be told from the second after it."""
+    found: npt.NDArray[np.bool_] = (cells.time_kinds == TimeKind.LEAP_SECOND) & cells.is_wanted
+    for row in np.flatnonzero(found).tolist():
+        code = int(cells.samples.source_codes[row])
+        second = int(cells.samples.times_ns[row]) // NANOSECONDS
+        found[row] = code != NO_SOURCE and (cells.samples.source_ids[code], second) in spoiled
+    return found
 
 
 def _same(samples: Samples) -> Samples:
@@ -249,9 +373,10 @@ def _merged(parts: Sequence[Samples]) -> Samples:
 
 
 def _without_values(error: Exception) -> str:
-    """Return what is wrong with a file: Arrow and Python quote the cell they could not read, which may be a sample."""
+    """Return what is wrong with a file: Arrow quotes cells, which may be samples, and names files."""
     text = str(error)
-    if isinstance(error, UnicodeError) or "UTF8" in text:
-        return "it is not UTF-8 text"
-    columns = re.match(r"CSV parse error: (?:Row #\d+: )?Expected \d+ columns, got \d+", text)
-    return columns.group() if columns else text.split(":", 1)[0]
+    if "UTF8" in text:
+        return "a text in it is not UTF-8"
+    if "CRC checksum" in text or "checksum" in text.lower():
+        return "a page does not have the checksum that was written with it, so its values are damaged"
+    return text.split(":", 1)[0].split("'", 1)[0].strip() or type(error).__name__

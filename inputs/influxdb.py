@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, Samples, make_samples
+from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
 from inputs.flux_text import flux_list, flux_text
@@ -85,7 +85,7 @@ class InfluxSource:
     #: The server looks for the next rows while the last ones are parsed here.
     reads_at_a_time = 2
     data_set_tells_samples = False
-    without_time = 0
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
@@ -173,6 +173,10 @@ class InfluxSource:
     def extent(self) -> None:
         """Return None: a bucket has no bounds of its own."""
         return
+
+    def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
+        """Return nothing: every row of a bucket has a time, and what is not asked for is not told."""
+        return RowsBeside()
 
     def kept_since_ns(self) -> int | None:
         """Return before which time the bucket's retention may have removed rows; None when it keeps them for ever or does not tell."""

@@ -121,6 +121,8 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
 def _sample(settings: Settings, options: argparse.Namespace) -> Samples:
     source = make_source(settings)
     source.open()
+    for remark in source.remarks:
+        sys.stderr.write(f"warning: {remark}\n")
     try:
         start_ns = _start_ns(source, options)
         windows = covering_windows(start_ns, start_ns + options.minutes * 60 * NANOSECONDS, NANOSECONDS)

@@ -32,6 +32,42 @@ tries servers, buckets and outputs.
 This page is written from the code by `python scripts/make_configuration.py`; a test fails when the two disagree.
 """
 
+_PAGE_END = """
+## What is read of INPUT_FILE
+
+The whole file is looked through before anything is released. What can be read without doubt is read; a cell that cannot be read makes its
+row invalid, and is counted; what is in doubt is refused with exit code 78 and the line (in Parquet the row and its row group). No message
+shows a cell or the name of the file.
+
+- **File**: CSV, gzip of it (several members too, and zeros behind them); Parquet if its name ends in `.parquet` or `.pq`. Refused: gzip
+  data that is cut, damaged, followed by something else, or that unpacks to over 200 times its size; Parquet pages with a wrong checksum.
+- **Text**: UTF-8, with or without a byte order mark; lines that end in LF, CRLF or CR; empty lines count as none. Refused: UTF-16,
+  Windows-1252 and other encodings, zero bytes.
+- **Delimiter**: comma, semicolon, tab or bar: the one under which the header names the three columns. A first line `sep=;` may say it.
+- **Header**: `timestamp`, `source_id` and `ecg` in any order and case, with spaces around them, among any other columns. Refused: one of
+  them missing or twice.
+- **Rows**: as many cells as the header has, or one empty cell more in every row. Refused: more or fewer.
+- **Quotes**: `"` around a whole cell, doubled inside it; line ends inside such a cell. Refused: a quote inside a cell, and one that is not
+  closed before the next row.
+- **timestamp** as calendar time: ISO 8601. Calendar, week and ordinal dates, alone or with a time of day; with or without `-` and `:`;
+  `T`, `t` or a space between; to the hour, minute or second, with a fraction after point or comma, which is cut at nanoseconds; `24:00`;
+  `Z`, `z`, `+01`, `+0100` or `+01:00`, and UTC without a zone. A leap second, 23:59:60 UTC, counts as the second after it; where its source
+  has rows in that second as well, the leap second's rows are invalid. Invalid: local forms such as `3.11.2025 14:30`; times before 1678 or
+  after 2261.
+- **timestamp** as epoch time: seconds, milliseconds, microseconds or nanoseconds, with or without a fraction, where *all* numbers of the
+  column are of the years 1990 to 2099 in the same unit. Refused: several units, or none. A column is either: where most cells are calendar
+  times, numbers are invalid, and the reverse.
+- **timestamp** in Parquet: timestamps of any unit and zone, dates, integers and floats as epoch times, text as in CSV.
+- **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, null, and NaN in a Parquet column of numbers.
+- **ecg**: `-12`, `+0.5`, `1e3`, and `−12` with the minus sign U+2212; `0,5` where all decimals have a comma. Refused: columns in which each
+  comma could stand between thousands (`1,234`), and commas beside decimal points. Invalid: all else, such as `1.234,5`.
+
+Empty cells, null, `NaN`, `N/A` and infinities are measurements that failed, not mistakes. A row is counted once: by its source as *not
+asked for*, then as without a time, by its time as not asked for, as without a source, as without a number. Where more than one in a hundred
+of the rows asked for is invalid for one reason, a warning says the share and a line. Where half or more of the cells of `timestamp` or
+`ecg` that hold something cannot be read, the file is refused.
+"""
+
 #: What a newcomer has to fill in: shown without a comment sign.
 _FILLED_IN = {"INFLUX_URL": None, "INFLUX_TOKEN": "your-read-token", "INFLUX_ORG": "your-org"}
 
@@ -43,7 +79,7 @@ def env_example() -> str:
 
 def configuration_page() -> str:
     """Return the content of `documentation/CONFIGURATION.md`."""
-    return _PAGE_HEAD + "".join(_page_lines())
+    return _PAGE_HEAD + "".join(_page_lines()) + _PAGE_END
 
 
 def _env_lines() -> Iterator[str]:

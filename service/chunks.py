@@ -13,7 +13,7 @@ import numpy.typing as npt
 from anonymizer.batch import Batch
 from anonymizer.chunk import ChunkResult, Recipe, WindowResult, anonymize_chunk
 from anonymizer.errors import PrivacyViolation, SourceRefused, SourceUnavailable
-from anonymizer.samples import Samples, SampleSource, make_samples
+from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import WindowRange
 from service import crash_points
@@ -45,12 +45,21 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedChunk:
-    """What a chunk came to: one result a window, each batch certified; how many batches failed verification; rows of no window."""
+    """What a chunk came to.
+
+    Args:
+        chunk: Which.
+        results: One a window, each batch certified.
+        violations: How many batches failed verification.
+        outside: How many rows lay in none of its windows.
+        without_source: How many of the invalid rows name no source.
+    """
 
     chunk: Chunk
     results: tuple[WindowResult, ...]
     violations: int
     outside: int
+    without_source: int = 0
 
 
 def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
@@ -96,7 +105,7 @@ def finish_chunk(
     anonymized = anonymize_chunk(samples, chunk.windows, recipe)
     if source.refuses_contradictions and anonymized.contradictions:
         raise SourceRefused(source.advice_on_contradictions())
-    return _verified(chunk, anonymized)
+    return dataclasses.replace(_verified(chunk, anonymized), without_source=_without_source(samples, chunk.windows))
 
 
 def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
@@ -121,6 +130,11 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     if len(short):
         raise SourceUnavailable(f"{len(short)} windows hold fewer rows than the source counts in them")
     return samples
+
+
+def _without_source(samples: Samples, windows: WindowRange) -> int:
+    times_ns = samples.times_ns[samples.source_codes == NO_SOURCE]
+    return int(((times_ns >= windows.start_ns) & (times_ns < windows.end_ns)).sum())
 
 
 def _rows_in(samples: Samples, windows: WindowRange) -> npt.NDArray[np.int64]:

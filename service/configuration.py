@@ -185,7 +185,8 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
         path = getattr(settings, name.lower())
         if path and not Path(path).is_file():
-            yield f"{name} names {path}, which is not a file"
+            # The name of a recording may be that of a person.
+            yield f"{name} names {'something' if name == 'INPUT_FILE' else path}, which is not a file"
         elif path and name.endswith("_CA_FILE") and not _is_certificate_file(path):
             yield f"{name} names {path}, which holds no certificate in PEM form"
 

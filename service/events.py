@@ -101,6 +101,17 @@ class Events:
     def rows_outside(self, rows: int) -> None:
         """So many rows had times that lie in no window that was asked for."""
 
+    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
+        """Rows of the source lie in no window of this run.
+
+        Args:
+            without_time: Rows without a usable time: they were read, and are invalid.
+            not_asked_for: Rows of other times or sources; they count as not read.
+        """
+
+    def rows_without_source(self, rows: int) -> None:
+        """So many of the invalid rows of a chunk name no source; its other invalid rows have no number."""
+
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """A chunk of so many windows and rows was anonymized, verified and released in so many seconds; reading is not in them."""
 

@@ -107,10 +107,10 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     ),
     # The end
     "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "
-    "%d rows read = %d released + %d withheld + %d invalid + %d duplicate": _event(
+    "%d rows read = %d released + %d withheld + %d invalid + %d duplicate%s": _event(
         "done",
         "windows empty_windows expired_windows withheld_windows skipped_windows seconds rows_read rows_released rows_withheld "
-        "rows_invalid rows_duplicate",
+        "rows_invalid rows_duplicate rows_beside",
     ),
     "📈 Level distribution: %s; %.0f %% of released rows keep their value": _event(
         "levels_in_all", "rows_at_level percent_unchanged"

@@ -153,7 +153,7 @@ class LogLines(Events):
         totals, counts = self._totals, self._totals.counts
         _LOG.info(
             "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "
-            "%d rows read = %d released + %d withheld + %d invalid + %d duplicate",
+            "%d rows read = %d released + %d withheld + %d invalid + %d duplicate%s",
             totals.windows,
             totals.empty_windows,
             totals.expired_windows,
@@ -165,6 +165,7 @@ class LogLines(Events):
             counts.withheld,
             counts.invalid,
             counts.duplicate,
+            _Beside(totals.invalid_by_reason, totals.outside),
         )
         if counts.released:
             share = 100 * totals.unchanged / counts.released
@@ -272,6 +273,23 @@ class _Time:
 
     def as_json(self) -> str:
         return self.start.strftime(_WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Why rows are invalid, and how many were not asked for: nothing for people where there are none, a number each for programs."""
+
+    invalid_by_reason: dict[str, int]
+    not_asked_for: int
+
+    def __str__(self) -> str:
+        reasons = [f"{rows} without a {what}" for what, rows in self.invalid_by_reason.items() if rows]
+        notes = [f"invalid: {', '.join(reasons)}"] if reasons else []
+        notes += [f"{self.not_asked_for} more rows were not asked for"] if self.not_asked_for else []
+        return f" ({'; '.join(notes)})" if notes else ""
+
+    def as_json(self) -> dict[str, int]:
+        return {**{f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}, "not_asked_for": self.not_asked_for}
 
 
 def _times(windows: WindowRange) -> _Times:

@@ -164,6 +164,7 @@ def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
 def _report(finished: FinishedChunk, parts: Parts) -> None:
     parts.telemetry.chunk_failed_verification(finished.violations)
     parts.telemetry.rows_outside(finished.outside)
+    parts.telemetry.rows_without_source(finished.without_source)
     for unit in _units(finished, one_by_one=parts.unit_is_window):
         parts.telemetry.anonymized(unit)
 

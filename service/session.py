@@ -129,6 +129,7 @@ def _work(
     stream_position_ns = patience.until_done(journal.stream_position_ns)
     schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
     observation.plan(schedule.windows_in_all)
+    _tell_rows_beside(source, schedule, settings, telemetry)
     _refuse_releases_elsewhere(settings, journal, schedule, data_set_labels(settings, source, journal), patience)
     state = Path(settings.state_dir)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
@@ -173,6 +174,16 @@ def _work(
         _LOG.warning("⚠️ %s", source.advice_when_empty())
     telemetry.finished(clock.monotonic_s() - started_s)
     return _exit_code(settings, telemetry, clock)
+
+
+def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settings, telemetry: Telemetry) -> None:
+    """Count what of the source lies in no window of the run: once a run, whatever of its windows was released before."""
+    if schedule.windows_in_all is None:
+        return
+    end_ns = schedule.start_ns + schedule.windows_in_all * settings.batch_size_seconds * NANOSECONDS
+    beside = source.rows_beside(schedule.start_ns, end_ns)
+    if beside.without_time or beside.not_asked_for:
+        telemetry.rows_beside(without_time=beside.without_time, not_asked_for=beside.not_asked_for)
 
 
 def _refuse_releases_elsewhere(

@@ -93,7 +93,8 @@ class Settings:
     input_file: str = _setting(
         text,
         "",
-        "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg.",
+        "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg. What of it is read: at the "
+        "end of documentation/CONFIGURATION.md.",
         section="Input",
     )
     value_unit: str = _setting(one_of("uV", "mV"), "uV", "What raw values are in. Released values are microvolts always.")

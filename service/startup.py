@@ -34,6 +34,8 @@ def open_source(settings: Settings, source: SampleSource, patience: Patience) ->
         patience.until_done(_saying_so(settings, source, patience))
     except SourceDenied as error:
         raise ConfigurationError(f"Failed to connect to InfluxDB: {error}") from None
+    for remark in source.remarks:
+        _LOG.warning("⚠️ %s", remark)
     if not settings.input_file:
         _LOG.info("✅ Connected to InfluxDB at %s", settings.influx_url)
     for sentence in source.news():
@@ -62,6 +64,8 @@ def connection_problems(settings: Settings) -> list[str]:
             opening()
         except (SourceError, OutputUnavailable) as error:
             problems.append(str(error))
+    for remark in source.remarks:
+        _LOG.warning("⚠️ %s", remark)
     return problems
 
 

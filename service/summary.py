@@ -26,7 +26,7 @@ def log_configuration(configuration: Configuration) -> None:
 def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "Mode", "streaming" if settings.streaming_mode else "one-shot"
     if settings.input_file:
-        yield "Input", f"file {settings.input_file}"
+        yield "Input", "the file INPUT_FILE names"
     else:
         where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
         yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"

@@ -32,10 +32,18 @@ class Totals:
     skipped_windows: int = 0
     unchanged: int = 0
     outside: int = 0
+    without_time: int = 0
+    without_source: int = 0
     violations: int = 0
     set_aside: int = 0
     expired_windows: int = 0
     late: int = 0
+
+    @property
+    def invalid_by_reason(self) -> dict[str, int]:
+        """Invalid rows by what they lack; a row that lacks several counts under the first."""
+        without_number = self.counts.invalid - self.without_time - self.without_source
+        return {"time": self.without_time, "source": self.without_source, "number": without_number}
 
     @property
     def released_windows(self) -> int:
@@ -90,3 +98,14 @@ class Sums(Events):
     def rows_outside(self, rows: int) -> None:
         """Count the rows."""
         self.totals.outside += rows
+
+    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
+        """Count rows without a time as read and invalid: they are of no window, and of the run all the same."""
+        totals = self.totals
+        totals.counts = totals.counts + WindowCounts(read=without_time, invalid=without_time)
+        totals.without_time += without_time
+        totals.outside += not_asked_for
+
+    def rows_without_source(self, rows: int) -> None:
+        """Count the rows."""
+        self.totals.without_source += rows

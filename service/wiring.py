@@ -43,7 +43,13 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
     if settings.input_file:
         from inputs.files import FileSource  # only what is used is loaded: the database's client takes half a second
 
-        return FileSource(Path(settings.input_file), sources=settings.device_filter, microvolts_per_unit=microvolts)
+        return FileSource(
+            Path(settings.input_file),
+            sources=settings.device_filter,
+            microvolts_per_unit=microvolts,
+            start_ns=settings.query_start_time,
+            end_ns=settings.query_end_time,
+        )
 
     from inputs.influxdb import InfluxSeries, InfluxSource
     from transport.influxdb import Address, InfluxConnection

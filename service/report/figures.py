@@ -53,7 +53,8 @@ class Detail:
         windows_expired: Windows older than what the source keeps.
         windows_skipped: Windows that were released before, and so were not released again.
         violations: Batches that failed verification and were withheld.
-        rows_outside: Rows with times that nobody asked for.
+        rows_outside: Rows of times or sources that were not asked for; they count as not read.
+        invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
         smallest_group: The fewest rows that share a released value; 0 when nothing was released.
         groups: Different released values, summed over windows.
         smallest_groups: Windows by the size of their smallest group: (label, windows), in order.
@@ -70,6 +71,7 @@ class Detail:
     windows_skipped: int
     violations: int
     rows_outside: int
+    invalid_by_reason: dict[str, int]
     smallest_group: int
     groups: int
     smallest_groups: tuple[tuple[str, int], ...]

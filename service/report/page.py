@@ -179,14 +179,16 @@ def _withheld(figures: Figures) -> Iterator[str]:
     counts, detail = figures.counts, figures.detail
     rows = [
         ("Rows withheld: too few others were like them", counts.withheld),
-        ("Rows without a finite number or a source", counts.invalid),
+        ("Rows without a readable time, a source or a finite number", counts.invalid),
     ]
+    if detail:
+        rows += [(f"– of these, without a {what}", number) for what, number in detail.invalid_by_reason.items() if number]
     rows += [
         ("Further rows of a source and time", counts.duplicate),
         ("Rows that came after their window was released", figures.rows_late),
     ]
     if detail:
-        rows += [("Rows with times that nobody asked for", detail.rows_outside)]
+        rows += [("Rows of times or sources that were not asked for (not among those read)", detail.rows_outside)]
     if counts.starred or counts.suppressed:
         rows += [("Rows released with the window's mean instead of their value", counts.starred + counts.suppressed)]
     yield table([(label, f"{number:,}") for label, number in rows], kind="counts")

@@ -125,6 +125,14 @@ class Recording(Events):
         """Count the rows."""
         self._sums.rows_outside(rows)
 
+    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
+        """Count the rows."""
+        self._sums.rows_beside(without_time=without_time, not_asked_for=not_asked_for)
+
+    def rows_without_source(self, rows: int) -> None:
+        """Count the rows."""
+        self._sums.rows_without_source(rows)
+
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """Spread the rows over the time they took."""
         end_s = self._clock.monotonic_s() - self._began_s
@@ -162,6 +170,7 @@ class Recording(Events):
             windows_skipped=totals.skipped_windows,
             violations=totals.violations,
             rows_outside=totals.outside,
+            invalid_by_reason=totals.invalid_by_reason,
             smallest_group=min(self._smallest_groups, default=0),
             groups=self._groups,
             smallest_groups=_by_size(self._smallest_groups, self._settings.k_value),

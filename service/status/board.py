@@ -145,6 +145,7 @@ class Board(Events):
                 violations=totals.violations,
                 rows_late=totals.late,
                 rows_outside=totals.outside,
+                invalid_by_reason=totals.invalid_by_reason,
                 unaccounted=counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate,
                 rows_at_level=self._levels.rows_at_level,
                 windows_in_levels=self._levels.windows,
@@ -263,6 +264,14 @@ class Board(Events):
     def rows_outside(self, rows: int) -> None:
         """Count the rows."""
         self._sums.rows_outside(rows)
+
+    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
+        """Count the rows."""
+        self._sums.rows_beside(without_time=without_time, not_asked_for=not_asked_for)
+
+    def rows_without_source(self, rows: int) -> None:
+        """Count the rows."""
+        self._sums.rows_without_source(rows)
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
         """Count the rows."""

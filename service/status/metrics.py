@@ -111,7 +111,13 @@ def _of_rows(now: Snapshot) -> Iterator[Metric]:
         "imputed_rows", "Released rows with the window's mean instead of their group's value.", "kind", imputed.items()
     )
     yield _counter("late_rows", "Rows that came after their window was released; they stay out.", now.rows_late)
-    yield _counter("outside_rows", "Rows with times in no window that was asked for; they are not released.", now.rows_outside)
+    yield _counters(
+        "invalid_rows",
+        "Invalid rows by what they lack; one that lacks several counts under the first.",
+        "lacks",
+        now.invalid_by_reason.items(),
+    )
+    yield _counter("outside_rows", "Rows of times or sources that were not asked for; not among those read.", now.rows_outside)
     yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", now.unaccounted)
     levels = ((str(level), rows) for level, rows in enumerate(now.rows_at_level, 1))
     yield _counters("rows_at_level", "Released rows by level; moves in steps of at least 12 windows.", "level", levels)

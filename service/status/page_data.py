@@ -50,6 +50,7 @@ def page_data(now: Snapshot) -> dict[str, Any]:
             "invalid": counts.invalid,
             "duplicate": counts.duplicate,
             "late": now.rows_late,
+            "invalid_by_reason": now.invalid_by_reason,
             "outside": now.rows_outside,
             "unaccounted": now.unaccounted,
         },

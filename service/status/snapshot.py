@@ -93,7 +93,8 @@ class Snapshot:
         windows: Windows by outcome.
         violations: Batches that failed verification.
         rows_late: Rows that came after their window's release.
-        rows_outside: Rows with times that nobody asked for.
+        rows_outside: Rows of times or sources that were not asked for; they count as not read.
+        invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
         unaccounted: Rows that were read and are neither released, withheld, invalid nor duplicate; must be 0.
         rows_at_level: Released rows by level 1 … 9, in steps of at least 12 windows.
         windows_in_levels: How many windows these are the sums of.
@@ -127,6 +128,7 @@ class Snapshot:
     violations: int
     rows_late: int
     rows_outside: int
+    invalid_by_reason: dict[str, int]
     unaccounted: int
     rows_at_level: tuple[int, ...]
     windows_in_levels: int

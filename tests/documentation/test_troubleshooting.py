@@ -6,6 +6,7 @@ In the page's texts `…` stands for anything, any number but a status in parent
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
 import pytest
 
 from service import exit_codes
@@ -36,7 +39,7 @@ pytestmark = pytest.mark.influxdb
 PAGE = DOCUMENTATION / "OPERATIONS.md"
 
 #: The tables of what is printed, by the heading of their first column.
-TABLES = ("warning", "symptom", "message")
+TABLES = ("warning", "symptom", "message", "input file")
 
 #: Rows about something that is not printed.
 SILENT = {"memory grows": "the system says it, not the program"}
@@ -388,6 +391,120 @@ def _the_verifying_token_cannot_read_the_input(scene: Scene) -> int:
     scene.with_rows().run()
     scene.write_env(INFLUX_VERIFY_TOKEN=scene.settings["INFLUX_OUTPUT_TOKEN"])
     return scene.script("state.py", "verify")
+
+
+# Input files
+
+
+def of_file(scene: Scene, *contents: bytes | pa.Table) -> int:
+    """Run over files, one after the other, each without a memory of the others."""
+    code = exit_codes.DONE
+    for number, content in enumerate(contents):
+        is_parquet = isinstance(content, pa.Table) or content.startswith(b"PAR1")
+        path = scene.folder / f"{number}.{'parquet' if is_parquet else 'csv'}"
+        if isinstance(content, pa.Table):
+            pa_parquet.write_table(content, path)
+        else:
+            path.write_bytes(content)
+        settings = {
+            "OUTPUT_TO_INFLUX": "false",
+            "QUERY_START_TIME": "",
+            "QUERY_END_TIME": "",
+            "STATE_DIR": scene.folder / f"{number}",
+        }
+        code = scene.run(INPUT_FILE=path, **settings)
+    return code
+
+
+HEADER = b"timestamp,source_id,ecg\n"
+TIMES = [f"2025-11-03T14:30:0{second}Z" for second in range(9)]
+ROWS = "".join(f"{time},w,1\n" for time in TIMES).encode()
+
+
+@row("they have no readable time", ends=exit_codes.DONE)
+def _some_times_are_none(scene: Scene) -> int:
+    return of_file(scene, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2))
+
+
+@row("rows of a leap second", ends=exit_codes.DONE)
+def _a_leap_second_twice(scene: Scene) -> int:
+    return of_file(scene, HEADER + b"2016-12-31T23:59:60Z,w,1\n2017-01-01T00:00:00Z,w,1\n")
+
+
+@row("INPUT_FILE names something")
+def _no_such_file(scene: Scene) -> int:
+    return scene.check(INPUT_FILE=scene.folder / "nowhere.csv")
+
+
+@row("INPUT_FILE is empty")
+def _an_empty_file(scene: Scene) -> int:
+    return of_file(scene, b"")
+
+
+@row("INPUT_FILE needs the columns")
+def _another_column(scene: Scene) -> int:
+    return of_file(scene, HEADER.replace(b"ecg", b"value") + ROWS)
+
+
+@row("that hold something are no time")
+def _times_in_a_form_that_is_not_read(scene: Scene) -> int:
+    return of_file(scene, HEADER + b"3.11.2025 14:30,w,1\n" * 9)
+
+
+@row("that are no epoch times of one unit")
+def _times_of_two_units(scene: Scene) -> int:
+    return of_file(scene, HEADER + b"1762180200,w,1\n1762180201000,w,1\n")
+
+
+@row("must hold times, got bool")
+def _a_column_of_another_type(scene: Scene) -> int:
+    return of_file(scene, pa.table({"timestamp": [True], "source_id": ["w"], "ecg": [1.0]}))
+
+
+@row("holds numbers with a comma")
+def _a_comma_that_may_be_either(scene: Scene) -> int:
+    return of_file(scene, HEADER.replace(b",", b";") + ROWS.replace(b",1", b",1,234").replace(b",w,", b";w;"))
+
+
+@row("opens a cell that is not closed")
+def _an_open_quote(scene: Scene) -> int:
+    return of_file(scene, HEADER + ROWS.replace(b",1", b',"1', 1))
+
+
+@row("cells, the header has")
+def _a_cell_too_many(scene: Scene) -> int:
+    return of_file(scene, HEADER + ROWS.replace(b",1", b",1,2", 1))
+
+
+@row("is not UTF-8 text")
+def _another_encoding(scene: Scene) -> int:
+    return of_file(scene, HEADER + ROWS.replace(b"w", b"\xe4", 1))
+
+
+@row("holds zero bytes")
+def _sixteen_bits(scene: Scene) -> int:
+    return of_file(scene, (HEADER + ROWS).decode().encode("utf-16"), HEADER + ROWS.replace(b"w", b"\0", 1))
+
+
+@row("is longer than")
+def _no_lines(scene: Scene) -> int:
+    return of_file(scene, HEADER + b"x" * (1 << 25))
+
+
+@row("INPUT_FILE is cut off")
+def _a_cut_copy(scene: Scene) -> int:
+    packed = gzip.compress(HEADER + ROWS)
+    return of_file(scene, packed[:-9], packed + b"more")
+
+
+@row("times its size")
+def _a_file_made_to_fill_memory(scene: Scene) -> int:
+    return of_file(scene, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5)
+
+
+@row("is not a readable Parquet file")
+def _a_damaged_parquet_file(scene: Scene) -> int:
+    return of_file(scene, b"PAR1 and no more")
 
 
 # State

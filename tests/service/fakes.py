@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.samples import Samples, make_samples
+from anonymizer.samples import RowsBeside, Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 
 
@@ -44,7 +44,7 @@ class FakeSource:
     data_set = "fake"
     data_set_address = ""
     data_set_tells_samples = False
-    without_time = 0
+    remarks: tuple[str, ...] = ()
 
     def __init__(self, rows: Sequence[tuple[float, str, float]] = (), *, refuses_contradictions: bool = True) -> None:
         self.rows = list(rows)
@@ -78,6 +78,9 @@ class FakeSource:
             return None
         times = [round(time * NANOSECONDS) for time, _, _ in self.rows]
         return min(times), max(times) + 1
+
+    def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
+        return RowsBeside()
 
     def kept_since_ns(self) -> int | None:
         return self.kept_since

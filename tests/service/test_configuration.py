@@ -98,7 +98,7 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"PSEUDONYMIZE_SOURCE_ID": "true"}, "needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: python3 -c"),
         ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "short"}, "PSEUDONYM_SALT needs at least 16 bytes"),
         ({"INFLUX_CA_FILE": __file__}, f"INFLUX_CA_FILE names {__file__}, which holds no certificate in PEM form"),
-        ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names /no/such/file.csv, which is not a file"),
+        ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names something, which is not a file"),
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
         ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
         ({"INFLUX_ORG": ""}, "INFLUX_ORG is required"),

@@ -104,7 +104,7 @@ def test_names_have_the_prefix_and_base_units() -> None:
 def test_no_label_names_a_source_or_a_window() -> None:
     labels = {name for _, labels in series_of(states.one_output_down()) for name, _ in labels}
 
-    assert labels == {"outcome", "kind", "level", "output", "le", "version", "python", "numpy", "pyarrow"}
+    assert labels == {"outcome", "kind", "lacks", "level", "output", "le", "version", "python", "numpy", "pyarrow"}
 
 
 def test_fidelity_is_exported_in_ratios() -> None:

@@ -1,0 +1,461 @@
+"""The text of a CSV file, in blocks of whole rows: which dialect it is written in, and in which line what cannot be read stands.
+
+Only a block is in memory at a time, however large the file is or what a gzip file unpacks to. No message shows a cell.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from anonymizer.errors import SourceRefused
+
+#: The columns every file must have.
+COLUMNS = ("timestamp", "source_id", "ecg")
+
+#: How much text is parsed at a time.
+BLOCK_BYTES = 1 << 23
+
+#: No row is longer: a longer one is an open quote, or no text.
+MOST_ROW_BYTES = 1 << 24
+
+#: How much is looked at to see how many cells the first row has.
+_FIRST_ROW_BYTES = 1 << 16
+
+#: A gzip file that unpacks to more than this, and to so many times its size, is made to fill memory: ECG packs to a tenth.
+_MOST_UNPACKED_BYTES = 1 << 28
+_MOST_UNPACKED_TIMES = 200
+
+_DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+_GZIP = b"\x1f\x8b"
+
+#: Byte order marks of encodings that are not read.
+_OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+
+#: How a time begins, whatever its form.
+_LOOKS_LIKE_TIME = re.compile(r'\s*"?(\d{4}-?\d\d|\d{9})')
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How rows are written.
+
+    Args:
+        delimiter: What stands between cells.
+        width: Cells in a row.
+        positions: Where in a row each of `COLUMNS` is.
+        is_last_empty: Whether each row ends with a further delimiter that the header has not.
+    """
+
+    delimiter: str
+    width: int
+    positions: tuple[int, ...]
+    is_last_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Whole rows.
+
+    Args:
+        text: The rows, without the header.
+        first_line: The number of its first line in the file, from 1.
+        dialect: How they are written.
+    """
+
+    text: bytes
+    first_line: int
+    dialect: Dialect
+
+    def line_of(self, row: int) -> int:
+        """Return the line in which a row begins; line ends inside cells count, as they do in an editor."""
+        return self._row(row)[0]
+
+    def table(self) -> pa.Table:
+        """Return the rows as text, in the order of `COLUMNS`; empty cells are null.
+
+        Raises:
+            SourceRefused: They are not rows of that many cells, or not UTF-8 text.
+        """
+        _check_quotes(self)
+        try:
+            table = self._parsed(1 << 20)
+        except pa.ArrowInvalid as error:
+            if "straddling" not in str(error):
+                raise self._refusal() from None
+            table = self._parsed(len(self.text) + 1)
+        self._check_last(table)
+        return table.select(list(COLUMNS))
+
+    def _parsed(self, block_bytes: int) -> pa.Table:
+        names = [f"other {index}" for index in range(self.dialect.width)]
+        for name, position in zip(COLUMNS, self.dialect.positions, strict=True):
+            names[position] = name
+        wanted = [*COLUMNS, *(names[-1:] if self.dialect.is_last_empty else ())]
+        return pa_csv.read_csv(
+            pa.BufferReader(self.text),
+            read_options=pa_csv.ReadOptions(column_names=names, block_size=block_bytes),
+            parse_options=pa_csv.ParseOptions(delimiter=self.dialect.delimiter, newlines_in_values=b'"' in self.text),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(wanted, pa.string()),
+                include_columns=wanted,
+                null_values=[""],
+                strings_can_be_null=True,
+            ),
+        )
+
+    def _check_last(self, table: pa.Table) -> None:
+        if not self.dialect.is_last_empty:
+            return
+        last = table.column(len(COLUMNS))
+        if last.null_count < len(last):
+            row = int(np.flatnonzero(last.is_valid().to_numpy())[0])
+            raise SourceRefused(f"INPUT_FILE: line {self.line_of(row)} has a cell more than the header")
+
+    def _refusal(self) -> SourceRefused:
+        """Return why the rows cannot be parsed, with the line."""
+        try:
+            self.text.decode("utf-8")
+        except UnicodeDecodeError as error:
+            return _not_utf8(self.first_line + _line_ends(self.text[: error.start]))
+        for line, cells in self._rows():
+            if len(cells) != self.dialect.width:
+                header = self.dialect.width - self.dialect.is_last_empty
+                return SourceRefused(f"INPUT_FILE: line {line} has {len(cells)} cells, the header has {header}")
+        return SourceRefused(f"INPUT_FILE: the rows from line {self.first_line} on cannot be parsed as CSV")
+
+    def _rows(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield each row with the line it begins in; lines without anything are no rows."""
+        # Far slower than Arrow, and used only to name a line.
+        csv.field_size_limit(max(csv.field_size_limit(), MOST_ROW_BYTES))
+        rows = csv.reader(io.StringIO(self.text.decode("utf-8", "replace"), newline=""), delimiter=self.dialect.delimiter)
+        line = self.first_line
+        for cells in rows:
+            if cells:
+                yield line, cells
+            line = self.first_line + rows.line_num
+
+    def _row(self, wanted: int) -> tuple[int, list[str]]:
+        return next(row for index, row in enumerate(self._rows()) if index == wanted)
+
+
+class Text(Protocol):
+    """Where bytes of text come from."""
+
+    def read(self, most_bytes: int, /) -> bytes:
+        """Return the next bytes; none at the end."""
+
+
+def blocks(stream: Text) -> Iterator[Block]:
+    """Yield the rows of a CSV file, in blocks of whole rows.
+
+    Raises:
+        SourceRefused: It is not CSV text that can be read; with the line.
+    """
+    reader = _Reader(stream)
+    dialect = reader.read_header()
+    is_first = True
+    for text, first_line in reader.rest():
+        if is_first and not text.isspace():
+            dialect = _with_last_cell(Block(text.lstrip(b"\r\n")[:_FIRST_ROW_BYTES], first_line, dialect))
+            is_first = False
+        yield Block(text, first_line, dialect)
+
+
+class HashingReader(io.RawIOBase):
+    """Reads a file, at most `most_bytes` of it, and computes the SHA-256 of what was read."""
+
+    def __init__(self, file: BinaryIO, most_bytes: int | None = None) -> None:
+        self._file = file
+        self._left = most_bytes
+        self._digest = hashlib.sha256()
+        self.bytes_read = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the one kind of buffer that is handed in
+        """Read what fits."""
+        most = len(buffer) if self._left is None else min(len(buffer), self._left)
+        data = self._file.read(most)
+        self._digest.update(data)
+        self.bytes_read += len(data)
+        if self._left is not None:
+            self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def hexdigest(self) -> str:
+        """Return the digest of what was read so far."""
+        return self._digest.hexdigest()
+
+
+class Unpacked:
+    """What a gzip file unpacks to: all of its members; zeros behind them, as tapes and disks add them, are no data."""
+
+    def __init__(self, packed: HashingReader) -> None:
+        self._packed = packed
+        self._file = gzip.GzipFile(fileobj=io.BufferedReader(packed, BLOCK_BYTES))
+        self._unpacked_bytes = 0
+
+    def read(self, most_bytes: int) -> bytes:
+        """Return the next bytes.
+
+        Raises:
+            SourceRefused: They cannot be unpacked.
+        """
+        try:
+            data = self._file.read(most_bytes)
+        except EOFError:
+            raise SourceRefused("INPUT_FILE is cut off: its gzip data has no end. Copy it again") from None
+        except (gzip.BadGzipFile, zlib.error):
+            raise SourceRefused(
+                "INPUT_FILE is damaged, or holds something else behind its gzip data; gzip -t tells more. Copy it again"
+            ) from None
+        self._unpacked_bytes += len(data)
+        most = max(_MOST_UNPACKED_BYTES, _MOST_UNPACKED_TIMES * self._packed.bytes_read)
+        if self._unpacked_bytes > most:
+            raise SourceRefused(
+                f"INPUT_FILE unpacks to more than {_MOST_UNPACKED_TIMES} times its size: no recording does. "
+                "Unpack it yourself if it is one"
+            )
+        return data
+
+
+def opened(packed: HashingReader, file: BinaryIO) -> Text:
+    """Return the text of a file, unpacked if it begins as gzip does."""
+    is_gzip = file.read(len(_GZIP)) == _GZIP
+    file.seek(0)
+    return Unpacked(packed) if is_gzip else io.BufferedReader(packed, BLOCK_BYTES)
+
+
+class _Reader:
+    """Cuts a stream into whole rows, and counts lines."""
+
+    def __init__(self, stream: Text) -> None:
+        self._stream = stream
+        self._held = b""
+        self._line = 1
+        self._is_over = False
+
+    def read_header(self) -> Dialect:
+        """Return what the header tells of the dialect; a `sep=` line may stand before it."""
+        self._more()
+        _check_encoding(self._held)
+        self._held = self._held.removeprefix(b"\xef\xbb\xbf")
+        line, at = self._line_at(0)
+        named = re.fullmatch(r'"?sep=(.)"?', line.strip(" "), re.IGNORECASE)
+        if named:
+            line, at = self._line_at(at)
+        self._held = self._held[at:]
+        return _dialect(line, named[1] if named else "")
+
+    def rest(self) -> Iterator[tuple[bytes, int]]:
+        """Yield whole rows and the line they begin in, until the end."""
+        while True:
+            end = len(self._held) if self._is_over else _end_of_rows(self._held)
+            if end:
+                text, self._held = self._held[:end], self._held[end:]
+                _check_zeros(text, self._line)
+                yield text, self._line
+                self._line += _line_ends(text)
+            elif len(self._held) > MOST_ROW_BYTES:
+                raise self._too_long()
+            if self._is_over:
+                return
+            self._more()
+
+    def _more(self) -> None:
+        data = self._stream.read(BLOCK_BYTES)
+        self._is_over = not data
+        self._held += data
+
+    def _line_at(self, at: int) -> tuple[str, int]:
+        """Return the next line from a position on that holds anything, and the position behind it."""
+        while True:
+            end = _LINE_END.search(self._held, at)
+            # Behind a carriage return at the very end a line feed may follow.
+            if (end is None or end.end() == len(self._held)) and not self._is_over:
+                if len(self._held) > MOST_ROW_BYTES:
+                    raise self._too_long()
+                self._more()
+                continue
+            line, at = (self._held[at:], len(self._held)) if end is None else (self._held[at : end.start()], end.end())
+            _check_zeros(line, self._line)
+            self._line += end is not None
+            if line.strip():
+                return _decoded(line, self._line - (end is not None)), at
+            if end is None:
+                raise SourceRefused("INPUT_FILE is empty: it needs a header, timestamp,source_id,ecg, and rows")
+
+    def _too_long(self) -> SourceRefused:
+        _check_zeros(self._held, self._line)
+        quotes = np.flatnonzero(np.frombuffer(self._held, np.uint8) == ord('"'))
+        if len(quotes):
+            return _open_quote(self._line + _line_ends(self._held[: quotes[0]]))
+        return SourceRefused(f"INPUT_FILE: line {self._line} is longer than {MOST_ROW_BYTES:,} bytes; a CSV file has lines")
+
+
+def _dialect(header: str, named: str) -> Dialect:
+    """Return the dialect under which a header names the columns."""
+    if header.count('"') % 2:
+        raise SourceRefused("INPUT_FILE: a quote opens in the header and is not closed")
+    if named and named not in _DELIMITERS:
+        raise SourceRefused(
+            f"INPUT_FILE: its sep= line names a separator that is not read; read are {', '.join(_DELIMITERS.values())}"
+        )
+    found = {delimiter: _names(header, delimiter) for delimiter in ([named] if named else _DELIMITERS)}
+    for delimiter, names in found.items():
+        if all(names.count(column) == 1 for column in COLUMNS):
+            return Dialect(delimiter, len(names), tuple(names.index(column) for column in COLUMNS))
+    check_columns(max(found.values(), key=lambda names: (sum(column in names for column in COLUMNS), len(names))))
+    raise AssertionError("a header that names the columns was returned above")
+
+
+def _decoded(line: bytes, number: int) -> str:
+    try:
+        return line.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _not_utf8(number) from None
+
+
+def _names(header: str, delimiter: str) -> list[str]:
+    cells = next(csv.reader([header], delimiter=delimiter), [])
+    return [normalized(cell) for cell in cells]
+
+
+def normalized(name: str) -> str:
+    """Return a column's name without what does not count: upper case, spaces around it."""
+    return name.strip().lower()
+
+
+def check_columns(held: Sequence[str]) -> None:
+    """Raise SourceRefused unless each column is there once."""
+    wrong = [f"{name} missing" if name not in held else f"{name} twice" for name in COLUMNS if held.count(name) != 1]
+    if not wrong:
+        return
+    # A first line that names none of them may be a row, and a message is no place for samples.
+    shown = f"it has: {', '.join(held)}" if any(name in held for name in COLUMNS) else "is its first line a header?"
+    raise SourceRefused(f"INPUT_FILE needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)}, {shown}")
+
+
+def _with_last_cell(first: Block) -> Dialect:
+    """Return the dialect, given the first rows: a header or its rows may end with a delimiter that the others have not."""
+    dialect = first.dialect
+    _, cells = next(first._rows(), (0, []))
+    if len(cells) == dialect.width + 1 and not cells[-1].strip():
+        return Dialect(dialect.delimiter, dialect.width + 1, dialect.positions, is_last_empty=True)
+    if len(cells) == dialect.width - 1 and max(dialect.positions) < len(cells):
+        return Dialect(dialect.delimiter, dialect.width - 1, dialect.positions)
+    return dialect
+
+
+def _check_encoding(head: bytes) -> None:
+    for mark, name in _OTHER_MARKS.items():
+        if head.startswith(mark):
+            raise SourceRefused(f"INPUT_FILE is {name} text; convert it to UTF-8, such as with: iconv -f {name} -t UTF-8")
+
+
+def _check_zeros(text: bytes, first_line: int) -> None:
+    at = text.find(b"\0")
+    if at >= 0:
+        line = first_line + _line_ends(text[:at])
+        raise SourceRefused(
+            f"INPUT_FILE: line {line} holds zero bytes: it is UTF-16 text (convert it to UTF-8), damaged, or no CSV file at all"
+        )
+
+
+def _not_utf8(line: int) -> SourceRefused:
+    return SourceRefused(
+        f"INPUT_FILE: line {line} is not UTF-8 text; convert the file, such as with: iconv -f WINDOWS-1252 -t UTF-8"
+    )
+
+
+def _line_ends(text: bytes) -> int:
+    """Return how many lines end in a text."""
+    # Faster than bytes.count by far, where lines are short.
+    line_feeds = int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n")))
+    return line_feeds + (text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0)
+
+
+def _end_of_rows(text: bytes) -> int:
+    """Return where the last whole row of a text ends; 0 when none does. The text begins with a row."""
+    if b'"' not in text:
+        end = text.rfind(b"\n") + 1
+        # Behind a carriage return at the very end a line feed may follow.
+        return end or text.rfind(b"\r", 0, len(text) - 1) + 1
+    data = np.frombuffer(text, np.uint8)
+    quotes = np.flatnonzero(data == ord('"'))
+    for line_end in (ord("\n"), ord("\r")):
+        ends = np.flatnonzero(data[:-1] == line_end) + 1
+        outside = ends[np.searchsorted(quotes, ends) % 2 == 0]
+        if len(outside):
+            return int(outside[-1])
+    return 0
+
+
+def _check_quotes(block: Block) -> None:
+    """Raise SourceRefused, with the line where it opens, for a quote that is not closed or stands inside a cell."""
+    if b'"' not in block.text:
+        return
+    data = np.frombuffer(block.text, np.uint8)
+    quotes = np.flatnonzero(data == ord('"'))
+    opening, closing = quotes[0::2], quotes[1::2]
+    edges = np.isin(np.arange(256), [ord(block.dialect.delimiter), ord("\n"), ord("\r"), ord('"')])
+    before = (opening == 0) | edges[data[opening - 1]]
+    after = (closing == len(data) - 1) | edges[data[np.minimum(closing + 1, len(data) - 1)]]
+    # `""` inside a cell is a quote that belongs to it: it closes the cell and opens it again.
+    stray = opening[~before]
+    unclosed = opening[: len(closing)][~after]
+    swallowing = _swallowing(block, data, quotes)
+    odd = opening[-1:] if len(quotes) % 2 else opening[:0]
+    faults = np.concatenate((stray, unclosed, swallowing, odd))
+    if len(faults):
+        raise _open_quote(block.first_line + _line_ends(block.text[: _start_of_cell(quotes, int(faults.min()))]))
+
+
+def _start_of_cell(quotes: npt.NDArray[np.intp], fault: int) -> int:
+    """Return where the cell begins in which a quote stands: doubled quotes close nothing."""
+    index = int(np.searchsorted(quotes, fault))
+    while index >= 2 and quotes[index - 1] == quotes[index] - 1:
+        index -= 2
+    return int(quotes[index])
+
+
+def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the opening quotes of cells in which a line begins as a row does: the quote was never meant to go on so far."""
+    ends = np.flatnonzero((data == ord("\n")) | (data == ord("\r")))
+    opened_by = np.searchsorted(quotes, ends)
+    is_inside = opened_by % 2 == 1
+    time_at = block.dialect.positions[0]
+    found = []
+    for end, number in zip(ends[is_inside].tolist(), opened_by[is_inside].tolist(), strict=True):
+        line = block.text[end + 1 : end + 1 + 4096].split(b"\n", 1)[0]
+        cells = line.decode("utf-8", "replace").split(block.dialect.delimiter)
+        if len(cells) > time_at + 1 and _LOOKS_LIKE_TIME.match(cells[time_at]):
+            found.append(quotes[number - 1])
+            break
+    return np.array(found, dtype=np.intp)
+
+
+def _open_quote(line: int) -> SourceRefused:
+    return SourceRefused(
+        f'INPUT_FILE: a quote (") in line {line} opens a cell that is not closed before the next row, or stands inside a cell. '
+        "Quote whole cells, and double the quotes inside them"
+    )

@@ -1,0 +1,243 @@
+"""What the cells of a whole file hold, counted before anything is released: which kinds are read, and what is said of the rest.
+
+A row is counted once. Not asked for, by its source, comes first; then: no time, outside the asked span, no source, no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.errors import SourceRefused
+from anonymizer.samples import NO_SOURCE, Samples
+from inputs.file_columns import ValueKind
+from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, NUMBER_KINDS, TimeKind
+
+#: From this share of the rows asked for on, invalid rows are warned of.
+_WARNING_SHARE = 0.01
+
+#: From this share of a column's cells on that hold something, a file is refused: nobody knows what it is.
+_REFUSAL_SHARE = 0.5
+
+_FORMS_OF_TIMES = (
+    "read are ISO 8601 (such as 2025-11-03T14:30:00.25Z or 2025-11-03 14:30:00+01) and, where all cells are of one unit, epoch seconds, "
+    "milliseconds, microseconds or nanoseconds of the years 1990 to 2099"
+)
+_FORMS_OF_VALUES = "read are numbers such as -12, 0.5 or 1e3, and 0,5 where all decimals have a comma"
+
+#: Says where a row of a part stands, such as `line 83`.
+Place = Callable[[int], str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """Rows as they were parsed, in the order of the file.
+
+    Args:
+        samples: Their times, sources and values (in the unit of the file), whatever the kinds.
+        time_kinds: `TimeKind` of each, shape (n,), int8.
+        value_kinds: `ValueKind` of each, shape (n,), int8.
+        is_wanted: Whether the row's source was asked for, shape (n,), bool.
+    """
+
+    samples: Samples
+    time_kinds: npt.NDArray[np.int8]
+    value_kinds: npt.NDArray[np.int8]
+    is_wanted: npt.NDArray[np.bool_]
+
+
+#: Wanted, time kind, in the asked span, names a source, value kind.
+_SHAPE = (2, len(TimeKind), 2, 2, len(ValueKind))
+
+
+@dataclass(slots=True)
+class Survey:
+    """Counts kinds of rows, and keeps the place of the first of each.
+
+    Args:
+        start_ns, end_ns: The span that was asked for; None: from the beginning, to the end.
+    """
+
+    start_ns: int | None = None
+    end_ns: int | None = None
+    _rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_SHAPE, np.int64))
+    _places: dict[tuple[str, int], str] = field(default_factory=dict)
+    _has_point: bool = False
+
+    def add(self, cells: Cells, place: Place) -> None:
+        """Count rows; `place` says where one of them stands."""
+        times_ns = cells.samples.times_ns
+        in_span = np.ones(len(times_ns), np.bool_)
+        for bound, is_within in ((self.start_ns, np.greater_equal), (self.end_ns, np.less)):
+            if bound is not None:
+                in_span &= is_within(times_ns, bound)
+        has_source = cells.samples.source_codes != NO_SOURCE
+        index = np.zeros(len(times_ns), np.int16)
+        for kinds, size in zip((cells.is_wanted, cells.time_kinds, in_span, has_source, cells.value_kinds), _SHAPE, strict=True):
+            index = index * size + kinds
+        self._rows += np.bincount(index, minlength=self._rows.size).reshape(_SHAPE)
+        self._keep_places(cells, has_source, in_span, place)
+        if not self._has_point:
+            self._has_point = bool((cells.samples.values_uv[cells.value_kinds == ValueKind.NUMBER] % 1 != 0).any())
+
+    def _keep_places(self, cells: Cells, has_source: npt.NDArray[np.bool_], in_span: npt.NDArray[np.bool_], place: Place) -> None:
+        is_asked = cells.is_wanted & in_span
+        for what, kinds, usual, among in (
+            ("time", cells.time_kinds, None, cells.is_wanted),
+            ("source", has_source, 1, is_asked),
+            ("value", cells.value_kinds, ValueKind.NUMBER, is_asked),
+        ):
+            for kind in np.flatnonzero(np.bincount(kinds[among])).tolist():
+                if kind != usual and (what, kind) not in self._places:
+                    self._places[what, kind] = place(int(np.flatnonzero(among & (kinds == kind))[0]))
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return int(self._rows.sum())
+
+    @property
+    def unwanted(self) -> int:
+        """How many rows are of sources that were not asked for."""
+        return int(self._rows[0].sum())
+
+    @property
+    def has_leap_seconds(self) -> bool:
+        """Whether there are rows at 23:59:60."""
+        return bool(self._rows[1, TimeKind.LEAP_SECOND].any())
+
+    @property
+    def place_of_leap_second(self) -> str:
+        """Where the first of them stands."""
+        return self._place("time", TimeKind.LEAP_SECOND)
+
+    def conclude(self) -> Conclusion:
+        """Return what counts as a time and as a number.
+
+        Raises:
+            SourceRefused: That is in doubt, or half of a column's cells or more cannot be read.
+        """
+        by_time = self._rows.sum(axis=(0, 2, 3, 4))
+        numbers, calendar = by_time[list(NUMBER_KINDS)].sum(), by_time[[*CALENDAR_KINDS, TimeKind.BEYOND]].sum()
+        time_kinds: Sequence[TimeKind] = CALENDAR_KINDS
+        if numbers > calendar:
+            time_kinds = [kind for kind in EPOCH_KINDS if by_time[kind]]
+            self._check_units([kind for kind in NUMBER_KINDS if by_time[kind]])
+        conclusion = Conclusion(self, frozenset(time_kinds))
+        self._check_share(
+            "timestamp", "time", _by_kind(self._asked(conclusion), 0), _read_or_missing(conclusion), _FORMS_OF_TIMES
+        )
+        self._check_commas()
+        readable = frozenset(ValueKind) - {ValueKind.UNREADABLE}
+        self._check_share("ecg", "value", _by_kind(self._asked(conclusion), 3), readable, _FORMS_OF_VALUES)
+        return conclusion
+
+    def _asked(self, conclusion: Conclusion) -> npt.NDArray[np.int64]:
+        """Return the wanted rows without those that have a time outside the asked span."""
+        asked: npt.NDArray[np.int64] = self._rows[1].copy()
+        asked[sorted(conclusion.time_kinds), 0] = 0
+        return asked
+
+    def _check_units(self, kinds: Sequence[TimeKind]) -> None:
+        if len(kinds) == 1 and kinds[0] in EPOCH_KINDS:
+            return
+        found = ", ".join(f"{_UNITS[kind]} ({self._place('time', kind)})" for kind in kinds)
+        raise SourceRefused(
+            f"INPUT_FILE: column timestamp holds numbers that are no epoch times of one unit: {found}; {_FORMS_OF_TIMES}"
+        )
+
+    def _check_commas(self) -> None:
+        by_value = self._rows.sum(axis=(0, 1, 2, 3))
+        commas, maybe = by_value[ValueKind.DECIMAL_COMMA], by_value[ValueKind.ONE_COMMA]
+        kind = ValueKind.DECIMAL_COMMA if commas else ValueKind.ONE_COMMA
+        if (commas or maybe) and (self._has_point or not commas):
+            doubt = "others have a decimal point" if self._has_point else "all of them could be commas between thousands"
+            raise SourceRefused(
+                f"INPUT_FILE: column ecg holds numbers with a comma ({self._place('value', kind)}), and {doubt}; write decimal points, "
+                "and nothing between thousands"
+            )
+
+    def _check_share(self, column: str, what: str, by_kind: npt.NDArray[np.int64], readable: frozenset[int], forms: str) -> None:
+        held = int(by_kind[1:].sum())
+        bad_kinds = [kind for kind in range(len(by_kind)) if kind not in readable and by_kind[kind]]
+        bad = int(sum(by_kind[kind] for kind in bad_kinds))
+        if bad and bad >= _REFUSAL_SHARE * held:
+            raise SourceRefused(
+                f"INPUT_FILE: {bad} of the {held} cells of column {column} that hold something are no {what} "
+                f"({self._place(what, bad_kinds[0])}); {forms}"
+            )
+
+    def _place(self, what: str, kind: int) -> str:
+        return f"such as {self._places[what, kind]}" if (what, kind) in self._places else "of sources or times not asked for"
+
+
+_UNITS = {
+    TimeKind.SECONDS: "seconds",
+    TimeKind.MILLISECONDS: "milliseconds",
+    TimeKind.MICROSECONDS: "microseconds",
+    TimeKind.NANOSECONDS: "nanoseconds",
+    TimeKind.OTHER_NUMBER: "of no unit",
+}
+
+
+def _by_kind(rows: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.int64]:
+    found: npt.NDArray[np.int64] = rows.sum(axis=tuple(other for other in range(rows.ndim) if other != axis))
+    return found
+
+
+def _read_or_missing(conclusion: Conclusion) -> frozenset[int]:
+    # A time beyond what can be held was read; it costs its row, and tells nothing of the others.
+    return frozenset({TimeKind.MISSING, TimeKind.BEYOND, *conclusion.time_kinds})
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What a survey came to.
+
+    Args:
+        survey: What was counted.
+        time_kinds: Kinds of cells that are times in this file.
+    """
+
+    survey: Survey
+    time_kinds: frozenset[TimeKind]
+
+    def has_time(self, time_kinds: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+        """Return which cells are times."""
+        known = np.zeros(len(TimeKind), np.bool_)
+        known[sorted(self.time_kinds)] = True
+        found: npt.NDArray[np.bool_] = known[time_kinds]
+        return found
+
+    @property
+    def without_time(self) -> int:
+        """How many rows that were asked for have no time."""
+        by_time = _by_kind(self.survey._asked(self), 0)
+        return int(by_time.sum() - by_time[sorted(self.time_kinds)].sum())
+
+    def remarks(self) -> list[str]:
+        """Return a warning for each reason for which more than one row in a hundred is invalid."""
+        survey = self.survey
+        asked = survey._asked(self)
+        in_all = int(asked.sum())
+        with_time = asked[sorted(self.time_kinds)]
+        with_source = with_time[:, :, 1]
+        reasons = (
+            (self.without_time, "no readable time", "time", [*sorted(set(TimeKind) - self.time_kinds - {TimeKind.MISSING}), 0]),
+            (int(with_time[:, :, 0].sum()), "no source", "source", [0]),
+            (
+                int(with_source[..., [ValueKind.MISSING, ValueKind.UNREADABLE]].sum()),
+                "no number",
+                "value",
+                [ValueKind.UNREADABLE, ValueKind.MISSING],
+            ),
+        )
+        return [
+            f"INPUT_FILE: {rows} of {in_all} rows ({100 * rows / in_all:.1f} %) are invalid: they have {reason}, "
+            f"{next((survey._place(what, kind) for kind in kinds if (what, kind) in survey._places), '')}"
+            for rows, reason, what, kinds in reasons
+            if rows > _WARNING_SHARE * in_all
+        ]

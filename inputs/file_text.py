@@ -1,0 +1,26 @@
+"""Text columns of a file, whatever type they have, and which of their cells hold nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+#: What programs write where a measurement failed: missing, not a mistake.
+_MISSING = r"(?i)^\s*(|#?n/?a|nan|nat|null|none|[+-]?inf(inity)?)\s*$"
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text of any type as strings, because not all of Arrow's functions take every type; other columns as they are."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column, kind = column.cast(kind.value_type), kind.value_type
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return pc.cast(column, pa.string()) if is_text else column
+
+
+def is_missing(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    """Return which cells are null, empty, or say that there is no value."""
+    missing: npt.NDArray[np.bool_] = pc.fill_null(pc.match_substring_regex(texts, _MISSING), True).to_numpy()
+    return missing
