@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from anonymizer.batch import WindowCounts
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
@@ -100,3 +104,84 @@ def test_a_call_takes_as_many_steps_with_many_chunks_waiting_as_with_few(
     few, many = (steps(journal, call) for journal in few_and_many)
 
     assert many <= few + SPARE_STEPS, f"{few} steps with {FEW} chunks waiting, {many} with {MANY}"
+
+
+Draw = Callable[[st.SearchStrategy[int]], int]
+
+
+def a_release(journal: Journal, _name: str, index: int, _draw: Draw) -> None:
+    release(journal, index)
+    journal.raise_fence()
+
+
+def a_chunk_is_taken(journal: Journal, name: str, _index: int, draw: Draw) -> None:
+    if (chunk := journal.outputs.next_pending(name)) is not None:
+        refused = draw(st.integers(0, 10))
+        set_aside = {f"batch-{chunk}": refused} if refused else {}
+        journal.outputs.record_taken(name, chunk=chunk, receipts=[{"key": str(chunk)}], rows=10, set_aside=set_aside)
+
+
+def what_was_refused_is_offered_again(journal: Journal, name: str, _index: int, draw: Draw) -> None:
+    for batch_id, rows in journal.outputs.set_aside_for(name).items():
+        journal.outputs.record_taken_after_all(name, batch_id, receipt=None, still_refused=draw(st.integers(0, rows)))
+
+
+def a_chunk_is_given_up(journal: Journal, _name: str, _index: int, draw: Draw) -> None:
+    if waiting := journal.outputs.spooled_chunks():
+        journal.outputs.give_up_chunk(draw(st.sampled_from(waiting)))
+
+
+EVENTS: tuple[Callable[[Journal, str, int, Draw], object], ...] = (
+    a_release,
+    a_chunk_is_taken,
+    a_chunk_is_taken,
+    what_was_refused_is_offered_again,
+    a_chunk_is_given_up,
+    lambda journal, *_: journal.outputs.forget_chunks_all_have(),
+    lambda journal, name, *_: journal.outputs.add_outputs([name]),
+    lambda journal, name, *_: journal.outputs.drop_output(name),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_what_is_counted_as_it_comes_and_goes_is_what_there_is_and_the_seal_holds(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("counted")
+    journal = Journal(folder, data_set="data")
+    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
+    outputs = journal.outputs
+    outputs.add_outputs(["a", "b"])
+    for index in range(data.draw(st.integers(1, 20))):
+        data.draw(st.sampled_from(EVENTS))(journal, data.draw(st.sampled_from("abc")), index, data.draw)
+
+    assert_counted(folder)
+    expected = outputs.standings(), outputs.spooled(), outputs.spooled_chunks()
+    journal.close()
+    again = Journal(folder, data_set="data")
+    assert (again.outputs.standings(), again.outputs.spooled(), again.outputs.spooled_chunks()) == expected
+    again.close()
+
+
+def assert_counted(folder: Path) -> None:
+    """Fail unless what is kept beside each output, and of the spool, is what a sum over everything gives."""
+    with closing(sqlite3.connect(folder / "journal.sqlite")) as db:
+        kept = db.execute("SELECT name, pending, set_aside FROM outputs ORDER BY name").fetchall()
+        summed = db.execute(
+            "SELECT name, (SELECT coalesce(sum(rows), 0) FROM chunks WHERE chunk > position), "
+            "(SELECT coalesce(sum(rows), 0) FROM set_aside s WHERE s.output = name) FROM outputs ORDER BY name"
+        ).fetchall()
+        assert kept == summed
+        assert (
+            db.execute("SELECT * FROM spooled").fetchall()
+            == db.execute("SELECT count(*), coalesce(sum(bytes), 0) FROM chunks").fetchall()
+        )
+        assert all(released == taken + set_aside + pending for released, taken, set_aside, pending in _fates(db))
+
+
+def _fates(db: sqlite3.Connection) -> list[tuple[int, int, int, int]]:
+    """Return for each output the rows released since it came, and what became of them."""
+    return db.execute(
+        "SELECT (SELECT coalesce(sum(released), 0) FROM intervals WHERE chunk > since), taken, set_aside, pending FROM outputs"
+    ).fetchall()
