@@ -38,6 +38,11 @@ def check_key(key: bytes) -> None:
         raise ShortKey(f"needs at least {MINIMUM_KEY_BYTES} bytes (32 recommended), got {len(key)}; make one with: {MAKE_A_KEY}")
 
 
+def without_line_end(content: bytes) -> bytes:
+    """Return what a file of a secret holds: its bytes without the one line end that editors and `echo` put last. Nothing else is cut."""
+    return content[:-2] if content.endswith(b"\r\n") else content.removesuffix(b"\n")
+
+
 class Pseudonymizer:
     """Replaces source ids by their keyed digest, computed once per source.
 

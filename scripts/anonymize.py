@@ -19,7 +19,7 @@ from anonymizer.pseudonyms import keyed_digest
 from scripts.heart_command import DONE, Arguments, field_names, name_of, read_input, run, warn, write_result
 from scripts.heart_entries import only_objects, trusted
 from scripts.heart_json import encode, read_entries
-from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt
+from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
 
 DESCRIPTION = f"""Replace fields of JSON objects by their HMAC-SHA256 and write them as JSON Lines to standard output.
 Takes any JSON objects; `ingest_heartbeat.py --anonymize` checks them and keeps a ledger.
@@ -89,6 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.read(arguments)
     salt = find_salt(asked.env_file, environment=os.environ, ask=ask_on_terminal, warn=warn)
     entries = list(trusted(only_objects(read_entries(read_input(asked.file), name=name_of(asked.file)))))
+    warn_of_doubts(salt, warn=warn)
     warn_of_absent(entries, asked.fields)
     for entry in entries:
         write_result(encode(anonymize_data(entry, salt, asked.fields)).decode() + "\n")

@@ -6,7 +6,6 @@ The salt is the key of the pseudonyms: whoever holds it can compute the pseudony
 from __future__ import annotations
 
 import getpass
-import io
 import os
 import stat
 import warnings
@@ -15,8 +14,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from anonymizer.errors import ConfigurationError
-from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
+from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key, without_line_end
+from anonymizer.weak_keys import doubts_about
 from scripts.heart_command import Arguments
+from service.env_file import UnreadableValue, meaning, read_env_file
+from service.setting_types import path as path_written_out
 
 SALT, SALT_FILE = "HEART_SALT", "HEART_SALT_FILE"
 
@@ -50,9 +52,9 @@ def find_salt(
         env_file: A file of settings, or None. Once named it must be readable, and must set the salt if the environment does not.
         environment: Settings that come before those of the file. An empty one is a mistake, not an absent one.
         ask: Asks a person for it. Only called when no setting names a salt.
-        warn: Told when others can read a file that holds the salt.
+        warn: Told when others can read a file that holds the salt, and when the environment quotes it.
     """
-    settings = {**_settings_of(env_file, warn=warn), **environment}
+    settings = {**_settings_of(env_file, warn=warn), **_meant(environment, warn=warn)}
     salt, path = settings.get(SALT), settings.get(SALT_FILE)
     if salt is not None and path is not None:
         raise ConfigurationError(f"{SALT} and {SALT_FILE} are both set: keep the one you mean, unset the other")
@@ -63,6 +65,12 @@ def find_salt(
     if env_file is not None:
         raise ConfigurationError(f"{env_file} sets neither {SALT_FILE} nor {SALT}: add one of them, or leave out --env-file")
     return _checked("the salt that was typed", _bytes_of("the salt that was typed", ask()))
+
+
+def warn_of_doubts(salt: bytes, *, warn: Callable[[str], None]) -> None:
+    """Say what is strange about a salt that is about to be used, never the salt."""
+    for doubt in doubts_about(salt):
+        warn(f"warning: the salt {doubt}")
 
 
 def ask_on_terminal() -> str:
@@ -84,29 +92,43 @@ def _settings_of(env_file: Path | None, *, warn: Callable[[str], None]) -> dict[
     """Return what the env file says about the salt. A name without a value counts as empty."""
     if env_file is None:
         return {}
-    # Imported here: most runs need no env file, and the library need not be installed for them.
-    from dotenv import dotenv_values
-
-    try:
-        text = env_file.read_text(encoding="utf-8-sig")
-        readers = _readers_of(env_file.stat())
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"cannot read {env_file}: it is not UTF-8; save it as UTF-8") from None
-    except OSError as error:
-        raise ConfigurationError(
-            f"cannot read {env_file}: {error.strerror}; check --env-file and the file's permissions"
-        ) from error
-    # No interpolation: a salt may hold a dollar sign.
-    settings = dotenv_values(stream=io.StringIO(text), interpolate=False)
-    if SALT in settings and readers:
+    found = read_env_file(_written_out(env_file, "--env-file"), (SALT, SALT_FILE))
+    if found is None:
+        raise ConfigurationError(f"cannot read {env_file}: No such file or directory; check --env-file")
+    if found.problems:
+        raise ConfigurationError([f"{problem}; check --env-file" for problem in found.problems])
+    if SALT in found.values and found.others_can_read and (readers := _readers_of(env_file.stat())):
         warn(_readable_by_others(str(env_file), readers))
-    return {name: settings[name] or "" for name in (SALT, SALT_FILE) if name in settings}
+    return {name: found.values[name] for name in (SALT, SALT_FILE) if name in found.values}
+
+
+def _meant(environment: Mapping[str, str], *, warn: Callable[[str], None]) -> dict[str, str]:
+    """Return what the environment says about the salt, read as a line of the env file is: `docker run --env-file` passes quotes on."""
+    meant = {}
+    for name in (SALT, SALT_FILE):
+        if name in environment:
+            try:
+                meant[name] = meaning(environment[name])
+            except UnreadableValue as problem:
+                raise ConfigurationError(f"{name} in the environment cannot be read: {problem}") from None
+            if meant[name] != environment[name]:
+                warn(
+                    f"warning: {name} in the environment stands between quotes or blanks, which are not part of it, as in an env file"
+                )
+    return meant
+
+
+def _written_out(given: str | Path, name: str) -> Path:
+    try:
+        return Path(path_written_out(str(given)))
+    except ValueError as error:
+        raise ConfigurationError(f"{name} must be {error}, got {str(given)!r}") from None
 
 
 def _salt_in(path: str, *, warn: Callable[[str], None]) -> bytes:
     """Return the salt in a file, without the one newline that editors and `echo` put at its end."""
     try:
-        with Path(path).open("rb") as file:
+        with _written_out(path, SALT_FILE).open("rb") as file:
             salt, readers = file.read(MAXIMUM_SALT_BYTES + 1), _readers(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no file name"
@@ -117,7 +139,7 @@ def _salt_in(path: str, *, warn: Callable[[str], None]) -> bytes:
         raise ConfigurationError(f"the file that {SALT_FILE} names holds more than {MAXIMUM_SALT_BYTES} bytes; is it the salt?")
     if readers:
         warn(_readable_by_others(path, readers))
-    return salt.removesuffix(b"\n").removesuffix(b"\r") if salt.endswith(b"\r\n") else salt.removesuffix(b"\n")
+    return without_line_end(salt)
 
 
 def _readers(file: BinaryIO) -> str:

@@ -30,7 +30,7 @@ from scripts.heart_command import (
 from scripts.heart_entries import can_be_replaced, checked, trusted
 from scripts.heart_json import encode, read_entries
 from scripts.heart_ledger import LEDGER_NAME, append, is_same_file
-from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt
+from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
 
 SOURCE_FIELD = "source_id"
 
@@ -52,6 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     salt = find_salt(asked.env_file, environment=os.environ, ask=ask_on_terminal, warn=warn) if asked.anonymize else None
     entries = list(trusted(checked(read_entries(read_input(asked.file), name=name_of(asked.file)))))
     if salt is not None:
+        warn_of_doubts(salt, warn=warn)
         entries = _pseudonymized(entries, salt, asked.fields)
     if entries:
         append(asked.ledger, b"".join(encode(entry) + b"\n" for entry in entries), when_safe=ignore_ctrl_c)

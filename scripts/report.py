@@ -24,14 +24,14 @@ from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailab
 from anonymizer.windows import Window
 from disk.durable_file import mode_of, write_durably
 from service import exit_codes
-from service.arguments import Parser
+from service.arguments import Parser, argument
 from service.configuration import load
 from service.fence import Fence, Fenced
 from service.journal import Journal
 from service.logs import make_printable
 from service.report.from_journal import figures_of
 from service.report.page import page
-from service.setting_types import moment
+from service.setting_types import moment, path
 from service.settings import Settings
 from service.status.shown_settings import shown_settings
 
@@ -101,10 +101,14 @@ def _copy_state(folder: Path, to: Path) -> tuple[Fenced, Fenced]:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description="Writes a report of what was released, from the journal.")
-    parser.add_argument("--since", required=True, type=moment, metavar="TIME", help="windows from then on, ISO 8601, UTC")
-    parser.add_argument("--until", type=moment, metavar="TIME", help="windows before then; now, if not said")
-    parser.add_argument("--to", default="report.html", metavar="PATH", help="the file to write; ./report.html, if not said")
-    parser.add_argument("--env-file", metavar="PATH", help="read settings from this file instead of ./.env")
+    parser.add_argument(
+        "--since", required=True, type=argument(moment), metavar="TIME", help="windows from then on, ISO 8601, UTC"
+    )
+    parser.add_argument("--until", type=argument(moment), metavar="TIME", help="windows before then; now, if not said")
+    parser.add_argument(
+        "--to", default="report.html", type=argument(path), metavar="PATH", help="the file to write (default: report.html)"
+    )
+    parser.add_argument("--env-file", metavar="PATH", type=argument(path), help="read settings from this file instead of ./.env")
     options = parser.parse_args(arguments)
     if options.until is not None and options.until <= options.since:
         parser.error("--until must be after --since")

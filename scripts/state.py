@@ -13,8 +13,6 @@ import sys
 import time
 from pathlib import Path
 
-from dotenv import dotenv_values
-
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anonymizer.errors import (
@@ -29,18 +27,19 @@ from anonymizer.errors import (
 )
 from anonymizer.windows import Window
 from service import exit_codes
-from service.arguments import Parser
+from service.arguments import Parser, argument
 from service.audit import Audit, audit
-from service.configuration import load
+from service.configuration import load, meant_by
 from service.ending import end_process
+from service.env_file import settings_in
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
 from service.logs import make_printable
 from service.released_elsewhere import ANY_TIME, unknown_releases
 from service.second_offer import offer_again
 from service.set_aside import SetAside
-from service.setting_types import moment
-from service.settings import DECLARED, Settings
+from service.setting_types import moment, path
+from service.settings import DECLARED, KNOWN_NAMES, Settings
 from service.spool import Spool, SpoolDamaged
 from service.startup import with_bucket_name
 from service.time_texts import date_and_time, span_text
@@ -241,7 +240,11 @@ def main(arguments: list[str]) -> int:
     make_printable(sys.stdout)
     options = _parse(arguments)
     env_file = Path(options.env_file)
-    folder = Path(options.state_dir or _state_dir_of(env_file))
+    try:
+        folder = Path(options.state_dir or _state_dir_of(env_file))
+    except ConfigurationError as error:
+        print("\n".join(error.problems))
+        return exit_codes.CONFIGURATION
     if not folder.is_dir() and options.command != "accept-gap":
         print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
         return exit_codes.USAGE
@@ -273,23 +276,33 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     settings = with_bucket_name(load(env_file, os.environ, must_exist=True).settings)
     if options.command == "retry-set-aside":
         return retry_set_aside(folder, settings)
-    return verify(folder, settings, Window(options.start or ANY_TIME.start_ns, options.end or ANY_TIME.end_ns))
+    return verify(folder, settings, Window(options.start, options.end))
 
 
 def _state_dir_of(env_file: Path) -> str:
-    values = dotenv_values(env_file, interpolate=False, encoding="utf-8-sig") if env_file.is_file() else {}
-    return os.environ.get("STATE_DIR") or values.get("STATE_DIR") or str(DECLARED["STATE_DIR"].metadata["default"])
+    environment, problems, _ = meant_by({"STATE_DIR": os.environ.get("STATE_DIR", "")})
+    if problems:
+        raise ConfigurationError(problems)
+    folder = environment["STATE_DIR"] or settings_in(env_file, KNOWN_NAMES).get("STATE_DIR")
+    try:
+        return str(path(folder or str(DECLARED["STATE_DIR"].metadata["default"])))
+    except ValueError as error:
+        raise ConfigurationError(f"STATE_DIR must be {error}, got {folder!r}") from None
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env-file", metavar="PATH", default=".env", help="where the settings are (default: .env)")
-    parser.add_argument("--state-dir", metavar="FOLDER", help="the folder itself")
+    parser.add_argument(
+        "--env-file", metavar="PATH", default=".env", type=argument(path), help="where the settings are (default: .env)"
+    )
+    parser.add_argument("--state-dir", metavar="FOLDER", type=argument(path), help="the folder itself")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands.add_parser("show", help="what was released, how far each output is, what came late")
     verifying = commands.add_parser("verify", help="compare the journal with the raw bucket and with what outputs hold")
-    verifying.add_argument("--start", metavar="TIME", type=moment, help="from here (ISO 8601, UTC); default: everything")
-    verifying.add_argument("--end", metavar="TIME", type=moment, help="up to here")
+    verifying.add_argument(
+        "--start", metavar="TIME", type=argument(moment), help="from here (ISO 8601, UTC); default: everything"
+    )
+    verifying.add_argument("--end", metavar="TIME", type=argument(moment), help="up to here")
     commands.add_parser("retry-set-aside", help="offer refused rows to their outputs again")
     drop = commands.add_parser("drop-output", help="forget an output that was turned off while rows wait for it")
     drop.add_argument("name", metavar="NAME", help="as the message or `show` names it")
@@ -298,7 +311,13 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     giving_up = commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
     giving_up.add_argument("--yes", action="store_true", help="without asking; required where nobody can be asked")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.command == "verify":
+        options.start = ANY_TIME.start_ns if options.start is None else options.start
+        options.end = ANY_TIME.end_ns if options.end is None else options.end
+        if options.end <= options.start:
+            parser.error("--end must be after --start, and after 1970-01-01 if there is no --start")
+    return options
 
 
 if __name__ == "__main__":

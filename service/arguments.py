@@ -4,9 +4,22 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 from service import exit_codes
+
+
+def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the type of an argument that is read as a setting is (`service/setting_types.py`), so that its complaint is a sentence."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
+
+    return read
 
 
 class Parser(argparse.ArgumentParser):

@@ -3,35 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import os
 import ssl
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
-
 from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
+from anonymizer.weak_keys import doubts_about
+from service.env_file import EnvFile, UnreadableValue, can_be_read_by_others, meaning, read_env_file
 from service.setting_types import Secret, read_secret
+from service.setting_types import path as written_out
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS, Settings
 from service.status.address import parse_address
+from service.unknown_names import unknown_names
 from transport.addresses import is_this_machine, shown_address
 
 #: Printed, with the line above it, when nothing at all tells us what to do.
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
 
 #: Settings whose value may name wearers.
-_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER")
+_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE")
+
+#: A value that cannot be used is shown up to here.
+_LONGEST_SHOWN = 200
 
 #: A token that many machines may try to guess.
 _SHORTEST_STATUS_TOKEN = 16
 
-#: Names this much alike are taken for a slip of the pen.
-_ALIKE = 0.87
+#: The one secret that is a key, of which every byte counts and none need be text.
+_KEY = "PSEUDONYM_SALT"
 
 
 class NoConfiguration(ConfigurationError):
@@ -64,22 +66,24 @@ def load(
         NoConfiguration: No file, and the environment lacks what is required.
         ConfigurationError: With every problem found.
     """
-    from_file, problems, warnings = _read_env_file(env_file)
-    if from_file is None and (must_exist or not ("INPUT_FILE" in environment or _names_a_server(environment))):
+    file = read_env_file(env_file, KNOWN_NAMES)
+    if file is None and (must_exist or not ("INPUT_FILE" in environment or _names_a_server(environment))):
         raise NoConfiguration(f".env file not found at {env_file}")
-    given = _merged(from_file or {}, {name: value for name, value in environment.items() if name in KNOWN_NAMES})
+    file = file or EnvFile(str(env_file))
+    name_problems, name_warnings = unknown_names(file, environment)
+    from_environment, problems, warnings = meant_by(environment)
+    given = _merged(file.values, from_environment)
     given, secret_files, file_problems, file_warnings = _with_secret_files(given)
     settings, value_problems = _parse(given)
-    from_files: dict[str, Any] = {name.lower(): Secret(given[name], file) for name, file in secret_files.items()}
+    from_files: dict[str, Any] = {name.lower(): Secret(given[name], path) for name, path in secret_files.items()}
     settings = dataclasses.replace(settings, **from_files)
-    problems += [*file_problems, *value_problems, *_problems_between(settings, given)]
+    problems = [*file.problems, *name_problems, *problems, *file_problems, *value_problems, *_problems_between(settings, given)]
     problems += [problem for check in checks for problem in check(settings)]
-    unknown = list(_unknown(from_file or {}, environment))
     if problems:
         # A misspelt name is often the reason why another one is missing.
-        raise ConfigurationError([*problems, *unknown])
-    warnings += [*file_warnings, *unknown, *_warnings_about(settings, given)]
-    return Configuration(settings, tuple(warnings))
+        raise ConfigurationError([*problems, *name_warnings])
+    warnings = [*_if_others_can_read(file), *file.warnings, *warnings, *file_warnings, *name_warnings]
+    return Configuration(settings, (*warnings, *_warnings_about(settings, given)))
 
 
 def _names_a_server(environment: Mapping[str, str]) -> bool:
@@ -96,23 +100,37 @@ def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -
     return merged
 
 
-def _read_env_file(path: Path) -> tuple[dict[str, str] | None, list[str], list[str]]:
-    if not path.is_file():
-        return None, [], []
-    try:
-        # A token may hold $, so nothing is interpolated; utf-8-sig drops the mark some editors put first.
-        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        return {}, [f"{path} is not UTF-8 text; save it as UTF-8"], []
-    except OSError as error:
-        return {}, [f"{path} cannot be read ({error.strerror})"], []
-    return {name: value for name, value in values.items() if value is not None}, [], _if_others_can_read(path)
+def meant_by(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return what the environment sets, read as a line of `.env` is: `docker run --env-file` passes quotes on as they stand."""
+    meant, problems, warnings = {}, list[str](), list[str]()
+    for name in sorted(KNOWN_NAMES & set(environment)):
+        text = environment[name]
+        try:
+            meant[name] = meaning(text)
+        except UnreadableValue as problem:
+            problems.append(f"{name} in the environment cannot be read: {problem}")
+            continue
+        if name in SECRETS and meant[name] != text.strip():
+            warnings.append(f"{name} in the environment stands between quotes, which are not part of it, as in .env")
+        elif name not in SECRETS and not _is_text(text):
+            problems.append(f"{name} in the environment holds bytes that are not UTF-8")
+        elif " #" in text and meant[name] == text.strip():
+            warnings.append(
+                f"{name} in the environment holds a # after a blank, which belongs to its value here; .env refuses it"
+            )
+    return meant, problems, warnings
 
 
-def _if_others_can_read(path: Path) -> list[str]:
-    if os.name == "posix" and stat.S_IMODE(path.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
-        return [f"{path} holds secrets and can be read by others than its owner: chmod 600 {path}"]
-    return []
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _if_others_can_read(file: EnvFile) -> list[str]:
+    return [_readable_by_others(file.name)] if file.others_can_read else []
+
+
+def _readable_by_others(path: str) -> str:
+    return f"{path} holds secrets and can be read by others than its owner: chmod 600 {path}"
 
 
 def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path], list[str], list[str]]:
@@ -125,15 +143,20 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[s
         if merged.get(name):
             problems.append(f"{name} and {name}_FILE are both set; keep one of them")
             continue
-        path = Path(path_text)
         try:
-            merged[name] = read_secret(path)
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+            path = Path(written_out(path_text))
+        except ValueError as error:
+            problems.append(f"{name}_FILE must be {error}, got {path_text!r}")
+            continue
+        try:
+            merged[name] = read_secret(path, may_be_bytes=name == _KEY)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else f"it holds {error}"
             problems.append(f"{name}_FILE names {path}, which cannot be read ({reason})")
             continue
         files[name] = path
-        warnings += _if_others_can_read(path)
+        if can_be_read_by_others(path):
+            warnings.append(_readable_by_others(str(path)))
         if not merged[name]:
             problems.append(f"{name}_FILE names {path}, which is empty")
     return merged, files, problems, warnings
@@ -143,7 +166,7 @@ def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
     values, problems = {}, []
     for name, field in DECLARED.items():
         meta = field.metadata
-        text = given.get(name, "").strip() or meta["default"]
+        text = given.get(name, "") if name in SECRETS else given.get(name, "").strip() or meta["default"]
         try:
             values[field.name] = meta["parse"](text) if text else _when_empty(field)
         except ValueError as error:
@@ -155,7 +178,7 @@ def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
 def _shown(name: str, text: str) -> str:
     """Return what may be shown of a value that cannot be used: it may be a secret that should stand elsewhere."""
     is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or shown_address(text) != text
-    return "what was given" if is_private else repr(text)
+    return "what was given" if is_private else repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
 
 
 def _when_empty(field: dataclasses.Field[Any]) -> Any:
@@ -177,6 +200,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
         yield "no output is enabled: set OUTPUT_TO_CSV, OUTPUT_TO_INFLUX or OUTPUT_TO_API to true"
     if settings.output_to_api and not settings.api_endpoint:
         yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
+    yield from _token_problems(settings)
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
     yield from _status_problems(settings)
@@ -213,6 +237,13 @@ def _status_problems(settings: Settings) -> Iterator[str]:
         yield f"STATUS_TOKEN must be at least {_SHORTEST_STATUS_TOKEN} characters; make one with: {MAKE_A_KEY}"
 
 
+def _token_problems(settings: Settings) -> Iterator[str]:
+    for name in SECRETS:
+        text = getattr(settings, name.lower()).reveal()
+        if name != _KEY and text != text.strip():
+            yield f"{name} begins or ends with a blank or line end, which no token does: remove it (of a file, one line end is not counted)"
+
+
 def _pseudonym_problems(settings: Settings) -> Iterator[str]:
     if not settings.pseudonymize_source_id:
         return
@@ -220,7 +251,7 @@ def _pseudonym_problems(settings: Settings) -> Iterator[str]:
         yield f"PSEUDONYMIZE_SOURCE_ID=true needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: {MAKE_A_KEY}"
         return
     try:
-        check_key(settings.pseudonym_salt.reveal().encode())
+        check_key(settings.pseudonym_salt.key())
     except ShortKey as error:
         yield f"PSEUDONYM_SALT {error}"
 
@@ -237,27 +268,11 @@ def _span_problems(settings: Settings) -> Iterator[str]:
         yield "STREAMING_MODE=true has no end: leave QUERY_END_TIME empty or set STREAMING_MODE=false"
 
 
-def _unknown(from_file: Mapping[str, str], environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for each name that looks like one of ours and is not. Values are never shown."""
-    for name in sorted(set(from_file) - KNOWN_NAMES):
-        yield from _suggestion(
-            name, "set in .env", cutoff=_ALIKE, prefixes=("INFLUX_", "CSV_", "API_", "OUTPUT_TO_", "PSEUDONYM")
-        )
-    for name in sorted(set(environment) - KNOWN_NAMES - set(from_file)):
-        yield from _suggestion(name, "set in the environment", cutoff=_ALIKE, prefixes=())
-
-
-def _suggestion(name: str, where: str, *, cutoff: float, prefixes: tuple[str, ...]) -> Iterator[str]:
-    alike = difflib.get_close_matches(name.upper(), KNOWN_NAMES, n=1, cutoff=cutoff)
-    if alike:
-        yield f"{name} is {where} but is no setting; did you mean {alike[0]}?"
-    elif name.upper().startswith(prefixes) and prefixes:
-        yield f"{name} is {where} but is no setting; see .env.example"
-
-
 def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
     if not settings.pseudonymize_source_id:
         yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
+    else:
+        yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
     yield from _warnings_about_the_method(settings, given)
     yield from _unencrypted(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:

@@ -10,9 +10,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from anonymizer.pseudonyms import without_line_end
 from transport.addresses import may_hold_credentials
 
 Parser = Callable[[str], Any]
+
+#: No number in the settings is greater, and no k.
+MOST, MOST_K, _MOST_DIGITS = 10**18, 10**9, 19
+
+#: No length of time is longer: a leap year, so that times and lengths in nanoseconds can be added in 64 bits.
+LONGEST_S = 366 * 86_400
+
+#: Limits of one request are shorter: the operating system waits no longer than 2³¹ ms for a socket.
+LONGEST_REQUEST_S = 86_400
+
+MOST_HOURS = 876_600
+
+#: Times that 64 bits of nanoseconds since 1970 can hold, as InfluxDB does, whole years, with room for windows on both sides.
+FIRST_YEAR, LAST_YEAR = 1700, 2239
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
@@ -35,10 +50,14 @@ class Secret:
         """Return the text, for the one place that must send or use it."""
         return self._text
 
+    def key(self) -> bytes:
+        """Return the bytes of a key, which need not be text: those of its file or of the environment, or of its text as UTF-8."""
+        return self._text.encode(errors="surrogateescape")
+
     def current(self) -> str:
         """Return what the file holds now, for a token that somebody may replace; the text itself when there is no file to read."""
         if self._file is not None:
-            with suppress(OSError, UnicodeDecodeError):
+            with suppress(OSError, ValueError):
                 self._text = read_secret(self._file) or self._text
         return self._text
 
@@ -49,14 +68,45 @@ class Secret:
         return "Secret(…)"
 
 
-def read_secret(file: Path) -> str:
-    """Return the secret a file holds, without the line end that editors add.
+#: A longer file holds no secret; it was named by mistake.
+MOST_SECRET_BYTES = 4096
+
+
+def read_secret(file: Path, *, may_be_bytes: bool = False) -> str:
+    """Return the secret a file holds, without the one line end that editors add.
+
+    Args:
+        file: The file.
+        may_be_bytes: Whether bytes that are no text are taken too, for `Secret.key`.
 
     Raises:
         OSError: It cannot be read.
-        UnicodeDecodeError: It is not text.
+        ValueError: It is not text, or too long for a secret; the message says which, as what the file holds.
     """
-    return file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r").strip()
+    with file.open("rb") as opened:
+        content = opened.read(MOST_SECRET_BYTES + 1)
+    if len(content) > MOST_SECRET_BYTES:
+        raise ValueError(f"more than {MOST_SECRET_BYTES} bytes: is it the secret?")
+    try:
+        return without_line_end(content).decode(errors="surrogateescape" if may_be_bytes else "strict")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8 text") from None
+
+
+#: `~`, `$HOME`, `${HOME}`, `%USERPROFILE%`: what shells write out and nothing here does.
+_TO_BE_WRITTEN_OUT = re.compile(r"~|.*\$[A-Za-z_{]|.*%[A-Za-z_]{2,}%", re.DOTALL)
+
+
+def path(value: str) -> str:
+    """A path, written out.
+
+    A service has no home folder to speak of, and its settings are not interpolated: else a folder called `~` is made.
+    """
+    if _TO_BE_WRITTEN_OUT.match(value):
+        raise ValueError(
+            "a path without ~, $NAME or %NAME%, which are not replaced here: write it out, such as /home/me/ecg-state"
+        )
+    return value
 
 
 def text(value: str) -> str:
@@ -78,31 +128,50 @@ def boolean(value: str) -> bool:
     raise ValueError("true or false")
 
 
-def whole_number(least: int, most: int | None = None) -> Parser:
-    """A whole number of at least `least`, and at most `most`."""
+def whole_number(least: int, most: int | None = None, *, limit: int = MOST) -> Parser:
+    """A whole number of at least `least`, and at most `most`; or, if that is not given, at most a `limit` far beyond what makes sense."""
     expected = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
 
     def parse(value: str) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            raise ValueError(expected) from None
-        if number < least or (most is not None and number > most):
+        number = _digits(value)
+        if number is not None and number > limit:
+            raise ValueError(f"a whole number from {least} to {limit}")
+        if number is None or number < least or (most is not None and number > most):
             raise ValueError(expected)
         return number
 
     return parse
 
 
+def _digits(text: str) -> int | None:
+    """Return a whole number in decimal digits. Not by `int` alone, which takes `1_000` and digits of other scripts."""
+    if re.fullmatch("[0-9]+", text) is None:
+        return None
+    # More digits than any number may have that we take, and than `int` reads.
+    return int(text[-_MOST_DIGITS:]) if not text[:-_MOST_DIGITS].strip("0") else MOST + 1
+
+
+def seconds(least: int, most: int = LONGEST_S) -> Parser:
+    """Whole seconds, at least `least`; a sum of such lengths and a time fits into 64 bits of nanoseconds."""
+    return whole_number(least, limit=most)
+
+
 def positive_number(value: str) -> float:
     """A number above 0, such as 0.5 or 24."""
     expected = "a number above 0, such as 0.5 or 24"
-    try:
-        number = float(value)
-    except ValueError:
-        raise ValueError(expected) from None
-    if not 0 < number < float("inf"):
+    if re.fullmatch(r"[0-9]{0,400}\.?[0-9]{1,400}([eE][+-]?[0-9]{1,9})?", value) is None:
         raise ValueError(expected)
+    number = float(value)
+    if not number > 0:
+        raise ValueError(expected)
+    return number
+
+
+def hours(value: str) -> float:
+    """A number of hours above 0, and no more than a century."""
+    number = positive_number(value)
+    if number > MOST_HOURS:
+        raise ValueError(f"a number of hours of at most {MOST_HOURS}, a hundred years")
     return number
 
 
@@ -166,6 +235,8 @@ def moment(value: str) -> int:
         parsed = datetime.fromisoformat(value)
     except ValueError:
         raise ValueError("a time such as 2025-11-03T14:30:00Z (UTC when no zone is given)") from None
+    if not FIRST_YEAR <= parsed.year <= LAST_YEAR:
+        raise ValueError(f"a time in the years {FIRST_YEAR} to {LAST_YEAR}")
     in_utc = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
     since = in_utc - datetime(1970, 1, 1, tzinfo=UTC)
     return ((since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds) * 1_000
@@ -193,13 +264,12 @@ def tag_filter(value: str) -> tuple[tuple[str, str], ...]:
 def seconds_list(value: str) -> tuple[int, ...]:
     """Whole seconds between commas, ascending."""
     expected = "whole seconds between commas, ascending, such as 30,300,86400"
-    try:
-        found = tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise ValueError(expected) from None
-    if any(number <= 0 for number in found) or list(found) != sorted(set(found)):
+    found = [_digits(part.strip()) or 0 for part in value.split(",")]
+    if not all(found) or found != sorted(set(found)):
         raise ValueError(expected)
-    return found
+    if found[-1] > LONGEST_S:
+        raise ValueError(f"{expected}, each at most {LONGEST_S}")
+    return tuple(found)
 
 
 def file_name_pattern(value: str) -> str:

@@ -13,15 +13,19 @@ from typing import Any
 
 from anonymizer.hierarchy import LEVELS
 from service.setting_types import (
+    LONGEST_REQUEST_S,
+    MOST_K,
     Parser,
     Secret,
     boolean,
     file_mode,
     file_name_pattern,
+    hours,
     moment,
     names,
     one_of,
-    positive_number,
+    path,
+    seconds,
     seconds_list,
     secret,
     server_address,
@@ -81,8 +85,8 @@ class Settings:
     influx_tag_filter: tuple[tuple[str, str], ...] = _setting(
         tag_filter, "", "Only series with these tags, such as lead=I; empty: all."
     )
-    influx_ca_file: str = _setting(text, "", "Certificate authority file for https; empty: the system's.")
-    influx_query_timeout: int = _setting(whole_number(1), "30", "Seconds until a query is given up.")
+    influx_ca_file: str = _setting(path, "", "Certificate authority file for https; empty: the system's.")
+    influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Seconds until a query is given up.")
     influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Lines in one write request, at most.")
     influx_gzip: str = _setting(
         one_of("auto", "true", "false"),
@@ -91,7 +95,7 @@ class Settings:
     )
 
     input_file: str = _setting(
-        text,
+        path,
         "",
         "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg. What of it is read: at the "
         "end of documentation/CONFIGURATION.md.",
@@ -105,14 +109,14 @@ class Settings:
     )
 
     k_value: int = _setting(
-        whole_number(2),
+        whole_number(2, limit=MOST_K),
         "5",
         "k: how many rows (or sources, see K_UNIT) share each released value, at least. 5 general, 10 sensitive, 20 public data.",
         section="Anonymization",
     )
     k_unit: str = _setting(one_of("record", "source"), "record", "What k counts: rows (record) or different sources (source).")
     batch_size_seconds: int = _setting(
-        whole_number(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay and fewer alike values to share."
+        seconds(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay and fewer alike values to share."
     )
     method: str = _setting(
         one_of("hierarchy", "optimal"),
@@ -132,7 +136,7 @@ class Settings:
         one_of("mean", "midpoint"), "mean", "A group's value: the mean of its members or the midpoint of its range (classic)."
     )
     hierarchy_csv_path: str = _setting(
-        text, "", "A value hierarchy of your own; empty: the shipped anonymizer/smarko_hierarchy_ecg.csv."
+        path, "", "A value hierarchy of your own; empty: the shipped anonymizer/smarko_hierarchy_ecg.csv."
     )
 
     pseudonymize_source_id: bool = _setting(
@@ -149,7 +153,7 @@ class Settings:
     output_to_csv: bool = _setting(boolean, "true", "Write CSV files.", section="Outputs")
     output_to_influx: bool = _setting(boolean, "true", "Write to INFLUX_OUTPUT_BUCKET.")
     output_to_api: bool = _setting(boolean, "false", "POST to API_ENDPOINT.")
-    csv_output_dir: str = _setting(text, "./output", "Folder of the CSV files.")
+    csv_output_dir: str = _setting(path, "./output", "Folder of the CSV files.")
     csv_filename_pattern: str = _setting(
         file_name_pattern,
         "ecg_anonymized_%Y%m%d_%H%M%S.csv",
@@ -164,8 +168,8 @@ class Settings:
         web_address, "", "Address of the API, such as http://localhost:5000/api/data. Required when OUTPUT_TO_API=true."
     )
     api_token: Secret = _setting(secret, "", "Bearer token of the API; empty: none is sent.")
-    api_timeout_seconds: int = _setting(whole_number(1), "30", "Seconds until a request to the API is given up.")
-    api_ca_file: str = _setting(text, "", "Certificate authority file for the API; empty: the system's.")
+    api_timeout_seconds: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Seconds until a request to the API is given up.")
+    api_ca_file: str = _setting(path, "", "Certificate authority file for the API; empty: the system's.")
 
     streaming_mode: bool = _setting(
         boolean,
@@ -174,24 +178,24 @@ class Settings:
         section="Mode",
     )
     streaming_interval: int = _setting(
-        whole_number(1), "5", "Streaming: the longest pause between two looks at the source, in seconds."
+        seconds(1), "5", "Streaming: the longest pause between two looks at the source, in seconds."
     )
     allowed_lateness_seconds: int = _setting(
-        whole_number(0), "10", "How long after its end a window waits for stragglers (collectors often flush every 10 s)."
+        seconds(0), "10", "How long after its end a window waits for stragglers (collectors often flush every 10 s)."
     )
-    default_query_hours: float = _setting(positive_number, "1", "One-shot: the last so many hours of whole windows.")
+    default_query_hours: float = _setting(hours, "1", "One-shot: the last so many hours of whole windows.")
     query_start_time: int | None = _setting(
         moment, "", "One-shot: start of the span, ISO 8601, UTC when no zone is given. Streaming: where a first start begins."
     )
     query_end_time: int | None = _setting(moment, "", "One-shot: end of the span, not included.")
     retry_budget_seconds: int = _setting(
-        whole_number(0),
+        seconds(0),
         "300",
         "One-shot: how long to keep trying a server or API that does not answer. Streaming tries for ever.",
     )
 
     state_dir: str = _setting(
-        text, "./state", "Folder for what the service must remember between runs; one for each data set.", section="State"
+        path, "./state", "Folder for what the service must remember between runs; one for each data set.", section="State"
     )
     spool_max_bytes: int = _setting(
         whole_number(1), str(1 << 30), "How much may wait on disk for slow outputs before reading pauses."

@@ -219,7 +219,7 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
     names: Names = KeptIds()
     key_id = ""
     if settings.pseudonymize_source_id:
-        names = pseudonymizer = Pseudonymizer(settings.pseudonym_salt.reveal().encode())
+        names = pseudonymizer = Pseudonymizer(settings.pseudonym_salt.key())
         key_id = pseudonymizer.key_id
     return Recipe(
         method=_make_method(settings, hierarchy),
@@ -257,8 +257,8 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     """
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
-    key = settings.pseudonym_salt.reveal() if settings.pseudonymize_source_id else journal.name
-    return keyed_digest(key.encode(), f"\0data set {source.data_set}".encode())[:12]
+    key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else journal.name.encode()
+    return keyed_digest(key, f"\0data set {source.data_set}".encode())[:12]
 
 
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.heartbeat.commands import (
     PATIENCE_S,
+    SALT,
     SCRIPTS,
     command_line,
     entries_in,
@@ -77,7 +78,7 @@ def test_an_option_is_never_guessed_from_its_beginning(tmp_path: Path) -> None:
 @pytest.mark.parametrize("script", EVERY_SCRIPT)
 @pytest.mark.parametrize("path", ["missing.jsonl", "."])
 def test_a_file_that_cannot_be_read_exits_64_and_says_why(tmp_path: Path, script: str, path: str) -> None:
-    ended = run(script, path, cwd=tmp_path, settings={"HEART_SALT": "0123456789abcdef"})
+    ended = run(script, path, cwd=tmp_path, settings={"HEART_SALT": SALT})
 
     assert (ended.exit_code, ended.stdout) == (64, "")
     assert ended.stderr.startswith(f"error: cannot read {path}: ")
@@ -116,7 +117,7 @@ def run_with_no_reader(script: str, *arguments: str, cwd: Path) -> tuple[int, by
         stdout=writing,
         stderr=subprocess.PIPE,
         cwd=cwd,
-        env=environment({"HEART_SALT": "0123456789abcdef"}),
+        env=environment({"HEART_SALT": SALT}),
         timeout=PATIENCE_S,
         check=False,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -219,18 +220,68 @@ def test_files_with_secrets_that_others_can_read_are_warned_of(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"),
-    [("INFLUX_TOKN", "INFLUX_TOKEN"), ("K_VALU", "K_VALUE"), ("BATCH_SIZE_SECOND", "BATCH_SIZE_SECONDS"), ("k_value", "K_VALUE")],
+    ("name", "meant"), [("INFLUX_TOKN", "INFLUX_TOKEN"), ("LOG_LEVL", "LOG_LEVEL"), ("STREAMING_INTERVALL", "STREAMING_INTERVAL")]
 )
-def test_a_slip_of_the_pen_is_warned_of_with_the_name_that_was_meant(tmp_path: Path, name: str, meant: str) -> None:
+def test_a_typo_is_warned_of_with_its_line_and_the_name_that_was_meant(tmp_path: Path, name: str, meant: str) -> None:
     warnings = " ".join(load_with(tmp_path, **{name: "s3cret-value"}).warnings)
 
-    assert f"did you mean {meant}?" in warnings
+    assert f"line 4: {name} is no setting; did you mean {meant}?" in warnings
     assert "s3cret-value" not in warnings
 
 
-def test_names_that_are_nothing_like_ours_are_left_alone(tmp_path: Path) -> None:
-    assert "TZ" not in " ".join(load_with(tmp_path, TZ="Europe/Berlin", DOCKER_INFLUXDB_INIT_MODE="setup").warnings)
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("K_VALU", "K_VALUE"),
+        ("K_VALEU", "K_VALUE"),
+        ("k_value", "K_VALUE"),
+        ("influx_url", "INFLUX_URL"),
+        ("K-VALUE", "K_VALUE"),
+        ("PSEUDONYMISE_SOURCE_ID", "PSEUDONYMIZE_SOURCE_ID"),
+        ("PSEUDONYMIZE_SOURCE_IDS", "PSEUDONYMIZE_SOURCE_ID"),
+        ("DEVICES_FILTER", "DEVICE_FILTER"),
+        ("BATCH_SIZE_SECOND", "BATCH_SIZE_SECONDS"),
+        ("PSEUDONYMIZE", ""),
+        ("K_ANONYMITY", ""),
+        ("K", ""),
+    ],
+)
+def test_what_may_be_meant_for_a_privacy_setting_is_a_mistake_and_never_its_default(
+    tmp_path: Path, name: str, meant: str
+) -> None:
+    (problem,) = problems_of(tmp_path, **{name: "s3cret-value"})
+
+    assert "line 4: " in problem
+    assert "is no setting" in problem
+    assert meant in problem
+    assert "s3cret-value" not in problem
+
+
+def test_the_same_typo_in_the_environment_is_a_mistake_too(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        load(tmp_path / ".env", {**MINIMAL, "PSEUDONYMISE_SOURCE_ID": "true"})
+    assert caught.value.problems == (
+        "in the environment PSEUDONYMISE_SOURCE_ID is no setting; did you mean PSEUDONYMIZE_SOURCE_ID?",
+    )
+    assert load(tmp_path / ".env", {**MINIMAL, "METHODS": "x", "method": "y", "PATH": "z"})
+
+
+def test_names_for_others_are_left_alone_and_any_other_is_warned_of_with_its_line(tmp_path: Path) -> None:
+    for_others = {name: "x" for name in re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()) if name != "NAME"}
+    others = {**for_others, "TZ": "Europe/Berlin", "HEART_SALT": "x"}
+    warnings = load_with(tmp_path, **{**others, "INFLUX_ORG": "clinic"}, SOMETHING="else").warnings
+
+    (warning,) = (warning for warning in warnings if "is no setting" in warning)
+    lines = (tmp_path / ".env").read_text().splitlines()
+    assert f"line {lines.index('SOMETHING=else') + 1}: a name is no setting" in warning
+
+
+def test_a_secret_where_a_name_belongs_is_not_shown(tmp_path: Path) -> None:
+    for line in ("PSEUDONYM_SALT7c1e4fa09b3d58=2611", "7c1e4fa09b3d58==", "PSEUDONYM_SALT 7c1e4fa09b3d58", "7c1e4fa09b3d58"):
+        with pytest.raises(ConfigurationError) as caught:
+            load_text(tmp_path, f"INFLUX_TOKEN=a\nINFLUX_ORG=b\n{line}\nK_VALUE: 5\n")
+        assert "line 3" in str(caught.value)
+        assert "7c1e4fa" not in str(caught.value)
 
 
 def test_ids_that_leave_as_they_are_are_warned_of(tmp_path: Path) -> None:

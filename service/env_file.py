@@ -1,0 +1,224 @@
+"""How `.env` is read: one setting per line, and no line is passed over that cannot be read.
+
+python-dotenv reads each line. By itself it would skip what it cannot read, and let an open quote swallow the lines below; a privacy
+setting among them would then have its default. So a line that it cannot read, or that other readers of such files read in another way
+(Docker takes every line as it stands), is a problem, named by its number. What stands in a line is never shown: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anonymizer.errors import ConfigurationError
+
+#: A longer file is no `.env`, but some other file named by mistake.
+MOST_BYTES = 1 << 20
+
+#: So many problems are listed; the others are counted.
+_MOST_LISTED = 20
+
+_NAME = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=(.*)", re.DOTALL)
+_QUOTED = re.compile(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""")
+_COMMENT_OR_VALUE = re.compile(r"[ \t]#")
+_QUOTES = ("'", '"')
+_TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›＂＇`´″′"
+_BYTE_ORDER_MARK = "\ufeff"
+
+_READ_THE_PAGE = "documentation/CONFIGURATION.md says how this file is read"
+
+
+class UnreadableValue(ValueError):
+    """A value means nothing, or one thing here and another elsewhere. The message says why, without the value."""
+
+
+@dataclass(slots=True)
+class EnvFile:
+    """What an `.env` sets, and what is wrong with it.
+
+    Args:
+        name: What messages call it.
+        values: By name; of a name that is set twice, the first.
+        lines: Where each name is set.
+        problems: What cannot be read, a sentence each with its line.
+        warnings: What can be read and is strange, likewise.
+        others_can_read: Whether its mode lets others than its owner read it.
+    """
+
+    name: str
+    values: dict[str, str] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    others_can_read: bool = False
+
+    def at(self, line: int) -> str:
+        """Return how messages begin that concern a line."""
+        return f"{self.name}, line {line}:"
+
+
+def read_env_file(path: Path, known_names: Collection[str]) -> EnvFile | None:
+    """Return what a file of settings says; None when there is no such file.
+
+    Args:
+        path: The `.env`.
+        known_names: Names that messages may show.
+    """
+    try:
+        with path.open("rb") as file:
+            content, mode = file.read(MOST_BYTES + 1), os.fstat(file.fileno()).st_mode
+    except FileNotFoundError:
+        return EnvFile(str(path), problems=[f"{path} is a link to a file that is not there"]) if path.is_symlink() else None
+    except (OSError, ValueError) as error:
+        return EnvFile(str(path), problems=[f"{path} cannot be read ({getattr(error, 'strerror', None) or 'no file name'})"])
+    if len(content) > MOST_BYTES:
+        return EnvFile(str(path), problems=[f"{path} holds more than {MOST_BYTES} bytes: is it an .env?"])
+    found = parse(content, str(path), known_names)
+    found.others_can_read = _lets_others_read(mode)
+    return found
+
+
+def can_be_read_by_others(path: Path) -> bool:
+    """Return whether a file's mode lets others than its owner read or change it."""
+    return _lets_others_read(path.stat().st_mode)
+
+
+def _lets_others_read(mode: int) -> bool:
+    return os.name == "posix" and bool(stat.S_IMODE(mode) & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def settings_in(path: Path, known_names: Collection[str]) -> Mapping[str, str]:
+    """Return the values that a file of settings gives; none when there is no such file.
+
+    Raises:
+        ConfigurationError: With each line that cannot be read.
+    """
+    found = read_env_file(path, known_names)
+    if found is not None and found.problems:
+        raise ConfigurationError(found.problems)
+    return {} if found is None else found.values
+
+
+def parse(content: bytes, name: str, known_names: Collection[str]) -> EnvFile:
+    """Return what the content of an `.env` sets, and every line that is wrong; `name` is what messages call it."""
+    found, problems = EnvFile(name), list[str]()
+    for number, line in enumerate(content.removeprefix(_BYTE_ORDER_MARK.encode()).split(b"\n"), start=1):
+        try:
+            _take(found, number, line.removesuffix(b"\r"), known_names)
+        except UnreadableValue as problem:
+            problems.append(f"{found.at(number)} {problem}")
+    found.problems = problems[:_MOST_LISTED]
+    if len(problems) > _MOST_LISTED:
+        found.problems.append(f"{name}: {len(problems) - _MOST_LISTED} more lines cannot be used; {_READ_THE_PAGE}")
+    return found
+
+
+def meaning(text: str) -> str:
+    """Return what stands behind `NAME=`, in `.env` and in the environment alike: without blanks and one pair of quotes around it.
+
+    Raises:
+        UnreadableValue: A quote is not closed, something follows the closing quote, or a character cannot be seen.
+    """
+    bare = text.strip(" \t\r\n")
+    _refuse_invisible(bare)
+    if bare[:1] not in _QUOTES:
+        if bare[-1:] in _QUOTES:
+            raise UnreadableValue("its value ends with a quote and begins with none; put it between quotes of the other kind")
+        return bare
+    if not _QUOTED.fullmatch(bare):
+        is_closed = _QUOTED.match(bare)
+        raise UnreadableValue(
+            "something follows the closing quote; a comment needs a line of its own"
+            if is_closed
+            else "its quote is not closed; a value ends with its line"
+        )
+    # Only needed where quotes are: the heartbeat commands run without the library else.
+    from dotenv.parser import parse_stream
+
+    (binding,) = parse_stream(io.StringIO(f"VALUE={bare}"))
+    value = binding.value or ""
+    if _has_control_character(value):
+        raise UnreadableValue(r"\n, \t and the like mean a control character between double quotes: use single quotes")
+    return value
+
+
+def _take(found: EnvFile, number: int, line: bytes, known_names: Collection[str]) -> None:
+    text = _text(line)
+    if not text.strip(" \t") or text.lstrip(" \t").startswith("#"):
+        return
+    name, value = _name_and_value(text, known_names)
+    if name not in found.values:
+        found.values[name], found.lines[name] = value, number
+        return
+    shown = name if name in known_names else "a name"
+    if found.values[name] != value:
+        raise UnreadableValue(f"{shown} is set again, to another value than on line {found.lines[name]}: keep one of them")
+    found.warnings.append(f"{found.at(number)} {shown} is set again, to the same value as on line {found.lines[name]}")
+
+
+def _text(line: bytes) -> str:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError:
+        raise UnreadableValue("it is not UTF-8 text; save the file as UTF-8") from None
+    if "\r" in text:
+        raise UnreadableValue("it holds a carriage return that ends no line; save the file with line ends LF or CRLF")
+    if _BYTE_ORDER_MARK in text:
+        raise UnreadableValue("it holds a byte order mark, as files do that were joined; remove it")
+    if _has_control_character(text):
+        raise UnreadableValue("it holds a control character, such as NUL; save the file as UTF-8 text")
+    return text
+
+
+def _has_control_character(text: str) -> bool:
+    # The line and paragraph separators end a line for some readers, as some control characters do.
+    return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text if character != "\t")
+
+
+def _name_and_value(text: str, known_names: Collection[str]) -> tuple[str, str]:
+    match = _NAME.fullmatch(text)
+    if match is None:
+        raise UnreadableValue(_why_no_setting(text, known_names))
+    name, value = match.groups()
+    if value.lstrip(" \t")[:1] not in _QUOTES and _COMMENT_OR_VALUE.search(value):
+        raise UnreadableValue(
+            "# after a blank is a comment or belongs to the value: put a comment on its own line, or the value in quotes"
+        )
+    if (swallowed := _swallowed(value, known_names)) is not None:
+        raise UnreadableValue(f"its value holds {swallowed}=: is a line end missing?")
+    return name, meaning(value)
+
+
+def _why_no_setting(text: str, known_names: Collection[str]) -> str:
+    first = re.match(r"[ \t]*(?:export[ \t]+)?(\w*)[ \t]*(.?)", text)
+    name, then = first.groups() if first else ("", "")
+    if name in known_names:
+        follows = f", but {then} follows" if then in (":", ";", ",", "-") else ""
+        return f"{name} needs an ={follows}: write {name}=value"
+    return "it is no setting: write NAME=value, or begin a comment with #"
+
+
+def _swallowed(value: str, known_names: Collection[str]) -> str | None:
+    """Return the name of a setting that stands in a value as if its line had been joined to the one above."""
+    for found in re.finditer(r"([A-Z][A-Z_]*)[ \t]*=", value):
+        for name in known_names:
+            is_joined = found[1].endswith(name) and "_" in name
+            if is_joined or (found[1] == name and value[: found.start()].endswith((" ", "\t"))):
+                return name
+    return None
+
+
+def _refuse_invisible(bare: str) -> None:
+    if _has_control_character(bare):
+        raise UnreadableValue("its value holds a control character or a line end")
+    for edge in (bare[:1], bare[-1:]):
+        if edge and edge in _TYPOGRAPHIC_QUOTES:
+            raise UnreadableValue("its value begins or ends with a typographic quote or an accent: use ' or \"")
+        if edge and (unicodedata.category(edge) == "Cf" or edge.isspace()):
+            raise UnreadableValue("its value begins or ends with a character that cannot be seen: remove it")
