@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
 from service import crash_points, exit_codes
-from service.arguments import Parser
+from service.arguments import Parser, path_argument
 from service.clock import clock_stopped_by_signals
 from service.configuration import REMEDY, NoConfiguration, load
 from service.ending import end_process
@@ -22,7 +22,7 @@ from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems
 from service.summary import log_configuration
-from service.wiring import csv_folder_problems, hierarchy_problems, state_folder_problems
+from service.wiring import folder_problems, hierarchy_problems
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     env_file = Path(options.env_file or ".env")
     # Whoever only asks how the service is touches nothing of its.
-    checks = () if options.health else (hierarchy_problems, csv_folder_problems, state_folder_problems)
+    checks = () if options.health else (hierarchy_problems, folder_problems)
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:
@@ -83,7 +83,7 @@ def _refuse(error: ConfigurationError, env_file: Path) -> int:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description="Releases k-anonymized ECG. Everything is set in .env; no argument is needed.")
-    parser.add_argument("--env-file", metavar="PATH", help="read settings from this file instead of ./.env")
+    parser.add_argument("--env-file", type=path_argument, metavar="PATH", help="read settings from this file instead of ./.env")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
     parser.add_argument("--health", action="store_true", help="ask the running service whether data flows")
     parser.add_argument(

@@ -168,6 +168,22 @@ def mode_of(path: Path, *, otherwise: int) -> int:
     return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else otherwise
 
 
+def why_not_writable(folder: Path) -> str:
+    """Return why files could not be made in a folder; empty if they could. Makes no folder and leaves nothing behind."""
+    try:
+        if folder.exists():
+            probe(folder)
+            return ""
+        above = next(one for one in folder.absolute().parents if os.path.lexists(one))
+    except OSError as error:
+        return error.strerror or str(error)
+    if folder.is_symlink():
+        return "it is a link to nothing"
+    if not above.is_dir():
+        return f"{above} is not a folder"
+    return "" if os.access(above, os.W_OK | os.X_OK) else f"{above} cannot be written to"
+
+
 def probe(folder: Path) -> None:
     """See that files can be made in a folder, under a name that nobody can know.
 

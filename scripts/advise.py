@@ -26,7 +26,7 @@ from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, Sou
 from anonymizer.samples import Samples, SampleSource
 from anonymizer.windows import NANOSECONDS, covering_windows
 from service import exit_codes
-from service.arguments import Parser
+from service.arguments import Parser, argument, path_argument
 from service.configuration import NoConfiguration, load
 from service.logs import make_printable
 from service.setting_types import moment
@@ -233,14 +233,6 @@ def _numbers(least: int, what: str) -> Callable[[str], list[int]]:
     return parse
 
 
-def _time(text: str) -> int:
-    try:
-        time_ns: int = moment(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
-    return time_ns
-
-
 def _minutes(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 1440:
         raise argparse.ArgumentTypeError(f"expected whole minutes from 1 to 1440, got {text!r}")
@@ -249,7 +241,9 @@ def _minutes(text: str) -> int:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="advise.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a recording; without one the raw bucket is read")
+    parser.add_argument(
+        "file", nargs="?", type=path_argument, metavar="FILE", help="a recording; without one the raw bucket is read"
+    )
     parser.add_argument("--k", type=_numbers(2, "numbers"), default=[5, 10, 20], metavar="5,10,20", help="K_VALUE to try")
     parser.add_argument(
         "--windows",
@@ -268,12 +262,18 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--minutes", type=_minutes, default=5, help="how much to look at (default: 5)")
     parser.add_argument(
-        "--start", type=_time, metavar="TIME", help="where to begin; default: a file's first row, a bucket's last minutes"
+        "--start",
+        type=argument(moment),
+        metavar="TIME",
+        help="where to begin; default: a file's first row, a bucket's last minutes",
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.html", help="also write a page with plots")
+    parser.add_argument("--plot", type=path_argument, metavar="FILE.html", help="also write a page with plots")
     parser.add_argument("--value-unit", choices=("uV", "mV"), help="what values are in (VALUE_UNIT)")
     parser.add_argument(
-        "--env-file", metavar="PATH", help="settings for the bucket and the method (default: .env, where there is one)"
+        "--env-file",
+        type=path_argument,
+        metavar="PATH",
+        help="settings for the bucket and the method (default: .env, where there is one)",
     )
     bucket = parser.add_argument_group("a bucket")
     for option, name in SETTING_OF.items():

@@ -17,8 +17,9 @@ from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key, without_line_end
 from anonymizer.weak_keys import doubts_about
 from scripts.heart_command import Arguments
+from service.arguments import path_argument
 from service.env_file import UnreadableValue, meaning, read_env_file
-from service.setting_types import path as path_written_out
+from service.setting_types import path as written_out
 
 SALT, SALT_FILE = "HEART_SALT", "HEART_SALT_FILE"
 
@@ -37,7 +38,7 @@ def add_salt_argument(arguments: Arguments) -> None:
     """Add `--env-file`, the only thing about the salt that may stand on a command line."""
     arguments.add_argument(
         "--env-file",
-        type=Path,
+        type=path_argument,
         metavar="PATH",
         help=f"a .env file that sets {SALT_FILE} or {SALT}; the environment comes before it",
     )
@@ -92,7 +93,7 @@ def _settings_of(env_file: Path | None, *, warn: Callable[[str], None]) -> dict[
     """Return what the env file says about the salt. A name without a value counts as empty."""
     if env_file is None:
         return {}
-    found = read_env_file(_written_out(env_file, "--env-file"), (SALT, SALT_FILE))
+    found = read_env_file(env_file, (SALT, SALT_FILE))
     if found is None:
         raise ConfigurationError(f"cannot read {env_file}: No such file or directory; check --env-file")
     if found.problems:
@@ -118,17 +119,17 @@ def _meant(environment: Mapping[str, str], *, warn: Callable[[str], None]) -> di
     return meant
 
 
-def _written_out(given: str | Path, name: str) -> Path:
+def _written_out(path: str) -> Path:
     try:
-        return Path(path_written_out(str(given)))
+        return Path(written_out(path))
     except ValueError as error:
-        raise ConfigurationError(f"{name} must be {error}, got {str(given)!r}") from None
+        raise ConfigurationError(f"{SALT_FILE} must be {error}, got {path!r}") from None
 
 
 def _salt_in(path: str, *, warn: Callable[[str], None]) -> bytes:
     """Return the salt in a file, without the one newline that editors and `echo` put at its end."""
     try:
-        with _written_out(path, SALT_FILE).open("rb") as file:
+        with _written_out(path).open("rb") as file:
             salt, readers = file.read(MAXIMUM_SALT_BYTES + 1), _readers(file)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no file name"

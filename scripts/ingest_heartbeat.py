@@ -31,6 +31,7 @@ from scripts.heart_entries import can_be_replaced, checked, trusted
 from scripts.heart_json import encode, read_entries
 from scripts.heart_ledger import LEDGER_NAME, append, is_same_file
 from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
+from service.arguments import path_argument
 
 SOURCE_FIELD = "source_id"
 
@@ -68,7 +69,7 @@ def _read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         "--fields", type=field_names, metavar="A,B", help=f"with --anonymize: replace these instead of {SOURCE_FIELD}"
     )
     parser.add_argument(
-        "--ledger", type=Path, default=Path(LEDGER_NAME), metavar="PATH", help=f"default: {LEDGER_NAME} in this folder"
+        "--ledger", type=path_argument, default=Path(LEDGER_NAME), metavar="PATH", help=f"default: {LEDGER_NAME} in this folder"
     )
     add_salt_argument(parser)
     asked = parser.read(arguments)

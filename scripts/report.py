@@ -24,14 +24,14 @@ from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailab
 from anonymizer.windows import Window
 from disk.durable_file import mode_of, write_durably
 from service import exit_codes
-from service.arguments import Parser, argument
+from service.arguments import Parser, argument, path_argument
 from service.configuration import load
 from service.fence import Fence, Fenced
 from service.journal import Journal
 from service.logs import make_printable
 from service.report.from_journal import figures_of
 from service.report.page import page
-from service.setting_types import moment, path
+from service.setting_types import moment
 from service.settings import Settings
 from service.status.shown_settings import shown_settings
 
@@ -106,9 +106,9 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--until", type=argument(moment), metavar="TIME", help="windows before then; now, if not said")
     parser.add_argument(
-        "--to", default="report.html", type=argument(path), metavar="PATH", help="the file to write (default: report.html)"
+        "--to", default="report.html", type=path_argument, metavar="PATH", help="the file to write (default: report.html)"
     )
-    parser.add_argument("--env-file", metavar="PATH", type=argument(path), help="read settings from this file instead of ./.env")
+    parser.add_argument("--env-file", metavar="PATH", type=path_argument, help="read settings from this file instead of ./.env")
     options = parser.parse_args(arguments)
     if options.until is not None and options.until <= options.since:
         parser.error("--until must be after --since")

@@ -27,7 +27,7 @@ from anonymizer.errors import (
 )
 from anonymizer.windows import Window
 from service import exit_codes
-from service.arguments import Parser, argument
+from service.arguments import Parser, argument, path_argument
 from service.audit import Audit, audit
 from service.configuration import load, meant_by
 from service.ending import end_process
@@ -293,9 +293,9 @@ def _state_dir_of(env_file: Path) -> str:
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--env-file", metavar="PATH", default=".env", type=argument(path), help="where the settings are (default: .env)"
+        "--env-file", metavar="PATH", default=".env", type=path_argument, help="where the settings are (default: .env)"
     )
-    parser.add_argument("--state-dir", metavar="FOLDER", type=argument(path), help="the folder itself")
+    parser.add_argument("--state-dir", metavar="FOLDER", type=path_argument, help="the folder itself")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands.add_parser("show", help="what was released, how far each output is, what came late")
     verifying = commands.add_parser("verify", help="compare the journal with the raw bucket and with what outputs hold")

@@ -25,9 +25,11 @@ import itertools
 import json
 import math
 import os
+import re
 import ssl
 import sys
 import time
+import unicodedata
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -639,7 +641,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        settings = read_env_file(Path(options.env_file)) if options.env_file else {}
+        settings = read_env_file(options.env_file) if options.env_file else {}
         question = _question(options, settings)
         if options.files:
             findings = findings_in_files(options.files, question)
@@ -662,24 +664,52 @@ def read_env_file(path: Path) -> dict[str, str]:
     """Return the settings of an `.env`: a name, `=` and a value a line; quotes around a value are taken off.
 
     Raises:
-        Unusable: It cannot be read.
+        Unusable: It cannot be read, or a line of it cannot: then nobody knows what was promised.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise Unusable(f"--env-file {path} cannot be read ({error})") from None
-    settings = {}
-    for line in lines:
-        name, equals, value = line.strip().removeprefix("export ").partition("=")
-        if equals and not name.startswith("#"):
-            settings[name.strip()] = _bare(value.strip())
+        content = path.read_bytes()
+    except OSError as error:
+        raise Unusable(f"--env-file {path} cannot be read ({error.strerror})") from None
+    settings: dict[str, str] = {}
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            name, value = _setting(line.removesuffix(b"\r"))
+        except ValueError as problem:
+            raise Unusable(f"--env-file {path}, line {number}: {problem}") from None
+        if settings.get(name, value) != value:
+            raise Unusable(f"--env-file {path}, line {number}: a name is set again, to another value: keep one of them")
+        settings[name] = value
+    settings.pop("", None)
     return settings
 
 
+def _setting(line: bytes) -> tuple[str, str]:
+    """Return the name and value that a line sets; two empty texts if it sets none.
+
+    Raises:
+        ValueError: It cannot be read, and why, without what it holds.
+    """
+    try:
+        text = line.decode().strip(" \t")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
+    if any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text if character != "\t"):
+        raise ValueError("it holds a control character")
+    if not text or text.startswith("#"):
+        return "", ""
+    name, equals, value = re.sub(r"^export[ \t]+", "", text).partition("=")
+    if not (equals and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*[ \t]*", name)):
+        raise ValueError("it is no setting: write NAME=value, or begin a comment with #")
+    return name.strip(" \t"), _bare(value.strip(" \t"))
+
+
 def _bare(value: str) -> str:
-    if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1]
-    return value.partition(" #")[0].rstrip()
+    if value[:1] not in ("'", '"'):
+        return re.split(r"(?:^|[ \t])#" if value.startswith("# ") else r"[ \t]#", value, maxsplit=1)[0].rstrip(" \t")
+    quoted = re.fullmatch(r"""(['"])((?:\\.|(?!\1|\\).)*)\1(?:[ \t]+#.*)?""", value)
+    if quoted is None:
+        raise ValueError("its quote is not closed, or something follows the closing quote")
+    return re.sub(r"\\([\\'\"])", r"\1", quoted[2])
 
 
 def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Question:
@@ -697,7 +727,7 @@ def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Quest
 
 def _whole_number(settings: Mapping[str, str], name: str, default: int | None) -> int | None:
     text = settings.get(name) or ""
-    if text and not text.isdecimal():
+    if text and re.fullmatch("[0-9]{1,9}", text) is None:
         raise Unusable(f"{name} in the --env-file must be a whole number")
     return int(text) if text else default
 
@@ -710,7 +740,7 @@ def _bucket(options: argparse.Namespace, settings: Mapping[str, str], environmen
             "set INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file, "
             "to a token that may read the bucket"
         )
-    if not (token.isascii() and token.isprintable()):
+    if not (token.isascii() and token.isprintable() and token == token.strip()):
         raise Unusable("INFLUX_VERIFY_TOKEN holds characters that no token has, such as a line end")
     try:
         return Bucket(place, token)
@@ -729,12 +759,14 @@ def _place(options: argparse.Namespace, settings: Mapping[str, str]) -> Place:
         measurement=options.measurement or first("INFLUX_MEASUREMENT", default="ecg"),
         field=options.field or first("INFLUX_FIELD", default="ecg"),
         source_tag=options.source_tag or first("SOURCE_TAG", default="source_id"),
-        ca_file=options.ca_file or first("INFLUX_CA_FILE"),
+        ca_file=str(options.ca_file or first("INFLUX_CA_FILE")),
         start_ns=_moment_ns(options.start) if options.start else FIRST_TIME_NS,
         stop_ns=_moment_ns(options.stop) if options.stop else time.time_ns() - SETTLED_AFTER_NS,
     )
-    if not place.url.startswith(("http://", "https://")):
-        raise Unusable("--url must be an address such as http://localhost:8086")
+    if not place.url.startswith(("http://", "https://")) or re.search("[?#@]", place.url):
+        raise Unusable("--url must be an address such as http://localhost:8086, without password, ? and #")
+    if place.stop_ns <= place.start_ns:
+        raise Unusable("--stop must be after --start, which are times in UTC")
     if not place.org:
         raise Unusable("name the organization with --org, or an --env-file with INFLUX_ORG")
     return place
@@ -745,6 +777,8 @@ def _moment_ns(text: str) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise Unusable(f"expected a time such as 2025-11-03T14:30:00Z, got {text!r}") from None
+    if not 1700 <= moment.year < 2240:
+        raise Unusable(f"expected a time in the years 1700 to 2239, got {text!r}")
     since = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH
     return (since.days * 86_400 + since.seconds) * SECOND_NS + since.microseconds * 1000
 
@@ -754,9 +788,23 @@ def _token(settings: Mapping[str, str]) -> str:
     if not path:
         return settings.get("INFLUX_VERIFY_TOKEN", "")
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        # One line end is not part of it; anything else that no token holds is refused above.
+        return _path(path).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, ValueError, argparse.ArgumentTypeError) as error:
         raise Unusable(f"INFLUX_VERIFY_TOKEN_FILE {path} cannot be read ({error})") from None
+
+
+def _whole(text: str) -> int:
+    if re.fullmatch("[0-9]{1,9}", text) is None:
+        raise argparse.ArgumentTypeError(f"invalid int value: {text!r}")
+    return int(text)
+
+
+def _path(text: str) -> Path:
+    """Return a path that a shell wrote out: `--env-file=~/x` it does not."""
+    if re.match(r"~|.*\$[A-Za-z_{]", text):
+        raise argparse.ArgumentTypeError(f"expected a path without ~, $NAME or %NAME%, which are not replaced here, got {text!r}")
+    return Path(text)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -768,20 +816,20 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="CSV files, in order of time; none: a bucket is read")
-    parser.add_argument("--k", type=int, help="how many must share each value; of a bucket, by default what each summary says")
-    parser.add_argument("--batch-seconds", type=int, help="length of a window, BATCH_SIZE_SECONDS; a summary says its own")
+    parser.add_argument("--k", type=_whole, help="how many must share each value; of a bucket, by default what each summary says")
+    parser.add_argument("--batch-seconds", type=_whole, help="length of a window, BATCH_SIZE_SECONDS; a summary says its own")
     parser.add_argument("--k-unit", choices=("record", "source"), help="what k counts: rows (default) or sources")
     parser.add_argument("--imputed", action="store_true", help="accept rows with the mean of all others (RESIDUAL=impute)")
     parser.add_argument("--table", action="store_true", help="print a line for each window")
     bucket = parser.add_argument_group("a bucket")
-    bucket.add_argument("--env-file", metavar="PATH", help="the service's .env, for whatever is not an argument")
+    bucket.add_argument("--env-file", type=_path, metavar="PATH", help="the service's .env, for whatever is not an argument")
     bucket.add_argument("--url", help="the server; default http://localhost:8086")
     bucket.add_argument("--org", help="the organization")
     bucket.add_argument("--bucket", help="the bucket; default anonymized-data")
     bucket.add_argument("--measurement", help="INFLUX_MEASUREMENT, without _anonymized; default ecg")
     bucket.add_argument("--field", help="INFLUX_FIELD; default ecg")
     bucket.add_argument("--source-tag", help="SOURCE_TAG; default source_id")
-    bucket.add_argument("--ca-file", metavar="PATH", help="certificate authority file for https")
+    bucket.add_argument("--ca-file", type=_path, metavar="PATH", help="certificate authority file for https")
     bucket.add_argument("--start", metavar="TIME", help="first window; default: the first there is")
     bucket.add_argument("--stop", metavar="TIME", help="end of the last window; default: a minute ago")
     return parser

@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 from service import exit_codes
+from service.setting_types import path
 
 
 def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -20,6 +22,11 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(f"expected {error}, got {text!r}") from None
 
     return read
+
+
+def path_argument(text: str) -> Path:
+    """Return a path that an argument names, or complain where a shell did not write out what stands for it, as in `--to=~/report.html`."""
+    return Path(argument(path)(text))
 
 
 class Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from anonymizer.batch import Promise
 from anonymizer.chunk import Method, Names, Recipe
-from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceUnavailable
+from anonymizer.errors import ConfigurationError, SourceUnavailable
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
@@ -19,7 +19,7 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
-from disk.durable_file import make_folder, probe
+from disk.durable_file import why_not_writable
 from service.clock import Clock
 from service.journal import Journal
 from service.recounts import Recounts
@@ -342,23 +342,8 @@ def hierarchy_problems(settings: Settings) -> list[str]:
     return []
 
 
-def csv_folder_problems(settings: Settings) -> list[str]:
-    """Return why CSV files could not be written, if so; makes the folder."""
-    if not settings.output_to_csv:
-        return []
-    try:
-        _make_csv(settings).open({})
-    except OutputUnavailable as error:
-        return [str(error)]
-    return []
-
-
-def state_folder_problems(settings: Settings) -> list[str]:
-    """Return why STATE_DIR could not be used, if so; makes the folder."""
-    folder = Path(settings.state_dir)
-    try:
-        make_folder(folder)
-        probe(folder)
-    except OSError as error:
-        return [f"STATE_DIR {folder} cannot be written to ({error.strerror or error})"]
-    return []
+def folder_problems(settings: Settings) -> list[str]:
+    """Return why STATE_DIR or the folder of CSV files could not be used, if so. Makes neither."""
+    folders = {"STATE_DIR": settings.state_dir, **({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})}
+    reasons = {name: why_not_writable(Path(folder)) for name, folder in folders.items()}
+    return [f"{name} {folders[name]} cannot be written to ({reason})" for name, reason in reasons.items() if reason]

@@ -16,7 +16,7 @@ from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from scripts.make_configuration import configuration_page, env_example
 from service.configuration import Configuration, NoConfiguration, load
 from service.settings import DECLARED, KNOWN_NAMES, SECRETS
-from service.wiring import csv_folder_problems, hierarchy_problems, load_hierarchy, make_recipe, state_folder_problems
+from service.wiring import folder_problems, hierarchy_problems, load_hierarchy, make_recipe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
@@ -27,7 +27,7 @@ def load_text(folder: Path, text: str | bytes, **environment: str) -> Configurat
     path = folder / ".env"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(0o600)
-    return load(path, environment, checks=(hierarchy_problems, csv_folder_problems, state_folder_problems))
+    return load(path, environment, checks=(hierarchy_problems, folder_problems))
 
 
 def load_with(folder: Path, **settings: str) -> Configuration:
