@@ -16,7 +16,7 @@ from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.fidelity import Fidelity, fidelity_of
 from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
-from anonymizer.samples import ArrangedSamples, Samples, arrange
+from anonymizer.samples import ArrangedSamples, Contradictions, Samples, arrange
 from anonymizer.windows import Window, WindowRange
 
 #: Windows are generalized this many at a time, so that a count for each value and window stays within the processor's caches.
@@ -46,6 +46,7 @@ class WindowStatistics:
         groups: Groups formed.
         coded: Rows beyond the hierarchy's first or last value.
         unchanged: Released rows whose value is the one that was measured.
+        contradictory: Of the withheld rows, those of sources with two different values for one time.
         fidelity: How much of the signal is left; None unless it was asked for.
     """
 
@@ -53,6 +54,7 @@ class WindowStatistics:
     groups: int
     coded: int
     unchanged: int
+    contradictory: int = 0
     fidelity: Fidelity | None = None
 
 
@@ -87,11 +89,11 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkResult:
-    """The windows of a chunk, in order; how many rows lay in none of them; how many further values sources had at a time."""
+    """The windows of a chunk, in order; how many rows lay in none of them; which sources contradict themselves, by window."""
 
     results: tuple[WindowResult, ...]
     outside: int
-    contradictions: int
+    contradictions: Contradictions
 
 
 def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> ChunkResult:
@@ -122,7 +124,7 @@ def _blocks(rows: ArrangedSamples) -> Iterator[ArrangedSamples]:
             read=rows.read[first:stop],
             invalid=rows.invalid[first:stop],
             duplicate=rows.duplicate[first:stop],
-            contradictions=0,
+            contradictions=rows.contradictions.part(first, stop),
             outside=0,
         )
 
@@ -133,12 +135,15 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
     for index, window in enumerate(rows.windows):
         span = slice(bounds[index], bounds[index + 1])
         rows_at_level = np.bincount(generalized.levels[span], minlength=SUPPRESSED_LEVEL + 1)
+        contradictory = int(rows.contradictions.rows[index])
+        rows_at_level[0] += contradictory
         counts = _counts(rows, generalized, index, span, rows_at_level)
         statistics = WindowStatistics(
             rows_at_level=rows_at_level,
             groups=int(generalized.groups[index]),
             coded=int(generalized.coded[span].sum()),
             unchanged=int((generalized.values_uv[span] == rows.values_uv[span]).sum()),
+            contradictory=contradictory,
             fidelity=_fidelity(rows, generalized, span) if recipe.measures_fidelity else None,
         )
         batch = None

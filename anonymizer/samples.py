@@ -17,6 +17,13 @@ from anonymizer.windows import WindowRange
 #: The code of a row that names no source.
 NO_SOURCE = -1
 
+#: A source that holds several values at this share of its times or more contradicts itself throughout, not by one bad point.
+THROUGHOUT = 0.1
+
+_Rows = npt.NDArray[np.intp]
+_Marks = npt.NDArray[np.bool_]
+_Counts = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Samples:
@@ -92,10 +99,6 @@ class SampleSource(Protocol):
     #: Whether `data_set` is computed from the samples, so that whoever sees it could check a guess of them.
     data_set_tells_samples: bool
 
-    #: Whether several values of one source and time are refused (two series of a database), or the lowest is kept (a file). Rows that
-    #: are alike in all three are duplicates in either.
-    refuses_contradictions: bool
-
     #: How many reads it answers sooner together than one after the other.
     reads_at_a_time: int
 
@@ -132,6 +135,12 @@ class SampleSource(Protocol):
     def kept_since_ns(self) -> int | None:
         """Return before which time rows may have been removed because of their age, in nanoseconds; None when none ever are."""
 
+    def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
+        """Return a time in `[start_ns, end_ns)` before which the span holds no row; None when the whole span holds none.
+
+        Asked before long spans are counted window by window, so that empty years cost one question. Raises as `open` does.
+        """
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the source holds for each window, shape (len(windows),). Raises as `open` does."""
 
@@ -142,10 +151,38 @@ class SampleSource(Protocol):
         """Return a sentence that helps somebody who expected rows and got none."""
 
     def advice_on_contradictions(self) -> str:
-        """Return a sentence that helps somebody whose source holds several values of one source and time."""
+        """Return what usually gives a source two different values for one time, and what to do about it."""
 
     def close(self) -> None:
         """Let go of the source."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contradictions:
+    """Sources that hold two different values for one time, by window; each array has shape (windows,).
+
+    Args:
+        rows: Rows of such sources, further ones alike left out. None of them is released.
+        contradicting: How many sources contradict themselves.
+        throughout: Of these, sources that do so at a tenth of their times or more.
+        sources: How many sources have rows; 0 where none contradicts itself.
+    """
+
+    rows: _Counts
+    contradicting: _Counts
+    throughout: _Counts
+    sources: _Counts
+
+    @classmethod
+    def none(cls, windows: int) -> Contradictions:
+        """Return what holds where no source contradicts itself."""
+        return cls(*(np.zeros(windows, dtype=np.int64) for _ in range(4)))
+
+    def part(self, first: int, stop: int) -> Contradictions:
+        """Return those of the windows `first` … `stop - 1`."""
+        return Contradictions(
+            self.rows[first:stop], self.contradicting[first:stop], self.throughout[first:stop], self.sources[first:stop]
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,8 +197,8 @@ class ArrangedSamples:
         values_uv: Finite, as measured, shape (n,), float64.
         read: Rows read per window, shape (len(windows),).
         invalid: Of these, rows without a finite number or a source.
-        duplicate: Of these, further rows of a source and time.
-        contradictions: How many further values, rather than rows, the sources and times have in all.
+        duplicate: Of these, further rows alike in time, source and value.
+        contradictions: Of these, the rows of sources that contradict themselves in the window.
         outside: Rows whose time lies in no window.
     """
 
@@ -170,17 +207,18 @@ class ArrangedSamples:
     times_ns: npt.NDArray[np.int64]
     source_codes: npt.NDArray[np.int32]
     values_uv: npt.NDArray[np.float64]
-    read: npt.NDArray[np.int64]
-    invalid: npt.NDArray[np.int64]
-    duplicate: npt.NDArray[np.int64]
-    contradictions: int
+    read: _Counts
+    invalid: _Counts
+    duplicate: _Counts
+    contradictions: Contradictions
     outside: int
 
 
 def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np.int64]) -> ArrangedSamples:
     """Sort out what cannot be anonymized, count it, and put the rest in order.
 
-    Of several rows of one source and time the lowest value is kept.
+    A source that holds two different values for one time loses all its rows of that window: none of the values can be told to be the
+    right one, and which series the other rows belong to is as uncertain.
 
     Args:
         samples: Rows in any order.
@@ -195,7 +233,14 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
     read = np.bincount(window_index[usable if isinstance(usable, slice) else inside], minlength=len(windows))
     invalid = read - np.bincount(window_index[usable], minlength=len(windows))
 
-    chosen, repeated, contradictions = _in_order(samples, usable, windows, source_ranks)
+    chosen, key = _in_order(samples, usable, windows, source_ranks)
+    duplicate: _Rows = np.empty(0, dtype=np.intp)
+    contradictions = Contradictions.none(len(windows))
+    if not isinstance(chosen, slice) and not _ascends_strictly(key):
+        by_value = np.lexsort((samples.values_uv[chosen], key))
+        chosen, duplicate, is_again = _without_alike(samples, chosen[by_value], key[by_value])
+        if is_again.any():
+            chosen, contradictions = _without_contradicting(samples, window_index, chosen, is_again, windows=len(windows))
     return ArrangedSamples(
         windows=windows,
         window_index=window_index[chosen],
@@ -204,32 +249,57 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
         values_uv=samples.values_uv[chosen],
         read=read,
         invalid=invalid,
-        duplicate=np.bincount(window_index[repeated], minlength=len(windows)),
+        duplicate=np.bincount(window_index[duplicate], minlength=len(windows)),
         contradictions=contradictions,
         outside=len(samples) - int(inside.sum()),
     )
 
 
-_Rows = npt.NDArray[np.intp]
+def contradictions_in(samples: Samples, windows: WindowRange) -> Contradictions:
+    """Return which windows hold sources that contradict themselves."""
+    return arrange(samples, windows, np.arange(len(samples.source_ids))).contradictions
 
 
 def _in_order(
     samples: Samples, rows: _Rows | slice, windows: WindowRange, source_ranks: npt.NDArray[np.int64]
-) -> tuple[_Rows | slice, _Rows, int]:
-    """Return the positions of `rows` by time and rank, one for each pair; those of further rows of a pair; how many further values."""
+) -> tuple[_Rows | slice, npt.NDArray[np.int64]]:
+    """Return the positions of `rows` by time and rank, and a key that is the same for rows of one time and source."""
     offsets_ns = samples.times_ns[rows] - windows.start_ns
     ranks = source_ranks[samples.source_codes[rows]]
     key = _sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
     if not _ascends_strictly(key):
         order = np.argsort(key, kind="stable")
         rows, key = order if isinstance(rows, slice) else rows[order], key[order]
-    if isinstance(rows, slice) or _ascends_strictly(key):
-        return rows, np.empty(0, dtype=np.intp), 0
-    by_value = np.lexsort((samples.values_uv[rows], key))
-    rows, key = rows[by_value], key[by_value]
-    is_repeated = np.concatenate(([False], key[1:] == key[:-1]))
-    is_another_value = np.diff(samples.values_uv[rows], prepend=np.nan) != 0
-    return rows[~is_repeated], rows[is_repeated], int((is_repeated & is_another_value).sum())
+    return rows, key
+
+
+def _without_alike(samples: Samples, rows: _Rows, key: npt.NDArray[np.int64]) -> tuple[_Rows, _Rows, _Marks]:
+    """Return rows, given by key and value, without further ones alike; those; and which row has the key of the one before it."""
+    values_uv = samples.values_uv[rows]
+    is_again = np.append(False, key[1:] == key[:-1])[: len(key)]
+    is_alike = is_again & np.append(False, values_uv[1:] == values_uv[:-1])[: len(key)]
+    # The first of several rows alike tells how the next value compares with the key before.
+    return rows[~is_alike], rows[is_alike], is_again[~is_alike]
+
+
+def _without_contradicting(
+    samples: Samples, window_index: npt.NDArray[np.int64], rows: _Rows, is_again: _Marks, *, windows: int
+) -> tuple[_Rows, Contradictions]:
+    """Return rows without those of sources that contradict themselves in a window, and what is said of these."""
+    sources = len(samples.source_ids)
+    pair = window_index[rows] * sources + samples.source_codes[rows]
+    contradicting = np.unique(pair[is_again])
+    is_lost = np.isin(pair, contradicting)
+    at, again = np.searchsorted(contradicting, pair[is_lost]), is_again[is_lost]
+    is_second = again & ~np.append(False, again[:-1])
+    times, twofold = (np.bincount(at[marks], minlength=len(contradicting)) for marks in (~again, is_second))
+    where = contradicting // sources
+    held = np.unique(pair) // sources
+    by_window = [
+        np.bincount(found, minlength=windows)
+        for found in (window_index[rows[is_lost]], where, where[twofold >= THROUGHOUT * times], held[np.isin(held, where)])
+    ]
+    return rows[~is_lost], Contradictions(*by_window)
 
 
 def _sort_key(

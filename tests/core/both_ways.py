@@ -50,6 +50,7 @@ class WindowSeen:
     groups: int
     coded: int
     unchanged: int
+    contradictory: int
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,7 @@ def _seen_in_result(result: WindowResult) -> WindowSeen:
         groups=result.statistics.groups,
         coded=result.statistics.coded,
         unchanged=result.statistics.unchanged,
+        contradictory=result.statistics.contradictory,
     )
 
 
@@ -154,4 +156,5 @@ def _seen_in_plain(window: PlainWindow) -> WindowSeen:
         groups=window.groups,
         coded=window.coded,
         unchanged=window.unchanged,
+        contradictory=window.contradictory,
     )

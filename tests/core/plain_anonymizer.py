@@ -7,6 +7,7 @@ The fast implementation is right when both give the same rows. This module is re
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -68,6 +69,7 @@ class PlainWindow:
     read: int = 0
     invalid: int = 0
     duplicate: int = 0
+    contradictory: int = 0
     coded: int = 0
     unchanged: int = 0
     groups: int = 0
@@ -83,7 +85,7 @@ class PlainWindow:
 
     @property
     def withheld(self) -> int:
-        """Rows that could have been anonymized and do not leave."""
+        """Rows that could have been anonymized, or contradict each other, and do not leave."""
         return self.read - self.invalid - self.duplicate - self.released
 
 
@@ -154,19 +156,23 @@ def anonymize_window(
 ) -> PlainWindow:
     """Return what becomes of the rows of one window."""
     result = PlainWindow(read=len(rows))
-    lowest: dict[tuple[int, str], float] = {}
+    usable: list[tuple[int, str, float]] = []
     for row in rows:
         if not row.source or not math.isfinite(row.value_uv):
             result.invalid += 1
-            continue
-        key = (row.time_ns, row.source)
-        if key in lowest:
+        elif (row.time_ns, row.source, row.value_uv) in usable:
             result.duplicate += 1
-        lowest[key] = min(row.value_uv, lowest.get(key, math.inf))
+        else:
+            usable.append((row.time_ns, row.source, row.value_uv))
+
+    values_at = Counter((time_ns, source) for time_ns, source, _ in usable)
+    contradicting = {source for (_, source), values in values_at.items() if values > 1}
+    measured = {(time_ns, source): value_uv for time_ns, source, value_uv in usable if source not in contradicting}
+    result.contradictory = len(usable) - len(measured)
 
     first, last = min(levels[0]), max(levels[0])
     members = []
-    for (time_ns, source), value_uv in lowest.items():
+    for (time_ns, source), value_uv in measured.items():
         rounded = round(value_uv)  # Python rounds halves to even, exactly, to an int of any size
         result.coded += not first <= rounded <= last
         members.append(Member(max(first, min(last, rounded)), time_ns, source))
@@ -175,13 +181,13 @@ def anonymize_window(
     placing = place(members, levels, settings)
     result.groups = placing.groups
     result.imputed_value_uv = placing.imputed_value_uv
-    result.rows_at_level[WITHHELD] = len(members) - len(placing.of)
+    result.rows_at_level[WITHHELD] = len(members) - len(placing.of) + result.contradictory
     for time_ns, released_id, member in sorted((member.time_ns, release_id(member.source), member) for member in placing.of):
         placed = placing.of[member]
         result.rows.append(ReleasedRow(time_ns, released_id, placed.value_uv))
         result.imputed.append(placing.imputed_value_uv is not None and placed.level >= STARRED)
         result.rows_at_level[placed.level] += 1
-        result.unchanged += placed.value_uv == lowest[time_ns, member.source]
+        result.unchanged += placed.value_uv == measured[time_ns, member.source]
     return result
 
 

@@ -156,11 +156,12 @@ def test_a_range_that_holds_k_sources_is_released_as_its_midpoint_if_asked_for(w
     assert {value for _, _, value in window.rows} == {"1.5"}
 
 
-def test_of_one_source_and_time_the_lowest_value_counts_and_the_source_once(way: Way) -> None:
-    rows = [Row(0, "a", 9.0), Row(0, "a", 3.0), Row(1, "a", 3.0)]
+def test_a_source_that_contradicts_itself_is_none_of_the_k_sources(way: Way) -> None:
+    # k 2 sources: b alone is too few once a is gone, b and c are enough.
+    rows = [Row(0, "a", 3.0), Row(0, "a", 3.0), Row(1, "a", 3.0), Row(1, "a", 9.0), Row(0, "b", 3.0)]
 
-    assert one_window(way, rows, DEFAULT).counts == WindowCounts(read=3, withheld=2, duplicate=1)
-    assert one_window(way, [*rows, Row(0, "b", 3.0)], DEFAULT).counts == WindowCounts(read=4, released=3, duplicate=1)
+    assert one_window(way, rows, DEFAULT).counts == WindowCounts(read=5, withheld=4, duplicate=1)
+    assert one_window(way, [*rows, Row(0, "c", 3.0)], DEFAULT).counts == WindowCounts(read=6, released=2, withheld=3, duplicate=1)
 
 
 def test_more_sources_than_a_number_has_bits_are_told_apart(way: Way) -> None:

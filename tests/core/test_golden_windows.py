@@ -378,16 +378,29 @@ def test_rows_without_a_finite_number_or_a_source_are_invalid_and_count_for_noth
     assert two_are_too_few.counts == WindowCounts(read=7, withheld=2, invalid=5)
 
 
-def test_of_rows_with_one_source_and_time_the_lowest_is_kept_before_k_is_counted(way: Way) -> None:
-    rows = [Row(0, "a", 9.0), Row(0, "a", 3.0), Row(0, "a", math.nan), Row(0, "a", 5.0), Row(0, "b", 7.0)]
+def test_a_source_with_two_values_for_one_time_loses_its_rows_of_that_window_before_k_is_counted(way: Way) -> None:
+    contradicting = [Row(0, "a", 9.0), Row(0, "a", 3.0), Row(0, "a", 3.0), Row(5, "a", 4.0), Row(5, "a", math.nan)]
+    others = [Row(0, "b", 7.0), Row(5, "b", 4.0), Row(15, "a", 1.0), Row(16, "a", 1.0)]
 
-    two_are_enough, two_are_too_few = one_window(way, rows, default(2)), one_window(way, rows, default(3))
+    first, second = way([*contradicting, *others], WindowRange(0, 20, 10), default(2), shipped_ranges()).windows
+    too_few = one_window(way, [*contradicting, *others[:2]], default(3))
 
-    # (3 + 7) / 2 = 5, at no level up to 3: [−4, 3] and [4, 11].
-    assert two_are_enough.rows == ((0, "a", "5.0"), (0, "b", "5.0"))
-    assert two_are_enough.counts == WindowCounts(read=5, released=2, invalid=1, duplicate=2)
-    assert two_are_too_few.rows == ()
-    assert two_are_too_few.counts == WindowCounts(read=5, withheld=2, invalid=1, duplicate=2)
+    # 9 and 3 contradict each other; the further 3 is alike in all, NaN is no value. (7 + 4) / 2 = 5.5, half to even: 6.
+    assert first.rows == ((0, "b", "6.0"), (5, "b", "6.0"))
+    assert first.counts == WindowCounts(read=7, released=2, withheld=3, invalid=1, duplicate=1)
+    assert first.contradictory == 3
+    assert second.rows == ((15, "a", "1.0"), (16, "a", "1.0"))
+    assert second.contradictory == 0
+    assert (too_few.counts.withheld, too_few.contradictory, too_few.rows_at_level[0]) == (5, 3, 5)
+
+
+def test_a_number_stands_beside_rows_of_its_time_that_hold_none(way: Way) -> None:
+    rows = [Row(0, "a", math.nan), Row(0, "a", 2.0), Row(0, "a", math.inf), Row(1, "a", 2.0), Row(1, "a", -0.0), Row(1, "b", 2.0)]
+
+    assert one_window(way, rows[:4], default(2)).counts == WindowCounts(read=4, released=2, invalid=2)
+    # Zero has one value, whatever its sign.
+    zeros = [Row(0, "a", 0.0), Row(0, "a", -0.0), Row(1, "a", 0.0)]
+    assert one_window(way, zeros, default(2)).counts == WindowCounts(read=3, released=2, duplicate=1)
 
 
 def test_the_end_of_a_window_belongs_to_the_next_and_rows_of_no_window_are_only_counted(way: Way) -> None:

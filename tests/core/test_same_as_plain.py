@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import replace
@@ -174,5 +175,14 @@ def test_unless_rows_are_dropped_or_imputed_nothing_is_withheld_from_a_window_of
 def _usable_rows(chunk: Chunk) -> list[list[Row]]:
     """Return the rows of each window that can be anonymized, one for each source and time."""
     good = [row for row in chunk.rows if row.source and math.isfinite(row.value_uv)]
-    once = list({(row.time_ns, row.source): row for row in good}.values())
-    return [[row for row in once if window.start_ns <= row.time_ns < window.end_ns] for window in chunk.windows]
+    windows = [[row for row in good if window.start_ns <= row.time_ns < window.end_ns] for window in chunk.windows]
+    return [
+        list({(row.time_ns, row.source): row for row in rows if row.source not in _contradicting(rows)}.values())
+        for rows in windows
+    ]
+
+
+def _contradicting(rows: list[Row]) -> set[str | None]:
+    return {
+        one.source for one, other in itertools.combinations(rows, 2) if one[:2] == other[:2] and one.value_uv != other.value_uv
+    }

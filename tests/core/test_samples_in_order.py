@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymizer.samples import NO_SOURCE, Samples, arrange, make_samples
+from anonymizer.samples import NO_SOURCE, Samples, arrange, contradictions_in, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 
 YEAR_NS = 365 * 24 * 3600 * NANOSECONDS
@@ -59,7 +59,7 @@ def test_rows_are_counted_where_they_lie() -> None:
         [-1, 0, 0, 9, 10, 10, 11, 20],
         [0, 0, 0, NO_SOURCE, 0, 0, 0, 0],
         ["a"],
-        [1.0, 6.0, 5.0, 1.0, 1.0, math.nan, math.inf, 1.0],
+        [1.0, 5.0, 5.0, 1.0, 1.0, math.nan, math.inf, 1.0],
     )
 
     arranged = arrange(samples, WindowRange(0, 20, 10), np.array([0]))
@@ -80,17 +80,29 @@ def test_years_of_windows_are_put_in_order_too(sources: int) -> None:
     windows = WindowRange(0, 10 * YEAR_NS, YEAR_NS)
     times = [chance.choice((0, 1, YEAR_NS, 10 * YEAR_NS - 1, chance.randrange(10 * YEAR_NS))) for _ in range(400)]
     codes = [chance.randrange(sources) for _ in times]
-    values = [float(chance.randrange(100)) for _ in times]
+    values = [float((time_ns + code) % 97) for time_ns, code in zip(times, codes, strict=True)]
     samples = make_samples(times, codes, [f"{number:02}" for number in range(sources)], values)
 
     arranged = arrange(samples, windows, np.arange(sources))
 
-    lowest: dict[tuple[int, int], float] = {}
-    for time_ns, code, value in zip(times, codes, values, strict=True):
-        lowest[time_ns, code] = min(value, lowest.get((time_ns, code), math.inf))
+    once = {(time_ns, code): value for time_ns, code, value in zip(times, codes, values, strict=True)}
     rows = zip(arranged.times_ns.tolist(), arranged.source_codes.tolist(), arranged.values_uv.tolist(), strict=True)
-    assert list(rows) == [(*key, lowest[key]) for key in sorted(lowest)]
-    assert int(arranged.duplicate.sum()) == len(times) - len(lowest)
+    assert list(rows) == [(*key, once[key]) for key in sorted(once)]
+    assert int(arranged.duplicate.sum()) == len(times) - len(once)
+
+
+def test_sources_that_contradict_themselves_are_counted_by_window_and_how_often_they_do() -> None:
+    # Window 0: a at 1 of 20 times, b at 2 of 20, c at none. Window 1: c alone, and fine.
+    rows = [(time, source, 0.0) for time in range(20) for source in (0, 1, 2)]
+    rows += [(7, 0, 1.0), (7, 1, 1.0), (8, 1, 1.0), (8, 1, 2.0), (8, 1, 2.0), (25, 2, 0.0)]
+    samples = make_samples(*([row[i] for row in rows] for i in (0, 1)), ["a", "b", "c"], [row[2] for row in rows])
+
+    found = contradictions_in(samples, WindowRange(0, 60, 20))
+
+    assert found.rows.tolist() == [21 + 23, 0, 0]
+    assert found.contradicting.tolist() == [2, 0, 0]
+    assert found.throughout.tolist() == [1, 0, 0]
+    assert found.sources.tolist() == [3, 0, 0]
 
 
 def test_windows_without_rows_are_there_with_counts_of_zero() -> None:
