@@ -17,6 +17,7 @@ from anonymizer.fidelity import Fidelity, fidelity_of
 from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
 from anonymizer.samples import ArrangedSamples, Contradictions, Samples, arrange
+from anonymizer.units import UnitDoubts, unit_doubts
 from anonymizer.windows import Window, WindowRange
 
 #: Windows are generalized this many at a time, so that a count for each value and window stays within the processor's caches.
@@ -89,11 +90,19 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkResult:
-    """The windows of a chunk, in order; how many rows lay in none of them; which sources contradict themselves, by window."""
+    """What became of a chunk.
+
+    Args:
+        results: Its windows, in order.
+        outside: How many rows lay in none of them.
+        contradictions: Which sources contradict themselves, by window.
+        units: How many sources look as if they were in another unit.
+    """
 
     results: tuple[WindowResult, ...]
     outside: int
     contradictions: Contradictions
+    units: UnitDoubts
 
 
 def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> ChunkResult:
@@ -103,7 +112,7 @@ def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> C
     ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
     rows = arrange(samples, windows, ranks)
     results = [result for block in _blocks(rows) for result in _results(block, recipe, released_ids)]
-    return ChunkResult(tuple(results), rows.outside, rows.contradictions)
+    return ChunkResult(tuple(results), rows.outside, rows.contradictions, unit_doubts(rows, len(samples.source_ids)))
 
 
 def batch_id(data_set: str, window: Window) -> str:

@@ -1,0 +1,132 @@
+"""Which sources look as if their values were in another unit than was said, or than those of the others."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.samples import ArrangedSamples
+from anonymizer.windows import NANOSECONDS
+
+#: An ECG in millivolts taken for microvolts lies wholly within this range, whose ends are 3 µV from its middle.
+STILL_RANGE_UV = 6.0
+
+#: A flat line takes few values: whole microvolts within the range are 7.
+FEWEST_STILL_VALUES = 10
+
+#: Shorter pieces may lie between two beats. A window of one second at 10 Hz or more holds such a piece.
+SHORTEST_PIECE_NS = 9 * NANOSECONDS // 10
+
+#: Units differ by 1000. ECGs of one unit differ by 10 at most, or by more for other reasons: drift moves values, not steps.
+APART = 100.0
+STEPS_APART = 30.0
+
+#: Fewer rows of a source say nothing.
+_FEWEST_ROWS = 10
+
+#: No more rows of a chunk than about this are looked at, in windows spread over it, so that it costs next to nothing.
+_MOST_ROWS = 1 << 16
+
+_Ints = npt.NDArray[np.int64]
+_Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDoubts:
+    """How many sources look wrong.
+
+    Args:
+        sources: How many were looked at.
+        still: Sources whose values hardly move and yet are no flat line.
+        apart: Sources whose values move a hundred times more, or less, than those of the others.
+    """
+
+    sources: int = 0
+    still: int = 0
+    apart: int = 0
+
+
+def unit_doubts(rows: ArrangedSamples, sources: int) -> UnitDoubts:
+    """Look at the spread of each source's values in each window, of a large chunk in some of its windows.
+
+    Args:
+        rows: A chunk.
+        sources: How many sources there are.
+    """
+    picked = _picked(rows)
+    if not len(picked):
+        return UnitDoubts()
+    of_pair = rows.window_index[picked] * sources + rows.source_codes[picked]
+    pairs = np.arange(len(rows.windows) * sources)
+    if len(pairs) > len(picked):
+        # Many sources that come and go: only pairs that are there.
+        pairs, of_pair = np.unique(of_pair, return_inverse=True)
+    number = np.bincount(of_pair, minlength=len(pairs))
+    spread = _spread(rows.values_uv[picked], of_pair, number)
+    is_quiet = spread <= STILL_RANGE_UV / 2  # no wider range has a smaller standard deviation
+    still = _still(rows, picked, of_pair, np.flatnonzero(is_quiet))
+    apart = _apart(rows, picked, of_pair, pairs, np.where(is_quiet, math.nan, spread), sources)
+    codes = pairs % sources
+    return UnitDoubts(*(len(np.unique(found)) for found in (codes[number > 0], codes[still], codes[apart])))
+
+
+def _picked(rows: ArrangedSamples) -> _Ints:
+    """Return the positions of the rows to look at: whole windows."""
+    step = max(1, -(-len(rows.times_ns) // _MOST_ROWS))
+    windows = np.arange(0, len(rows.windows), step)
+    begins, ends = (np.searchsorted(rows.window_index, windows + more) for more in (0, 1))
+    return np.concatenate([np.arange(begin, end) for begin, end in zip(begins, ends, strict=True)])
+
+
+def _spread(values_uv: _Floats, of_pair: _Ints, number: _Ints) -> _Floats:
+    """Return the standard deviation of each pair's values; NaN for those of too few rows, or too large to tell."""
+    with np.errstate(all="ignore"):
+        mean = np.bincount(of_pair, values_uv, minlength=len(number)) / number
+        squares = np.bincount(of_pair, (values_uv - mean[of_pair]) ** 2, minlength=len(number))
+        return np.where(number < _FEWEST_ROWS, math.nan, np.sqrt(squares / number))
+
+
+def _still(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, quiet: _Ints) -> _Ints:
+    """Return those of the quiet pairs whose values stay in the range for long enough, and are many."""
+    mine = np.isin(of_pair, quiet)
+    at, times_ns, values_uv = np.searchsorted(quiet, of_pair[mine]), rows.times_ns[picked[mine]], rows.values_uv[picked[mine]]
+    if not len(at):
+        return quiet[:0]
+    order = np.lexsort((values_uv, at))
+    at, times_ns, values_uv = at[order], times_ns[order], values_uv[order]
+    begins = np.flatnonzero(np.append(True, at[1:] != at[:-1]))
+    is_new = np.append(True, (values_uv[1:] != values_uv[:-1]) | (at[1:] != at[:-1]))
+    span_ns = np.maximum.reduceat(times_ns, begins) - np.minimum.reduceat(times_ns, begins)
+    span_uv = np.maximum.reduceat(values_uv, begins) - np.minimum.reduceat(values_uv, begins)
+    is_long, is_narrow = span_ns >= SHORTEST_PIECE_NS, span_uv <= STILL_RANGE_UV
+    return quiet[is_long & is_narrow & (np.add.reduceat(is_new, begins, dtype=np.int64) >= FEWEST_STILL_VALUES)]
+
+
+def _apart(
+    rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, pairs: _Ints, spread: _Floats, sources: int
+) -> _Ints:
+    """Return the pairs that lie far from the middle source of their window, by spread and by steps from one row to the next."""
+    window = pairs // sources
+    moving = np.flatnonzero(np.isfinite(spread))
+    found: list[_Ints] = [moving[:0]]
+    begins = np.flatnonzero(np.append(True, np.diff(window[moving]) > 0)[: len(moving)])
+    if len(begins):
+        widest, narrowest = (ufunc.reduceat(spread[moving], begins) for ufunc in (np.maximum, np.minimum))
+        for first in begins[widest >= APART * narrowest].tolist():
+            together = moving[first:][window[moving[first:]] == window[moving[first]]]
+            steps = np.array([_mean_step(rows.values_uv[picked[of_pair == pair]]) for pair in together])
+            found.append(together[_is_far(spread[together], APART) & _is_far(steps, STEPS_APART)])
+    return np.concatenate(found)
+
+
+def _mean_step(values_uv: _Floats) -> float:
+    return float(np.abs(np.diff(values_uv)).mean())
+
+
+def _is_far(sizes: _Floats, factor: float) -> npt.NDArray[np.bool_]:
+    """Return which sizes are so many times larger or smaller than the middle one; of two middle ones, the lower."""
+    middle = np.sort(sizes)[(len(sizes) - 1) // 2]
+    return (sizes >= factor * middle) | (factor * sizes <= middle)
