@@ -150,8 +150,8 @@ class SampleSource(Protocol):
     def advice_when_empty(self) -> str:
         """Return a sentence that helps somebody who expected rows and got none."""
 
-    def advice_on_contradictions(self) -> str:
-        """Return what usually gives a source two different values for one time, and what to do about it."""
+    def hint_on_contradictions(self) -> str:
+        """Return what of this source may tell its series apart, where sources hold two different values for one time; or nothing."""
 
     def close(self) -> None:
         """Let go of the source."""

@@ -105,9 +105,7 @@ def _still(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, quiet: _Ints) -
     return quiet[is_long & is_narrow & (np.add.reduceat(is_new, begins, dtype=np.int64) >= FEWEST_STILL_VALUES)]
 
 
-def _apart(
-    rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, pairs: _Ints, spread: _Floats, sources: int
-) -> _Ints:
+def _apart(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, pairs: _Ints, spread: _Floats, sources: int) -> _Ints:
     """Return the pairs that lie far from the middle source of their window, by spread and by steps from one row to the next."""
     window = pairs // sources
     moving = np.flatnonzero(np.isfinite(spread))
@@ -129,4 +127,5 @@ def _mean_step(values_uv: _Floats) -> float:
 def _is_far(sizes: _Floats, factor: float) -> npt.NDArray[np.bool_]:
     """Return which sizes are so many times larger or smaller than the middle one; of two middle ones, the lower."""
     middle = np.sort(sizes)[(len(sizes) - 1) // 2]
-    return (sizes >= factor * middle) | (factor * sizes <= middle)
+    is_far: npt.NDArray[np.bool_] = (sizes >= factor * middle) | (factor * sizes <= middle)
+    return is_far

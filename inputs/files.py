@@ -74,7 +74,6 @@ class FileSource:
         start_ns, end_ns: The span that was asked for, of which shares of invalid rows are judged; None: no bound. Rows outside it are held.
     """
 
-    refuses_contradictions = False
     reads_at_a_time = 1
     data_set_tells_samples = True
     name = "INPUT_FILE"
@@ -147,6 +146,18 @@ class FileSource:
                 inside += len(_between(self._load(part), start_ns, end_ns))
         return RowsBeside(without_time=without_time, not_asked_for=survey.rows - without_time - inside)
 
+    def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
+        """Return the time of the first row in a span; None when there is none."""
+        times_ns = []
+        for part in self._parts:
+            if part.first_ns >= start_ns:
+                times_ns.append(part.first_ns)
+            elif part.last_ns >= start_ns:
+                held_ns = self._load(part).times_ns
+                times_ns.append(int(held_ns[np.searchsorted(held_ns, start_ns)]))
+        first_ns = min(times_ns, default=end_ns)
+        return first_ns if first_ns < end_ns else None
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows lie in each window."""
         edges = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
@@ -173,8 +184,8 @@ class FileSource:
             return "INPUT_FILE has no rows of these sources; check DEVICE_FILTER."
         return "INPUT_FILE has no row with a time; check its column timestamp."
 
-    def advice_on_contradictions(self) -> str:
-        """Return nothing: duplicates in a file are counted, whatever their values."""
+    def hint_on_contradictions(self) -> str:
+        """Return nothing: a file tells no more than its three columns."""
         return ""
 
     def close(self) -> None:

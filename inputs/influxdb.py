@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -48,6 +48,12 @@ _MOST_DIFFERENCE_NS = 24 * HOUR_NS
 _LONGEST_LOOK_S = 5.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: Shard groups begin at multiples of their length from the year 1 on, whose first day was a Monday, as was 1969-12-29.
+_FIRST_MONDAY_NS = -3 * 24 * HOUR_NS
+
+#: So many pieces of time are asked for in one query, at most; each costs the server a millisecond.
+_MOST_PIECES = 256
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InfluxSeries:
@@ -80,8 +86,6 @@ class InfluxSource:
         series: What to read of it.
     """
 
-    #: InfluxDB up to 2.7.12 repeats rows, alike in all, where older rows came after newer ones (decision 016).
-    refuses_contradictions = True
     #: The server looks for the next rows while the last ones are parsed here.
     reads_at_a_time = 2
     data_set_tells_samples = False
@@ -96,6 +100,7 @@ class InfluxSource:
         self._news: dict[str, bool] = {}
         self._retention_ns = 0
         self._unknown_bucket = False
+        self._shard_group_ns = HOUR_NS
         self.name = series.bucket
         self.data_set = self.data_set_address = ""
 
@@ -183,6 +188,47 @@ class InfluxSource:
         now_ns = self.now_ns()
         return now_ns - self._retention_ns if self._retention_ns and now_ns is not None else None
 
+    def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
+        """Return a time before which the span holds no row; None when the whole span holds none.
+
+        The server is asked for the first and the last row of each shard group. It follows the type of the first shard it comes to: of a
+        range that a field of another type lies in, it may say that there is nothing (decision 019).
+        """
+        pieces = list(self._pieces(start_ns, end_ns))
+        asked, together = 0, 1
+        while asked < len(pieces):
+            found = self._first_with_rows(pieces[asked : asked + together])
+            if found is not None:
+                return found
+            asked, together = asked + together, min(4 * together, _MOST_PIECES)
+        return None
+
+    def _pieces(self, start_ns: int, end_ns: int) -> Iterator[Window]:
+        """Yield the parts of a span that lie in one shard group each; what retention has removed long ago is left out."""
+        kept_since_ns, group_ns = self.kept_since_ns(), self._shard_group_ns
+        if kept_since_ns is not None:
+            # A shard group is removed as a whole, some time after its last row is too old.
+            start_ns = max(start_ns, kept_since_ns - group_ns - 24 * HOUR_NS)
+        while start_ns < end_ns:
+            next_ns = min(end_ns, ((start_ns - _FIRST_MONDAY_NS) // group_ns + 1) * group_ns + _FIRST_MONDAY_NS)
+            yield Window(start_ns, next_ns)
+            start_ns = next_ns
+
+    def _first_with_rows(self, pieces: Sequence[Window]) -> int | None:
+        """Return the first row's time in neighbouring pieces; where only the last row is found, the start of its piece."""
+        at_ns = min(self._ends(pieces, "first", "last"), default=None)
+        if at_ns is None:
+            return None
+        piece = next(piece for piece in pieces if at_ns < piece.end_ns)
+        return min(self._ends([piece], "first"), default=piece.start_ns)
+
+    def _ends(self, pieces: Sequence[Window], *ends: str) -> list[int]:
+        """Return the times of the first or last rows of each series in each of the pieces."""
+        asked = [f'{self._select(piece)} |> {end}() |> keep(columns: ["_time"]) |> group()' for piece in pieces for end in ends]
+        flux = asked[0] if len(asked) == 1 else f"union(tables: [{', '.join(asked)}])"
+        columns = (_columns(table, [("_time", TIME_TYPE)])[0] for table in self._tables(flux) if table.body)
+        return [int(time_ns) for column in columns for time_ns in times_as_ns(column).to_pylist()]
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the database counts in each window, shape (len(windows),)."""
         counts = np.zeros(len(windows), dtype=np.int64)
@@ -236,15 +282,11 @@ class InfluxSource:
             f"{self._series.field!r} at these times; check the times, DEVICE_FILTER and INFLUX_TAG_FILTER."
         )
 
-    def advice_on_contradictions(self) -> str:
-        """Return a sentence on how to tell the series of one source apart."""
+    def hint_on_contradictions(self) -> str:
+        """Return by what series of one source differ, and what InfluxDB does to values that were overwritten (decision 016)."""
         others = [tag for tag in self._tag_keys() if tag != self._series.source_tag]
-        known = f" The measurement's other tags are: {', '.join(map(repr, others))}." if others else ""
-        return (
-            f"two series of measurement {self._series.measurement!r} hold different values for the same time and "
-            f"{self._series.source_tag!r}, such as two leads of one wearer; choose one with INFLUX_TAG_FILTER, such as "
-            f"INFLUX_TAG_FILTER=lead=I.{known}"
-        )
+        known = f"The measurement's other tags are: {', '.join(map(repr, others))}. " if others else ""
+        return f"{known}InfluxDB up to 2.7.12 answers with overwritten values for some minutes: wait ten minutes."
 
     def close(self) -> None:
         """Close the connection."""
@@ -280,6 +322,7 @@ class InfluxSource:
             )
         self._unknown_bucket = facts is None
         self._retention_ns = facts.retention_s * NANOSECONDS if facts is not None else 0
+        self._shard_group_ns = facts.shard_group_s * NANOSECONDS if facts is not None and facts.shard_group_s else HOUR_NS
         self.data_set_address = self._digest(address.url, address.org, series.bucket)
         self.data_set = self.data_set_address if facts is None else self._digest(facts.id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,9 @@ import numpy.typing as npt
 
 from anonymizer.batch import Batch
 from anonymizer.chunk import ChunkResult, Recipe, WindowResult, anonymize_chunk
-from anonymizer.errors import PrivacyViolation, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples
+from anonymizer.errors import PrivacyViolation, SourceUnavailable
+from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, make_samples
+from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
 from anonymizer.windows import WindowRange
 from service import crash_points
@@ -30,9 +31,16 @@ _FIRST_SHARE = 8
 _MOST_READS = 3
 
 
+#: A cell that begins with one of these is run by spreadsheets, not shown.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Neighbouring windows and how many rows the source counted in each, shape (len(windows),)."""
+    """Neighbouring windows and how many rows the source counted in each, shape (len(windows),).
+
+    Of windows that were stepped over, which may be millions, there are no counts: they are empty.
+    """
 
     windows: WindowRange
     counted: npt.NDArray[np.int64]
@@ -48,10 +56,12 @@ class FinishedChunk:
     """What a chunk came to.
 
     Args:
-        chunk: Which.
-        results: One a window, each batch certified.
+        chunk: The chunk.
+        results: One for each window, each batch certified.
         violations: How many batches failed verification.
-        outside: How many rows lay in none of its windows.
+        outside: Rows of no window.
+        contradictions: Which sources contradict themselves, by window.
+        units: How many sources look as if they were in another unit.
         without_source: How many of the invalid rows name no source.
     """
 
@@ -59,7 +69,14 @@ class FinishedChunk:
     results: tuple[WindowResult, ...]
     violations: int
     outside: int
+    contradictions: Contradictions
+    units: UnitDoubts
     without_source: int = 0
+
+
+def without_rows(windows: WindowRange) -> Chunk:
+    """Return a chunk of windows that are known to be empty."""
+    return Chunk(windows, np.zeros(0, dtype=np.int64))
 
 
 def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
@@ -98,13 +115,10 @@ def finish_chunk(
 
     Raises:
         SourceUnavailable: It could not be read completely now.
-        SourceRefused: It holds two values of one source and time, and the source is one in which that means two series.
     """
     samples = read_completely(source, chunk) if read is None else read()
     crash_points.reached(crash_points.AFTER_READ)
     anonymized = anonymize_chunk(samples, chunk.windows, recipe)
-    if source.refuses_contradictions and anonymized.contradictions:
-        raise SourceRefused(source.advice_on_contradictions())
     return dataclasses.replace(_verified(chunk, anonymized), without_source=_without_source(samples, chunk.windows))
 
 
@@ -130,6 +144,13 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     if len(short):
         raise SourceUnavailable(f"{len(short)} windows hold fewer rows than the source counts in them")
     return samples
+
+
+def formula_ids(batches: Sequence[Batch]) -> int:
+    """Return how many ids of released rows begin with what a spreadsheet takes for a formula."""
+    ids = batches[0].source_ids if batches else ()
+    suspects = {code for code, source_id in enumerate(ids) if source_id.startswith(_FORMULA_SIGNS)}
+    return len(suspects & {int(code) for batch in batches for code in np.unique(batch.source_index)}) if suspects else 0
 
 
 def _without_source(samples: Samples, windows: WindowRange) -> int:
@@ -165,7 +186,7 @@ def _verified(chunk: Chunk, anonymized: ChunkResult) -> FinishedChunk:
         else:
             result = dataclasses.replace(result, batch=batch)
         results.append(result)
-    return FinishedChunk(chunk, tuple(results), violations, anonymized.outside)
+    return FinishedChunk(chunk, tuple(results), violations, anonymized.outside, anonymized.contradictions, anonymized.units)
 
 
 def _certified(batch: Batch | None) -> Batch | None:

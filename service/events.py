@@ -5,7 +5,7 @@ Nothing here holds a row, a value or an id of a source, but for batches on their
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +16,7 @@ from anonymizer.batch import Batch, WindowCounts
 from anonymizer.chunk import WindowResult
 from anonymizer.hierarchy import SUPPRESSED_LEVEL
 from anonymizer.ports import Output
+from anonymizer.units import UnitDoubts
 from anonymizer.windows import WindowRange
 from service.journal import Released
 
@@ -111,6 +112,22 @@ class Events:
 
     def rows_without_source(self, rows: int) -> None:
         """So many of the invalid rows of a chunk name no source; its other invalid rows have no number."""
+
+    def contradicted(self, *, rows: int, windows: int, sources: int, advice: Callable[[], str]) -> None:
+        """Rows of a chunk are withheld because their sources hold two different values for one time.
+
+        Args:
+            rows: How many.
+            windows: In how many windows.
+            sources: How many sources contradict themselves in one of them, at most.
+            advice: Returns what usually makes sources do so, and what helps; asks the source.
+        """
+
+    def units_look_wrong(self, doubts: UnitDoubts) -> None:
+        """Sources of a chunk look as if their values were in another unit."""
+
+    def ids_are_formulas(self, sources: int) -> None:
+        """So many released ids begin with what a spreadsheet takes for a formula."""
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """A chunk of so many windows and rows was anonymized, verified and released in so many seconds; reading is not in them."""

@@ -55,6 +55,7 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "Only whole windows of %d s are read; the span was cut to their edges": _event("span_cut", "window_seconds"),
     "↩️ %d released rows still wait for %s": _event("pending_at_start", "rows output"),
     # Windows
+    "📅 %s (UTC)": _event("day", "day"),
     "📦 Processing batch: %s": _event("processing", "windows"),
     "  Fetched %d records from batch": _event("fetched", "rows"),
     "🔒 Anonymizing batch: %d records (K=%d)": _event("anonymizing", "rows k"),
@@ -83,6 +84,18 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
         "wide_levels", "mean_level"
     ),
     "⚠️ %.1f %% of records lie beyond the hierarchy's ends and were clipped; check VALUE_UNIT": _event("much_clipped", "percent"),
+    "⚠️ %d rows of %d windows are withheld: up to %d sources per window hold two different values for one time "
+    "(%d rows in this run). %s": _event("contradictory", "rows windows sources rows_in_run advice"),
+    "⚠️ The values of %d of %d sources hardly move: all within ±3 µV for a second or more, and no flat line. Are they "
+    "millivolts? Check VALUE_UNIT, which holds for all sources": _event("values_hardly_move", "sources of_sources"),
+    "⚠️ The values of %d of %d sources move a hundred times more, or less, than those of the others: are they in another "
+    "unit? VALUE_UNIT holds for all sources; convert the others where they are written": _event(
+        "units_differ", "sources of_sources"
+    ),
+    "⚠️ %d source ids that are released as they are begin with =, +, -, @, a tab or a line end: a spreadsheet that opens "
+    "the CSV may run them as formulas. Set PSEUDONYMIZE_SOURCE_ID=true, or import that column as text": _event(
+        "ids_are_formulas", "sources"
+    ),
     # Outputs
     "💾 Saving %s records to CSV: %s": _event("writing", "rows target"),
     "📤 Pushing %s records to InfluxDB: %s": _event("writing", "rows target"),

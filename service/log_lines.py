@@ -59,14 +59,17 @@ class LogLines(Events):
         self._k = k
         self._verbose = verbose
         self._totals = totals
+        self._day: str | None = None
 
     def nothing_in(self, windows: WindowRange) -> None:
         """Report windows the source holds nothing for."""
+        self._say_day(windows.start_ns)
         _LOG.info("📦 Processing batch: %s", _times(windows))
         _LOG.info("No data in this batch, skipping...")
 
     def expired(self, windows: WindowRange) -> None:
         """Report windows that are empty because the source no longer keeps rows so old: nobody knows what they held."""
+        self._say_day(windows.start_ns)
         _LOG.warning("⌛ %d windows expired: %s is older than what the source keeps", len(windows), _times(windows))
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
@@ -85,6 +88,7 @@ class LogLines(Events):
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
         """Report windows that are not released again, and what was promised of them when they were."""
+        self._say_day(windows.start_ns)
         promises = {"a gap that was accepted" if one.promise is None else _promise(one.promise) for one in released}
         _LOG.info(
             "⏭️ %d windows of %s were released before (%s) and are skipped", count, _times(windows), "; ".join(sorted(promises))
@@ -93,6 +97,7 @@ class LogLines(Events):
     def anonymized(self, unit: Unit) -> None:
         """Report a unit that was read, anonymized and verified."""
         counts, levels = unit.counts, unit.rows_at_level
+        self._say_day(unit.windows.start_ns)
         _LOG.info("📦 Processing batch: %s", _times(unit.windows))
         self._detail("  Fetched %d records from batch", counts.read)
         _LOG.info("🔒 Anonymizing batch: %d records (K=%d)", counts.read, self._k)
@@ -101,6 +106,7 @@ class LogLines(Events):
         _LOG.info("📈 Level distribution: %s", _distribution(levels))
         if self._verbose:
             for result in unit.results:
+                self._say_day(result.window.start_ns)
                 _log_statistics(result)
         self._warn(unit, counts, levels)
 
@@ -165,7 +171,7 @@ class LogLines(Events):
             counts.withheld,
             counts.invalid,
             counts.duplicate,
-            _Beside(totals.invalid_by_reason, totals.outside),
+            _Beside(totals.invalid_by_reason, totals.contradictory, totals.outside),
         )
         if counts.released:
             share = 100 * totals.unchanged / counts.released
@@ -173,13 +179,22 @@ class LogLines(Events):
                 "📈 Level distribution: %s; %.0f %% of released rows keep their value", _distribution(totals.rows_at_level), share
             )
 
+    def _say_day(self, start_ns: int) -> None:
+        """Report the date once: the lines of windows tell only the time of day."""
+        day = as_datetime(start_ns).strftime("%Y-%m-%d")
+        if day != self._day:
+            self._day = day
+            _LOG.info("📅 %s (UTC)", day)
+
     def _detail(self, message: str, *values: object) -> None:
         if self._verbose:
             _LOG.info(message, *values)
 
     def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
-        usable = counts.read - counts.invalid - counts.duplicate
-        kept_back = counts.suppressed + counts.withheld
+        # What contradicts itself has its own warning: longer windows or another k do not help.
+        contradictory = sum(result.statistics.contradictory for result in unit.results)
+        usable = counts.read - counts.invalid - counts.duplicate - contradictory
+        kept_back = counts.suppressed + counts.withheld - contradictory
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:
             _LOG.warning(
                 "⚠️ %.0f %% of records suppressed, dropped or withheld; raise BATCH_SIZE_SECONDS, lower K_VALUE or add sources",
@@ -277,19 +292,22 @@ class _Time:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Why rows are invalid, and how many were not asked for: nothing for people where there are none, a number each for programs."""
+    """Why rows are invalid or withheld, and how many were not asked for: for people what there is, for programs a number each."""
 
     invalid_by_reason: dict[str, int]
+    contradictory: int
     not_asked_for: int
 
     def __str__(self) -> str:
         reasons = [f"{rows} without a {what}" for what, rows in self.invalid_by_reason.items() if rows]
         notes = [f"invalid: {', '.join(reasons)}"] if reasons else []
+        notes += [f"withheld: {self.contradictory} contradictory"] if self.contradictory else []
         notes += [f"{self.not_asked_for} more rows were not asked for"] if self.not_asked_for else []
         return f" ({'; '.join(notes)})" if notes else ""
 
     def as_json(self) -> dict[str, int]:
-        return {**{f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}, "not_asked_for": self.not_asked_for}
+        without = {f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}
+        return {**without, "contradictory": self.contradictory, "not_asked_for": self.not_asked_for}
 
 
 def _times(windows: WindowRange) -> _Times:

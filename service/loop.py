@@ -6,17 +6,20 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from anonymizer.chunk import Recipe
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
 from service import crash_points
-from service.chunks import Chunk, FinishedChunk, finish_chunk, plan_chunks, read_completely
+from service.chunks import Chunk, FinishedChunk, finish_chunk, formula_ids, plan_chunks, read_completely, without_rows
 from service.clock import Clock, Stopped
+from service.contradictions import Judgement, advice_for
 from service.delivery import Delivery
 from service.journal import Journal, Released
 from service.patience import Patience
 from service.read_ahead import Reading, read_ahead
-from service.schedule import Schedule
+from service.schedule import Schedule, empty_windows_ahead
 from service.telemetry import Telemetry, Unit
 
 _LOG = logging.getLogger("ecg_anonymizer")
@@ -39,6 +42,7 @@ class Parts:
         unit_is_window: Whether each window is reported by itself, or a chunk together.
         advance: Told after each chunk how many windows and rows it had.
         upkeep: Called again and again; does what is due besides releasing.
+        judges_first_chunk: Whether the run ends where most sources contradict themselves in most of the first chunk's windows.
     """
 
     source: SampleSource
@@ -53,6 +57,7 @@ class Parts:
     unit_is_window: bool
     advance: Callable[[int, int], None]
     upkeep: Callable[[], None] = lambda: None
+    judges_first_chunk: bool = True
 
 
 def run(schedule: Schedule, parts: Parts) -> None:
@@ -63,6 +68,7 @@ def run(schedule: Schedule, parts: Parts) -> None:
         SourceDenied: Only with a patience that has an end.
         SourceRefused: The source holds what cannot be anonymized.
     """
+    judgement = Judgement() if parts.judges_first_chunk else None
     try:
         parts.telemetry.phase("working")
         for windows in schedule:
@@ -70,12 +76,15 @@ def run(schedule: Schedule, parts: Parts) -> None:
             parts.upkeep()
             if not windows:
                 _look(parts)
-            for reading in _readings(windows, parts):
+            empty = _empty_ahead(windows, schedule, parts)
+            for reading in _readings(empty or windows, parts, are_empty=bool(empty), judgement=judgement):
                 if parts.clock.is_stopping() or not parts.delivery.is_delivering():
                     return
-                _release(reading, parts)
+                _release(reading, parts, judgement)
+                if not reading.chunk.is_empty:
+                    judgement = None
                 parts.telemetry.reached(reading.chunk.windows.end_ns)
-            parts.telemetry.reached(windows.end_ns)
+            parts.telemetry.reached((empty or windows).end_ns)
     except Stopped:
         return
 
@@ -85,6 +94,14 @@ def _look(parts: Parts) -> None:
     parts.patience.until_done(parts.source.look)
     for sentence in parts.source.news():
         _LOG.warning("⚠️ %s", sentence)
+
+
+def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> WindowRange:
+    """Return the windows before the source's next row, where that was worth asking; the schedule goes on behind them."""
+    empty = parts.patience.until_done(lambda: empty_windows_ahead(parts.source, schedule, windows))
+    if empty:
+        schedule.go_on_at(empty.end_ns)
+    return empty
 
 
 def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[WindowRange]:
@@ -101,24 +118,29 @@ def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[Windo
         yield windows.part(first, len(windows))
 
 
-def _chunks(windows: WindowRange, parts: Parts) -> Iterator[Chunk]:
+def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Chunk]:
     released = parts.patience.until_done(lambda: parts.journal.released_within(windows))
     runs = list(unreleased(windows, released))
     skipped = len(windows) - sum(map(len, runs))
     if skipped:
         parts.telemetry.skipped(skipped, windows, released)
         parts.advance(skipped, 0)
+        if judgement is not None:
+            judgement.add_good(skipped)
     for run_of_windows in runs:
+        if are_empty:
+            yield without_rows(run_of_windows)
+            continue
         counted = parts.patience.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
 
 
-def _readings(windows: WindowRange, parts: Parts) -> Iterator[Reading]:
-    at_a_time = parts.source.reads_at_a_time
-    return read_ahead(_chunks(windows, parts), lambda chunk: read_completely(parts.source, chunk), at_a_time=at_a_time)
+def _readings(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Reading]:
+    chunks = _chunks(windows, parts, are_empty=are_empty, judgement=judgement)
+    return read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.reads_at_a_time)
 
 
-def _release(reading: Reading, parts: Parts) -> None:
+def _release(reading: Reading, parts: Parts, judgement: Judgement | None) -> None:
     chunk = reading.chunk
     stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
     if chunk.is_empty:
@@ -130,6 +152,9 @@ def _release(reading: Reading, parts: Parts) -> None:
     started_s = parts.clock.monotonic_s()
     finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe, read=reading.take))
     crash_points.reached(crash_points.AFTER_ANONYMIZE)
+    if judgement is not None:
+        judgement.add(finished.contradictions, sum(result.counts.read > 0 for result in finished.results))
+        judgement.refuse(parts.source)
     _report(finished, parts)
     batches = [result.batch for result in finished.results if result.batch is not None]
     if batches:
@@ -148,7 +173,8 @@ def _while_waiting(chunk: Chunk, parts: Parts) -> None:
 
 def _report_empty(windows: WindowRange, parts: Parts) -> None:
     kept_since_ns = parts.source.kept_since_ns()
-    expired = 0 if kept_since_ns is None else sum(window.end_ns <= kept_since_ns for window in windows)
+    expired_ns = 0 if kept_since_ns is None else min(kept_since_ns, windows.end_ns) - windows.start_ns
+    expired = max(0, expired_ns) // windows.length_ns
     if expired:
         parts.telemetry.expired(windows.part(0, expired))
     if expired < len(windows):
@@ -165,8 +191,20 @@ def _report(finished: FinishedChunk, parts: Parts) -> None:
     parts.telemetry.chunk_failed_verification(finished.violations)
     parts.telemetry.rows_outside(finished.outside)
     parts.telemetry.rows_without_source(finished.without_source)
+    _report_doubts(finished, parts)
     for unit in _units(finished, one_by_one=parts.unit_is_window):
         parts.telemetry.anonymized(unit)
+
+
+def _report_doubts(finished: FinishedChunk, parts: Parts) -> None:
+    found = finished.contradictions
+    if rows := int(found.rows.sum()):
+        windows, sources = int(np.count_nonzero(found.rows)), int(found.contradicting.max())
+        parts.telemetry.contradicted(rows=rows, windows=windows, sources=sources, advice=lambda: advice_for(parts.source))
+    if finished.units.still or finished.units.apart:
+        parts.telemetry.units_look_wrong(finished.units)
+    if formulas := formula_ids([result.batch for result in finished.results if result.batch is not None]):
+        parts.telemetry.ids_are_formulas(formulas)
 
 
 def _units(finished: FinishedChunk, *, one_by_one: bool) -> Iterator[Unit]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from anonymizer.batch import Promise
 from anonymizer.ports import Output
 from service.clock import Clock
+from service.data_warnings import DataWarnings
 from service.events import Events
 from service.fidelity import FidelityReport
 from service.journal import Journal
@@ -42,6 +43,7 @@ class Observation:
         self._promise: Promise | None = None
         self._recording = None if settings.streaming_mode else _make_recording(settings, clock)
         listeners: list[Events] = [one for one in (self._board, self._recording) if one is not None]
+        listeners.append(DataWarnings(clock))
         if settings.utility_metrics:
             listeners.append(FidelityReport())
         self.telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging, listeners=listeners)

@@ -20,6 +20,9 @@ _LOG = logging.getLogger(__name__)
 #: Hours in nanoseconds, for DEFAULT_QUERY_HOURS.
 _HOUR_NS = 3600 * NANOSECONDS
 
+#: Counting costs a question for each hour: of so many hours the source is asked first where its next row lies.
+_LONG_NS = 6 * _HOUR_NS
+
 
 class Schedule(Protocol):
     """Yields runs of windows that are due, in order of time."""
@@ -32,15 +35,23 @@ class Schedule(Protocol):
     def start_ns(self) -> int:
         """Where the first window to come begins."""
 
+    @property
+    def due_end_ns(self) -> int:
+        """Where the last window ends that is due, as far as was known at the last look."""
+
+    def go_on_at(self, time_ns: int) -> None:
+        """Yield next the window that begins then: those before it are done with."""
+
     def __iter__(self) -> Iterator[WindowRange]:
         """Yield what is due, and no windows now and then while it waits; ends when there is no more or when asked to stop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Span:
     """A schedule with an end: the windows of one run."""
 
     windows: WindowRange
+    _position_ns: int = 0
 
     @property
     def windows_in_all(self) -> int:
@@ -52,10 +63,22 @@ class Span:
         """Where the first window begins."""
         return self.windows.start_ns
 
+    @property
+    def due_end_ns(self) -> int:
+        """Where the last window ends."""
+        return self.windows.end_ns
+
+    def go_on_at(self, time_ns: int) -> None:
+        """Yield next the window that begins then."""
+        self._position_ns = time_ns
+
     def __iter__(self) -> Iterator[WindowRange]:
         """Yield all windows, in runs whose counts fit one answer."""
-        for first in range(0, len(self.windows), MOST_WINDOWS):
-            yield self.windows.part(first, min(first + MOST_WINDOWS, len(self.windows)))
+        self._position_ns = self.windows.start_ns
+        while self._position_ns < self.windows.end_ns:
+            run = _run_of_windows(self._position_ns, self.windows.end_ns, self.windows.length_ns)
+            self._position_ns = run.end_ns
+            yield run
 
 
 @dataclass(slots=True)
@@ -69,6 +92,7 @@ class Stream:
         length_ns: Length of a window.
         lateness_ns: How long after its end a window falls due.
         interval_s: The longest pause between two looks.
+        due_end_ns: Where the last window ended that was due at the last look.
     """
 
     source: SampleSource
@@ -77,6 +101,7 @@ class Stream:
     length_ns: int
     lateness_ns: int
     interval_s: float
+    due_end_ns: int = 0
 
     @property
     def windows_in_all(self) -> None:
@@ -88,21 +113,43 @@ class Stream:
         """Where the next window begins."""
         return self.position_ns
 
+    def go_on_at(self, time_ns: int) -> None:
+        """Yield next the window that begins then."""
+        self.position_ns = time_ns
+
     def __iter__(self) -> Iterator[WindowRange]:
         """Yield windows as they fall due, many at once when behind; none, then wait, when none is due."""
         while not self.clock.is_stopping():
             now_ns = _now_ns(self.source, self.clock)
-            end_ns = _due_end_ns(now_ns, self.length_ns, self.lateness_ns)
-            end_ns = min(end_ns, self.position_ns + MOST_WINDOWS * self.length_ns)
-            if end_ns > self.position_ns:
-                due = WindowRange(self.position_ns, end_ns, self.length_ns)
-                self.position_ns = end_ns
+            self.due_end_ns = _due_end_ns(now_ns, self.length_ns, self.lateness_ns)
+            if self.due_end_ns > self.position_ns:
+                due = _run_of_windows(self.position_ns, self.due_end_ns, self.length_ns)
+                self.position_ns = due.end_ns
                 yield due
             else:
                 next_due_s = (self.position_ns + self.length_ns + self.lateness_ns - now_ns) / NANOSECONDS
                 next_look_s = self.clock.monotonic_s() + min(next_due_s, self.interval_s, self.source.clock_check_in_s())
                 yield WindowRange(self.position_ns, self.position_ns, self.length_ns)
                 self.clock.wait(next_look_s - self.clock.monotonic_s())
+
+
+def empty_windows_ahead(source: SampleSource, schedule: Schedule, windows: WindowRange) -> WindowRange:
+    """Return the windows from the first of `windows` on that lie before the source's next row: they need not be counted one by one.
+
+    Asked where many windows are due at once, because a clock was set wrong or a stream begins years ago; none where few are, or the next
+    row is near.
+
+    Args:
+        source: Asked for its next row.
+        schedule: Knows what is due.
+        windows: What it yielded.
+    """
+    due_end_ns, length_ns = schedule.due_end_ns, windows.length_ns
+    row_ns: int | None = windows.start_ns
+    if len(windows) == MOST_WINDOWS or windows.end_ns - windows.start_ns >= _LONG_NS:
+        row_ns = source.next_row_ns(windows.start_ns, due_end_ns)
+    end_ns = due_end_ns if row_ns is None else max(windows.start_ns, row_ns // length_ns * length_ns)
+    return WindowRange(windows.start_ns, end_ns, length_ns)
 
 
 def first_position_ns(source: SampleSource, clock: Clock, *, length_ns: int) -> int:
@@ -133,6 +180,10 @@ def make_span(request: SpanRequest, source: SampleSource, clock: Clock) -> Span:
         end_ns = due_end_ns
     start_ns = end_ns - int(request.hours * _HOUR_NS) if request.start_ns is None else request.start_ns
     return Span(_whole(start_ns, end_ns, request.length_ns))
+
+
+def _run_of_windows(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
+    return WindowRange(start_ns, min(end_ns, start_ns + MOST_WINDOWS * length_ns), length_ns)
 
 
 def _windows_of_file(request: SpanRequest, bounds: tuple[int, int] | None) -> WindowRange:

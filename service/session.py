@@ -11,9 +11,10 @@ from pathlib import Path
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
 from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
-from anonymizer.windows import NANOSECONDS, Window
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service import exit_codes
 from service.clock import Stopped, SystemClock
+from service.contradictions import refuse_contradictory
 from service.delivery import Delivery, Store
 from service.epochs import continue_or_begin_epoch, forget_removed_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
@@ -149,6 +150,9 @@ def _work(
         if not settings.streaming_mode:
             delivery.wait_until_tried()
             _raise_first(delivery.failures())
+        if settings.input_file:
+            windows = WindowRange(schedule.start_ns, schedule.due_end_ns, epoch.window_ns)
+            patience.until_done(lambda: refuse_contradictory(source, windows, most_rows=settings.max_records_per_query))
         with progress_of(schedule.windows_in_all) as advance:
             parts = Parts(
                 source=source,
@@ -160,6 +164,7 @@ def _work(
                 clock=clock,
                 most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
                 is_stream=settings.streaming_mode,
+                judges_first_chunk=not settings.input_file,
                 unit_is_window=batch_by_batch,
                 advance=advance,
                 upkeep=make_upkeep(settings, source, journal, telemetry, clock),

@@ -31,6 +31,7 @@ class Totals:
     withheld_windows: int = 0
     skipped_windows: int = 0
     unchanged: int = 0
+    contradictory: int = 0
     outside: int = 0
     without_time: int = 0
     without_source: int = 0
@@ -85,6 +86,7 @@ class Sums(Events):
         totals.empty_windows += sum(result.counts.read == 0 for result in unit.results)
         totals.withheld_windows += sum(result.counts.read > 0 and result.batch is None for result in unit.results)
         totals.unchanged += sum(result.statistics.unchanged for result in unit.results)
+        totals.contradictory += sum(result.statistics.contradictory for result in unit.results)
 
     def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
         """Count the rows; several outputs may be refusing at once."""

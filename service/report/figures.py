@@ -55,6 +55,7 @@ class Detail:
         violations: Batches that failed verification and were withheld.
         rows_outside: Rows of times or sources that were not asked for; they count as not read.
         invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
+        rows_contradictory: Withheld rows whose source held two different values for one time.
         smallest_group: The fewest rows that share a released value; 0 when nothing was released.
         groups: Different released values, summed over windows.
         smallest_groups: Windows by the size of their smallest group: (label, windows), in order.
@@ -72,6 +73,7 @@ class Detail:
     violations: int
     rows_outside: int
     invalid_by_reason: dict[str, int]
+    rows_contradictory: int
     smallest_group: int
     groups: int
     smallest_groups: tuple[tuple[str, int], ...]

@@ -177,14 +177,17 @@ def _alarms(figures: Figures, detail: Detail) -> Iterator[str]:
 
 def _withheld(figures: Figures) -> Iterator[str]:
     counts, detail = figures.counts, figures.detail
+    contradictory = detail.rows_contradictory if detail else 0
     rows = [
-        ("Rows withheld: too few others were like them", counts.withheld),
+        ("Rows withheld: too few others were like them", counts.withheld - contradictory),
         ("Rows without a readable time, a source or a finite number", counts.invalid),
     ]
     if detail:
         rows += [(f"– of these, without a {what}", number) for what, number in detail.invalid_by_reason.items() if number]
+    if contradictory:
+        rows += [("Rows withheld: their source held two different values for one time", contradictory)]
     rows += [
-        ("Further rows of a source and time", counts.duplicate),
+        ("Further rows alike in source, time and value", counts.duplicate),
         ("Rows that came after their window was released", figures.rows_late),
     ]
     if detail:

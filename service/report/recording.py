@@ -81,10 +81,10 @@ class Recording(Events):
         """Count them."""
         self._sums.nothing_in(windows)
         self._cover(windows)
-        # Months may be empty: by stretches, not by windows.
-        step = max(1, self._over_time.width_ns // windows.length_ns)
-        for first in range(0, len(windows), step):
-            self._over_time.add(windows.window(first).start_ns, {"empty": min(step, len(windows) - first)})
+        # Years may be empty: by stretches, not by windows.
+        for start_ns, end_ns in self._over_time.stretches(windows.start_ns, windows.end_ns):
+            before, begun = (-(-(time_ns - windows.start_ns) // windows.length_ns) for time_ns in (start_ns, end_ns))
+            self._over_time.add(start_ns, {"empty": begun - before})
 
     def expired(self, windows: WindowRange) -> None:
         """Count them."""
@@ -171,6 +171,7 @@ class Recording(Events):
             violations=totals.violations,
             rows_outside=totals.outside,
             invalid_by_reason=totals.invalid_by_reason,
+            rows_contradictory=totals.contradictory,
             smallest_group=min(self._smallest_groups, default=0),
             groups=self._groups,
             smallest_groups=_by_size(self._smallest_groups, self._settings.k_value),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 #: More stretches than this cannot be told apart on a page.
 MOST_BINS = 120
@@ -27,6 +27,14 @@ class TimeBins:
         self._put(time_ns // self.width_ns, figures)
         while self._sums and max(self._sums) - min(self._sums) >= MOST_BINS:
             self._widen()
+
+    def stretches(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
+        """Yield where each stretch between two times begins and ends; stretches are made long enough first."""
+        for time_ns in (start_ns, end_ns - 1):
+            self.add(time_ns, {})
+        width_ns = self.width_ns
+        for number in range(start_ns // width_ns, -(-end_ns // width_ns)):
+            yield max(start_ns, number * width_ns), min(end_ns, (number + 1) * width_ns)
 
     def columns(self, *names: str) -> tuple[list[int], list[list[float]]]:
         """Return where each stretch begins, gaps between them filled with zeros, and a list of sums for each name."""

@@ -146,6 +146,7 @@ class Board(Events):
                 rows_late=totals.late,
                 rows_outside=totals.outside,
                 invalid_by_reason=totals.invalid_by_reason,
+                rows_contradictory=totals.contradictory,
                 unaccounted=counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate,
                 rows_at_level=self._levels.rows_at_level,
                 windows_in_levels=self._levels.windows,
@@ -248,6 +249,7 @@ class Board(Events):
                 windows_empty=after.empty_windows - before.empty_windows,
                 rows_read=after.counts.read - before.counts.read,
                 rows_withheld=after.counts.withheld - before.counts.withheld,
+                rows_contradictory=after.contradictory - before.contradictory,
             )
             self._levels.add(unit)
             self._fidelity = self._fidelity_steps.add(unit) or self._fidelity

@@ -126,11 +126,16 @@ def _notices(now: Snapshot) -> Iterator[Finding]:
             yield Finding(
                 "set_aside", f"{output.name} refused {many_text(output.set_aside, 'row')}, which were set aside.", output.name
             )
-    read, withheld, late = (
-        sum(getattr(one, rows) for one in now.moments) for rows in ("rows_read", "rows_withheld", "rows_late")
+    read, withheld, late, contradictory = (
+        sum(getattr(one, f"rows_{rows}") for one in now.moments) for rows in ("read", "withheld", "late", "contradictory")
     )
     if read and withheld / read >= _WITHHELD_LIMIT:
         yield Finding("withheld", f"{100 * withheld / read:.0f} % of the last hour's rows were withheld.")
+    if contradictory:
+        rows = many_text(contradictory, "row")
+        yield Finding(
+            "contradictory", f"{rows} of the last hour were withheld: their sources hold two different values for one time."
+        )
     if read and late / read > _LATE_LIMIT:
         yield Finding("late", f"{many_text(late, 'row')} of the last hour came too late for their window.")
 

@@ -117,6 +117,9 @@ def _of_rows(now: Snapshot) -> Iterator[Metric]:
         "lacks",
         now.invalid_by_reason.items(),
     )
+    yield _counter(
+        "contradictory_rows", "Withheld rows whose source held two different values for one time.", now.rows_contradictory
+    )
     yield _counter("outside_rows", "Rows of times or sources that were not asked for; not among those read.", now.rows_outside)
     yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", now.unaccounted)
     levels = ((str(level), rows) for level, rows in enumerate(now.rows_at_level, 1))

@@ -52,6 +52,7 @@ def page_data(now: Snapshot) -> dict[str, Any]:
             "late": now.rows_late,
             "invalid_by_reason": now.invalid_by_reason,
             "outside": now.rows_outside,
+            "contradictory": now.rows_contradictory,
             "unaccounted": now.unaccounted,
         },
         "verification_failures": now.violations,

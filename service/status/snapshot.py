@@ -59,6 +59,7 @@ class Moment:
     rows_read: int = 0
     rows_withheld: int = 0
     rows_late: int = 0
+    rows_contradictory: int = 0
     lag_s: float = 0.0
 
 
@@ -95,6 +96,7 @@ class Snapshot:
         rows_late: Rows that came after their window's release.
         rows_outside: Rows of times or sources that were not asked for; they count as not read.
         invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
+        rows_contradictory: Withheld rows whose source held two different values for one time.
         unaccounted: Rows that were read and are neither released, withheld, invalid nor duplicate; must be 0.
         rows_at_level: Released rows by level 1 … 9, in steps of at least 12 windows.
         windows_in_levels: How many windows these are the sums of.
@@ -129,6 +131,7 @@ class Snapshot:
     rows_late: int
     rows_outside: int
     invalid_by_reason: dict[str, int]
+    rows_contradictory: int
     unaccounted: int
     rows_at_level: tuple[int, ...]
     windows_in_levels: int

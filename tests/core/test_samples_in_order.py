@@ -95,7 +95,8 @@ def test_sources_that_contradict_themselves_are_counted_by_window_and_how_often_
     # Window 0: a at 1 of 20 times, b at 2 of 20, c at none. Window 1: c alone, and fine.
     rows = [(time, source, 0.0) for time in range(20) for source in (0, 1, 2)]
     rows += [(7, 0, 1.0), (7, 1, 1.0), (8, 1, 1.0), (8, 1, 2.0), (8, 1, 2.0), (25, 2, 0.0)]
-    samples = make_samples(*([row[i] for row in rows] for i in (0, 1)), ["a", "b", "c"], [row[2] for row in rows])
+    times, codes, values = zip(*rows, strict=True)
+    samples = make_samples(times, codes, ["a", "b", "c"], values)
 
     found = contradictions_in(samples, WindowRange(0, 60, 20))
 

@@ -319,7 +319,35 @@ def _another_tag(scene: Scene) -> int:
     return scene.with_rows().run(SOURCE_TAG="patient")
 
 
-@row("hold different values for the same time and")
+@row("are withheld: up to", ends=exit_codes.DONE)
+def _one_wearer_with_two_leads(scene: Scene) -> int:
+    scene.with_rows().rows(7, 8, 9, source="b")
+    scene.rows(*[5] * 9, source="c")
+    scene.raw("ecg,source_id=b,lead=II ecg=9 T")
+    return scene.run()
+
+
+@row("sources hardly move", ends=exit_codes.DONE)
+def _millivolts(scene: Scene) -> int:
+    for tenth in range(50):
+        scene.rows(tenth / 25, at_ns=START_NS + tenth * SECOND_NS // 10)
+    return scene.run()
+
+
+@row("move a hundred times more, or less", ends=exit_codes.DONE)
+def _one_wearer_in_another_unit(scene: Scene) -> int:
+    for name, factor in (("a", 1), ("b", 1), ("c", 1000)):
+        scene.rows(*(factor * (index % 20) for index in range(40)), source=name)
+    return scene.run()
+
+
+@row("source ids that are released as they are", ends=exit_codes.DONE)
+def _an_id_that_is_a_formula(scene: Scene) -> int:
+    scene.rows(*[1] * 9, source="@sum")
+    return scene.run(PSEUDONYMIZE_SOURCE_ID="false")
+
+
+@row("most sources hold two different values")
 def _two_leads(scene: Scene) -> int:
     scene.raw("ecg,source_id=a,lead=I ecg=1 T", "ecg,source_id=a,lead=II ecg=2 T")
     return scene.run()

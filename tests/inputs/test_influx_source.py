@@ -16,7 +16,7 @@ import pytest
 from anonymizer.chunk import Recipe
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples
-from anonymizer.windows import HOUR_NS, NANOSECONDS, WindowRange
+from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.flux_csv import FluxError, read_tables
 from inputs.influxdb import InfluxSeries, InfluxSource
 from service.chunks import Chunk, finish_chunk
@@ -174,6 +174,75 @@ def test_a_field_that_changes_its_type_with_the_hour_is_read_and_counted_whole(
     source = make_source(bucket="shards-of-an-hour", token=influxdb.token)
 
     assert source.count(windows).sum() == len(source.read(windows)) == 200
+
+
+YEAR_NS = 365 * 24 * HOUR_NS
+
+
+def test_the_next_row_of_ten_empty_years_is_found_with_a_few_questions(raw_bucket: Bucket, make_source: MakeSource) -> None:
+    source, first_ns, stop_ns = make_source(), HOUR_START_NS - 10 * YEAR_NS, HOUR_START_NS + HOUR_NS
+    source.open()
+    raw_bucket.write(
+        line(first_ns + 5, "1.5")
+        + line(HOUR_START_NS + 7, "1.5", tags=[("source_id", "b")])
+        + line(HOUR_START_NS, "2.5", field="ppg")
+    )
+
+    began_s = time.monotonic()
+    found = [source.next_row_ns(*span) for span in ((first_ns, stop_ns), (first_ns + 6, stop_ns), (HOUR_START_NS + 8, stop_ns))]
+    took_s = time.monotonic() - began_s
+
+    assert found == [first_ns + 5, HOUR_START_NS + 7, None]
+    assert source.next_row_ns(first_ns + 6, HOUR_START_NS + 7) is None, "the end is not asked for"
+    assert make_source(sources=("a",)).next_row_ns(HOUR_START_NS - HOUR_NS, stop_ns) is None, "nor are other sources"
+    assert took_s < 20
+
+
+def test_no_row_is_stepped_over_where_the_field_changes_its_type_and_back(
+    influxdb: InfluxServer, make_source: MakeSource
+) -> None:
+    influxdb.make_bucket("flips-by-the-week")
+    week_ns = 7 * 24 * HOUR_NS
+    monday_ns = HOUR_START_NS // week_ns * week_ns - 3 * 24 * HOUR_NS
+    floats = [monday_ns + HOUR_NS, monday_ns + 30 * week_ns + 40 * HOUR_NS]
+    whole_ns = monday_ns + 11 * week_ns + 3 * HOUR_NS
+    influxdb.write_lines("flips-by-the-week", b"".join([line(whole_ns, "3i"), *(line(at_ns, "1.5") for at_ns in floats)]))
+    source = make_source(bucket="flips-by-the-week", token=influxdb.token)
+    source.open()
+
+    # The server itself, asked for all of that, says that there is nothing: it follows the type of the first week.
+    span = Window(floats[0] + 1, floats[1])
+    assert influxdb.rows(f"{source._select(span)} |> first()") == influxdb.rows(f"{source._select(span)} |> last()") == []
+    assert source.next_row_ns(span.start_ns, span.end_ns) == whole_ns
+
+
+@pytest.mark.parametrize("group_s", [3600, 24 * 3600])
+def test_the_next_row_is_never_behind_the_first(group_s: int, influxdb: InfluxServer, make_source: MakeSource) -> None:
+    bucket, chance = f"rows-of-any-type-{group_s}", random.Random(group_s)
+    influxdb.make_bucket(bucket, shard_group_s=group_s)
+    group_ns = group_s * NANOSECONDS
+    first_ns = HOUR_START_NS // group_ns * group_ns
+    times_ns = sorted(first_ns + chance.randrange(30 * group_ns) for _ in range(12))
+    kinds = {number: chance.choice(["i", ".5", "u"]) for number in range(30)}
+    influxdb.write_lines(bucket, b"".join(line(at_ns, f"1{kinds[(at_ns - first_ns) // group_ns]}") for at_ns in times_ns))
+    source = make_source(bucket=bucket, token=influxdb.token)
+    source.open()
+
+    for start_ns in [first_ns, *(at_ns + more for at_ns in times_ns for more in (0, 1))]:
+        expected = min((at_ns for at_ns in times_ns if at_ns >= start_ns), default=None)
+        assert source.next_row_ns(start_ns, first_ns + 30 * group_ns) == expected
+
+
+def test_what_retention_has_removed_long_ago_is_not_asked_for(influxdb: InfluxServer, make_source: MakeSource) -> None:
+    influxdb.make_bucket("kept-for-an-hour", retention_s=3600)
+    now_ns = time.time_ns()
+    influxdb.write_lines("kept-for-an-hour", line(now_ns - 60 * NANOSECONDS, "1.5"))
+    source = make_source(bucket="kept-for-an-hour", token=influxdb.token)
+    source.open()
+
+    began_s = time.monotonic()
+    assert source.next_row_ns(0, now_ns) == now_ns - 60 * NANOSECONDS
+    assert time.monotonic() - began_s < 5
 
 
 @pytest.mark.parametrize(("value", "kind"), [('"high"', "string"), ("true", "boolean")])
@@ -356,7 +425,7 @@ def test_no_bucket_name_can_leave_the_string_it_is_put_into(text: str, make_sour
 # --- two series -----------------------------------------------------------------------------------------------------------------
 
 
-def test_two_series_of_one_source_and_time_are_refused_until_one_is_chosen(
+def test_two_series_of_one_source_and_time_contradict_each_other_until_one_is_chosen(
     raw_bucket: Bucket, make_source: MakeSource, recipe: Recipe
 ) -> None:
     leads = [
@@ -367,8 +436,9 @@ def test_two_series_of_one_source_and_time_are_refused_until_one_is_chosen(
     raw_bucket.write(b"".join(leads))
 
     both = make_source()
-    with pytest.raises(SourceRefused, match=r"choose one with INFLUX_TAG_FILTER.*other tags are: 'lead'"):
-        finish_chunk(both, Chunk(TEN_SECONDS, both.count(TEN_SECONDS)), recipe)
+    contradictory = finish_chunk(both, Chunk(TEN_SECONDS, both.count(TEN_SECONDS)), recipe)
+    assert [result.counts.withheld for result in contradictory.results] == [18, 0]
+    assert "other tags are: 'lead'" in both.hint_on_contradictions()
 
     one = make_source(tags=(("lead", "I"),))
     finished = finish_chunk(one, Chunk(TEN_SECONDS, one.count(TEN_SECONDS)), recipe)
@@ -415,7 +485,7 @@ def test_advice_that_cannot_be_had_is_done_without(make_source: MakeSource, serv
 
     for url in ("http://127.0.0.1:1", *servers):
         assert "check the times" in make_source(url=url).advice_when_empty()
-        assert "INFLUX_TAG_FILTER" in make_source(url=url).advice_on_contradictions()
+        assert "wait ten minutes" in make_source(url=url).hint_on_contradictions()
 
 
 # --- refusals and failures ------------------------------------------------------------------------------------------------------

@@ -46,9 +46,8 @@ class FakeSource:
     data_set_tells_samples = False
     remarks: tuple[str, ...] = ()
 
-    def __init__(self, rows: Sequence[tuple[float, str, float]] = (), *, refuses_contradictions: bool = True) -> None:
+    def __init__(self, rows: Sequence[tuple[float, str, float]] = ()) -> None:
         self.rows = list(rows)
-        self.refuses_contradictions = refuses_contradictions
         self.reads_at_a_time = 1
         self.failures: list[Exception] = []
         self.short_reads = 0
@@ -85,6 +84,10 @@ class FakeSource:
     def kept_since_ns(self) -> int | None:
         return self.kept_since
 
+    def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
+        times = (round(time * NANOSECONDS) for time, _, _ in self.rows)
+        return min((time_ns for time_ns in times if start_ns <= time_ns < end_ns), default=None)
+
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         self.questions.append(("count", windows))
         self._fail()
@@ -103,8 +106,8 @@ class FakeSource:
     def advice_when_empty(self) -> str:
         return "there is nothing here"
 
-    def advice_on_contradictions(self) -> str:
-        return "two series hold different values for the same time"
+    def hint_on_contradictions(self) -> str:
+        return "The other tags are: 'lead'."
 
     def close(self) -> None:
         pass

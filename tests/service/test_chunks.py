@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import service.chunks
 from anonymizer.batch import Batch, Certificate, Promise
 from anonymizer.chunk import Recipe
-from anonymizer.errors import PrivacyViolation, SourceRefused, SourceUnavailable
+from anonymizer.errors import PrivacyViolation, SourceUnavailable
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
@@ -109,26 +109,21 @@ def test_rows_that_vanish_after_the_count_are_counted_again_and_do_not_block() -
     assert [result.counts.read for result in finished.results] == [49, 50, 50, 50]
 
 
-def test_two_values_of_one_time_and_source_are_refused_where_they_mean_two_series() -> None:
+def test_a_source_with_two_values_of_one_time_loses_its_rows_of_that_window_and_the_other_goes_on() -> None:
     time, wearer, value = ROWS[70]
     source = FakeSource([*ROWS, ROWS[50], (time, wearer, value + 1)])
 
-    with pytest.raises(SourceRefused, match="two series"):
-        finish_chunk(source, chunk_of(source), RECIPE)
-
-
-def test_two_values_of_one_time_and_source_are_counted_where_they_mean_a_repeated_line() -> None:
-    time, wearer, value = ROWS[0]
-    source = FakeSource([*ROWS, (time, wearer, value + 1)], refuses_contradictions=False)
-
     finished = finish_chunk(source, chunk_of(source), RECIPE)
 
-    assert [result.counts.duplicate for result in finished.results] == [1, 0, 0, 0]
+    assert [result.counts.withheld for result in finished.results] == [0, 26, 0, 0]
+    assert [result.statistics.contradictory for result in finished.results] == [0, 26, 0, 0]
+    assert [result.counts.released for result in finished.results] == [50, 25, 50, 50]
+    assert [result.counts.duplicate for result in finished.results] == [0, 1, 0, 0]
+    assert finished.contradictions.rows.tolist() == [0, 26, 0, 0]
 
 
-@pytest.mark.parametrize("refuses", [True, False])
-def test_a_row_that_the_source_repeats_counts_once(refuses: bool) -> None:
-    source = FakeSource([*ROWS, *ROWS[60:70], ROWS[60]], refuses_contradictions=refuses)
+def test_a_row_that_the_source_repeats_counts_once() -> None:
+    source = FakeSource([*ROWS, *ROWS[60:70], ROWS[60]])
 
     finished = finish_chunk(source, chunk_of(source), RECIPE)
 

@@ -149,10 +149,11 @@ def test_windows_are_whole_times_for_programs(monkeypatch: pytest.MonkeyPatch) -
         logging.getLogger().handlers[:] = handlers
 
     lines = [json.loads(line) for line in stream.buffer.getvalue().decode("ascii").splitlines()]
-    assert [line["event"] for line in lines] == ["processing", "no_data"], "decoration is left out"
+    assert [line["event"] for line in lines] == ["day", "processing", "no_data"], "decoration is left out"
     assert "=" * 60 in DECORATION
-    assert lines[0]["windows"] == {"start": "2025-11-03T14:30:00Z", "end": "2025-11-03T14:30:05Z"}
-    assert lines[0]["message"] == "📦 Processing batch: 14:30:00 - 14:30:05"
+    assert lines[0]["day"] == "2025-11-03"
+    assert lines[1]["windows"] == {"start": "2025-11-03T14:30:00Z", "end": "2025-11-03T14:30:05Z"}
+    assert lines[1]["message"] == "📦 Processing batch: 14:30:00 - 14:30:05"
 
 
 def test_a_whole_run_is_one_object_a_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import logging
 import sys
@@ -71,6 +72,7 @@ def test_a_window_is_reported_with_the_lines_promised(caplog: pytest.LogCaptureF
         telemetry.wrote(output, unit.counts.released)  # type: ignore[arg-type]
 
     assert [line for line in lines_of(caplog) if not line.startswith("📊")] == [
+        "📅 2025-11-03 (UTC)",
         "📦 Processing batch: 14:30:00 - 14:30:05",
         "  Fetched 640 records from batch",
         "🔒 Anonymizing batch: 640 records (K=5)",
@@ -97,13 +99,54 @@ def test_without_verbose_logging_only_the_head_lines_stay(caplog: pytest.LogCapt
     telemetry.writing(sink, unit.batches)  # type: ignore[arg-type]
     telemetry.wrote(sink, unit.counts.released)  # type: ignore[arg-type]
 
-    assert [line[0] for line in lines_of(caplog)] == ["📦", "🔒", "📈", "🌐"]
+    assert [line[0] for line in lines_of(caplog)] == ["📅", "📦", "🔒", "📈", "🌐"]
 
 
 def test_an_empty_window_is_said_to_be_skipped(caplog: pytest.LogCaptureFixture) -> None:
     Telemetry(k=5, verbose=True).nothing_in(WindowRange(START, END, 5 * NANOSECONDS))
 
-    assert lines_of(caplog) == ["📦 Processing batch: 14:30:00 - 14:30:05", "No data in this batch, skipping..."]
+    assert lines_of(caplog)[1:] == ["📦 Processing batch: 14:30:00 - 14:30:05", "No data in this batch, skipping..."]
+
+
+def test_the_day_is_said_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry, day, length = Telemetry(k=5, verbose=True), 86_400 * NANOSECONDS, 5 * NANOSECONDS
+    evening = unit_of({1: 40})
+
+    telemetry.anonymized(evening)
+    telemetry.nothing_in(WindowRange(END, END + length, length))
+    telemetry.skipped(1, WindowRange(START + day, START + day + length, length), [])
+    telemetry.expired(WindowRange(START + 2 * day, START + 2 * day + length, length))
+
+    said = [line for line in lines_of(caplog) if line.startswith("📅")]
+    assert said == ["📅 2025-11-03 (UTC)", "📅 2025-11-04 (UTC)", "📅 2025-11-05 (UTC)"]
+
+
+def test_the_day_changes_among_the_windows_of_a_chunk_too(caplog: pytest.LogCaptureFixture) -> None:
+    midnight = START - START % (86_400 * NANOSECONDS) + 86_400 * NANOSECONDS
+    before, after = (
+        dataclasses.replace(unit_of({1: 40}).results[0], window=Window(start, start + 5 * NANOSECONDS))
+        for start in (midnight - 5 * NANOSECONDS, midnight)
+    )
+
+    windows = WindowRange(midnight - 5 * NANOSECONDS, midnight + 5 * NANOSECONDS, 5 * NANOSECONDS)
+    Telemetry(k=5, verbose=True).anonymized(Unit(windows, (before, after)))
+
+    marks = [line[:12] for line in lines_of(caplog) if line[0] in "📅📊"]
+    assert marks == ["📅 2025-11-03", "📊 Window 23:", "📅 2025-11-04", "📊 Window 00:"]
+
+
+def test_rows_that_contradict_each_other_are_a_reason_of_the_sums_and_no_sign_of_a_high_k(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    telemetry, unit = Telemetry(k=5, verbose=True), unit_of({0: 30, 1: 70})
+    statistics = dataclasses.replace(unit.results[0].statistics, contradictory=30)
+
+    telemetry.anonymized(Unit(unit.windows, (dataclasses.replace(unit.results[0], statistics=statistics),)))
+    telemetry.finished(1.0)
+
+    sums = "100 rows read = 70 released + 30 withheld + 0 invalid + 0 duplicate"
+    assert any(line.endswith(f"{sums} (withheld: 30 contradictory)") for line in lines_of(caplog))
+    assert not any("suppressed, dropped or withheld" in line for line in lines_of(caplog))
 
 
 def test_times_of_more_than_a_day_name_the_day(caplog: pytest.LogCaptureFixture) -> None:

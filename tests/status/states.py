@@ -74,6 +74,7 @@ def healthy(now_ns: int = NOW_NS, **changes: Any) -> Snapshot:
         rows_late=9,
         rows_outside=0,
         invalid_by_reason={"time": 2, "source": 0, "number": 10},
+        rows_contradictory=0,
         unaccounted=0,
         rows_at_level=(310_000, 240_100, 280_000, 0, 0, 0, 0, 55_000, 0),
         windows_in_levels=408,
