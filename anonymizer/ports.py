@@ -23,7 +23,7 @@ class Output(Protocol):
     #: What kind of output it is, such as `csv`.
     kind: str
 
-    #: What kind it is and where it goes, such as `csv:./output`; no secret in it.
+    #: What kind it is and where it goes, such as `csv:/srv/ecg/output`: the same however a setting spells it; no secret in it.
     name: str
 
     #: How many batches may be written at a time; with 1 an output needs no lock. With more, no two have a receipt in common.

@@ -68,7 +68,7 @@ class CsvFiles:
         self._known: dict[str, _Known] = {}
         #: By batch, in the order of writing.
         self._recent: dict[str, _Written] = {}
-        self.name = f"csv:{folder}"
+        self.name = f"csv:{os.path.realpath(folder)}"  # one folder has one name, however it is reached
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Make the folder and see that it can be written to; believe the lengths in the receipts."""

@@ -20,7 +20,7 @@ from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
 from outputs.api_parts import MOST_BYTES_PER_PART, Part, Plan, encode, plan_for
-from transport.addresses import shown_address
+from transport.addresses import canonical_address, shown_address
 from transport.deadline import keep_limits, whole_request_within
 from transport.never_sent import was_never_sent
 from transport.retry_after import parse_retry_after
@@ -101,7 +101,7 @@ class HttpApi:
         #: By batch id: batches that were begun and are not known to be delivered, and the last one.
         self._plans: dict[str, Plan] = {}
         self._shown = shown_address(target.endpoint)
-        self.name = f"api:{self._shown}"
+        self.name = f"api:{canonical_address(self._shown)}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Learn how batches were cut that may have been sent before. The API need not answer to anything but batches."""

@@ -17,6 +17,7 @@ from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUn
 from anonymizer.ports import Receipt
 from outputs.influx_lines import UNWRITABLE_NAME, InfluxTarget, encode_rows, encode_summary, escaped_measurement, lines_of
 from outputs.influx_refusals import Refused, RowByRow, Why
+from transport.addresses import canonical_address
 from transport.influxdb import InfluxConnection, InfluxFault
 
 __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
@@ -49,7 +50,7 @@ class InfluxOutput:
         self._connection = connection
         self._target = target
         self._under_way = threading.BoundedSemaphore(_REQUESTS_AT_A_TIME)
-        self.name = f"influxdb:{connection.address.url}/{target.bucket}"
+        self.name = f"influxdb:{canonical_address(f'{connection.address.url}/{target.bucket}')}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """See that the bucket can be written to, under names that line protocol can carry."""

@@ -32,6 +32,7 @@ from service.audit import Audit, audit
 from service.configuration import load, meant_by
 from service.ending import end_process
 from service.env_file import settings_in
+from service.epochs import bases_of, is_output, recognise_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
 from service.logs import make_printable
@@ -76,11 +77,12 @@ def drop_output(folder: Path, name: str) -> int:
     """Forget an output, and the rows that wait for it."""
     journal = Journal(folder, data_set=None)
     known = {one.name: one for one in journal.outputs.standings()}
-    if name not in known:
+    found = [one for one in known if one == name] or [one for one in known if is_output(name, one, bases=bases_of(folder))]
+    if len(found) != 1:
         print(f"There is no output {name!r}; there are: {', '.join(known) or 'none'}")
         return exit_codes.USAGE
-    journal.outputs.drop_output(name)
-    print(f"Output {name} is forgotten; {known[name].pending} released rows will never reach it from here.")
+    journal.outputs.drop_output(found[0])
+    print(f"Output {found[0]} is forgotten; {known[found[0]].pending} released rows will never reach it from here.")
     journal.close()
     return exit_codes.DONE
 
@@ -173,7 +175,9 @@ def retry_set_aside(folder: Path, settings: Settings) -> int:
     """Offer every batch that was set aside to its output again."""
     journal, set_aside = Journal(folder, data_set=None), SetAside(folder / "set_aside")
     refused = taken = 0
-    for output in make_outputs(settings):
+    outputs = make_outputs(settings)
+    recognise_outputs(journal, set_aside, [output.name for output in outputs], bases=bases_of(folder))
+    for output in outputs:
         for answer in offer_again(output, journal, set_aside):
             taken, refused = taken + answer.taken, refused + answer.refused
             still = f", {answer.refused} still refused: {answer.reason}" if answer.refused else ""
@@ -191,13 +195,10 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
     source.open()
     journal = Journal(folder, data_set=source.data_set, address=source.data_set_address)
     with open_summaries(settings) as summaries:
-        found = audit(
-            journal,
-            span,
-            count_raw=source.count,
-            kept_since_ns=source.kept_since_ns(),
-            witnesses=make_witnesses(settings, summaries),
-        )
+        witnesses = make_witnesses(settings, summaries)
+        names = [witness.name for witness in witnesses]
+        recognise_outputs(journal, SetAside(folder / "set_aside"), names, bases=bases_of(folder))
+        found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), witnesses=witnesses)
         if settings.output_to_influx:
             elsewhere = unknown_releases(summaries, journal, data_set_labels(settings, source, journal), span)
             found.disagreements += [

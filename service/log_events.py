@@ -51,6 +51,7 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
         "bucket_not_readable_at_first", "bucket"
     ),
     "%s=%s is bucket %r": _event("bucket_named", "setting given bucket"),
+    "Output %s is called %s from now on": _event("output_renamed", "output new_name"),
     "QUERY_END_TIME is later than the last window that is due; clipped to that window's end": _event("end_clipped"),
     "Only whole windows of %d s are read; the span was cut to their edges": _event("span_cut", "window_seconds"),
     "↩️ %d released rows still wait for %s": _event("pending_at_start", "rows output"),

@@ -75,6 +75,14 @@ class OutputStandings:
                 ((name, position) for name in names),
             )
 
+    def rename_outputs(self, new_names: Mapping[str, str]) -> None:
+        """Let outputs be called otherwise, by their old names; everything that is known of them stays."""
+        with self._file.transaction() as db:
+            for old, new in new_names.items():
+                db.execute("UPDATE outputs SET name = ? WHERE name = ?", (new, old))
+                db.execute("UPDATE receipts SET output = ? WHERE output = ?", (new, old))
+                db.execute("UPDATE set_aside SET output = ? WHERE output = ?", (new, old))
+
     def drop_output(self, name: str) -> None:
         """Forget an output, and what is pending for it."""
         with self._file.transaction() as db:

@@ -16,7 +16,7 @@ from service import exit_codes
 from service.clock import Stopped, SystemClock
 from service.contradictions import refuse_contradictory
 from service.delivery import Delivery, Store
-from service.epochs import continue_or_begin_epoch, forget_removed_outputs
+from service.epochs import bases_of, continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Epoch, Journal
 from service.loop import Parts, run
@@ -126,17 +126,20 @@ def _work(
     patience.until_done(
         lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
     )
-    patience.until_done(lambda: forget_removed_outputs(journal, [output.name for output in outputs]))
+    state, names = Path(settings.state_dir), [output.name for output in outputs]
+    set_aside = SetAside(state / "set_aside")
+    patience.until_done(lambda: recognise_outputs(journal, set_aside, names, bases=bases_of(state)))
+    patience.until_done(lambda: forget_removed_outputs(journal, names))
     stream_position_ns = patience.until_done(journal.stream_position_ns)
     schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
     observation.plan(schedule.windows_in_all)
     _tell_rows_beside(source, schedule, settings, telemetry)
-    _refuse_releases_elsewhere(settings, journal, schedule, data_set_labels(settings, source, journal), patience)
-    state = Path(settings.state_dir)
+    labels = patience.until_done(lambda: data_set_labels(settings, source, journal))
+    _refuse_releases_elsewhere(settings, journal, schedule, labels, patience)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
         outputs,
-        Store(journal, patience.until_done(lambda: Spool(state / "spool")), SetAside(state / "set_aside")),
+        Store(journal, patience.until_done(lambda: Spool(state / "spool")), set_aside),
         patience=patience,
         telemetry=telemetry,
         clock=clock,

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, StateUnavailable
@@ -80,7 +81,7 @@ class SetAside:
             "count": count,
             "rows": rejection.rows,
         }
-        name = f"{batch.window.start_ns:020d}-{hashlib.sha256(output.encode()).hexdigest()[:8]}"
+        name = f"{batch.window.start_ns:020d}-{_mark_of(output)}"
         try:
             make_folder(self._folder)
             write_durably(self._folder / f"{name}.spool", encode([batch]))
@@ -88,6 +89,27 @@ class SetAside:
         except OSError as error:
             raise StateUnavailable(f"{self._folder} cannot be written to now ({error.strerror or error})") from None
         return count
+
+    def rename_outputs(self, new_names: Mapping[str, str]) -> None:
+        """Let outputs be called otherwise, by their old names. Interrupted at any point, it may be done again.
+
+        Raises:
+            SpoolDamaged: A file does not hold what was written.
+            StateUnavailable: The disk cannot be used now.
+        """
+        for path in self._descriptions():
+            described = _parsed(path)
+            new = new_names.get(described["output"])
+            if new is None:
+                continue
+            renamed = path.with_stem(f"{path.stem.partition('-')[0]}-{_mark_of(new)}")
+            try:
+                if path.with_suffix(".spool").exists():
+                    path.with_suffix(".spool").replace(renamed.with_suffix(".spool"))
+                write_durably(renamed, json.dumps({**described, "output": new}, indent=2).encode())
+                path.unlink()
+            except OSError as error:
+                raise StateUnavailable(f"{self._folder} cannot be written to now ({error.strerror or error})") from None
 
     def all(self) -> Iterator[Kept]:
         """Yield everything that was set aside, in order of time.
@@ -97,19 +119,16 @@ class SetAside:
             StateUnavailable: The disk does not give it now.
         """
         for path in self._descriptions():
-            try:
-                described = json.loads(_read(path))
-                rows = described["rows"]
-                yield Kept(
-                    described["output"],
-                    described["batch_id"],
-                    described["reason"],
-                    None if rows is None else tuple(rows),
-                    described["count"],
-                    path.with_suffix(".spool"),
-                )
-            except (ValueError, KeyError, TypeError):
-                raise SpoolDamaged(f"{path} does not hold what was written. {_WAY_ON}") from None
+            described = _parsed(path)
+            rows = described["rows"]
+            yield Kept(
+                described["output"],
+                described["batch_id"],
+                described["reason"],
+                None if rows is None else tuple(rows),
+                described["count"],
+                path.with_suffix(".spool"),
+            )
 
     def remove(self, kept: Kept) -> None:
         """Forget what the output has taken after all. Files that cannot be removed now are removed by the next offer."""
@@ -124,6 +143,22 @@ class SetAside:
             return []
         except OSError as error:
             raise StateUnavailable(f"{self._folder} cannot be read now ({error.strerror or error})") from None
+
+
+def _mark_of(output: str) -> str:
+    """Return what tells an output's files from others' of the same window."""
+    return hashlib.sha256(output.encode()).hexdigest()[:8]
+
+
+def _parsed(path: Path) -> dict[str, Any]:
+    content = _read(path)
+    try:
+        described = json.loads(content)
+        if described.keys() >= {"output", "batch_id", "reason", "count", "rows"} and isinstance(described["rows"], list | None):
+            return dict(described)
+    except (ValueError, AttributeError):
+        pass
+    raise SpoolDamaged(f"{path} does not hold what was written. {_WAY_ON}")
 
 
 def _read(path: Path) -> bytes:

@@ -9,6 +9,9 @@ import urllib.parse
 #: What ends, or may end, a user name and password: an `@` with a colon before it, or before the first slash.
 _CREDENTIALS = re.compile(r"[^?#]*:[^?#]*@|[^/]*@")
 
+#: What may be left out of an address, or not.
+_DEFAULT_PORTS = {"http://": ":80", "https://": ":443"}
+
 
 def shown_address(address: str) -> str:
     """Return an address as it may be shown: without user name, password, query and fragment."""
@@ -24,6 +27,16 @@ def shown_address(address: str) -> str:
 def may_hold_credentials(address: str) -> bool:
     """Return whether a user name or password stands in an address, or something that can be taken for one."""
     return bool(_CREDENTIALS.match(_scheme_and_rest(address)[1]))
+
+
+def canonical_address(address: str) -> str:
+    """Return an address in the one form that all its spellings have: host in lower case, no default port, no slash at the end."""
+    scheme, rest = _scheme_and_rest(address)
+    if not scheme:
+        return address
+    host, _, path = rest.partition("/")
+    host = host.lower().removesuffix(_DEFAULT_PORTS.get(scheme.lower(), "\n"))
+    return scheme.lower() + "/".join(filter(None, (host, path.strip("/"))))
 
 
 def _scheme_and_rest(address: str) -> tuple[str, str]:

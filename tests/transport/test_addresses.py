@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.addresses import is_this_machine, may_hold_credentials, shown_address
+from transport.addresses import canonical_address, is_this_machine, may_hold_credentials, shown_address
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,21 @@ def test_loopback_is_this_machine(host: str) -> None:
 @pytest.mark.parametrize("host", ["influxdb", "10.0.0.7", "localhost.example.org", "127.0.0.1.example.org", "[fe80::1]"])
 def test_other_hosts_are_not_this_machine(host: str) -> None:
     assert not is_this_machine(f"http://{host}:8086/x")
+
+
+@pytest.mark.parametrize(
+    ("address", "canonical"),
+    [
+        ("http://Sink.Example:80/Api/Data/", "http://sink.example/Api/Data"),
+        ("HTTPS://sink:443", "https://sink"),
+        ("https://sink:80/", "https://sink:80"),
+        ("http://[::1]:80/x", "http://[::1]/x"),
+        ("http://[FE80::80]:8086//bucket", "http://[fe80::80]:8086/bucket"),
+        ("http://sink:8080/a//b", "http://sink:8080/a//b"),
+        ("x", "x"),
+        ("", ""),
+    ],
+)
+def test_an_address_has_one_form_for_all_its_spellings(address: str, canonical: str) -> None:
+    assert canonical_address(address) == canonical
+    assert canonical_address(canonical) == canonical
