@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from anonymizer.batch import Promise, WindowCounts
@@ -121,3 +122,40 @@ class Figures:
     settings: tuple[tuple[str, str], ...]
     version: str
     pseudonyms: bool
+
+    @property
+    def was_kept(self) -> bool:
+        """Whether nothing speaks against the promise: everything is accounted for, and nothing failed verification."""
+        return self.counts.are_conserved() and self.groups_are_large_enough and not (self.detail and self.detail.violations)
+
+    @property
+    def groups_are_large_enough(self) -> bool:
+        """Whether no group is known to be smaller than was promised."""
+        smallest = self.detail.smallest_group if self.detail else 0
+        return not smallest or all(one.promise is None or smallest >= one.promise.k for one in self.promised)
+
+    @property
+    def imputed(self) -> int:
+        """Rows released with the mean of their window."""
+        return self.counts.starred + self.counts.suppressed
+
+    @property
+    def released_spans(self) -> tuple[Window, ...]:
+        """Times of which something is known to be released."""
+        return tuple(span for one in self.promised if one.promise for span in one.spans)
+
+    @property
+    def read_back(self) -> frozenset[str]:
+        """Kinds of outputs that a check without us can read; an API cannot be read back."""
+        return frozenset(one.name.partition(":")[0] for one in self.outputs) & {"csv", "influxdb"}
+
+    @property
+    def outside_checks(self) -> Mapping[str, list[Window]]:
+        """Options of `scripts/verify_output.py` that say what was promised, with the times it was promised for."""
+        imputed = " --imputed" if self.imputed else ""
+        times: dict[str, list[Window]] = {}
+        for one in self.promised:
+            if one.promise:
+                options = f"--k {one.promise.k} --batch-seconds {one.window_s} --k-unit {one.promise.k_unit}{imputed}"
+                times[options] = sorted([*times.get(options, []), *one.spans])
+        return times

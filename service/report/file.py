@@ -7,7 +7,6 @@ from pathlib import Path
 
 from disk.durable_file import PRIVATE, folder_mode, make_folder, mode_of, write_durably
 from service.report.figures import Figures
-from service.report.page import page
 from service.time_texts import as_datetime
 
 _LOG = logging.getLogger("ecg_anonymizer")
@@ -19,6 +18,9 @@ def write_report(figures: Figures, state_dir: Path, *, file_mode: int = PRIVATE)
     """Write a report, and say where; one that cannot be written fails no run. A last report that is there keeps its permissions."""
     path = state_dir / LAST
     try:
+        # Only now: it loads the template engine.
+        from service.report.page import page
+
         content = page(figures).encode()
         folder = state_dir / "reports"
         make_folder(folder, folder_mode(file_mode))

@@ -84,6 +84,4 @@ def _over_time(entries: Sequence[Entry]) -> Plot:
         }
         for part in range(parts):
             bins.add(entry.interval.start_ns + part * length_ns // parts, share)
-    names = ("released", "rows_released", "rows_withheld", "rows_late")
-    starts, sums = bins.columns(*names)
-    return Plot(tuple(starts), bins.width_ns, tuple((name, tuple(values)) for name, values in zip(names, sums, strict=True)))
+    return bins.plot("released", "rows_released", "rows_withheld", "rows_late")

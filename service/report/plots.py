@@ -1,94 +1,92 @@
-"""Plots, drawn by hand so that a report is one file that needs nothing: bars over time as SVG, and bars side by side as a table."""
+"""Where bars, marks and labels of a plot over time stand; how they look is the template's."""
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from anonymizer.windows import NANOSECONDS
+from service.report.figures import Plot
 from service.time_texts import as_datetime
-
-_WIDTH, _HEIGHT, _LEFT, _TOP, _BOTTOM = 900, 200, 66, 10, 26
 
 #: More labels than this on the axis of time would run into each other.
 _MOST_LABELS = 7
 
-#: How long a label of the axis of time is on a narrow screen.
-_NARROW_LABEL = 200
+#: On a narrow screen there is room for every third of them, and for none that begins this far right.
+_EACH_MAJOR, _NARROW_PERCENT = 3, 70
 
-Series = Sequence[tuple[str, str, Sequence[float]]]
+#: The gap between two bars, as a part of the plot's width.
+_GAP = 0.0012
+
+#: No bar is lower than this part of the plot: what is not zero is seen.
+_LEAST_HEIGHT = 0.01
 
 
-def bars_over_time(starts_ns: Sequence[int], series: Series, *, title: str, from_zero: bool = False) -> str:
-    """Return stacked bars, one for each stretch of time.
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A part of a stacked bar; the plot is as wide as it has stretches of time, and 1 high, from the top downwards."""
+
+    kind: str
+    x: int
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label of the axis of time: how far right it begins, and whether it stays on a narrow screen."""
+
+    text: str
+    left_percent: float
+    is_major: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Stacked bars, one for each stretch of time; the axis' marks from the top downwards; what the bars' parts are."""
+
+    width: int
+    bar_width: float
+    bars: tuple[Bar, ...]
+    axis: tuple[str, str, str]
+    labels: tuple[Label, ...]
+    kinds: tuple[str, ...]
+
+
+def drawing(plot: Plot, kinds: Mapping[str, str], *, from_zero: bool = False) -> Drawing:
+    """Return where everything stands.
 
     Args:
-        starts_ns: Where each stretch begins.
-        series: Name, CSS class and values of each part of a bar.
-        title: For those who hear the page instead of seeing it.
+        plot: Sums over time.
+        kinds: Which series are drawn, and as what; those that the plot lacks are left out.
         from_zero: Whether times are counted from 0 instead of being times of day.
     """
-    if not starts_ns:
-        return '<p class="none">Nothing to show.</p>'
-    sums = [sum(values) for values in zip(*(values for _, _, values in series), strict=True)]
-    top = _round_up(max(sums, default=0))
-    right, base = _WIDTH - 10, _HEIGHT - _BOTTOM
-    each = (right - _LEFT) / len(starts_ns)
-    drawn = list(_grid(top, base, right))
-    heights = [0.0] * len(starts_ns)
-    for _, kind, values in series:
-        for index, value in enumerate(values):
-            height = value / top * (base - _TOP)
-            if height > 0:
-                y = base - heights[index] - height
-                width = max(each - 1, 1)
-                drawn.append(
-                    f'<rect class="{kind}" x="{_LEFT + index * each:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
-                )
-                heights[index] += height
-    step = math.ceil(len(starts_ns) / _MOST_LABELS)
-    labelled = range(0, len(starts_ns), step)
-    spans_days = (starts_ns[-1] - starts_ns[0]) > 86_400 * NANOSECONDS
-    for number, index in enumerate(labelled):
-        label = _seconds(starts_ns[index]) if from_zero else _moment(starts_ns[index], with_day=spans_days)
-        x = _LEFT + index * each
-        # On a narrow screen letters are larger: there is room for every other label, and for none that begins at the right end.
-        kind = ' class="wide-only"' if number % 2 or x > _WIDTH - _NARROW_LABEL else ""
-        drawn.append(f'<text{kind} x="{x:.1f}" y="{base + 5}" dominant-baseline="hanging">{label}</text>')
-    return f"{_svg(drawn, title)}{_legend(series)}"
+    series = {kinds[name]: values for name, values in plot.series if name in kinds}
+    top = _round_up(max(map(sum, zip(*series.values(), strict=True)), default=0))
+    axis = (_short(top), _short(top / 2), _short(0))
+    labels = tuple(_labels(plot, from_zero=from_zero))
+    width = len(plot.starts_ns)
+    return Drawing(width, 1 - _GAP * width, tuple(_bars(series, top)), axis, labels, tuple(series))
 
 
-def bars(rows: Sequence[tuple[str, float]], kind: str, *, title: str) -> str:
-    """Return a table of a label, a bar and a figure a line: unlike a drawing, it fits any screen and can be read aloud."""
-    most = max((value for _, value in rows), default=0) or 1
-    lines = "".join(
-        f'<tr><th scope="row">{html.escape(label)}</th>'
-        f'<td class="bar"><i class="{kind}" style="width: {100 * value / most:.1f}%"></i></td>'
-        f"<td>{value:,.0f}</td></tr>"
-        for label, value in rows
-    )
-    return f'<table class="bars" aria-label="{html.escape(title)}">{lines}</table>'
+def _bars(series: Mapping[str, tuple[float, ...]], top: float) -> Iterator[Bar]:
+    for x, values in enumerate(zip(*series.values(), strict=True)):
+        y = 1.0
+        for kind, value in zip(series, values, strict=True):
+            if value > 0:
+                height = max(value / top, _LEAST_HEIGHT)
+                y = max(y - height, 0.0)
+                yield Bar(kind, x, y, height)
 
 
-def _svg(drawn: Sequence[str], title: str) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(title)}">{"".join(drawn)}</svg>'
-
-
-def _legend(series: Series) -> str:
-    if len(series) < 2:
-        return ""
-    names = "".join(f'<span><i class="{kind}"></i>{html.escape(name)}</span>' for name, kind, _ in series)
-    return f'<p class="legend">{names}</p>'
-
-
-def _grid(top: float, base: int, right: int) -> list[str]:
-    drawn = []
-    for part in (0, 0.5, 1):
-        y = base - part * (base - _TOP)
-        drawn.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        drawn.append(f'<text x="{_LEFT - 8}" y="{y + 5:.1f}" text-anchor="end">{_short(top * part)}</text>')
-    return drawn
+def _labels(plot: Plot, *, from_zero: bool) -> Iterator[Label]:
+    number = len(plot.starts_ns)
+    spans_days = number > 0 and plot.starts_ns[-1] - plot.starts_ns[0] > 86_400 * NANOSECONDS
+    for count, index in enumerate(range(0, number, math.ceil(number / _MOST_LABELS) or 1)):
+        time_ns, left_percent = plot.starts_ns[index], 100 * index / number
+        text = f"{time_ns / NANOSECONDS:.3g} s" if from_zero else _moment(time_ns, with_day=spans_days)
+        yield Label(text, left_percent, count % _EACH_MAJOR == 0 and left_percent <= _NARROW_PERCENT)
 
 
 def _round_up(value: float) -> float:
@@ -109,7 +107,3 @@ def _short(value: float) -> str:
 
 def _moment(time_ns: int, *, with_day: bool) -> str:
     return as_datetime(time_ns).strftime("%d %b %H:%M" if with_day else "%H:%M:%S")
-
-
-def _seconds(time_ns: int) -> str:
-    return f"{time_ns / NANOSECONDS:.3g} s"

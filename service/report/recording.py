@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections import Counter
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from service.events import Events, Unit
 from service.intervals import merged
 from service.journal import Released
 from service.output_standings import Standing
-from service.report.figures import Delivered, Detail, Figures, Plot, Promised
+from service.report.figures import Delivered, Detail, Figures, Promised
 from service.report.time_bins import TimeBins
 from service.settings import Settings
 from service.status.shown_settings import shown_settings
@@ -68,7 +69,7 @@ class Recording(Events):
             rows_late=totals.late,
             outputs_since="in this run",
             outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in standings),
-            over_time=_plot(self._over_time, "released", "withheld", "empty", "rows_released", "rows_withheld", "rows_late"),
+            over_time=self._over_time.plot("released", "withheld", "empty", "rows_released", "rows_withheld", "rows_late"),
             detail=self._detail(),
             settings=tuple(shown_settings(self._settings)),
             version=VERSION,
@@ -161,8 +162,8 @@ class Recording(Events):
     def _detail(self) -> Detail:
         totals = self._sums.totals
         enough = self._windows_in_levels >= FEWEST_WINDOWS
-        throughput = _plot(self._throughput, "rows")
-        per_second = NANOSECONDS / throughput.width_ns
+        throughput = self._throughput.plot("rows")
+        ((_, rows_at_a_time),), per_second = throughput.series, NANOSECONDS / throughput.width_ns
         return Detail(
             windows_withheld=totals.withheld_windows,
             windows_empty=totals.empty_windows,
@@ -178,18 +179,9 @@ class Recording(Events):
             rows_at_level=tuple(int(rows) for rows in totals.rows_at_level[1:]) if enough else None,
             unchanged=totals.unchanged if enough else None,
             took_s=self._clock.monotonic_s() - self._began_s,
-            throughput=Plot(
-                throughput.starts_ns,
-                throughput.width_ns,
-                tuple((name, tuple(value * per_second for value in values)) for name, values in throughput.series),
-            ),
+            throughput=dataclasses.replace(throughput, series=(("rows", tuple(rows * per_second for rows in rows_at_a_time)),)),
             is_complete=self._is_complete,
         )
-
-
-def _plot(bins: TimeBins, *names: str) -> Plot:
-    starts, sums = bins.columns(*names)
-    return Plot(tuple(starts), bins.width_ns, tuple((name, tuple(values)) for name, values in zip(names, sums, strict=True)))
 
 
 def _by_size(windows: Counter[int], k: int) -> tuple[tuple[str, int], ...]:

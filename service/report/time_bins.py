@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
+from service.report.figures import Plot
+
 #: More stretches than this cannot be told apart on a page.
 MOST_BINS = 120
 
@@ -36,13 +38,11 @@ class TimeBins:
         for number in range(start_ns // width_ns, -(-end_ns // width_ns)):
             yield max(start_ns, number * width_ns), min(end_ns, (number + 1) * width_ns)
 
-    def columns(self, *names: str) -> tuple[list[int], list[list[float]]]:
-        """Return where each stretch begins, gaps between them filled with zeros, and a list of sums for each name."""
-        if not self._sums:
-            return [], [[] for _ in names]
-        numbers = range(min(self._sums), max(self._sums) + 1)
-        sums = [[self._sums.get(number, {}).get(name, 0.0) for number in numbers] for name in names]
-        return [number * self.width_ns for number in numbers], sums
+    def plot(self, *names: str) -> Plot:
+        """Return the sums of each name by time, gaps filled with zeros."""
+        numbers = range(min(self._sums), max(self._sums) + 1) if self._sums else range(0)
+        series = tuple((name, tuple(self._sums.get(number, {}).get(name, 0.0) for number in numbers)) for name in names)
+        return Plot(tuple(number * self.width_ns for number in numbers), self.width_ns, series)
 
     def _put(self, number: int, figures: Sums) -> None:
         sums = self._sums.setdefault(number, defaultdict(float))

@@ -58,6 +58,7 @@ outputs/csv_files.py
 service/settings.py
 scripts/report.py
 scripts/state.py
+service/report/template/report.html
 service/status/pages/index.html
 transport/influxdb.py
 """

@@ -186,6 +186,7 @@ def test_what_is_in_the_image_is_enough_to_anonymize_a_file_and_writes_only_wher
     assert ended.returncode == 0, ended.stdout + ended.stderr
     released = [line for path in image.output.iterdir() for line in path.read_text(encoding="utf-8").splitlines()[1:]]
     assert len(released) == SAMPLE_ROWS
+    assert (image.state / "report.html").is_file(), "its template is in the image"
     assert image.files() == before
 
 

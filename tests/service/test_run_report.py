@@ -9,20 +9,23 @@ import json
 import re
 from collections import Counter
 from collections.abc import Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
 
 from anonymizer.batch import Promise
 from anonymizer.windows import NANOSECONDS, Window
 from service.output_standings import Standing
-from service.report.figures import Figures
-from service.report.page import page, was_kept
+from service.report.figures import Figures, Plot
+from service.report.page import page
 from service.report.recording import Recording
 from service.report.time_bins import MOST_BINS, TimeBins
+from service.templates import render
 from tests.documentation.pages import ROOT
 from tests.integration.service_process import KEY, run_service
 from tests.service.fakes import FakeClock
@@ -48,7 +51,8 @@ def test_no_figure_is_lost_however_wide_the_stretches_become(figures: list[tuple
     for time, value in figures:
         bins.add(time, {"x": value})
 
-    starts, (sums,) = bins.columns("x")
+    plot = bins.plot("x")
+    starts, ((_, sums),) = list(plot.starts_ns), plot.series
 
     expected = Counter[int]()
     for time, value in figures:
@@ -81,6 +85,11 @@ def figures_of_a_run(**settings: object) -> Figures:
     return watching.figures(standings(pending=7), PROMISE)
 
 
+def read(figures: Figures) -> str:
+    """Return the report with one space wherever a browser shows one."""
+    return re.sub(r"\s+", " ", page(figures))
+
+
 def test_a_run_is_added_up() -> None:
     figures = figures_of_a_run()
 
@@ -109,7 +118,7 @@ def test_what_levels_of_few_windows_would_tell_is_left_out() -> None:
 
     assert figures.detail is not None
     assert (figures.detail.rows_at_level, figures.detail.unchanged) == (None, None)
-    text = page(figures)
+    text = read(figures)
     assert "Not shown: of fewer than 12 windows" in text
     assert "keep the value that was measured" not in text
 
@@ -128,14 +137,13 @@ def test_a_year_of_nothing_is_quick_to_report() -> None:
 
 
 def test_every_question_has_its_place() -> None:
-    headings = re.findall(r"<h2>(.*?)</h2>", page(figures_of_a_run()))
+    headings = re.findall(r"<h2>(.*?)</h2>", read(figures_of_a_run()))
 
     assert [one for one in headings if one in QUESTIONS] == QUESTIONS
 
 
 def test_the_answers_are_those_of_the_run() -> None:
-    text = html.unescape(re.sub(r"<[^>]+>", " ", page(figures_of_a_run())))
-    text = re.sub(r"\s+", " ", text)
+    text = html.unescape(re.sub(r"(<[^>]+>|\s)+", " ", page(figures_of_a_run())))
 
     for answer in (
         "at least 5 rows of the same window of 5 s",
@@ -170,16 +178,16 @@ def test_the_verdict_is_that_nothing_speaks_against_it(change: dict[str, dict[st
     for part, values in change.items():
         figures = dataclasses.replace(figures, **{part: dataclasses.replace(getattr(figures, part), **values)})
 
-    assert was_kept(figures) is kept
-    assert ("The promise was kept for everything that was released." in page(figures)) is kept
-    assert ("Something is wrong" in page(figures)) is not kept
+    assert figures.was_kept is kept
+    assert ("The promise was kept for everything that was released." in read(figures)) is kept
+    assert ("Something is wrong" in read(figures)) is not kept
 
 
 def test_what_is_wrong_is_named_and_what_to_do() -> None:
     figures = figures_of_a_run()
     assert figures.detail is not None
-    failed = page(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, violations=1)))
-    small = page(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, smallest_group=4)))
+    failed = read(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, violations=1)))
+    small = read(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, smallest_group=4)))
 
     assert "What failed was not released: nothing of its windows left." in failed
     assert "A group was smaller than promised, and was released." in small
@@ -187,7 +195,7 @@ def test_what_is_wrong_is_named_and_what_to_do() -> None:
     assert "smaller than promised" not in failed
     for text in (failed, small):
         assert "Read and found in order" not in text, "nobody signs that by mistake"
-    assert "It must not happen" not in page(figures)
+    assert "It must not happen" not in read(figures)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +210,7 @@ def test_what_is_wrong_is_named_and_what_to_do() -> None:
 def test_the_outside_check_is_named_for_every_output_that_can_be_read_back(outputs: list[str], asked_for: list[str]) -> None:
     figures = figures_of_a_run()
     some = figures.outputs[0]
-    text = page(dataclasses.replace(figures, outputs=tuple(dataclasses.replace(some, name=name) for name in outputs)))
+    text = read(dataclasses.replace(figures, outputs=tuple(dataclasses.replace(some, name=name) for name in outputs)))
 
     assert re.findall(r"verify_output\.py (.*? --k 5)", text) == asked_for
 
@@ -211,17 +219,17 @@ def test_the_outside_check_is_told_of_imputed_rows_and_so_is_the_reader() -> Non
     figures = figures_of_a_run()
     imputed = dataclasses.replace(figures, counts=dataclasses.replace(figures.counts, starred=9, suppressed=2))
 
-    assert "--k-unit record --imputed</code>" in page(imputed)
-    assert "Except for 11 rows with the mean of all others of their window" in page(imputed)
+    assert "--k-unit record --imputed</code>" in read(imputed)
+    assert "Except for 11 rows with the mean of all others of their window" in read(imputed)
     for text in ("--imputed", "Except for"):
-        assert text not in page(figures)
+        assert text not in read(figures)
 
 
 def test_each_promise_has_its_times_and_its_outside_check() -> None:
     figures = figures_of_a_run()
     (one,) = figures.promised
     other = dataclasses.replace(one, promise=dataclasses.replace(PROMISE, k=7), spans=(Window(0, 5 * NANOSECONDS),))
-    text = re.sub(r"<[^>]+>", " ", page(dataclasses.replace(figures, promised=(one, other))))
+    text = re.sub(r"<[^>]+>", " ", read(dataclasses.replace(figures, promised=(one, other))))
 
     assert re.findall(r"That was promised for ([^.]+)\.", text) == [
         "1970-01-01 00:00:00 - 1970-01-01 00:01:10 UTC",
@@ -238,13 +246,13 @@ def test_each_promise_has_its_times_and_its_outside_check() -> None:
     ],
 )
 def test_it_says_of_which_data(settings: dict[str, object], said: str) -> None:
-    assert said in page(figures_of_a_run(**settings))
+    assert said in read(figures_of_a_run(**settings))
 
 
 def test_whom_a_file_may_be_called_after_is_not_said(tmp_path: Path) -> None:
     path = tmp_path / "anna.csv"
     path.write_text("timestamp,source_id,ecg\n", encoding="utf-8")
-    text = page(figures_of_a_run(INPUT_FILE=path))
+    text = read(figures_of_a_run(INPUT_FILE=path))
 
     assert "of a file; its name is not shown, as it may be called after somebody." in text
     assert "anna" not in text
@@ -254,12 +262,12 @@ def test_a_run_that_was_cut_short_says_so() -> None:
     watching, _ = recording()
     watching.anonymized(unit({1: 30}))
 
-    assert "The run did not come to its end" in page(watching.figures(standings(), PROMISE))
-    assert "The run did not come to its end" not in page(figures_of_a_run())
+    assert "The run did not come to its end" in read(watching.figures(standings(), PROMISE))
+    assert "The run did not come to its end" not in read(figures_of_a_run())
 
 
 def test_the_file_needs_nothing_else() -> None:
-    text = page(figures_of_a_run())
+    text = read(figures_of_a_run())
 
     assert not re.findall(
         r"(?:src|href)=|@import|url\(|https?://", re.sub(r'"http://localhost:8086"|http://localhost:8086', "", text)
@@ -267,13 +275,79 @@ def test_the_file_needs_nothing_else() -> None:
     assert "<script>" not in text
 
 
-def test_names_cannot_break_the_page() -> None:
-    figures = figures_of_a_run()
-    evil = "csv:</script><script>alert(1)</script>"
-    text = page(dataclasses.replace(figures, outputs=(dataclasses.replace(figures.outputs[0], name=evil),)))
+#: What would end an element, an attribute or a script, or begin one.
+EVIL = """</script><script>alert('1')</script>"&amp;<b>{{ 1 }}"""
 
-    assert text.count("<script") == 1
-    assert "alert(1)</script" not in text
+
+class Reader(HTMLParser):
+    """Reads a page as a browser does: what its elements are, whether each is closed, and every piece of text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: Counter[str] = Counter()
+        self.attributes: set[str] = set()
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+        self.attributes |= {name for name, _ in attrs}
+        if tag not in ("br", "meta"):
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements[tag] += 1
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def with_texts(text: str, value: Any) -> Any:
+    """Return a value with a text added to every text in it, but for the names of series and of settings."""
+    if isinstance(value, str):
+        return value + text
+    if isinstance(value, Plot):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        changed = {field.name: with_texts(text, getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return dataclasses.replace(value, **changed)
+    return tuple(with_texts(text, one) for one in value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize("of", ["INPUT_FILE", "INFLUX_INPUT_BUCKET"])
+def test_no_text_can_break_the_page_wherever_it_stands(of: str) -> None:
+    def spoiled(text: str) -> Figures:
+        figures = figures_of_a_run()
+        settings = tuple((name, text if name != "INPUT_FILE" or name == of else "") for name, _ in figures.settings)
+        evil: Figures = dataclasses.replace(with_texts(text, figures), settings=settings)
+        return evil
+
+    plain, evil = Reader(page(spoiled("x"))), Reader(page(spoiled(EVIL)))
+
+    assert evil.elements == plain.elements
+    assert evil.attributes == plain.attributes
+    assert evil.texts.count(EVIL) == len(figures_of_a_run().settings) - (of != "INPUT_FILE")
+    text = re.sub(r"\s+", " ", " ".join(evil.texts))
+    if of == "INPUT_FILE":
+        assert "a file; its name is not shown" in text
+    else:
+        assert f"field {EVIL} of measurement {EVIL} in bucket {EVIL}, of chosen sources or series only." in text
+    for ours in (f"csv:./output{EVIL}", f"hierarchy{EVIL}", f"feedc0de{EVIL}", f"Rows, in this run{EVIL}."):
+        assert ours in evil.texts
+
+
+def test_no_template_trusts_a_text_and_a_misspelt_name_is_an_error(tmp_path: Path) -> None:
+    for template in (ROOT / "service" / "report" / "template").iterdir():
+        assert not re.search(r"\bsafe\b|autoescape", template.read_text(encoding="utf-8")), template
+    (tmp_path / "page.html").write_text("{{ figure }}", encoding="utf-8")
+
+    with pytest.raises(UndefinedError, match="'figure' is undefined"):
+        render(tmp_path / "page.html", figures=1)
 
 
 def test_the_figures_are_in_the_file_for_programs_and_the_signature_is_for_them() -> None:
@@ -285,7 +359,7 @@ def test_the_figures_are_in_the_file_for_programs_and_the_signature_is_for_them(
 
 
 def test_no_secret_and_nobodys_name_is_in_it() -> None:
-    text = page(figures_of_a_run(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="the-key-of-the-pseudonyms"))
+    text = read(figures_of_a_run(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="the-key-of-the-pseudonyms"))
 
     for private in ("patient-17", "the-key-of-the-pseudonyms", "read-only-token"):
         assert private not in text
@@ -329,7 +403,7 @@ def test_every_run_with_an_end_writes_its_report(tmp_path: Path) -> None:
 
 def test_a_run_over_what_was_released_reports_that_it_released_nothing(tmp_path: Path) -> None:
     write_recording(tmp_path / "recording.csv")
-    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"}
+    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "CSV_OUTPUT_DIR": tmp_path / "<i>&'\""}
     run_service(tmp_path, settings)
 
     run_service(tmp_path, settings)
@@ -337,6 +411,8 @@ def test_a_run_over_what_was_released_reports_that_it_released_nothing(tmp_path:
     report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
     assert "Nothing was released." in report
     assert "24 windows had been released before" in report
+    assert f"<td>csv:{settings['CSV_OUTPUT_DIR']}</td>" in html.unescape(report)
+    assert "<i>" not in report
 
 
 def test_a_run_whose_output_gives_up_still_writes_its_report(tmp_path: Path) -> None:
@@ -359,6 +435,19 @@ def test_a_report_that_cannot_be_written_fails_no_run(tmp_path: Path) -> None:
 
     assert code == 0
     assert "The report could not be written to" in log
+
+
+def test_nothing_but_the_report_needs_the_template_engine(tmp_path: Path) -> None:
+    write_recording(tmp_path / "recording.csv")
+    # Stands before the installed package, and cannot be imported.
+    (tmp_path / "jinja2.py").write_text("raise ImportError('jinja2 is hidden')\n", encoding="utf-8")
+    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"}
+
+    code, log = run_service(tmp_path, settings, environment={"PYTHONPATH": str(tmp_path)})
+
+    assert code == 0, log
+    assert "The report could not be written to" in log
+    assert "jinja2 is hidden" in log
 
 
 def test_the_demo_names_its_report() -> None:

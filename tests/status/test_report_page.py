@@ -23,13 +23,14 @@ LONG = "influxdb:http://influxdb.department-of-cardiology.hospital.example:8086/
 #: Returns the labels of plots that lie upon each other, are cut off, or have letters smaller than a person can read.
 UNREADABLE = """
 const found = [];
-for (const drawing of document.querySelectorAll("svg")) {
-  const scale = drawing.getBoundingClientRect().width / drawing.viewBox.baseVal.width;
-  const labels = [...drawing.querySelectorAll("text")].filter((one) => one.checkVisibility());
+for (const plot of document.querySelectorAll(".plot")) {
+  const labels = [...plot.querySelectorAll("span")].filter((one) => one.checkVisibility());
   const boxes = labels.map((one) => [one.textContent, one.getBoundingClientRect()]);
+  if (labels.length < 4) found.push(`${plot.ariaLabel} has too few labels`);
   for (const one of labels) {
-    const pixels = parseFloat(getComputedStyle(one).fontSize) * scale;
+    const pixels = parseFloat(getComputedStyle(one).fontSize);
     if (one.getBoundingClientRect().right > innerWidth) found.push(`${one.textContent} is cut off`);
+    if (one.getBoundingClientRect().left < 0) found.push(`${one.textContent} is cut off at the left`);
     if (pixels < 9) found.push(`${one.textContent}: ${pixels.toFixed(1)} px`);
   }
   boxes.forEach(([text, a], index) => {
@@ -77,6 +78,7 @@ def test_a_report_never_scrolls_sideways_and_its_plots_can_be_read(
 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(UNREADABLE) == []
+    assert browser.execute_script("return document.querySelectorAll('.plot').length") >= 2
 
 
 @pytest.mark.parametrize("figures", [figures_of_a_run(), many_bars()], ids=["kept", "something wrong"])
