@@ -43,6 +43,14 @@ return found;
 """
 
 
+#: Returns the numbers that are broken into two lines.
+BROKEN = """
+const lines = (cell) => { const all = document.createRange(); all.selectNodeContents(cell); return all.getClientRects().length; };
+const numbers = [...document.querySelectorAll("td")].filter((one) => /^[\\d,]+$/.test(one.textContent) && one.checkVisibility());
+return numbers.filter((one) => lines(one) > 1).map((one) => one.textContent);
+"""
+
+
 def many_bars() -> Figures:
     """Return a report of something wrong, with long names, and with bars over some days."""
     figures = figures_of_a_run(INFLUX_INPUT_BUCKET="raw_ecg_" + 60 * "x")
@@ -50,7 +58,8 @@ def many_bars() -> Figures:
     starts = tuple(day * 3600 * NANOSECONDS for day in range(200))
     series = tuple((name, tuple(float(index * 1234 % 99_999) for index in range(200))) for name, _ in figures.over_time.series)
     plot = dataclasses.replace(figures.over_time, starts_ns=starts, width_ns=3600 * NANOSECONDS, series=series)
-    return dataclasses.replace(figures, outputs=outputs, over_time=plot, detail=wrong(figures))
+    counts = dataclasses.replace(figures.counts, withheld=366_768_123)
+    return dataclasses.replace(figures, outputs=outputs, over_time=plot, detail=wrong(figures), counts=counts)
 
 
 def wrong(figures: Figures) -> Detail:
@@ -78,6 +87,7 @@ def test_a_report_never_scrolls_sideways_and_its_plots_can_be_read(
 
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(UNREADABLE) == []
+    assert browser.execute_script(BROKEN) == []
     assert browser.execute_script("return document.querySelectorAll('.plot').length") >= 2
 
 
