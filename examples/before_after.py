@@ -1,32 +1,21 @@
-"""A page with one wearer's ECG before and after, drawn as SVG: no library, no network."""
+"""A page with one wearer's ECG before and after, drawn as SVG: one file, no network."""
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from service.templates import render
+
 _Floats = npt.NDArray[np.float64]
 
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1000, 220, 70, 26
+_TEMPLATE = Path(__file__).parent / "template" / "before_after.html"
 
-_STYLE = """
-  :root { color-scheme: light dark; }
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; background: #fff; color: #1b1f24; }
-  h1 { font-size: 1.3rem; } h2 { font-size: 1rem; margin: 1.2rem 0 .2rem; font-weight: 600; }
-  .notice { background: #fff3cd; color: #5c4400; padding: .5rem .8rem; border-radius: 6px; }
-  svg { width: 100%; height: auto; display: block; }
-  .before { stroke: #0b62a4; } .after { stroke: #b3380b; } .difference { stroke: #5a5f66; }
-  .grid { stroke: #d8dce1; stroke-width: 1; } text { fill: currentColor; font-size: 14px; }
-  polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round; }
-  @media (prefers-color-scheme: dark) {
-    body { background: #14171a; color: #e6e8ea; } .grid { stroke: #33383d; }
-    .before { stroke: #6db6f2; } .after { stroke: #f2935c; } .difference { stroke: #a9b0b7; }
-    .notice { background: #4a3a00; color: #ffe69c; }
-  }
-"""
+#: Where the curves lie in the template's drawings.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 990, 8, 194
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,37 +28,28 @@ class Overlay:
     after_uv: _Floats
 
 
+@dataclass(frozen=True, slots=True)
+class _Panel:
+    """A drawing: its curve, and where its marks stand with what is written there."""
+
+    label: str
+    kind: str
+    points: str
+    heights: list[tuple[float, str]]
+    seconds: list[tuple[float, str]]
+
+
 def page(overlay: Overlay) -> str:
     """Return a self-contained HTML page."""
     difference = overlay.after_uv - overlay.before_uv
     limits = _limits(np.concatenate((overlay.before_uv, overlay.after_uv)))
     panels = [
-        ("Before: as measured, µV", overlay.before_uv, limits, "before"),
-        ("After: as released, µV", overlay.after_uv, limits, "after"),
-        ("Difference, µV (another scale)", difference, _around_zero(difference), "difference"),
+        _panel(overlay.seconds, overlay.before_uv, limits, "before", "Before: as measured, µV"),
+        _panel(overlay.seconds, overlay.after_uv, limits, "after", "After: as released, µV"),
+        _panel(overlay.seconds, difference, _around_zero(difference), "difference", "Difference, µV (another scale)"),
     ]
-    drawn = "\n".join(
-        f"<h2>{name}</h2>\n{_panel(overlay.seconds, values, span, kind, name)}" for name, values, span, kind in panels
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Before and after</title>
-<style>{_STYLE}</style>
-<h1>{html.escape(overlay.title)}: before and after anonymization</h1>
-<p class="notice"><strong>Demo only: contains raw data.</strong> The recording is public (MIT-BIH Arrhythmia Database, PhysioNet).
-Never make a page like this of a patient's data.</p>
-{drawn}
-<p>{_caption(difference)}</p>
-</html>
-"""
-
-
-def _caption(difference: _Floats) -> str:
-    kept = 100 * float((difference == 0).mean())
-    most = np.abs(difference).max()
-    return f"{kept:.0f} % of these samples keep their value, which others of the same window share; the rest moved by up to {most:.0f} µV."
+    kept_percent, most_uv = f"{100 * float((difference == 0).mean()):.0f}", f"{np.abs(difference).max():.0f}"
+    return render(_TEMPLATE, title=overlay.title, panels=panels, kept_percent=kept_percent, most_uv=most_uv)
 
 
 def _limits(values: _Floats) -> tuple[float, float]:
@@ -85,22 +65,11 @@ def _around_zero(values: _Floats) -> tuple[float, float]:
     return -most, most
 
 
-def _panel(seconds: _Floats, values: _Floats, limits: tuple[float, float], kind: str, label: str) -> str:
+def _panel(seconds: _Floats, values: _Floats, limits: tuple[float, float], kind: str, label: str) -> _Panel:
     low, high = limits
-    right, bottom = _WIDTH - 10, _HEIGHT - _BOTTOM
-    x = _LEFT + (seconds - seconds[0]) / (seconds[-1] - seconds[0]) * (right - _LEFT)
-    y = 8 + (high - values) / (high - low) * (bottom - 8)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
-    lines, texts = [], []
-    for value in np.linspace(low, high, 3):
-        height = 8 + (high - value) / (high - low) * (bottom - 8)
-        lines.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{height:.1f}" y2="{height:.1f}"/>')
-        texts.append(f'<text x="{_LEFT - 8}" y="{height + 5:.1f}" text-anchor="end">{value:g}</text>')
-    for second in range(int(seconds[-1] - seconds[0]) + 1):
-        across = _LEFT + second / (seconds[-1] - seconds[0]) * (right - _LEFT)
-        lines.append(f'<line class="grid" x1="{across:.1f}" x2="{across:.1f}" y1="8" y2="{bottom}"/>')
-        texts.append(f'<text x="{across:.1f}" y="{_HEIGHT - 6}" text-anchor="middle">{second} s</text>')
-    return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{html.escape(label)}">{"".join(lines)}'
-        f'<polyline class="{kind}" points="{points}"/>{"".join(texts)}</svg>'
-    )
+    began_s, length_s = float(seconds[0]), float(seconds[-1] - seconds[0])
+    x = np.round(_LEFT + (seconds - began_s) / length_s * (_RIGHT - _LEFT), 1)
+    y = np.round(_TOP + (high - values) / (high - low) * (_BOTTOM - _TOP), 1)
+    heights = [(_TOP + part * (_BOTTOM - _TOP) / 2, f"{high - part * (high - low) / 2:g}") for part in range(3)]
+    marks = [(round(_LEFT + second / length_s * (_RIGHT - _LEFT), 1), f"{second} s") for second in range(int(length_s) + 1)]
+    return _Panel(label, kind, " ".join(f"{a},{b}" for a, b in zip(x, y, strict=True)), heights, marks)

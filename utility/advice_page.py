@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from service.templates import render
 from utility.advice import Trial
 from utility.plots import STYLE, svg_of
+
+_TEMPLATE = Path(__file__).parent / "template" / "advice.html"
 
 _PANELS: tuple[tuple[str, Callable[[Trial], float]], ...] = (
     ("error (PRDN), %", lambda trial: trial.error_percent),
@@ -22,17 +26,8 @@ _MARKERS = "os^DvPX*"
 
 def advice_page(trials: Sequence[Trial], *, most_error_percent: float) -> str:
     """Return a page with a row of plots for each thing that k may count."""
-    drawings = "\n".join(
-        _drawing(trials, by_source, most_error_percent) for by_source in dict.fromkeys(trial.by_source for trial in trials)
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<meta charset="utf-8">\n<title>What settings cost on your data</title>\n'
-        "<style>body { font: 16px/1.5 system-ui, sans-serif; max-width: 1120px; margin: 2rem auto; padding: 0 1rem; background: #fff; } "
-        ".notice { background: #fff3cd; color: #5c4400; padding: .5rem .8rem; border-radius: 6px; } svg { width: 100%; height: auto; }"
-        "</style>\n<h1>What settings cost on your data</h1>\n"
-        '<p class="notice"><strong>Confidential.</strong> Computed from raw data: for those who may see the raw data.</p>\n'
-        f"{drawings}\n</html>\n"
-    )
+    units = dict.fromkeys(trial.by_source for trial in trials)
+    return render(_TEMPLATE, drawings=[_drawing(trials, by_source, most_error_percent) for by_source in units])
 
 
 def _drawing(trials: Sequence[Trial], by_source: bool, most_error_percent: float) -> str:
