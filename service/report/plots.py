@@ -82,10 +82,10 @@ def _bars(series: Mapping[str, tuple[float, ...]], top: float) -> Iterator[Bar]:
 
 def _labels(plot: Plot, *, from_zero: bool) -> Iterator[Label]:
     number = len(plot.starts_ns)
-    spans_days = number > 0 and plot.starts_ns[-1] - plot.starts_ns[0] > 86_400 * NANOSECONDS
+    form = "%d %b %H:%M" if number * plot.width_ns > 86_400 * NANOSECONDS else "%H:%M:%S"
     for count, index in enumerate(range(0, number, math.ceil(number / _MOST_LABELS) or 1)):
         time_ns, left_percent = plot.starts_ns[index], 100 * index / number
-        text = f"{time_ns / NANOSECONDS:.3g} s" if from_zero else _moment(time_ns, with_day=spans_days)
+        text = f"{time_ns / NANOSECONDS:.3g} s" if from_zero else as_datetime(time_ns).strftime(form)
         yield Label(text, left_percent, count % _EACH_MAJOR == 0 and left_percent <= _NARROW_PERCENT)
 
 
@@ -103,7 +103,3 @@ def _short(value: float) -> str:
         if value >= size:
             return f"{value / size:.3g}{letter}"
     return f"{value:.3g}"
-
-
-def _moment(time_ns: int, *, with_day: bool) -> str:
-    return as_datetime(time_ns).strftime("%d %b %H:%M" if with_day else "%H:%M:%S")
