@@ -225,6 +225,16 @@ def test_the_outside_check_is_told_of_imputed_rows_and_so_is_the_reader() -> Non
         assert text not in read(figures)
 
 
+def test_invalid_rows_are_told_by_what_they_lack_and_only_by_that() -> None:
+    figures = figures_of_a_run()
+    assert figures.detail is not None
+    reasons = {"time": 3, "source": 0, "number": 2000}
+    text = read(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, invalid_by_reason=reasons)))
+
+    assert re.findall(r"– of these, without a (\w+)</th><td>([\d,]+)", text) == [("time", "3"), ("number", "2,000")]
+    assert "– of these" not in read(figures)
+
+
 def test_each_promise_has_its_times_and_its_outside_check() -> None:
     figures = figures_of_a_run()
     (one,) = figures.promised
