@@ -415,7 +415,7 @@ def test_every_run_with_an_end_writes_its_report(tmp_path: Path) -> None:
 
 def test_a_run_over_what_was_released_reports_that_it_released_nothing(tmp_path: Path) -> None:
     write_recording(tmp_path / "recording.csv")
-    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "CSV_OUTPUT_DIR": tmp_path / "<i>&'\""}
+    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "CSV_OUTPUT_DIR": tmp_path / "<i>&'\"x"}
     run_service(tmp_path, settings)
 
     run_service(tmp_path, settings)
