@@ -15,7 +15,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,8 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, SourceUnavailable
-from anonymizer.samples import Samples, SampleSource
+from anonymizer.samples import Samples, SampleSource, arrange
+from anonymizer.units import unit_doubts
 from anonymizer.windows import NANOSECONDS, covering_windows
 from service import exit_codes
 from service.arguments import Parser, argument, path_argument
@@ -38,6 +39,9 @@ from utility.heartbeats import HOW_TO_GET_THE_DETECTOR, has_detector
 
 #: Rows of a live bucket younger than this may still be on their way.
 SETTLED_AFTER_S = 60
+
+#: Units are judged by windows of this length.
+UNITS_WINDOW_NS = 5 * NANOSECONDS
 
 #: What an argument sets.
 SETTING_OF = {
@@ -165,6 +169,8 @@ def _print(samples: Samples, trials: Sequence[Trial], most_error_percent: float)
     sources = len(np.unique(samples.source_codes[samples.source_codes >= 0]))
     print("CONFIDENTIAL: computed from raw data.")
     print(f"Sample: {len(samples):,} rows of {sources} source{'s' if sources != 1 else ''} over {seconds:.0f} s.\n")
+    for doubt in _unit_doubts(samples):
+        print(f"{doubt}\n")
     rows = [HEADING, *map(_row, trials)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADING))]
     for row in rows:
@@ -181,6 +187,23 @@ def _print(samples: Samples, trials: Sequence[Trial], most_error_percent: float)
         print("No heartbeats were found in the raw sample: is it ECG, at 50 Hz or more?")
     for sentence in advice(trials, most_error_percent=most_error_percent):
         print(sentence)
+
+
+def _unit_doubts(samples: Samples) -> Iterator[str]:
+    """Yield what makes the unit of the values look wrong: then every figure below is of something else than an ECG in microvolts."""
+    windows = covering_windows(int(samples.times_ns.min()), int(samples.times_ns.max()) + 1, UNITS_WINDOW_NS)
+    sources = len(samples.source_ids)
+    doubts = unit_doubts(arrange(samples, windows, np.arange(sources)), sources)
+    if doubts.still:
+        yield (
+            f"WARNING: the values of {doubts.still} of {doubts.sources} sources hardly move, all within ±3 µV for a second or more: are "
+            "they millivolts? Try --value-unit mV; for the service, VALUE_UNIT=mV."
+        )
+    if doubts.apart:
+        yield (
+            f"WARNING: the values of {doubts.apart} of {doubts.sources} sources move a hundred times more, or less, than those of the "
+            "others: are they in another unit? VALUE_UNIT holds for all sources."
+        )
 
 
 def _row(trial: Trial) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Check anonymized ECG from the outside: is every released value shared by at least k rows (or sources) of its window?
 
 For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
-copied wherever it is needed. It reads CSV files, or the output bucket of an InfluxDB 2 with the window summaries in it.
+copied wherever it is needed. It reads CSV files, gzipped ones too, or the output bucket of an InfluxDB 2 with the window summaries in it.
 
 Of every window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
 that no window comes twice; of files, that rows are in order of time and id; of a bucket, that each window has a summary, and that rows
@@ -19,6 +19,7 @@ import argparse
 import bisect
 import contextlib
 import csv
+import gzip
 import http.client
 import io
 import itertools
@@ -33,6 +34,7 @@ import unicodedata
 import urllib.error
 import urllib.parse
 import urllib.request
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -41,6 +43,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 HEADER = ["timestamp", "source_id", "ecg"]
+
+#: What gzipped files, and files of UTF-16 text, begin with.
+GZIP_MAGIC, UTF_16_MARKS = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
 
 EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER = 1, 64, 69
 
@@ -304,24 +309,67 @@ def read_rows(path: Path) -> Iterator[Row]:
         Unusable: It cannot be read or is of another form; with the line.
     """
     seconds: dict[str, int] = {}
+    line = 1
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with _opened(path) as file:
             lines = csv.reader(file)
-            if next(lines, None) != HEADER:
-                raise Unusable(f"{path}: expected the header {','.join(HEADER)}")
+            header = next(lines, None)
+            if header != HEADER:
+                raise Unusable(f"{path}, line 1: expected the header {','.join(HEADER)}{_what_differs(header)}")
             for cells in lines:
+                line = lines.line_num
                 try:
                     moment, source, value = cells
-                    yield _nanoseconds(moment, seconds), source, float(value)
-                except ValueError:
-                    raise Unusable(f"{path}, line {lines.line_num}: expected a time, an id and a number") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise Unusable(f"{path} cannot be read ({error})") from None
+                    yield _nanoseconds(moment, seconds), source, _number(value)
+                except (ValueError, OverflowError):
+                    raise Unusable(f"{path}, line {line}: expected a time, an id and a number") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise Unusable(f"{path} cannot be read behind line {line} ({error})") from None
+    except UnicodeDecodeError:
+        raise Unusable(f"{path} is not UTF-8 text behind line {line}") from None
+    except csv.Error as error:
+        raise Unusable(f"{path}, line {line}: not CSV ({error})") from None
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[io.TextIOBase]:
+    """Yield the text of a file, gzipped or not, whatever its name; a byte order mark is left out."""
+    with contextlib.ExitStack() as files:
+        packed = files.enter_context(path.open("rb"))
+        is_gzip = packed.peek(2)[:2] == GZIP_MAGIC
+        plain = files.enter_context(gzip.open(packed)) if is_gzip else packed
+        beginning = plain.peek(4)[:4]
+        if beginning[:2] in UTF_16_MARKS or b"\0" in beginning:
+            raise Unusable(f"{path}, line 1: the text is UTF-16, expected UTF-8; save it as CSV UTF-8")
+        yield files.enter_context(io.TextIOWrapper(plain, encoding="utf-8-sig", newline=""))
+
+
+def _what_differs(header: Sequence[str] | None) -> str:
+    """Return what a person may have done to a header that is not ours, without showing what may be a row."""
+    if not header:
+        return "; the file is empty" if header is None else "; the line is empty"
+    text = ",".join(header)
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        if [cell.strip() for cell in text.split(sign)] == HEADER:
+            return f"; the columns are separated by {name}, expected commas: was it saved by a spreadsheet?"
+    if text.lower().startswith("sep="):
+        return "; it is a `sep=` line of a spreadsheet"
+    if [cell.strip().lower() for cell in header] == HEADER:
+        return "; its capitals or spaces differ"
+    return "; is it a file of this project?"
+
+
+def _number(text: str) -> float:
+    if "_" in text:
+        raise ValueError(text)  # Python's own way to write thousands
+    return float(text)
 
 
 def _nanoseconds(text: str, seconds: dict[str, int]) -> int:
     """Return `2025-11-03T14:30:00.123456789Z` in nanoseconds since the epoch; `seconds` remembers the last second parsed."""
     whole, _, fraction = text.removesuffix("Z").partition(".")
+    if fraction and not (fraction.isdecimal() and fraction.isascii() and len(fraction) <= 9):
+        raise ValueError(fraction)
     if whole not in seconds:
         seconds.clear()
         seconds[whole] = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())

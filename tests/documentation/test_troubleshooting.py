@@ -397,6 +397,18 @@ def _a_bug_in_a_batch(scene: Scene) -> int:
     )
 
 
+@row("the columns are separated by semicolons", ends=exit_codes.USAGE)
+def _a_spreadsheet_saved_what_was_released(scene: Scene) -> int:
+    code = 0
+    for name, text, encoding in (
+        ("a.csv", "timestamp;source_id;ecg\n", "utf-8"),
+        ("b.csv", "timestamp,source_id,ecg\n", "utf-16"),
+    ):
+        (scene.folder / name).write_text(text, encoding=encoding)
+        code = scene.script("verify_output.py", name, "--k", "5", "--batch-seconds", "5")
+    return code
+
+
 @row("There is no STATE_DIR", ends=exit_codes.USAGE)
 def _a_script_and_no_state(scene: Scene) -> int:
     return scene.script("state.py", "show")

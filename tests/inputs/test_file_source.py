@@ -556,3 +556,23 @@ def test_a_file_has_no_clock_and_forgets_its_rows_when_closed(tmp_path: Path) ->
     assert source.extent() is None
     assert source.now_ns() is None
     assert source.clock_check_in_s() == math.inf
+
+
+@pytest.mark.parametrize("kept_rows", [4_000_000, 0])
+def test_the_next_row_of_a_file_is_found_wherever_its_row_groups_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_rows: int
+) -> None:
+    monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", kept_rows)
+    # The second row group begins before the first ends.
+    seconds = [0, 50, 5_000, 40, 60, 9_000_000]
+    times = pa.array([TIME_NS + second * NANOSECONDS for second in seconds], pa.timestamp("ns", tz="UTC"))
+    table = pa.table({"timestamp": times, "source_id": ["a"] * 6, "ecg": [1.0] * 6})
+    pa_parquet.write_table(table, tmp_path / "rows.parquet", row_group_size=3)
+    source = opened(tmp_path / "rows.parquet")
+    stop_ns = TIME_NS + 9_000_001 * NANOSECONDS
+
+    found = [source.next_row_ns(TIME_NS + second * NANOSECONDS, stop_ns) for second in (-100, 1, 41, 51, 61, 5_001, 9_000_001)]
+
+    expected = [0, 40, 50, 60, 5_000, 9_000_000]
+    assert found == [*(TIME_NS + second * NANOSECONDS for second in expected), None]
+    assert source.next_row_ns(TIME_NS + 61 * NANOSECONDS, TIME_NS + 5_000 * NANOSECONDS) is None

@@ -99,6 +99,16 @@ def test_millivolts_are_taken_for_what_they_are_and_no_id_is_shown(tmp_path: Pat
     assert "canary" not in said
     assert 2 < float(line.split()[6]) < 12
     assert "100.0 %" in line
+    assert "WARNING" not in said
+
+
+def test_a_unit_that_looks_wrong_is_warned_of_with_the_setting(tmp_path: Path) -> None:
+    code, said = advise(str(one_wearer(tmp_path / "one.csv")), "--windows", "5", "--k", "5")
+
+    assert code == 0, said
+    assert "WARNING: the values of 1 of 1 sources hardly move" in said
+    assert "VALUE_UNIT=mV" in said
+    assert "WARNING" not in advise(str(RECORDS), *QUICK)[1]
 
 
 def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential(tmp_path: Path) -> None:
@@ -160,7 +170,12 @@ def test_a_plot_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.influxdb
 def test_a_bucket_is_read_with_a_token_that_may_only_read_it(raw_bucket: Bucket, tmp_path: Path) -> None:
-    lines = [f"ecg,source_id=s{s} ecg={(i * 7 + s) % 40}i {START_NS + i * 10**7}" for s in range(6) for i in range(2000)]
+    factor = {0: 1000}
+    lines = [
+        f"ecg,source_id=s{s} ecg={factor.get(s, 1) * ((i * 7 + s) % 40)}i {START_NS + i * 10**7}"
+        for s in range(6)
+        for i in range(2000)
+    ]
     raw_bucket.write("\n".join(lines).encode())
     place = ["--url", raw_bucket.server.url, "--org", raw_bucket.server.org, "--bucket", raw_bucket.name]
     where = [*place, "--start", "2025-11-03T14:30:00Z", *QUICK]
@@ -169,6 +184,7 @@ def test_a_bucket_is_read_with_a_token_that_may_only_read_it(raw_bucket: Bucket,
         code, said = advise(*where, environment={name: raw_bucket.read_token}, folder=tmp_path)
         assert code == 0, said
         assert "Sample: 12,000 rows of 6 sources over 20 s." in said
+        assert "WARNING: the values of 1 of 6 sources move a hundred times more, or less" in said
         assert raw_bucket.read_token not in said
 
     code, said = advise(*place, *QUICK, environment={"INFLUX_TOKEN": raw_bucket.read_token}, folder=tmp_path)

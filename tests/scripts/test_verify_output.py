@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,6 +67,71 @@ def test_each_other_fault_is_named(tmp_path: Path, rows: list[tuple[str, str, st
     code, said = check(tmp_path, rows)
 
     assert (code, problem in said) == (1, True), said
+
+
+TEXT = "timestamp,source_id,ecg\n" + "".join(",".join(row) + "\n" for row in [*GOOD, *NEXT_WINDOW])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + TEXT.encode(),
+        TEXT.replace("\n", "\r\n").encode(),
+        b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode(),
+        gzip.compress(TEXT.encode(), mtime=0),
+        gzip.compress(b"\xef\xbb\xbf" + TEXT.replace("\n", "\r\n").encode()),
+        gzip.compress(TEXT[:100].encode()) + gzip.compress(TEXT[100:].encode()) + bytes(1024),
+        TEXT.replace(",10.0", ',"10.0"').encode(),
+    ],
+    ids=["mark", "CRLF", "mark and CRLF", "gzip", "gzip of both", "gzip in parts, padded", "quotes"],
+)
+@pytest.mark.parametrize("name", ["released.csv", "released.csv.gz"])
+def test_a_file_is_read_however_it_was_stored(content: bytes, name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    code, said = run_check("--k", "5", "--batch-seconds", "5", str(path))
+    too_few, violation = run_check("--k", "6", "--batch-seconds", "5", str(path))
+
+    assert (code, "2 windows, 10 rows." in said) == (0, True), said
+    assert (too_few, "VIOLATION in 2 windows" in violation) == (1, True), violation
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (TEXT.encode("utf-16"), "line 1: the text is UTF-16, expected UTF-8"),
+        (TEXT.encode("utf-16-le"), "line 1: the text is UTF-16, expected UTF-8"),
+        (
+            TEXT.replace(",", ";").encode(),
+            "line 1: expected the header timestamp,source_id,ecg; the columns are separated by semicolons",
+        ),
+        (TEXT.replace(",", "\t").encode(), "the columns are separated by tabs"),
+        (b"sep=;\n" + TEXT.replace(",", ";").encode(), "it is a `sep=` line of a spreadsheet"),
+        (TEXT.replace("source_id", "Source_ID").encode(), "its capitals or spaces differ"),
+        (TEXT[TEXT.index("2025") :].encode(), "line 1: expected the header"),
+        (b"", "the file is empty"),
+        (TEXT.replace("s3,10.0", "s3;10.0", 1).encode(), "line 5: expected a time, an id and a number"),
+        (TEXT.replace("s3,10.0", "s3,10,0", 1).encode(), "line 5: expected a time, an id and a number"),
+        (TEXT.replace("s3,10.0", "s3,1_0", 1).encode(), "line 5: expected a time, an id and a number"),
+        (TEXT.replace("000000003Z", "0000000031Z", 1).encode(), "line 5: expected a time, an id and a number"),
+        (TEXT.replace("s3,10.0", '"s3,10.0', 1).encode(), "expected a time, an id and a number"),
+        (TEXT.encode().replace(b"s3", b"s\xff", 1), "is not UTF-8 text"),
+        (gzip.compress(TEXT.encode(), mtime=0)[:-20], "cannot be read behind line"),
+        (b"\x1f\x8bnoise that is no gzip", "cannot be read behind line 1"),
+        (b"x" * 200_000, "line 1: not CSV"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_cannot_be_read_is_said_with_its_line_and_no_row(content: bytes, problem: str, tmp_path: Path) -> None:
+    path = tmp_path / "released.csv"
+    path.write_bytes(content)
+
+    code, said = run_check("--k", "5", "--batch-seconds", "5", str(path))
+
+    assert (code, problem in said) == (64, True), said
+    assert "2025-11-03" not in said
+    assert "OK" not in said
 
 
 def test_a_window_may_go_on_in_the_next_file(tmp_path: Path) -> None:

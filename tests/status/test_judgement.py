@@ -30,6 +30,7 @@ NOT_READY: list[tuple[dict[str, Any], str, str]] = [
 
 NOTICES: list[tuple[dict[str, Any], str]] = [
     ({"moments": (Moment(0, rows_read=90, rows_withheld=14), Moment(1, rows_read=10, rows_withheld=1))}, "withheld"),
+    ({"moments": (Moment(0, rows_read=1000, rows_withheld=3, rows_contradictory=3),)}, "contradictory"),
     ({"moments": (Moment(0, rows_read=1000, rows_late=1), Moment(1, rows_read=1000, rows_late=2))}, "late"),
     ({"outputs": (states.output("x", set_aside=1),)}, "set_aside"),
     ({"violations": 1}, "verification_failed"),
