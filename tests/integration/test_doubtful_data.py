@@ -12,6 +12,8 @@ import pytest
 from testbed.influxdb_server import InfluxServer
 from tests.integration.clinic import START_NS, Clinic, csv_rows
 from tests.integration.service_process import Service, run_service
+from tests.integration.test_state_commands import state
+from tests.scripts.verifying import run_check
 
 CASES = Path(__file__).with_name("cases")
 
@@ -196,6 +198,24 @@ def test_one_bad_point_in_the_first_window_refuses_no_lone_wearer(clinic: Clinic
     assert (code, sums(log)) == (0, (1001, 750, 251, 0, 0, 251)), log
     assert (again, sums(log_again)) == (0, (251, 0, 251, 0, 0, 251)), log_again
     assert len(clinic.stored()) == 750
+
+
+@pytest.mark.influxdb
+def test_journal_source_and_outputs_agree_where_a_source_lost_its_rows(clinic: Clinic, tmp_path: Path) -> None:
+    clinic.server.write_lines(clinic.raw, lines_of(wave(15, "a", "b", "c")))
+    clinic.server.write_lines(clinic.raw, lines_of(iter([(6.0, "c", 555.0), (11.0, "b", 555.0), (11.5, "c", 555.0)]), lead="II"))
+    readable = clinic.server.make_token(read=[clinic.raw, clinic.released])
+    span = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:15Z"}
+    settings = {**clinic.settings, **span, "K_UNIT": "source", "K_VALUE": 2, "INFLUX_VERIFY_TOKEN": readable}
+
+    code, log = run_service(tmp_path, settings)
+    verified, said = state(tmp_path, "verify")
+    checked, found = run_check("--env-file", str(tmp_path / ".env"), "--k", "2", "--k-unit", "source")
+
+    # In the last window two of three are lost: one source is fewer than two, so nothing of it leaves.
+    assert (code, sums(log)) == (0, (2253, 1250, 1003, 0, 0, 251 + 502)), log
+    assert (verified, checked) == (0, 0), said + found
+    assert "2 windows, 1250 rows." in found
 
 
 # --- units and ids ----------------------------------------------------------------------------------------------------------------
