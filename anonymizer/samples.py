@@ -132,6 +132,9 @@ class SampleSource(Protocol):
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
         """Return what the source has besides the rows between two times, in nanoseconds; of a source without bounds, nothing is known."""
 
+    def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
+        """Return the times of rows added since this was another data set, in nanoseconds; None if it never was, or that cannot be told."""
+
     def kept_since_ns(self) -> int | None:
         """Return before which time rows may have been removed because of their age, in nanoseconds; None when none ever are."""
 

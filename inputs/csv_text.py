@@ -9,6 +9,7 @@ import csv
 import gzip
 import hashlib
 import io
+import mmap
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -243,6 +244,24 @@ def opened(packed: HashingReader, file: BinaryIO) -> Text:
     is_gzip = file.read(len(_GZIP)) == _GZIP
     file.seek(0)
     return Unpacked(packed) if is_gzip else io.BufferedReader(packed, BLOCK_BYTES)
+
+
+def length_of_version(file: BinaryIO, digest: str) -> int | None:
+    """Return how many bytes at the begin of a file have a SHA-256 that begins so; None if none have.
+
+    A file grows by whole lines, and a gzip file by whole members: only there it is looked for.
+    """
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        is_gzip = data[: len(_GZIP)] == _GZIP
+        hashed, at = hashlib.sha256(), 0
+        for mark in re.finditer(rb"\x1f\x8b\x08" if is_gzip else rb"[\r\n]", data):
+            for end in (mark.start(),) if is_gzip else mark.span():
+                if end > at:
+                    hashed.update(data[at:end])
+                    at = end
+                    if hashed.hexdigest().startswith(digest):
+                        return end
+    return None
 
 
 class _Reader:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -157,6 +158,29 @@ class FileSource:
                 times_ns.append(int(held_ns[np.searchsorted(held_ns, start_ns)]))
         first_ns = min(times_ns, default=end_ns)
         return first_ns if first_ns < end_ns else None
+
+    def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
+        """Return the times of rows that were added at the end of a CSV file; what rewrites a file cannot be told from another file."""
+        if self._format() == "Parquet":
+            return None
+        try:
+            with self._path.open("rb") as file:
+                length = csv_text.length_of_version(file, data_set) if self._path.stat().st_size else None
+                return None if length is None else self._times_behind(file, length)
+        except OSError as error:
+            raise self._as_source_error(error) from None
+
+    def _times_behind(self, file: BinaryIO, length: int) -> npt.NDArray[np.int64]:
+        """Return the times of the rows behind the first so many bytes."""
+        file.seek(0)
+        before = sum(block.table().num_rows for block in csv_text.blocks(csv_text.opened(HashingReader(file, length), file)))
+        file.seek(0)
+        found = [np.empty(0, np.int64)]
+        for block in csv_text.blocks(csv_text.opened(HashingReader(file), file)):
+            table = block.table()
+            found.append(self._samples(self._cells(table.slice(min(before, len(table))))).times_ns)
+            before = max(0, before - len(table))
+        return np.concatenate(found)
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows lie in each window."""

@@ -183,6 +183,10 @@ class InfluxSource:
         """Return nothing: every row of a bucket has a time, and what is not asked for is not told."""
         return RowsBeside()
 
+    def added_since(self, data_set: str) -> None:
+        """Return None: a bucket is the same data set whatever is added."""
+        return
+
     def kept_since_ns(self) -> int | None:
         """Return before which time the bucket's retention may have removed rows; None when it keeps them for ever or does not tell."""
         now_ns = self.now_ns()

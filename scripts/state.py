@@ -193,7 +193,12 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
         print("Set INFLUX_VERIFY_TOKEN (or _FILE) to a token that may read both buckets; without it INFLUX_TOKEN is tried.")
     source = make_source(settings, token=settings.influx_verify_token or None)
     source.open()
-    journal = Journal(folder, data_set=source.data_set, address=source.data_set_address)
+    journal = Journal(
+        folder,
+        data_set=source.data_set,
+        address=source.data_set_address,
+        has_grown_from=lambda known: source.added_since(known) is not None,
+    )
     with open_summaries(settings) as summaries:
         witnesses = make_witnesses(settings, summaries)
         names = [witness.name for witness in witnesses]

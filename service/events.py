@@ -142,6 +142,9 @@ class Events:
             sufficient_lateness_s: The ALLOWED_LATENESS_SECONDS with which they would have been released.
         """
 
+    def added_too_late(self, rows: int) -> None:
+        """So many rows were added to a file for windows that were released before; they stay out."""
+
     # Releases and outputs
 
     def releasing(self, rows: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from service.fence import Fence, Fenced
 from service.intervals import IntervalSet, merged, missing
 from service.journal_file import WAY_ON, JournalFile
 from service.output_standings import LOST_CHUNK, OutputStandings
+from service.time_texts import moment_text
 
 _STREAM = "streaming"
 
@@ -119,6 +120,7 @@ class Journal:
         data_set: Whose memory it is; None for a tool that takes it as it is.
         address: The same where only its address can be seen; empty when there is no such thing.
         accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
+        has_grown_from: Tells whether this is the data set the journal knows, with rows added.
         copied: For a copy that was made while somebody else worked with the original: what its fence held before the journal was copied,
             and after. Without it the fence in the folder is read, and brought up to date.
 
@@ -134,6 +136,7 @@ class Journal:
         data_set: str | None,
         address: str = "",
         accepting_gap: bool = False,
+        has_grown_from: Callable[[str], bool] | None = None,
         copied: tuple[Fenced, Fenced] | None = None,
     ) -> None:
         try:
@@ -144,7 +147,7 @@ class Journal:
         self._file = JournalFile(folder / "journal.sqlite")
         self.outputs = OutputStandings(self._file)
         try:
-            self._check_data_set(data_set, address)
+            self._check_data_set(data_set, address, has_grown_from)
             self._known = self._read_intervals()
             self._unfenced: list[Window] = []
             if copied is not None:
@@ -384,7 +387,7 @@ class Journal:
                 (now_ns, epoch.window_ns, described, epoch.selection),
             )
 
-    def _check_data_set(self, data_set: str | None, address: str) -> None:
+    def _check_data_set(self, data_set: str | None, address: str, has_grown_from: Callable[[str], bool] | None) -> None:
         """See that this is the data set's journal, by what it is or where it is, and remember both."""
         if data_set is None:
             return
@@ -392,9 +395,13 @@ class Journal:
         if "data_set" not in facts:
             facts = {"data_set": data_set, "journal": uuid.uuid4().hex}
         elif not _is_same_data_set(facts, data_set, address):
+            if has_grown_from is not None and has_grown_from(facts["data_set"]):
+                return
+            # A file is called by its digest: whoever reads that could check a guess of a value in it.
+            told = f" ({facts['data_set']}, this one is {data_set})" if address else ""
             raise JournalDamaged(
-                f"{self._file.path} belongs to another data set ({facts['data_set']}, this one is {data_set}): another server, bucket, "
-                "measurement, field or file. Give each data set a STATE_DIR of its own"
+                f"{self._file.path} belongs to another data set{told}: another server, bucket, measurement, field or file. Give each data "
+                f"set a STATE_DIR of its own{'' if address else self._if_rewritten()}"
             )
         facts["data_set_address"] = address
         if data_set != address:
@@ -402,6 +409,16 @@ class Journal:
         if facts != self._facts():
             with self._file.transaction() as db:
                 db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+
+    def _if_rewritten(self) -> str:
+        """Return what else to do where a file cannot be told from an older version of itself."""
+        end_ns: int | None = self._file.value("SELECT max(end_ns) FROM intervals")
+        if end_ns is None:
+            return ""
+        return (
+            ". Only rows at the end of a CSV file can be told from those before: if INPUT_FILE is the same recording, rewritten with rows "
+            f"added, set QUERY_START_TIME={moment_text(end_ns)} as well (the end of what was released), or the rest is released twice"
+        )
 
     def _facts(self) -> dict[str, str]:
         return dict(

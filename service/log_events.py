@@ -72,6 +72,9 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "⏭️ %d windows of %s were released before (%s) and are skipped": _event("windows_skipped", "count windows promises"),
     "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
     "waited for them": _event("rows_late", "rows windows sufficient_lateness_seconds"),
+    "⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out": _event(
+        "added_too_late", "rows"
+    ),
     "Late rows are counted another time: %s": _event("recount_postponed", "reason"),
     "Upkeep is done another time: %s": _event("upkeep_postponed", "reason"),
     "%d of %d windows hold fewer rows than were counted; reading them again": _event("read_again", "windows of_windows"),

@@ -86,6 +86,11 @@ class LogLines(Events):
             sufficient_lateness_s,
         )
 
+    def added_too_late(self, rows: int) -> None:
+        """Warn of them."""
+        if rows:
+            _LOG.warning("⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out", rows)
+
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
         """Report windows that are not released again, and what was promised of them when they were."""
         self._say_day(windows.start_ns)

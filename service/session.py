@@ -13,6 +13,7 @@ from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service import exit_codes
+from service.added_rows import account_for_added_rows
 from service.clock import Stopped, SystemClock
 from service.contradictions import refuse_contradictory
 from service.delivery import Delivery, Store
@@ -100,7 +101,14 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
     folder = Path(settings.state_dir)
     try:
         open_source(settings, source, patience)
-        journal = patience.until_done(lambda: Journal(folder, data_set=source.data_set, address=source.data_set_address))
+        journal = patience.until_done(
+            lambda: Journal(
+                folder,
+                data_set=source.data_set,
+                address=source.data_set_address,
+                has_grown_from=lambda known: source.added_since(known) is not None,
+            )
+        )
         try:
             return _work(settings, clock, source, outputs, journal, patience, observation)
         finally:
@@ -131,6 +139,7 @@ def _work(
     patience.until_done(lambda: recognise_outputs(journal, set_aside, names, bases=bases_of(state)))
     patience.until_done(lambda: forget_removed_outputs(journal, names))
     stream_position_ns = patience.until_done(journal.stream_position_ns)
+    patience.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))
     schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
     observation.plan(schedule.windows_in_all)
     _tell_rows_beside(source, schedule, settings, telemetry)

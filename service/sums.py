@@ -73,6 +73,10 @@ class Sums(Events):
         """Count the rows."""
         self.totals.late += rows
 
+    def added_too_late(self, rows: int) -> None:
+        """Count them as late."""
+        self.totals.late += rows
+
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
         """Count the windows."""
         self.totals.skipped_windows += count

@@ -17,6 +17,11 @@ def date_and_time(time_ns: int) -> str:
     return as_datetime(time_ns).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def moment_text(time_ns: int) -> str:
+    """Return such as `2025-11-03T14:30:00Z`, as settings take it."""
+    return as_datetime(time_ns).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def span_text(span: Window) -> str:
     """Return such as `2025-11-03 14:30:00 - 2025-11-03 14:30:05`."""
     return f"{date_and_time(span.start_ns)} - {date_and_time(span.end_ns)}"

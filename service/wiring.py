@@ -258,7 +258,7 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
     key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else journal.name.encode()
-    return keyed_digest(key, f"\0data set {source.data_set}".encode())[:12]
+    return keyed_digest(key, f"\0data set {journal.data_set or source.data_set}".encode())[:12]
 
 
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:

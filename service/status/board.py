@@ -267,6 +267,10 @@ class Board(Events):
         """Count the rows."""
         self._sums.rows_outside(rows)
 
+    def added_too_late(self, rows: int) -> None:
+        """Count the rows."""
+        self._sums.added_too_late(rows)
+
     def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
         """Count the rows."""
         self._sums.rows_beside(without_time=without_time, not_asked_for=not_asked_for)

@@ -537,6 +537,21 @@ def _a_cut_copy(scene: Scene) -> int:
     return of_file(scene, packed[:-9], packed + b"more")
 
 
+@row("INPUT_FILE has grown")
+@row("that were added to INPUT_FILE", ends=exit_codes.CONFIGURATION)
+def _rows_are_added(scene: Scene) -> int:
+    path = scene.folder / "grown.csv"
+    settings = {"INPUT_FILE": path, "OUTPUT_TO_INFLUX": "false", "QUERY_END_TIME": ""}
+    path.write_bytes(HEADER + ROWS.replace(b"0,w", b"1,w"))
+    scene.run(**settings)
+    with path.open("ab") as file:
+        file.write(b"2025-11-03T14:30:00.5Z,w,1\n")
+    scene.run(**settings)
+    with path.open("ab") as file:
+        file.write(ROWS.replace(b"14:30", b"14:40"))
+    return scene.run(**{**settings, "QUERY_START_TIME": ""})
+
+
 @row("times its size")
 def _a_file_made_to_fill_memory(scene: Scene) -> int:
     return of_file(scene, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5)

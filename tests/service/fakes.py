@@ -81,6 +81,9 @@ class FakeSource:
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
         return RowsBeside()
 
+    def added_since(self, data_set: str) -> None:
+        return
+
     def kept_since_ns(self) -> int | None:
         return self.kept_since
 
