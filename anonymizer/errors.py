@@ -57,7 +57,16 @@ class SourceUnavailable(SourceError):
 
 
 class SourceDenied(SourceUnavailable):
-    """The source refuses us: a token, an organization or a bucket is wrong. Only a person can mend it."""
+    """The source refuses us: a token, an organization or a bucket is wrong. Only a person can mend it.
+
+    Args:
+        message: What was asked and what came back.
+        was_reached: Whether the source itself said so; else there is no way to it, such as with a certificate that has expired.
+    """
+
+    def __init__(self, message: str, *, was_reached: bool = True) -> None:
+        super().__init__(message)
+        self.was_reached = was_reached
 
 
 class SourceRefused(SourceError):

@@ -111,6 +111,9 @@ class InfluxSource:
         except InfluxFault as fault:
             if fault.status == 401:
                 raise self._as_source_error(fault) from None
+            if fault.is_unreachable_for_good:
+                # At the start this is a setting; while a stream runs, it is something that somebody will mend (`_as_source_error`).
+                raise SourceRefused(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
         self._name_the_bucket()
@@ -414,6 +417,8 @@ class InfluxSource:
 
     def _as_source_error(self, fault: InfluxFault) -> SourceError:
         address = self._connection.address
+        if fault.is_unreachable_for_good:
+            return SourceDenied(f"InfluxDB at {address.url} cannot be reached: {fault}", was_reached=False)
         if fault.status == 401:
             return SourceDenied(f"InfluxDB at {address.url} refuses INFLUX_TOKEN ({fault})")
         if fault.status == 404 and "organization" in str(fault):

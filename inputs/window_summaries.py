@@ -95,6 +95,8 @@ class WindowSummaries:
         try:
             return [table for table in read_tables(self._connection.query(flux)) if table.body]
         except InfluxFault as fault:
+            if fault.is_unreachable_for_good:
+                raise SourceDenied(f"InfluxDB at {url} cannot be reached: {fault}", was_reached=False) from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {url} does not tell what bucket {self._bucket!r} holds: {fault}") from None
         except (FluxError, UnreadableAnswer) as error:

@@ -7,6 +7,7 @@ again has the same key and bytes, and one that may have arrived is never cut ane
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from http.client import responses
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputError, OutputUnavailable
@@ -24,6 +26,7 @@ from transport.addresses import canonical_address, shown_address
 from transport.deadline import keep_limits, whole_request_within
 from transport.never_sent import was_never_sent
 from transport.retry_after import parse_retry_after
+from transport.tls_faults import TlsFault, answered_to_plain_http, greet, tls_fault
 
 #: So much of an answer is read: whether it speaks of an error, and for the connection's sake.
 _LONGEST_ANSWER = 65_536
@@ -104,7 +107,11 @@ class HttpApi:
         self.name = f"api:{canonical_address(self._shown)}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Learn how batches were cut that may have been sent before. The API need not answer to anything but batches."""
+        """Learn how batches were cut that may have been sent before. The API need not answer to anything but batches.
+
+        Only that it can be spoken to in https is seen at once.
+        """
+        self._greet()
         plans = map(Plan.from_receipt, receipts.values())
         self._plans = {plan.batch_id: plan for plan in plans}
 
@@ -156,11 +163,28 @@ class HttpApi:
             return
         if answer.is_redirect or answer.status in _NOT_PROCESSED:
             plan.is_in_doubt = was_in_doubt
+        if answer.status == 400 and (fault := answered_to_plain_http(self._target.endpoint, answer.body)):
+            raise self._no_way(fault)
         if answer.status == 413:
             raise self._too_large(plan, part, size_bytes=len(body))
         if answer.status in _REJECTED:
             raise self._rejected(plan, part, self._said(answer))
         raise self._not_now(answer)
+
+    def _greet(self) -> None:
+        target = self._target
+        # Who tells requests whom to trust by its own variables may name a folder, or more than one file.
+        trusts_others = not target.ca_file and any(map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")))
+        if trusts_others or not target.endpoint.lower().startswith("https://"):
+            return
+        ca_file = target.ca_file or DEFAULT_CA_BUNDLE_PATH
+        fault = greet(target.endpoint, ca_file=ca_file, ca_setting="API_CA_FILE", within_s=target.timeout_s)
+        if fault is not None:
+            raise self._no_way(fault)
+
+    def _no_way(self, fault: TlsFault) -> OutputUnavailable:
+        kind = OutputDenied if fault.is_lasting else OutputUnavailable
+        return kind(f"API at {self._shown} cannot be reached: {fault.text}")
 
     def _ask(self, body: bytes, *, key: str) -> _Answer:
         headers = {"Idempotency-Key": key, **({"Authorization": f"Bearer {self._token}"} if self._token else {})}
@@ -181,6 +205,8 @@ class HttpApi:
             self._renew_token()
             raise _NeverSent(OutputDenied(f"API at {self._shown} cannot be asked ({type(error).__name__}): {_CHECK}")) from None
         except OSError as error:
+            if fault := tls_fault(error, url=self._target.endpoint, ca_setting="API_CA_FILE"):
+                raise _NeverSent(self._no_way(fault)) from None
             unreachable = OutputUnavailable(f"API at {self._shown} cannot be reached ({type(error).__name__})")
             raise _NeverSent(unreachable) if was_never_sent(error) else unreachable from None
 

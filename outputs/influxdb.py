@@ -131,6 +131,8 @@ class InfluxOutput:
 
     def _translated(self, fault: InfluxFault) -> OutputError | Refused:
         bucket, said = self._target.bucket, self._without_rows(str(fault))
+        if fault.is_unreachable_for_good:
+            return OutputDenied(f"InfluxDB at {self._url} cannot be reached: {fault}")
         if fault.is_denial:
             return OutputDenied(
                 f"InfluxDB at {self._url} does not let us write to bucket {bucket!r} ({said}): "

@@ -81,13 +81,16 @@ def refuse_releases_elsewhere(
     Raises:
         ConfigurationError: Something was, and would be released twice.
         OutOfPatience: The server did not answer.
+        SourceDenied: There is no way to it, and patience has an end.
         Stopped: We were asked to stop meanwhile.
     """
 
     def ask() -> list[Window] | None:
         try:
             return unknown_releases(summaries, journal, labels, span)
-        except SourceDenied:
+        except SourceDenied as error:
+            if not error.was_reached:
+                raise
             return None
 
     try:

@@ -145,7 +145,7 @@ def name_of_output_bucket(settings: Settings) -> str:
         try:
             name = connection.name_of_bucket(given)
         except InfluxFault as fault:
-            if not fault.is_denial:
+            if fault.is_unreachable_for_good or not fault.is_denial:
                 raise SourceUnavailable(f"InfluxDB at {address.url} does not tell which bucket {given} is: {fault}") from None
             continue
         finally:

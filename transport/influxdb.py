@@ -26,6 +26,7 @@ from transport.deadline import keep_limits, whole_request_within
 from transport.http_date import earliest_http_date
 from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
+from transport.tls_faults import answered_to_plain_http, tls_fault
 
 #: Only the types of the columns are asked for; units and groups are nothing to us.
 _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
@@ -44,18 +45,28 @@ class InfluxFault(Exception):
         message: What came back, in a sentence.
         status: HTTP status; None when there was no answer, or none that ended properly.
         retry_after_s: How long the server asked us to wait.
+        is_unreachable_for_good: Whether there is no way to the server until a person changes an address or a certificate.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        retry_after_s: float | None = None,
+        is_unreachable_for_good: bool = False,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.retry_after_s = retry_after_s
+        self.is_unreachable_for_good = is_unreachable_for_good
 
     @property
     def is_denial(self) -> bool:
         """Whether a token, an organization, a bucket or the address is wrong, which waiting does not mend."""
         # Below 400: a redirect, or a success that is not InfluxDB's.
-        return self.status is not None and (self.status < 400 or self.status in (401, 403, 404, 405))
+        is_refused = self.status is not None and (self.status < 400 or self.status in (401, 403, 404, 405))
+        return is_refused or self.is_unreachable_for_good
 
     @property
     def says_there_is_no_bucket(self) -> bool:
@@ -252,10 +263,21 @@ class InfluxConnection:
             with whole_request_within(min(within_s, self.address.timeout_s)):
                 yield
         except Exception as error:
-            fault = error if isinstance(error, InfluxFault) else _as_fault(error, token=token)
+            fault = error if isinstance(error, InfluxFault) else self._as_fault(error, token=token)
             if fault.status in _ANOTHER_TOKEN_MAY_HELP:
                 self._renew_token()
             raise fault from None
+
+    def _as_fault(self, error: Exception, *, token: str) -> InfluxFault:
+        url = self.address.url
+        body = error.body if isinstance(error, ApiException) else None
+        if isinstance(error, ApiException) and error.status == 400 and isinstance(body, bytes | str):
+            found = answered_to_plain_http(url, body if isinstance(body, bytes) else body.encode())
+        else:
+            found = tls_fault(error, url=url, ca_setting="INFLUX_CA_FILE")
+        return (
+            _as_fault(error, token=token) if found is None else InfluxFault(found.text, is_unreachable_for_good=found.is_lasting)
+        )
 
     def _renew_token(self) -> None:
         with suppress(OSError):

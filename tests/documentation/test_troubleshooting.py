@@ -31,6 +31,7 @@ from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
 from tests.integration.clinic import START_NS, Clinic
 from tests.integration.service_process import Service, run_service
 from tests.servers.api_server import ApiServer, Reply
+from tests.servers.certificates import Certificates, serving
 from tests.servers.http_proxy import HttpProxy
 from tests.small_disks import mounted
 
@@ -263,6 +264,26 @@ def _wrong_organization(scene: Scene) -> int:
 @row("Failed to connect to InfluxDB: bucket")
 def _wrong_bucket(scene: Scene) -> int:
     return scene.run(INFLUX_INPUT_BUCKET="x")
+
+
+@row("its certificate has expired")
+def _certificates_that_cannot_be_trusted(scene: Scene) -> int:
+    code = 0
+    (scene.folder / "tls").mkdir()
+    made = Certificates(scene.folder / "tls")
+    for certificate in (made.expired, made.of_another_host, made.self_signed):
+        with HttpProxy(scene.clinic.server.url, tls=serving(certificate)) as proxy:
+            code = scene.run(INFLUX_URL=proxy.url, INFLUX_CA_FILE=made.authority)
+    with HttpProxy(scene.clinic.server.url, tls=serving(made.good)) as proxy:
+        return scene.run(INFLUX_URL=proxy.url) and code
+
+
+@row("it does not speak https at this port")
+def _http_for_https_and_the_other_way_round(scene: Scene) -> int:
+    (scene.folder / "tls").mkdir()
+    with HttpProxy(scene.clinic.server.url, tls=serving(Certificates(scene.folder / "tls").good)) as proxy:
+        scene.run(INFLUX_URL=proxy.url.replace("https:", "http:"))
+    return scene.run(INFLUX_URL=scene.clinic.server.url.replace("http:", "https:"))
 
 
 @row("sends no Date header", ends=exit_codes.DONE)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -57,7 +58,7 @@ Dates = Callable[[str], list[str]]
 class HttpProxy:
     """Listens on a port of its own."""
 
-    def __init__(self, server_url: str) -> None:
+    def __init__(self, server_url: str, *, tls: ssl.SSLContext | None = None) -> None:
         self._server_url = server_url
         self._lock = threading.Lock()
         self._script: list[tuple[str, Reply | None]] = []
@@ -65,10 +66,14 @@ class HttpProxy:
         self._edit: Edit | None = None
         self._ahead = timedelta()
         self._dates: Dates | None = None
+        self._connections: list[socket.socket] = []
         self._asked: list[Asked] = []
         self._http = _Server(("127.0.0.1", 0), _Handler)
         self._http.proxy = self
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
+        if tls is not None:
+            # The handshake is for the connection's own thread: one that hangs must not keep others out.
+            self._http.socket = tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._http.server_port}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
@@ -103,6 +108,19 @@ class HttpProxy:
     def date_by(self, dates: Dates) -> None:
         """Let a rule say which `Date` headers an answer to a path has: any number, of any form."""
         self._dates = dates
+
+    def hang_up(self) -> None:
+        """End every connection that is open now; each client must begin another."""
+        with self._lock:
+            connections, self._connections = self._connections, []
+        for connection in connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def took(self, connection: socket.socket) -> None:
+        """Remember a connection that a client began."""
+        with self._lock:
+            self._connections.append(connection)
 
     def pass_all(self) -> None:
         """Pass everything on, unchanged, from now on."""
@@ -169,6 +187,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         super().setup()
+        self.server.proxy.took(self.connection)
         self._session = requests.Session()
         self._session.trust_env = False
 

@@ -1,0 +1,146 @@
+"""What is wrong between us and a server when no secure connection comes about, in a sentence that says what to do.
+
+Certificates are judged by the TLS library; here its verdict is only put into words.
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+import socket
+import ssl
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+#: What OpenSSL calls an answer that is no TLS: a server that speaks plain http.
+_NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
+
+#: What servers say when they are spoken to in plain http where they speak https: Go, nginx, Apache.
+_PLAIN_HTTP = re.compile(
+    rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL", re.I
+)
+
+#: How a server that speaks https may end a connection on which it hears http.
+_SILENT_ENDS = (http.client.BadStatusLine, ConnectionResetError)
+
+#: A server that speaks TLS answers a greeting at once.
+_GREETING_S = 2.0
+
+#: OpenSSL's verdicts on certificates (X509_V_ERR_…).
+_NOT_YET_VALID, _EXPIRED, _SELF_SIGNED = 9, 10, 18
+_UNKNOWN_AUTHORITY = {2, 19, 20, 21, 27}
+_ANOTHER_HOST = {62, 64}
+
+_HTTP_TO_HTTPS = "it speaks https at this port and was spoken to in http: let its address begin with https://"
+_HTTPS_TO_HTTP = "it does not speak https at this port: let its address begin with http://, or name its https port"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFault:
+    """Why there is no secure connection.
+
+    Args:
+        text: In a sentence, without names of its own in quotes.
+        is_lasting: Whether only a person can mend it. One that passes may come of a clock that is not set yet.
+    """
+
+    text: str
+    is_lasting: bool = True
+
+
+def tls_fault(error: BaseException, *, url: str, ca_setting: str) -> TlsFault | None:
+    """Return what is wrong with the connection on which an error came; None when that has nothing to do with TLS.
+
+    Args:
+        error: As a library raised it, with what caused it.
+        url: The server's address.
+        ca_setting: The setting that names a certificate authority for it.
+    """
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return _of_certificate(cause, url, ca_setting)
+        if isinstance(cause, ssl.SSLError) and cause.reason:
+            return _of_handshake(cause.reason)
+        if isinstance(cause, _SILENT_ENDS) and url.lower().startswith("http://") and _speaks_tls(url):
+            return TlsFault(_HTTP_TO_HTTPS)
+    return None
+
+
+def answered_to_plain_http(url: str, body: bytes) -> TlsFault | None:
+    """Return what is wrong when an answer of status 400 says that the server speaks https; None when it says something else."""
+    return TlsFault(_HTTP_TO_HTTPS) if url.lower().startswith("http://") and _PLAIN_HTTP.search(body) else None
+
+
+def greet(url: str, *, ca_file: str, ca_setting: str, within_s: float) -> TlsFault | None:
+    """Greet a server that is to speak https, without asking it anything; return what is wrong with it.
+
+    None when nothing is, and when nobody answers: that may pass.
+    """
+    host, port = _host_and_port(url)
+    try:
+        context = ssl.create_default_context(cafile=ca_file or None)
+        with socket.create_connection((host, port), within_s) as plain, context.wrap_socket(plain, server_hostname=host):
+            return None
+    except OSError as error:
+        return tls_fault(error, url=url, ca_setting=ca_setting) if isinstance(error, ssl.SSLError) else None
+
+
+def _of_certificate(error: ssl.SSLCertVerificationError, url: str, ca_setting: str) -> TlsFault:
+    code = error.verify_code
+    if code == _EXPIRED:
+        return TlsFault("its certificate has expired: have it renewed (or this machine's clock is wrong)")
+    if code == _NOT_YET_VALID:
+        return TlsFault("its certificate is not valid yet: is this machine's clock right?", is_lasting=False)
+    if code == _SELF_SIGNED:
+        return TlsFault(f"its certificate is self-signed: let {ca_setting} name a file with that certificate, if you trust it")
+    if code in _UNKNOWN_AUTHORITY:
+        return TlsFault(
+            f"its certificate was signed by an authority that is not known here: let {ca_setting} name a file with that authority's "
+            "certificate"
+        )
+    if code in _ANOTHER_HOST:
+        return TlsFault(
+            f"its certificate is for another host than {_host_and_port(url)[0]}: use a name in its address that the certificate holds"
+        )
+    return TlsFault(f"its certificate cannot be trusted ({error.verify_message}); {ca_setting} names whom to trust")
+
+
+def _of_handshake(reason: str) -> TlsFault | None:
+    if reason in _NO_TLS:
+        return TlsFault(_HTTPS_TO_HTTP)
+    if "PROTOCOL" in reason or "VERSION" in reason:
+        return TlsFault(f"it knows only versions of TLS that are not safe any more, or not yet known here ({reason})")
+    if "CERTIFICATE_REQUIRED" in reason:
+        return TlsFault("it wants a certificate of ours, and we have none: use another way to it")
+    return None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was made from: libraries keep that as its cause, as an argument or as its reason."""
+    waiting, seen = [error], set()
+    while waiting:
+        one = waiting.pop(0)
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        within = (one.__cause__, one.__context__, getattr(one, "reason", None), *one.args)
+        waiting += [inner for inner in within if isinstance(inner, BaseException)]
+
+
+def _speaks_tls(url: str) -> bool:
+    host, port = _host_and_port(url)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # Nothing is sent to whom it may be; it is only asked which language it speaks.
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), _GREETING_S) as plain, context.wrap_socket(plain, server_hostname=host):
+            return True
+    except OSError:
+        return False
+
+
+def _host_and_port(url: str) -> tuple[str, int]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.hostname or "", parts.port or (443 if parts.scheme.lower() == "https" else 80)
