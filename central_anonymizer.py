@@ -5,6 +5,12 @@ Exit codes: `service/exit_codes.py`.
 
 from __future__ import annotations
 
+import signal
+
+if __name__ == "__main__":
+    # Ctrl+C while the rest is loaded ends the process as a signal does, not with a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import logging
 import os
@@ -16,8 +22,8 @@ from service import crash_points, exit_codes
 from service.arguments import Parser, path_argument
 from service.clock import clock_stopped_by_signals
 from service.configuration import REMEDY, NoConfiguration, load
-from service.ending import end_process
-from service.logs import make_printable, set_up_logging
+from service.logs import set_up_logging
+from service.process import run
 from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems
@@ -39,14 +45,15 @@ def main(arguments: list[str]) -> int:
         return _refuse(error, env_file)
     if options.health:
         return _health(configuration.settings)
-    set_up_logging(configuration.settings.log_level, configuration.settings.log_format)
+    settings = configuration.settings
+    set_up_logging(settings.log_level, settings.log_format, is_stream=settings.streaming_mode and not options.check)
     log_configuration(configuration)
     if options.check:
-        return _check(configuration.settings, connect=options.connect)
+        return _check(settings, connect=options.connect)
     armed = crash_points.switch_on(os.environ)
     if armed:
         _LOG.critical("💥 %s=%s: this process will kill itself there. For tests only", crash_points.VARIABLE, armed)
-    return serve(configuration.settings, clock_stopped_by_signals())
+    return serve(settings, clock_stopped_by_signals())
 
 
 def _check(settings: Settings, *, connect: bool) -> int:
@@ -59,7 +66,6 @@ def _check(settings: Settings, *, connect: bool) -> int:
 
 
 def _health(settings: Settings) -> int:
-    make_printable(sys.stdout)
     if settings.status_address:
         from service.status.address import parse_address  # only who asks needs them
         from service.status.probe import why_not_ready
@@ -72,7 +78,6 @@ def _health(settings: Settings) -> int:
 
 
 def _refuse(error: ConfigurationError, env_file: Path) -> int:
-    make_printable(sys.stderr)
     if isinstance(error, NoConfiguration):
         lines = [f"❌ .env file not found! Looked for {env_file}. Create it and fill it in:", *(f"   {line}" for line in REMEDY)]
     else:
@@ -96,4 +101,4 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    run(main)

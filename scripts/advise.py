@@ -30,6 +30,7 @@ from service import exit_codes
 from service.arguments import Parser, argument, path_argument
 from service.configuration import NoConfiguration, load
 from service.logs import make_printable
+from service.process import run
 from service.setting_types import moment
 from service.settings import Settings
 from service.wiring import make_source
@@ -311,4 +312,4 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    run(lambda arguments: main(arguments, os.environ))

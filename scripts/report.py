@@ -29,6 +29,7 @@ from service.configuration import load
 from service.fence import Fence, Fenced
 from service.journal import Journal
 from service.logs import make_printable
+from service.process import run
 from service.report.from_journal import figures_of
 from service.report.page import page
 from service.setting_types import moment
@@ -116,4 +117,4 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run(main)

@@ -30,12 +30,12 @@ from service import exit_codes
 from service.arguments import Parser, argument, path_argument
 from service.audit import Audit, audit
 from service.configuration import load, meant_by
-from service.ending import end_process
 from service.env_file import settings_in
 from service.epochs import bases_of, is_output, recognise_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
 from service.logs import make_printable
+from service.process import run
 from service.released_elsewhere import ANY_TIME, unknown_releases
 from service.second_offer import offer_again
 from service.set_aside import SetAside
@@ -327,4 +327,4 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    end_process(main(sys.argv[1:]))
+    run(main)

@@ -47,7 +47,7 @@ HEADER = ["timestamp", "source_id", "ecg"]
 #: What gzipped files, and files of UTF-16 text, begin with.
 GZIP_MAGIC, UTF_16_MARKS = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
 
-EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER = 1, 64, 69
+EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 1, 64, 69, 130
 
 #: The summaries this script can read.
 SCHEMA = "1"
@@ -642,8 +642,8 @@ class Report:
         """Count a finding; with a table, print its line."""
         if self._table:
             if not self._windows:
-                print(f"{'window':<20} {'rows':>8} {'sources':>8} {'values':>8} {'smallest':>8} {'imputed':>8}  problems")
-            print(_line(finding))
+                _tell(f"{'window':<20} {'rows':>8} {'sources':>8} {'values':>8} {'smallest':>8} {'imputed':>8}  problems")
+            _tell(_line(finding))
         self._windows += 1
         self._rows += finding.rows
         self._broken += bool(finding.problems)
@@ -657,21 +657,29 @@ class Report:
     def verdict(self, question: Question) -> int:
         """Print the verdict; return the exit code."""
         if not self._windows:
-            print("No rows: nothing was released.")
+            _tell("No rows: nothing was released.")
             return 0
         promised = f"promised: {question.promise.k}" if question.promise else "promised: what each summary says"
-        print(
+        _tell(
             f"{self._windows} window{'s' if self._windows > 1 else ''}, {self._rows} rows. "
             f"Smallest group: {self._smallest or 0} {self._unit} ({promised})."
         )
         if self._partial:
-            print(f"INCOMPLETE: of {self._partial} windows the server refused rows (partial); what is there was checked.")
+            _tell(f"INCOMPLETE: of {self._partial} windows the server refused rows (partial); what is there was checked.")
         for problem, windows in self._problems.most_common():
-            print(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
+            _tell(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
         if self._broken:
             return EXIT_VIOLATION
-        print("OK: every released value is shared as promised.")
+        _tell("OK: every released value is shared as promised.")
         return 0
+
+
+def _tell(line: str) -> None:
+    """Print a line. A reader that leaves early, such as `head`, changes neither the check nor its verdict."""
+    try:
+        print(line, flush=True)
+    except (BrokenPipeError, ConnectionResetError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _line(finding: Finding) -> str:
@@ -884,4 +892,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    try:
+        sys.exit(main(sys.argv[1:], os.environ))
+    except KeyboardInterrupt:
+        sys.exit(EXIT_INTERRUPTED)

@@ -5,15 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
+
+from service.logs import finish_log, hurry_log
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
 #: Outputs get five seconds to finish what is in hand (`service/session.py`); whatever else takes longer is left behind.
 LONGEST_STOP_S = 7.0
+
+#: How long the last words may take that are said before the process is ended.
+_LAST_WORDS_S = 0.5
+
+#: The shortest time-out of a socket; none at all would mean that it does not block.
+_SHORTEST_S = 0.001
+
+#: Windows has no SIGHUP.
+_SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 
 
 class Stopped(Exception):
@@ -37,7 +52,7 @@ class Clock(Protocol):
 
 
 class SystemClock:
-    """The machine's clock. `stop` may be called from a signal handler.
+    """The machine's clock. `stop` takes a lock, so no signal handler may call it: one could interrupt `wait` while that holds it.
 
     `code_when_stuck` is what the process ends with when it was asked to stop and cannot, such as while a server owes us an answer; None:
     128 and the signal's number.
@@ -73,27 +88,103 @@ class SystemClock:
 def clock_stopped_by_signals() -> SystemClock:
     """Return a clock that Ctrl+C and SIGTERM stop. Asked a second time, or stuck for too long, the process ends at once.
 
-    Nothing is lost by that: what is on its way is done again at the next start, as after a crash.
+    Nothing is lost by that: what is on its way is done again at the next start, as after a crash. SIGHUP stops the clock only if the
+    process was started at a terminal, which has gone then; else it is logged and ignored.
     """
     clock = SystemClock()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        if clock.is_stopping():
-            # Whoever asks twice does not want to wait.
-            os._exit(128 + number)
-        clock.stop(number)
-        timer = threading.Timer(LONGEST_STOP_S, _end, (clock, number))
-        timer.daemon = True
-        timer.start()
-
-    signal.signal(signal.SIGINT, stop)
-    signal.signal(signal.SIGTERM, stop)
+    hearing, telling = socket.socketpair()
+    telling.setblocking(False)
+    # Python's own handler, in C, writes the signal's number here. That works while the main thread hangs in a write, and takes no lock.
+    signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
+    stopping = {signal.SIGINT, signal.SIGTERM} | ({_SIGHUP} if _SIGHUP and _hang_up_means_the_end(_SIGHUP) else set())
+    ears = _Ears(clock, hearing, telling, frozenset(stopping))
+    threading.Thread(target=ears.listen, name="signals", daemon=True).start()
+    for number in stopping | ({_SIGHUP} if _SIGHUP else set()):
+        signal.signal(number, _leave_it_to_the_thread)
     return clock
 
 
-def _end(clock: SystemClock, number: int) -> None:
+def _leave_it_to_the_thread(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing: a handler runs between any two steps of the main thread, so whatever it locks may be locked already."""
+
+
+def _hang_up_means_the_end(sighup: int) -> bool:
+    """Return whether SIGHUP tells that our terminal has gone. Programs that rotate logs send it too, and nohup has it ignored."""
+    is_ignored = signal.getsignal(sighup) == signal.SIG_IGN
+    return not is_ignored and sys.stdin is not None and sys.stdin.isatty()
+
+
+class _Ears:
+    """Hears signals in a thread of its own, and ends the process when it does not end by itself.
+
+    Nothing here waits for anybody: what is logged is logged by yet another thread.
+
+    Args:
+        clock: Stopped by the first signal.
+        hearing: Where numbers of signals arrive.
+        telling: The other end, which must stay open.
+        stopping: Which of them stop the clock.
+    """
+
+    def __init__(
+        self,
+        clock: SystemClock,
+        hearing: socket.socket,
+        telling: socket.socket,
+        stopping: frozenset[int],
+    ) -> None:
+        self._clock = clock
+        self._hearing, self._telling = hearing, telling
+        self._stopping = stopping
+        self._deadline_s: float | None = None
+        self._speaker: threading.Thread | None = None
+
+    def listen(self) -> None:
+        """Never return."""
+        while True:
+            for number in self._next():
+                if number in self._stopping:
+                    self._asked_to_stop(number)
+                elif number == _SIGHUP:
+                    self._say(lambda: _LOG.info("SIGHUP does not stop this process; SIGTERM does"))
+
+    def _next(self) -> bytes:
+        """Return the numbers of the next signals; end the process if none comes in time."""
+        if self._deadline_s is not None:
+            self._hearing.settimeout(max(self._deadline_s - time.monotonic(), _SHORTEST_S))
+        try:
+            return self._hearing.recv(64)
+        except TimeoutError:
+            self._end()
+
+    def _asked_to_stop(self, number: int) -> None:
+        if self._clock.is_stopping():
+            # Whoever asks twice does not want to wait.
+            os._exit(128 + number)
+        self._deadline_s = time.monotonic() + LONGEST_STOP_S
+        self._clock.stop(number)
+        hurry_log()
+
+    def _end(self) -> NoReturn:
+        """End the process; say why if that can be said."""
+        self._say(_say_that_it_takes_too_long)
+        if self._speaker is not None:
+            self._speaker.join(_LAST_WORDS_S)
+        code = self._clock.code_when_stuck
+        os._exit(128 + (self._clock.stopped_by or 0) if code is None else code)
+
+    def _say(self, words: Callable[[], None]) -> None:
+        """Have something logged, unless what was logged before still waits for a reader."""
+        if self._speaker is not None and self._speaker.is_alive():
+            return
+        speaker = threading.Thread(target=words, daemon=True)
+        with suppress(RuntimeError):  # the system has no thread left: then nothing is said
+            speaker.start()
+            self._speaker = speaker
+
+
+def _say_that_it_takes_too_long() -> None:
     _LOG.warning(
         "Asked to stop %.0f s ago, and still waiting for an answer: it is asked for again at the next start", LONGEST_STOP_S
     )
-    logging.shutdown()
-    os._exit(128 + number if clock.code_when_stuck is None else clock.code_when_stuck)
+    finish_log()

@@ -23,11 +23,14 @@ UNREACHABLE = 69
 #: A batch failed verification and was withheld.
 VERIFICATION_FAILED = 70
 
+#: What a script prints could not be written, such as on a disk that is full.
+OUTPUT_LOST = 74
+
 #: Another instance works on the same state folder.
 ANOTHER_INSTANCE = 75
 
 #: A setting is wrong, or a server refuses us because of one.
 CONFIGURATION = 78
 
-#: A one-shot run was interrupted before its end, by Ctrl+C or by SIGTERM.
-INTERRUPTED, TERMINATED = 130, 143
+#: A one-shot run was interrupted before its end: by the end of its terminal, by Ctrl+C, by SIGTERM.
+HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143

@@ -136,6 +136,9 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "Asked to stop %.0f s ago, and still waiting for an answer: it is asked for again at the next start": _event(
         "stop_overdue", "seconds"
     ),
+    "⚠️ %s failed at the end of the run: %s": _event("end_step_failed", "step reason"),
+    "⚠️ %d log lines are missing here: standard output did not take them": _event("lines_missing", "count"),
+    "SIGHUP does not stop this process; SIGTERM does": _event("hang_up_ignored"),
     "📄 Report: %s": _event("report_written", "path"),
     "⚠️ The report could not be written to %s: %r": _event("report_failed", "path reason"),
 }

@@ -92,13 +92,13 @@ class Observation:
 
     def unwatch(self, journal: Journal) -> None:
         """Let them look a last time before it is closed, and write the report of a run that has an end, however it ended."""
+        if self._board is not None:
+            self._board.unwatch()
         if self._recording is not None and self._promise is not None:
             from service.report.file import write_report
 
             figures = self._recording.figures(journal.outputs.standings(), self._promise)
             write_report(figures, Path(self._settings.state_dir), file_mode=self._settings.output_file_mode)
-        if self._board is not None:
-            self._board.unwatch()
 
     def _make_board(self, clock: Clock) -> Board | None:
         if not (self._settings.status_address or self._environment.get("NOTIFY_SOCKET")):

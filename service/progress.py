@@ -1,10 +1,24 @@
-"""A progress bar on a terminal: windows, rows a second, time left. Nothing anywhere else."""
+"""A progress bar on a terminal: windows, rows a second, time left. Nothing anywhere else.
+
+It is drawn by a thread of its own: a terminal that is stopped with Ctrl+S, or has gone, holds up nobody else.
+"""
 
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from service.logs import lines_written_within
+
+#: How often the bar is looked after.
+_DRAW_EVERY_S = 0.1
+
+#: How long its last state may take to be drawn.
+_LAST_DRAW_S = 0.5
 
 
 @contextmanager
@@ -14,20 +28,51 @@ def progress_of(windows: int | None) -> Iterator[Callable[[int, int], None]]:
     Args:
         windows: How many windows there will be; None when there is no end, and so no bar.
     """
-    if not windows or not sys.stderr.isatty():
+    if not windows or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _windows, _rows: None
         return
-    from tqdm import tqdm
-    from tqdm.contrib.logging import logging_redirect_tqdm
+    bar = _Bar(windows)
+    try:
+        yield bar.advance
+    finally:
+        bar.end()
 
-    with tqdm(total=windows, unit="window", dynamic_ncols=True) as bar, logging_redirect_tqdm():
-        rows_in_all = 0
 
-        def advance(done: int, rows: int) -> None:
-            nonlocal rows_in_all
-            rows_in_all += rows
+class _Bar:
+    """Draws until `end`.
+
+    Args:
+        windows: How many there will be.
+    """
+
+    def __init__(self, windows: int) -> None:
+        from tqdm import tqdm
+
+        self._windows = self._rows = 0
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._draw_all, args=(tqdm, windows), name="progress", daemon=True)
+        self._thread.start()
+
+    def advance(self, windows: int, rows: int) -> None:
+        """Remember how far the run is. Called by one thread only."""
+        self._windows += windows
+        self._rows += rows
+
+    def end(self) -> None:
+        """Draw the last state, if the terminal takes it."""
+        self._has_ended.set()
+        self._thread.join(_LAST_DRAW_S)
+
+    def _draw_all(self, make_bar: Any, windows: int) -> None:
+        out_of_the_way = partial(make_bar.external_write_mode, file=sys.stdout)
+        with make_bar(total=windows, unit="window", dynamic_ncols=True) as bar, lines_written_within(out_of_the_way):
+            while not self._has_ended.wait(_DRAW_EVERY_S):
+                self._draw(bar)
+            self._draw(bar)
+
+    def _draw(self, bar: Any) -> None:
+        done = self._windows - bar.n
+        if done:
             elapsed_s = bar.format_dict["elapsed"] or 1e-9
-            bar.set_postfix_str(f"{rows_in_all / elapsed_s:,.0f} rows/s", refresh=False)
+            bar.set_postfix_str(f"{self._rows / elapsed_s:,.0f} rows/s", refresh=False)
             bar.update(done)
-
-        yield advance

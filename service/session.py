@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
@@ -52,6 +51,9 @@ _LOG = logging.getLogger("ecg_anonymizer")
 #: Beside the chunks that are being read, one is anonymized and two are kept for outputs.
 _OTHER_CHUNKS_IN_HAND = 3
 
+#: What a shell adds to the number of the signal that ended a process.
+_SIGNAL_BASE = 128
+
 #: How long outputs may still write after we were asked to stop.
 GRACE_S = 5.0
 
@@ -60,6 +62,12 @@ def serve(settings: Settings, clock: SystemClock) -> int:
     """Do what the settings say until the end, or until asked to stop; return the exit code. Every failure is logged as a sentence."""
     sys.setswitchinterval(_TURN_S)
     clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
+    # From here on only last words are left, and whoever hangs over those still has to say this.
+    clock.code_when_stuck = code = _code_of(settings, clock)
+    return code
+
+
+def _code_of(settings: Settings, clock: SystemClock) -> int:
     try:
         return _serve(settings, clock)
     except AnotherInstance as error:
@@ -112,10 +120,10 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
         try:
             return _work(settings, clock, source, outputs, journal, patience, observation)
         finally:
-            observation.unwatch(journal)
-            journal.close()
+            _finish("Reading the last figures", lambda: observation.unwatch(journal))
+            _finish("Closing the journal", journal.close)
     finally:
-        source.close()
+        _finish("Closing the source", source.close)
 
 
 def _work(
@@ -185,7 +193,7 @@ def _work(
             telemetry.phase("finishing")
             delivery.drain()
     finally:
-        delivery.stop(GRACE_S)
+        _finish("Stopping the outputs", lambda: delivery.stop(GRACE_S))
     _raise_first(delivery.failures())
     if not (settings.streaming_mode or telemetry.totals.counts.read or telemetry.totals.skipped_windows or clock.is_stopping()):
         _LOG.warning("⚠️ %s", source.advice_when_empty())
@@ -201,6 +209,14 @@ def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settin
     beside = source.rows_beside(schedule.start_ns, end_ns)
     if beside.without_time or beside.not_asked_for:
         telemetry.rows_beside(without_time=beside.without_time, not_asked_for=beside.not_asked_for)
+
+
+def _finish(step: str, action: Callable[[], None]) -> None:
+    """Do what belongs to the end. A failure is logged: raised, it would hide an earlier one, and leave undone what comes after it."""
+    try:
+        action()
+    except Exception as error:  # noqa: BLE001  (as above)
+        _LOG.warning("⚠️ %s failed at the end of the run: %s", step, error)
 
 
 def _refuse_releases_elsewhere(
@@ -234,7 +250,7 @@ def _exit_code(settings: Settings, telemetry: Telemetry, clock: SystemClock) -> 
     if settings.streaming_mode:
         return exit_codes.DONE
     if clock.stopped_by is not None:
-        return exit_codes.INTERRUPTED if clock.stopped_by == signal.SIGINT else exit_codes.TERMINATED
+        return _SIGNAL_BASE + clock.stopped_by
     if telemetry.totals.violations:
         return exit_codes.VERIFICATION_FAILED
     return exit_codes.SET_ASIDE if telemetry.totals.set_aside else exit_codes.DONE

@@ -6,11 +6,9 @@ import dataclasses
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from anonymizer.errors import StateUnavailable
 from anonymizer.ports import Output
 from anonymizer.windows import HOUR_NS, NANOSECONDS, WindowRange
 from service.chunks import MOST_WINDOWS
@@ -20,6 +18,7 @@ from service.fidelity import FidelityStep, FidelitySteps
 from service.journal import Released
 from service.output_standings import OutputStandings, Standing
 from service.settings import Settings
+from service.status.figures_reader import FiguresReader
 from service.status.level_steps import LevelSteps
 from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
 from service.sums import Sums
@@ -50,6 +49,24 @@ class _OutputNotes:
     trouble: Trouble | None = None
     last_error: Trouble | None = None
     has_ended: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """What the journal said: each output's standing, the size of the spool; and between which sums of rows released in this run that was.
+
+    A release may be recorded while the journal is read, and the journal may be ahead of us by the one that is being recorded.
+    """
+
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    spool_bytes: int = 0
+    fewest_released: int = 0
+    most_released: int = 0
+
+    def unaccounted(self, standing: Standing, rows_at_start: int) -> int:
+        """Return how many rows released in this run an output neither took nor refused nor has pending."""
+        known = _rows(standing) - rows_at_start
+        return max(self.fewest_released - known, 0) + min(self.most_released - known, 0)
 
 
 class Board(Events):
@@ -87,7 +104,7 @@ class Board(Events):
         self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
         self._notes: dict[str, _OutputNotes] = {}
         self._standings: OutputStandings | None = None
-        self._last_read: tuple[dict[str, Standing], int] = {}, 0
+        self._figures = FiguresReader(self._read_journal, _Figures())
         self._rows_at_start: dict[str, int] = {}
         self._rows_released = self._rows_in_flight = 0
 
@@ -102,24 +119,28 @@ class Board(Events):
             self._windows_in_all = windows_in_all
 
     def watch(self, standings: OutputStandings) -> None:
-        """Look into the journal from now on; every output is in it, and nothing was released in this run yet."""
+        """Look into the journal from now on; every output is in it, and nothing was released in this run yet.
+
+        Raises:
+            StateUnavailable: It cannot be read now.
+        """
+        rows_at_start = {one.name: _rows(one) for one in standings.standings()}
         with self._lock:
+            self._rows_at_start = rows_at_start
             self._standings = standings
-            self._rows_at_start = {one.name: _rows(one) for one in standings.standings()}
 
     def unwatch(self) -> None:
         """Look into the journal a last time: it is about to be closed."""
-        with self._lock:
-            self._read_journal()
-            self._standings = None
+        self._figures.latest()
+        self._standings = None
 
     def look(self) -> Snapshot:
-        """Return how things are now."""
+        """Return how things are now. Does not wait for a journal that is busy, and lets nobody wait who tells us something meanwhile."""
+        figures = self._figures.latest()
         with self._lock:
             self._note_lag()
             totals, now_ns, monotonic_s = self._sums.totals, self._clock.now_ns(), self._clock.monotonic_s()
             counts = totals.counts
-            standings, spool_bytes = self._read_journal()
             return Snapshot(
                 now_ns=now_ns,
                 started_ns=self._started_ns,
@@ -156,9 +177,9 @@ class Board(Events):
                 durations=Durations(tuple(self._within), self._timed, self._timed_s),
                 source_retries=self._retries[SOURCE],
                 state_retries=self._retries[STATE],
-                spool_bytes=spool_bytes,
+                spool_bytes=figures.spool_bytes,
                 spool_limit_bytes=self._spool_limit_bytes,
-                outputs=tuple(self._output(name, note, standings.get(name)) for name, note in self._notes.items()),
+                outputs=tuple(self._output(name, note, figures) for name, note in self._notes.items()),
                 moments=tuple(self._moments),
             )
 
@@ -330,15 +351,19 @@ class Board(Events):
             self._moments.append(Moment(start_ns))
         self._moments[-1] = changed(self._moments[-1])
 
-    def _read_journal(self) -> tuple[dict[str, Standing], int]:
-        """Return the outputs' standings and the size of the spool; those of the last time when our disk cannot be read now."""
-        if self._standings is not None:
-            with suppress(StateUnavailable):
-                standings = {one.name: one for one in self._standings.standings()}
-                self._last_read = standings, self._standings.spooled().size_bytes
-        return self._last_read
+    def _read_journal(self) -> _Figures:
+        """Return what the journal says now. Takes as long as that takes, so the lock is not held meanwhile."""
+        with self._lock:
+            watched, fewest = self._standings, self._rows_released
+        if watched is None:
+            return self._figures.last
+        standings = {one.name: one for one in watched.standings()}
+        spool_bytes = watched.spooled().size_bytes
+        with self._lock:
+            return _Figures(standings, spool_bytes, fewest, self._rows_released + self._rows_in_flight)
 
-    def _output(self, name: str, note: _OutputNotes, standing: Standing | None) -> OutputState:
+    def _output(self, name: str, note: _OutputNotes, figures: _Figures) -> OutputState:
+        standing = figures.standings.get(name)
         one = standing or Standing(name, 0, 0, 0, 0, 0)
         return OutputState(
             name=name,
@@ -347,20 +372,12 @@ class Board(Events):
             taken=one.taken,
             set_aside=one.set_aside,
             pending=one.pending,
-            unaccounted=self._unaccounted(one) if standing else 0,
+            unaccounted=figures.unaccounted(one, self._rows_at_start.get(name, 0)) if standing else 0,
             retries=note.retries,
             trouble=note.trouble,
             last_error=note.last_error,
             has_ended=note.has_ended,
         )
-
-    def _unaccounted(self, standing: Standing) -> int:
-        """Return how many rows released in this run an output neither took nor refused nor has pending.
-
-        While a release is being recorded the journal may be ahead of us by just that.
-        """
-        missing = self._rows_released + self._rows_at_start.get(standing.name, 0) - _rows(standing)
-        return 0 if missing == -self._rows_in_flight else missing
 
 
 def _rows(standing: Standing) -> int:

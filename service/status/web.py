@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import bottle
-from waitress.server import create_server
 
 from anonymizer.errors import ConfigurationError
 from service.setting_types import Secret
 from service.settings import Settings
 from service.status import metrics
 from service.status.address import StatusAddress
+from service.status.connections import Connections
 from service.status.judgement import judge
 from service.status.page_data import liveness, page_data, readiness
 from service.status.shown_settings import shown_settings
@@ -52,17 +52,6 @@ _HEADERS = {
 
 _PLAIN = "text/plain; charset=utf-8"
 
-#: A page, a scraper and a probe or two; more than that waits, and whoever says nothing for so many seconds is dropped.
-_LIMITS: dict[str, Any] = {
-    "threads": 2,
-    "connection_limit": 100,
-    "channel_timeout": 20,
-    "max_request_header_size": 16_384,
-    "max_request_body_size": 1024,
-    "asyncore_use_poll": True,
-    "ident": None,
-}
-
 
 class StatusServer:
     """Listens from the moment it is made until `close`.
@@ -82,15 +71,15 @@ class StatusServer:
         app = make_app(look, settings, token, loopback_only=address.is_loopback)
         listening = _listen(address)
         self.port: int = listening.getsockname()[1]
-        self._server = create_server(app, sockets=[listening], **_LIMITS)
+        self._server = Connections(app, listening)
         threading.Thread(target=self._server.run, name="status", daemon=True).start()
         asked = "; it asks for STATUS_TOKEN" if token else ""
         _LOG.info("📟 Status page at http://%s/%s", StatusAddress(address.host, self.port), asked)
 
     def close(self) -> None:
         """Listen no more, and let the threads go."""
-        self._server.close()
         self._server.task_dispatcher.shutdown(timeout=1)
+        self._server.close()
 
 
 def _listen(address: StatusAddress) -> socket.socket:

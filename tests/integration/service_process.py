@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -25,6 +25,7 @@ class Service:
         settings: What stands in `.env`, besides a folder for CSV files and one for state.
         arguments: For the command line.
         environment: Variables besides what every process needs.
+        streams: `stdin`, `stdout`, `stderr` and the like for the process; else its log is kept.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Service:
         settings: Mapping[str, object],
         arguments: tuple[str, ...] = (),
         environment: Mapping[str, str] | None = None,
+        **streams: Any,
     ) -> None:
         self.folder = folder
         self._log_path = folder / "service.log"
@@ -51,9 +53,7 @@ class Service:
                 "HOME": str(folder),
                 **(environment or {}),
             },
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
+            **{"stdin": subprocess.DEVNULL, "stdout": self._log, "stderr": subprocess.STDOUT, **streams},
         )
 
     def __enter__(self) -> Self:

@@ -205,7 +205,7 @@ def test_log_lines_have_utc_times_and_print_on_a_console_without_our_symbols(mon
         record = logging.LogRecord("ecg_anonymizer", logging.INFO, "", 0, "📦 µV", None, None)
         record.created = 1762180200.5
         logging.getLogger().handle(record)
-        stream.flush()
+        logging.getLogger().handlers[0].flush()
     finally:
         logging.getLogger().handlers[:] = handlers
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import http.client
 import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import requests
 
 from anonymizer.errors import ConfigurationError
+from service.clock import SystemClock
+from service.output_standings import Standing
 from service.setting_types import Secret
+from service.status import connections
 from service.status.address import StatusAddress, parse_address
+from service.status.board import Board
 from service.status.snapshot import Snapshot
 from service.status.web import StatusServer
 from tests.documentation.pages import DOCUMENTATION
@@ -36,7 +42,8 @@ class Served:
         settings = settings_with(
             **SECRETS, PSEUDONYMIZE_SOURCE_ID="true", DEVICE_FILTER="patient-17,patient-18", INFLUX_TAG_FILTER="bed=patient-19"
         )
-        self.server = StatusServer(StatusAddress(host, 0), lambda: self.snapshot, settings, Secret(token))
+        self.look: Callable[[], Snapshot] = lambda: self.snapshot
+        self.server = StatusServer(StatusAddress(host, 0), lambda: self.look(), settings, Secret(token))
 
     def get(self, path: str, *, method: str = "GET", **headers: str) -> requests.Response:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
@@ -200,16 +207,133 @@ def test_what_is_no_address_is_refused(text: str) -> None:
         parse_address(text)
 
 
-def test_connections_that_say_nothing_hold_nobody_up(served: Served) -> None:
+def hold(served: Served, number: int, saying: bytes = b"") -> list[socket.socket]:
+    """Open connections that say so much and no more."""
+    held = [socket.create_connection(("127.0.0.1", served.server.port), timeout=10) for _ in range(number)]
+    for one in held:
+        with contextlib.suppress(OSError):  # closed already, in favour of a later one
+            one.sendall(saying)
+    return held
+
+
+#: What clients hold connections open with.
+HELD = {
+    "nothing": b"",
+    "half a line": b"GET /live",
+    "half a header": b"GET / HTTP/1.1\r\nHost: localhost\r\nX-",
+    "no body": b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n",
+    "empty lines": b"\r\n\r\n",
+    "answers that are not read": b"GET /assets/uPlot.iife.min.js HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100,
+}
+
+
+@pytest.mark.parametrize("saying", HELD.values(), ids=HELD)
+def test_two_hundred_connections_that_are_held_open_silence_nobody(served: Served, saying: bytes) -> None:
     before = threading.active_count()
-    silent = [socket.create_connection(("127.0.0.1", served.server.port)) for _ in range(50)]
+    held = hold(served, 200, saying)
     try:
-        silent[0].sendall(b"GET / HTTP/1.1\r\nHost: loc")
-        assert served.get("/livez").status_code == 200
+        for path in ("/livez", "/readyz", "/metrics"):
+            began_s = time.monotonic()
+            assert served.get(path).status_code == 200
+            assert time.monotonic() - began_s < 1
         assert threading.active_count() <= before
     finally:
-        for one in silent:
+        for one in held:
             one.close()
+
+
+def test_a_client_that_sends_a_byte_now_and_then_is_dropped_all_the_same(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 0.5)
+    (dripping,) = hold(served, 1, b"GET / HTTP/1.1\r\n")
+    deadline_s = time.monotonic() + 10
+    with contextlib.suppress(ConnectionError):
+        while time.monotonic() < deadline_s:
+            dripping.sendall(b"X")
+            time.sleep(0.1)
+    dripping.close()
+    assert time.monotonic() < deadline_s, "never dropped"
+
+
+def test_a_connection_may_be_used_again_after_some_seconds(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 0.5)
+    scraper = http.client.HTTPConnection("127.0.0.1", served.server.port, timeout=10)
+    for _ in range(2):
+        scraper.request("GET", "/livez")
+        assert scraper.getresponse().read()
+        mine = scraper.sock
+        time.sleep(2)
+        assert scraper.sock is mine
+    scraper.close()
+
+
+def test_requests_sent_together_are_answered_in_their_order(served: Served) -> None:
+    (client,) = hold(served, 1, b"".join(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in ("/livez", "/x")))
+    client.sendall(b"HEAD /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    client.close()
+
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"404", b"200"]
+    assert answer.endswith(b"\r\n\r\n"), "HEAD has no body"
+
+
+def test_of_too_many_requests_sent_together_the_first_are_answered(served: Served) -> None:
+    (client,) = hold(served, 1, b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n" * 60)
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    client.close()
+
+    assert answer.count(b"HTTP/1.1 200 OK") == connections.MOST_PIPELINED
+    assert answer.count(b"Connection: close") == 1
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 999999\r\n\r\n", 413),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    ],
+    ids=["header too large", "address too long", "body too large", "no header", "TLS"],
+)
+def test_what_is_no_request_of_ours_is_refused(guarded: Served, request_bytes: bytes, status: int) -> None:
+    (client,) = hold(guarded, 1, request_bytes)
+    answer = client.recv(65536)
+    client.close()
+
+    assert answer.startswith(b"HTTP/1.")
+    assert int(answer.split()[1]) == status
+    assert b"Traceback" not in answer
+
+
+def test_a_journal_that_is_busy_does_not_silence_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever looks waits for a moment, then gets what was known last; and the loop tells what it has to tell meanwhile."""
+    released = threading.Event()
+
+    class Busy:
+        def standings(self) -> list[Standing]:
+            released.wait(30)
+            return []
+
+        def spooled(self) -> dict[int, int]:
+            return {}
+
+    board = Board(settings_with(), SystemClock())
+    monkeypatch.setattr(board, "_standings", Busy())
+    served = Served()
+    served.look = board.look
+    try:
+        looking = threading.Thread(target=board.look)
+        looking.start()
+        began_s = time.monotonic()
+        time.sleep(0.1)
+        board.reached(0)
+        assert served.get("/livez").status_code == 200
+        assert time.monotonic() - began_s < 1.5
+    finally:
+        released.set()
+        looking.join()
+        served.server.close()
 
 
 def test_a_server_that_was_closed_leaves_no_thread_and_no_port_behind() -> None:

@@ -1,0 +1,136 @@
+"""Connections to the status page: few at a time, none for long without a request. Whoever opens many and says nothing silences nobody else.
+
+waitress reads from all connections in one thread and answers from two. On its own it would accept a hundred connections, leave those that
+send a byte now and then open for ever, and let everybody else wait until one closes.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.server import TcpWSGIServer
+
+#: A page, a scraper and a probe or two need less. For one more, the connection is closed that we have waited for longest.
+MOST_CONNECTIONS = 64
+
+#: How long we wait for the first request to be complete; and how long for the next one, in which the last answer must be taken too.
+FIRST_REQUEST_S = 5.0
+NEXT_REQUEST_S = 20.0
+
+#: So many requests may be sent before the first is answered. Answers wait in memory for whoever reads them slowly.
+MOST_PIPELINED = 8
+
+#: How often we look for connections that have used up their time.
+_LOOK_EVERY_S = 1.0
+
+#: How long to leave alone a system that gives us no connection, such as for lack of descriptors.
+_PAUSE_S = 0.05
+
+_LIMITS: dict[str, Any] = {
+    "threads": 2,
+    "max_request_header_size": 16_384,
+    "max_request_body_size": 1024,
+    "asyncore_use_poll": True,
+    "log_socket_errors": False,
+    "ident": None,
+}
+
+
+class _Connection(HTTPChannel):
+    """One connection. `waiting_since_s` is when we began to wait for its client; `waits_s` is how long we do."""
+
+    # waitress' published types lack these.
+    requests: list[Any]
+    requests_lock: threading.Lock
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        self.waiting_since_s = time.monotonic()
+        self.waits_s = FIRST_REQUEST_S
+        super().__init__(*arguments, **named)
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether there is nothing to be answered."""
+        return not self.requests
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the client has used up its time."""
+        return self.is_waited_for and time.monotonic() - self.waiting_since_s > self.waits_s
+
+    def received(self, data: bytes) -> bool:
+        """Take what came in. The connection ends with the last of too many requests: a client sends those that follow again."""
+        is_taken = super().received(data)
+        with self.requests_lock:
+            if len(self.requests) > MOST_PIPELINED:
+                del self.requests[MOST_PIPELINED:]
+                self.requests[-1].headers["CONNECTION"] = "close"
+        return bool(is_taken)
+
+    def service(self) -> None:
+        """Answer one request."""
+        super().service()
+        self.waiting_since_s, self.waits_s = time.monotonic(), NEXT_REQUEST_S
+
+
+class Connections(TcpWSGIServer):
+    """Serves an application on a socket that listens already. `run` returns after `close`.
+
+    Args:
+        application: Answers requests; must not block.
+        listening: Where.
+    """
+
+    channel_class = _Connection
+    active_channels: dict[int, _Connection]  # type: ignore[assignment]
+
+    def __init__(self, application: Any, listening: socket.socket) -> None:
+        self._next_look_s = 0.0
+        super().__init__(
+            application,
+            {},
+            True,
+            listening,
+            adj=Adjustments(sockets=[listening], **_LIMITS),
+            sockinfo=(listening.family, listening.type, listening.proto, listening.getsockname()),
+            bind_socket=False,
+        )
+
+    def readable(self) -> bool:
+        """Return whether one more connection can be accepted; on the way, close those that have used up their time."""
+        if time.monotonic() >= self._next_look_s:
+            self._next_look_s = time.monotonic() + _LOOK_EVERY_S
+            self._close(one for one in self._connections() if one.is_overdue)
+        return self.accepting and (len(self.active_channels) < MOST_CONNECTIONS or bool(self._waited_for()))
+
+    def handle_accept(self) -> None:
+        """Accept a connection, in place of another if there are many."""
+        if len(self.active_channels) >= MOST_CONNECTIONS:
+            self._close(self._waited_for()[:1])
+        super().handle_accept()
+
+    def accept(self) -> Any:
+        """Return a connection, or None if there is none to be had now."""
+        try:
+            return super().accept()
+        except OSError:
+            self._close(self._waited_for()[:1])
+            time.sleep(_PAUSE_S)
+            return None
+
+    def _connections(self) -> list[_Connection]:
+        return list(self.active_channels.values())
+
+    def _waited_for(self) -> list[_Connection]:
+        """Return the connections with nothing to be answered, those first that we have waited for longest."""
+        return sorted((one for one in self._connections() if one.is_waited_for), key=lambda one: one.waiting_since_s)
+
+    def _close(self, connections: Iterable[_Connection]) -> None:
+        for one in connections:
+            one.handle_close()

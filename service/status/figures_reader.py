@@ -1,0 +1,42 @@
+"""Asks the journal on behalf of those who only look, so that a journal that is busy holds up neither them nor the work loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+_T = TypeVar("_T")
+
+#: How long a look waits for the journal before it takes what was read last.
+PATIENCE_S = 0.3
+
+
+class FiguresReader(Generic[_T]):
+    """Reads in a thread of its own, one read at a time. Safe to use from several threads. `last` is what was read last.
+
+    Args:
+        read: Returns the figures; may take long, or raise.
+        first: What is known before the first read.
+    """
+
+    def __init__(self, read: Callable[[], _T], first: _T) -> None:
+        self._read = read
+        self.last = first
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def latest(self) -> _T:
+        """Return the figures as they are now; as they were when they could last be read, if that takes too long."""
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="figures", daemon=True)
+                self._thread.start()
+            reading = self._thread
+        reading.join(PATIENCE_S)
+        return self.last
+
+    def _run(self) -> None:
+        with suppress(Exception):  # the work loop uses the same journal, and says what is wrong with it
+            self.last = self._read()
