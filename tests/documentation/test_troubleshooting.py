@@ -10,6 +10,7 @@ import gzip
 import os
 import re
 import shutil
+import signal
 import socket
 import sqlite3
 import subprocess
@@ -428,6 +429,45 @@ def _a_spreadsheet_saved_what_was_released(scene: Scene) -> int:
         (scene.folder / name).write_text(text, encoding=encoding)
         code = scene.script("verify_output.py", name, "--k", "5", "--batch-seconds", "5")
     return code
+
+
+@row("SIGHUP does not stop", ends=exit_codes.DONE)
+def _logs_are_rotated(scene: Scene) -> int:
+    with Service(scene.folder, {**scene.settings, "STREAMING_MODE": "true", "QUERY_END_TIME": ""}) as service:
+        service.wait_for("✅ Connected")
+        service.process.send_signal(signal.SIGHUP)
+        service.wait_for("SIGHUP")
+        code = service.stop()
+        scene.said += service.log
+        return code
+
+
+@row("log lines are missing", ends=exit_codes.DONE)
+def _nobody_reads_the_log_for_a_while(scene: Scene) -> int:
+    slow = "real = LogWriter._write\nLogWriter._write = lambda *a: (time.sleep(0.5), real(*a))[1]"
+    few = "LogWriter.__init__.__kwdefaults__['most_lines'] = 3\nlogs._DEAD_AFTER_S = 0.1"
+    return scene.with_rows().patched(f"import time\nfrom service import logs\nfrom service.logs import LogWriter\n{slow}\n{few}")
+
+
+@row("failed at the end of the run", ends=exit_codes.UNREACHABLE)
+def _the_disk_fails_at_the_end_too(scene: Scene) -> int:
+    failing = "def figures(*_):\n    raise StateUnavailable('the disk is away')\nRecording.figures = figures"
+    imports = "from anonymizer.errors import StateUnavailable\nfrom service.report.recording import Recording"
+    closing = (
+        "from service.journal import Journal\nreal = Journal.close\nJournal.close = lambda self: (real(self), print('closed'))[0]"
+    )
+    code = scene.with_rows().patched(f"{imports}\n{closing}\n{failing}", OUTPUT_TO_API="true", API_ENDPOINT=NOBODY)
+    assert "❌ Gave up after RETRY_BUDGET_SECONDS" in scene.said, "the first error is not hidden"
+    assert "closed" in scene.said, "nor is the journal left open"
+    return code
+
+
+@row("What was to be printed could not be written", ends=exit_codes.OUTPUT_LOST)
+def _a_script_prints_to_a_full_disk(scene: Scene) -> int:
+    scene.with_rows().run()
+    full = "import os, runpy, sys\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
+    script = str(ROOT / "scripts" / "state.py")
+    return scene.process("-c", f"{full}\nsys.argv = [{script!r}, 'show']\nrunpy.run_path({script!r}, run_name='__main__')")
 
 
 @row("There is no STATE_DIR", ends=exit_codes.USAGE)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import pty
 import random
 import select
 import signal
@@ -13,7 +11,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +24,11 @@ import pytest
 from service import exit_codes
 from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import KEY, ROOT, Service, run_service
+
+if sys.platform != "win32":
+    import fcntl
+    import pty
+    import termios
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="terminals, pipes and signals are Linux's here")
 
