@@ -26,7 +26,7 @@ from service.logs import set_up_logging
 from service.process import run
 from service.session import serve
 from service.settings import Settings
-from service.startup import connection_problems
+from service.startup import connection_problems, say_what_the_disks_cannot
 from service.summary import log_configuration
 from service.wiring import folder_problems, hierarchy_problems
 
@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
     settings = configuration.settings
     set_up_logging(settings.log_level, settings.log_format, is_stream=settings.streaming_mode and not options.check)
     log_configuration(configuration)
+    say_what_the_disks_cannot(configuration.settings)
     if options.check:
         return _check(settings, connect=options.connect)
     armed = crash_points.switch_on(os.environ)

@@ -192,7 +192,9 @@ def probe(folder: Path) -> None:
     """
     descriptor, name = tempfile.mkstemp(prefix=".write-probe-", dir=folder)
     os.close(descriptor)
-    Path(name).unlink()
+    # A folder in which nothing may be removed is one in which files can be made.
+    with suppress(OSError):
+        Path(name).unlink()
 
 
 def sync_folder(folder: Path) -> bool:

@@ -138,7 +138,9 @@ def _numbered_lines(path: str) -> Iterator[tuple[int, bytes]]:
         with Path(path).open("rb") as ledger:
             yield from _lines_until(ledger, _size_between_writes(ledger, Path(path)))
     except OSError as error:
-        raise unreadable(path, error) from error
+        if error.errno in _FOR_A_PERSON:
+            raise unreadable(path, error) from error
+        raise WriteFailed(f"cannot read {path}: {error.strerror}; nothing was done, run it again") from error
 
 
 def _lines_until(ledger: BinaryIO, size: int | None) -> Iterator[tuple[int, bytes]]:

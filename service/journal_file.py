@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -87,7 +88,14 @@ _PASSING = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_READONLY,
     sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_PROTOCOL,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_INTERRUPT,
 }
+
+#: How a check of the whole file says that it could not read a page.
+_UNREAD_PAGE = re.compile(r"error code=(\d+)")
 _PRIMARY_CODE = 0xFF
 
 #: What a person can do whose journal is of no use. The fence, or a backup, knows what must not be released again.
@@ -113,24 +121,21 @@ class JournalFile:
         self._lock = threading.RLock()
         #: By how much the transaction at hand has changed the seal so far.
         self._sealed_since = 0
-        with self._only_ours():
-            self._db = _connect(path)
-            try:
-                self._make_tables()
-                self._check()
-                self._watch_sealed_tables()
-            except BaseException:
-                self._db.close()
-                raise
+        self._is_in_doubt = False
+        try:
+            self._open()
+        except JournalDamaged:
+            # A read that failed may look like damage; damage is there the next time too.
+            self._open()
 
     def close(self) -> None:
         """Let go of the file."""
-        with self._lock:
+        with self._lock, suppress(sqlite3.Error):
             self._db.close()
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return all rows of a query."""
-        with self._lock, self._only_ours():
+        with self._in_use():
             parameters = values[0] if values and isinstance(values[0], dict) else values
             return self._db.execute(query, parameters).fetchall()
 
@@ -147,7 +152,7 @@ class JournalFile:
             StateUnavailable: Nothing was done, and may be tried again.
             JournalDamaged: The file is not what was written.
         """
-        with self._lock, self._only_ours(), self._all_or_nothing():
+        with self._in_use(), self._all_or_nothing():
             self._sealed_since = 0
             yield self._db
             if self._sealed_since:
@@ -163,6 +168,42 @@ class JournalFile:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    @contextmanager
+    def _in_use(self) -> Iterator[None]:
+        """Let nothing out but our own errors, and of damage only what a fresh connection sees too.
+
+        SQLite may also speak of damage, or of a transaction that is none, when a call of the operating system failed at a bad moment.
+        """
+        with self._lock:
+            if self._is_in_doubt:
+                self._open_anew()
+            try:
+                with self._only_ours():
+                    yield
+            except JournalDamaged as damage:
+                self._is_in_doubt = True
+                self._open_anew()
+                raise StateUnavailable(
+                    f"{damage.args[0].removesuffix(WAY_ON).rstrip('. ')}: but it is whole when opened anew"
+                ) from None
+
+    def _open_anew(self) -> None:
+        with suppress(sqlite3.Error):
+            self._db.close()
+        self._open()
+        self._is_in_doubt = False
+
+    def _open(self) -> None:
+        with self._only_ours():
+            self._db = _connect(self.path)
+            try:
+                self._make_tables()
+                self._check()
+                self._watch_sealed_tables()
+            except BaseException:
+                self._db.close()
+                raise
 
     def _make_tables(self) -> None:
         if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
@@ -180,6 +221,8 @@ class JournalFile:
         if form not in (2, FORM):
             raise JournalDamaged(f"{self.path} has form {form}, this version knows form {FORM}. {WAY_ON}")
         verdict = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if (unread := _UNREAD_PAGE.search(verdict)) and int(unread[1]) & _PRIMARY_CODE in _PASSING:
+            raise StateUnavailable(f"{self.path} cannot be read now ({verdict.splitlines()[-1]})")
         if verdict != "ok":
             raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
         if not (self._is_sealed_in_form_2() if form == 2 else self._seal() == self._sum_of_digests()):

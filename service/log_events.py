@@ -36,6 +36,10 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "❌ %s": _event("error", "error"),
     "✅ The configuration is good%s": _event("configuration_good", "also"),
     "💥 %s=%s: this process will kill itself there. For tests only": _event("crash_point_armed", "variable point"),
+    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
+    "file that was just written. Put it on a local disk; a crash of the service alone loses nothing": _event(
+        "folders_not_synced", "setting folder"
+    ),
     "📟 Status page at http://%s/%s": _event("status_page", "address note"),
     "✅ Connected to InfluxDB at %s": _event("connected", "url"),
     "❌ Failed to connect to InfluxDB: %s": _event("connection_failed", "reason"),

@@ -106,14 +106,14 @@ class Spool:
             StateUnavailable: The disk does not do it now.
         """
         path, given_up = self._path(number), self._folder.with_name(GIVEN_UP)
+        if number not in self.numbers():
+            return None
         try:
             make_folder(given_up)
             kept = next(free for free in _names(given_up, path.name) if not os.path.lexists(free))
             path.rename(kept)
             sync_folder(given_up)
             sync_folder(self._folder)
-        except FileNotFoundError:
-            return None
         except OSError as error:
             raise StateUnavailable(f"spool file {path} cannot be moved now ({error.strerror or error})") from None
         return kept

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from anonymizer.errors import (
     ConfigurationError,
@@ -15,6 +17,7 @@ from anonymizer.errors import (
 )
 from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
+from disk.durable_file import sync_folder
 from service.patience import Patience
 from service.settings import Settings
 from service.wiring import make_outputs, make_source, name_of_output_bucket
@@ -70,6 +73,24 @@ def connection_problems(settings: Settings) -> list[str]:
     for remark in source.remarks:
         _LOG.warning("⚠️ %s", remark)
     return problems
+
+
+def say_what_the_disks_cannot(settings: Settings) -> None:
+    """Warn of each folder on a disk that cannot sync folders, whether it is made already or not.
+
+    A disk that fails is met, and waited for, where it is used.
+    """
+    folders = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
+    for name, folder in folders.items():
+        with suppress(OSError):
+            nearest = next(one for one in (Path(folder), *Path(folder).absolute().parents) if one.is_dir())
+            if not sync_folder(nearest):
+                _LOG.warning(
+                    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
+                    "file that was just written. Put it on a local disk; a crash of the service alone loses nothing",
+                    name,
+                    folder,
+                )
 
 
 def _opening(output: Output) -> Callable[[], None]:
