@@ -56,11 +56,13 @@ class ApiTarget:
         endpoint: The address; what follows its question mark is sent and never shown.
         ca_file: Certificate authority file; empty: the system's.
         timeout_s: How long a request may take in all.
+        proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
     """
 
     endpoint: str = field(repr=False)
     ca_file: str = ""
     timeout_s: float = 30.0
+    proxy: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +98,11 @@ class HttpApi:
         self._token = token()
         self._session = requests.Session()
         self._session.headers["Content-Type"] = "application/json"
-        # Proxies yes, passwords from ~/.netrc no: they would replace the token.
+        # Proxies are chosen by one rule for all servers, and passwords from ~/.netrc would replace the token.
+        self._session.trust_env = False
         self._session.auth = _no_other_auth
+        self._session.proxies = {"all": target.proxy} if target.proxy else {}
+        self._others_trusted = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or ""
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _TimedAdapter())
         self._most_bytes = MOST_BYTES_PER_PART
@@ -173,9 +178,8 @@ class HttpApi:
 
     def _greet(self) -> None:
         target = self._target
-        # Who tells requests whom to trust by its own variables may name a folder, or more than one file.
-        trusts_others = not target.ca_file and any(map(os.environ.get, ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")))
-        if trusts_others or not target.endpoint.lower().startswith("https://"):
+        # A proxy is not to be greeted instead; and the variables of requests may name a folder with those whom to trust.
+        if target.proxy or (self._others_trusted and not target.ca_file) or not target.endpoint.lower().startswith("https://"):
             return
         ca_file = target.ca_file or DEFAULT_CA_BUNDLE_PATH
         fault = greet(target.endpoint, ca_file=ca_file, ca_setting="API_CA_FILE", within_s=target.timeout_s)
@@ -197,8 +201,7 @@ class HttpApi:
                     timeout=self._target.timeout_s,
                     allow_redirects=False,
                     stream=True,
-                    # Given here, as what a session is given yields to REQUESTS_CA_BUNDLE.
-                    verify=self._target.ca_file or None,
+                    verify=self._target.ca_file or self._others_trusted or True,
                 )
                 return _Answer(answer.status_code, answer.headers.get("Retry-After"), _beginning(answer))
         except ValueError as error:

@@ -29,6 +29,12 @@ Every setting marked *secret* can be given as a file instead: `NAME_FILE=/path` 
 end. All mistakes are reported at once, with exit code 78. `python central_anonymizer.py --check` only checks; `--check --connect` also
 tries servers, buckets and outputs.
 
+Servers are reached through the proxy that `HTTP_PROXY`, `HTTPS_PROXY` or `ALL_PROXY` names (an http or https address; a user name and
+password may stand in it, and are never shown), InfluxDB and the API alike; hosts in `NO_PROXY` are reached without one: names with all
+below them, addresses, networks such as `10.0.0.0/8`, each with a port or without, or `*`. In small letters each beats its capitals. These
+are read from the environment only, not from `.env`. This machine itself (`localhost`, 127.0.0.0/8, `::1`) is never reached through a proxy.
+What holds is said at the start. `scripts/verify_output.py` uses no proxy.
+
 This page is written from the code by `python scripts/make_configuration.py`; a test fails when the two disagree.
 """
 

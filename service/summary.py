@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 
 from service.configuration import Configuration
 from service.settings import Settings
+from service.wiring import ways_to_servers
 from transport.addresses import shown_address
+from transport.proxies import are_proxies_named
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -42,6 +45,9 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "Output", f"InfluxDB {address}, bucket {settings.influx_output_bucket}"
     if settings.output_to_api:
         yield "Output", f"API {shown_address(settings.api_endpoint)}"
+    if are_proxies_named(os.environ):
+        for name, proxy in ways_to_servers(settings):
+            yield "Proxy", f"{name} through {shown_address(proxy)}" if proxy else f"none for {name}"
 
 
 def _method(settings: Settings) -> str:

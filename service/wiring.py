@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from service.setting_types import Secret
 from service.settings import SHIPPED_HIERARCHY, Settings
 from service.telemetry import Telemetry
 from service.upkeep import Upkeep
+from transport.proxies import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
     from inputs.window_summaries import WindowSummaries
@@ -60,6 +62,7 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
         ca_file=settings.influx_ca_file,
         timeout_s=settings.influx_query_timeout,
         gzip=settings.influx_gzip,
+        proxy=_proxy_for(settings.influx_url),
     )
     series = InfluxSeries(
         bucket=settings.influx_input_bucket,
@@ -97,19 +100,26 @@ def _make_influxdb(settings: Settings) -> Output:
 def _output_address(settings: Settings) -> Address:
     from transport.influxdb import Address
 
+    url = settings.influx_output_url or settings.influx_url
     return Address(
-        url=settings.influx_output_url or settings.influx_url,
+        url=url,
         org=settings.influx_output_org or settings.influx_org,
         ca_file=settings.influx_ca_file,
         timeout_s=settings.influx_query_timeout,
         gzip=settings.influx_gzip,
+        proxy=_proxy_for(url),
     )
 
 
 def _make_api(settings: Settings) -> Output:
     from outputs.http_api import ApiTarget, HttpApi
 
-    target = ApiTarget(endpoint=settings.api_endpoint, ca_file=settings.api_ca_file, timeout_s=settings.api_timeout_seconds)
+    target = ApiTarget(
+        endpoint=settings.api_endpoint,
+        ca_file=settings.api_ca_file,
+        timeout_s=settings.api_timeout_seconds,
+        proxy=_proxy_for(settings.api_endpoint),
+    )
     return HttpApi(target, settings.api_token.current)
 
 
@@ -331,6 +341,38 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
         lateness_ns=lateness_ns,
         interval_s=settings.streaming_interval,
     )
+
+
+def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield for each server that is used the setting that names it, and the proxy that leads there; empty: none.
+
+    Raises:
+        ConfigurationError: A variable names no proxy that can be used.
+    """
+    own_output = settings.output_to_influx and bool(settings.influx_output_url)
+    used = {
+        "INFLUX_URL": not settings.input_file or (settings.output_to_influx and not own_output),
+        "INFLUX_OUTPUT_URL": own_output,
+        "API_ENDPOINT": settings.output_to_api,
+    }
+    for name in (name for name, is_used in used.items() if is_used):
+        yield name, _proxy_for(getattr(settings, name.lower()))
+
+
+def proxy_problems(settings: Settings) -> list[str]:
+    """Return what is wrong with the variables that name proxies."""
+    try:
+        list(ways_to_servers(settings))
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def _proxy_for(url: str) -> str:
+    try:
+        return proxy_for(url, os.environ)
+    except UnusableProxy as error:
+        raise ConfigurationError(str(error)) from None
 
 
 def hierarchy_problems(settings: Settings) -> list[str]:

@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ from influxdb_client.rest import ApiException
 from transport.compression import Compression, gzipped, unzipped
 from transport.deadline import keep_limits, whole_request_within
 from transport.http_date import earliest_http_date
+from transport.proxies import credentials_of
 from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 from transport.tls_faults import answered_to_plain_http, tls_fault
@@ -84,6 +85,7 @@ class Address:
         ca_file: Certificate authority file for https; empty: the system's.
         timeout_s: How long a request may take in all.
         gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
+        proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
     """
 
     url: str
@@ -91,6 +93,7 @@ class Address:
     ca_file: str = ""
     timeout_s: float = 30.0
     gzip: str = "auto"
+    proxy: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +132,7 @@ class InfluxConnection:
         self.clock = ServerClock()
         self._present_token = token
         self._token = token()
+        proxy, proxy_credentials = credentials_of(address.proxy)
         self._client = InfluxDBClient(
             url=address.url,
             token=self._token,
@@ -136,6 +140,8 @@ class InfluxConnection:
             timeout=int(address.timeout_s * 1000),
             ssl_ca_cert=address.ca_file or None,
             enable_gzip=False,
+            proxy=proxy or None,
+            proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy_credentials) if proxy_credentials else None,
         )
         keep_limits(self._client.api_client.rest_client.pool_manager)
         self._compression = Compression(address.gzip, address.url)
@@ -316,6 +322,8 @@ def _reason(error: Exception) -> str:
     """Return why there was no answer, in few words."""
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         error = error.reason
+    if isinstance(error, urllib3.exceptions.ProxyError):
+        return "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names does not let us through, or does not answer"
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the host name cannot be resolved"
     if isinstance(error, urllib3.exceptions.NewConnectionError):

@@ -76,6 +76,7 @@ class Scene:
             "API_ENDPOINT": api.endpoint,
             "CSV_FILENAME_PATTERN": "all_%Y%m%d.csv",
         }
+        self.environment: dict[str, str] = {}
         self.said = ""
 
     def rows(self, *values: float, at_ns: int = START_NS, source: str = "a") -> None:
@@ -101,7 +102,7 @@ class Scene:
 
     def run(self, *arguments: str, **changes: object) -> int:
         """Run the program to its end; return its exit code."""
-        code, said = run_service(self.folder, {**self.settings, **changes}, *arguments)
+        code, said = run_service(self.folder, {**self.settings, **changes}, *arguments, environment=self.environment)
         assert "Traceback" not in said, said
         self.said += said
         return code
@@ -265,6 +266,14 @@ def _wrong_organization(scene: Scene) -> int:
 @row("Failed to connect to InfluxDB: bucket")
 def _wrong_bucket(scene: Scene) -> int:
     return scene.run(INFLUX_INPUT_BUCKET="x")
+
+
+@row("the proxy that HTTP_PROXY")
+def _a_proxy_that_is_down_and_one_that_is_none(scene: Scene) -> int:
+    scene.environment = {"HTTP_PROXY": NOBODY}
+    scene.run(INFLUX_URL="http://server.test:8086")
+    scene.environment = {"ALL_PROXY": "socks5://127.0.0.1:9"}
+    return scene.run(INFLUX_URL="http://server.test:8086")
 
 
 @row("its certificate has expired")

@@ -6,8 +6,8 @@ import ssl
 import subprocess
 from pathlib import Path
 
-#: For whom a certificate stands that is good on this machine.
-_HERE = "DNS:localhost,IP:127.0.0.1"
+#: For whom a certificate stands that is good on this machine, and for a name that only a proxy knows.
+_HERE = "DNS:localhost,IP:127.0.0.1,DNS:server.test"
 
 _NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
