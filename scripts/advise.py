@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -31,7 +32,7 @@ from service.arguments import Parser, argument, path_argument
 from service.configuration import NoConfiguration, load
 from service.logs import make_printable
 from service.process import run
-from service.setting_types import moment
+from service.setting_types import moment, positive_number
 from service.settings import Settings
 from service.wiring import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, try_out
@@ -43,6 +44,9 @@ SETTLED_AFTER_S = 60
 
 #: Units are judged by windows of this length.
 UNITS_WINDOW_NS = 5 * NANOSECONDS
+
+#: A longer list of numbers is cut where it is shown.
+LONGEST_SHOWN = 80
 
 #: What an argument sets.
 SETTING_OF = {
@@ -246,19 +250,20 @@ def _plot(path: Path, trials: Sequence[Trial], most_error_percent: float) -> int
 
 def _numbers(least: int, what: str) -> Callable[[str], list[int]]:
     def parse(text: str) -> list[int]:
-        try:
-            numbers = sorted({int(part) for part in text.split(",")})
-        except ValueError:
-            numbers = []
-        if not numbers or numbers[0] < least:
-            raise argparse.ArgumentTypeError(f"expected {what} of at least {least} between commas, such as 5,10,20; got {text!r}")
+        parts = [part.strip() for part in text.split(",")]
+        numbers = sorted({int(part) for part in parts}) if all(re.fullmatch("[0-9]{1,9}", part) for part in parts) else [0]
+        if numbers[0] < least:
+            shown = text if len(text) < LONGEST_SHOWN else text[:LONGEST_SHOWN] + "…"
+            raise argparse.ArgumentTypeError(
+                f"expected {what} of at least {least} between commas, such as 5,10,20; got {shown!r}"
+            )
         return numbers
 
     return parse
 
 
 def _minutes(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 1440:
+    if not re.fullmatch("[0-9]{1,4}", text) or not 1 <= int(text) <= 1440:
         raise argparse.ArgumentTypeError(f"expected whole minutes from 1 to 1440, got {text!r}")
     return int(text)
 
@@ -279,7 +284,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--k-unit", choices=("record", "source", "both"), default="both", help="what k counts (default: both)")
     parser.add_argument(
         "--most-error",
-        type=float,
+        type=argument(positive_number),
         default=MOST_ERROR_PERCENT,
         metavar="PERCENT",
         help="PRDN that is still good enough (default: 10)",

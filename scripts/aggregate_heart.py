@@ -35,7 +35,11 @@ def main(arguments: Sequence[str], *, now_ns: Callable[[], int] = time.time_ns) 
     end_ns = now_ns() if asked.until is None else asked.until
     start_ns = end_ns - asked.days * SECONDS_PER_DAY * NANOSECONDS_PER_SECOND
     try:
-        span = {"from": timestamp_of(start_ns), "to": timestamp_of(end_ns)}
+        end = timestamp_of(end_ns)
+    except OverflowError:
+        raise UsageError("--until lies outside the years 1 to 9999 in UTC; ask for a time in them") from None
+    try:
+        span = {"from": timestamp_of(start_ns), "to": end}
     except OverflowError:
         raise UsageError(f"--days {asked.days} reaches back beyond the year 1; ask for fewer") from None
     entries = _within(trusted(checked(chain.from_iterable(map(read_ledger, asked.ledgers)))), start_ns=start_ns, end_ns=end_ns)

@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     try:
         settings = load(Path(options.env_file or ".env"), os.environ, must_exist=options.env_file is not None).settings
-        content = _report(settings, options.since, options.until or time.time_ns())
+        content = _report(settings, options.since, time.time_ns() if options.until is None else options.until)
     except ConfigurationError as error:
         print("\n".join(f"❌ {problem}" for problem in error.problems))
         return exit_codes.CONFIGURATION
@@ -111,8 +111,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--env-file", metavar="PATH", type=path_argument, help="read settings from this file instead of ./.env")
     options = parser.parse_args(arguments)
-    if options.until is not None and options.until <= options.since:
-        parser.error("--until must be after --since")
+    if (time.time_ns() if options.until is None else options.until) <= options.since:
+        parser.error("--until must be after --since; without it, --since must be in the past")
     return options
 
 

@@ -299,31 +299,6 @@ def test_the_home_folders_of_the_case_are_refused(folder: Path) -> None:
     assert made_by(folder) == set()
 
 
-@pytest.mark.parametrize(
-    ("script", "arguments"),
-    [
-        ("central_anonymizer.py", ["--env-file=~/x"]),
-        ("scripts/state.py", ["--state-dir=~/x", "show"]),
-        ("scripts/state.py", ["--env-file=$HOME/x", "show"]),
-        ("scripts/report.py", ["--since=2025-11-03", "--to=~/x.html"]),
-        ("scripts/advise.py", ["--env-file=~/x"]),
-        ("scripts/advise.py", ["~/ecg.csv"]),
-        ("scripts/advise.py", ["ecg.csv", "--plot=~/x.html"]),
-        ("scripts/verify_output.py", ["--env-file=~/x"]),
-        ("scripts/verify_output.py", ["--ca-file=~/x"]),
-        ("scripts/ingest_heartbeat.py", ["--ledger=~/x"]),
-        ("scripts/ingest_heartbeat.py", ["--anonymize", "--env-file=~/x"]),
-        ("scripts/anonymize.py", ["--env-file=$HOME/x"]),
-    ],
-)
-def test_a_tool_refuses_a_home_folder_that_the_shell_did_not_write_out(folder: Path, script: str, arguments: list[str]) -> None:
-    ended = run(folder, script, *arguments)
-
-    assert ended.code == exit_codes.USAGE, ended.said
-    assert "path without ~, $NAME or %NAME%" in ended.said
-    assert made_by(folder) == set()
-
-
 @pytest.mark.parametrize("arguments", [("--check",), ("--check", "--connect"), ("--health",)])
 def test_who_only_checks_makes_no_folder_and_no_file(folder: Path, arguments: tuple[str, ...]) -> None:
     ended = serve(folder, f"{GOOD}STATE_DIR=deep/state\nCSV_OUTPUT_DIR=deep/out\n", *arguments)
