@@ -14,7 +14,8 @@ from service.settings import DECLARED, SECRETS  # noqa: E402  (found only once t
 
 _ENV_HEAD = """\
 # Settings of the central ECG anonymizer. Copy this file to .env, fill in the first block, and keep .env to yourself: chmod 600 .env
-# A line that is left out or empty means the default. Environment variables beat this file. Values are taken as they stand: $ and # too.
+# A line that is left out or empty means the default. Environment variables beat this file. A comment needs a line of its own.
+# A value is taken as it stands, $ too; blanks and one pair of quotes around it are not part of it. No line is passed over.
 # What each setting means in full: documentation/CONFIGURATION.md
 """
 
@@ -22,12 +23,49 @@ _PAGE_HEAD = """\
 # Configuration
 
 Everything is set in `.env` (`cp .env.example .env`, then `chmod 600 .env`). Environment variables beat `.env`, `.env` beats the defaults
-below. Values are taken as they stand: nothing is interpolated, so a token may hold `$`, `#` or `=`. A line that is left out or empty means
-the default.
+below. A line that is left out or empty means the default. All mistakes are reported at once, with exit code 78.
+`python central_anonymizer.py --check` only checks; `--check --connect` also tries servers, buckets and outputs. Neither makes a folder or a
+file.
 
-Every setting marked *secret* can be given as a file instead: `NAME_FILE=/path` reads the value from that file, without one trailing line
-end. All mistakes are reported at once, with exit code 78. `python central_anonymizer.py --check` only checks; `--check --connect` also
-tries servers, buckets and outputs.
+## How .env is read
+
+One setting per line, in UTF-8, with line ends LF or CRLF. A line that cannot be read is never passed over: the program ends with exit code
+78 and the number of each such line, never with what stands in it.
+
+| line | means |
+| --- | --- |
+| `K_VALUE=20`, `K_VALUE = 20`, `export K_VALUE=20` | the setting; blanks around name and value do not count |
+| `INFLUX_ORG="ward 3"`, `INFLUX_ORG='ward 3'` | the value without one pair of quotes; in it `\\` escapes the same quote or a `\\` |
+| `API_TOKEN=a$b#c=d"e` | taken as it stands: nothing is interpolated |
+| empty, or `# …` | nothing |
+| `NAME=a` where that is no setting | a warning with the line |
+| `K_VALU=20`, `PSEUDONYMISE_SOURCE_ID=true` | refused: it may be meant for a setting that decides what is released |
+| `k_value=20` | refused: names are in capitals |
+| `K_VALUE=5` twice | a warning with the line; another value is refused |
+| `K_VALUE: 20`, `K_VALUE 20`, `K_VALUE`, `=20` | refused |
+| `K_VALUE=20 # twenty` | refused: Docker takes it all for the value. A comment needs its own line, such a value quotes |
+| `API_TOKEN="abc`, `API_TOKEN="abc" x`, `API_TOKEN=abc"`, `API_TOKEN=“abc”` | refused: quotes are `'` or `"`, around a whole value |
+| `STATE_DIR=./stateK_VALUE=20` | refused: a line end is missing |
+| bytes that are not UTF-8, control characters, CR alone, a byte order mark inside | refused |
+
+The environment is read in the same way, so the lines may also come through `docker run --env-file` or a compose file's `env_file`, which
+pass quotes on as they stand. There only, `#` after a blank belongs to the value. The heartbeat tools read their salt by the same rules.
+
+**Secrets in files.** Every setting marked *secret* can be given as a file instead: `NAME_FILE=/path`. The value is the file's content
+without one line end at its end; nothing else is cut. A token with a blank or another line end around it is refused. In a key
+(`PSEUDONYM_SALT_FILE`, `HEART_SALT_FILE`) every byte counts, with a warning if it begins or ends with a blank. Earlier versions of the
+service cut blanks there: if it now says that the key changed, remove them from the file.
+
+**Keys.** A key that is easy to guess (repeats, sequences, common words) is warned of. Make one with
+`python3 -c "import secrets; print(secrets.token_hex(32))"`.
+
+**Paths** are written out: `~`, `$HOME` and `%USERPROFILE%` are refused, as nothing here replaces them.
+
+**Numbers and times.** Numbers are written in decimal digits. Times are in the years 1700 to 2239, lengths of time at most 366 days,
+time-outs of one request at most a day: nanoseconds since 1970 are counted in 64 bits, as in InfluxDB.
+
+**Addresses.** What follows the `?` of `API_ENDPOINT` is sent, and shown nowhere. No address may hold a user name and password. A token that
+would go to another machine over `http://` is warned of.
 
 Servers are reached through the proxy that `HTTP_PROXY`, `HTTPS_PROXY` or `ALL_PROXY` names (an http or https address; a user name and
 password may stand in it, and are never shown), InfluxDB and the API alike; hosts in `NO_PROXY` are reached without one: names with all

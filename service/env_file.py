@@ -166,7 +166,7 @@ def _text(line: bytes) -> str:
     try:
         text = line.decode()
     except UnicodeDecodeError:
-        raise UnreadableValue("it is not UTF-8 text; save the file as UTF-8") from None
+        raise UnreadableValue("it is not UTF-8; save the file as UTF-8 text") from None
     if "\r" in text:
         raise UnreadableValue("it holds a carriage return that ends no line; save the file with line ends LF or CRLF")
     if _BYTE_ORDER_MARK in text:

@@ -131,6 +131,13 @@ class Scene:
         path.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
         path.chmod(0o600)
 
+    def with_lines(self, *lines: str) -> int:
+        """Check the configuration with further lines in `.env`; return the exit code."""
+        self.write_env()
+        with (self.folder / ".env").open("a", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        return self.process(str(ROOT / "central_anonymizer.py"), "--check")
+
     def process(self, *arguments: str) -> int:
         """Run Python in the folder; return its exit code."""
         environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "PYTHONPATH": str(ROOT), "HOME": str(self.folder)}
@@ -399,6 +406,92 @@ def _folders_below_a_file(scene: Scene) -> int:
 @row("needs STATUS_TOKEN")
 def _others_may_look(scene: Scene) -> int:
     return scene.check(STATUS_ADDRESS="0.0.0.0:9464")
+
+
+@row("needs an =, but : follows")
+def _lines_that_are_no_settings(scene: Scene) -> int:
+    return scene.with_lines("K_VALUE: 20", "20 = K_VALUE")
+
+
+@row("its quote is not closed; a value ends with its line")
+def _quotes_that_are_not_closed(scene: Scene) -> int:
+    return scene.with_lines('API_TOKEN="abc', 'CSV_OUTPUT_DIR="a" b', 'STATE_DIR=a"')
+
+
+@row("after a blank is a comment or belongs to the value")
+def _a_comment_behind_a_value(scene: Scene) -> int:
+    return scene.with_lines("K_VALUE=20 # twenty")
+
+
+@row("is set again, to another value than on line")
+def _a_name_on_two_lines(scene: Scene) -> int:
+    scene.with_lines("K_VALUE=5", "K_VALUE=20")
+    scene.with_lines("K_VALUE=5", "K_VALUE=5")
+    return exit_codes.CONFIGURATION
+
+
+@row("is a line end missing")
+def _two_lines_in_one(scene: Scene) -> int:
+    return scene.with_lines("SOURCE_TAG=source_idK_VALUE=20")
+
+
+@row("it is not UTF-8; save the file as UTF-8 text")
+def _a_file_in_another_form(scene: Scene) -> int:
+    return scene.with_lines("# caf\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20")
+
+
+@row("begins or ends with a typographic quote")
+def _text_from_a_document(scene: Scene) -> int:
+    return scene.with_lines("METHOD=“optimal”", "K_UNIT=source\u200b")
+
+
+@row("PSEUDONYMISE_SOURCE_ID is no setting")
+def _misspelt_names(scene: Scene) -> int:
+    scene.with_lines("COLOUR=blue")
+    return scene.with_lines("PSEUDONYMISE_SOURCE_ID=true")
+
+
+@row("cannot be read (Is a directory)")
+def _no_file_where_the_file_should_be(scene: Scene) -> int:
+    (scene.folder / "link.env").symlink_to("nowhere")
+    scene.process(str(ROOT / "central_anonymizer.py"), "--env-file", "link.env")
+    (scene.folder / "folder.env").mkdir()
+    return scene.process(str(ROOT / "central_anonymizer.py"), "--env-file", "folder.env")
+
+
+@row("in the environment cannot be read")
+def _quotes_in_the_environment(scene: Scene) -> int:
+    for token in ("'t'", "'t"):
+        _, said = run_service(scene.folder, scene.settings, "--check", environment={"API_TOKEN": token})
+        scene.said += said
+    return exit_codes.CONFIGURATION
+
+
+@row("which no token does")
+def _a_token_file_with_two_line_ends(scene: Scene) -> int:
+    (scene.folder / "token").write_text("t\n\n", encoding="utf-8")
+    return scene.check(API_TOKEN_FILE=scene.folder / "token")
+
+
+@row("must be a path without ~, $NAME or %NAME%")
+def _a_home_folder(scene: Scene) -> int:
+    return scene.check(STATE_DIR="~/state")
+
+
+@row("must be a time in the years")
+def _before_the_calendar(scene: Scene) -> int:
+    return scene.check(QUERY_START_TIME="0001-01-01T00:00:00Z", BATCH_SIZE_SECONDS="9" * 20)
+
+
+@row("is easy to guess", ends=exit_codes.DONE)
+def _a_key_that_a_person_thought_up(scene: Scene) -> int:
+    return scene.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025")
+
+
+@row("begins or ends with a blank or line end, which is part of the key", ends=exit_codes.DONE)
+def _a_key_file_with_a_blank(scene: Scene) -> int:
+    (scene.folder / "key").write_text("7c1e4fa09b3d582611e0c94da5f87b36 \n", encoding="utf-8")
+    return scene.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="", PSEUDONYM_SALT_FILE=scene.folder / "key")
 
 
 @row("must be an address without user name and password")

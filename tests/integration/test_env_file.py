@@ -137,7 +137,7 @@ def test_a_file_in_utf_16_is_refused_and_no_more_lines_are_listed_than_can_be_re
     ended = serve(folder, (GOOD + "A=1\n" * 50).encode("utf-16"))
 
     assert ended.code == exit_codes.CONFIGURATION
-    assert "given.env, line 1: it is not UTF-8 text; save the file as UTF-8" in ended.said
+    assert "given.env, line 1: it is not UTF-8; save the file as UTF-8 text" in ended.said
     assert "more lines cannot be used" in ended.said
     assert ended.said.count("given.env, line ") == 20
 
