@@ -106,7 +106,7 @@ def swap(lines: list[str], one: int, other: int) -> None:
 LINE_CHANGES: list[Callable[[list[str], int, int], None]] = [
     lambda lines, one, other: lines.insert(one, lines[other]),
     lambda lines, one, other: swap(lines, one, other),
-    lambda lines, one, other: lines.pop(one) and None,
+    lambda lines, one, other: lines.__delitem__(one),
     lambda lines, one, other: lines.insert(one, lines[other].lower()),
     lambda lines, one, other: lines.__setitem__(one, lines[one].rstrip("\n")),
     lambda lines, one, other: lines.__setitem__(one, lines[one].replace("=", ": ", 1)),
