@@ -181,12 +181,10 @@ class JournalFile:
             try:
                 with self._only_ours():
                     yield
-            except JournalDamaged as damage:
+            except JournalDamaged:
                 self._is_in_doubt = True
                 self._open_anew()
-                raise StateUnavailable(
-                    f"{damage.args[0].removesuffix(WAY_ON).rstrip('. ')}: but it is whole when opened anew"
-                ) from None
+                raise StateUnavailable(f"{self.path} looked damaged, and is whole when opened anew") from None
 
     def _open_anew(self) -> None:
         with suppress(sqlite3.Error):

@@ -837,6 +837,90 @@ def _a_lost_spool_file_and_nobody_to_ask(scene: Scene) -> int:
     return scene.script("state.py", "give-up-lost")
 
 
+@row("is on a disk without locks")
+def _a_share_without_locks(scene: Scene) -> int:
+    return scene.patched(
+        "import errno, fcntl, os\n"
+        "def flock(*values):\n    raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))\n"
+        "fcntl.flock = flock"
+    )
+
+
+@row("…/lock cannot be opened")
+def _something_else_is_called_lock(scene: Scene) -> int:
+    (scene.state / "lock").mkdir(parents=True)
+    return scene.run()
+
+
+@row("cannot make names of new files durable", ends=exit_codes.DONE)
+def _a_share_that_syncs_no_folders(scene: Scene) -> int:
+    scene.with_rows()
+    return scene.patched(
+        "import errno, os, stat\nfsync = os.fsync\n"
+        "def without_folders(file):\n"
+        "    if stat.S_ISDIR(os.fstat(file).st_mode):\n        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))\n"
+        "    fsync(file)\n"
+        "os.fsync = without_folders"
+    )
+
+
+@row("it is a link, and links are not followed here")
+def _somebody_planted_links(scene: Scene) -> int:
+    scene.state.mkdir()
+    (scene.folder / "other").write_text("precious", encoding="utf-8")
+    (scene.state / "lock").hardlink_to(scene.folder / "other")
+    scene.run()
+    (scene.state / "lock").unlink()
+    (scene.state / "lock").symlink_to(scene.folder / "other")
+    return scene.run()
+
+
+@row("and is whole when opened anew", ends=exit_codes.DONE)
+def _a_failed_read_looks_like_damage(scene: Scene) -> int:
+    scene.with_rows()
+    return scene.patched(
+        "from anonymizer.errors import JournalDamaged\nfrom service import journal_file\n"
+        "put_seal, failed = journal_file.JournalFile._put_seal, []\n"
+        "def fails_once(file, seal):\n"
+        "    if file._db.in_transaction and len(failed) < 3:\n"
+        "        failed.append(seal)\n"
+        "    if len(failed) == 3:\n"
+        "        failed.append(seal)\n"
+        "        raise JournalDamaged(f'{file.path} is damaged (its seal is none). {journal_file.WAY_ON}')\n"
+        "    put_seal(file, seal)\n"
+        "journal_file.JournalFile._put_seal = fails_once",
+        RETRY_BUDGET_SECONDS=9,
+    )
+
+
+@row("nothing was given up`", ends=exit_codes.UNREACHABLE)
+def _a_spool_file_that_cannot_be_read_is_not_given_up(scene: Scene) -> int:
+    _a_spool_file_that_cannot_be_read(scene)
+    return scene.script("state.py", "give-up-lost", "--yes")
+
+
+@row("⏳ spool folder", ends=exit_codes.UNREACHABLE)
+def _the_spool_folder_is_gone(scene: Scene) -> int:
+    scene.waits_for_the_api()
+    return scene.patched(
+        "import shutil\nfrom service.delivery import Delivery\nstart = Delivery.start\n"
+        "def start_and_lose(delivery):\n    start(delivery)\n    shutil.rmtree(delivery.store.spool._folder)\n"
+        "Delivery.start = start_and_lose",
+        OUTPUT_TO_API="true",
+        RETRY_BUDGET_SECONDS=1,
+    )
+
+
+@row("…/set_aside/… does not hold what was written")
+def _a_damaged_batch_that_was_set_aside(scene: Scene) -> int:
+    scene.api.script(Reply(status=422))
+    scene.with_rows().run(OUTPUT_TO_API="true")
+    (kept,) = (scene.state / "set_aside").glob("*.spool")
+    kept.write_bytes(b"noise")
+    scene.write_env(OUTPUT_TO_API="true")
+    return scene.script("state.py", "retry-set-aside")
+
+
 @row("⏳ spool file", ends=exit_codes.UNREACHABLE)
 def _a_spool_file_that_cannot_be_read(scene: Scene) -> int:
     scene.waits_for_the_api()

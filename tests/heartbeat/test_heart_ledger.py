@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -251,3 +252,49 @@ def test_a_ledger_that_may_not_be_written_is_a_sentence(tmp_path: Path) -> None:
 
     with pytest.raises(LedgerUnusable, match="Permission denied"):
         append(ledger, b"{}\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights on Windows")
+@pytest.mark.parametrize(
+    ("kind", "reason"), [("link", "it is a link"), ("link to nothing", "it is a link"), ("hard link", "a second name")]
+)
+def test_a_planted_link_is_refused_and_what_it_leads_to_is_as_it_was(tmp_path: Path, kind: str, reason: str) -> None:
+    victim, ledger = tmp_path / "victim", tmp_path / "heart_ledger.jsonl"
+    victim.write_bytes(b"precious\n")
+    if kind == "hard link":
+        ledger.hardlink_to(victim)
+    else:
+        ledger.symlink_to(victim if kind == "link" else tmp_path / "made")
+
+    with pytest.raises(LedgerUnusable, match=reason):
+        append(ledger, b"{}\n")
+
+    assert victim.read_bytes() == b"precious\n"
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o277], ids=oct)
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
+def test_a_new_ledger_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        append(tmp_path / "ledger", b"{}\n")
+    finally:
+        os.umask(before)
+
+    assert (tmp_path / "ledger").stat().st_mode & 0o777 == 0o600
+
+
+def test_lines_that_could_not_be_taken_back_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Failing(io.FileIO):
+        def truncate(self, size: int | None = None) -> int:
+            raise OSError(5, "Input/output error")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("scripts.heart_ledger.io.FileIO", Failing)
+    monkeypatch.setattr(os, "fsync", fail)
+
+    with pytest.raises(WriteFailed, match="could not be taken back: look at them"):
+        append(tmp_path / "ledger", b"{}\n")

@@ -7,6 +7,7 @@ import dataclasses
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from service import journal_file
 from service.journal import Epoch, Journal, Recount, Release
 from service.journal_file import JournalFile
 from service.loop import unreleased
@@ -579,3 +581,67 @@ def test_a_folder_that_is_gone_is_a_disk_that_cannot_be_used_now(tmp_path: Path)
     with pytest.raises(StateUnavailable, match="cannot be used now"):
         file.rows("ATTACH ? AS one_more_file", str(folder / "more.sqlite"))
     file.close()
+
+
+class FailsOnce:
+    """A connection of which one statement fails, in the middle of whatever is done."""
+
+    def __init__(self, db: sqlite3.Connection, words: str, code: int) -> None:
+        self._db, self._words, self._code = db, words, code
+
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+        if self._words and self._words in statement:
+            self._words = ""
+            error = sqlite3.DatabaseError("SQLite speaks of damage")
+            error.sqlite_errorcode = self._code
+            raise error
+        return self._db.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._db, name)
+
+
+@pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_PROTOCOL])
+@pytest.mark.parametrize("words", ["SELECT", "INSERT OR REPLACE INTO positions", "COMMIT", "ROLLBACK"])
+def test_what_only_a_failed_call_makes_look_like_damage_is_none(words: str, code: int, tmp_path: Path) -> None:
+    """As when a read fails inside SQLite, or a transaction could not be taken back: it is whole when it is opened anew."""
+    journal = open_journal(tmp_path)
+    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+    file: Any = journal._file
+    file._db = FailsOnce(file._db, words, code)
+
+    def remember() -> None:
+        with file.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", ("streaming", 7))
+            if words == "ROLLBACK":
+                raise StateUnavailable("no room")
+
+    act: Any = journal.stream_position_ns if words == "SELECT" else remember
+    with pytest.raises(StateUnavailable):
+        act()
+    # A transaction that could not be taken back is only met by the next one.
+    with contextlib.suppress(StateUnavailable):
+        journal.move_stream(8)
+
+    journal.move_stream(9)
+    assert journal.stream_position_ns() == 9
+    journal.close()
+    again = open_journal(tmp_path)
+    assert again.stream_position_ns() == 9
+    again.close()
+
+
+def test_a_check_that_could_not_read_a_page_finds_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_journal(tmp_path).close()
+    connect = journal_file._connect
+
+    class Unread(FailsOnce):
+        def execute(self, statement: str, *values: Any) -> Any:
+            if "integrity_check" in statement:
+                return self._db.execute("SELECT 'Tree 2 page 2: unable to get the page. error code=266'")
+            return self._db.execute(statement, *values)
+
+    monkeypatch.setattr(journal_file, "_connect", lambda path: Unread(connect(path), "", 0))
+
+    with pytest.raises(StateUnavailable, match="cannot be read now"):
+        open_journal(tmp_path)
