@@ -1,0 +1,217 @@
+"""What a backlog costs: to record a release while many wait, to catch up with all of them, and a day's outage beside a live stream."""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+
+import anonymizer
+from anonymizer.batch import Batch
+from anonymizer.chunk import anonymize_chunk
+from anonymizer.hierarchy import parse_hierarchy
+from anonymizer.ports import Output, Receipt
+from anonymizer.samples import make_samples
+from anonymizer.verify import verify
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from benchmarks.core import DEFAULT, WINDOW_S, make_recipe
+from benchmarks.database import START_NS, connect
+from benchmarks.figures import Figures
+from outputs.influx_lines import InfluxTarget
+from outputs.influxdb import InfluxOutput
+from outputs.memory import MemoryOutput
+from service.clock import SystemClock
+from service.delivery import Delivery, Store
+from service.journal import Epoch, Journal
+from service.patience import Patience
+from service.set_aside import SetAside
+from service.spool import Spool
+from service.telemetry import Telemetry
+from testbed.influxdb_server import InfluxServer, start_server
+from testbed.wearers import Wearers
+
+#: How many chunks of one window wait.
+_WAITING = (300, 3_000, 30_000)
+
+#: So many more are recorded, and timed, while the others wait.
+_TIMED = 300
+
+#: Two wearers. What waits is of little weight where its number is what counts: 160 rows a window; in an outage it is 1,280.
+_WEARERS = 2
+_LITTLE_HERTZ, _HERTZ = 16, 128
+
+#: A disk's own pace, which others use too, hides what the bookkeeping costs.
+_IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+#: Windows in a day.
+_A_DAY = 24 * 3600 // WINDOW_S
+
+_NO_LIMIT_BYTES = 1 << 50
+
+
+class _Discards(MemoryOutput):
+    """Takes everything, and keeps nothing."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def write(self, batch: Batch) -> None:
+        """Do nothing with it."""
+
+
+class _Away:
+    """An output that cannot be opened until it is back.
+
+    Args:
+        output: What it is when it is back.
+    """
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self.is_back = threading.Event()
+        self.kind, self.name, self.lanes = output.kind, output.name, output.lanes
+        self.target, self.intent, self.write, self.close = output.target, output.intent, output.write, output.close
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        """Open it once it is back."""
+        self.is_back.wait()
+        self._output.open(receipts)
+
+
+class _Ward:
+    """A delivery to an output that is away and one that keeps up, in a folder of its own.
+
+    Args:
+        folder: Where its state is.
+        away: The output that is away.
+        hertz: Samples a second of each wearer.
+    """
+
+    def __init__(self, folder: Path, away: Output, *, hertz: int) -> None:
+        self.away = _Away(away)
+        self._journal = Journal(folder, data_set="benchmark")
+        self._batch = _a_batch(hertz)
+        self._journal.begin_epoch(Epoch(self._batch.promise, WINDOW_S * NANOSECONDS), now_ns=time.time_ns())
+        self._released = 0
+        clock = SystemClock()
+        telemetry = Telemetry(k=0, verbose=False)
+        self._delivery = Delivery(
+            [self.away, _Discards("keeps up")],
+            Store(self._journal, Spool(folder / "spool"), SetAside(folder / "set_aside")),
+            patience=Patience(clock, budget_s=None, telemetry=telemetry),
+            telemetry=telemetry,
+            clock=clock,
+            spool_max_bytes=_NO_LIMIT_BYTES,
+            batch_by_batch=False,
+        )
+        self._delivery.start()
+
+    def release(self) -> float:
+        """Release the next window as a chunk of its own, as a stream does; return how many seconds that took."""
+        began_s = time.perf_counter()
+        start_ns = self._batch.window.start_ns + self._released * WINDOW_S * NANOSECONDS
+        window = Window(start_ns, start_ns + WINDOW_S * NANOSECONDS)
+        times_ns = self._batch.times_ns + (start_ns - self._batch.window.start_ns)
+        batch_id = f"benchmark-{window.start_ns}-{window.end_ns}"
+        batch = dataclasses.replace(self._batch, batch_id=batch_id, window=window, times_ns=times_ns)
+        self._released += 1
+        self._delivery.wait_for_room()
+        self._delivery.release([batch], stream_to_ns=window.end_ns)
+        return time.perf_counter() - began_s
+
+    def catch_up(self, meanwhile: Callable[[], None] = lambda: None) -> float:
+        """Let the output come back; return how many seconds it took until it had everything, what was released meanwhile included."""
+        began_s = time.perf_counter()
+        self.away.is_back.set()
+        caught_up = threading.Thread(target=self._delivery.drain)
+        caught_up.start()
+        while caught_up.is_alive():
+            meanwhile()
+            caught_up.join(0.01)
+        taken_s = time.perf_counter() - began_s
+        if any(one.pending for one in self._journal.outputs.standings()):
+            raise SystemExit("something still waits, which is not what is to be measured")
+        return taken_s
+
+    def close(self) -> None:
+        """Let go."""
+        self._delivery.stop(1.0)
+        self._journal.close()
+
+
+def _a_batch(hertz: int) -> Batch:
+    text = Path(anonymizer.__file__).with_name("smarko_hierarchy_ecg.csv").read_text(encoding="utf-8")
+    window = WindowRange(START_NS, START_NS + WINDOW_S * NANOSECONDS, WINDOW_S * NANOSECONDS)
+    worn = Wearers(_WEARERS, hertz=hertz)
+    rows = worn.samples_between(window.start_ns, window.end_ns)
+    samples = make_samples(rows.times_ns, rows.wearer, worn.source_ids, rows.values_uv)
+    (result,) = anonymize_chunk(samples, window, make_recipe(DEFAULT, parse_hierarchy(text))).results
+    assert result.batch is not None, "real ECG of two wearers is released"
+    return result.batch.certified(verify(result.batch))
+
+
+def measure(*, repeats: int) -> Figures:
+    """Return seconds for each chunk, and for each size its share of the smallest; memory; and how a day's outage went."""
+    figures = Figures(f"A backlog of chunks of one window, {repeats} rounds")
+    for _ in range(repeats):
+        first: tuple[float, float] | None = None
+        for waiting in _WAITING:
+            record_s, catch_up_s, peak_mib = _in_a_process(partial(_backlog, waiting))
+            first = first or (record_s, catch_up_s)
+            for what, seconds, least_s in (("record", record_s, first[0]), ("catch up", catch_up_s, first[1])):
+                figures.add(f"{waiting:>6,} waiting, {what}", 1000 * seconds, "ms/chunk")
+                figures.add(f"{waiting:>6,} waiting, {what} ÷ the fewest", seconds / least_s, "")
+            figures.add(f"{waiting:>6,} waiting, peak memory", peak_mib, "MiB")
+    with start_server() as server:
+        server.make_bucket("released")
+        _measure_outage(figures, server)
+    return figures
+
+
+def _in_a_process(work: Callable[[Path], tuple[float, float, float]]) -> tuple[float, float, float]:
+    """Return what work returns in a process of its own, so that its memory is its own, and in a folder of its own."""
+    with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as folder, multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, (Path(folder),))
+
+
+def _backlog(waiting: int, folder: Path) -> tuple[float, float, float]:
+    """Return seconds for each chunk to record and to catch up, and the peak of memory in MiB."""
+    ward = _Ward(folder, _Discards("away"), hertz=_LITTLE_HERTZ)
+    for _ in range(waiting):
+        ward.release()
+    record_s = statistics.median(ward.release() for _ in range(_TIMED))
+    catch_up_s = ward.catch_up() / (waiting + _TIMED)
+    ward.close()
+    return record_s, catch_up_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _measure_outage(figures: Figures, server: InfluxServer) -> None:
+    """Note how a day's outage of InfluxDB is caught up while windows go on coming as they fall due."""
+    target = InfluxTarget(bucket="released", measurement="ecg", field="ecg", source_tag="source_id")
+    with tempfile.TemporaryDirectory() as folder:
+        ward = _Ward(Path(folder), InfluxOutput(connect(server), target), hertz=_HERTZ)
+        for _ in range(_A_DAY):
+            ward.release()
+        live_s: list[float] = []
+        due_s = time.monotonic()
+
+        def release_when_due() -> None:
+            nonlocal due_s
+            if time.monotonic() >= due_s:
+                due_s += WINDOW_S
+                live_s.append(ward.release())
+
+        taken_s = ward.catch_up(release_when_due)
+        ward.close()
+    what = "a day's outage of InfluxDB"
+    figures.add(f"{what}, {_A_DAY:,} windows, caught up in", taken_s, "s")
+    figures.add(f"{what}, times real time", _A_DAY * WINDOW_S / taken_s, "×")
+    figures.add(f"{what}, a live window recorded meanwhile, slowest", 1000 * max(live_s), "ms")
