@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import resource
+import os
 import statistics
 import tempfile
 import threading
@@ -24,6 +24,7 @@ from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from benchmarks.core import DEFAULT, WINDOW_S, make_recipe
 from benchmarks.database import START_NS, connect
 from benchmarks.figures import Figures
+from benchmarks.service_runs import peak_memory_mib
 from outputs.influx_lines import InfluxTarget
 from outputs.influxdb import InfluxOutput
 from outputs.memory import MemoryOutput
@@ -190,7 +191,7 @@ def _backlog(waiting: int, folder: Path) -> tuple[float, float, float]:
     record_s = statistics.median(ward.release() for _ in range(_TIMED))
     catch_up_s = ward.catch_up() / (waiting + _TIMED)
     ward.close()
-    return record_s, catch_up_s, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return record_s, catch_up_s, peak_memory_mib(os.getpid())
 
 
 def _measure_outage(figures: Figures, server: InfluxServer) -> None:

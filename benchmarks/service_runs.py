@@ -92,11 +92,16 @@ def _watch_memory(process: subprocess.Popen[bytes]) -> float:
     ended = os.pidfd_open(process.pid)
     # Woken by its end, which would else be noticed late by up to one look.
     while not select.select([ended], [], [], _LOOK_EVERY_S)[0]:
-        status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii")
-        if found := re.search(r"VmHWM:\s+(\d+) kB", status):
-            peak_mib = int(found[1]) / 1024
+        peak_mib = peak_memory_mib(process.pid) or peak_mib
     os.close(ended)
     return peak_mib
+
+
+def peak_memory_mib(process_id: int) -> float:
+    """Return a process's largest resident set so far in MiB; 0 for one that has just ended."""
+    status = Path(f"/proc/{process_id}/status").read_text(encoding="ascii")
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
 
 
 def first_window_s(file: Path) -> float:

@@ -197,10 +197,14 @@ def test_a_damaged_journal_is_repaired_or_refused_with_advice_and_releases_nothi
     assert "Traceback" not in log, log
     if code == 0:
         wounded.assert_complete()
-    else:
-        assert "accept-gap" in log or "another data set" in log, log
-        assert ward.api.stored() == [], "nothing was sent before it was refused"
-        wounded.assert_nothing_doubled()
+        return
+    wounded.assert_nothing_doubled()
+    if "spool file" in log:
+        # Without its last transactions the journal is as a moment before: it offers again what all have, of which the file may be gone.
+        assert "give-up-lost" in log, log
+        return
+    assert "accept-gap" in log or "another data set" in log, log
+    assert ward.api.stored() == [], "nothing was sent before it was refused"
 
 
 @pytest.mark.parametrize(
