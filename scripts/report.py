@@ -47,9 +47,12 @@ def main(arguments: list[str]) -> int:
     except ConfigurationError as error:
         print("\n".join(f"❌ {problem}" for problem in error.problems))
         return exit_codes.CONFIGURATION
-    except (JournalDamaged, StateUnavailable) as error:
+    except JournalDamaged as error:
         print(f"❌ {error}")
         return exit_codes.CONFIGURATION
+    except StateUnavailable as error:
+        print(f"❌ {error}")
+        return exit_codes.UNREACHABLE
     path = Path(options.to)
     try:
         write_durably(path, content.encode(), mode=mode_of(path, otherwise=settings.output_file_mode))

@@ -31,7 +31,7 @@ from service.arguments import Parser, argument, path_argument
 from service.audit import Audit, audit
 from service.configuration import load, meant_by
 from service.env_file import settings_in
-from service.epochs import bases_of, is_output, recognise_outputs
+from service.epochs import Moves, recognise_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
 from service.logs import make_printable
@@ -77,7 +77,8 @@ def drop_output(folder: Path, name: str) -> int:
     """Forget an output, and the rows that wait for it."""
     journal = Journal(folder, data_set=None)
     known = {one.name: one for one in journal.outputs.standings()}
-    found = [one for one in known if one == name] or [one for one in known if is_output(name, one, bases=bases_of(folder))]
+    moves = Moves(Path(os.path.realpath(folder)))
+    found = [one for one in known if one == name] or [one for one in known if moves.forms(one) & moves.forms(name)]
     if len(found) != 1:
         print(f"There is no output {name!r}; there are: {', '.join(known) or 'none'}")
         return exit_codes.USAGE
@@ -176,7 +177,7 @@ def retry_set_aside(folder: Path, settings: Settings) -> int:
     journal, set_aside = Journal(folder, data_set=None), SetAside(folder / "set_aside")
     refused = taken = 0
     outputs = make_outputs(settings)
-    recognise_outputs(journal, set_aside, [output.name for output in outputs], bases=bases_of(folder))
+    recognise_outputs(journal, set_aside, [output.name for output in outputs], state_dir=folder)
     for output in outputs:
         for answer in offer_again(output, journal, set_aside):
             taken, refused = taken + answer.taken, refused + answer.refused
@@ -202,7 +203,7 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
     with open_summaries(settings) as summaries:
         witnesses = make_witnesses(settings, summaries)
         names = [witness.name for witness in witnesses]
-        recognise_outputs(journal, SetAside(folder / "set_aside"), names, bases=bases_of(folder))
+        recognise_outputs(journal, SetAside(folder / "set_aside"), names, state_dir=folder)
         found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), witnesses=witnesses)
         if settings.output_to_influx:
             elsewhere = unknown_releases(summaries, journal, data_set_labels(settings, source, journal), span)

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
@@ -39,48 +40,60 @@ def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: b
         _LOG.warning("⚠️ Settings changed since the last release: they hold for windows that are not yet released")
 
 
-def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[str], *, bases: Sequence[Path]) -> None:
-    """Let the journal call outputs as they are called now, where it knows them by another spelling, as earlier versions wrote it.
+def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[str], *, state_dir: Path) -> None:
+    """Let the journal call outputs as they are called now, where it knows them by another spelling or place.
+
+    Earlier versions called an output as its setting spelled it. A folder of files that was moved along with STATE_DIR is the same output.
 
     Args:
         journal: What outputs have taken.
         set_aside: What they refused.
         names: What the outputs that are turned on are called.
-        bases: The folders that a relative path may have been meant from.
+        state_dir: Where the journal is.
 
     Raises:
         SpoolDamaged: What was set aside is damaged.
         StateUnavailable: Our own disk cannot be used now.
     """
+    here = Path(os.path.realpath(state_dir))
+    moves = Moves(here, journal.place)
     known = {standing.name for standing in journal.outputs.standings()}
     new_names = {}
     for name in set(names) - known:
-        alike = [old for old in known - set(names) if is_output(old, name, bases=bases)]
+        alike = [old for old in known - set(names) if name in moves.forms(old)]
         if len(alike) == 1:
             new_names[alike[0]] = name
-    if not new_names:
-        return
-    set_aside.rename_outputs(new_names)
-    journal.outputs.rename_outputs(new_names)
+    if new_names:
+        set_aside.rename_outputs(new_names)
+        journal.outputs.rename_outputs(new_names)
+    journal.remember_place(str(here))
     for old, new in new_names.items():
         _LOG.info("Output %s is called %s from now on", old, new)
 
 
-def bases_of(state_dir: Path) -> tuple[Path, ...]:
-    """Return from which folders an earlier run may have meant a relative path: from where we are, or from beside STATE_DIR."""
-    return Path.cwd(), Path(os.path.realpath(state_dir)).parent
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """How a folder of files may have been called before.
 
+    Args:
+        state_dir: The real path of STATE_DIR.
+        was: Its real path at the last start; empty when that is not known.
+    """
 
-def is_output(spelled: str, name: str, *, bases: Sequence[Path]) -> bool:
-    """Return whether two names are of one output; a relative path is meant from one of the folders."""
-    return bool(_forms(spelled, bases) & _forms(name, bases))
+    state_dir: Path
+    was: str = ""
 
-
-def _forms(name: str, bases: Sequence[Path]) -> set[str]:
-    kind, _, target = name.partition(":")
-    if kind == "csv":
-        return {f"csv:{os.path.realpath(base / target)}" for base in bases}
-    return {f"{kind}:{canonical_address(target)}"}
+    def forms(self, name: str) -> set[str]:
+        """Return what an output may be called now that is or was called so."""
+        kind, _, target = name.partition(":")
+        if kind != "csv":
+            return {f"{kind}:{canonical_address(target)}"}
+        # A relative path was meant from where the service ran: here, or beside STATE_DIR.
+        paths = [base / target for base in (Path.cwd(), self.state_dir.parent)]
+        before = Path(self.was).parent
+        if self.was and Path(target).is_relative_to(before):
+            paths.append(self.state_dir.parent / Path(target).relative_to(before))
+        return {f"csv:{os.path.realpath(path)}" for path in paths}
 
 
 def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:

@@ -169,6 +169,17 @@ class Journal:
         """What it was told at first of whose memory it is: so the data set is called in batch ids, for good; empty before that."""
         return self._facts().get("data_set", "")
 
+    @property
+    def place(self) -> str:
+        """Where STATE_DIR was when that was last remembered; empty before."""
+        return self._facts().get("state_dir", "")
+
+    def remember_place(self, place: str) -> None:
+        """Remember where STATE_DIR is."""
+        if place != self.place:
+            with self._file.transaction() as db:
+                db.execute("INSERT OR REPLACE INTO facts VALUES ('state_dir', ?)", (place,))
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
@@ -423,7 +434,7 @@ class Journal:
     def _facts(self) -> dict[str, str]:
         return dict(
             self._file.rows(
-                "SELECT name, value FROM facts WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal')"
+                "SELECT name, value FROM facts WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal', 'state_dir')"
             )
         )
 

@@ -16,7 +16,7 @@ from service.added_rows import account_for_added_rows
 from service.clock import Stopped, SystemClock
 from service.contradictions import refuse_contradictory
 from service.delivery import Delivery, Store
-from service.epochs import bases_of, continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
+from service.epochs import continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Epoch, Journal
 from service.loop import Parts, run
@@ -144,7 +144,7 @@ def _work(
     )
     state, names = Path(settings.state_dir), [output.name for output in outputs]
     set_aside = SetAside(state / "set_aside")
-    patience.until_done(lambda: recognise_outputs(journal, set_aside, names, bases=bases_of(state)))
+    patience.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=state))
     patience.until_done(lambda: forget_removed_outputs(journal, names))
     stream_position_ns = patience.until_done(journal.stream_position_ns)
     patience.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))

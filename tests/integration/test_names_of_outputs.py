@@ -100,6 +100,21 @@ def test_a_journal_that_knows_a_folder_by_an_older_spelling_goes_on_with_its_fil
     assert len((tmp_path / "output" / FILE).read_text().splitlines()) == 1 + 2 * ROWS
 
 
+def test_a_folder_that_is_moved_together_with_the_state_is_the_same_output(settings: dict[str, object], tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    there.mkdir()
+    settings |= {"STATE_DIR": "./state", "CSV_OUTPUT_DIR": "./output"}
+    assert run_service(there, {**settings, **window(0)})[0] == 0
+    there.rename(here)
+
+    code, log = run_service(here, {**settings, **window(1)})
+
+    assert code == 0, log
+    assert outputs(here) == [f"csv:{here}/output"]
+    assert files(here / "output") == [FILE]
+    assert len((here / "output" / FILE).read_text().splitlines()) == 1 + 2 * ROWS
+
+
 def test_an_api_that_is_spelled_otherwise_keeps_what_waits_for_it_and_what_it_refused(
     settings: dict[str, object], api_server: ApiServer, tmp_path: Path
 ) -> None:
