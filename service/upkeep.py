@@ -58,8 +58,9 @@ class Upkeep:
             self._recounted_s = now_s
             self._recounts.look()
         if now_s - self._merged_s >= _MERGE_EVERY_S:
-            self._merged_s = now_s
             self._journal.merge_before(self._clock.now_ns() - MERGED_AFTER_NS, recounts=self._most_recounts)
+            # Only now: what the disk did not take is done at the next call, not a day later.
+            self._merged_s = now_s
         if now_s - self._warned_s >= _ALARM_EVERY_S and self._is_running_out():
             self._warned_s = now_s
 

@@ -32,9 +32,9 @@ class Mutant:
 
 MUTANTS = {
     "spool files are not synced": Mutant(
-        "service/spool.py",
-        "        os.fsync(file.fileno())\n    unfinished.replace(path)",
-        "    unfinished.replace(path)",
+        "disk/durable_file.py",
+        "            os.fsync(file.fileno())\n        unfinished.replace(path)",
+        "        unfinished.replace(path)",
         "tests/faults/test_power.py",
     ),
     "a release is recorded before it is spooled": Mutant(
@@ -59,8 +59,8 @@ MUTANTS = {
     ),
     "CSV files are not cut back": Mutant(
         "outputs/committed_file.py",
-        "            file.truncate(length)\n            file.seek(length)\n",
-        "            file.seek(0, os.SEEK_END)\n",
+        "        file.truncate(length)\n        file.seek(length)\n",
+        "        file.seek(0, os.SEEK_END)\n",
         "tests/faults/test_kills.py -k half_a_batch",
     ),
     "an output is not offered what it lacks": Mutant(

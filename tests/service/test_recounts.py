@@ -219,3 +219,21 @@ def test_upkeep_that_the_disk_does_not_take_now_is_done_another_time_and_stops_n
     desk.upkeep()
 
     assert desk.journal.late_rows() == 1
+
+
+def test_what_the_disk_does_not_take_is_done_at_the_next_call_and_not_a_day_later(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Exception | None] = [StateUnavailable("no room"), None, AssertionError("it was done already")]
+
+    def merge_before(time_ns: int, *, recounts: int) -> int:
+        if answer := answers.pop(0):
+            raise answer
+        return 0
+
+    monkeypatch.setattr(desk.journal, "merge_before", merge_before)
+
+    for _ in range(3):
+        desk.upkeep()
+
+    assert len(answers) == 1
