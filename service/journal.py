@@ -21,7 +21,7 @@ from disk.durable_file import make_folder
 from service.fence import Fence, Fenced
 from service.intervals import IntervalSet, merged, missing
 from service.journal_file import WAY_ON, JournalFile
-from service.output_standings import LOST_CHUNK, OutputStandings
+from service.output_standings import GIVEN_UP, LOST_CHUNK, OutputStandings
 from service.time_texts import moment_text
 
 _STREAM = "streaming"
@@ -310,7 +310,7 @@ class Journal:
             "SELECT *, (SELECT count(*) FROM outputs o WHERE o.since < i.chunk) AS outputs_then FROM intervals i "
             "WHERE start_ns BETWEEN :first AND :last AND end_ns <= :before "
             "AND recounts >= :recounts AND epoch > 0 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.chunk = i.chunk) "
-            f"AND '{LOST_CHUNK}' || chunk NOT IN (SELECT batch_id FROM set_aside WHERE batch_id GLOB '{LOST_CHUNK}*')"
+            f"AND '{LOST_CHUNK}' || chunk NOT IN ({GIVEN_UP})"
         )
         like_the_one_before = " AND ".join(
             f"{here} IS lag({there}) OVER (ORDER BY start_ns)"

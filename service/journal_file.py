@@ -301,4 +301,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
+    # SQLite's own notes, such as the triggers below, need no folder for temporary files, which may be full or read-only.
+    db.execute("PRAGMA temp_store = MEMORY")
     return db

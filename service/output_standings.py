@@ -19,6 +19,12 @@ _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
 #: Stands with a chunk's number for its batches when their spool file was lost.
 LOST_CHUNK = "lost-chunk-"
 
+#: What stands for lost chunks, found in the table's index: as ever many batches may be set aside. A point follows a hyphen.
+GIVEN_UP = (
+    "SELECT batch_id FROM set_aside WHERE output IN (SELECT name FROM outputs) "
+    f"AND batch_id > '{LOST_CHUNK}' AND batch_id < '{LOST_CHUNK[:-1]}.'"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -178,7 +184,7 @@ class OutputStandings:
 
     def given_up(self) -> set[int]:
         """Return the chunks that were given up."""
-        rows = self._file.rows("SELECT DISTINCT batch_id FROM set_aside WHERE batch_id LIKE ?", f"{LOST_CHUNK}%")
+        rows = self._file.rows(GIVEN_UP)
         return {int(batch_id.removeprefix(LOST_CHUNK)) for (batch_id,) in rows}
 
     def forget_chunks_all_have(self) -> list[int]:

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 
 from anonymizer.batch import WindowCounts
-from anonymizer.errors import JournalDamaged
+from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.fence import Fence, Fenced
 from service.journal import Journal
-from service.journal_file import FORM
+from service.journal_file import FORM, JournalFile
 from service.output_standings import Spooled
 from service.set_aside import SetAside
 from service.spool import Spool
@@ -117,6 +117,22 @@ def test_one_that_is_damaged_is_refused_before_it_is_brought_up_to_date(folder: 
     for _ in range(2):
         with pytest.raises(JournalDamaged, match="its digest is another"):
             Journal(folder / "memory", data_set=None)
+
+
+def test_a_disk_that_fails_while_it_is_brought_up_to_date_leaves_it_as_it_was(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_values: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalFile, "_put_seal", fail)
+        with pytest.raises(StateUnavailable, match="No space left"):
+            Journal(folder / "memory", data_set=None)
+    with closing(sqlite3.connect(folder / "memory" / "journal.sqlite")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+    test_all_that_it_remembers_is_there(folder)
 
 
 def test_an_older_copy_of_it_is_refused_as_one_of_today_is(folder: Path) -> None:

@@ -25,7 +25,10 @@ SPARE_STEPS = 40
 
 
 def waiting(folder: Path, chunks: int) -> Journal:
-    """Return a journal with so many chunks of one window each, with gaps between them, that wait for `down`; `up` has all of them."""
+    """Return a journal with so many chunks of one window each, with gaps between them, that wait for `down`.
+
+    `up` has all of them, has refused a row of each, and has something to remember of each.
+    """
     folder.mkdir()
     journal = Journal(folder, data_set="data")
     journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
@@ -33,7 +36,13 @@ def waiting(folder: Path, chunks: int) -> Journal:
     for index in range(chunks):
         release(journal, index)
     journal.raise_fence()
-    journal.outputs.record_taken("up", chunk=chunks, receipts=[], rows=10 * chunks)
+    journal.outputs.record_taken(
+        "up",
+        chunk=chunks,
+        receipts=[{"key": str(index)} for index in range(chunks)],
+        rows=10 * chunks,
+        set_aside={f"batch-{index}": 1 for index in range(chunks)},
+    )
     return journal
 
 
@@ -78,6 +87,10 @@ CALLS: dict[str, Callable[[Journal], object]] = {
     "ask for the next chunk": lambda journal: journal.outputs.next_pending("down"),
     "ask for the next chunk behind another": lambda journal: journal.outputs.next_pending("down", after=chunks_of(journal) - 1),
     "ask for the next chunk where none is": lambda journal: journal.outputs.next_pending("up"),
+    "record that rows were taken after all": lambda journal: journal.outputs.record_taken_after_all(
+        "up", "batch-3", receipt=None
+    ),
+    "give up a chunk": lambda journal: journal.outputs.give_up_chunk(5),
     "forget what all have": lambda journal: journal.outputs.forget_chunks_all_have(),
     "ask for the standings": lambda journal: journal.outputs.standings(),
     "ask how much waits": lambda journal: journal.outputs.spooled(),
