@@ -102,8 +102,9 @@ class SampleSource(Protocol):
     #: How many reads it answers sooner together than one after the other.
     reads_at_a_time: int
 
-    #: Warnings of what was found when it was opened, a sentence each: counts and places, no sample.
-    remarks: tuple[str, ...]
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Warnings of what was found when it was opened, or later, a sentence each: counts and places, no sample."""
 
     def open(self) -> None:
         """Reach the source and see that it can be read.
@@ -116,9 +117,6 @@ class SampleSource(Protocol):
 
     def look(self) -> None:
         """See that it can still be read, by the smallest question there is; raises as `open` does."""
-
-    def news(self) -> list[str]:
-        """Return what a person should know of the source and was not told yet, a sentence each."""
 
     def now_ns(self) -> int | None:
         """Return what the source's own clock says, never ahead of it; None when it has none."""

@@ -113,10 +113,6 @@ class FileSource:
     def look(self) -> None:
         """Nothing: what was read once is held, or read again when it is asked for."""
 
-    def news(self) -> list[str]:
-        """Return nothing."""
-        return []
-
     def now_ns(self) -> None:
         """Return None: a file has no clock."""
         return

@@ -89,15 +89,12 @@ class InfluxSource:
     #: The server looks for the next rows while the last ones are parsed here.
     reads_at_a_time = 2
     data_set_tells_samples = False
-    remarks: tuple[str, ...] = ()
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
         self._series = series
         self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
         self._clock_error: SourceError | None = None
-        #: What a person should know, and whether it was told.
-        self._news: dict[str, bool] = {}
         self._retention_ns = 0
         self._unknown_bucket = False
         self._shard_group_ns = HOUR_NS
@@ -133,24 +130,22 @@ class InfluxSource:
         if not (has_just_answered or self.clock_check_in_s() * NANOSECONDS < _LEAST_PAUSE_NS):
             self._ask_little()
 
-    def news(self) -> list[str]:
-        """Return that the server tells no time, or nothing of the bucket; each once."""
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know: that the server tells no time, or nothing of the bucket."""
         url, bucket = self._connection.address.url, self._series.bucket
+        remarks = []
         if self._connection.clock.is_silent:
-            self._news.setdefault(
+            remarks.append(
                 f"InfluxDB at {url}, or a proxy before it, sends no Date header that can be read: windows fall due by this machine's "
-                "clock alone. Keep it right (NTP)",
-                False,
+                "clock alone. Keep it right (NTP)"
             )
         if self._unknown_bucket:
-            self._news.setdefault(
+            remarks.append(
                 f"InfluxDB at {url} lets INFLUX_TOKEN read bucket {bucket!r} but not look it up: its retention and the length of its shard "
-                "groups are not known, so rows that the retention has removed look as if they had never been there",
-                False,
+                "groups are not known, so rows that the retention has removed look as if they had never been there"
             )
-        untold = [sentence for sentence, was_told in self._news.items() if not was_told]
-        self._news |= dict.fromkeys(untold, True)
-        return untold
+        return tuple(remarks)
 
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it; ours when its answers tell no time. Asks when that would tell more."""

@@ -35,7 +35,7 @@ _LONGEST_ANSWER = 65_536
 _REJECTED = (400, 422)
 
 #: Answers that only a person can change.
-_DENIED = (401, 403, 404, 405)
+_DENIED = (401, 403, 404, 405, 407)
 
 _ANOTHER_TOKEN_MAY_HELP = (401, 403)
 

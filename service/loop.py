@@ -69,13 +69,14 @@ def run(schedule: Schedule, parts: Parts) -> None:
         SourceRefused: The source holds what cannot be anonymized.
     """
     judgement = Judgement() if parts.judges_first_chunk else None
+    told = set(parts.source.remarks)
     try:
         parts.telemetry.phase("working")
         for windows in schedule:
             parts.telemetry.reached(windows.start_ns)
             parts.upkeep()
             if not windows:
-                _look(parts)
+                _look(parts, told)
             empty = _empty_ahead(windows, schedule, parts)
             for reading in _readings(empty or windows, parts, are_empty=bool(empty), judgement=judgement):
                 if parts.clock.is_stopping() or not parts.delivery.is_delivering():
@@ -89,11 +90,17 @@ def run(schedule: Schedule, parts: Parts) -> None:
         return
 
 
-def _look(parts: Parts) -> None:
-    """See that the source still answers although nothing is due: whoever watches must not learn of its end only with the next window."""
+def _look(parts: Parts, told: set[str]) -> None:
+    """See that the source still answers although nothing is due: its end must be noticed before the next window falls due.
+
+    Args:
+        parts: What the loop works with.
+        told: What was said of the source already; grows.
+    """
     parts.patience.until_done(parts.source.look)
-    for sentence in parts.source.news():
-        _LOG.warning("⚠️ %s", sentence)
+    for remark in set(parts.source.remarks) - told:
+        told.add(remark)
+        _LOG.warning("⚠️ %s", remark)
 
 
 def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> WindowRange:

@@ -41,8 +41,6 @@ def open_source(settings: Settings, source: SampleSource, patience: Patience) ->
         _LOG.warning("⚠️ %s", remark)
     if not settings.input_file:
         _LOG.info("✅ Connected to InfluxDB at %s", settings.influx_url)
-    for sentence in source.news():
-        _LOG.warning("⚠️ %s", sentence)
 
 
 def with_bucket_name(settings: Settings) -> Settings:

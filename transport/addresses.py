@@ -46,7 +46,8 @@ def _scheme_and_rest(address: str) -> tuple[str, str]:
 
 def is_this_machine(address: str) -> bool:
     """Return whether an http or https address leads to this machine, by its loopback."""
-    return is_loopback(urllib.parse.urlsplit(address).hostname or "")
+    host = urllib.parse.urlsplit(address).hostname or ""
+    return is_loopback(host) or host.lower().rstrip(".").endswith(".localhost")
 
 
 def is_loopback(host: str) -> bool:

@@ -5,10 +5,10 @@ Rows compress to less than a tenth, at about half a second of processor time for
 
 from __future__ import annotations
 
-import ipaddress
 import threading
 import zlib
-from urllib.parse import urlsplit
+
+from transport.addresses import is_this_machine
 
 #: Whoever moves fewer bytes a second than this waits for the network, or for a server that has time to unpack.
 _SLOW_BYTES_A_S = 8_000_000
@@ -35,7 +35,7 @@ class Compression:
     """
 
     def __init__(self, choice: str, url: str) -> None:
-        self._may_change = choice == "auto" and not _is_this_machine(urlsplit(url).hostname or "")
+        self._may_change = choice == "auto" and not is_this_machine(url)
         self._slow_in_a_row = 0
         self._lock = threading.Lock()
         self.is_on = choice == "true"
@@ -62,10 +62,3 @@ def unzipped(body: bytes) -> bytes:
         zlib.error: It is damaged, or not whole.
     """
     return zlib.decompress(body, wbits=_GZIP_FORMAT)
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

@@ -63,9 +63,6 @@ class FakeSource:
         self.looks += 1
         self._fail()
 
-    def news(self) -> list[str]:
-        return []
-
     def now_ns(self) -> int | None:
         return self.server_now_ns
 

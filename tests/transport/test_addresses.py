@@ -44,7 +44,9 @@ def test_nothing_between_a_colon_and_an_at_sign_is_ever_shown(password: str) -> 
     assert "SECRET" not in shown_address(f"http://host/{password}?SECRET")
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.8.9.10", "[::1]", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST.", "127.0.0.1", "127.8.9.10", "[::1]", "[::ffff:127.0.0.1]", "db.localhost"]
+)
 def test_loopback_is_this_machine(host: str) -> None:
     assert is_this_machine(f"http://{host}:8086/x")
 
