@@ -18,6 +18,9 @@ _LOOK_BACK_NS = HOUR_NS
 #: So much time is asked for in one query.
 _SPAN_NS = 24 * HOUR_NS
 
+#: The first time that InfluxDB can hold.
+_FIRST_TIME_NS = -(2**63) + 2
+
 
 class WindowSummaries:
     """The summaries beside anonymized rows.
@@ -68,7 +71,7 @@ class WindowSummaries:
 
     def _parts_with_summaries(self, span: Window) -> list[Window]:
         """Return days of the span, from the first to the last that hold a summary."""
-        start_ns = max(0, span.start_ns - _LOOK_BACK_NS)
+        start_ns = max(0 if span.start_ns >= 0 else _FIRST_TIME_NS, span.start_ns - _LOOK_BACK_NS)
         ends = [
             time
             for end in ("first", "last")

@@ -9,14 +9,17 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from service import exit_codes
+from testbed.influxdb_server import InfluxServer
 from tests.heartbeat.commands import on_a_terminal
-from tests.integration.service_process import ROOT
+from tests.integration.clinic import START_NS, Clinic
+from tests.integration.service_process import ROOT, Service
 
 CASES = Path(__file__).parent / "env_cases"
 KEY = "7c1e4fa09b3d582611e0c94da5f87b36d28e07b15f6a493cc0d1e89b24f7a35e"
@@ -307,6 +310,44 @@ def test_who_only_checks_makes_no_folder_and_no_file(folder: Path, arguments: tu
     assert made_by(folder) == set()
 
 
+def test_a_key_that_is_easy_to_guess_is_warned_of_everywhere_and_never_shown(folder: Path) -> None:
+    for key in ("changeme-changeme-2025", "0123456789abcdef"):
+        ended = serve(folder, f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={key}\n", "--check")
+        heart = run(folder, "scripts/anonymize.py", stdin='{"source_id": "w1"}\n', HEART_SALT=key)
+
+        assert ended.code == heart.code == exit_codes.DONE
+        assert "⚠️ PSEUDONYM_SALT is easy to guess: it is " in ended.said
+        assert "warning: the salt is easy to guess: it is " in heart.said
+        assert key not in ended.said + heart.said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [(CASES / "year_one.env").read_text(), "INPUT_FILE=ecg.csv\nOUTPUT_TO_INFLUX=false\nQUERY_START_TIME=9999-12-31T23:59:59Z\n"],
+)
+def test_a_year_that_64_bits_cannot_hold_is_a_sentence(folder: Path, text: str) -> None:
+    ended = serve(folder, text)
+
+    assert ended.code == exit_codes.CONFIGURATION
+    assert "QUERY_START_TIME must be a time in the years 1700 to 2239, got '" in ended.said
+    assert made_by(folder) == set()
+
+
+@pytest.mark.parametrize(
+    "extremes",
+    [
+        "QUERY_START_TIME=1700-01-01\nQUERY_END_TIME=2239-12-31T23:59:59\nALLOWED_LATENESS_SECONDS=31622400\nK_VALUE=1000000000\n",
+        "QUERY_START_TIME=1700-01-01\nBATCH_SIZE_SECONDS=31622400\nMAX_RECORDS_PER_QUERY=1000000000000000000\nMETHOD=optimal\n",
+        "QUERY_END_TIME=2239-12-31\nLATE_RECOUNT_SECONDS=31622400\nSPOOL_MAX_BYTES=1\nRETRY_BUDGET_SECONDS=31622400\nK_UNIT=source\n",
+    ],
+)
+def test_the_widest_times_and_numbers_that_are_accepted_end_without_a_traceback(folder: Path, extremes: str) -> None:
+    ended = serve(folder, FROM_FILE + extremes)
+
+    assert ended.code == exit_codes.DONE, ended.said
+    assert "160 rows read" in ended.said
+
+
 HUGE = "9" * 5000
 
 
@@ -347,3 +388,38 @@ def test_times_and_numbers_beyond_all_sense_are_refused(folder: Path, text: str)
             {"INFLUX_TOKEN": "t", "INFLUX_ORG": "o", "QUERY_START_TIME": "2025-01-01", name: text.partition("=")[2]},
         )
     assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.influxdb
+@pytest.mark.parametrize(
+    "extremes",
+    [
+        {"QUERY_START_TIME": "2025-11-03", "QUERY_END_TIME": "2239-12-31T23:59:59", "LATE_RECOUNT_SECONDS": 31622400},
+        {"QUERY_START_TIME": "1700-01-01", "QUERY_END_TIME": "1700-01-02", "BATCH_SIZE_SECONDS": 86400},
+        {"DEFAULT_QUERY_HOURS": 876600, "K_VALUE": 10**9},
+        {"DEFAULT_QUERY_HOURS": "0.0000001", "ALLOWED_LATENESS_SECONDS": 31622400, "INFLUX_QUERY_TIMEOUT": 86400},
+        {
+            "STREAMING_MODE": "true",
+            "STREAMING_INTERVAL": 31622400,
+            "QUERY_START_TIME": "1700-01-01",
+            "BATCH_SIZE_SECONDS": 31622400,
+        },
+        {"STREAMING_MODE": "true", "QUERY_START_TIME": "2239-12-31T23:59:59", "ALLOWED_LATENESS_SECONDS": 31622400},
+    ],
+    ids=range(6),
+)
+def test_the_widest_times_and_numbers_on_a_server_end_without_a_traceback(
+    influxdb: InfluxServer, tmp_path: Path, extremes: dict[str, object]
+) -> None:
+    clinic = Clinic(influxdb)
+    clinic.server.write_lines(clinic.raw, "\n".join(f"ecg,source_id=a ecg={i % 2} {START_NS + i}" for i in range(20)).encode())
+    with Service(tmp_path, {**clinic.settings, "RETRY_BUDGET_SECONDS": 31622400, **extremes}) as service:
+        if "STREAMING_MODE" in extremes:
+            service.wait_for("Connected to InfluxDB")
+            time.sleep(2)
+            code = service.stop()
+        else:
+            code = service.exit_code()
+
+    assert code == exit_codes.DONE, service.log
+    assert "Traceback" not in service.log
