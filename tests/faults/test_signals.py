@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
+import re
 import select
 import signal
 import struct
@@ -13,8 +13,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from typing import Any
 import pytest
 
 from service import exit_codes
+from tests.faults.streams import USELESS, close_all, terminal, unread_pipe
 from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import KEY, ROOT, Service, run_service
 
@@ -160,9 +160,14 @@ def stop_often(backfill: Backfill, folder: Path, lane: int, complaints: list[str
         complaints.append(f"{code} at the end:\n{log}")
 
 
+#: The line of the program from which on Ctrl+C is no longer Python's.
+LINES_BEFORE = 12
+
+
 def is_pythons_own(log: str) -> bool:
-    """Return whether Ctrl+C came before our second line was reached: then Python ends in its own words."""
-    return "KeyboardInterrupt" in log and ("import signal" in log or "central_anonymizer.py" not in log)
+    """Return whether Ctrl+C came before the program's first lines were done: then Python ends in its own words."""
+    lines = [int(line) for line in re.findall(r'central_anonymizer.py", line (\d+)', log)]
+    return "KeyboardInterrupt" in log and all(line <= LINES_BEFORE for line in lines)
 
 
 def wait_until_it_hears(folder: Path) -> None:
@@ -185,6 +190,22 @@ def test_a_run_that_is_interrupted_while_it_is_loaded_says_nothing(backfill: Bac
         assert service.stop(signal.SIGINT, within_s=MOST_S) == -signal.SIGINT
         assert "Traceback" not in service.log
     assert files(tmp_path / "state") == {}
+
+
+def test_a_run_that_its_outputs_hold_up_is_stopped_and_loses_nothing(backfill: Backfill, tmp_path: Path) -> None:
+    held_up = {"OUTPUT_TO_API": "true", "API_ENDPOINT": "http://127.0.0.1:9", "SPOOL_MAX_BYTES": 1}
+    with backfill.start(tmp_path, held_up) as service:
+        service.wait_for("⏸️ Reading pauses")
+        assert service.stop(within_s=MOST_S) == exit_codes.TERMINATED
+
+    assert state_command(tmp_path, "drop-output", "api:http://127.0.0.1:9") == 0
+    assert run_service(tmp_path, backfill.settings)[0] == 0
+    backfill.assert_released(tmp_path)
+
+
+def state_command(folder: Path, *arguments: str) -> int:
+    command = [sys.executable, str(ROOT / "scripts" / "state.py"), *arguments]
+    return subprocess.run(command, cwd=folder, env={"PYTHONUTF8": "1"}, check=False).returncode
 
 
 # SIGHUP
@@ -210,17 +231,6 @@ def test_a_one_shot_run_goes_on_after_a_hang_up(backfill: Backfill, tmp_path: Pa
     backfill.assert_released(tmp_path)
 
 
-@contextmanager
-def terminal() -> Iterator[tuple[int, int]]:
-    """Yield both ends of a terminal: ours, and the process's."""
-    ours, its = pty.openpty()
-    try:
-        yield ours, its
-    finally:
-        os.close(ours)
-        os.close(its)
-
-
 def test_a_hang_up_ends_a_run_that_was_started_at_a_terminal(backfill: Backfill, tmp_path: Path) -> None:
     with terminal() as (_, its), Service(tmp_path, BACKING_OFF, stdin=its) as service:
         service.wait_for("trying again in")
@@ -241,27 +251,6 @@ def test_a_hang_up_does_not_end_a_run_that_was_started_with_nohup(tmp_path: Path
 
 
 # Streams that nobody reads
-
-
-@contextmanager
-def unread_pipe(folder: Path) -> Iterator[int]:
-    """Yield the end of a full pipe that nobody reads, to be written to."""
-    path = folder / "pipe"
-    os.mkfifo(path)
-    reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, 4096)
-    filling = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
-    # Of its own, for what does not block does not for all who share it.
-    writing = os.open(path, os.O_WRONLY)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            os.write(filling, b"x" * 64)
-    os.close(filling)
-    try:
-        yield writing
-    finally:
-        os.close(writing)
-        os.close(reading)
 
 
 @pytest.mark.parametrize("streams", ["stdout", "both"])
@@ -312,33 +301,6 @@ def test_a_log_that_is_read_slowly_is_complete(backfill: Backfill, tmp_path: Pat
 # Streams that are closed, full or gone
 
 
-def closed(*numbers: int) -> dict[str, Any]:
-    return {"preexec_fn": lambda: list(map(os.close, numbers))}
-
-
-def gone_pipe() -> int:
-    reading, writing = os.pipe()
-    os.close(reading)
-    return writing
-
-
-def gone_terminal() -> int:
-    ours, its = pty.openpty()
-    os.close(ours)
-    return its
-
-
-#: What a process may be given for its standard output and error.
-USELESS: dict[str, Callable[[], dict[str, Any]]] = {
-    "no output": lambda: closed(1),
-    "no error": lambda: closed(2),
-    "nothing at all": lambda: closed(0, 1, 2),
-    "a pipe without a reader": lambda: dict.fromkeys(("stdout", "stderr"), gone_pipe()),
-    "a terminal that has gone": lambda: dict.fromkeys(("stdin", "stdout", "stderr"), gone_terminal()),
-    "a full disk": lambda: dict.fromkeys(("stdout", "stderr"), os.open("/dev/full", os.O_WRONLY)),
-}
-
-
 @pytest.mark.parametrize("useless", USELESS.values(), ids=USELESS)
 def test_a_run_without_a_stream_releases_the_same_and_ends_the_same(
     backfill: Backfill, tmp_path: Path, useless: Callable[[], dict[str, Any]]
@@ -349,8 +311,7 @@ def test_a_run_without_a_stream_releases_the_same_and_ends_the_same(
             assert service.exit_code() == 0
         said.seek(0)
         assert said.read() == b""
-    for end in {one for name, one in given.items() if name != "preexec_fn"}:
-        os.close(end)
+    close_all(given)
     backfill.assert_released(tmp_path)
     assert (tmp_path / "state" / "journal.sqlite").read_bytes().startswith(b"SQLite format 3")
 
@@ -363,8 +324,7 @@ def test_a_stream_without_a_stream_goes_on_and_is_stopped_as_ever(tmp_path: Path
         assert service.process.poll() is None
         assert service.stop(within_s=AT_ONCE_S) == exit_codes.DONE
         assert "Traceback" not in service.log
-    for end in {one for name, one in given.items() if name != "preexec_fn"}:
-        os.close(end)
+    close_all(given)
 
 
 def test_a_reader_that_leaves_in_the_middle_changes_nothing(backfill: Backfill, tmp_path: Path) -> None:

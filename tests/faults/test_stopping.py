@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.faults.conftest import MakeWard
 from tests.faults.oracle import files_in
+from tests.faults.streams import USELESS, close_all, unread_pipe
 from tests.faults.ward import FULL, PATIENCE_S, STREAMING, Ward, seconds_ago, wait_until
 from tests.integration.service_process import Service
 from tests.servers.tcp_proxy import Hang, TcpProxy
@@ -95,3 +97,23 @@ def test_a_one_shot_run_that_is_interrupted_says_so_and_the_next_one_does_the_re
 
     assert ward.run()[0] == 0
     ward.assert_complete()
+
+
+@pytest.mark.parametrize("useless", ["nothing at all", "a pipe without a reader", "a full disk"])
+def test_a_stream_that_nobody_can_read_releases_everything_and_is_stopped_as_ever(recent: Ward, useless: str) -> None:
+    """Row 3: closed, broken and full streams."""
+    given = USELESS[useless]()
+    with Service(recent.folder, {**recent.settings, **STREAMING}, **given) as service:
+        recent.wait_until_delivered(service)
+        assert service.stop(within_s=MOST_S) == 0
+        assert "Traceback" not in service.log
+    close_all(given)
+    recent.assert_complete()
+
+
+def test_a_stream_whose_log_nobody_reads_releases_everything_and_is_stopped_as_ever(recent: Ward, tmp_path: Path) -> None:
+    """Row 3: a pipe that is full."""
+    with unread_pipe(tmp_path) as pipe, Service(recent.folder, {**recent.settings, **STREAMING}, stdout=pipe) as service:
+        recent.wait_until_delivered(service)
+        assert service.stop(within_s=MOST_S) == 0
+    recent.assert_complete()
