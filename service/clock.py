@@ -21,10 +21,10 @@ _LOG = logging.getLogger("ecg_anonymizer")
 #: Outputs get five seconds to finish what is in hand (`service/session.py`); whatever else takes longer is left behind.
 LONGEST_STOP_S = 7.0
 
-#: How long the last words may take that are said before the process is ended.
-_LAST_WORDS_S = 0.5
+#: How long the last message may take before the process is ended.
+_LAST_MESSAGE_S = 0.5
 
-#: The shortest time-out of a socket; none at all would mean that it does not block.
+#: The shortest time-out of the socket; zero would make it non-blocking.
 _SHORTEST_S = 0.001
 
 #: Windows has no SIGHUP.
@@ -94,18 +94,18 @@ def clock_stopped_by_signals() -> SystemClock:
     clock = SystemClock()
     hearing, telling = socket.socketpair()
     telling.setblocking(False)
-    # Python's own handler, in C, writes the signal's number here. That works while the main thread hangs in a write, and takes no lock.
+    # Python's own handler, in C, writes the signal's number here. That takes no lock, and works while the main thread is stuck in a write.
     signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
     stopping = {signal.SIGINT, signal.SIGTERM} | ({_SIGHUP} if _SIGHUP and _hang_up_means_the_end(_SIGHUP) else set())
-    ears = _Ears(clock, hearing, telling, frozenset(stopping))
-    threading.Thread(target=ears.listen, name="signals", daemon=True).start()
+    listener = _SignalListener(clock, hearing, telling, frozenset(stopping))
+    threading.Thread(target=listener.listen, name="signals", daemon=True).start()
     for number in stopping | ({_SIGHUP} if _SIGHUP else set()):
         signal.signal(number, _leave_it_to_the_thread)
     return clock
 
 
 def _leave_it_to_the_thread(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: a handler runs between any two steps of the main thread, so whatever it locks may be locked already."""
+    """Do nothing: a handler runs between any two steps of the main thread, which may hold any lock that the handler would take."""
 
 
 def _hang_up_means_the_end(sighup: int) -> bool:
@@ -114,10 +114,10 @@ def _hang_up_means_the_end(sighup: int) -> bool:
     return not is_ignored and sys.stdin is not None and sys.stdin.isatty()
 
 
-class _Ears:
-    """Hears signals in a thread of its own, and ends the process when it does not end by itself.
+class _SignalListener:
+    """Receives signals in a thread of its own, and ends the process if it does not end by itself in time.
 
-    Nothing here waits for anybody: what is logged is logged by yet another thread.
+    Nothing here blocks: messages are logged by a further thread.
 
     Args:
         clock: Stopped by the first signal.
@@ -159,7 +159,7 @@ class _Ears:
 
     def _asked_to_stop(self, number: int) -> None:
         if self._clock.is_stopping():
-            # Whoever asks twice does not want to wait.
+            # A second signal means: do not wait any longer.
             os._exit(128 + number)
         self._deadline_s = time.monotonic() + LONGEST_STOP_S
         self._clock.stop(number)
@@ -169,16 +169,16 @@ class _Ears:
         """End the process; say why if that can be said."""
         self._say(_say_that_it_takes_too_long)
         if self._speaker is not None:
-            self._speaker.join(_LAST_WORDS_S)
+            self._speaker.join(_LAST_MESSAGE_S)
         code = self._clock.code_when_stuck
         os._exit(128 + (self._clock.stopped_by or 0) if code is None else code)
 
     def _say(self, words: Callable[[], None]) -> None:
-        """Have something logged, unless what was logged before still waits for a reader."""
+        """Log something from another thread, unless the previous message is still stuck."""
         if self._speaker is not None and self._speaker.is_alive():
             return
         speaker = threading.Thread(target=words, daemon=True)
-        with suppress(RuntimeError):  # the system has no thread left: then nothing is said
+        with suppress(RuntimeError):  # no thread can be started: then nothing is logged
             speaker.start()
             self._speaker = speaker
 

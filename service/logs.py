@@ -1,6 +1,6 @@
 """The log: one line per event on standard output, as text or as JSON, times in UTC, on any console.
 
-Only one thread writes to standard output, so only that thread hangs when nobody reads it any more.
+Only one thread writes to standard output, so only that thread blocks when the reader stops reading.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _TALKATIVE = ("urllib3", "influxdb_client", "reactivex", "requests", "charset_no
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
-#: So many lines may wait for a reader.
+#: How many lines may wait for the reader.
 MOST_LINES = 10_000
 
-#: So many characters are written at a time: what a pipe takes whole.
+#: How many characters are written at a time, at most: what a pipe takes as a whole.
 _PIECE = 4096
 
-#: How often a reader is looked at that somebody waits for.
+#: How often to check whether the reader has taken something.
 _LOOK_EVERY_S = 0.1
 
-#: A reader who has taken nothing for so long is not waited for any more: while the program works, at its end, when it was asked to stop.
+#: A reader that has taken nothing for this long counts as stopped: while the program works, at its end, and after it was asked to stop.
 _DEAD_AFTER_S = 5.0
 _DEAD_AT_END_S = 10.0
 _DEAD_WHEN_STOPPING_S = 0.5
@@ -75,11 +75,11 @@ class _Line(NamedTuple):
 
 
 class LogWriter(logging.Handler):
-    """Hands lines to a thread that writes them. Nobody else ever waits for a reader that has stopped reading.
+    """Hands lines to a thread that writes them. No other thread waits for a reader that has stopped reading.
 
     As long as the reader takes anything, however little, a one-shot run waits for it when `MOST_LINES` are waiting, and no line is lost.
-    A stream has data to release meanwhile: it leaves lines out, as both do once the reader has stopped. How many is logged as soon as
-    there is room again.
+    A stream has data to release meanwhile, so it drops lines; both do once the reader has stopped. The number of missing lines is logged as
+    soon as there is room again.
 
     Args:
         stream: Where lines go.
@@ -89,7 +89,7 @@ class LogWriter(logging.Handler):
 
     def __init__(self, stream: IO[str], *, waits_for_reader: bool, most_lines: int = MOST_LINES) -> None:
         super().__init__()
-        # Whoever waits here for a reader holds nobody else up.
+        # The base class would hold this lock during `emit`, so one waiting thread would block all that log.
         self.lock = None
         self.within: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._stream = stream
@@ -104,14 +104,14 @@ class LogWriter(logging.Handler):
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def hurry(self) -> None:
-        """Wait no longer for anybody: the process was asked to stop."""
+        """Stop waiting for the reader: the process was asked to stop."""
         self._is_hurried = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Have a line written."""
         try:
             line = _Line(f"{self.format(record)}\n", getattr(record, "stands_for", 1))
-        except Exception:  # noqa: BLE001  (as every handler does: a line that cannot be formatted is a fault of ours, and ends nothing)
+        except Exception:  # noqa: BLE001  (a line that cannot be formatted is a bug, and must not end the run)
             self.handleError(record)
             return
         with self._changed:
@@ -135,11 +135,11 @@ class LogWriter(logging.Handler):
         super().close()
 
     def _has_room(self) -> bool:
-        # After lines were left out there must be much of it, so that there is one gap and not many.
+        # After lines were dropped, wait until half the queue is free: one gap instead of many.
         return len(self._waiting) < (self._most_lines // 2 if self._left_out else self._most_lines)
 
     def _gets_room(self) -> bool:
-        """Return whether there is room, after waiting for a reader that is waited for."""
+        """Return whether there is room, after waiting for a slow reader in a run that does wait."""
         if not self._waits_for_reader or self._gave_up_at == self._progress():
             return False
         has_room = self._wait(self._has_room, _DEAD_AFTER_S)
@@ -147,7 +147,7 @@ class LogWriter(logging.Handler):
         return has_room
 
     def _wait(self, is_so: Callable[[], bool], longest_s: float) -> bool:
-        """Return whether something is so, at the latest when the reader has taken nothing for so long."""
+        """Wait until something is so; return False once the reader has taken nothing for `longest_s`."""
         taken, since_s = self._progress(), time.monotonic()
         while not is_so():
             self._changed.wait(_LOOK_EVERY_S)
@@ -158,17 +158,20 @@ class LogWriter(logging.Handler):
         return True
 
     def _progress(self) -> tuple[int, int]:
-        """Return what changes whenever the reader takes something: how much was written, and what of that a pipe still holds."""
+        """Return a pair that changes whenever the reader takes something: pieces written, and bytes the pipe still holds."""
         return self._pieces, _unread_bytes(self._stream)
 
     def _has_something_to_write(self) -> bool:
-        # What a full disk did not take is told with the next line: asking it again and again would keep us busy.
+        # Lines that a full disk refused are reported with the next line: retrying at once would be a busy loop.
         return bool(self._waiting or (self._left_out and not self._has_failed))
 
     def _say_what_was_left_out(self) -> None:
         if self._left_out:
             count, self._left_out = self._left_out, 0
-            _LOG.warning("⚠️ %d log lines are missing here: standard output did not take them", count, extra={"stands_for": count})
+            level = max(logging.WARNING, logging.getLogger().level)
+            _LOG.log(
+                level, "⚠️ %d log lines are missing here: standard output did not take them", count, extra={"stands_for": count}
+            )
 
     def _write_all(self) -> None:
         while lines := self._next_lines():
@@ -180,11 +183,12 @@ class LogWriter(logging.Handler):
                 self._changed.notify_all()
 
     def _next_lines(self) -> list[_Line]:
-        """Wait for lines, and return what is to be written at once; nothing once the handler is closed."""
+        """Wait for lines, and return those to be written together; none once the handler is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._has_something_to_write())
-            if not self._waiting:
-                self._say_what_was_left_out()
+            while not (self._waiting or self._is_closed):
+                self._changed.wait_for(lambda: self._is_closed or self._has_something_to_write())
+                if not self._waiting:
+                    self._say_what_was_left_out()
             lines: list[_Line] = []
             while self._waiting and sum(len(line.text) for line in lines) < _PIECE // 2:
                 lines.append(self._waiting.popleft())
@@ -204,7 +208,7 @@ class LogWriter(logging.Handler):
 
 
 def hurry_log() -> None:
-    """Let the log wait no longer for its reader: the process was asked to stop. Does not block."""
+    """Stop waiting for the reader of the log: the process was asked to stop. Does not block."""
     for writer in _writers():
         writer.hurry()
 
@@ -212,7 +216,7 @@ def hurry_log() -> None:
 def finish_log() -> None:
     """Return once the log is written, or its reader has stopped reading.
 
-    `logging.shutdown` flushes standard error too, which waits for as long as another thread hangs in writing to it.
+    `logging.shutdown` would also flush standard error, which blocks while another thread is stuck in a write to it.
     """
     for writer in _writers():
         writer.flush()
@@ -220,7 +224,7 @@ def finish_log() -> None:
 
 @contextmanager
 def lines_written_within(context: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-    """Have every piece of the log written within a context, such as one in which a progress bar is out of the way."""
+    """Write every piece of the log within a context, such as one that hides a progress bar meanwhile."""
     writers = _writers()
     for writer in writers:
         writer.within = context
@@ -242,7 +246,7 @@ def _left_out_by(stream: IO[str]) -> int:
 
 
 def _unread_bytes(stream: IO[str]) -> int:
-    """Return how much lies in a pipe that its reader has not taken; 0 where that cannot be told."""
+    """Return how many bytes of a pipe its reader has not taken yet; 0 where that cannot be told."""
     with suppress(ImportError, OSError, ValueError):
         import fcntl  # Windows has neither
         import termios

@@ -1,4 +1,4 @@
-"""How a command begins and ends: standard streams that outlive whoever reads them, and an exit code that always gets out."""
+"""How a command begins and ends: standard streams that survive the loss of their reader, and an exit code that is always returned."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from typing import IO, Any, NoReturn
 from service import exit_codes
 from service.logs import finish_log, make_printable
 
-#: What the system says of a pipe without a reader, of a connection that was cut; and of a terminal that has gone.
+#: Errors that mean that the reader has gone: a pipe's or a connection's; and a terminal's.
 _READER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENXIO, errno.EBADF})
 _TERMINAL_GONE = _READER_GONE | {errno.EIO}
 
-#: How long the last flush may take in a process whose log nobody reads any more.
+#: How long the last flush may take in a process that has a log.
 _LAST_FLUSH_S = 1.0
 
 
-class OutlivingFile(io.FileIO):
-    """A standard stream of ours. What cannot be written is left out: nothing we do depends on whether somebody reads what we say.
+class SurvivingFile(io.FileIO):
+    """A standard stream that never fails. What cannot be written is dropped: the result of a command must not depend on its reader.
 
     `left_out` is how many writes failed, `failure` the last reason that is no vanished reader, such as a full disk.
     """
@@ -37,10 +37,10 @@ class OutlivingFile(io.FileIO):
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Write some of the data, at least one byte, however long that takes; return how much is done with."""
+        """Write at least one byte, however long that takes; return how many bytes are written or dropped."""
         try:
             while (written := super().write(data)) is None:
-                # Another process that shares this stream has it not block; a reader that is slow has not gone.
+                # Another process made the shared stream non-blocking; a slow reader still gets everything.
                 select.select([], [self], [])
         except OSError as error:
             self.left_out += 1
@@ -61,20 +61,20 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 def prepare_streams() -> None:
-    """See that standard output and standard error can be written to for as long as we live, whoever reads them or not.
+    """Make sure that writing to standard output and standard error never fails.
 
-    A number that is free would be given to the next file that is opened, and what is said would be written into that.
+    A closed descriptor is replaced first: the next file to be opened would get its number, and messages would be written into that file.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = _outliving(sys.stdout)
-    sys.stderr = _outliving(sys.stderr)
+    sys.stdout = _surviving(sys.stdout)
+    sys.stderr = _surviving(sys.stderr)
 
 
-def _outliving(stream: IO[str] | None) -> io.TextIOWrapper:
+def _surviving(stream: IO[str] | None) -> io.TextIOWrapper:
     if stream is None:
         return Path(os.devnull).open("w", encoding="utf-8")
     assert isinstance(stream, io.TextIOWrapper), "as Python makes them"
@@ -85,7 +85,7 @@ def _outliving(stream: IO[str] | None) -> io.TextIOWrapper:
         # The console of Windows, which takes text.
         return stream
     is_unbuffered = raw is buffer
-    file: Any = OutlivingFile(raw.fileno())
+    file: Any = SurvivingFile(raw.fileno())
     return io.TextIOWrapper(
         file if is_unbuffered else io.BufferedWriter(file),
         encoding=stream.encoding,
@@ -99,13 +99,13 @@ def end_process(code: int) -> NoReturn:
     """End with an exit code, at once: everything that must last is on the disk already.
 
     Arrow may still be starting a thread for the last answer it parsed. An interpreter that ends the usual way then aborts ("terminate
-    called without an active exception"), and the exit code, which says what to do, is lost. Nor is a thread waited for that waits for a
-    server, or for somebody to read the log.
+    called without an active exception"), and the exit code, which says what to do, is lost. Threads that wait for a server, or for
+    the reader of the log, are not waited for.
     """
     finish_log()
     flushing = threading.Thread(target=_flush, daemon=True)
     flushing.start()
-    # Without a log the streams hold the command's result, which may be read as slowly as somebody likes.
+    # Without a log the streams hold the command's result, which may be read slowly.
     has_log = bool(logging.getLogger().handlers)
     flushing.join(_LAST_FLUSH_S if has_log else None)
     os._exit(code if has_log else _code_unless_output_was_lost(code))
@@ -117,7 +117,7 @@ def _flush() -> None:
 
 
 def _code_unless_output_was_lost(code: int) -> int:
-    """Return the code of a command; of one whose result did not get out for a reason that somebody should know, another, and say so."""
+    """Return the command's code; another one, with a message, if its result could not be written and its reader did not just leave."""
     buffer = getattr(sys.stdout, "buffer", None)
     failure: OSError | None = getattr(getattr(buffer, "raw", buffer), "failure", None)
     if failure is None:

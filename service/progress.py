@@ -1,6 +1,6 @@
 """A progress bar on a terminal: windows, rows a second, time left. Nothing anywhere else.
 
-It is drawn by a thread of its own: a terminal that is stopped with Ctrl+S, or has gone, holds up nobody else.
+It is drawn by a thread of its own: a terminal that is stopped with Ctrl+S, or has gone, blocks nothing else.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from service.logs import lines_written_within
 
-#: How often the bar is looked after.
+#: How often the bar is drawn.
 _DRAW_EVERY_S = 0.1
 
 #: How long its last state may take to be drawn.

@@ -62,7 +62,7 @@ def serve(settings: Settings, clock: SystemClock) -> int:
     """Do what the settings say until the end, or until asked to stop; return the exit code. Every failure is logged as a sentence."""
     sys.setswitchinterval(_TURN_S)
     clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
-    # From here on only last words are left, and whoever hangs over those still has to say this.
+    # A process that is stuck after this, in its last log lines, still ends with this code.
     clock.code_when_stuck = code = _code_of(settings, clock)
     return code
 
@@ -212,7 +212,7 @@ def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settin
 
 
 def _finish(step: str, action: Callable[[], None]) -> None:
-    """Do what belongs to the end. A failure is logged: raised, it would hide an earlier one, and leave undone what comes after it."""
+    """Do one step of the end. A failure is logged: raised, it would hide an earlier error and skip the steps that follow."""
     try:
         action()
     except Exception as error:  # noqa: BLE001  (as above)

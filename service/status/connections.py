@@ -1,7 +1,7 @@
-"""Connections to the status page: few at a time, none for long without a request. Whoever opens many and says nothing silences nobody else.
+"""Connections to the status page: few at a time, none for long without a request. Idle connections cannot block other clients.
 
-waitress reads from all connections in one thread and answers from two. On its own it would accept a hundred connections, leave those that
-send a byte now and then open for ever, and let everybody else wait until one closes.
+waitress reads from all connections in one thread and answers from two. By default it accepts a hundred connections, keeps those open that
+send a byte now and then, and accepts no others until one closes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
-#: A page, a scraper and a probe or two need less. For one more, the connection is closed that we have waited for longest.
+#: A page, a scraper and some probes need fewer. At this limit, a new connection replaces the one that has been idle longest.
 MOST_CONNECTIONS = 64
 
-#: How long we wait for the first request to be complete; and how long for the next one, in which the last answer must be taken too.
+#: Time limit for the first request to be complete; and for the next one, within which the previous answer must be read too.
 FIRST_REQUEST_S = 5.0
 NEXT_REQUEST_S = 20.0
 
-#: So many requests may be sent before the first is answered. Answers wait in memory for whoever reads them slowly.
+#: How many requests may be sent before the first is answered. Answers to slow readers are kept in memory.
 MOST_PIPELINED = 8
 
-#: How often we look for connections that have used up their time.
+#: How often to look for connections past their time limit.
 _LOOK_EVERY_S = 1.0
 
-#: How long to leave alone a system that gives us no connection, such as for lack of descriptors.
+#: Pause after the system could not accept a connection, such as for lack of descriptors.
 _PAUSE_S = 0.05
 
 _LIMITS: dict[str, Any] = {
@@ -43,7 +43,7 @@ _LIMITS: dict[str, Any] = {
 
 
 class _Connection(HTTPChannel):
-    """One connection. `waiting_since_s` is when we began to wait for its client; `waits_s` is how long we do."""
+    """One connection. `waiting_since_s` is when it began to wait for its client; `waits_s` is for how long it may."""
 
     # waitress' published types lack these.
     requests: list[Any]
@@ -56,16 +56,16 @@ class _Connection(HTTPChannel):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether there is nothing to be answered."""
+        """Whether no request is being answered."""
         return not self.requests
 
     @property
     def is_overdue(self) -> bool:
-        """Whether the client has used up its time."""
+        """Whether the client is past its time limit."""
         return self.is_waited_for and time.monotonic() - self.waiting_since_s > self.waits_s
 
     def received(self, data: bytes) -> bool:
-        """Take what came in. The connection ends with the last of too many requests: a client sends those that follow again."""
+        """Take what came in. Of too many requests, the last to be answered closes the connection; the client sends the others again."""
         is_taken = super().received(data)
         with self.requests_lock:
             if len(self.requests) > MOST_PIPELINED:
@@ -103,14 +103,14 @@ class Connections(TcpWSGIServer):
         )
 
     def readable(self) -> bool:
-        """Return whether one more connection can be accepted; on the way, close those that have used up their time."""
+        """Return whether one more connection can be accepted; on the way, close those past their time limit."""
         if time.monotonic() >= self._next_look_s:
             self._next_look_s = time.monotonic() + _LOOK_EVERY_S
             self._close(one for one in self._connections() if one.is_overdue)
         return self.accepting and (len(self.active_channels) < MOST_CONNECTIONS or bool(self._waited_for()))
 
     def handle_accept(self) -> None:
-        """Accept a connection, in place of another if there are many."""
+        """Accept a connection; at the limit, close another for it."""
         if len(self.active_channels) >= MOST_CONNECTIONS:
             self._close(self._waited_for()[:1])
         super().handle_accept()
@@ -128,7 +128,7 @@ class Connections(TcpWSGIServer):
         return list(self.active_channels.values())
 
     def _waited_for(self) -> list[_Connection]:
-        """Return the connections with nothing to be answered, those first that we have waited for longest."""
+        """Return the connections without a request in work, the one idle longest first."""
         return sorted((one for one in self._connections() if one.is_waited_for), key=lambda one: one.waiting_since_s)
 
     def _close(self, connections: Iterable[_Connection]) -> None:

@@ -1,4 +1,4 @@
-"""Asks the journal on behalf of those who only look, so that a journal that is busy holds up neither them nor the work loop."""
+"""Reads the journal for pages, probes and metrics, so that a busy journal blocks neither them nor the work loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 _T = TypeVar("_T")
 
-#: How long a look waits for the journal before it takes what was read last.
+#: How long to wait for the journal before the previous figures are used.
 PATIENCE_S = 0.3
 
 
@@ -38,5 +38,5 @@ class FiguresReader(Generic[_T]):
         return self.last
 
     def _run(self) -> None:
-        with suppress(Exception):  # the work loop uses the same journal, and says what is wrong with it
+        with suppress(Exception):  # the work loop uses the same journal and reports its errors
             self.last = self._read()

@@ -281,8 +281,10 @@ def test_a_run_whose_log_nobody_reads_is_interrupted_within_seconds(backfill: Ba
         assert service.stop(within_s=MOST_S) == exit_codes.TERMINATED
 
 
-def test_a_log_that_is_read_slowly_is_complete(backfill: Backfill, tmp_path: Path) -> None:
+@pytest.mark.parametrize("blocks", [True, False], ids=["a pipe", "a pipe that does not block"])
+def test_a_log_that_is_read_slowly_is_complete(backfill: Backfill, tmp_path: Path, blocks: bool) -> None:
     reading, writing = os.pipe()
+    os.set_blocking(writing, blocks)
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
     with backfill.start(tmp_path, {"VERBOSE_LOGGING": "false"}, stdout=writing) as service:
         os.close(writing)

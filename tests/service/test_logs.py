@@ -48,6 +48,7 @@ class Pipe:
 
     def close(self) -> None:
         self.log.removeHandler(self.writer)
+        self.log.setLevel(logging.NOTSET)
         self.writer.close()
         if not self._writing.closed:
             self._writing.close()
@@ -168,9 +169,21 @@ def test_lines_that_a_full_disk_did_not_take_are_counted_once_it_takes_some(make
         writer.flush()
     finally:
         log.removeHandler(writer)
+        log.setLevel(logging.NOTSET)
         writer.close()
 
     assert "".join(disk).splitlines() == [
         "⚠️ 3 log lines are missing here: standard output did not take them",
         "written",
     ]
+
+
+def test_missing_lines_are_told_where_only_errors_are_logged(make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "level", logging.ERROR)
+    pipe = make_pipe(waits_for_reader=False)
+    pipe.log.setLevel(logging.ERROR)
+    for number in range(500):
+        pipe.log.error("%d %s", number, LINE)
+
+    lines = pipe.read_all()
+    assert sum(int(found[1]) if (found := MISSING.search(line)) else 1 for line in lines) == 500

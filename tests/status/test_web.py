@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import http.client
 import re
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+from waitress.server import TcpWSGIServer
 
 from anonymizer.errors import ConfigurationError
 from service.clock import SystemClock
@@ -252,6 +254,21 @@ def test_a_client_that_sends_a_byte_now_and_then_is_dropped_all_the_same(served:
             time.sleep(0.1)
     dripping.close()
     assert time.monotonic() < deadline_s, "never dropped"
+
+
+def test_a_system_without_descriptors_is_asked_again_in_peace(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[float] = []
+    accept = TcpWSGIServer.accept
+
+    def refuse_for_a_while(server: TcpWSGIServer) -> object:
+        if len(refused) < 5:
+            refused.append(time.monotonic())
+            raise OSError(errno.EMFILE, "Too many open files")
+        return accept(server)
+
+    monkeypatch.setattr(TcpWSGIServer, "accept", refuse_for_a_while)
+    assert served.get("/livez").status_code == 200
+    assert refused[-1] - refused[0] > 0.1, "it is no busy loop"
 
 
 def test_a_connection_may_be_used_again_after_some_seconds(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
