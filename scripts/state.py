@@ -41,7 +41,7 @@ from service.second_offer import offer_again
 from service.set_aside import SetAside
 from service.setting_types import moment, path
 from service.settings import DECLARED, KNOWN_NAMES, Settings
-from service.spool import Spool, SpoolDamaged
+from service.spool import GIVEN_UP, Spool, SpoolDamaged
 from service.startup import with_bucket_name
 from service.time_texts import date_and_time, span_text
 from service.wiring import data_set_labels, make_outputs, make_source, make_witnesses, open_summaries
@@ -67,6 +67,8 @@ def show(folder: Path) -> int:
     print(f"spool      {spooled.chunks} chunks, {spooled.size_bytes} bytes wait for outputs")
     for one in journal.outputs.standings():
         print(f"output     {one.name}: {one.taken} rows taken, {one.set_aside} set aside, {one.pending} pending")
+    if given_up := sorted((folder / GIVEN_UP).glob("*")):
+        print(f"given up   {len(given_up)} spool files are kept in {folder / GIVEN_UP}")
     for kept in SetAside(folder / "set_aside").all():
         print(f"set aside  {kept.batch_id}, {kept.count} rows, refused by {kept.output}: {kept.reason}")
     journal.close()

@@ -115,7 +115,7 @@ def test_a_person_is_asked_and_only_a_plain_yes_counts(answer: str, code: int, l
     assert kept == [b"damaged"], "in the spool, or in `given_up`"
 
 
-def test_a_second_file_of_the_same_name_is_kept_beside_the_first(folder: Path) -> None:
+def test_a_second_file_of_the_same_name_is_kept_beside_the_first(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "given_up").mkdir()
     (folder / "given_up" / "000000000001.spool").write_bytes(b"another")
     (folder / "spool" / "000000000001.spool").write_bytes(b"damaged")
@@ -124,3 +124,5 @@ def test_a_second_file_of_the_same_name_is_kept_beside_the_first(folder: Path) -
 
     kept = sorted(path.read_bytes() for path in (folder / "given_up").iterdir())
     assert kept == [b"another", b"damaged"]
+    state.show(folder)
+    assert "given up   2 spool files are kept in" in capsys.readouterr().out
