@@ -69,8 +69,8 @@ def test_a_flat_line_drift_a_step_and_a_short_piece_raise_no_doubt(wearers: dict
         "off": np.zeros(rows),
         "noise of whole microvolts": rng.integers(-3, 4, rows).astype(float),
         "noise of a coarse converter": 5.0 * rng.integers(-1, 2, rows),
-        "drift": parts(wearers)[0]["w0"] + np.linspace(0, 60_000, rows),
-        "electrode": parts(wearers)[0]["w0"] + 100_000.0 * (np.arange(rows) > rows // 2),
+        "drift": parts(wearers)[0]["w0"] + np.linspace(0, 400_000, rows),
+        "electrode": parts(wearers)[0]["w0"] + 100_000.0 * (np.arange(rows) > 0.6 * rows),
         "piece": np.linspace(0, 1, HERTZ // 2),
     }
 

@@ -216,6 +216,21 @@ def test_no_row_is_stepped_over_where_the_field_changes_its_type_and_back(
     assert source.next_row_ns(span.start_ns, span.end_ns) == whole_ns
 
 
+def test_no_row_is_stepped_over_in_shard_groups_that_are_shorter_than_the_bucket_now_says(
+    influxdb: InfluxServer, make_source: MakeSource
+) -> None:
+    influxdb.make_bucket("groups-of-an-hour", shard_group_s=3600)
+    influxdb.write_lines("groups-of-an-hour", line(HOUR_START_NS + 60, "3i") + line(HOUR_START_NS + HOUR_NS + 60, "1.5"))
+    source = make_source(bucket="groups-of-an-hour", token=influxdb.token)
+    source.open()
+    source._shard_group_ns = 24 * HOUR_NS
+
+    found_ns = source.next_row_ns(HOUR_START_NS + 61, HOUR_START_NS + 4 * HOUR_NS)
+
+    assert found_ns is not None
+    assert found_ns <= HOUR_START_NS + HOUR_NS + 60
+
+
 @pytest.mark.parametrize("group_s", [3600, 24 * 3600])
 def test_the_next_row_is_never_behind_the_first(group_s: int, influxdb: InfluxServer, make_source: MakeSource) -> None:
     bucket, chance = f"rows-of-any-type-{group_s}", random.Random(group_s)

@@ -188,16 +188,19 @@ def test_two_leads_of_everybody_are_refused_at_the_start(clinic: Clinic, tmp_pat
 
 
 @pytest.mark.influxdb
-def test_one_bad_point_in_the_first_window_refuses_no_lone_wearer(clinic: Clinic, tmp_path: Path) -> None:
-    clinic.server.write_lines(clinic.raw, lines_of(wave(20, "a")) + b"\n" + lines_of(iter([(0.02, "a", 1234.0)]), lead="II"))
-    span = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:20Z"}
+def test_bad_points_of_a_lone_wearer_refuse_no_run_not_even_where_only_their_windows_are_left(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    bad = iter([(second + 0.02, "a", 1234.0) for second in (0, 5, 10)])
+    clinic.server.write_lines(clinic.raw, lines_of(wave(60, "a")) + b"\n" + lines_of(bad, lead="II"))
+    span = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:31:00Z"}
 
     code, log = run_service(tmp_path, {**clinic.settings, **span, "MAX_RECORDS_PER_QUERY": 1})
     again, log_again = run_service(tmp_path, {**clinic.settings, **span})
 
-    assert (code, sums(log)) == (0, (1001, 750, 251, 0, 0, 251)), log
-    assert (again, sums(log_again)) == (0, (251, 0, 251, 0, 0, 251)), log_again
-    assert len(clinic.stored()) == 750
+    assert (code, sums(log)) == (0, (3003, 2250, 753, 0, 0, 753)), log
+    assert (again, sums(log_again)) == (0, (753, 0, 753, 0, 0, 753)), log_again
+    assert len(clinic.stored()) == 2250
 
 
 @pytest.mark.influxdb
