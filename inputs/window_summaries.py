@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import pyarrow as pa
 
@@ -47,7 +47,7 @@ class WindowSummaries:
             SourceDenied: This token may not read the bucket.
             SourceUnavailable: The server does not answer.
         """
-        ids = {name for part in self._parts_with_summaries(span) for name in self._batch_ids(part)}
+        ids = {name for part in self._days(_from_earlier(span)) for name in self._batch_ids(part)}
         windows = (_window_of(name, label) for name in ids for label in labels)
         return sorted(window for window in windows if window and window.end_ns > span.start_ns and window.start_ns < span.end_ns)
 
@@ -62,26 +62,22 @@ class WindowSummaries:
     def rows_released(self, span: Window) -> dict[int, int]:
         """Return how many released rows each summary in the span states, by the window's start. Raises as `released` does."""
         stated: dict[int, int] = {}
-        for part in _days(span):
+        for part in self._days(span, "rows_released"):
             flux = f'{self._select(part, "rows_released")} |> keep(columns: ["_time", "_value"]) |> group()'
             for table in self._ask(flux):
                 times, rows = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
                 stated |= dict(zip(times_as_ns(times).to_pylist(), rows.to_pylist(), strict=True))
         return stated
 
-    def _parts_with_summaries(self, span: Window) -> list[Window]:
-        """Return days of the span, from the first to the last that hold a summary."""
-        start_ns = max(0 if span.start_ns >= 0 else _FIRST_TIME_NS, span.start_ns - _LOOK_BACK_NS)
-        ends = [
-            time
-            for end in ("first", "last")
-            for table in self._ask(f'{self._select(Window(start_ns, span.end_ns))} |> {end}() |> keep(columns: ["_time"])')
-            for time in _times(table)
-        ]
-        if not ends:
-            return []
-        first, last = min(ends), max(ends)
-        return _days(Window(first, last + 1))
+    def _days(self, span: Window, field: str = "batch_id") -> Iterator[Window]:
+        """Yield the days of the span that hold a summary, each from its first one on; years without any are passed over at once."""
+        start_ns = span.start_ns
+        while start_ns < span.end_ns:
+            flux = f'{self._select(Window(start_ns, span.end_ns), field)} |> first() |> keep(columns: ["_time"])'
+            first_ns = min((time for table in self._ask(flux) for time in _times(table)), default=span.end_ns)
+            start_ns = min(first_ns + _SPAN_NS, span.end_ns)
+            if first_ns < span.end_ns:
+                yield Window(first_ns, start_ns)
 
     def _batch_ids(self, span: Window) -> list[str]:
         tables = self._ask(f'{self._select(span)} |> keep(columns: ["_value"]) |> group()')
@@ -106,8 +102,9 @@ class WindowSummaries:
             raise SourceUnavailable(f"InfluxDB at {url} broke off its answer: {error}") from None
 
 
-def _days(span: Window) -> list[Window]:
-    return [Window(at, min(at + _SPAN_NS, span.end_ns)) for at in range(span.start_ns, span.end_ns, _SPAN_NS)]
+def _from_earlier(span: Window) -> Window:
+    start_ns = max(0 if span.start_ns >= 0 else _FIRST_TIME_NS, span.start_ns - _LOOK_BACK_NS)
+    return Window(start_ns, span.end_ns)
 
 
 def _times(table: FluxTable) -> list[int]:

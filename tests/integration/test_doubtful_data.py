@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -325,3 +326,19 @@ def test_a_stream_that_begins_ten_years_ago_steps_to_its_rows_and_leaves_what_it
     assert code == 0
     assert log.count("No data in this batch") < 12, log
     assert (backfill, sums(said)[:2]) == (0, (250, 250)), said
+
+
+@pytest.mark.influxdb
+def test_guard_and_audit_pass_over_empty_years_too(clinic: Clinic, tmp_path: Path) -> None:
+    readable = clinic.server.make_token(read=[clinic.raw, clinic.released])
+    settings = {**clinic.settings, "INPUT_FILE": CASES / "times_clock_reset_1970.csv", "INFLUX_VERIFY_TOKEN": readable}
+
+    released, log = run_service(tmp_path, settings)
+    began_s = time.monotonic()
+    verified, said = state(tmp_path, "verify")
+    shutil.rmtree(tmp_path / "state")
+    again, refusal = run_service(tmp_path, settings)
+
+    assert time.monotonic() - began_s < 20, "a question for each day of half a century would take minutes"
+    assert (released, verified, again) == (0, 0, 78), log + said + refusal
+    assert "that STATE_DIR knows nothing of" in refusal
