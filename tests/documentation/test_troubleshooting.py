@@ -365,11 +365,19 @@ def _one_wearer_with_two_leads(scene: Scene) -> int:
     return scene.run()
 
 
-@row("sources hardly move", ends=exit_codes.DONE)
+@row("The values of 6 of 6 sources", ends=exit_codes.DONE)
 def _millivolts(scene: Scene) -> int:
     for tenth in range(50):
         scene.rows(tenth / 25, at_ns=START_NS + tenth * SECOND_NS // 10)
     return scene.run()
+
+
+@row("`WARNING: the values of", ends=exit_codes.DONE)
+def _advice_on_millivolts(scene: Scene) -> int:
+    path = scene.folder / "recording.csv"
+    rows = [f"2025-11-03T14:30:{index / 10:04.1f}Z,a,{index / 25}" for index in range(50)]
+    path.write_text("\n".join(["timestamp,source_id,ecg", *rows]), encoding="utf-8")
+    return scene.script("advise.py", "recording.csv", "--k", "5", "--windows", "5")
 
 
 @row("move a hundred times more, or less", ends=exit_codes.DONE)
