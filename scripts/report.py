@@ -65,7 +65,13 @@ def main(arguments: list[str]) -> int:
 
 def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
     folder = Path(settings.state_dir)
-    if not (folder / "journal.sqlite").is_file():
+    try:
+        is_there = (folder / "journal.sqlite").is_file()
+    except OSError as error:
+        raise ConfigurationError(
+            f"STATE_DIR {folder} cannot be looked into ({error.strerror or error}): run this as the user that it belongs to"
+        ) from None
+    if not is_there:
         raise ConfigurationError(f"STATE_DIR {folder} holds no journal: nothing was ever released with it")
     with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-report-") as copy:
         try:

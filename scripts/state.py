@@ -49,6 +49,9 @@ from service.wiring import data_set_labels, make_outputs, make_source, make_witn
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
 
+#: What a person can do whom the system does not let look.
+_AS_ITS_USER = "Run this as the user that STATE_DIR belongs to, such as with: sudo -u ecg-anonymizer"
+
 #: How often a spool file is read before it counts as lost, and how long a disk is left alone in between.
 _READS = 3
 _BETWEEN_READS_S = 0.5
@@ -254,10 +257,10 @@ def main(arguments: list[str]) -> int:
     except ConfigurationError as error:
         print("\n".join(error.problems))
         return exit_codes.CONFIGURATION
-    if not folder.is_dir() and options.command != "accept-gap":
-        print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
-        return exit_codes.USAGE
     try:
+        if not folder.is_dir() and options.command != "accept-gap":
+            print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
+            return exit_codes.USAGE
         # Held until the process ends: nobody may work here meanwhile.
         _lock = InstanceLock(folder)
         return _do(options, folder, env_file)
@@ -271,6 +274,9 @@ def main(arguments: list[str]) -> int:
     except (SourceError, OutputUnavailable, StateUnavailable) as error:
         print(error)
         return exit_codes.UNREACHABLE
+    except OSError as error:
+        print(f"{error.filename or folder} cannot be used ({error.strerror or error}). {_AS_ITS_USER}")
+        return exit_codes.CONFIGURATION
 
 
 def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:

@@ -73,10 +73,10 @@ class CsvWitness:
 
 def _times(path: Path) -> npt.NDArray[np.int64]:
     """Return the times of a file's rows in nanoseconds, shape (n,)."""
-    if not path.exists():
-        return np.empty(0, dtype=np.int64)
     only_times = pa_csv.ConvertOptions(include_columns=["timestamp"], column_types={"timestamp": pa.timestamp("ns", tz="UTC")})
     try:
+        if not path.exists():
+            return np.empty(0, dtype=np.int64)
         table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=only_times)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
         raise SourceUnavailable(f"{path} cannot be read as CSV of ours ({type(error).__name__})") from None

@@ -845,6 +845,21 @@ def _a_lost_spool_file_and_nobody_to_ask(scene: Scene) -> int:
     return scene.script("state.py", "give-up-lost")
 
 
+@row("cannot be used (Permission denied)")
+def _somebody_elses_state(scene: Scene) -> int:
+    scene.with_rows().run()
+    scene.write_env()
+    forbid = (
+        "import os, sys\nfrom pathlib import Path\nfrom scripts import report, state\n"
+        "def look(path):\n"
+        "    if 'state' in path.parts:\n        raise PermissionError(13, 'Permission denied', str(path))\n"
+        "    return os.path.exists(path)\n"
+        "Path.is_dir = Path.is_file = look\n"
+    )
+    scene.process("-c", f"{forbid}sys.exit(state.main(['show']))")
+    return scene.process("-c", f"{forbid}sys.exit(report.main(['--since', '2025-11-03']))")
+
+
 @row("is on a disk without locks")
 def _a_share_without_locks(scene: Scene) -> int:
     return scene.patched(
