@@ -37,7 +37,7 @@ _FIRST_ROW_BYTES = 1 << 16
 
 #: A gzip file that unpacks to more than this, and to so many times its size, is made to fill memory: ECG packs to a tenth.
 _MOST_UNPACKED_BYTES = 1 << 28
-_MOST_UNPACKED_TIMES = 200
+_MOST_UNPACKED_TIMES = 100
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 

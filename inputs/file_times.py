@@ -60,7 +60,7 @@ _ARROW_UNIT_NS = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _CLOCK = (
     r"(?P<hour>\d{2})(?::?(?P<minute>\d{2})(?::?(?P<second>\d{2}))?)?(?:[.,](?P<fraction>\d+))?"
-    r"\s*(?:[Zz]|(?P<zone_hour>[+-]\d{2}):?(?P<zone_minute>\d{2})?)?"
+    r"\s*(?:[Zz]|UTC|(?P<zone_hour>[+\-\x{2212}]\d{2}):?(?P<zone_minute>\d{2})?)?"
 )
 
 _DATES = {
@@ -118,12 +118,13 @@ def times(column: pa.ChunkedArray) -> Times:
         # What wraps around to below zero is no epoch time in any unit, and stays none.
         counts = _array(column).astype(np.int64)
         return _epoch_times(counts, np.zeros(len(column), np.int64), _array(column.is_null(), False))
-    if pa.types.is_floating(kind):
+    if pa.types.is_float64(kind):
         return _float_times(column)
     if pa.types.is_decimal(kind):
         return _text_times(column.cast(pa.string()))
     if pa.types.is_null(kind):
         return Times(np.zeros(len(column), np.int64), np.full(len(column), TimeKind.MISSING, np.int8))
+    # Floats of 32 bits tell the times of today to two minutes.
     raise SourceRefused(f"INPUT_FILE: column timestamp must hold times, got {kind}")
 
 
@@ -176,7 +177,8 @@ def _fill_in(found: Times, texts: pa.ChunkedArray, rows: npt.NDArray[np.intp], f
 
 def _integers(texts: pa.Array) -> npt.NDArray[np.int64]:
     """Return digits as integers, 0 where there are none."""
-    filled = pc.if_else(pc.equal(texts, ""), "0", pc.replace_substring(texts, "+", ""))
+    plain = pc.replace_substring(pc.replace_substring(texts, "+", ""), "\N{MINUS SIGN}", "-")
+    filled = pc.if_else(pc.equal(texts, ""), "0", plain)
     whole: npt.NDArray[np.int64] = filled.cast(pa.int64()).to_numpy(zero_copy_only=False)
     return whole
 
@@ -197,7 +199,9 @@ def _calendar(fields: pa.StructArray, form: str) -> Times:
     days, is_date = _days(dates, form)
     fraction_ns, is_leap, is_clock = _clock(fields.field("fraction") if "fraction" in has else none, texts, numbers)
     zone_s = numbers["zone_hour"] * 3600
-    is_west = pc.starts_with(texts["zone_hour"], "-").to_numpy(zero_copy_only=False)
+    is_west = pc.invert(pc.or_(pc.starts_with(texts["zone_hour"], "+"), pc.equal(texts["zone_hour"], ""))).to_numpy(
+        zero_copy_only=False
+    )
     zone_s += np.where(is_west, -60, 60) * numbers["zone_minute"]
     is_zone = (np.abs(numbers["zone_hour"]) <= 23) & (numbers["zone_minute"] <= 59)
     seconds = days * _DAY_S + numbers["hour"] * 3600 + numbers["minute"] * 60 + numbers["second"] - zone_s

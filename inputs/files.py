@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
@@ -38,6 +39,9 @@ MOST_CSV_ROWS = 200_000_000
 
 #: Row groups of a larger one that stay, so that those a chunk's edge lies in are not read twice.
 _GROUPS_IN_MEMORY = 2
+
+#: What 64 bits of nanoseconds hold, to either side of the epoch.
+_MOST_NS = 2**63 - 1
 
 #: Digits of a file's digest that name its data set.
 _DIGEST_DIGITS = 12
@@ -290,7 +294,17 @@ class FileSource:
         # Opened anew each time, as two threads may ask. What the page checksums do not confirm is not read.
         with pa_parquet.ParquetFile(self._path, page_checksum_verification=True) as file:
             table = file.read_row_group(group, columns=list(names))
+            if file.metadata.num_columns and _is_int96(file, group, names[0]):
+                table = self._without_wrapped_times(table, group, names)
         return table.select(list(names)).rename_columns(list(COLUMNS))
+
+    def _without_wrapped_times(self, table: pa.Table, group: int, names: Sequence[str]) -> pa.Table:
+        """Return the table without times beyond 64 bits of nanoseconds: Arrow wraps those of the old type INT96 around."""
+        with pa_parquet.ParquetFile(self._path, coerce_int96_timestamp_unit="us") as file:
+            coarse = file.read_row_group(group, columns=[names[0]]).column(names[0]).cast(pa.int64())
+        fits = pc.less(pc.abs(coarse), _MOST_NS // 1000)
+        kept = pc.if_else(fits, table.column(names[0]), None)
+        return table.set_column(table.schema.get_field_index(names[0]), names[0], kept)
 
     # Rows
 
@@ -336,6 +350,14 @@ class FileSource:
             order = order[np.argsort(samples.times_ns[order], kind="stable")]
         picked = _picked(samples, slice(None) if len(order) == len(samples) and _ascends(samples.times_ns) else order)
         return Samples(picked.times_ns, picked.source_codes, picked.source_ids, picked.values_uv * self._microvolts_per_unit)
+
+
+def _is_int96(file: pa_parquet.ParquetFile, group: int, name: str) -> bool:
+    columns = file.metadata.row_group(group)
+    return any(
+        columns.column(index).path_in_schema == name and columns.column(index).physical_type == "INT96"
+        for index in range(columns.num_columns)
+    )
 
 
 def _ascends(times_ns: npt.NDArray[np.int64]) -> bool:

@@ -84,7 +84,7 @@ row invalid, and is counted; what is in doubt is refused with exit code 78 and t
 shows a cell or the name of the file.
 
 - **File**: CSV, gzip of it (several members too, and zeros behind them); Parquet if its name ends in `.parquet` or `.pq`. Refused: gzip
-  data that is cut, damaged, followed by something else, or that unpacks to over 200 times its size; Parquet pages with a wrong checksum.
+  data that is cut, damaged, followed by something else, or that unpacks to over 100 times its size; Parquet pages with a wrong checksum.
 - **Text**: UTF-8, with or without a byte order mark; lines that end in LF, CRLF or CR; empty lines count as none. Refused: UTF-16,
   Windows-1252 and other encodings, zero bytes.
 - **Delimiter**: comma, semicolon, tab or bar: the one under which the header names the three columns. A first line `sep=;` may say it.
@@ -95,13 +95,13 @@ shows a cell or the name of the file.
   closed before the next row.
 - **timestamp** as calendar time: ISO 8601. Calendar, week and ordinal dates, alone or with a time of day; with or without `-` and `:`;
   `T`, `t` or a space between; to the hour, minute or second, with a fraction after point or comma, which is cut at nanoseconds; `24:00`;
-  `Z`, `z`, `+01`, `+0100` or `+01:00`, and UTC without a zone. A leap second, 23:59:60 UTC, counts as the second after it; where its source
-  has rows in that second as well, the leap second's rows are invalid. Invalid: local forms such as `3.11.2025 14:30`; times before 1678 or
-  after 2261.
+  `Z`, `z`, ` UTC`, `+01`, `+0100` or `+01:00`, and UTC without a zone. A leap second, 23:59:60 UTC, counts as the second after it; where
+  its source has rows in that second as well, the leap second's rows are invalid. Invalid: local forms such as `3.11.2025 14:30`; times
+  before 1678 or after 2261.
 - **timestamp** as epoch time: seconds, milliseconds, microseconds or nanoseconds, with or without a fraction, where *all* numbers of the
   column are of the years 1990 to 2099 in the same unit. Refused: several units, or none. A column is either: where most cells are calendar
   times, numbers are invalid, and the reverse.
-- **timestamp** in Parquet: timestamps of any unit and zone, dates, integers and floats as epoch times, text as in CSV.
+- **timestamp** in Parquet: timestamps of any unit and zone, dates, integers and 64-bit floats as epoch times, text as in CSV.
 - **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, null, and NaN in a Parquet column of numbers.
 - **ecg**: `-12`, `+0.5`, `1e3`, and `−12` with the minus sign U+2212; `0,5` where all decimals have a comma. Refused: columns in which each
   comma could stand between thousands (`1,234`), and commas beside decimal points. Invalid: all else, such as `1.234,5`.

@@ -90,6 +90,7 @@ function showFigures(status) {
   say("windows-withheld", number(status.windows.withheld));
   say("rows-released", number(status.rows.released));
   say("rows-withheld", number(status.rows.withheld));
+  say("rows-invalid", number(status.rows.invalid));
   say("rows-late", number(status.rows.late));
   say("rows-unaccounted", number(status.rows.unaccounted));
 }
