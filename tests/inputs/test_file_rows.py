@@ -13,6 +13,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
@@ -76,7 +77,7 @@ def expected_of(rows: list[Row], sources: tuple[str, ...]) -> Expected:
         units = {unit for unit, _ in numbers}
         if len(units) > 1 or units == {"none"}:
             return Expected(is_refused=True)
-    known = {time: at for time, (_, at) in EPOCH.items()} if is_epoch else CALENDAR
+    known = {time: at for time, (_, at) in EPOCH.items() if at is not None} if is_epoch else CALENDAR
     asked = [row for row in rows if not sources or row[1] in sources]
     bad_times = sum(time not in known and NO_TIME.get(time) not in ("missing", "beyond") for time, _, _ in asked)
     held = [value for _, _, value in rows]
@@ -101,7 +102,7 @@ def expected_of(rows: list[Row], sources: tuple[str, ...]) -> Expected:
 
 def csv_bytes(rows: list[Row], delimiter: str, line_end: str, header: list[str], *, is_quoted: bool) -> bytes:
     file = io.StringIO(newline="")
-    quoting = csv.QUOTE_ALL if is_quoted or line_end == "\r" else csv.QUOTE_MINIMAL
+    quoting: Literal[0, 1] = csv.QUOTE_ALL if is_quoted or line_end == "\r" else csv.QUOTE_MINIMAL
     writer = csv.writer(file, delimiter=delimiter, lineterminator=line_end, quoting=quoting)
     writer.writerow(header)
     writer.writerows(rows)

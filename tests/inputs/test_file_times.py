@@ -116,7 +116,7 @@ def test_a_leap_second_is_the_second_after_it(text: str, expected: datetime) -> 
 
 
 @given(
-    st.integers(-(10**16), 8 * 10**15).map(lambda passed_us: NOON + timedelta(microseconds=passed_us)),
+    st.integers(-(10**16), 7 * 10**15).map(lambda passed_us: NOON + timedelta(microseconds=passed_us)),
     st.integers(-23 * 60 - 59, 23 * 60 + 59),
     st.sampled_from(["T", "t", " "]),
     st.booleans(),
