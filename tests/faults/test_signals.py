@@ -324,9 +324,17 @@ def test_a_stream_without_a_stream_goes_on_and_is_stopped_as_ever(tmp_path: Path
     with Service(tmp_path, BACKING_OFF, **given) as service:
         wait_until_it_hears(tmp_path)
         assert service.process.poll() is None
-        assert service.stop(within_s=AT_ONCE_S) == exit_codes.DONE
+        assert service.stop(within_s=MOST_S) == exit_codes.DONE
         assert "Traceback" not in service.log
     close_all(given)
+
+
+def test_no_file_of_the_service_takes_the_place_of_a_closed_stream(tmp_path: Path) -> None:
+    """What a library writes to standard error must not end in the journal."""
+    with Service(tmp_path, BACKING_OFF, **USELESS["nothing at all"]()) as service:
+        wait_until_it_hears(tmp_path)
+        assert [str(Path(f"/proc/{service.process.pid}/fd/{number}").readlink()) for number in range(3)] == [os.devnull] * 3
+        assert service.stop(within_s=MOST_S) == exit_codes.DONE
 
 
 def test_a_reader_that_leaves_in_the_middle_changes_nothing(backfill: Backfill, tmp_path: Path) -> None:
