@@ -29,13 +29,16 @@ class FiguresReader(Generic[_T]):
 
     def latest(self) -> _T:
         """Return the figures as they are now; as they were when they could last be read, if that takes too long."""
+        with suppress(RuntimeError):  # no thread can be started now
+            self._reading_thread().join(PATIENCE_S)
+        return self.last
+
+    def _reading_thread(self) -> threading.Thread:
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="figures", daemon=True)
                 self._thread.start()
-            reading = self._thread
-        reading.join(PATIENCE_S)
-        return self.last
+            return self._thread
 
     def _run(self) -> None:
         with suppress(Exception):  # the work loop uses the same journal and reports its errors

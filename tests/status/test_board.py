@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
@@ -304,6 +305,21 @@ def test_a_journal_that_was_closed_leaves_its_last_figures(books: Books) -> None
     books.release(6)
     board.unwatch()
     books.journal.close()
+
+    assert [one.pending for one in board.look().outputs] == [6, 6]
+
+
+def test_a_system_without_threads_still_shows_what_was_known_last(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    board = books.watched.board
+    board.watch(books.journal.outputs)
+    books.release(6)
+    assert [one.pending for one in board.look().outputs] == [6, 6]
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    books.release(4)
 
     assert [one.pending for one in board.look().outputs] == [6, 6]
 
