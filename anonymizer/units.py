@@ -60,8 +60,9 @@ def unit_doubts(rows: ArrangedSamples, sources: int) -> UnitDoubts:
     if not len(picked):
         return UnitDoubts()
     of_pair = rows.window_index[picked] * sources + rows.source_codes[picked]
-    pairs = np.arange(len(rows.windows) * sources)
-    if len(pairs) > len(picked):
+    if len(rows.windows) * sources <= len(picked):
+        pairs = np.arange(len(rows.windows) * sources)
+    else:
         # Many sources that come and go: only pairs that are there.
         pairs, of_pair = np.unique(of_pair, return_inverse=True)
     number = np.bincount(of_pair, minlength=len(pairs))
@@ -109,19 +110,30 @@ def _apart(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, pairs: _Ints, s
     """Return the pairs that lie far from the middle source of their window, by spread and by steps from one row to the next."""
     window = pairs // sources
     moving = np.flatnonzero(np.isfinite(spread))
-    found: list[_Ints] = [moving[:0]]
     begins = np.flatnonzero(np.append(True, np.diff(window[moving]) > 0)[: len(moving)])
-    if len(begins):
-        widest, narrowest = (ufunc.reduceat(spread[moving], begins) for ufunc in (np.maximum, np.minimum))
-        for first in begins[widest >= APART * narrowest].tolist():
-            together = moving[first:][window[moving[first:]] == window[moving[first]]]
-            steps = np.array([_mean_step(rows.values_uv[picked[of_pair == pair]]) for pair in together])
-            found.append(together[_is_far(spread[together], APART) & _is_far(steps, STEPS_APART)])
+    if not len(begins):
+        return moving[:0]
+    widest, narrowest = (ufunc.reduceat(spread[moving], begins) for ufunc in (np.maximum, np.minimum))
+    suspect = np.repeat(widest >= APART * narrowest, np.diff(begins, append=len(moving)))
+    moving = moving[suspect]
+    steps = _mean_steps(rows.values_uv[picked], of_pair, moving, len(pairs))
+    found = [moving[:0]]
+    for together in np.split(moving, np.flatnonzero(np.diff(window[moving])) + 1):
+        if len(together):
+            found.append(together[_is_far(spread[together], APART) & _is_far(steps[together], STEPS_APART)])
     return np.concatenate(found)
 
 
-def _mean_step(values_uv: _Floats) -> float:
-    return float(np.abs(np.diff(values_uv)).mean())
+def _mean_steps(values_uv: _Floats, of_pair: _Ints, wanted: _Ints, pairs: int) -> _Floats:
+    """Return how far the values of each wanted pair move from one row to the next, on average, shape (pairs,)."""
+    mine = np.flatnonzero(np.isin(of_pair, wanted))
+    mine = mine[np.argsort(of_pair[mine], kind="stable")]
+    at = of_pair[mine]
+    is_same = at[1:] == at[:-1]
+    steps_uv = np.abs(np.diff(values_uv[mine]))[is_same]
+    with np.errstate(invalid="ignore"):
+        mean: _Floats = np.bincount(at[1:][is_same], steps_uv, minlength=pairs) / np.bincount(at[1:][is_same], minlength=pairs)
+    return mean
 
 
 def _is_far(sizes: _Floats, factor: float) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -75,6 +77,22 @@ def test_a_flat_line_drift_a_step_and_a_short_piece_raise_no_doubt(wearers: dict
     }
 
     assert doubts({**parts(wearers)[0], **quiet}) == UnitDoubts(sources=12)
+
+
+def test_thousands_of_sources_that_come_and_go_take_no_memory_for_those_that_are_away() -> None:
+    rng = np.random.default_rng(3)
+    sources, rows, windows = 100_000, 20_000, covering_windows(0, 1000 * NANOSECONDS, NANOSECONDS)
+    ids = [f"{number:06}" for number in range(sources)]
+    samples = make_samples(rng.integers(0, windows.end_ns, rows), rng.integers(0, sources, rows), ids, rng.normal(0, 100, rows))
+    arranged = arrange(samples, windows, np.arange(sources))
+
+    tracemalloc.start()
+    found = unit_doubts(arranged, sources)
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert (found.still, found.apart) == (0, 0)
+    assert peak_bytes < 20_000_000
 
 
 def test_large_chunks_are_looked_at_in_some_windows_and_values_may_be_anything(wearers: dict[str, Signal]) -> None:
