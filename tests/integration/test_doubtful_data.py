@@ -342,3 +342,18 @@ def test_guard_and_audit_pass_over_empty_years_too(clinic: Clinic, tmp_path: Pat
     assert time.monotonic() - began_s < 20, "a question for each day of half a century would take minutes"
     assert (released, verified, again) == (0, 0, 78), log + said + refusal
     assert "that STATE_DIR knows nothing of" in refusal
+
+
+@pytest.mark.influxdb
+def test_years_before_what_a_bucket_keeps_expire_in_one_line(clinic: Clinic, tmp_path: Path) -> None:
+    name, at_ns = f"{clinic.raw}-short", (time.time_ns() // (5 * SECOND_NS) - 24) * 5 * SECOND_NS
+    clinic.server.make_bucket(name, retention_s=3600)
+    clinic.server.write_lines(name, lines_of(wave(5, "a"), at_ns=at_ns))
+    settings = {**clinic.settings, "INFLUX_INPUT_BUCKET": name, "INFLUX_TOKEN": clinic.server.make_token(read=[name])}
+
+    began_s = time.monotonic()
+    code, log = run_service(tmp_path, {**settings, "QUERY_START_TIME": "2015-11-03T00:00:00Z"})
+
+    assert time.monotonic() - began_s < 15
+    assert (code, sums(log)[:2]) == (0, (250, 250)), log
+    assert log.count("windows expired") == 1, log
