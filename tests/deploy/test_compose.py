@@ -125,6 +125,11 @@ def test_what_else_env_says_reaches_the_service_as_it_stands(name: str) -> None:
     assert settings.influx_org == "ward"
 
 
+@pytest.mark.parametrize("name", OURS)
+def test_the_group_of_the_folder_may_read_released_files(name: str) -> None:
+    assert settings_inside(name).output_file_mode == 0o640
+
+
 def test_the_stream_streams_and_the_backfill_does_not() -> None:
     stream, backfill = settings_inside("anonymizer"), settings_inside("backfill")
 

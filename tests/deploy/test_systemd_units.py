@@ -124,6 +124,12 @@ def test_the_folders_of_the_settings_are_those_systemd_makes(unit: Path) -> None
 
 
 @BOTH
+def test_the_group_may_read_released_files_and_no_others(unit: Path) -> None:
+    assert environment(unit)["OUTPUT_FILE_MODE"] == "0640"
+    assert directives(unit)["UMask"] == ["0027"]
+
+
+@BOTH
 def test_secrets_come_from_a_file_the_program_reads_itself(unit: Path) -> None:
     service = directives(unit)
 
