@@ -28,7 +28,7 @@ from service.session import serve
 from service.settings import Settings
 from service.startup import connection_problems, say_what_the_disks_cannot
 from service.summary import log_configuration
-from service.wiring import folder_problems, hierarchy_problems, proxy_problems
+from service.wiring import folder_problems, hierarchy_problems, lasting_folder_problems, proxy_problems
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -38,7 +38,8 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     env_file = Path(options.env_file or ".env")
     # Whoever only asks how the service is touches nothing of its.
-    checks = (proxy_problems,) if options.health else (hierarchy_problems, folder_problems, proxy_problems)
+    of_folders = folder_problems if options.check else lasting_folder_problems
+    checks = (proxy_problems,) if options.health else (hierarchy_problems, of_folders, proxy_problems)
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:

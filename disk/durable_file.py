@@ -10,7 +10,7 @@ import errno
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -20,6 +20,14 @@ PRIVATE_FOLDER = 0o700
 
 #: Folders on the way to one of ours; nobody else may put anything into them.
 _FOLDER_ABOVE = 0o755
+
+#: Failures of a disk, a share or a process's limits that may be gone the next time. No person has to change a path or a permission.
+PASSING = frozenset(
+    {
+        *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
+        *(errno.ESTALE, errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ETIMEDOUT),
+    }
+)
 
 #: Windows has no O_NOFOLLOW, and turns line ends into others without O_BINARY.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
@@ -168,19 +176,24 @@ def mode_of(path: Path, *, otherwise: int) -> int:
     return stat.S_IMODE(status.st_mode) if stat.S_ISREG(status.st_mode) else otherwise
 
 
-def why_not_writable(folder: Path) -> str:
-    """Return why files could not be made in a folder; empty if they could. Makes no folder and leaves nothing behind."""
+def why_not_writable(folder: Path, *, but_for: Collection[int] = ()) -> str:
+    """Return why files could not be made in a folder; empty if they could. Makes no folder and leaves nothing behind.
+
+    Args:
+        folder: It need not be there.
+        but_for: Error numbers that are no reason, such as `PASSING`.
+    """
     try:
         if folder.exists():
             probe(folder)
             return ""
         above = next(one for one in folder.absolute().parents if os.path.lexists(one))
+        if folder.is_symlink():
+            return "it is a link to nothing"
+        if not above.is_dir():
+            return f"{above} is not a folder"
     except OSError as error:
-        return error.strerror or str(error)
-    if folder.is_symlink():
-        return "it is a link to nothing"
-    if not above.is_dir():
-        return f"{above} is not a folder"
+        return "" if error.errno in but_for else error.strerror or str(error)
     return "" if os.access(above, os.W_OK | os.X_OK) else f"{above} cannot be written to"
 
 

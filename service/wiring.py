@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
-from disk.durable_file import why_not_writable
+from disk.durable_file import PASSING, why_not_writable
 from service.clock import Clock
 from service.journal import Journal
 from service.recounts import Recounts
@@ -386,6 +386,15 @@ def hierarchy_problems(settings: Settings) -> list[str]:
 
 def folder_problems(settings: Settings) -> list[str]:
     """Return why STATE_DIR or the folder of CSV files could not be used, if so. Makes neither."""
+    return _folder_problems(settings, but_for=frozenset())
+
+
+def lasting_folder_problems(settings: Settings) -> list[str]:
+    """Return the same but for what may pass: a run meets a disk that fails, and waits for it, where it is used."""
+    return _folder_problems(settings, but_for=PASSING)
+
+
+def _folder_problems(settings: Settings, *, but_for: Collection[int]) -> list[str]:
     folders = {"STATE_DIR": settings.state_dir, **({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})}
-    reasons = {name: why_not_writable(Path(folder)) for name, folder in folders.items()}
+    reasons = {name: why_not_writable(Path(folder), but_for=but_for) for name, folder in folders.items()}
     return [f"{name} {folders[name]} cannot be written to ({reason})" for name, reason in reasons.items() if reason]

@@ -225,3 +225,16 @@ def add_late_rows(ward: Ward) -> None:
         starts = [start_ns for (start_ns,) in db.execute("SELECT start_ns FROM intervals")]
         lines = "\n".join(f"ecg,source_id=late ecg={start_ns % 97}.0 {start_ns + SECOND_NS // 2 + 7}" for start_ns in starts)
         ward.server.write_lines(ward.recording.bucket, lines.encode())
+
+
+def test_a_disk_that_fails_at_the_start_is_waited_for_by_a_run_and_told_by_a_check(library: Path, tmp_path: Path) -> None:
+    """A configuration that is refused is never tried again by systemd, whatever becomes of the disk."""
+    for name in ("state", "csv"):
+        (tmp_path / name).mkdir()
+    for call, code in (("stat", errno.EIO), ("open", errno.EMFILE)):
+        environment = calls_of(tmp_path, library).always(call, code)
+        checked, said = run_service(tmp_path, settings_of(tmp_path), "--check", environment=environment)
+        ended, log = run_service(tmp_path, settings_of(tmp_path), environment=environment)
+
+        assert (checked, "cannot be written to" in said) == (78, True), said
+        assert (ended, "Traceback" in log, "⏳" in log) == (69, False, True), log
