@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import select
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -78,7 +79,7 @@ def test_a_run_with_an_end_waits_for_a_reader_that_is_slow_and_loses_no_line(mak
     pipe = make_pipe(waits_for_reader=True)
 
     def read_slowly() -> None:
-        while len(pipe.said) < 150_000:
+        while len(pipe.said) < 150_000 and select.select([pipe.reading], [], [], 3)[0]:
             time.sleep(0.02)
             pipe.read(3000)
 
