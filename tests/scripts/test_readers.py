@@ -15,7 +15,11 @@ import pytest
 from service import exit_codes
 from tests.integration.service_process import ROOT, run_service
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pipes and /dev/full are Unix's")
+# A process is forked here to be given streams that are closed; Python 3.12 warns where there are threads.
+pytestmark = [
+    pytest.mark.skipif(sys.platform == "win32", reason="pipes and /dev/full are Unix's"),
+    pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
+]
 
 
 @pytest.fixture(scope="module")
