@@ -23,7 +23,8 @@ _PAGE_HEAD = """\
 # Configuration
 
 Everything is set in `.env` (`cp .env.example .env`, then `chmod 600 .env`). Environment variables beat `.env`, `.env` beats the defaults
-below. A line that is left out or empty means the default. All mistakes are reported at once, with exit code 78.
+below. A line that is left out means the default; so does one without a value, with a warning. An environment variable without a value
+sets nothing: what `.env` says holds. All mistakes are reported at once, with exit code 78.
 `python central_anonymizer.py --check` only checks; `--check --connect` also tries servers, buckets and outputs. Neither makes a folder or a
 file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,7 @@ def load(
     name_problems, name_warnings = unknown_names(file, environment)
     from_environment, problems, warnings = meant_by(environment)
     given = _merged(file.values, from_environment)
+    warnings += _empty(file, from_environment)
     given, secret_files, file_problems, file_warnings = _with_secret_files(given)
     settings, value_problems = _parse(given)
     from_files: dict[str, Any] = {name.lower(): Secret(given[name], path) for name, path in secret_files.items()}
@@ -91,13 +93,28 @@ def _names_a_server(environment: Mapping[str, str]) -> bool:
 
 
 def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -> dict[str, str]:
-    """Return both, the environment first; a secret it gives in one form beats the file's in the other."""
-    merged = {**from_file, **from_environment}
+    """Return both, the environment first; a secret it gives in one form beats the file's in the other.
+
+    An empty variable sets nothing: it may come from `${K_VALUE:-}` in a compose file, and must not put a default in the file's place.
+    """
+    merged = {**from_file, **{name: text for name, text in from_environment.items() if text or not from_file.get(name)}}
     for name in SECRETS:
         for ours, other in ((name, f"{name}_FILE"), (f"{name}_FILE", name)):
             if from_environment.get(ours) and other not in from_environment:
                 merged.pop(other, None)
     return merged
+
+
+def _empty(file: EnvFile, from_environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each setting that is there without a value and so has its default."""
+    for name, field in DECLARED.items():
+        default = field.metadata["default"]
+        if from_environment.get(name) == "" and file.values.get(name):
+            yield f"{name} in the environment is empty and sets nothing: the value in {file.name} holds"
+        elif default and not from_environment.get(name) and file.values.get(name) == "":
+            yield f"{file.at(file.lines[name])} {name} is empty: its default, {default}, holds"
+        elif default and from_environment.get(name) == "":
+            yield f"{name} in the environment is empty: its default, {default}, holds"
 
 
 def meant_by(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
@@ -204,6 +221,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
     yield from _status_problems(settings)
+    yield from _csv_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
         yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
     for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
@@ -213,6 +231,23 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
             yield f"{name} names {'something' if name == 'INPUT_FILE' else path}, which is not a file"
         elif path and name.endswith("_CA_FILE") and not _is_certificate_file(path):
             yield f"{name} names {path}, which holds no certificate in PEM form"
+
+
+#: In STATE_DIR; other folders there are none of ours.
+_FOLDERS_OF_THE_STATE = ("spool", "set_aside", "given_up", "reports")
+
+
+def _csv_problems(settings: Settings) -> Iterator[str]:
+    """Yield where CSV files would stand among files that are none: a file of the same name there would be moved aside."""
+    if not settings.output_to_csv:
+        return
+    folder, state = Path(settings.csv_output_dir).resolve(), Path(settings.state_dir).resolve()
+    if folder == state or any(state / name in (folder, *folder.parents) for name in _FOLDERS_OF_THE_STATE):
+        yield "CSV_OUTPUT_DIR is STATE_DIR, or a folder that the service keeps in it: give the CSV files a folder of their own"
+    recording = Path(settings.input_file).resolve()
+    any_time = re.sub("%.", ".*", re.escape(settings.csv_filename_pattern).replace("\\%", "%"))
+    if settings.input_file and recording.parent == folder and re.fullmatch(any_time, recording.name):
+        yield "INPUT_FILE lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
 
 
 def _is_certificate_file(path: str) -> bool:

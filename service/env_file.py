@@ -209,7 +209,8 @@ def _swallowed(value: str, known_names: Collection[str]) -> str | None:
     for found in re.finditer(r"([A-Z][A-Z_]*)[ \t]*=", value):
         for name in known_names:
             is_joined = found[1].endswith(name) and "_" in name
-            if is_joined or (found[1] == name and value[: found.start()].endswith((" ", "\t"))):
+            # In an address and a list of tags, any name may stand before an =.
+            if is_joined or (found[1] == name and value[: found.start()][-1:] not in ("", "?", "&", ",")):
                 return name
     return None
 

@@ -93,8 +93,8 @@ def read_secret(file: Path, *, may_be_bytes: bool = False) -> str:
         raise ValueError("not UTF-8 text") from None
 
 
-#: `~`, `$HOME`, `${HOME}`, `%USERPROFILE%`: what shells write out and nothing here does.
-_TO_BE_WRITTEN_OUT = re.compile(r"~|.*\$[A-Za-z_{]|.*%[A-Za-z_]{2,}%", re.DOTALL)
+#: `~`, `$HOME`, `${HOME}`, `$(pwd)`, `` `pwd` ``, `%USERPROFILE%`, `%h`: what shells and systemd write out and nothing here does.
+_TO_BE_WRITTEN_OUT = re.compile(r"~|.*\$[A-Za-z_{(]|.*`|.*%[A-Za-z_]{2,}%|(.*/)?%[A-Za-z](/|$)", re.DOTALL)
 
 
 def path(value: str) -> str:
@@ -229,12 +229,22 @@ def server_address(value: str) -> str:
     return address
 
 
+#: ISO 8601 as people write moments. Python alone would take a fraction of an hour or a minute for one of a second.
+_MOMENT = re.compile(
+    r"\d{4}-\d\d-\d\d([Tt ]\d\d(:\d\d(:\d\d([.,]\d+)?)?)?([Zz]|[+-]\d\d(:?\d\d)?)?)?|\d{8}([Tt]\d{6}([.,]\d+)?([Zz]|[+-]\d{2}(\d{2})?)?)?",
+    re.ASCII,
+)
+
+
 def moment(value: str) -> int:
     """A time in ISO 8601, in UTC when it names no zone; returned in nanoseconds since the epoch."""
+    expected = "a time such as 2025-11-03T14:30:00Z (UTC when no zone is given)"
+    if not _MOMENT.fullmatch(value):
+        raise ValueError(expected)
     try:
         parsed = datetime.fromisoformat(value)
     except ValueError:
-        raise ValueError("a time such as 2025-11-03T14:30:00Z (UTC when no zone is given)") from None
+        raise ValueError(expected) from None
     if not FIRST_YEAR <= parsed.year <= LAST_YEAR:
         raise ValueError(f"a time in the years {FIRST_YEAR} to {LAST_YEAR}")
     in_utc = parsed.replace(tzinfo=UTC) if parsed.tzinfo is None else parsed.astimezone(UTC)
@@ -272,8 +282,12 @@ def seconds_list(value: str) -> tuple[int, ...]:
     return tuple(found)
 
 
+#: Most file systems take 255 bytes; a file that is moved aside gets some more behind its name.
+_LONGEST_FILE_NAME = 200
+
+
 def file_name_pattern(value: str) -> str:
-    """A file name with strftime's fields."""
+    """A file name with strftime's fields, which disks can take with what is added behind it."""
     expected = "a file name with strftime fields and no folder, such as ecg_anonymized_%Y%m%d_%H%M%S.csv"
     if "/" in value or "\\" in value or value in (".", ".."):
         raise ValueError(expected)
@@ -283,4 +297,6 @@ def file_name_pattern(value: str) -> str:
         raise ValueError(expected) from None
     if not filled or any(character in filled for character in '<>:"/\\|?*\0\n'):
         raise ValueError(expected)
+    if len(filled.encode(errors="surrogatepass")) > _LONGEST_FILE_NAME:
+        raise ValueError(f"a file name of at most {_LONGEST_FILE_NAME} bytes")
     return value

@@ -486,6 +486,21 @@ def _a_home_folder(scene: Scene) -> int:
     return scene.check(STATE_DIR="~/state")
 
 
+@row("is empty: its default, 5, holds", ends=exit_codes.DONE)
+def _settings_without_a_value(scene: Scene) -> int:
+    scene.check(K_VALUE="")
+    code, said = run_service(scene.folder, {**scene.settings, "K_VALUE": "7"}, "--check", environment={"K_VALUE": ""})
+    scene.said += said
+    return code
+
+
+@row("CSV_OUTPUT_DIR is STATE_DIR")
+def _csv_files_among_others(scene: Scene) -> int:
+    (scene.folder / "in.csv").touch()
+    scene.check(CSV_OUTPUT_DIR=scene.folder / "state")
+    return scene.check(CSV_OUTPUT_DIR=scene.folder, INPUT_FILE="in.csv", CSV_FILENAME_PATTERN="%a.csv")
+
+
 @row("must be a time in the years")
 def _before_the_calendar(scene: Scene) -> int:
     return scene.check(QUERY_START_TIME="0001-01-01T00:00:00Z", BATCH_SIZE_SECONDS="9" * 20)

@@ -162,6 +162,66 @@ def test_the_environment_beats_the_file(tmp_path: Path) -> None:
     assert configuration.settings.k_value == 9
 
 
+def test_an_empty_variable_does_not_put_a_default_in_the_place_of_what_the_file_says(tmp_path: Path) -> None:
+    text = f"INFLUX_TOKEN=a\nINFLUX_ORG=b\nK_VALUE=20\nPSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={KEY}\nCSV_OUTPUT_DIR={tmp_path}\n"
+    empty = dict.fromkeys(("K_VALUE", "PSEUDONYMIZE_SOURCE_ID", "PSEUDONYM_SALT", "PSEUDONYM_SALT_FILE"), "")
+
+    configuration = load_text(tmp_path, text, **empty)
+
+    settings = configuration.settings
+    assert (settings.k_value, settings.pseudonymize_source_id, settings.pseudonym_salt.reveal()) == (20, True, KEY)
+    assert (
+        f"K_VALUE in the environment is empty and sets nothing: the value in {tmp_path / '.env'} holds" in configuration.warnings
+    )
+
+
+def test_a_setting_without_a_value_has_its_default_and_that_is_said_with_its_line(tmp_path: Path) -> None:
+    text = f"INFLUX_TOKEN=a\nINFLUX_ORG=b\nCSV_OUTPUT_DIR={tmp_path}\nK_VALUE=\nDEVICE_FILTER=\n"
+
+    warnings = load_text(tmp_path, text, METHOD="").warnings
+
+    assert f"{tmp_path / '.env'}, line 4: K_VALUE is empty: its default, 5, holds" in warnings
+    assert "METHOD in the environment is empty: its default, hierarchy, holds" in warnings
+    assert not any("DEVICE_FILTER" in warning for warning in warnings)
+
+
+def test_csv_files_are_not_written_among_the_state_nor_over_the_recording(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").touch()
+    state = {"STATE_DIR": str(tmp_path / "state")}
+
+    for folder in ("state", "state/", "csv/../state", "state/spool", "state/reports/old"):
+        (problem,) = problems_of(tmp_path, **state, CSV_OUTPUT_DIR=str(tmp_path / folder))
+        assert problem.startswith("CSV_OUTPUT_DIR is STATE_DIR, or a folder that the service keeps in it")
+    for pattern in ("in.csv", "i%y.csv", "%a.csv"):
+        problem, *_ = problems_of(tmp_path, **state, INPUT_FILE=str(tmp_path / "in.csv"), CSV_FILENAME_PATTERN=pattern)
+        assert problem.startswith("INPUT_FILE lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give")
+    load_with(tmp_path, **state, INPUT_FILE=str(tmp_path / "in.csv"), CSV_FILENAME_PATTERN="out_%y.csv")
+
+
+@pytest.mark.parametrize("path", ["$(pwd)/state", "/srv/`pwd`/x", "%h/state", "/srv/%i"])
+def test_a_path_that_a_shell_or_systemd_would_write_out_is_refused(tmp_path: Path, path: str) -> None:
+    (problem,) = problems_of(tmp_path, STATE_DIR=path)
+    assert problem.startswith("STATE_DIR must be a path without ~")
+
+
+@pytest.mark.parametrize("moment", ["2025-11-03T14:30.5Z", "2025-11-03T14.5Z", "2025-W45-1", "20251103T1430.5"])
+def test_a_moment_that_others_would_read_differently_is_refused(tmp_path: Path, moment: str) -> None:
+    problem, *_ = problems_of(tmp_path, QUERY_START_TIME=moment)
+    assert problem.startswith("QUERY_START_TIME must be a time such as 2025-11-03T14:30:00Z")
+
+
+def test_a_name_too_long_for_a_disk_is_refused_at_the_start(tmp_path: Path) -> None:
+    assert problems_of(tmp_path, CSV_FILENAME_PATTERN="x" * 201) == [
+        f"CSV_FILENAME_PATTERN must be a file name of at most 200 bytes, got '{'x' * 200}…'"
+    ]
+
+
+@pytest.mark.parametrize("line", ["CSV_OUTPUT_DIR=./outMETHOD=optimal", "INFLUX_ORG=clinicRESIDUAL=drop"])
+def test_a_line_that_lost_its_end_is_refused_whatever_the_name_on_the_next(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"line 1: its value holds [A-Z]+=: is a line end missing"):
+        load_text(tmp_path, f"{line}\nINFLUX_TOKEN=t\n")
+
+
 def test_a_secret_file_in_the_environment_beats_a_secret_in_the_file(tmp_path: Path) -> None:
     secret = tmp_path / "token"
     secret.write_text("from-file\n")
