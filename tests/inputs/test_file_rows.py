@@ -18,7 +18,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from anonymizer.errors import SourceRefused
@@ -174,16 +174,23 @@ def rows_of(source: FileSource) -> Counter[tuple[int, str | None, float | None]]
     )
 
 
-@given(
-    text=st.lists(st.sampled_from(['"', '""', ",", "\n", "2025-11-03T14:30:00Z", "w1", "1", "x\n", '",1\n']), max_size=30).map(
-        "".join
-    ),
-    part_size=st.integers(1, 60),
-)
-def test_stray_quotes_never_swallow_a_row(tmp_path_factory: pytest.TempPathFactory, text: str, part_size: int) -> None:
+PIECES = ['"', '""', ",", "\n", "2025-11-03T14:30:00Z", "w1", "1", "x\n", '",1\n', ',"w1', 'w1",1', "2025-11-03T14:30:00Z,"]
+
+BROKEN = st.lists(st.sampled_from(PIECES), max_size=12).map("".join)
+
+
+@given(texts=st.tuples(BROKEN, BROKEN), part_size=st.integers(1, 60))
+@example(texts=('2025-11-03T14:30:00Z,"w1', 'w1",1'), part_size=9)
+def test_stray_quotes_never_swallow_a_row(
+    tmp_path_factory: pytest.TempPathFactory, texts: tuple[str, str], part_size: int
+) -> None:
     path: Path = tmp_path_factory.mktemp("quotes") / "x.csv"
     begun = ["2025-11-03T14:30:01Z,w1,1", "2025-11-03T14:30:02Z,w1,1", "2025-11-03T14:30:03Z,w1,1"]
-    path.write_text("timestamp,source_id,ecg\n" + "\n".join([begun[0], text, *begun[1:], ""]), encoding="utf-8", newline="")
+    path.write_text(
+        "timestamp,source_id,ecg\n" + "\n".join([begun[0], texts[0], begun[1], texts[1], begun[2], ""]),
+        encoding="utf-8",
+        newline="",
+    )
     source = FileSource(path)
     whole = {T_NS + second * NANOSECONDS for second in (1, 2, 3)}
 

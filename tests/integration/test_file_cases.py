@@ -238,10 +238,21 @@ def damaged_page(column: str) -> Callable[[Path], bytes]:
 REFUSED: dict[str, tuple[bytes | Path | Callable[[Path], bytes], str, str]] = {
     "a quote that is never closed": (CASES / "quote_never_closed.csv", "", 'a quote (") in line 82 opens a cell'),
     "a quote inside a cell": (csv_of(seconds(USUAL), row='{time},w"1,{value}'), ".csv", 'a quote (") in line 2 opens a cell'),
+    "more behind a quote that is closed": (
+        csv_of(seconds(USUAL), row='{time},"w"1,{value}'),
+        ".csv",
+        'a quote (") in line 2 opens',
+    ),
     "a quote that is closed some rows later": (
         csv_of(seconds(USUAL)).replace(b"30:00.50Z,w1,", b'30:00.50Z,"w1,').replace(b"30:00.70Z,w1,", b'30:00.70Z,w1",'),
         ".csv",
         'a quote (") in line 52 opens a cell',
+    ),
+    "a quote that opens in the last row": (csv_of(seconds(USUAL))[:-2] + b'"4\n', ".csv", 'a quote (") in line 201 opens a cell'),
+    "a cell too many behind rows of two lines": (
+        csv_of(seconds(USUAL), row='{time},"bed\n4",{value}') + b"2025-11-03T14:30:09Z,w1,1,2\n2025-11-03T14:30:09Z,w1,1\n",
+        ".csv",
+        "line 402 has 4 cells, the header has 3",
     ),
     "a page checksum that is wrong": (CASES / "page_checksum_wrong.parquet", "", "does not have the checksum"),
     "a page checksum that is wrong in another column": (damaged_page("timestamp"), ".parquet", "does not have the checksum"),
