@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -52,7 +53,13 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MONDAY_NS = -3 * 24 * HOUR_NS
 
 #: So many pieces of time are asked for in one query, at most; each costs the server a millisecond.
-_MOST_PIECES = 256
+_MOST_PIECES = 64
+
+#: And about so many before an answer is given: forty years of weeks, or months of hours.
+_MOST_ASKED = 2048
+
+#: So many sources are named in each of them.
+_FEW_SOURCES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,13 +203,14 @@ class InfluxSource:
         The server is asked for the first and the last row of each shard group. It follows the type of the first shard it comes to: of a
         range that a field of another type lies in, it may say that there is nothing (decision 019).
         """
-        pieces = list(self._pieces(start_ns, end_ns))
-        asked, together = 0, 1
-        while asked < len(pieces):
-            found = self._first_with_rows(pieces[asked : asked + together])
+        pieces, asked, together = self._pieces(start_ns, end_ns), 0, 1
+        while block := list(itertools.islice(pieces, together)):
+            found = self._first_with_rows(block)
             if found is not None:
                 return found
-            asked, together = asked + together, min(4 * together, _MOST_PIECES)
+            asked, together = asked + len(block), min(4 * together, _MOST_PIECES)
+            if asked >= _MOST_ASKED and block[-1].end_ns < end_ns:
+                return block[-1].end_ns  # nothing so far; whoever watches must hear from the caller now and then
         return None
 
     def _pieces(self, start_ns: int, end_ns: int) -> Iterator[Window]:
@@ -226,7 +234,13 @@ class InfluxSource:
 
     def _ends(self, pieces: Sequence[Window], *ends: str) -> list[int]:
         """Return the times of the first or last rows of each series in each of the pieces."""
-        asked = [f'{self._select(piece)} |> {end}() |> keep(columns: ["_time"]) |> group()' for piece in pieces for end in ends]
+        # Rows of sources that were not asked for only make the answer too early; a long list of those that were makes it slow.
+        sources = self._series.sources if len(self._series.sources) <= _FEW_SOURCES else ()
+        asked = [
+            f'{self._select(piece, sources)} |> {end}() |> keep(columns: ["_time"]) |> group()'
+            for piece in pieces
+            for end in ends
+        ]
         flux = asked[0] if len(asked) == 1 else f"union(tables: [{', '.join(asked)}])"
         columns = (_columns(table, [("_time", TIME_TYPE)])[0] for table in self._tables(flux) if table.body)
         return [int(time_ns) for column in columns for time_ns in times_as_ns(column).to_pylist()]
@@ -390,13 +404,15 @@ class InfluxSource:
                 f"it has: {', '.join(map(repr, held)) or 'none'}. Set SOURCE_TAG."
             )
 
-    def _select(self, span: Window) -> str:
+    def _select(self, span: Window, sources: Sequence[str] | None = None) -> str:
+        """Return the beginning of a query for the rows of a span, of `sources` instead of those of the series."""
         series = self._series
+        sources = series.sources if sources is None else sources
         conditions = [f'r["_measurement"] == {flux_text(series.measurement)}', f'r["_field"] == {flux_text(series.field)}']
         conditions += [f"r[{flux_text(tag)}] == {flux_text(value)}" for tag, value in series.tags]
-        if series.sources:
+        if sources:
             tag = flux_text(series.source_tag)
-            conditions.append("(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in series.sources) + ")")
+            conditions.append("(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in sources) + ")")
         return (
             f"from(bucket: {flux_text(series.bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
             f"|> filter(fn: (r) => {' and '.join(conditions)})"

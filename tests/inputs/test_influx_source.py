@@ -17,6 +17,7 @@ from anonymizer.chunk import Recipe
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
+from inputs import influxdb
 from inputs.flux_csv import FluxError, read_tables
 from inputs.influxdb import InfluxSeries, InfluxSource
 from service.chunks import Chunk, finish_chunk
@@ -196,6 +197,28 @@ def test_the_next_row_of_ten_empty_years_is_found_with_a_few_questions(raw_bucke
     assert source.next_row_ns(first_ns + 6, HOUR_START_NS + 7) is None, "the end is not asked for"
     assert make_source(sources=("a",)).next_row_ns(HOUR_START_NS - HOUR_NS, stop_ns) is None, "nor are other sources"
     assert took_s < 20
+
+    many = tuple(f"wearer-{number}" for number in range(100))
+    of_many = make_source(sources=(*many, "b"))
+    of_many.open()
+    began_s = time.monotonic()
+    assert of_many.next_row_ns(first_ns + 6, stop_ns) == HOUR_START_NS + 7
+    assert time.monotonic() - began_s < 20, "a long DEVICE_FILTER makes no long question"
+
+
+def test_where_shard_groups_are_unknown_hours_are_asked_for_and_an_answer_comes_now_and_then(
+    raw_bucket: Bucket, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(influxdb, "_MOST_ASKED", 20)
+    source, stop_ns = make_source(), HOUR_START_NS + 100 * HOUR_NS
+    raw_bucket.write(line(HOUR_START_NS + 60 * HOUR_NS, "1.5"))
+
+    found = [HOUR_START_NS]
+    while (found_ns := source.next_row_ns(found[-1], stop_ns)) is not None and found_ns != found[-1]:
+        found.append(found_ns)
+
+    # 1 + 4 + 16 hours in one call.
+    assert found == [HOUR_START_NS + hours * HOUR_NS for hours in (0, 21, 42, 60)]
 
 
 def test_no_row_is_stepped_over_where_the_field_changes_its_type_and_back(
