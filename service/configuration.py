@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import ssl
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -226,9 +227,9 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
         yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
     for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
         path = getattr(settings, name.lower())
-        if path and not Path(path).is_file():
+        if path and (reason := _why_no_file(path)):
             # The name of a recording may be that of a person.
-            yield f"{name} names {'something' if name == 'INPUT_FILE' else path}, which is not a file"
+            yield f"{name} names {'something' if name == 'INPUT_FILE' else path}, which {reason}"
         elif path and name.endswith("_CA_FILE") and not _is_certificate_file(path):
             yield f"{name} names {path}, which holds no certificate in PEM form"
 
@@ -248,6 +249,16 @@ def _csv_problems(settings: Settings) -> Iterator[str]:
     any_time = re.sub("%.", ".*", re.escape(settings.csv_filename_pattern).replace("\\%", "%"))
     if settings.input_file and recording.parent == folder and re.fullmatch(any_time, recording.name):
         yield "INPUT_FILE lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
+
+
+def _why_no_file(path: str) -> str:
+    """Return why a path names no file, as the end of a sentence; nothing when it does."""
+    try:
+        return "" if stat.S_ISREG(Path(path).stat().st_mode) else "is not a file"
+    except FileNotFoundError:
+        return "is not a file"
+    except OSError as error:
+        return f"cannot be reached ({error.strerror})"
 
 
 def _is_certificate_file(path: str) -> bool:

@@ -57,7 +57,17 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
         code = main(sys.argv[1:])
     except KeyboardInterrupt:
         code = exit_codes.INTERRUPTED
+    except OSError as error:
+        if error.filename is None:
+            raise
+        sys.stderr.write(f"❌ {_shown(str(error.filename))} cannot be used ({error.strerror})\n")
+        code = exit_codes.CONFIGURATION
     end_process(code)
+
+
+def _shown(path: str) -> str:
+    """Return a path if it stands on the command line; any other may be named after a person."""
+    return path if any(path.startswith(argument) for argument in sys.argv[1:] if argument) else "A file or folder"
 
 
 def prepare_streams() -> None:

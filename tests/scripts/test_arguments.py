@@ -15,7 +15,7 @@ from tests.documentation.pages import ROOT
 HUGE = "9" * 5000
 
 
-def refusal_of(folder: Path, script: str, *arguments: str) -> str:
+def refusal_of(folder: Path, script: str, *arguments: str, code: int = exit_codes.USAGE) -> str:
     """Run a tool that must refuse its arguments and make nothing; return what it said."""
     (folder / "ecg.csv").write_text("timestamp,source_id,ecg\n2025-11-03T14:30:00Z,a,1\n", encoding="utf-8")
     (folder / "heart_ledger.jsonl").write_text("", encoding="utf-8")
@@ -29,7 +29,7 @@ def refusal_of(folder: Path, script: str, *arguments: str) -> str:
         check=False,
     )
     assert "Traceback" not in done.stderr, done.stderr
-    assert done.returncode == exit_codes.USAGE, done.stdout + done.stderr
+    assert done.returncode == code, done.stdout + done.stderr
     assert {path.name for path in folder.iterdir()} == {"ecg.csv", "heart_ledger.jsonl"}
     assert len(done.stderr) < 4000
     return done.stdout + done.stderr
@@ -97,3 +97,10 @@ def test_what_makes_no_sense_together_is_said(tmp_path: Path, script: str, argum
 )
 def test_a_home_folder_that_the_shell_did_not_write_out_is_refused(tmp_path: Path, script: str, arguments: list[str]) -> None:
     assert "path without ~, $NAME or %NAME%" in refusal_of(tmp_path, script, *arguments)
+
+
+@pytest.mark.parametrize("command", ["show", "accept-gap"])
+def test_a_name_that_no_disk_takes_is_said_as_such(tmp_path: Path, command: str) -> None:
+    said = refusal_of(tmp_path, "scripts/state.py", "--state-dir", "x" * 300, command, code=exit_codes.CONFIGURATION)
+
+    assert "File name too long" in said

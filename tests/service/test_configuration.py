@@ -210,6 +210,15 @@ def test_a_moment_that_others_would_read_differently_is_refused(tmp_path: Path, 
     assert problem.startswith("QUERY_START_TIME must be a time such as 2025-11-03T14:30:00Z")
 
 
+@pytest.mark.parametrize("name", ["INPUT_FILE", "INFLUX_CA_FILE", "API_CA_FILE"])
+def test_a_file_that_cannot_be_reached_is_a_mistake_like_one_that_is_not_there(tmp_path: Path, name: str) -> None:
+    problems = problems_of(tmp_path, **{name: "x" * 300})
+
+    (problem,) = (one for one in problems if one.startswith(f"{name} names"))
+    assert problem.endswith("which cannot be reached (File name too long)")
+    assert name != "INPUT_FILE" or "xxx" not in problem
+
+
 def test_a_name_too_long_for_a_disk_is_refused_at_the_start(tmp_path: Path) -> None:
     assert problems_of(tmp_path, CSV_FILENAME_PATTERN="x" * 201) == [
         f"CSV_FILENAME_PATTERN must be a file name of at most 200 bytes, got '{'x' * 200}…'"
