@@ -296,7 +296,7 @@ def _digest(*row: Any) -> int:
 def _connect(path: Path) -> sqlite3.Connection:
     # Created here, so that from its first byte on only the owner can read it, and no planted link is followed.
     os.close(open_or_create(path))
-    for one in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))):
+    for one in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-journal", "-wal", "-shm"))):
         make_private(one)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
     db.execute("PRAGMA journal_mode = WAL")

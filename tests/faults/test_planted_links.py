@@ -28,7 +28,7 @@ REPLACED = (
 )
 
 #: Names that it opens: a sentence ends the run.
-REFUSED = ("state/lock", "state/journal.sqlite", "state/journal.sqlite-wal", "state/journal.sqlite-shm")
+REFUSED = ("state/lock", *(f"state/journal.sqlite{suffix}" for suffix in ("", "-journal", "-wal", "-shm")))
 
 KINDS: dict[str, Callable[[Path, Path], None]] = {
     "link": lambda path, victim: path.symlink_to(victim),
