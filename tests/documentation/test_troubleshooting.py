@@ -448,6 +448,22 @@ def _a_file_in_another_form(scene: Scene) -> int:
     return scene.with_lines("# caf\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20")
 
 
+@row("more lines cannot be used")
+def _another_file_than_the_env_file(scene: Scene) -> int:
+    (scene.folder / "large.env").write_text("#" * 2**20 + "\n", encoding="utf-8")
+    scene.process(str(ROOT / "central_anonymizer.py"), "--env-file", "large.env")
+    return scene.with_lines(*["what?"] * 33)
+
+
+@row("is it the secret")
+def _another_file_than_the_secret(scene: Scene) -> int:
+    codes = set()
+    for content in (b"x" * 5000, b"\xff"):
+        (scene.folder / "token").write_bytes(content)
+        codes.add(scene.run("--check", API_TOKEN_FILE=scene.folder / "token"))
+    return max(codes)
+
+
 @row("begins or ends with a typographic quote")
 def _text_from_a_document(scene: Scene) -> int:
     return scene.with_lines("METHOD=“optimal”", "K_UNIT=source\u200b")
@@ -470,7 +486,8 @@ def _no_file_where_the_file_should_be(scene: Scene) -> int:
 @row("in the environment cannot be read")
 def _quotes_in_the_environment(scene: Scene) -> int:
     for token in ("'t'", "'t"):
-        _, said = run_service(scene.folder, scene.settings, "--check", environment={"API_TOKEN": token})
+        given = {"API_TOKEN": token, "INFLUX_ORG": "ward #3"}
+        _, said = run_service(scene.folder, scene.settings, "--check", environment=given)
         scene.said += said
     return exit_codes.CONFIGURATION
 
@@ -513,8 +530,13 @@ def _a_key_that_a_person_thought_up(scene: Scene) -> int:
 
 @row("begins or ends with a blank or line end, which is part of the key", ends=exit_codes.DONE)
 def _a_key_file_with_a_blank(scene: Scene) -> int:
-    (scene.folder / "key").write_text("7c1e4fa09b3d582611e0c94da5f87b36 \n", encoding="utf-8")
-    return scene.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="", PSEUDONYM_SALT_FILE=scene.folder / "key")
+    settings = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": scene.folder / "key"}
+    key = "7c1e4fa09b3d582611e0c94da5f87b36"
+    codes = set()
+    for content in (f"{key} \n", f"'{key}'", f"\ufeff{key}"):
+        (scene.folder / "key").write_text(content, encoding="utf-8")
+        codes.add(scene.run("--check", **settings))
+    return max(codes)
 
 
 @row("must be an address without user name and password")
