@@ -81,6 +81,7 @@ def load(
     from_files: dict[str, Any] = {name.lower(): Secret(given[name], path) for name, path in secret_files.items()}
     settings = dataclasses.replace(settings, **from_files)
     problems = [*file.problems, *name_problems, *problems, *file_problems, *value_problems, *_problems_between(settings, given)]
+    problems += _csv_problems(settings, env_file)
     problems += [problem for check in checks for problem in check(settings)]
     if problems:
         # A misspelt name is often the reason why another one is missing.
@@ -194,8 +195,11 @@ def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
 
 
 def _shown(name: str, text: str) -> str:
-    """Return what may be shown of a value that cannot be used: it may be a secret that should stand elsewhere."""
-    is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or shown_address(text) != text
+    """Return what may be shown of a value that cannot be used: it may be a secret that should stand elsewhere.
+
+    An = in it may be what is left of the next line, whose end was lost.
+    """
+    is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or "=" in text or shown_address(text) != text
     return "what was given" if is_private else repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
 
 
@@ -222,7 +226,6 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
     yield from _status_problems(settings)
-    yield from _csv_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
         yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
     for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
@@ -238,17 +241,18 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
 _FOLDERS_OF_THE_STATE = ("spool", "set_aside", "given_up", "reports")
 
 
-def _csv_problems(settings: Settings) -> Iterator[str]:
+def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
     """Yield where CSV files would stand among files that are none: a file of the same name there would be moved aside."""
     if not settings.output_to_csv:
         return
     folder, state = Path(settings.csv_output_dir).resolve(), Path(settings.state_dir).resolve()
     if folder == state or any(state / name in (folder, *folder.parents) for name in _FOLDERS_OF_THE_STATE):
         yield "CSV_OUTPUT_DIR is STATE_DIR, or a folder that the service keeps in it: give the CSV files a folder of their own"
-    recording = Path(settings.input_file).resolve()
     any_time = re.sub("%.", ".*", re.escape(settings.csv_filename_pattern).replace("\\%", "%"))
-    if settings.input_file and recording.parent == folder and re.fullmatch(any_time, recording.name):
-        yield "INPUT_FILE lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
+    others = {"INPUT_FILE": Path(settings.input_file).resolve() if settings.input_file else None, "This .env": env_file.resolve()}
+    for name, path in others.items():
+        if path and path.parent == folder and re.fullmatch(any_time, path.name):
+            yield f"{name} lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
 
 
 def _why_no_file(path: str) -> str:

@@ -28,6 +28,9 @@ _PRIVACY = frozenset(
 #: Beginnings of names that are always meant for one of those.
 _PRIVACY_PREFIXES = ("PSEUDO", "K_", "ANONYM")
 
+#: No other program's variables are known to begin so.
+_OUR_PREFIX = "PSEUDONYM"
+
 #: Short words that other programs use as names of variables too.
 _COMMON_WORDS = frozenset({"METHOD", "RESIDUAL", "IMPUTATION"})
 
@@ -52,10 +55,12 @@ def unknown_names(file: EnvFile, environment: Mapping[str, str]) -> tuple[list[s
             is_mistake = name.upper() in KNOWN_NAMES or _may_be_for_privacy(name, meant)
             (problems if is_mistake else warnings).append(sentence)
     for name in sorted(set(environment) - KNOWN_NAMES - set(file.values)):
-        meant = _meant(name, _ALIKE_IN_ENVIRONMENT)
-        if meant:
+        # `docker run --env-file` takes all before the = for the name: `export K_VALUE`.
+        meant = _meant(name.split()[-1] if name.strip() else name, _ALIKE_IN_ENVIRONMENT)
+        is_ours = name.upper().startswith(_OUR_PREFIX)
+        if meant or is_ours:
             sentence = f"in the environment {_is_no_setting(name, meant)}"
-            (problems if meant in _PRIVACY - _COMMON_WORDS else warnings).append(sentence)
+            (problems if is_ours or meant in _PRIVACY - _COMMON_WORDS else warnings).append(sentence)
     return problems, warnings
 
 

@@ -195,7 +195,17 @@ def test_csv_files_are_not_written_among_the_state_nor_over_the_recording(tmp_pa
     for pattern in ("in.csv", "i%y.csv", "%a.csv"):
         problem, *_ = problems_of(tmp_path, **state, INPUT_FILE=str(tmp_path / "in.csv"), CSV_FILENAME_PATTERN=pattern)
         assert problem.startswith("INPUT_FILE lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give")
+    (problem,) = problems_of(tmp_path, **state, CSV_FILENAME_PATTERN=".env")
+    assert problem.startswith("This .env lies in CSV_OUTPUT_DIR")
     load_with(tmp_path, **state, INPUT_FILE=str(tmp_path / "in.csv"), CSV_FILENAME_PATTERN="out_%y.csv")
+
+
+@pytest.mark.parametrize(
+    "name", ["PSEUDONYMIZE", "PSEUDONYMIZE_IDS", "pseudonymize", "export K_VALUE", " PSEUDONYMIZE_SOURCE_ID"]
+)
+def test_a_variable_that_can_only_be_meant_for_a_privacy_setting_is_a_mistake(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"in the environment .* is no setting"):
+        load_text(tmp_path, "INFLUX_TOKEN=t\nINFLUX_ORG=o\n", **{name: "true"})
 
 
 @pytest.mark.parametrize("path", ["$(pwd)/state", "/srv/`pwd`/x", "%h/state", "/srv/%i"])

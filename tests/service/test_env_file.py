@@ -136,6 +136,7 @@ def mangled(draw: st.DrawFn) -> bytes:
 @given(content=mangled())
 @settings(max_examples=1000, deadline=None)
 @example(content=GOOD.encode())
+@example(content=GOOD.replace("=true\nP", "=true").encode())
 @example(content=GOOD.replace('"./state"', '"./state').encode())
 @example(content=GOOD.replace("K_VALUE=20", "K_VALUE: 20").encode())
 @example(content=GOOD.replace("K_UNIT = source", "K_UNIT = source\nK_UNIT = source").encode())
