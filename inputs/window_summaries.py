@@ -12,7 +12,7 @@ from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, r
 from inputs.flux_text import flux_text
 from transport.influxdb import InfluxConnection, InfluxFault
 
-#: A window is found by its start; one that began this long before a span may still reach into it.
+#: A window is found by its start; one that began before a span may still reach into it. Those of other data sets may have begun later.
 _LOOK_BACK_NS = HOUR_NS
 
 #: So much time is asked for in one query.
@@ -47,7 +47,9 @@ class WindowSummaries:
             SourceDenied: This token may not read the bucket.
             SourceUnavailable: The server does not answer.
         """
-        ids = {name for part in self._days(_from_earlier(span)) for name in self._batch_ids(part)}
+        earlier = _from_earlier(span)
+        ids = {name for part in self._days(earlier) for name in self._batch_ids(part)}
+        ids |= set(self._last_before(earlier.start_ns))
         windows = (_window_of(name, label) for name in ids for label in labels)
         return sorted(window for window in windows if window and window.end_ns > span.start_ns and window.start_ns < span.end_ns)
 
@@ -81,6 +83,13 @@ class WindowSummaries:
 
     def _batch_ids(self, span: Window) -> list[str]:
         tables = self._ask(f'{self._select(span)} |> keep(columns: ["_value"]) |> group()')
+        return [name for table in tables for name in table.texts("_value")]
+
+    def _last_before(self, time_ns: int) -> list[str]:
+        """Return the last batch id of each series before a time: windows of one data set never overlap, so only the last may be so long."""
+        if time_ns <= _FIRST_TIME_NS:
+            return []
+        tables = self._ask(f'{self._select(Window(_FIRST_TIME_NS, time_ns))} |> last() |> keep(columns: ["_value"])')
         return [name for table in tables for name in table.texts("_value")]
 
     def _select(self, span: Window, field: str = "batch_id") -> str:

@@ -183,3 +183,19 @@ def test_another_bucket_of_the_same_name_is_another_data_set(filled: Clinic, tmp
 
     assert code == exit_codes.CONFIGURATION, log
     assert "belongs to another data set" in log
+
+
+def test_a_window_of_hours_that_began_long_before_is_not_released_again_in_part(clinic: Clinic, tmp_path: Path) -> None:
+    start_ns = START_NS - 3 * 3600 * SECOND_NS
+    lines = [f"ecg,source_id=a ecg={n % 2} {at_ns + n * 10**6}" for at_ns in (start_ns, START_NS) for n in range(ROWS)]
+    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
+    settings = {**clinic.settings, "OUTPUT_TO_CSV": "false", "INFLUX_VERIFY_TOKEN": reading_both(clinic)}
+    one_day = {"BATCH_SIZE_SECONDS": 86_400, "QUERY_START_TIME": "2025-11-03T00:00:00Z", "QUERY_END_TIME": "2025-11-04T00:00:00Z"}
+    code, said = run_service(tmp_path, {**settings, **one_day})
+    assert (code, f"{2 * ROWS} released" in said) == (0, True), said
+    shutil.rmtree(tmp_path / "state")
+
+    code, said = run_service(tmp_path, {**settings, **window(0)})
+
+    assert code == exit_codes.CONFIGURATION, said
+    assert "holds summaries of windows of this data set" in said
