@@ -5,32 +5,63 @@ Nothing of somebody else's is destroyed: it stays beside the file, under a name 
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from disk.durable_file import create, open_ours, sync_folder
 
+_LOG = logging.getLogger("ecg_anonymizer")
 
-def append(path: Path, length: int, body: bytes, *, mode: int) -> int:
-    """Bring `body` behind the first `length` bytes, and return the new length once all is on the disk.
+#: So many bytes before the committed length are known again, or all that were written last if that is less.
+_MOST_OF_THE_END = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What is known to be good of a file.
+
+    Args:
+        length: How many bytes, from its beginning.
+        end: How many bytes before that were looked at, and their digest; None if an earlier version wrote the file.
+    """
+
+    length: int = 0
+    end: tuple[int, str] | None = None
+
+    def followed_by(self, body: bytes) -> Committed:
+        """Return what is known once `body` stands behind it."""
+        return Committed(self.length + len(body), _end_of(body))
+
+
+def _end_of(content: bytes) -> tuple[int, str]:
+    looked_at = content[-_MOST_OF_THE_END:]
+    return len(looked_at), hashlib.sha256(looked_at).hexdigest()[:16]
+
+
+def append(path: Path, committed: Committed, body: bytes, *, mode: int) -> Committed:
+    """Bring `body` behind what is committed of a file, and return what is committed then, once all is on the disk.
 
     What is there already is ours if it is the beginning of `body`, which a crash broke off; or if it begins with `body`: then that is not
     written again, and what follows is for those that come next to recognise. Anything else is kept beside the file before it is cut off.
 
     Args:
         path: The file; made if it is not there and nothing is known of it.
-        length: How many bytes of it are known to be good.
-        body: What comes behind them.
+        committed: What of it is known to be good.
+        body: What comes behind that.
         mode: Permissions of files that are made.
 
     Raises:
-        OSError: It could not be written; the file is as long as it was known to be.
+        OSError: It could not be written, or is not the file it was; what is committed of it has not changed.
     """
-    with _opened(path, length, mode) as file:
+    length = committed.length
+    with _opened(path, committed, mode) as file:
         there = _read(file, length, len(body))
         if there != body and not body.startswith(there):
             _keep_tail(file, path, length, mode)
@@ -43,28 +74,62 @@ def append(path: Path, length: int, body: bytes, *, mode: int) -> int:
             with suppress(OSError):
                 _cut_back(file, path, length)
             raise
-    return length + len(body)
+    return committed.followed_by(body)
+
+
+def grown(path: Path, committed: Committed) -> Committed:
+    """Return what is committed of a file if all whole lines in it are ours, also those that we do not remember.
+
+    Raises:
+        OSError: It cannot be read, or is not the file it was.
+    """
+    with _opened(path, committed, mode=0) as file:
+        content = _read(file, committed.length, os.fstat(file.fileno()).st_size - committed.length)
+    lines = content[: content.rfind(b"\n") + 1]
+    return committed.followed_by(lines) if lines else committed
 
 
 def move_aside(path: Path) -> None:
     """Rename a file that is not ours, `x.csv`, to `x.csv.previous-1`, or the next number that is free."""
-    path.rename(_free_name(path, "previous"))
+    kept = path.rename(_free_name(path, "previous"))
+    _say_what_was_kept(path, kept)
+
+
+def _say_what_was_kept(path: Path, kept: Path) -> None:
+    _LOG.warning(
+        "⚠️ %s held rows that STATE_DIR does not know of; they were moved to %s. If the service wrote them, STATE_DIR is new or an old "
+        "copy, and windows may be released again: stop it and put the right STATE_DIR back",
+        path.name,
+        kept.name,
+    )
 
 
 @contextmanager
-def _opened(path: Path, length: int, mode: int) -> Iterator[BinaryIO]:
-    """Open a file of which `length` bytes are known, and see that it is as long."""
+def _opened(path: Path, committed: Committed, mode: int) -> Iterator[BinaryIO]:
+    """Open a file, and see that it still holds what is committed of it."""
     try:
         descriptor = open_ours(path)
     except FileNotFoundError:
-        if length:
+        if committed.length:
             raise _is_shorter(path) from None
         descriptor = create(path, mode)
     # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
-        if os.fstat(descriptor).st_size < length:
+        if os.fstat(descriptor).st_size < committed.length:
             raise _is_shorter(path)
+        if not _is_the_same(file, committed):
+            raise OSError(
+                f"{path.name} holds something else where our last rows were: it was changed, or is another file of that name"
+            )
         yield file
+
+
+def _is_the_same(file: BinaryIO, committed: Committed) -> bool:
+    """Return whether the committed bytes end as they did; of an earlier version's file, whether they end with a line."""
+    if not committed.length:
+        return True
+    looked_at, digest = committed.end or (1, _end_of(b"\n")[1])
+    return _end_of(_read(file, committed.length - looked_at, looked_at)) == (looked_at, digest)
 
 
 def _is_shorter(path: Path) -> OSError:
@@ -107,6 +172,7 @@ def _keep_tail(file: BinaryIO, path: Path, length: int, mode: int) -> None:
         with suppress(OSError):
             kept.unlink()
         raise
+    _say_what_was_kept(path, kept)
 
 
 def _cut_back(file: BinaryIO, path: Path, length: int) -> None:

@@ -10,7 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from anonymizer.batch import Batch
@@ -18,7 +18,7 @@ from anonymizer.errors import IntentChanged, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS
 from disk.durable_file import PRIVATE, folder_mode, make_folder, probe
-from outputs.committed_file import append, move_aside
+from outputs.committed_file import Committed, append, grown, move_aside
 from outputs.csv_names import covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
 
@@ -30,13 +30,28 @@ HEADER = b"timestamp,source_id,ecg\n"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a file: how many bytes of it are good, and how much time the windows in them cover of what its name stands for."""
+    """What is known of a file.
 
-    length: int = 0
+    Args:
+        committed: Which bytes of it are good.
+        covered_ns: How much time the windows in them cover of what its name stands for.
+        may_have_grown: Whether windows may be in it of which the journal lost the memory.
+    """
+
+    committed: Committed = field(default_factory=Committed)
     covered_ns: int = 0
+    may_have_grown: bool = False
+
+    @classmethod
+    def of(cls, receipt: Receipt) -> _Known:
+        """Return what a receipt says, be it an earlier version's."""
+        end = receipt.get("end")
+        committed = Committed(receipt["length"], (end[0], end[1]) if end else None)
+        return cls(committed, receipt.get("covered_ns", 0), receipt.get("may_have_grown", False))
 
     def receipt(self, file_name: str) -> Receipt:
-        return {"key": file_name, "length": self.length, "covered_ns": self.covered_ns}
+        said = {"key": file_name, "length": self.committed.length, "covered_ns": self.covered_ns}
+        return {**said, "end": list(self.committed.end)} if self.committed.end else said
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +87,13 @@ class CsvFiles:
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Make the folder and see that it can be written to; believe the lengths in the receipts."""
-        self._known = {
-            file_name: _Known(receipt["length"], receipt.get("covered_ns", 0)) for file_name, receipt in receipts.items()
-        }
+        self._known = {file_name: _Known.of(receipt) for file_name, receipt in receipts.items()}
         try:
+            if any(known.committed.length for known in self._known.values()) and not self._folder.exists():
+                raise OutputUnavailable(
+                    f"CSV_OUTPUT_DIR {self._folder} is not there, although files in it are not finished: is its disk missing? If they "
+                    "were removed on purpose, make the folder"
+                )
             make_folder(self._folder, folder_mode(self._file_mode))
             probe(self._folder)
         except OSError as error:
@@ -91,12 +109,16 @@ class CsvFiles:
         try:
             with self._lock:
                 # A file that somebody took away is begun again: what they took, they have.
-                if path.name in self._known and path.exists():
+                known = self._known.get(path.name)
+                if known is None or not path.exists():
+                    self._begin(path)
+                elif known.may_have_grown:
+                    self._known[path.name] = _Known(grown(path, known.committed), known.covered_ns)
+                else:
                     return None
-                self._begin(path)
+                return self._known[path.name].receipt(path.name)
         except OSError as error:
             raise self._unavailable(error) from None
-        return _Known().receipt(path.name)
 
     def write(self, batch: Batch) -> Receipt:
         """Append the batch to its file and return the file's length; or that it may be forgotten, as no other batch can come to it."""
@@ -106,12 +128,12 @@ class CsvFiles:
             # Whoever offers a batch again did not learn that it was taken.
             again = self._recent.get(batch.batch_id)
             before = again.before if again else self._known.get(file_name, _Known())
-        body = encode(batch) if before.length else HEADER + encode(batch)
+        body = encode(batch) if before.committed.length else HEADER + encode(batch)
         try:
-            length = append(self._folder / file_name, before.length, body, mode=self._file_mode)
+            committed = append(self._folder / file_name, before.committed, body, mode=self._file_mode)
         except OSError as error:
             raise self._unavailable(error) from None
-        after = _Known(length, before.covered_ns + self._covered_ns(batch))
+        after = _Known(committed, before.covered_ns + self._covered_ns(batch))
         with self._lock:
             self._remember(batch.batch_id, _Written(file_name, before), after)
         return {"key": file_name, "forget": True} if self._is_complete(after) else after.receipt(file_name)
@@ -131,7 +153,7 @@ class CsvFiles:
 
     def _expect(self, batch: Batch, file_name: str) -> None:
         """See that what is on record of the file still holds."""
-        was_begun = self._known.get(file_name, _Known()).length > 0
+        was_begun = self._known.get(file_name, _Known()).committed.length > 0
         if self.intent(batch) is not None and was_begun:
             raise IntentChanged(f"{file_name} was taken away; it is begun again")
 

@@ -269,6 +269,9 @@ class Journal:
                 _INSERT_INTERVAL,
                 ((gap.start_ns, gap.end_ns, 0, 0, 0, 0, _NEVER_AGAIN, 0, *(0 for _ in _COUNTS)) for gap in unknown),
             )
+            if unknown:
+                # What was released there may stand in a file behind the length that this journal remembers.
+                db.execute("UPDATE receipts SET receipt = json_set(receipt, '$.may_have_grown', json('true'))")
         for gap in unknown:
             self._known.add(gap)
         with self._fence_on_disk():

@@ -121,6 +121,10 @@ LOG_EVENTS: Mapping[str, LogEvent] = {
     "⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s": _event(
         "spool_file_moved_aside", "number path"
     ),
+    "⚠️ %s held rows that STATE_DIR does not know of; they were moved to %s. If the service wrote them, STATE_DIR is new or an old "
+    "copy, and windows may be released again: stop it and put the right STATE_DIR back": _event(
+        "csv_rows_moved_aside", "file kept_as"
+    ),
     "⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)": _event("reading_paused", "bytes limit_bytes"),
     "▶️ Reading goes on": _event("reading_resumed"),
     "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost": _event(

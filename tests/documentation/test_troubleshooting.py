@@ -1085,6 +1085,29 @@ def _somebody_cuts(scene: Scene) -> int:
     return scene.second_window(RETRY_BUDGET_SECONDS=1)
 
 
+@row("holds something else where our last rows were", ends=exit_codes.UNREACHABLE)
+def _another_file_of_the_same_name(scene: Scene) -> int:
+    scene.with_rows().run()
+    path = scene.csv / "all_20251103.csv"
+    path.write_bytes(path.read_bytes()[::-1])
+    return scene.second_window(RETRY_BUDGET_SECONDS=1)
+
+
+@row("is not there, although files in it are not finished", ends=exit_codes.UNREACHABLE)
+def _the_disk_of_the_csv_files_is_away(scene: Scene) -> int:
+    scene.with_rows().run()
+    scene.csv.rename(scene.folder / "away")
+    return scene.second_window(RETRY_BUDGET_SECONDS=1)
+
+
+@row("held rows that STATE_DIR does not know of", ends=exit_codes.DONE)
+def _rows_that_are_not_ours(scene: Scene) -> int:
+    scene.with_rows().run()
+    with (scene.csv / "all_20251103.csv").open("a") as file:
+        file.write("2025-11-03T14:30:05.000000000Z,a,1.0\n")
+    return scene.second_window()
+
+
 @row("a part that it may have taken before", ends=exit_codes.UNREACHABLE)
 def _the_api_takes_less_than_it_took(scene: Scene) -> int:
     scene.api.script(Reply(status=500), *[Reply(status=413)] * 9)

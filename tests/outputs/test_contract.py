@@ -14,6 +14,7 @@ import outputs
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
+from outputs.committed_file import Committed
 from outputs.csv_files import CsvFiles, encode
 from tests.outputs.batches import Row
 from tests.outputs.contract import CONTRACT, Promise
@@ -97,7 +98,9 @@ class ForgetsReceipts(CsvFiles):
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         super().open(receipts)
-        self._known = {name: replace(known, length=(self._folder / name).stat().st_size) for name, known in self._known.items()}
+        self._known = {
+            name: replace(known, committed=Committed((self._folder / name).stat().st_size)) for name, known in self._known.items()
+        }
 
 
 class BeginsAgain(CsvFiles):

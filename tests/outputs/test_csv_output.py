@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import stat
@@ -136,10 +137,12 @@ def test_what_somebody_else_appended_is_on_the_disk_elsewhere_before_it_is_cut_o
 def test_a_receipt_is_the_length_of_the_file_and_survives_json(tmp_path: Path) -> None:
     receipt = opened(tmp_path).write(usual_batch())
 
+    content = (tmp_path / "20251103.csv").read_bytes()
     assert json.loads(json.dumps(receipt)) == {
         "key": "20251103.csv",
-        "length": (tmp_path / "20251103.csv").stat().st_size,
+        "length": len(content),
         "covered_ns": 5 * NANOSECONDS,
+        "end": [256, hashlib.sha256(content[-256:]).hexdigest()[:16]],
     }
 
 
@@ -500,6 +503,60 @@ def test_a_file_that_somebody_shortened_is_an_alarm_and_left_as_it_is(tmp_path: 
             again.write(usual_batch(window=1))
 
     assert (tmp_path / "20251103.csv").read_bytes() == b"shorter"
+
+
+def test_another_file_of_the_same_name_is_not_written_into(tmp_path: Path) -> None:
+    output = opened(tmp_path)
+    output.write(usual_batch(window=0))
+    receipt = output.write(usual_batch(window=1))
+    ours = tmp_path / "20251103.csv"
+    others = (ours.read_bytes()[: receipt["length"] // 2] * 3)[: receipt["length"] + 7]
+    ours.rename(tmp_path / "on another disk.csv")
+    ours.write_bytes(others)
+
+    for known in (receipt, {**receipt, "end": None}):
+        again = CsvFiles(tmp_path, EACH_DAY)
+        again.open({"20251103.csv": known})
+        with pytest.raises(OutputUnavailable, match=r"20251103\.csv holds something else where our last rows were"):
+            again.write(usual_batch(window=2))
+        assert ours.read_bytes() == others
+
+    (tmp_path / "on another disk.csv").replace(ours)
+    again.open({"20251103.csv": receipt})
+    again.write(usual_batch(window=2))
+    assert csv_rows(ours) == rows_of(*(usual_batch(window=window) for window in range(3)))
+
+
+def test_a_folder_whose_files_are_not_finished_is_not_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "mounted"
+    receipt = opened(folder).write(usual_batch(window=0))
+    folder.rename(tmp_path / "away")
+
+    with pytest.raises(OutputUnavailable, match="is its disk missing"):
+        CsvFiles(folder, EACH_DAY).open({"20251103.csv": receipt})
+
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("broken_off", [b"", b"2025-11-03T14:3"])
+def test_windows_that_the_journal_forgot_stay_in_their_file(broken_off: bytes, tmp_path: Path) -> None:
+    output = opened(tmp_path)
+    forgotten_since = output.write(usual_batch(window=0))
+    output.write(usual_batch(window=1))
+    with (tmp_path / "20251103.csv").open("ab") as file:
+        file.write(broken_off)
+    again = CsvFiles(tmp_path, EACH_DAY)
+    again.open({"20251103.csv": {**forgotten_since, "may_have_grown": True}})
+
+    on_record = again.intent(usual_batch(window=2))
+    assert on_record is not None
+    again.write(usual_batch(window=2))
+    after_a_crash = CsvFiles(tmp_path, EACH_DAY)
+    after_a_crash.open({"20251103.csv": on_record})
+    assert after_a_crash.intent(usual_batch(window=2)) is None
+    after_a_crash.write(usual_batch(window=2))
+
+    assert csv_rows(tmp_path / "20251103.csv") == rows_of(*(usual_batch(window=window) for window in range(3)))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
