@@ -100,8 +100,8 @@ _PRIMARY_CODE = 0xFF
 
 #: What a person can do whose journal is of no use. The fence, or a backup, knows what must not be released again.
 WAY_ON = (
-    "Put a good copy of the journal in its place; or move it away and run: scripts/state.py accept-gap, "
-    "which marks everything the fence knows as released, so that none of it is released twice"
+    "Put a good copy of the journal in its place, after moving journal.sqlite-wal and -shm away; or move all three away and run: "
+    "scripts/state.py accept-gap, which marks everything the fence knows as released, so that none of it is released twice"
 )
 
 
