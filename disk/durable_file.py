@@ -119,6 +119,27 @@ def open_ours(path: Path, flags: int = os.O_RDWR) -> int:
     return descriptor
 
 
+def read_ours(path: Path) -> bytes:
+    """Return the content of a regular file that is there. A second name, as in a backup made of hard links, does not matter.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        OSError: It is a link or no regular file, such as a pipe that would never end; or it could not be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _is_a_link() from None
+        raise
+    problem = _kind_problem_of(os.fstat(descriptor))
+    if problem:
+        os.close(descriptor)
+        raise problem
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
 def open_or_create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
     """Return a descriptor of a file, made if it is not there. Raises OSError as `open_ours` and `create` do."""
     try:
@@ -257,11 +278,15 @@ def _is_a_link() -> OSError:
     return OSError(errno.ELOOP, "it is a link, and links are not followed here")
 
 
-def _problem_of(status: os.stat_result) -> OSError | None:
+def _kind_problem_of(status: os.stat_result) -> OSError | None:
     if stat.S_ISLNK(status.st_mode):
         return _is_a_link()
-    if not stat.S_ISREG(status.st_mode):
-        return OSError(errno.EINVAL, "it is no regular file")
+    return None if stat.S_ISREG(status.st_mode) else OSError(errno.EINVAL, "it is no regular file")
+
+
+def _problem_of(status: os.stat_result) -> OSError | None:
+    if problem := _kind_problem_of(status):
+        return problem
     if status.st_nlink > 1:
         return OSError(errno.EMLINK, "it has a second name (a hard link), so what is written to it would be in another file too")
     return None

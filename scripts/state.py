@@ -125,8 +125,9 @@ def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
 
     Every file is read here, whatever the log said. One that the disk does not give now is not lost, so nothing is given up then.
     """
-    journal, spool = Journal(folder, data_set=None), Spool(folder / "spool")
+    journal = Journal(folder, data_set=None)
     try:
+        spool = _spool_of(folder, journal)
         lost = {number: loss for number in journal.outputs.spooled_chunks() if (loss := _loss_of(spool, number))}
         for number, loss in lost.items():
             print(f"Chunk {number}, {journal.outputs.rows_of(number)} rows: {loss.partition('. ')[0]}")
@@ -142,6 +143,16 @@ def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
         return exit_codes.DONE
     finally:
         journal.close()
+
+
+def _spool_of(folder: Path, journal: Journal) -> Spool:
+    try:
+        return Spool(folder / "spool", waiting=journal.outputs.spooled_chunks)
+    except StateUnavailable as error:
+        raise StateUnavailable(
+            f"{error}: nothing was given up. If it is lost for good, forget each output that lacks these rows with "
+            "scripts/state.py drop-output NAME"
+        ) from None
 
 
 def _loss_of(spool: Spool, number: int) -> str:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window
-from disk.durable_file import open_ours, write_durably
+from disk.durable_file import open_ours, read_ours, write_durably
 from service.intervals import merged
 
 _HEAD = b"ecg-anonymizer fence 2\n"
@@ -97,7 +97,7 @@ class Fence:
         """
         self._place = None
         try:
-            content = self.path.read_bytes()
+            content = read_ours(self.path)
         except FileNotFoundError:
             return Fenced([])
         except OSError as error:

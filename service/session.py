@@ -156,7 +156,7 @@ def _work(
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
         outputs,
-        Store(journal, patience.until_done(lambda: Spool(state / "spool")), set_aside),
+        Store(journal, patience.until_done(lambda: Spool(state / "spool", waiting=journal.outputs.spooled_chunks)), set_aside),
         patience=patience,
         telemetry=telemetry,
         clock=clock,

@@ -16,7 +16,7 @@ from typing import Any
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, StateUnavailable
-from disk.durable_file import make_folder, write_durably
+from disk.durable_file import make_folder, read_ours, write_durably
 from service.spool import SpoolDamaged, decode, encode
 
 #: What a person can do about a file that is damaged or missing.
@@ -163,7 +163,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_ours(path)
     except FileNotFoundError:
         raise SpoolDamaged(f"{path} is missing. {_WAY_ON}") from None
     except OSError as error:

@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import numpy.typing as npt
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
 from anonymizer.errors import AnonymizerError, StateUnavailable
 from anonymizer.windows import Window
-from disk.durable_file import make_folder, sync_folder, write_durably
+from disk.durable_file import make_folder, read_ours, sync_folder, write_durably
 from service import crash_points
 
 _FORM = b"ecg-anonymizer spool 1\n"
@@ -53,11 +53,17 @@ class Spool:
     """A folder of spool files, one for each number a journal gave out.
 
     Args:
-        folder: Made when it is not there; only its owner may read it.
+        folder: Made when it is not there and nothing waits in it; only its owner may read it.
+        waiting: Tells the numbers that outputs wait for.
+
+    Raises:
+        StateUnavailable: The folder cannot be made, or is gone with what waits in it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, waiting: Callable[[], Collection[int]] = tuple) -> None:
         self._folder = folder
+        self._waiting = waiting
+        self._refuse_if_gone()
         try:
             make_folder(folder)
         except OSError as error:
@@ -84,11 +90,9 @@ class Spool:
         """
         path = self._path(number)
         try:
-            content = path.read_bytes()
+            content = read_ours(path)
         except FileNotFoundError:
-            if not os.path.isdir(self._folder):  # noqa: PTH112  (Path.is_dir raises what the disk says)
-                # A disk that is not mounted takes the folder with it. It may come back.
-                raise StateUnavailable(f"spool folder {self._folder} is gone") from None
+            self._refuse_if_gone({number})
             raise SpoolDamaged(f"spool file {path} is missing. {_WAY_ON}") from None
         except OSError as error:
             raise StateUnavailable(f"spool file {path} cannot be read now ({error.strerror or error})") from None
@@ -136,6 +140,19 @@ class Spool:
         with suppress(OSError):
             for path in self._folder.glob("*.unfinished"):
                 path.unlink()
+
+    def _refuse_if_gone(self, asked_for: Collection[int] = ()) -> None:
+        """Raise StateUnavailable where the folder is not the one that was written to: its disk is not mounted, and may come back.
+
+        What is left of a mount is an empty folder. One file that is missing may be lost; several that all are were not lost one by one.
+        """
+        waiting = {*asked_for, *self._waiting()}
+        is_there = os.path.isdir(self._folder)  # noqa: PTH112  (Path.is_dir raises what the disk says)
+        if (waiting and not is_there) or (len(waiting) > 1 and not waiting & self.numbers()):
+            raise StateUnavailable(
+                f"spool folder {self._folder} is gone, and with it what outputs wait for (files: {len(waiting)}). Mount its disk, or "
+                "put the folder back"
+            )
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{number:012d}{_SUFFIX}"

@@ -927,6 +927,10 @@ def _a_share_that_syncs_no_folders(scene: Scene) -> int:
 @row("it is a link, and links are not followed here")
 def _somebody_planted_links(scene: Scene) -> int:
     scene.state.mkdir()
+    os.mkfifo(scene.state / "fence")
+    scene.run()
+    (scene.state / "fence").unlink()
+    (scene.state / "lock").unlink()
     (scene.folder / "other").write_text("precious", encoding="utf-8")
     (scene.state / "lock").hardlink_to(scene.folder / "other")
     scene.run()
@@ -962,13 +966,11 @@ def _a_spool_file_that_cannot_be_read_is_not_given_up(scene: Scene) -> int:
 @row("⏳ spool folder", ends=exit_codes.UNREACHABLE)
 def _the_spool_folder_is_gone(scene: Scene) -> int:
     scene.waits_for_the_api()
-    return scene.patched(
-        "import shutil\nfrom service.delivery import Delivery\nstart = Delivery.start\n"
-        "def start_and_lose(delivery):\n    start(delivery)\n    shutil.rmtree(delivery.store.spool._folder)\n"
-        "Delivery.start = start_and_lose",
-        OUTPUT_TO_API="true",
-        RETRY_BUDGET_SECONDS=1,
-    )
+    (scene.state / "spool").rename(scene.folder / "away")
+    scene.script("state.py", "give-up-lost", "--yes")
+    code = scene.run(OUTPUT_TO_API="true", RETRY_BUDGET_SECONDS=1)
+    assert not (scene.state / "spool").exists()
+    return code
 
 
 @row("…/set_aside/… does not hold what was written")

@@ -6,6 +6,7 @@ refused the third for good. Then, with another k, seconds 9 … 13 went to the A
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -80,6 +81,20 @@ def test_all_that_it_remembers_is_there(folder: Path) -> None:
     assert Fence(state / "fence").read() == Fenced(RELEASED)
     with closing(sqlite3.connect(state / "journal.sqlite")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (FORM,)
+
+
+def test_a_spool_on_a_disk_that_is_not_mounted_is_waited_for_and_then_delivered(folder: Path) -> None:
+    spool, away = folder / "memory" / "spool", folder / "away"
+    spool.rename(away)
+
+    code, log = run_service(folder, {**SETTINGS, "RETRY_BUDGET_SECONDS": "0"})
+
+    assert (code, spool.exists()) == (69, False), log
+    assert "memory/spool is gone, and with it what outputs wait for (files: 5)" in log
+    assert "give-up-lost" not in log
+    away.rename(spool)
+    os.mkfifo(spool / "000000000007.spool.unfinished")
+    test_what_waits_is_delivered_and_the_rest_released_once(folder)
 
 
 def test_what_waits_is_delivered_and_the_rest_released_once(folder: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from anonymizer.errors import StateUnavailable
+from disk.durable_file import read_ours
 from scripts import state
 from service.journal import Epoch, Journal, Release
 from service.spool import Spool
@@ -56,16 +57,16 @@ def on_a_terminal(folder: Path, answer: str) -> tuple[int, str]:
 
 
 def failing(times: int) -> Callable[[Path], bytes]:
-    """Return a `read_bytes` of which the disk fails so many times."""
-    read, left = Path.read_bytes, [times]
+    """Return a way to read a file of which the disk fails so many times."""
+    left = [times]
 
-    def read_bytes(path: Path) -> bytes:
-        if path.suffix == ".spool" and left[0]:
+    def read(path: Path) -> bytes:
+        if left[0]:
             left[0] -= 1
             raise OSError(5, "Input/output error")
-        return read(path)
+        return read_ours(path)
 
-    return read_bytes
+    return read
 
 
 def test_files_that_can_be_read_are_not_given_up_whatever_the_log_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -80,7 +81,7 @@ def test_a_disk_that_fails_for_a_moment_costs_no_rows(
     times: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(state, "_BETWEEN_READS_S", 0)
-    monkeypatch.setattr(Path, "read_bytes", failing(times))
+    monkeypatch.setattr("service.spool.read_ours", failing(times))
 
     assert state.give_up_lost(folder, is_confirmed=True) == 0
 
@@ -93,7 +94,7 @@ def test_a_disk_that_goes_on_failing_loses_nothing_not_even_what_is_damaged(
 ) -> None:
     (folder / "spool" / "000000000001.spool").unlink()
     monkeypatch.setattr(state, "_BETWEEN_READS_S", 0)
-    monkeypatch.setattr(Path, "read_bytes", failing(99))
+    monkeypatch.setattr("service.spool.read_ours", failing(99))
 
     with pytest.raises(StateUnavailable, match="nothing was given up"):
         state.give_up_lost(folder, is_confirmed=True)
@@ -126,3 +127,25 @@ def test_a_second_file_of_the_same_name_is_kept_beside_the_first(folder: Path, c
     assert kept == [b"another", b"damaged"]
     state.show(folder)
     assert "given up   2 spool files are kept in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("is_mount_point", [False, True])
+def test_a_spool_folder_that_is_gone_is_not_given_up_nor_made(
+    is_mount_point: bool, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "spool").rename(folder / "away")
+    if is_mount_point:
+        (folder / "spool").mkdir()
+
+    assert state.main(["--state-dir", str(folder), "give-up-lost", "--yes"]) == 69
+
+    said = capsys.readouterr().out
+    assert "is gone" in said
+    assert "nothing was given up" in said
+    assert (folder / "spool").exists() == is_mount_point
+    assert pending(folder) == [1, 2]
+    if is_mount_point:
+        (folder / "spool").rmdir()
+    (folder / "away").rename(folder / "spool")
+    assert state.give_up_lost(folder, is_confirmed=True) == 0
+    assert pending(folder) == [1, 2]

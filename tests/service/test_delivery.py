@@ -16,7 +16,7 @@ import pytest
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable, StateUnavailable
 from anonymizer.ports import Output, Receipt
-from disk.durable_file import write_durably
+from disk.durable_file import read_ours, write_durably
 from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
 from service.delivery import Delivery, Store
@@ -267,7 +267,7 @@ def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for(tmp_path: P
         desk.release(index)
     # The last two are kept in memory, the others must be read.
     errors: list[Exception] = [OSError(5, "Input/output error"), OSError(24, "Too many open files")]
-    monkeypatch.setattr(Path, "read_bytes", failing_first(Path.read_bytes, errors))
+    monkeypatch.setattr("service.spool.read_ours", failing_first(read_ours, errors))
 
     output.may_open.set()
     desk.delivery.drain()

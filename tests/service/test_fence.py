@@ -164,7 +164,7 @@ def test_a_disk_that_does_not_give_the_fence_now_is_no_damage(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release(journal, 0)
-    monkeypatch.setattr(Path, "read_bytes", fails)
+    monkeypatch.setattr("service.fence.read_ours", fails)
 
     with pytest.raises(StateUnavailable, match="fence cannot be read now"):
         open_journal(tmp_path)

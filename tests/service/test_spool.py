@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from anonymizer.batch import Batch, WindowCounts
 from anonymizer.errors import BatchRejected, StateUnavailable
 from anonymizer.verify import verify
 from anonymizer.windows import Window
+from service.fence import Fence
 from service.set_aside import SetAside
 from service.spool import Spool, SpoolDamaged, decode, encode
 from tests.service.batches import PROMISE, make_batch
@@ -118,7 +120,7 @@ def test_a_read_that_fails_says_nothing_about_the_file(code: int, tmp_path: Path
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "read_bytes", fail)
+        patch.setattr("service.spool.read_ours", fail)
         with pytest.raises(StateUnavailable, match=r"cannot be read now \("):
             spool.read(3)
     assert len(spool.read(3)) == 1
@@ -131,6 +133,64 @@ def test_a_spool_folder_that_is_gone_is_a_disk_that_may_come_back(tmp_path: Path
 
     with pytest.raises(StateUnavailable, match="is gone"):
         spool.read(3)
+
+
+@pytest.mark.parametrize(
+    "left", ["nothing", "an empty mount point", "a file", "a link to a disk that is not mounted", "foreign files"]
+)
+def test_a_spool_folder_that_is_gone_at_the_start_is_waited_for_and_not_made_anew(left: str, tmp_path: Path) -> None:
+    folder = tmp_path / "spool"
+    spool = Spool(folder)
+    for number in (3, 4):
+        spool.write(number, [make_batch(number)])
+    folder.rename(tmp_path / "away")
+    if left == "a file":
+        folder.write_bytes(b"")
+    elif left.startswith("a link"):
+        folder.symlink_to(tmp_path / "unmounted" / "spool")
+    elif left != "nothing":
+        folder.mkdir()
+    if left == "foreign files":
+        (folder / "000000000099.spool").write_bytes(b"of another journal")
+    before = sorted(tmp_path.rglob("*"))
+
+    with pytest.raises(StateUnavailable, match=r"spool folder .* is gone, .*\(files: 2\)") as raised:
+        Spool(folder, waiting=lambda: [3, 4])
+
+    assert "give" not in str(raised.value)
+    assert sorted(tmp_path.rglob("*")) == before, "nothing was made"
+
+
+def test_a_spool_folder_that_becomes_empty_under_way_is_gone_too(tmp_path: Path) -> None:
+    waiting: list[int] = []
+    spool = Spool(tmp_path / "spool", waiting=lambda: waiting)
+    waiting += [3, 4]
+
+    with pytest.raises(StateUnavailable, match="is gone"):
+        spool.read(3)
+    spool.write(4, [make_batch(4)])
+    with pytest.raises(SpoolDamaged, match="is missing"):
+        spool.read(3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_what_is_no_plain_file_is_said_to_be_none_and_never_waited_on(kind: str, tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    for name, read in (("spool/000000000003.spool", lambda: spool.read(3)), ("fence", Fence(tmp_path / "fence").read)):
+        plant(kind, tmp_path / name)
+
+        with pytest.raises(StateUnavailable, match=r"cannot be read now \(it is (no regular file|a link)"):
+            read()
+
+
+def plant(kind: str, path: Path) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        path.symlink_to(__file__)
 
 
 def test_what_a_crash_left_half_written_is_removed(tmp_path: Path) -> None:
