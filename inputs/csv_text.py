@@ -12,9 +12,9 @@ import io
 import mmap
 import re
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,11 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from anonymizer.errors import SourceRefused
+from inputs.file_columns import ValueKind, values
+from inputs.file_times import TimeKind, times
+
+if TYPE_CHECKING:
+    import _csv
 
 #: The columns every file must have.
 COLUMNS = ("timestamp", "source_id", "ecg")
@@ -32,12 +37,12 @@ BLOCK_BYTES = 1 << 23
 #: No row is longer: a longer one is an open quote, or no text.
 MOST_ROW_BYTES = 1 << 24
 
-#: How much is looked at to see how many cells the first row has.
-_FIRST_ROW_BYTES = 1 << 16
-
 #: A gzip file that unpacks to more than this, and to so many times its size, is made to fill memory: ECG packs to a tenth.
 _MOST_UNPACKED_BYTES = 1 << 28
 _MOST_UNPACKED_TIMES = 100
+
+#: More than any row has.
+_MOST_CELL_CHARACTERS = (1 << 31) - 1
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
@@ -60,13 +65,20 @@ class Dialect:
         delimiter: What stands between cells.
         width: Cells in a row.
         positions: Where in a row each of `COLUMNS` is.
-        is_last_empty: Whether each row ends with a further delimiter that the header has not.
+        header_width: Cells in the header.
+        is_last_unnamed: Whether the last name of the header is empty.
     """
 
     delimiter: str
     width: int
     positions: tuple[int, ...]
-    is_last_empty: bool = False
+    header_width: int
+    is_last_unnamed: bool = False
+
+    @property
+    def is_last_empty(self) -> bool:
+        """Whether each row ends with a further delimiter that the header has not."""
+        return self.width > self.header_width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,15 +148,15 @@ class Block:
             return _not_utf8(self.first_line + _line_ends(self.text[: error.start]))
         for line, cells in self._rows():
             if len(cells) != self.dialect.width:
-                header = self.dialect.width - self.dialect.is_last_empty
-                return SourceRefused(f"INPUT_FILE: line {line} has {len(cells)} cells, the header has {header}")
+                return SourceRefused(
+                    f"INPUT_FILE: line {line} has {len(cells)} cells, the header has {self.dialect.header_width}"
+                )
         return SourceRefused(f"INPUT_FILE: the rows from line {self.first_line} on cannot be parsed as CSV")
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row with the line it begins in; lines without anything are no rows."""
         # Far slower than Arrow, and used only to name a line.
-        csv.field_size_limit(max(csv.field_size_limit(), MOST_ROW_BYTES))
-        rows = csv.reader(io.StringIO(self.text.decode("utf-8", "replace"), newline=""), delimiter=self.dialect.delimiter)
+        rows = _parser(io.StringIO(self.text.decode("utf-8", "replace"), newline=""), self.dialect.delimiter)
         line = self.first_line
         for cells in rows:
             if cells:
@@ -173,7 +185,7 @@ def blocks(stream: Text) -> Iterator[Block]:
     is_first = True
     for text, first_line in reader.rest():
         if is_first and not text.isspace():
-            dialect = _with_last_cell(Block(text.lstrip(b"\r\n")[:_FIRST_ROW_BYTES], first_line, dialect))
+            dialect = _with_last_cell(dialect, _first_row(text, dialect.delimiter))
             is_first = False
         yield Block(text, first_line, dialect)
 
@@ -334,7 +346,9 @@ class _Reader:
 def _dialect(header: str, named: str) -> Dialect:
     """Return the dialect under which a header names the columns."""
     if header.count('"') % 2:
-        raise SourceRefused("INPUT_FILE: a quote opens in the header and is not closed")
+        raise SourceRefused(
+            "INPUT_FILE: a quote opens in the header and is not closed in that line; write the names of all columns in one line"
+        )
     if named and named not in _DELIMITERS:
         raise SourceRefused(
             f"INPUT_FILE: its sep= line names a separator that is not read; read are {', '.join(_DELIMITERS.values())}"
@@ -342,8 +356,10 @@ def _dialect(header: str, named: str) -> Dialect:
     found = {delimiter: _names(header, delimiter) for delimiter in ([named] if named else _DELIMITERS)}
     for delimiter, names in found.items():
         if all(names.count(column) == 1 for column in COLUMNS):
-            return Dialect(delimiter, len(names), tuple(names.index(column) for column in COLUMNS))
-    check_columns(max(found.values(), key=lambda names: (sum(column in names for column in COLUMNS), len(names))))
+            positions = tuple(names.index(column) for column in COLUMNS)
+            return Dialect(delimiter, len(names), positions, len(names), is_last_unnamed=not names[-1])
+    names = max(found.values(), key=lambda names: (sum(column in names for column in COLUMNS), len(names)))
+    check_columns(names, hint="is its first line a header?")
     raise AssertionError("a header that names the columns was returned above")
 
 
@@ -355,8 +371,13 @@ def _decoded(line: bytes, number: int) -> str:
 
 
 def _names(header: str, delimiter: str) -> list[str]:
-    cells = next(csv.reader([header], delimiter=delimiter), [])
-    return [normalized(cell) for cell in cells]
+    return [normalized(cell) for cell in next(_parser([header], delimiter), [])]
+
+
+def _parser(lines: Iterable[str], delimiter: str) -> _csv.Reader:
+    """Return a parser of rows that takes cells of any length: how long a row may be is checked elsewhere."""
+    csv.field_size_limit(_MOST_CELL_CHARACTERS)
+    return csv.reader(lines, delimiter=delimiter)
 
 
 def normalized(name: str) -> str:
@@ -364,25 +385,59 @@ def normalized(name: str) -> str:
     return name.strip().lower()
 
 
-def check_columns(held: Sequence[str]) -> None:
-    """Raise SourceRefused unless each column is there once."""
-    wrong = [f"{name} missing" if name not in held else f"{name} twice" for name in COLUMNS if held.count(name) != 1]
+def check_columns(held: Sequence[str], *, hint: str = "") -> None:
+    """Raise SourceRefused unless each column is there once; `hint` is added where none of them is.
+
+    What the other columns are called is not said: they may be called after wearers, and a first line may be a row.
+    """
+    counts = {name: held.count(name) for name in COLUMNS}
+    wrong = [f"{name} {_times(count) if count else 'missing'}" for name, count in counts.items() if count != 1]
     if not wrong:
         return
-    # A first line that names none of them may be a row, and a message is no place for samples.
-    shown = f"it has: {', '.join(held)}" if any(name in held for name in COLUMNS) else "is its first line a header?"
-    raise SourceRefused(f"INPUT_FILE needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)}, {shown}")
+    found = f"among its {len(held)} column{'s' if len(held) != 1 else ''}"
+    asked = f"; {hint}" if hint and not any(counts.values()) else ""
+    raise SourceRefused(f"INPUT_FILE needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)} {found}{asked}")
 
 
-def _with_last_cell(first: Block) -> Dialect:
-    """Return the dialect, given the first rows: a header or its rows may end with a delimiter that the others have not."""
-    dialect = first.dialect
-    _, cells = next(first._rows(), (0, []))
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+def _first_row(text: bytes, delimiter: str) -> list[str]:
+    """Return the cells of the first row of a block."""
+    text = text.lstrip(b"\r\n")
+    begin, is_open = 0, False
+    for end in _LINE_END.finditer(text):
+        is_open ^= text.count(b'"', begin, end.start()) % 2 == 1
+        begin = end.start()
+        if not is_open:
+            text = text[:begin]
+            break
+    return next(_parser(io.StringIO(text.decode("utf-8", "replace"), newline=""), delimiter), [])
+
+
+def _with_last_cell(dialect: Dialect, cells: Sequence[str]) -> Dialect:
+    """Return the dialect, given the first row: a header or its rows may end with a delimiter that the others have not.
+
+    Any other difference is no reason to guess: with a column too many or too few, cells would be taken for those of other columns.
+    """
     if len(cells) == dialect.width + 1 and not cells[-1].strip():
-        return Dialect(dialect.delimiter, dialect.width + 1, dialect.positions, is_last_empty=True)
-    if len(cells) == dialect.width - 1 and max(dialect.positions) < len(cells):
-        return Dialect(dialect.delimiter, dialect.width - 1, dialect.positions)
-    return dialect
+        if _reads_one_further(dialect, cells):
+            raise SourceRefused(
+                f"INPUT_FILE: its rows have {len(cells)} cells, the header has {dialect.header_width}: either the first column or the "
+                "last has no name; write a name for every column"
+            )
+        return replace(dialect, width=dialect.width + 1)
+    # A last name that is empty is a delimiter at the end. Where the row ends with one as well, the cell missing is another one.
+    is_end = dialect.is_last_unnamed and len(cells) == dialect.width - 1 and cells[-1].strip()
+    return replace(dialect, width=dialect.width - 1) if is_end else dialect
+
+
+def _reads_one_further(dialect: Dialect, cells: Sequence[str]) -> bool:
+    """Return whether a row also reads as one whose first cell, such as a row number, has no name."""
+    time, _, value = (pa.chunked_array([[cells[position + 1]]]) for position in dialect.positions)
+    has_time = times(time).kinds[0] not in (TimeKind.MISSING, TimeKind.UNREADABLE, TimeKind.OTHER_NUMBER)
+    return bool(has_time and values(value).kinds[0] not in (ValueKind.MISSING, ValueKind.UNREADABLE))
 
 
 def _check_encoding(head: bytes) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from anonymizer.errors import SourceRefused
-from inputs.file_text import as_text, is_missing
+from inputs.file_text import as_text, is_missing, type_name
 
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
@@ -61,7 +61,7 @@ def values(column: pa.ChunkedArray) -> Values:
         return _text_values(column)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
         return _all_numbers(column)
-    raise SourceRefused(f"INPUT_FILE: column ecg must hold numbers, got {kind}")
+    raise SourceRefused(f"INPUT_FILE: column ecg must hold numbers, got {type_name(kind)}")
 
 
 def _all_numbers(column: pa.ChunkedArray) -> Values:
@@ -105,7 +105,7 @@ def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str
     """
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
-        raise SourceRefused(f"INPUT_FILE: column source_id must hold text or numbers, got {kind}")
+        raise SourceRefused(f"INPUT_FILE: column source_id must hold text or numbers, got {type_name(kind)}")
     if not pa.types.is_dictionary(kind):
         # A view of text has no dictionary of its own in Arrow.
         column = (pc.cast(column, pa.string()) if pa.types.is_string_view(kind) else column).dictionary_encode()
@@ -117,9 +117,9 @@ def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str
 
 
 def _id_texts(ids: pa.Array) -> list[str]:
-    """Return ids as text; the empty text, no id, for null, NaN and infinities."""
+    """Return ids as text; the empty text, no id, for null, blanks only, NaN and infinities."""
     if not pa.types.is_floating(ids.type):
-        return [text or "" for text in pc.cast(ids, pa.string()).to_pylist()]
+        return [text if text and not text.isspace() else "" for text in pc.cast(ids, pa.string()).to_pylist()]
     # Among numeric ids a missing one makes floats of all the others: 7 is written 7.0 then.
     numbers = [float("nan") if number is None else float(number) for number in ids.to_pylist()]
     return [_id_of(number) for number in numbers]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 #: What programs write where a measurement failed: missing, not a mistake.
-_MISSING = r"(?i)^\s*(|#?n/?a|nan|nat|null|none|[+-]?inf(inity)?)\s*$"
+_MISSING = r"(?i)^\s*(|#?n/?a|nat|null|none|[+-]?(nan(\(\w*\))?|inf(inity)?|1\.#(ind|inf|[qs]nan)\d*))\s*$"  # the last are C's
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -24,3 +26,8 @@ def is_missing(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
     """Return which cells are null, empty, or say that there is no value."""
     missing: npt.NDArray[np.bool_] = pc.fill_null(pc.match_substring_regex(texts, _MISSING), True).to_numpy()
     return missing
+
+
+def type_name(kind: pa.DataType) -> str:
+    """Return what a type is called, without what it is made of: fields of a struct may be called after wearers."""
+    return re.split(r"[^a-z0-9_]", str(kind), maxsplit=1)[0]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS
-from inputs.file_text import as_text, is_missing
+from inputs.file_text import as_text, is_missing, type_name
 
 _DAY_S = 86_400
 
@@ -125,7 +125,7 @@ def times(column: pa.ChunkedArray) -> Times:
     if pa.types.is_null(kind):
         return Times(np.zeros(len(column), np.int64), np.full(len(column), TimeKind.MISSING, np.int8))
     # Floats of 32 bits tell the times of today to two minutes.
-    raise SourceRefused(f"INPUT_FILE: column timestamp must hold times, got {kind}")
+    raise SourceRefused(f"INPUT_FILE: column timestamp must hold times, got {type_name(kind)}")
 
 
 def _array(column: pa.ChunkedArray, default: int | bool = 0) -> npt.NDArray[np.int64]:

@@ -89,9 +89,11 @@ shows a cell or the name of the file.
 - **Text**: UTF-8, with or without a byte order mark; lines that end in LF, CRLF or CR; empty lines count as none. Refused: UTF-16,
   Windows-1252 and other encodings, zero bytes.
 - **Delimiter**: comma, semicolon, tab or bar: the one under which the header names the three columns. A first line `sep=;` may say it.
-- **Header**: `timestamp`, `source_id` and `ecg` in any order and case, with spaces around them, among any other columns. Refused: one of
-  them missing or twice.
-- **Rows**: as many cells as the header has, or one empty cell more in every row. Refused: more or fewer.
+- **Header**: one line with `timestamp`, `source_id` and `ecg` in any order and case, with spaces around them, among any other columns.
+  Refused: one of them missing or twice.
+- **Rows**: as many cells as the header has; or one empty cell more in every row; or one cell fewer, where the last name of the header is
+  empty and the last cell of the first row is not. Refused: more or fewer, and rows in which either the first cell or the last may be the
+  one without a name.
 - **Quotes**: `"` around a whole cell, doubled inside it; line ends inside such a cell. Refused: a quote inside a cell, and one that is not
   closed before the next row.
 - **timestamp** as calendar time: ISO 8601. Calendar, week and ordinal dates, alone or with a time of day; with or without `-` and `:`;
@@ -103,14 +105,15 @@ shows a cell or the name of the file.
   column are of the years 1990 to 2099 in the same unit. Refused: several units, or none. A column is either: where most cells are calendar
   times, numbers are invalid, and the reverse.
 - **timestamp** in Parquet: timestamps of any unit and zone, dates, integers and 64-bit floats as epoch times, text as in CSV.
-- **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, null, and NaN in a Parquet column of numbers.
+- **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, blanks only, null, and NaN in a Parquet column of
+  numbers. In text, also of CSV files, `NaN` is an id like any other.
 - **ecg**: `-12`, `+0.5`, `1e3`, and `−12` with the minus sign U+2212; `0,5` where all decimals have a comma. Refused: columns in which each
   comma could stand between thousands (`1,234`), and commas beside decimal points. Invalid: all else, such as `1.234,5`.
 
-Empty cells, null, `NaN`, `N/A` and infinities are measurements that failed, not mistakes. A row is counted once: by its source as *not
-asked for*, then as without a time, by its time as not asked for, as without a source, as without a number. Where more than one in a hundred
-of the rows asked for is invalid for one reason, a warning says the share and a line. Where half or more of the cells of `timestamp` or
-`ecg` that hold something cannot be read, the file is refused.
+Empty cells, null, `NaN`, `-nan(ind)`, `N/A` and infinities are measurements that failed, not mistakes. A row is counted once: by its source
+as *not asked for*, then as without a time, by its time as not asked for, as without a source, as without a number. Where more than one in a
+hundred of the rows asked for is invalid for one reason, a warning says the share and a line. Where half or more of the cells of `timestamp`
+or `ecg` that hold something cannot be read, the file is refused.
 """
 
 #: What a newcomer has to fill in: shown without a comment sign.

@@ -719,7 +719,18 @@ def _an_open_quote(scene: Scene) -> int:
     return of_file(scene, HEADER + ROWS.replace(b",1", b',"1', 1))
 
 
-@row("cells, the header has")
+@row("a quote opens in the header")
+def _a_name_of_two_lines(scene: Scene) -> int:
+    return of_file(scene, HEADER.replace(b"timestamp", b'"timestamp\n"') + ROWS)
+
+
+@row("either the first column or the last has no name")
+def _row_numbers_without_a_name(scene: Scene) -> int:
+    row = f"1,{TIMES[0]},{TIMES[0]},w,1,\n".encode()
+    return of_file(scene, b"arrived," + HEADER[:-1] + b",note\n" + row)
+
+
+@row("line 202 has 4 cells")
 def _a_cell_too_many(scene: Scene) -> int:
     return of_file(scene, HEADER + ROWS.replace(b",1", b",1,2", 1))
 

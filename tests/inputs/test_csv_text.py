@@ -1,0 +1,127 @@
+"""CSV text whose rows and header do not fit together, or seem to: refused, without a cell in the message, or read exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+import pytest
+
+from anonymizer.errors import SourceRefused
+from inputs.files import FileSource
+from tests.inputs.test_file_source import TIME, TIME_NS, csv_file, opened, parquet_file, rows_of
+
+READ = [(TIME_NS, "7", 1.0)]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(SourceRefused) as refused:
+        FileSource(path).open()
+    return str(refused.value)
+
+
+# --- cells too many, cells too few ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"timestamp,source_id,ecg,quality\n{TIME},4711,1\n", "line 2 has 3 cells, the header has 4"),
+        (f"timestamp,source_id,ecg,quality,\n{TIME},4711,1,\n", "line 2 has 4 cells, the header has 5"),
+        (f"timestamp,source_id,ecg,\n{TIME},7,1\n{TIME},7,1,,\n", "line 3 has 5 cells, the header has 4"),
+        (f"timestamp,source_id,ecg\n1,{TIME},7,4711\n", "line 2 has 4 cells, the header has 3"),
+        (
+            f"arrived,timestamp,source_id,ecg,note\n1,{TIME},{TIME},7,4711,\n",
+            "its rows have 6 cells, the header has 5: either the",
+        ),
+    ],
+    ids=[
+        "a cell missing",
+        "a cell missing before a last delimiter",
+        "cells too many",
+        "row numbers",
+        "row numbers, no last cell",
+    ],
+)
+def test_a_row_that_does_not_fit_the_header_is_never_read_by_guess(text: str, sentence: str, tmp_path: Path) -> None:
+    said = refusal(csv_file(tmp_path, text))
+
+    assert sentence in said
+    assert "4711" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"timestamp,source_id,ecg\n{TIME},7,1,\n",
+        f"timestamp,source_id,ecg,\n{TIME},7,1\n",
+        f"timestamp,source_id,ecg,note\n{TIME},7,1,,\n",
+        f",timestamp,source_id,ecg\n0,{TIME},7,1\n",
+    ],
+    ids=["rows end with a delimiter", "the header ends with one", "an empty cell before it", "an index without a name"],
+)
+def test_a_delimiter_at_the_end_of_the_header_or_of_each_row_is_no_column(text: str, tmp_path: Path) -> None:
+    assert rows_of(opened(csv_file(tmp_path, text))) == READ
+
+
+@pytest.mark.parametrize("end", [",y", ",", ',"two\nlines"'])
+def test_a_first_row_of_any_length_tells_the_width(end: str, tmp_path: Path) -> None:
+    header = "timestamp,source_id,ecg,note" + ("" if end == "," else ",more")
+    rows = f"{TIME},7,1,{'x' * 140_000}{end}\n" * 2
+
+    assert rows_of(opened(csv_file(tmp_path, f"{header}\n\n{rows}"))) == READ * 2
+
+
+# --- what a message may show ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("timestamp,jane,bob\n1,2,3\n", "source_id missing, ecg missing among its 3 columns"),
+        ("ecg,source_id=jane ecg=-163 17621\n", "timestamp missing, source_id missing among its 2 columns"),
+        (f"{TIME},jane,ecg,-163\n", "timestamp missing, source_id missing among its 4 columns"),
+        ("timestamp,source_id,ecg,ecg,ecg,jane\n", "ecg 3 times among its 6 columns"),
+        ('"timestamp\n",source_id,ecg,jane\n', "is not closed in that line; write the names of all columns in one line"),
+        *((f"timestamp,source_id,ecg{end}{TIME},jane,1{end}" * 9, "among its") for end in ("\x85", "\u2028", "\v", "\\n")),
+        ('{"ecg": ["jane", ' + "1," * 200_000 + "]}\n", "is its first line a header?"),
+        ('<p title="' + "jane" * 100_000 + '">\n', "is its first line a header?"),
+    ],
+)
+def test_no_cell_of_the_first_line_is_shown(text: str, sentence: str, tmp_path: Path) -> None:
+    said = refusal(csv_file(tmp_path, text))
+
+    assert sentence in said
+    assert "jane" not in said
+    assert len(said) < 300
+
+
+@pytest.mark.parametrize("column", ["timestamp", "source_id", "ecg"])
+@pytest.mark.parametrize("kind", [pa.struct([("jane", pa.int8())]), pa.list_(pa.struct([("jane", pa.int8())]))], ids=str)
+def test_no_column_and_no_field_of_a_parquet_file_is_shown(column: str, kind: pa.DataType, tmp_path: Path) -> None:
+    nested = refusal(parquet_file(tmp_path, **{column: pa.array([None], kind)}))
+    pa_parquet.write_table(pa.table({"timestamp": [1], "jane": [1]}), tmp_path / "wide.parquet")
+    wide = refusal(tmp_path / "wide.parquet")
+
+    assert nested.endswith(f"got {str(kind).partition('<')[0]}")
+    assert wide.endswith("source_id missing, ecg missing among its 2 columns")
+    assert "jane" not in nested + wide
+
+
+# --- cells --------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["-nan", "+nan", "nan(ind)", "-nan(ind)", "NaN(0x8)", "-1.#IND", "1.#QNAN00", "1.#INF"])
+@pytest.mark.parametrize("beside", ["1", "0,5"], ids=["read by Arrow", "read by form"])
+def test_what_c_prints_where_there_is_no_number_is_missing(word: str, beside: str, tmp_path: Path) -> None:
+    path = csv_file(tmp_path, f"timestamp;source_id;ecg\n{TIME};a;{beside}\n" + f"{TIME};a;{word}\n" * 3)
+
+    assert len(rows_of(opened(path))) == 4, "three of four unreadable cells would be refused"
+
+
+@pytest.mark.parametrize("blank", [" ", "   ", "\t", "\N{NO-BREAK SPACE}"])
+def test_blanks_name_no_source(blank: str, tmp_path: Path) -> None:
+    text = f"timestamp,source_id,ecg\n{TIME},{blank},1\n{TIME},b,2\n"
+
+    assert rows_of(opened(csv_file(tmp_path, text))) == [(TIME_NS, None, 1.0), (TIME_NS, "b", 2.0)]
