@@ -53,9 +53,6 @@ _OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 
-#: How a time begins, whatever its form.
-_LOOKS_LIKE_TIME = re.compile(r'\s*"?(\d{4}-?\d\d|\d{9})')
-
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -435,9 +432,8 @@ def _with_last_cell(dialect: Dialect, cells: Sequence[str]) -> Dialect:
 
 def _reads_one_further(dialect: Dialect, cells: Sequence[str]) -> bool:
     """Return whether a row also reads as one whose first cell, such as a row number, has no name."""
-    time, _, value = (pa.chunked_array([[cells[position + 1]]]) for position in dialect.positions)
-    has_time = times(time).kinds[0] not in (TimeKind.MISSING, TimeKind.UNREADABLE, TimeKind.OTHER_NUMBER)
-    return bool(has_time and values(value).kinds[0] not in (ValueKind.MISSING, ValueKind.UNREADABLE))
+    time, _, value = ([cells[position + 1]] for position in dialect.positions)
+    return bool(_is_time(time)[0] and _is_number(value)[0])
 
 
 def _check_encoding(head: bytes) -> None:
@@ -512,20 +508,59 @@ def _start_of_cell(quotes: npt.NDArray[np.intp], fault: int) -> int:
     return int(quotes[index])
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Lines:
+    """Lines of a block as they look when quotes mean nothing, and whether they begin and end inside a quoted cell; arrays of one shape."""
+
+    starts: npt.NDArray[np.intp]
+    stops: npt.NDArray[np.intp]
+    begin_inside: npt.NDArray[np.bool_]
+    end_inside: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, data: npt.NDArray[np.uint8], quotes: npt.NDArray[np.intp]) -> _Lines:
+        ends = np.flatnonzero((data == ord("\n")) | (data == ord("\r")))
+        starts, stops = np.append(0, ends + 1), np.append(ends, len(data))
+        end_inside = np.searchsorted(quotes, stops) % 2 == 1
+        return cls(starts, stops, np.append(False, end_inside[:-1]), end_inside)
+
+
 def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return the opening quotes of cells in which a line begins as a row does: the quote was never meant to go on so far."""
-    ends = np.flatnonzero((data == ord("\n")) | (data == ord("\r")))
-    opened_by = np.searchsorted(quotes, ends)
-    is_inside = opened_by % 2 == 1
-    time_at = block.dialect.positions[0]
-    found = []
-    for end, number in zip(ends[is_inside].tolist(), opened_by[is_inside].tolist(), strict=True):
-        line = block.text[end + 1 : end + 1 + 4096].split(b"\n", 1)[0]
-        cells = line.decode("utf-8", "replace").split(block.dialect.delimiter)
-        if len(cells) > time_at + 1 and _LOOKS_LIKE_TIME.match(cells[time_at]):
-            found.append(quotes[number - 1])
-            break
-    return np.array(found, dtype=np.intp)
+    """Return opening quotes of cells that may hold a row of their own: such a quote was perhaps never meant to go on so far.
+
+    A line of a row of several lines is in doubt if it has as many cells as a row has, and what of it stands inside quotes reads as a time
+    or as a number in its place. The first line alone is not: its row begins there in any case.
+    """
+    lines = _Lines.of(data, quotes)
+    if not lines.begin_inside.any():
+        return quotes[:0]
+    delimiters = np.flatnonzero(data == ord(block.dialect.delimiter))
+    first, stop = (np.searchsorted(delimiters, edges) for edges in (lines.starts, lines.stops))
+    whole = np.flatnonzero((stop - first == block.dialect.width - 1) & (lines.begin_inside | lines.end_inside))
+    rows = np.cumsum(~lines.begin_inside)[whole]
+    is_first = ~lines.begin_inside[whole]
+    has_another = np.isin(rows, rows[~is_first])
+    whole = whole[has_another]
+    reads = np.zeros(len(whole), np.bool_)
+    for column, reads_as in ((block.dialect.positions[0], _is_time), (block.dialect.positions[2], _is_number)):
+        begins = lines.starts[whole] if column == 0 else delimiters[first[whole] + column - 1] + 1
+        is_last = column == block.dialect.width - 1
+        ends = lines.stops[whole] if is_last else delimiters[np.minimum(first[whole] + column, len(delimiters) - 1)]
+        is_inside = np.searchsorted(quotes, begins) % 2 == 1
+        cells = [block.text[begin:end] for begin, end in zip(begins[is_inside].tolist(), ends[is_inside].tolist(), strict=True)]
+        reads[is_inside] |= reads_as([cell.decode("utf-8", "replace").replace('"', "") for cell in cells])
+    found = whole[reads]
+    at = np.where(lines.begin_inside[found], lines.starts[found], lines.stops[found])
+    return quotes[np.searchsorted(quotes, at) - 1]
+
+
+def _is_time(cells: Sequence[str]) -> npt.NDArray[np.bool_]:
+    no_times = (TimeKind.MISSING, TimeKind.UNREADABLE, TimeKind.OTHER_NUMBER)
+    return ~np.isin(times(pa.chunked_array([cells], pa.string())).kinds, no_times)
+
+
+def _is_number(cells: Sequence[str]) -> npt.NDArray[np.bool_]:
+    return ~np.isin(values(pa.chunked_array([cells], pa.string())).kinds, (ValueKind.MISSING, ValueKind.UNREADABLE))
 
 
 def _open_quote(line: int) -> SourceRefused:

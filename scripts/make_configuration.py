@@ -94,8 +94,9 @@ shows a cell or the name of the file.
 - **Rows**: as many cells as the header has; or one empty cell more in every row; or one cell fewer, where the last name of the header is
   empty and the last cell of the first row is not. Refused: more or fewer, and rows in which either the first cell or the last may be the
   one without a name.
-- **Quotes**: `"` around a whole cell, doubled inside it; line ends inside such a cell. Refused: a quote inside a cell, and one that is not
-  closed before the next row.
+- **Quotes**: `"` around a whole cell, doubled inside it; line ends inside such a cell. Refused: a quote inside a cell, and one that perhaps
+  swallows a row: a line of it has as many cells as the header, of which one inside the quotes reads as a time or a number in its place.
+  The first line of such a row may be like that, as long as no other has so many cells.
 - **timestamp** as calendar time: ISO 8601. Calendar, week and ordinal dates, alone or with a time of day; with or without `-` and `:`;
   `T`, `t` or a space between; to the hour, minute or second, with a fraction after point or comma, which is cut at nanoseconds; `24:00`;
   `Z`, `z`, ` UTC`, `+01`, `+0100` or `+01:00`, and UTC without a zone. A leap second, 23:59:60 UTC, counts as the second after it; where

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,6 +11,7 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from anonymizer.errors import SourceRefused
+from anonymizer.windows import NANOSECONDS
 from inputs.files import FileSource
 from tests.inputs.test_file_source import TIME, TIME_NS, csv_file, opened, parquet_file, rows_of
 
@@ -107,6 +110,67 @@ def test_no_column_and_no_field_of_a_parquet_file_is_shown(column: str, kind: pa
     assert nested.endswith(f"got {str(kind).partition('<')[0]}")
     assert wide.endswith("source_id missing, ecg missing among its 2 columns")
     assert "jane" not in nested + wide
+
+
+# --- quotes that close in a later row -----------------------------------------------------------------------------------------------
+
+ORDERS = [("timestamp", "source_id", "ecg"), ("source_id", "ecg", "timestamp"), ("note", "ecg", "timestamp", "source_id")]
+FORMS = {
+    "calendar": "2025-11-03T14:30:0{}Z",
+    "week": "2025-W45-1T14:30:0{}Z",
+    "day of year": "2025-307T14:30:0{}Z",
+    "basic": "20251103T14300{}Z",
+    "signed epoch": "+176218020{}.00",
+    "epoch with blanks": " 176218020{}",
+}
+
+
+def rows_in(order: tuple[str, ...], form: str) -> list[list[str]]:
+    return [
+        [{"timestamp": form.format(second), "source_id": f"w{second}", "ecg": "1", "note": "x"}[name] for name in order]
+        for second in range(5)
+    ]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=",".join)
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_a_quote_that_closes_in_a_later_row_swallows_no_row(order: tuple[str, ...], form: str, tmp_path: Path) -> None:
+    for opens_in, closes_in in ((0, 1), (1, 2), (1, 4)):
+        for opening, closing in itertools.product(range(len(order)), repeat=2):
+            rows = rows_in(order, form)
+            rows[opens_in][opening] = '"' + rows[opens_in][opening]
+            rows[closes_in][closing] += '"'
+            text = "\n".join(",".join(row) for row in [list(order), *rows])
+
+            said = refusal(csv_file(tmp_path, text))
+
+            # Closed in another column, the row is one of more or fewer cells as well.
+            assert re.search(rf"line {opens_in + 2} (opens a cell|has \d+ cells)", said), (opening, closing)
+
+
+@pytest.mark.parametrize("bad", ["oops,w1,1", f"{TIME},w1,x", f"{TIME},w1,", ",w1,1"])
+def test_a_row_with_a_bad_cell_is_swallowed_as_little(bad: str, tmp_path: Path) -> None:
+    text = f'timestamp,source_id,ecg\n{TIME},"w1,1\n{bad}\n{TIME},w1",1\n'
+
+    assert "line 2 opens a cell" in refusal(csv_file(tmp_path, text))
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=",".join)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"], ids=repr)
+@pytest.mark.parametrize("text", ["two\nlines", "a, b\nc, d, e", "\n", "moved, then, sat, up\nlater", 'say "1, two"\n\nor,3'])
+def test_text_of_several_lines_is_read_in_any_column(order: tuple[str, ...], line_end: str, text: str, tmp_path: Path) -> None:
+    column = "note" if "note" in order else "source_id"
+    cell = text.replace("\n", line_end)
+    quoted = '"' + cell.replace('"', '""') + '"'
+    lines = [",".join(order)]
+    for row in rows_in(order, FORMS["week"]):
+        row[order.index(column)] = quoted
+        lines.append(",".join(row))
+
+    found = rows_of(opened(csv_file(tmp_path, line_end.join(lines))))
+
+    source_ids = [f"w{second}" if column == "note" else cell if cell.strip() else None for second in range(5)]
+    assert found == [(TIME_NS + second * NANOSECONDS, source_id, 1.0) for second, source_id in enumerate(source_ids)]
 
 
 # --- cells --------------------------------------------------------------------------------------------------------------------------
