@@ -17,8 +17,11 @@ _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 _DECIMAL_COMMA = r"^[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?$"
 
-#: One comma that may just as well stand between thousands.
-_MAYBE_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+#: One mark that may just as well stand between thousands.
+_MAYBE_THOUSANDS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"
+
+#: So many cells are looked at first: they nearly always show that points are decimal points.
+_FIRST_CELLS = 1000
 
 #: Floats beyond this may have lost their last digits, and are no ids.
 _EXACT = 2.0**53
@@ -34,6 +37,10 @@ class ValueKind(IntEnum):
     DECIMAL_COMMA = 3
     #: `1,234`: a decimal comma, or a comma between thousands.
     ONE_COMMA = 4
+    #: A number with a decimal point; not each is marked as such where a column has some.
+    DECIMAL_POINT = 5
+    #: `1.234`: a decimal point, or one between thousands; not marked where the column's part has other decimal points.
+    ONE_POINT = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,9 +82,13 @@ def _all_numbers(column: pa.ChunkedArray) -> Values:
 
 def _text_values(texts: pa.ChunkedArray) -> Values:
     try:
-        return _all_numbers(texts)
+        found = _all_numbers(texts)
     except pa.ArrowInvalid:
         pass
+    else:
+        if any(_has_point(chunk) for chunk in texts.chunks):
+            _mark_points(found.kinds, texts)
+        return found
     plain = pc.utf8_trim_whitespace(pc.replace_substring(texts, "\N{MINUS SIGN}", "-"))
     is_number, has_comma, maybe_thousands = (
         pc.fill_null(pc.match_substring_regex(plain, form), False) for form in (_NUMBER, _DECIMAL_COMMA, _MAYBE_THOUSANDS)
@@ -89,12 +100,32 @@ def _text_values(texts: pa.ChunkedArray) -> Values:
     for chosen, kind in (
         (is_number, ValueKind.NUMBER),
         (has_comma, ValueKind.DECIMAL_COMMA),
-        (maybe_thousands, ValueKind.ONE_COMMA),
+        (pc.and_(has_comma, maybe_thousands), ValueKind.ONE_COMMA),
     ):
         kinds[chosen.to_numpy()] = kind
+    _mark_points(kinds, plain)
     # A number beyond all numbers, such as 1e400, is a measurement that failed as well.
     kinds[is_missing(texts) | is_beyond] = ValueKind.MISSING
     return Values(found.values, kinds)
+
+
+def _has_point(texts: pa.StringArray) -> bool:
+    """Return whether there may be a point in texts: in their bytes, which is fast."""
+    held = texts.buffers()[2]
+    return held is not None and memoryview(held).tobytes().find(b".") >= 0
+
+
+def _mark_points(kinds: npt.NDArray[np.int8], texts: pa.ChunkedArray) -> None:
+    """Mark numbers with a point among those of no other kind; of a part with decimal points beyond doubt only the first."""
+    for length in (_FIRST_CELLS, len(texts)):
+        some = pc.utf8_trim_whitespace(texts.slice(0, length))
+        found = kinds[: len(some)]
+        has_point = pc.fill_null(pc.match_substring(some, "."), False).to_numpy() & (found == ValueKind.NUMBER)
+        is_one = pc.fill_null(pc.match_substring_regex(some, _MAYBE_THOUSANDS), False).to_numpy()
+        if (has_point & ~is_one).any() or length >= len(texts):
+            found[has_point] = ValueKind.DECIMAL_POINT
+            found[has_point & is_one] = ValueKind.ONE_POINT
+            return
 
 
 def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:

@@ -65,7 +65,8 @@ class Survey:
     end_ns: int | None = None
     _rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_SHAPE, np.int64))
     _places: dict[tuple[str, int], str] = field(default_factory=dict)
-    _has_point: bool = False
+    #: Whether the cells of the file stand between commas, so that a point in a number is a decimal point.
+    has_commas_between: bool = False
 
     def add(self, cells: Cells, place: Place) -> None:
         """Count rows; `place` says where one of them stands."""
@@ -80,8 +81,6 @@ class Survey:
             index = index * size + kinds
         self._rows += np.bincount(index, minlength=self._rows.size).reshape(_SHAPE)
         self._keep_places(cells, has_source, in_span, place)
-        if not self._has_point:
-            self._has_point = bool((cells.samples.values_uv[cells.value_kinds == ValueKind.NUMBER] % 1 != 0).any())
 
     def _keep_places(self, cells: Cells, has_source: npt.NDArray[np.bool_], in_span: npt.NDArray[np.bool_], place: Place) -> None:
         is_asked = cells.is_wanted & in_span
@@ -152,13 +151,23 @@ class Survey:
     def _check_commas(self) -> None:
         by_value = self._rows.sum(axis=(0, 1, 2, 3))
         commas, maybe = by_value[ValueKind.DECIMAL_COMMA], by_value[ValueKind.ONE_COMMA]
-        kind = ValueKind.DECIMAL_COMMA if commas else ValueKind.ONE_COMMA
-        if (commas or maybe) and (self._has_point or not commas):
-            doubt = "others have a decimal point" if self._has_point else "all of them could be commas between thousands"
-            raise SourceRefused(
-                f"INPUT_FILE: column ecg holds numbers with a comma ({self._place('value', kind)}), and {doubt}; write decimal points, "
-                "and nothing between thousands"
+        points, maybe_points = by_value[ValueKind.DECIMAL_POINT], by_value[ValueKind.ONE_POINT]
+        if commas or maybe:
+            kind = ValueKind.DECIMAL_COMMA if commas else ValueKind.ONE_COMMA
+            if points or maybe_points:
+                raise self._doubtful("a comma", kind, "others have a decimal point")
+            if not commas:
+                raise self._doubtful("a comma", kind, "all of them could be commas between thousands")
+        elif maybe_points and by_value[ValueKind.NUMBER] and not points and not self.has_commas_between:
+            raise self._doubtful(
+                "a point", ValueKind.ONE_POINT, "all of them could be points between thousands, as others have none"
             )
+
+    def _doubtful(self, mark: str, kind: ValueKind, doubt: str) -> SourceRefused:
+        return SourceRefused(
+            f"INPUT_FILE: column ecg holds numbers with {mark} ({self._place('value', kind)}), and {doubt}; write decimal points, "
+            "and nothing between thousands"
+        )
 
     def _check_share(self, column: str, what: str, by_kind: npt.NDArray[np.int64], readable: frozenset[int], forms: str) -> None:
         held = int(by_kind[1:].sum())

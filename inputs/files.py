@@ -246,6 +246,7 @@ class FileSource:
             held = []
             for block in csv_text.blocks(csv_text.opened(reader, file)):
                 cells = self._cells(block.table())
+                survey.has_commas_between = block.dialect.delimiter == ","
                 survey.add(cells, lambda row, block=block: f"line {block.line_of(row)}")  # type: ignore[misc]
                 held.append(_with_maybe_times(cells))
                 if survey.rows > MOST_CSV_ROWS:

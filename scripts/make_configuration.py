@@ -109,7 +109,8 @@ shows a cell or the name of the file.
 - **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, blanks only, null, and NaN in a Parquet column of
   numbers. In text, also of CSV files, `NaN` is an id like any other.
 - **ecg**: `-12`, `+0.5`, `1e3`, and `−12` with the minus sign U+2212; `0,5` where all decimals have a comma. Refused: columns in which each
-  comma could stand between thousands (`1,234`), and commas beside decimal points. Invalid: all else, such as `1.234,5`.
+  comma could stand between thousands (`1,234`); commas beside points; and, unless cells stand between commas, columns with whole numbers in
+  which each point could stand between thousands (`12` and `1.234`, but not `12.000` and `1.234`). Invalid: all else, such as `1.234,5`.
 
 Empty cells, null, `NaN`, `-nan(ind)`, `N/A` and infinities are measurements that failed, not mistakes. A row is counted once: by its source
 as *not asked for*, then as without a time, by its time as not asked for, as without a source, as without a number. Where more than one in a

@@ -12,6 +12,7 @@ import pytest
 
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS
+from inputs import csv_text
 from inputs.files import FileSource
 from tests.inputs.test_file_source import TIME, TIME_NS, csv_file, opened, parquet_file, rows_of
 
@@ -182,6 +183,40 @@ def test_what_c_prints_where_there_is_no_number_is_missing(word: str, beside: st
     path = csv_file(tmp_path, f"timestamp;source_id;ecg\n{TIME};a;{beside}\n" + f"{TIME};a;{word}\n" * 3)
 
     assert len(rows_of(opened(path))) == 4, "three of four unreadable cells would be refused"
+
+
+@pytest.mark.parametrize("first", [0, 1500], ids=["together", "in different parts"])
+@pytest.mark.parametrize(
+    ("delimiter", "usual", "other"),
+    [(";", "12,5", "1.000"), (";", "12", "1.234"), ("\t", "-7", "-12.345"), (";", "1.000", "0,5"), (",", '"12,5"', "1.000")],
+)
+def test_a_mark_that_may_stand_between_thousands_is_refused(
+    delimiter: str, usual: str, other: str, first: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", 10_000)
+    rows = [usual] * (first + 2) + [other] + [usual] * first
+    text = "".join(f"{delimiter.join(row)}\n" for row in [csv_text.COLUMNS, *((TIME, "a", value) for value in rows)])
+
+    assert re.search(r"numbers with a (comma|point) \(such as line \d+\), and", refusal(csv_file(tmp_path, text)))
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "values"),
+    [
+        (",", ["1.000", "12.345"]),
+        (",", ["1.000", "12"]),
+        (";", ["1.000", "12.345"]),
+        (";", ["1.000", "12", "0.125"]),
+        (";", ["1.000", "12", "0.5"]),
+        (";", ["1.000", "12", "1234.000"]),
+    ],
+)
+def test_three_decimals_behind_a_point_are_read(delimiter: str, values: list[str], tmp_path: Path) -> None:
+    rows = [delimiter.join((TIME, "a", value)) for value in values * 600]
+
+    found = rows_of(opened(csv_file(tmp_path, "\n".join([delimiter.join(csv_text.COLUMNS), *rows]))))
+
+    assert [value for _, _, value in found] == [float(value) for value in values * 600]
 
 
 @pytest.mark.parametrize("blank", [" ", "   ", "\t", "\N{NO-BREAK SPACE}"])
