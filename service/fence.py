@@ -30,6 +30,9 @@ _FORM_1 = 1
 
 _CHECKSUM_BYTES = 8
 
+#: The first number of nanoseconds that is none: times have 64 bits.
+_BEYOND_NS = 1 << 63
+
 #: The file is gone, a link is in its place, or it has a second name, as in a backup made of hard links, which is not to change.
 _ANOTHER_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.EMLINK})
 
@@ -104,7 +107,7 @@ class Fence:
             raise StateUnavailable(f"{self.path} cannot be read now ({error.strerror or error})") from None
         try:
             return self._parse(content) if content.startswith(_HEAD) else _parse_form_1(content)
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise JournalDamaged(
                 f"{self.path} is damaged ({type(error).__name__}). It only says again what the journal beside it knows: if that is "
                 "no old copy, move the fence away and run scripts/state.py accept-gap"
@@ -170,14 +173,21 @@ def _intervals_of(line: bytes, checksum_before: str) -> list[Window] | None:
     stated, body = line[: 2 * _CHECKSUM_BYTES], line[2 * _CHECKSUM_BYTES + 1 :]
     if stated != _checksum(checksum_before, body).encode():
         return None
-    return [Window(*map(int, pair.split(b":"))) for pair in body.split()]
+    return [_window(*map(int, pair.split(b":"))) for pair in body.split()]
+
+
+def _window(start_ns: object, end_ns: object) -> Window:
+    """Return a stretch of time; raise ValueError for numbers that no journal can hold."""
+    if type(start_ns) is int and type(end_ns) is int and start_ns >= -_BEYOND_NS and end_ns < _BEYOND_NS:
+        return Window(start_ns, end_ns)
+    raise ValueError("a time is none")
 
 
 def _parse_form_1(content: bytes) -> Fenced:
     described = json.loads(content)
     if described["form"] != _FORM_1:
         raise ValueError("unknown form")
-    found = [Window(start_ns, end_ns) for start_ns, end_ns in described["intervals"]]
+    found = [_window(start_ns, end_ns) for start_ns, end_ns in described["intervals"]]
     return Fenced(merged(sorted(found)), is_current=False)
 
 

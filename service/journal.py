@@ -193,7 +193,7 @@ class Journal:
             f"WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": windows.start_ns, "end": windows.end_ns},
         )
-        return [Released(Window(start, end), _promise(promise)) for start, end, promise in rows]
+        return [Released(Window(start, end), self._promise(promise)) for start, end, promise in rows]
 
     def entries_within(self, span: Window) -> list[Entry]:
         """Return what is known of every released interval that overlaps the span, in order."""
@@ -203,7 +203,7 @@ class Journal:
             {"start": span.start_ns, "end": span.end_ns},
         )
         return [
-            Entry(Window(start, end), chunk, _promise(promise), window_ns, windows, WindowCounts(*counts), late)
+            Entry(Window(start, end), chunk, self._promise(promise), window_ns, windows, WindowCounts(*counts), late)
             for start, end, chunk, promise, window_ns, windows, late, *counts in rows
         ]
 
@@ -383,7 +383,8 @@ class Journal:
     def last_epoch(self) -> Epoch | None:
         """Return what holds for windows released now; None before the first epoch."""
         rows = self._file.rows("SELECT promise, window_ns, selection FROM epochs ORDER BY epoch DESC LIMIT 1")
-        return Epoch(Promise(**json.loads(rows[0][0])), rows[0][1], rows[0][2]) if rows else None
+        promise = self._promise(rows[0][0]) if rows else None
+        return None if promise is None else Epoch(promise, rows[0][1], rows[0][2])
 
     def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
         """Remember what holds for every window released from now on.
@@ -433,6 +434,18 @@ class Journal:
             ". Only rows at the end of a CSV file can be told from those before: if INPUT_FILE is the same recording, rewritten with rows "
             f"added, set QUERY_START_TIME={moment_text(end_ns)} as well (the end of what was released), or the rest is released twice"
         )
+
+    def _promise(self, described: str | None) -> Promise | None:
+        """Return what was promised in an epoch; None for a gap that was accepted, which is of none."""
+        if described is None:
+            return None
+        try:
+            promise = Promise(**self._file.parsed(described))
+        except TypeError:
+            promise = None
+        if promise is None or type(promise.k) is not int:
+            raise JournalDamaged(f"{self._file.path} is damaged (it holds a promise that is none). {WAY_ON}")
+        return promise
 
     def _facts(self) -> dict[str, str]:
         return dict(
@@ -508,7 +521,3 @@ def _is_same_data_set(facts: Mapping[str, str], data_set: str, address: str) -> 
         return data_set == known_id
     # A journal of an earlier version knows one of the two, and not which.
     return data_set == known or address in {known, facts.get("data_set_address")} - {""}
-
-
-def _promise(described: str | None) -> Promise | None:
-    return Promise(**json.loads(described)) if described else None

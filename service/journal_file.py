@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -72,6 +73,9 @@ _SEALED = (*_SEALED_IN_FORM_2, "spooled")
 _SEAL = "seal"
 _SEAL_BYTES = 16
 _SEALS = 1 << 8 * _SEAL_BYTES
+
+#: Numbers in columns have 64 bits, one of them for the sign.
+_LONGEST_NUMBER_BITS = 63
 
 #: How long another process, such as `scripts/state.py`, may hold the file before we say so.
 _BUSY_S = 10.0
@@ -143,6 +147,22 @@ class JournalFile:
         """Return the first value of a query's first row; None without a row."""
         rows = self.rows(query, *values)
         return rows[0][0] if rows else None
+
+    def parsed(self, described: str) -> dict[str, Any]:
+        """Return the JSON object in a column.
+
+        Raises:
+            JournalDamaged: It holds something else, or numbers that no column can hold.
+        """
+        try:
+            found = json.loads(described, parse_constant=_refused)
+            if isinstance(found, dict) and not any(
+                type(value) is int and value.bit_length() > _LONGEST_NUMBER_BITS for value in found.values()
+            ):
+                return found
+        except (ValueError, RecursionError):
+            pass
+        raise JournalDamaged(f"{self.path} is damaged (a column holds no JSON object of ours). {WAY_ON}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -287,6 +307,10 @@ class JournalFile:
             raise JournalDamaged(f"{self.path} cannot be used ({error}). {WAY_ON}") from None
         except OSError as error:
             raise StateUnavailable(f"{self.path} cannot be used now ({error.strerror or error})") from None
+
+
+def _refused(constant: str) -> Any:
+    raise ValueError(f"{constant} is none of ours")
 
 
 def _digest(*row: Any) -> int:

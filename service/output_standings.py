@@ -59,7 +59,13 @@ class OutputStandings:
 
     def next_chunk(self) -> int:
         """Return the number for the next chunk: higher than any that was ever released."""
-        return int(self._file.value("SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'chunks'"))
+        # SQLite's own counter is not sealed. With a wrong one, a chunk below an output's position would never be offered to it.
+        return int(
+            self._file.value(
+                "SELECT 1 + max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'chunks'), 0), "
+                "coalesce((SELECT max(position) FROM outputs), 0), coalesce((SELECT max(chunk) FROM chunks), 0))"
+            )
+        )
 
     def standings(self) -> list[Standing]:
         """Return how far each output is. For each: all rows released since it came = taken + set aside + pending."""
@@ -121,7 +127,7 @@ class OutputStandings:
     def receipts(self, name: str) -> dict[str, Receipt]:
         """Return an output's receipts by their key."""
         rows = self._file.rows("SELECT key, receipt FROM receipts WHERE output = ?", name)
-        return {key: json.loads(receipt) for key, receipt in rows}
+        return {key: self._file.parsed(receipt) for key, receipt in rows}
 
     def record_receipt(self, name: str, receipt: Receipt) -> None:
         """Remember something for an output before it writes."""

@@ -156,7 +156,7 @@ def _parsed(path: Path) -> dict[str, Any]:
         described = json.loads(content)
         if described.keys() >= {"output", "batch_id", "reason", "count", "rows"} and isinstance(described["rows"], list | None):
             return dict(described)
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass
     raise SpoolDamaged(f"{path} does not hold what was written. {_WAY_ON}")
 

@@ -185,6 +185,13 @@ def decode(content: bytes, *, name: str) -> list[Batch]:
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):
         raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}")
+    try:
+        return _decoded(body)
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
+        raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}") from None
+
+
+def _decoded(body: bytes) -> list[Batch]:
     start = len(_FORM) + _HEADER_LENGTH_BYTES
     length = int.from_bytes(body[len(_FORM) : start], "little")
     header = json.loads(body[start : start + length])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window
-from service.fence import Fence, Fenced
+from service.fence import Fence, Fenced, _checksum
 from service.intervals import IntervalSet, merged
 from service.journal import Epoch, Journal, Release
 from tests.service.batches import PROMISE
@@ -300,3 +300,42 @@ def test_the_version_before_refuses_a_fence_of_today(tmp_path: Path, three: dict
     """It did `json.loads(...)["intervals"]`, and took a ValueError or KeyError for damage."""
     with pytest.raises((ValueError, KeyError)):
         json.loads(three["fence"])["intervals"]
+
+
+HUGE = "9" * 30
+
+
+@pytest.mark.parametrize(
+    "intervals",
+    [
+        f"[[1, {HUGE}]]",
+        f"[[-{HUGE}, 1]]",
+        f"[[1, {9 * HUGE * 20}]]",
+        "[[NaN, 1]]",
+        "[[1, Infinity]]",
+        "[[0.5, 2]]",
+        "[[false, true]]",
+        '[["1", "2"]]',
+        "7",
+        "[7]",
+        "[" * 100_000,
+    ],
+)
+def test_a_fence_of_the_form_before_with_times_that_are_none_is_damaged(
+    intervals: str, tmp_path: Path, three: dict[str, bytes]
+) -> None:
+    for content in (f'{{"form": 1, "intervals": {intervals}}}', intervals):
+        for accepting in (False, True):
+            put(tmp_path / "odd", three["journal"], content.encode())
+
+            with pytest.raises(JournalDamaged, match=r"fence is damaged .*accept-gap"):
+                open_journal(tmp_path / "odd", accepting_gap=accepting)
+
+
+@pytest.mark.parametrize("body", [f"1:{HUGE}", f"-{HUGE}:1", "1:2:3", "1", "nan:2", "2:1"])
+def test_a_line_of_the_fence_with_times_that_are_none_is_damaged(body: str, tmp_path: Path, three: dict[str, bytes]) -> None:
+    line = f"{_checksum('', body.encode())} {body}\n".encode()
+    put(tmp_path / "odd", three["journal"], three["fence"].splitlines(keepends=True)[0] + line)
+
+    with pytest.raises(JournalDamaged, match=r"fence is damaged .*accept-gap"):
+        open_journal(tmp_path / "odd", accepting_gap=True)

@@ -645,3 +645,53 @@ def test_a_check_that_could_not_read_a_page_finds_no_damage(tmp_path: Path, monk
 
     with pytest.raises(StateUnavailable, match="cannot be read now"):
         open_journal(tmp_path)
+
+
+@pytest.mark.parametrize("column", ["[" * 100_000, "7", "{", '{"length": NaN}', '{"length": %s}' % ("9" * 30), "[]"])
+def test_a_receipt_that_is_none_is_damage_and_no_traceback(column: str, tmp_path: Path) -> None:
+    journal = Journal(tmp_path, data_set="data")
+    journal.outputs.add_outputs(["csv:x"])
+    journal.outputs.record_receipt("csv:x", {"key": "a", "length": 1})
+    journal.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("UPDATE receipts SET receipt = ?", (column,))
+        db.commit()
+    journal = Journal(tmp_path, data_set="data")
+
+    with pytest.raises(JournalDamaged, match=r"is damaged .*Put a good copy"):
+        journal.outputs.receipts("csv:x")
+    journal.close()
+
+
+@pytest.mark.parametrize(
+    "column", ["[" * 100_000, "7", '{"k": "5", "k_unit": "record", "method": "m"}', '{"k": 5}', '{"unknown": 1}']
+)
+def test_a_promise_that_is_none_is_damage_and_no_traceback(column: str, tmp_path: Path) -> None:
+    journal = Journal(tmp_path, data_set="data")
+    journal.begin_epoch(Epoch(PROMISE, 10**9), now_ns=0)
+    with journal._file.transaction() as db:  # sealed as if it were right
+        db.execute("UPDATE epochs SET promise = ?", (column,))
+
+    with pytest.raises(JournalDamaged, match=r"is damaged .*Put a good copy"):
+        journal.last_epoch()
+    journal.close()
+
+
+@pytest.mark.parametrize("counter", [0, 1, 3])
+def test_a_counter_of_chunks_that_lost_a_bit_gives_no_number_an_output_has_passed(counter: int, tmp_path: Path) -> None:
+    journal = Journal(tmp_path, data_set="data")
+    journal.outputs.add_outputs(["a", "b"])
+    for chunk in range(1, 5):
+        with journal._file.transaction() as db:
+            journal.outputs.record_chunk(db, chunk, size_bytes=1, rows=1)
+    journal.outputs.offer_up_to(4)
+    for taken_by in (["a"], ["b"]):
+        for name in taken_by:
+            journal.outputs.record_taken(name, chunk=4, receipts=[], rows=4)
+        with journal._file.transaction() as db:
+            db.execute("UPDATE sqlite_sequence SET seq = ?", (counter,))
+
+        assert journal.outputs.next_chunk() == 5, "one chunk is still there, or only an output's position"
+        journal.outputs.forget_chunks_all_have()
+    assert journal.outputs.next_chunk() == 5
+    journal.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import sys
 from pathlib import Path
@@ -22,6 +23,9 @@ from service.fence import Fence
 from service.set_aside import SetAside
 from service.spool import Spool, SpoolDamaged, decode, encode
 from tests.service.batches import PROMISE, make_batch
+
+#: A header's text with a place for the number of rows.
+ONE_BATCH = '{"ids": [["a"]], "batches": [{"batch_id": "b", "window": [0, 1], "id_table": 0, "rows": %s}]}'
 
 
 def same(a: Batch, b: Batch) -> bool:
@@ -94,6 +98,26 @@ def test_no_single_byte_can_be_lost_or_changed_unseen(data: st.DataObject) -> No
 
     with pytest.raises(SpoolDamaged):
         decode(bytes(content), name="test")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 100_000,
+        "7",
+        "null",
+        "{}",
+        '{"ids": [], "batches": [7]}',
+        '{"ids": 7, "batches": []}',
+        '{"ids": [], "batches": [{"rows": 1e999}]}',
+    ]
+    + [ONE_BATCH % change for change in ("1" + "0" * 30, "-5", "NaN", '"1"', "[]")],
+)
+def test_a_header_that_is_none_is_damage_even_under_a_digest_that_holds(header: str) -> None:
+    body = b"ecg-anonymizer spool 1\n" + len(header).to_bytes(8, "little") + header.encode()
+
+    with pytest.raises(SpoolDamaged, match="does not hold what was written"):
+        decode(body + hashlib.sha256(body).digest(), name="test")
 
 
 def test_a_spool_file_is_whole_or_not_there(tmp_path: Path) -> None:
