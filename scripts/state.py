@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import argparse
 import os
+import sqlite3
 import sys
+import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -26,14 +29,17 @@ from anonymizer.errors import (
     StateUnavailable,
 )
 from anonymizer.windows import Window
+from disk.durable_file import open_ours
 from service import exit_codes
 from service.arguments import Parser, argument, path_argument
 from service.audit import Audit, audit
 from service.configuration import load, meant_by
 from service.env_file import settings_in
 from service.epochs import Moves, recognise_outputs
+from service.fence import Fence, Fenced
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Journal
+from service.journal_file import FORM, WAY_ON
 from service.logs import make_printable
 from service.process import run
 from service.released_elsewhere import ANY_TIME, unknown_releases
@@ -58,8 +64,45 @@ _BETWEEN_READS_S = 0.5
 
 
 def show(folder: Path) -> int:
-    """Print what was released, where the stream is, how far each output is, and what came late."""
-    journal = Journal(folder, data_set=None)
+    """Print what was released, where the stream is, how far each output is, and what came late. Nothing is changed: a copy is read."""
+    with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-state-") as copy:
+        try:
+            fenced, form = _copy_to_look_at(folder, Path(copy))
+            journal = Journal(Path(copy), data_set=None, copied=(fenced, fenced))
+        except (JournalDamaged, StateUnavailable) as error:
+            # Of the folder that a person knows, not of ours that is gone when this is read.
+            raise type(error)(str(error).replace(copy, str(folder))) from None
+        try:
+            _print_state(folder, journal)
+        finally:
+            journal.close()
+    if form not in (0, FORM):
+        print(f"form       {form}, of an earlier version; it is brought to form {FORM} at the next start of the service")
+    return exit_codes.DONE
+
+
+def _copy_to_look_at(folder: Path, to: Path) -> tuple[Fenced, int]:
+    """Copy the journal; return what its fence holds, and the journal's form, 0 where there is none."""
+    path, fenced = folder / "journal.sqlite", Fence(folder / "fence").read()
+    try:
+        # No pipe is opened, and no link followed, as when the service opens it.
+        os.close(open_ours(path, os.O_RDONLY))
+    except FileNotFoundError:
+        return fenced, 0
+    except OSError as error:
+        raise StateUnavailable(f"{path} cannot be used now ({error.strerror or error})") from None
+    try:
+        source, copy = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True), sqlite3.connect(to / path.name)
+        with closing(source), closing(copy):
+            source.backup(copy)
+            return fenced, int(copy.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        raise StateUnavailable(f"{path} cannot be used now ({error})") from None
+    except sqlite3.Error as error:
+        raise JournalDamaged(f"{path} cannot be used ({error}). {WAY_ON}") from None
+
+
+def _print_state(folder: Path, journal: Journal) -> None:
     totals, position_ns, spooled = journal.totals(), journal.stream_position_ns(), journal.outputs.spooled()
     print(f"STATE_DIR  {folder}")
     print(f"released   {totals.released} rows of {totals.read} read")
@@ -74,8 +117,6 @@ def show(folder: Path) -> int:
         print(f"given up   {len(given_up)} spool files are kept in {folder / GIVEN_UP}")
     for kept in SetAside(folder / "set_aside").all():
         print(f"set aside  {kept.batch_id}, {kept.count} rows, refused by {kept.output}: {kept.reason}")
-    journal.close()
-    return exit_codes.DONE
 
 
 def drop_output(folder: Path, name: str) -> int:

@@ -97,6 +97,27 @@ def test_a_spool_on_a_disk_that_is_not_mounted_is_waited_for_and_then_delivered(
     test_what_waits_is_delivered_and_the_rest_released_once(folder)
 
 
+def test_who_only_looks_leaves_it_to_the_version_that_wrote_it(folder: Path) -> None:
+    state = folder / "memory"
+    fence = (state / "fence").read_bytes()
+
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "state.py"), "--state-dir", str(state), "show"],
+        env={"PYTHONUTF8": "1"},
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "released   132 rows of 132 read" in done.stdout
+    assert "72 rows taken, 0 set aside, 60 pending" in done.stdout
+    assert f"form       2, of an earlier version; it is brought to form {FORM} at the next start" in done.stdout
+    assert (state / "fence").read_bytes() == fence
+    with closing(sqlite3.connect(state / "journal.sqlite")) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (2,)
+
+
 def test_what_waits_is_delivered_and_the_rest_released_once(folder: Path) -> None:
     before = (folder / "csv" / "all_20251103.csv").read_bytes()
 

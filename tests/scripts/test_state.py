@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,25 @@ def test_show_says_what_was_released_and_how_far_each_output_is(folder: Path) ->
     assert "released   8 rows of 8 read" in said
     assert "1970-01-01 00:00:00 - 1970-01-01 00:00:10" in said
     assert "output     csv:out: 0 rows taken, 0 set aside, 8 pending" in said
+
+
+def test_who_only_looks_makes_and_changes_nothing(folder: Path) -> None:
+    empty = folder / "empty"
+    empty.mkdir()
+    journal = folder / "journal.sqlite"
+    before = journal.read_bytes()
+
+    assert state(folder, "show")[0] == state(empty, "show")[0] == 0
+
+    assert journal.read_bytes() == before
+    assert [path.name for path in empty.iterdir()] == ["lock"]
+    for damaged, code in ((b"noise" * 1000, 78), (before[:5000], 78)):
+        journal.write_bytes(damaged)
+        found, said = state(folder, "show")
+        assert (found, f"{journal} " in said, "accept-gap" in said) == (code, True, True), said
+    journal.unlink()
+    os.mkfifo(journal)
+    assert state(folder, "show") == (69, f"{journal} cannot be used now (it is no regular file)\n")
 
 
 def test_an_output_is_dropped_by_its_name_and_what_it_loses_is_said(folder: Path) -> None:
