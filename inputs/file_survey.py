@@ -227,6 +227,18 @@ class Conclusion:
         by_time = _by_kind(self.survey._asked(self), 0)
         return int(by_time.sum() - by_time[sorted(self.time_kinds)].sum())
 
+    def _mixed_zones(self) -> list[str]:
+        """Return a warning where some times name a zone and others do not: these may be local, hours apart from UTC."""
+        by_time = _by_kind(self.survey._asked(self), 0)
+        zoned, zoneless = int(by_time[TimeKind.CALENDAR]), int(by_time[TimeKind.WITHOUT_ZONE])
+        if TimeKind.CALENDAR not in self.time_kinds or not (zoned and zoneless):
+            return []
+        few = TimeKind.WITHOUT_ZONE if zoneless <= zoned else TimeKind.CALENDAR
+        return [
+            f"INPUT_FILE: {zoneless} of the {zoned + zoneless} times name no zone and are taken as UTC, the others name one, "
+            f"{self.survey._place('time', few)}; if they are local, they are hours wrong: write all times with their zone"
+        ]
+
     def remarks(self) -> list[str]:
         """Return a warning for each reason for which more than one row in a hundred is invalid."""
         survey = self.survey
@@ -244,7 +256,7 @@ class Conclusion:
                 [ValueKind.UNREADABLE, ValueKind.MISSING],
             ),
         )
-        return [
+        return self._mixed_zones() + [
             f"INPUT_FILE: {rows} of {in_all} rows ({100 * rows / in_all:.1f} %) are invalid: they have {reason}, "
             f"{next((survey._place(what, kind) for kind in kinds if (what, kind) in survey._places), '')}"
             for rows, reason, what, kinds in reasons

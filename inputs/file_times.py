@@ -43,9 +43,11 @@ class TimeKind(IntEnum):
     NANOSECONDS = 8
     #: A number that is an epoch time of the years 1990 to 2099 in no unit.
     OTHER_NUMBER = 9
+    #: A calendar time that names no zone, in text; it is taken as UTC.
+    WITHOUT_ZONE = 10
 
 
-CALENDAR_KINDS = (TimeKind.CALENDAR, TimeKind.LEAP_SECOND)
+CALENDAR_KINDS = (TimeKind.CALENDAR, TimeKind.LEAP_SECOND, TimeKind.WITHOUT_ZONE)
 EPOCH_KINDS = (TimeKind.SECONDS, TimeKind.MILLISECONDS, TimeKind.MICROSECONDS, TimeKind.NANOSECONDS)
 NUMBER_KINDS = (*EPOCH_KINDS, TimeKind.OTHER_NUMBER)
 
@@ -60,7 +62,7 @@ _ARROW_UNIT_NS = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _CLOCK = (
     r"(?P<hour>\d{2})(?::?(?P<minute>\d{2})(?::?(?P<second>\d{2}))?)?(?:[.,](?P<fraction>\d+))?"
-    r"\s*(?:[Zz]|UTC|(?P<zone_hour>[+\-\x{2212}]\d{2}):?(?P<zone_minute>\d{2})?)?"
+    r"\s*(?P<zone>[Zz]|UTC|(?P<zone_hour>[+\-\x{2212}]\d{2}):?(?P<zone_minute>\d{2})?)?"
 )
 
 _DATES = {
@@ -145,7 +147,10 @@ def _text_times(texts: pa.ChunkedArray) -> Times:
     """Return what texts say; Arrow's parser reads the usual forms, and is faster by far."""
     for form in (pa.timestamp("ns", "UTC"), pa.timestamp("ns")):
         try:
-            return _scaled(pc.cast(texts, form).cast(pa.int64()), 1)
+            found = _scaled(pc.cast(texts, form).cast(pa.int64()), 1)
+            if form.tz is None:
+                found.kinds[found.kinds == TimeKind.CALENDAR] = TimeKind.WITHOUT_ZONE
+            return found
         except pa.ArrowInvalid:
             continue
     found = Times(np.zeros(len(texts), np.int64), np.full(len(texts), TimeKind.UNREADABLE, np.int8))
@@ -192,9 +197,10 @@ def _calendar(fields: pa.StructArray, form: str) -> Times:
     has = {field.name for field in fields.type}
     none = pa.array(np.full(len(fields), ""))
     texts = {
-        name: fields.field(name) if name in has else none for name in ("hour", "minute", "second", "zone_hour", "zone_minute")
+        name: fields.field(name) if name in has else none
+        for name in ("hour", "minute", "second", "zone", "zone_hour", "zone_minute")
     }
-    numbers = {name: _integers(texts[name]) for name in texts}
+    numbers = {name: _integers(texts[name]) for name in texts if name != "zone"}
     dates = {name: _integers(fields.field(name)) for name in ("year", "month", "day", "week") if name in has}
     days, is_date = _days(dates, form)
     fraction_ns, is_leap, is_clock = _clock(fields.field("fraction") if "fraction" in has else none, texts, numbers)
@@ -209,7 +215,8 @@ def _calendar(fields: pa.StructArray, form: str) -> Times:
     is_time = is_date & is_clock & is_zone & (~is_leap | (seconds % _DAY_S == 0))
     seconds += fraction_ns // NANOSECONDS
     fits = (seconds >= _FIRST_S) & (seconds < _END_S)
-    kinds = np.where(is_leap, TimeKind.LEAP_SECOND, TimeKind.CALENDAR)
+    has_zone = pc.not_equal(texts["zone"], "").to_numpy(zero_copy_only=False)
+    kinds = np.where(is_leap, TimeKind.LEAP_SECOND, np.where(has_zone, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE))
     kinds = np.where(is_time, np.where(fits, kinds, TimeKind.BEYOND), TimeKind.UNREADABLE).astype(np.int8)
     return Times(
         np.where(fits & is_time, seconds, 0) * NANOSECONDS + np.where(fits & is_time, fraction_ns % NANOSECONDS, 0), kinds

@@ -330,7 +330,7 @@ class FileSource:
         remarks = self._conclusion.remarks()
         if survey.has_leap_seconds and TimeKind.LEAP_SECOND in self._conclusion.time_kinds:
             leaps = {second for one in cells() for second in _seconds(one, TimeKind.LEAP_SECOND)}
-            usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, among=leaps)}
+            usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE, among=leaps)}
             self._spoiled = frozenset(leaps & usual)
             self._spoiled_rows = sum(int(_is_spoiled(one, self._spoiled).sum()) for one in cells()) if self._spoiled else 0
         if self._spoiled_rows:
@@ -378,9 +378,9 @@ def _with_maybe_times(cells: Cells) -> Cells:
     return Cells(_picked(cells.samples, rows), cells.time_kinds[rows], cells.value_kinds[rows], cells.is_wanted[rows])
 
 
-def _seconds(cells: Cells, kind: TimeKind, *, among: set[_Second] | None = None) -> set[_Second]:
-    """Return the seconds in which sources have rows of a kind."""
-    rows = (cells.time_kinds == kind) & cells.is_wanted & (cells.samples.source_codes != NO_SOURCE)
+def _seconds(cells: Cells, *kinds: TimeKind, among: set[_Second] | None = None) -> set[_Second]:
+    """Return the seconds in which sources have rows of some kinds."""
+    rows = np.isin(cells.time_kinds, kinds) & cells.is_wanted & (cells.samples.source_codes != NO_SOURCE)
     if among is not None:
         rows &= np.isin(cells.samples.times_ns // NANOSECONDS, [second for _, second in among])
     pairs = np.unique(np.stack((cells.samples.source_codes[rows], cells.samples.times_ns[rows] // NANOSECONDS), axis=1), axis=0)

@@ -97,11 +97,11 @@ shows a cell or the name of the file.
 - **Quotes**: `"` around a whole cell, doubled inside it; line ends inside such a cell. Refused: a quote inside a cell, and one that perhaps
   swallows a row: a line of it has as many cells as the header, of which one inside the quotes reads as a time or a number in its place.
   The first line of such a row may be like that, as long as no other has so many cells.
-- **timestamp** as calendar time: ISO 8601. Calendar, week and ordinal dates, alone or with a time of day; with or without `-` and `:`;
-  `T`, `t` or a space between; to the hour, minute or second, with a fraction after point or comma, which is cut at nanoseconds; `24:00`;
-  `Z`, `z`, ` UTC`, `+01`, `+0100` or `+01:00`, and UTC without a zone. A leap second, 23:59:60 UTC, counts as the second after it; where
-  its source has rows in that second as well, the leap second's rows are invalid. Invalid: local forms such as `3.11.2025 14:30`; times
-  before 1678 or after 2261.
+- **timestamp** as calendar time: ISO 8601. Calendar, week and ordinal dates, alone or with a time of day; with or without `-` and `:`; `T`,
+  `t` or a space between; to the hour, minute or second, with a fraction after point or comma, which is cut at nanoseconds; `24:00`; `Z`,
+  `z`, ` UTC`, `+01`, `+0100` or `+01:00`, and UTC without a zone, with a warning where others have one. A leap second, 23:59:60 UTC, counts
+  as the second after it; where its source has rows in that second as well, the leap second's rows are invalid. Invalid: local forms such as
+  `3.11.2025 14:30`; times before 1678 or after 2261.
 - **timestamp** as epoch time: seconds, milliseconds, microseconds or nanoseconds, with or without a fraction, where *all* numbers of the
   column are of the years 1990 to 2099 in the same unit. Refused: several units, or none. A column is either: where most cells are calendar
   times, numbers are invalid, and the reverse.

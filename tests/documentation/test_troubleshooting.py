@@ -674,6 +674,11 @@ def _some_times_are_none(scene: Scene) -> int:
     return of_file(scene, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2))
 
 
+@row("times name no zone", ends=exit_codes.DONE)
+def _times_with_and_without_a_zone(scene: Scene) -> int:
+    return of_file(scene, HEADER + ROWS + ROWS.replace(b"Z", b""))
+
+
 @row("rows of a leap second", ends=exit_codes.DONE)
 def _a_leap_second_twice(scene: Scene) -> int:
     return of_file(scene, HEADER + b"2016-12-31T23:59:60Z,w,1\n2017-01-01T00:00:00Z,w,1\n")

@@ -219,6 +219,22 @@ def test_three_decimals_behind_a_point_are_read(delimiter: str, values: list[str
     assert [value for _, _, value in found] == [float(value) for value in values * 600]
 
 
+@pytest.mark.parametrize("part_bytes", [60, 1 << 20], ids=["in different parts", "together"])
+@pytest.mark.parametrize("zoned", ["2025-11-03T15:30:00+01:00", "20251103T1430Z", "2025-W45-1T14:30 UTC"])
+def test_times_with_a_zone_beside_times_without_one_are_warned_of(
+    zoned: str, part_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_text, "BLOCK_BYTES", part_bytes)
+    rows = [f"{time},a,1\n" for time in (zoned, zoned, zoned, "2025-11-03T14:30:01")]
+
+    source = opened(csv_file(tmp_path, "timestamp,source_id,ecg\n" + "".join(rows)))
+
+    (remark,) = source.remarks
+    assert "1 of the 4 times name no zone and are taken as UTC, the others name one, such as line 5" in remark
+    for one in (rows[:3], rows[3:]):
+        assert opened(csv_file(tmp_path, "timestamp,source_id,ecg\n" + "".join(one))).remarks == ()
+
+
 @pytest.mark.parametrize("blank", [" ", "   ", "\t", "\N{NO-BREAK SPACE}"])
 def test_blanks_name_no_source(blank: str, tmp_path: Path) -> None:
     text = f"timestamp,source_id,ecg\n{TIME},{blank},1\n{TIME},b,2\n"
