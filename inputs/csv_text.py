@@ -535,6 +535,7 @@ def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[n
     if not lines.begin_inside.any():
         return quotes[:0]
     delimiters = np.flatnonzero(data == ord(block.dialect.delimiter))
+    delimiters = delimiters[~_in_cells_of_one_line(delimiters, lines, quotes)]
     first, stop = (np.searchsorted(delimiters, edges) for edges in (lines.starts, lines.stops))
     whole = np.flatnonzero((stop - first == block.dialect.width - 1) & (lines.begin_inside | lines.end_inside))
     rows = np.cumsum(~lines.begin_inside)[whole]
@@ -552,6 +553,16 @@ def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[n
     found = whole[reads]
     at = np.where(lines.begin_inside[found], lines.starts[found], lines.stops[found])
     return quotes[np.searchsorted(quotes, at) - 1]
+
+
+def _in_cells_of_one_line(delimiters: npt.NDArray[np.intp], lines: _Lines, quotes: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return which delimiters stand in a quoted cell that ends in its line: these separate nothing."""
+    is_other_cell = np.append(True, quotes[2::2] != quotes[1:-1:2][: len(quotes[2::2])] + 1)
+    cells = np.cumsum(is_other_cell)
+    long = np.unique(cells[(np.searchsorted(quotes, lines.stops[lines.end_inside]) - 1) // 2])
+    before = np.searchsorted(quotes, delimiters)
+    found: npt.NDArray[np.bool_] = (before % 2 == 1) & ~np.isin(cells[np.maximum(before - 1, 0) // 2], long)
+    return found
 
 
 def _is_time(cells: Sequence[str]) -> npt.NDArray[np.bool_]:

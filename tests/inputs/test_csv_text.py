@@ -240,3 +240,9 @@ def test_blanks_name_no_source(blank: str, tmp_path: Path) -> None:
     text = f"timestamp,source_id,ecg\n{TIME},{blank},1\n{TIME},b,2\n"
 
     assert rows_of(opened(csv_file(tmp_path, text))) == [(TIME_NS, None, 1.0), (TIME_NS, "b", 2.0)]
+
+
+def test_delimiters_in_cells_of_one_line_make_no_row(tmp_path: Path) -> None:
+    row = '"20251103T143000,0Z","two\nlines","0,5"\n'
+
+    assert rows_of(opened(csv_file(tmp_path, f"timestamp,source_id,ecg\n{row * 3}"))) == [(TIME_NS, "two\nlines", 0.5)] * 3
