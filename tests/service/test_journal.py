@@ -242,9 +242,8 @@ def test_a_data_set_is_known_by_itself_or_else_by_its_address_and_called_as_at_f
 @pytest.mark.parametrize(("known", "is_refused"), [("id", False), ("at", False), ("other", True)])
 def test_a_journal_of_an_earlier_version_that_knows_one_of_the_two_goes_on(known: str, is_refused: bool, tmp_path: Path) -> None:
     Journal(tmp_path, data_set=known).close()
-    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+    with contextlib.closing(JournalFile(tmp_path / "journal.sqlite")) as file, file.transaction() as db:
         db.execute("DELETE FROM facts WHERE name IN ('data_set_id', 'data_set_address')")
-        db.commit()
 
     if is_refused:
         with pytest.raises(JournalDamaged, match="belongs to another data set"):
@@ -254,6 +253,30 @@ def test_a_journal_of_an_earlier_version_that_knows_one_of_the_two_goes_on(known
     narrowed = Journal(tmp_path, data_set="at", address="at")
     assert narrowed.data_set == known
     narrowed.close()
+
+
+NUMBERS = [
+    ("receipts", "receipt = replace(receipt, '1', '3')"),
+    ("intervals", "end_ns = end_ns + (1 << 55)"),
+    ("intervals", "start_ns = start_ns - 1"),
+    ("facts", "value = value || 'x' WHERE name = 'data_set'"),
+    ("outputs", "position = position + 1"),
+]
+
+
+@pytest.mark.parametrize(("table", "change"), NUMBERS)
+def test_a_wrong_digit_anywhere_in_the_journal_is_damage(table: str, change: str, tmp_path: Path) -> None:
+    journal = Journal(tmp_path, data_set="one")
+    journal.outputs.add_outputs(["csv:out"])
+    release(journal, (0, 5))
+    journal.outputs.record_taken("csv:out", chunk=1, receipts=[{"key": "a", "length": 120}], rows=1)
+    journal.close()
+    Journal(tmp_path, data_set="one").close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)) as db:
+        assert db.execute(f"UPDATE {table} SET {change}").rowcount
+
+    with pytest.raises(JournalDamaged, match="is damaged"):
+        Journal(tmp_path, data_set="one")
 
 
 def backed_up(tmp_path: Path, journal: Journal) -> bytes:
