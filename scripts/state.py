@@ -43,7 +43,7 @@ from service.journal_file import FORM, WAY_ON
 from service.logs import make_printable
 from service.process import run
 from service.released_elsewhere import ANY_TIME, unknown_releases
-from service.second_offer import offer_again
+from service.second_offer import offer_again, unknown
 from service.set_aside import SetAside
 from service.setting_types import moment, path
 from service.settings import DECLARED, KNOWN_NAMES, Settings
@@ -241,6 +241,11 @@ def retry_set_aside(folder: Path, settings: Settings) -> int:
             still = f", {answer.refused} still refused: {answer.reason}" if answer.refused else ""
             print(f"{answer.batch_id}: {output.name} took {answer.taken} rows{still}")
     print(f"{taken} rows were taken, {refused} are still set aside.")
+    if left := unknown(journal, set_aside):
+        print(
+            f"{left} batches in {folder / 'set_aside'} are not known to the journal: their output took them or was turned off, or the "
+            "journal is an older copy. They were not offered and are kept."
+        )
     journal.close()
     return exit_codes.SET_ASIDE if refused else exit_codes.DONE
 

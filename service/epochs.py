@@ -97,7 +97,7 @@ class Moves:
 
 
 def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
-    """Forget outputs that are no longer turned on and have nothing pending.
+    """Forget outputs that are no longer turned on and have nothing pending. What was set aside for them stays on the disk, and is told of.
 
     Raises:
         ConfigurationError: One of them has; somebody must say that it may be lost to it.
@@ -113,4 +113,10 @@ def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
             ]
         )
     for standing in removed:
+        if standing.set_aside:
+            _LOG.warning(
+                "⚠️ %s",
+                f"output {standing.name} was turned off; {standing.set_aside} rows that it refused stay in STATE_DIR/set_aside, and are no "
+                "longer offered to it",
+            )
         journal.outputs.drop_output(standing.name)

@@ -29,6 +29,15 @@ class SecondAnswer:
     reason: str = ""
 
 
+def unknown(journal: Journal, set_aside: SetAside) -> int:
+    """Return how many batches are kept that the journal does not know to be set aside.
+
+    Most often the output took one just before the process ended; but the journal may also be an older copy. So they are never removed here.
+    """
+    known = {standing.name: journal.outputs.set_aside_for(standing.name) for standing in journal.outputs.standings()}
+    return sum(one.batch_id not in known.get(one.output, {}) for one in set_aside.all())
+
+
 def offer_again(output: Output, journal: Journal, set_aside: SetAside) -> Iterator[SecondAnswer]:
     """Offer an output every batch of which it refused rows, as a whole: what it has already, it recognises.
 
@@ -37,12 +46,7 @@ def offer_again(output: Output, journal: Journal, set_aside: SetAside) -> Iterat
         SpoolDamaged: A batch's file does not hold what was written.
     """
     refused_before = journal.outputs.set_aside_for(output.name)
-    kept = [one for one in set_aside.all() if one.output == output.name]
-    for one in kept:
-        if one.batch_id not in refused_before:
-            # Taken already; the process ended before it removed the file.
-            set_aside.remove(one)
-    waiting = [one for one in kept if one.batch_id in refused_before]
+    waiting = [one for one in set_aside.all() if one.output == output.name and one.batch_id in refused_before]
     if not waiting:
         return
     output.open(journal.outputs.receipts(output.name))

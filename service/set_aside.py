@@ -52,9 +52,12 @@ class Kept:
         """
         content = _read(self.path)
         try:
-            return decode(content, name=self.path.name)[0]
+            batch = decode(content, name=self.path.name)[0]
         except SpoolDamaged:
             raise SpoolDamaged(f"{self.path} does not hold what was written. {_WAY_ON}") from None
+        if batch.batch_id != self.batch_id:
+            raise SpoolDamaged(f"{self.path} holds another window than was set aside under its name. {_WAY_ON}")
+        return batch
 
 
 class SetAside:

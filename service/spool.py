@@ -77,7 +77,9 @@ class Spool:
         """
         path = self._path(number)
         try:
-            return write_durably(path, encode(batches), halfway=lambda: crash_points.reached(crash_points.MID_SPOOL))
+            return write_durably(
+                path, encode(batches, number=number), halfway=lambda: crash_points.reached(crash_points.MID_SPOOL)
+            )
         except OSError as error:
             raise StateUnavailable(f"spool file {path} cannot be written now ({error.strerror or error})") from None
 
@@ -96,7 +98,7 @@ class Spool:
             raise SpoolDamaged(f"spool file {path} is missing. {_WAY_ON}") from None
         except OSError as error:
             raise StateUnavailable(f"spool file {path} cannot be read now ({error.strerror or error})") from None
-        return decode(content, name=path.name)
+        return decode(content, name=path.name, number=number)
 
     def remove(self, number: int) -> None:
         """Forget a number; it need not exist. A file that cannot be removed now is removed at the next start."""
@@ -163,11 +165,11 @@ def _names(folder: Path, name: str) -> Iterator[Path]:
     yield from (folder / f"{name}.{number}" for number in itertools.count(2))
 
 
-def encode(batches: Sequence[Batch]) -> bytes:
-    """Return certified batches as the content of a spool file."""
+def encode(batches: Sequence[Batch], *, number: int | None = None) -> bytes:
+    """Return certified batches as the content of a spool file, which knows under which number it is stored."""
     id_tables = list(dict.fromkeys(batch.source_ids for batch in batches))
     described = [_described(batch, id_tables.index(batch.source_ids)) for batch in batches]
-    header = json.dumps({"ids": id_tables, "batches": described}).encode()
+    header = json.dumps({"number": number, "ids": id_tables, "batches": described}).encode()
     columns = [column for batch in batches for column in _columns(batch)]
     parts: list[bytes | memoryview] = [_FORM, len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, *columns]
     digest = hashlib.sha256()
@@ -176,25 +178,28 @@ def encode(batches: Sequence[Batch]) -> bytes:
     return b"".join((*parts, digest.digest()))
 
 
-def decode(content: bytes, *, name: str) -> list[Batch]:
+def decode(content: bytes, *, name: str, number: int | None = None) -> list[Batch]:
     """Return the batches that `encode` was given.
 
     Raises:
-        SpoolDamaged: A byte is missing or another; `name` says in which file.
+        SpoolDamaged: A byte is missing or another, or it was stored under another number; `name` says in which file.
     """
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):
         raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}")
     try:
-        return _decoded(body)
+        return _decoded(body, number)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
         raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}") from None
 
 
-def _decoded(body: bytes) -> list[Batch]:
+def _decoded(body: bytes, number: int | None) -> list[Batch]:
     start = len(_FORM) + _HEADER_LENGTH_BYTES
     length = int.from_bytes(body[len(_FORM) : start], "little")
     header = json.loads(body[start : start + length])
+    # Earlier versions stored no number.
+    if number is not None and header.get("number", number) != number:
+        raise ValueError("stored under another number")
     id_tables = [tuple(ids) for ids in header["ids"]]
     return list(_batches(header["batches"], id_tables, memoryview(body)[start + length :]))
 

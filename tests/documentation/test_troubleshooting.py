@@ -1022,6 +1022,16 @@ def _the_api_refuses_rows(scene: Scene) -> int:
     return scene.with_rows().run(OUTPUT_TO_API="true")
 
 
+@row("are not known to the journal", ends=exit_codes.DONE)
+def _an_output_is_turned_off_that_refused_rows(scene: Scene) -> int:
+    scene.api.script(Reply(status=422))
+    scene.with_rows().run(OUTPUT_TO_API="true")
+    scene.second_window()
+    code = scene.script("state.py", "--env-file", ".env", "retry-set-aside")
+    assert len(list((scene.state / "set_aside").iterdir())) == 2, "nothing that the output lacks is removed"
+    return code
+
+
 @row("rows came after their windows were released", ends=exit_codes.DONE)
 def _rows_come_late(scene: Scene) -> int:
     scene.with_rows().run()

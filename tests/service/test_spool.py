@@ -87,6 +87,18 @@ def test_imputed_rows_come_back(tmp_path: Path) -> None:
     assert same(decode(encode([batch]), name="test")[0], batch)
 
 
+def test_a_copy_of_another_chunk_is_no_good_copy(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool")
+    spool.write(1, [make_batch(1)])
+    spool.write(2, [make_batch(2)])
+    files = sorted((tmp_path / "spool").iterdir())
+    files[1].write_bytes(files[0].read_bytes())
+
+    with pytest.raises(SpoolDamaged):
+        spool.read(2)
+    assert same(spool.read(1)[0], make_batch(1))
+
+
 @given(data=st.data())
 def test_no_single_byte_can_be_lost_or_changed_unseen(data: st.DataObject) -> None:
     content = bytearray(encode([make_batch(1)]))
