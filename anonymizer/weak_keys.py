@@ -35,7 +35,7 @@ _NEXT_TO = frozenset(pair for row in _ROWS for pair in (*pairwise(row), *pairwis
 
 _ONLY_WORDS = re.compile(
     "(?:"
-    "changeme|change|replace|insert|enter|fillin|todo|fixme|default|example|sample|test|demo|dummy|placeholder|your|mine|our"
+    "changeme|change|replace|insert|enter|fill|todo|fixme|default|example|sample|test|demo|dummy|placeholder|your|mine|our"
     "|the|this|that|here|for|with|and|not|is|are|was|please|value|password|passwort|passwd|pass|passphrase|secret|geheim"
     "|geheimnis|key|salt|pepper|token|pseudonym|pseudonymize|anonym|anonymous|anonymize|anonymizer|anonymization|admin"
     "|administrator|root|user|guest|login|letmein|welcome|hello|world|qwerty|master|monkey|dragon|sunshine|princess|football"

@@ -445,7 +445,7 @@ def _two_lines_in_one(scene: Scene) -> int:
 
 @row("it is not UTF-8; save the file as UTF-8 text")
 def _a_file_in_another_form(scene: Scene) -> int:
-    return scene.with_lines("# caf\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20")
+    return scene.with_lines("# x\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20")
 
 
 @row("more lines cannot be used")

@@ -118,7 +118,7 @@ GOOD = f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={KEY}\n"
         (f"{GOOD}K_VALUE=20 # sensitive\nK_UNIT='source' # wearers\nMAX_LEVEL= # 1 to 7\n", (5, 6, 7)),
         (f"{GOOD}K_VALUE=20\nK_VALUE=5\nexport K_UNIT=source\nK_UNIT=record\n", (6, 8)),
         (
-            GOOD.encode() + b"CSV_OUTPUT_DIR=\xe9\n# caf\xe9\nK_VALUE=2\x000\nMETHOD=optimal\x0b\nINFLUX_ORG=a\rK_VALUE=9\n",
+            GOOD.encode() + b"CSV_OUTPUT_DIR=\xe9\n# x\xe9\nK_VALUE=2\x000\nMETHOD=optimal\x0b\nINFLUX_ORG=a\rK_VALUE=9\n",
             (5, 6, 7, 8, 9),
         ),
         (GOOD.replace("\n", "\r"), (1,)),
