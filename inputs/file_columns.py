@@ -148,12 +148,23 @@ def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str
 
 
 def _id_texts(ids: pa.Array) -> list[str]:
-    """Return ids as text; the empty text, no id, for null, blanks only, NaN and infinities."""
+    """Return ids as text; the empty text, no id, for null, blanks only, what is not UTF-8, NaN and infinities."""
     if not pa.types.is_floating(ids.type):
-        return [text if text and not text.isspace() else "" for text in pc.cast(ids, pa.string()).to_pylist()]
+        # Not every program checks that the text it writes to Parquet is UTF-8.
+        is_text = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
+        texts = map(_decoded, pc.cast(ids, pa.large_binary()).to_pylist()) if is_text else pc.cast(ids, pa.string()).to_pylist()
+        return [text if text and not text.isspace() else "" for text in texts]
     # Among numeric ids a missing one makes floats of all the others: 7 is written 7.0 then.
     numbers = [float("nan") if number is None else float(number) for number in ids.to_pylist()]
     return [_id_of(number) for number in numbers]
+
+
+def _decoded(data: bytes | None) -> str:
+    """Return text, or none where it is not UTF-8: then nobody can tell whom it names."""
+    try:
+        return (data or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _id_of(number: float) -> str:

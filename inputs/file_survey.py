@@ -71,10 +71,7 @@ class Survey:
     def add(self, cells: Cells, place: Place) -> None:
         """Count rows; `place` says where one of them stands."""
         times_ns = cells.samples.times_ns
-        in_span = np.ones(len(times_ns), np.bool_)
-        for bound, is_within in ((self.start_ns, np.greater_equal), (self.end_ns, np.less)):
-            if bound is not None:
-                in_span &= is_within(times_ns, bound)
+        in_span = self.is_in_span(times_ns)
         has_source = cells.samples.source_codes != NO_SOURCE
         index = np.zeros(len(times_ns), np.int16)
         for kinds, size in zip((cells.is_wanted, cells.time_kinds, in_span, has_source, cells.value_kinds), _SHAPE, strict=True):
@@ -86,6 +83,7 @@ class Survey:
         is_asked = cells.is_wanted & in_span
         for what, kinds, usual, among in (
             ("time", cells.time_kinds, None, cells.is_wanted),
+            ("leap second", cells.time_kinds, None, is_asked & (cells.time_kinds == TimeKind.LEAP_SECOND)),
             ("source", has_source, 1, is_asked),
             ("value", cells.value_kinds, ValueKind.NUMBER, is_asked),
         ):
@@ -108,10 +106,18 @@ class Survey:
         """Whether there are rows at 23:59:60."""
         return bool(self._rows[1, TimeKind.LEAP_SECOND].any())
 
+    def is_in_span(self, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Return which times lie in the asked span."""
+        found = np.ones(len(times_ns), np.bool_)
+        for bound, is_within in ((self.start_ns, np.greater_equal), (self.end_ns, np.less)):
+            if bound is not None:
+                found &= is_within(times_ns, bound)
+        return found
+
     @property
     def place_of_leap_second(self) -> str:
         """Where the first of them stands."""
-        return self._place("time", TimeKind.LEAP_SECOND)
+        return self._place("leap second", TimeKind.LEAP_SECOND)
 
     def conclude(self) -> Conclusion:
         """Return what counts as a time and as a number.
@@ -126,12 +132,10 @@ class Survey:
             time_kinds = [kind for kind in EPOCH_KINDS if by_time[kind]]
             self._check_units([kind for kind in NUMBER_KINDS if by_time[kind]])
         conclusion = Conclusion(self, frozenset(time_kinds))
-        self._check_share(
-            "timestamp", "time", _by_kind(self._asked(conclusion), 0), _read_or_missing(conclusion), _FORMS_OF_TIMES
-        )
+        self._check_share("timestamp", "time", _by_kind(self._rows[1], 0), _read_or_missing(conclusion), _FORMS_OF_TIMES)
         self._check_commas()
         readable = frozenset(ValueKind) - {ValueKind.UNREADABLE}
-        self._check_share("ecg", "value", _by_kind(self._asked(conclusion), 3), readable, _FORMS_OF_VALUES)
+        self._check_share("ecg", "value", _by_kind(self._rows[1], 3), readable, _FORMS_OF_VALUES)
         return conclusion
 
     def _asked(self, conclusion: Conclusion) -> npt.NDArray[np.int64]:

@@ -8,7 +8,6 @@ anything is released: `inputs/file_survey.py` says what of it is read. No messag
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,17 +18,17 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
-from inputs.csv_text import COLUMNS, HashingReader, check_columns, normalized
-from inputs.file_columns import source_ids, values
-from inputs.file_survey import Cells, Place, Survey
+from inputs.csv_text import HashingReader
+from inputs.file_columns import ValueKind, Values, source_ids, values
+from inputs.file_survey import Cells, Survey
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind, times
+from inputs.held_file import HeldFile
+from inputs.parquet_rows import ParquetRows
 
 #: A Parquet file of no more rows is kept: 80 MB.
 MOST_ROWS_IN_MEMORY = 4_000_000
@@ -37,17 +36,17 @@ MOST_ROWS_IN_MEMORY = 4_000_000
 #: A CSV file of more rows is refused: 4 GB.
 MOST_CSV_ROWS = 200_000_000
 
-#: Row groups of a larger one that stay, so that those a chunk's edge lies in are not read twice.
-_GROUPS_IN_MEMORY = 2
-
-#: What 64 bits of nanoseconds hold, to either side of the epoch.
-_MOST_NS = 2**63 - 1
+#: Parts of a larger one that stay, so that those a chunk's edge lies in are not read twice.
+_PARTS_IN_MEMORY = 2
 
 #: Digits of a file's digest that name its data set.
 _DIGEST_DIGITS = 12
 
 #: Kinds of times that may turn out to be times, once the whole file is known.
 _MAYBE_TIMES = np.isin(np.arange(len(TimeKind)), (*CALENDAR_KINDS, *EPOCH_KINDS))
+
+#: What reading a file may raise: the disk's errors, what Arrow says of its inside, and texts that are none.
+_BROKEN_FILE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 #: A source and the second after a leap second, in nanoseconds.
 _Second = tuple[str, int]
@@ -96,6 +95,7 @@ class FileSource:
         self._sources = sources
         self._microvolts_per_unit = microvolts_per_unit
         self._span = start_ns, end_ns
+        self._held_file: HeldFile | None = None
         self._parts: list[_Part] = []
         self._conclusion = Survey().conclude()
         self._spoiled: frozenset[_Second] = frozenset()
@@ -106,12 +106,14 @@ class FileSource:
     def open(self) -> None:
         """Read the file once. Raises as `SampleSource.open` says."""
         try:
+            self.close()
+            self._held_file = HeldFile(self._path)
             survey = Survey(*self._span)
             if self._format() == "Parquet":
-                self._open_parquet(survey)
+                self._open_parquet(self._held_file, survey)
             else:
-                self._open_csv(survey)
-        except (OSError, pa.ArrowException) as error:
+                self._open_csv(self._held_file, survey)
+        except _BROKEN_FILE as error:
             raise self._as_source_error(error) from None
 
     def look(self) -> None:
@@ -213,8 +215,10 @@ class FileSource:
         return ""
 
     def close(self) -> None:
-        """Forget the rows."""
+        """Forget the rows, and let go of the file."""
         self._parts = []
+        if self._held_file is not None:
+            self._held_file.close()
 
     def _overlapping(self, windows: WindowRange) -> Iterator[Samples]:
         for part in self._parts:
@@ -224,7 +228,7 @@ class FileSource:
     def _load(self, part: _Part) -> Samples:
         try:
             return part.load()
-        except (OSError, pa.ArrowException) as error:
+        except _BROKEN_FILE as error:
             raise self._as_source_error(error) from None
 
     def _as_source_error(self, error: Exception) -> SourceError:
@@ -240,11 +244,12 @@ class FileSource:
 
     # CSV
 
-    def _open_csv(self, survey: Survey) -> None:
-        with self._path.open("rb") as file:
-            reader = HashingReader(file)
-            held = []
-            for block in csv_text.blocks(csv_text.opened(reader, file)):
+    def _open_csv(self, held_file: HeldFile, survey: Survey) -> None:
+        # No further than it went at first: whoever writes faster than we read would be followed for ever.
+        reader = HashingReader(held_file.file, held_file.size)
+        held = []
+        with held_file.unchanged():
+            for block in csv_text.blocks(csv_text.opened(reader, held_file.file)):
                 cells = self._cells(block.table())
                 survey.has_commas_between = block.dialect.delimiter == ","
                 survey.add(cells, lambda row, block=block: f"line {block.line_of(row)}")  # type: ignore[misc]
@@ -253,7 +258,8 @@ class FileSource:
                     raise SourceRefused(
                         f"INPUT_FILE has more than {MOST_CSV_ROWS:,} rows, which are held in memory; write it as Parquet"
                     )
-            self.data_set = reader.hexdigest()[:_DIGEST_DIGITS]
+            held_file.check(reader.hexdigest())
+        self.data_set = reader.hexdigest()[:_DIGEST_DIGITS]
         self._conclude(survey, lambda: iter(held))
         parts = []
         while held:
@@ -263,58 +269,40 @@ class FileSource:
 
     # Parquet
 
-    def _open_parquet(self, survey: Survey) -> None:
-        with self._path.open("rb") as file:
-            self.data_set = hashlib.file_digest(file, "sha256").hexdigest()[:_DIGEST_DIGITS]
-        about = pa_parquet.read_metadata(self._path)
-        names = self._names_of(pa_parquet.read_schema(self._path))
-        is_kept = about.num_rows <= MOST_ROWS_IN_MEMORY
+    def _open_parquet(self, held_file: HeldFile, survey: Survey) -> None:
+        self.data_set = held_file.sha256()[:_DIGEST_DIGITS]
+        rows = ParquetRows(held_file)
+        is_kept = rows.rows <= MOST_ROWS_IN_MEMORY
         held: list[Cells] = []
-        for group in range(about.num_row_groups):
-            cells = self._cells(self._row_group(group, names))
-            before = sum(about.row_group(one).num_rows for one in range(group))
-            survey.add(cells, _place_in_group(group, before))
+        for groups in rows.parts:
+            cells = self._cells(rows.read(groups))
+            survey.add(cells, groups.place)
             if is_kept:
                 held.append(_with_maybe_times(cells))
-        every = range(about.num_row_groups)
-        self._conclude(survey, lambda: iter(held) if is_kept else (self._cells(self._row_group(one, names)) for one in every))
+        self._conclude(survey, lambda: iter(held) if is_kept else (self._cells(rows.read(groups)) for groups in rows.parts))
         self._parts = []
-        load_again = lru_cache(maxsize=_GROUPS_IN_MEMORY)(lambda group: self._samples(self._cells(self._row_group(group, names))))
-        for group in every:
-            samples = self._samples(held[group] if is_kept else self._cells(self._row_group(group, names)))
+        load_again = lru_cache(maxsize=_PARTS_IN_MEMORY)(lambda groups: self._samples(self._cells(rows.read(groups))))
+        for index, groups in enumerate(rows.parts):
+            samples = self._samples(held[index] if is_kept else self._cells(rows.read(groups)))
             if len(samples):
-                self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, group)))
-
-    def _names_of(self, schema: pa.Schema) -> list[str]:
-        """Return what the columns are called in this file, whatever their case."""
-        names = [normalized(name) for name in schema.names]
-        check_columns(names)
-        return [schema.names[names.index(name)] for name in COLUMNS]
-
-    def _row_group(self, group: int, names: Sequence[str]) -> pa.Table:
-        # Opened anew each time, as two threads may ask. What the page checksums do not confirm is not read.
-        with pa_parquet.ParquetFile(self._path, page_checksum_verification=True) as file:
-            table = file.read_row_group(group, columns=list(names))
-            if file.metadata.num_columns and _is_int96(file, group, names[0]):
-                table = self._without_wrapped_times(table, group, names)
-        return table.select(list(names)).rename_columns(list(COLUMNS))
-
-    def _without_wrapped_times(self, table: pa.Table, group: int, names: Sequence[str]) -> pa.Table:
-        """Return the table without times beyond 64 bits of nanoseconds: Arrow wraps those of the old type INT96 around."""
-        with pa_parquet.ParquetFile(self._path, coerce_int96_timestamp_unit="us") as file:
-            coarse = file.read_row_group(group, columns=[names[0]]).column(names[0]).cast(pa.int64())
-        fits = pc.less(pc.abs(coarse), _MOST_NS // 1000)
-        kept = pc.if_else(fits, table.column(names[0]), None)
-        return table.set_column(table.schema.get_field_index(names[0]), names[0], kept)
+                self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, groups)))
 
     # Rows
 
     def _cells(self, table: pa.Table) -> Cells:
         found = times(table.column("timestamp"))
         codes, ids = source_ids(table.column("source_id"))
-        numbers = values(table.column("ecg"))
+        numbers = self._within_microvolts(values(table.column("ecg")))
         samples = make_samples(found.times_ns, codes, ids, numbers.values)
         return Cells(samples, found.kinds, numbers.kinds, self._is_wanted(samples))
+
+    def _within_microvolts(self, numbers: Values) -> Values:
+        """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
+        is_beyond = np.abs(numbers.values) > np.finfo(np.float64).max / max(1.0, self._microvolts_per_unit)
+        if not is_beyond.any():
+            return numbers
+        kinds = np.where(is_beyond, ValueKind.UNREADABLE, numbers.kinds).astype(np.int8)
+        return Values(np.where(is_beyond, np.nan, numbers.values), kinds)
 
     def _is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
         if not self._sources:
@@ -332,13 +320,18 @@ class FileSource:
             leaps = {second for one in cells() for second in _seconds(one, TimeKind.LEAP_SECOND)}
             usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE, among=leaps)}
             self._spoiled = frozenset(leaps & usual)
-            self._spoiled_rows = sum(int(_is_spoiled(one, self._spoiled).sum()) for one in cells()) if self._spoiled else 0
+            self._spoiled_rows = sum(self._spoiled_in_span(one) for one in cells()) if self._spoiled else 0
         if self._spoiled_rows:
             remarks.append(
                 f"INPUT_FILE: {self._spoiled_rows} rows of a leap second (23:59:60), {survey.place_of_leap_second}, are invalid: "
                 "their sources have rows in the second after it as well, and both cannot be the same second"
             )
         self.remarks = tuple(remarks)
+
+    def _spoiled_in_span(self, cells: Cells) -> int:
+        """Return how many rows are spoiled and were asked for; those at other times were not, whatever they are."""
+        in_span = self._conclusion.survey.is_in_span(cells.samples.times_ns)
+        return int((in_span & _is_spoiled(cells, self._spoiled)).sum())
 
     def _samples(self, cells: Cells) -> Samples:
         """Return the rows that have a time and were asked for, in order of time."""
@@ -353,20 +346,8 @@ class FileSource:
         return Samples(picked.times_ns, picked.source_codes, picked.source_ids, picked.values_uv * self._microvolts_per_unit)
 
 
-def _is_int96(file: pa_parquet.ParquetFile, group: int, name: str) -> bool:
-    columns = file.metadata.row_group(group)
-    return any(
-        columns.column(index).path_in_schema == name and columns.column(index).physical_type == "INT96"
-        for index in range(columns.num_columns)
-    )
-
-
 def _ascends(times_ns: npt.NDArray[np.int64]) -> bool:
     return bool((times_ns[1:] >= times_ns[:-1]).all())
-
-
-def _place_in_group(group: int, rows_before: int) -> Place:
-    return lambda row: f"row {rows_before + row + 1} (row group {group + 1})"
 
 
 def _with_maybe_times(cells: Cells) -> Cells:
@@ -429,7 +410,7 @@ def _merged(parts: Sequence[Samples]) -> Samples:
 def _without_values(error: Exception) -> str:
     """Return what is wrong with a file: Arrow quotes cells, which may be samples, and names files."""
     text = str(error)
-    if "UTF8" in text:
+    if "UTF8" in text or isinstance(error, UnicodeDecodeError):
         return "a text in it is not UTF-8"
     if "CRC checksum" in text or "checksum" in text.lower():
         return "a page does not have the checksum that was written with it, so its values are damaged"

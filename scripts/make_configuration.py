@@ -82,7 +82,8 @@ _PAGE_END = """
 
 The whole file is looked through before anything is released. What can be read without doubt is read; a cell that cannot be read makes its
 row invalid, and is counted; what is in doubt is refused with exit code 78 and the line (in Parquet the row and its row group). No message
-shows a cell or the name of the file.
+shows a cell or the name of the file. The file must stay as it is while it is read: one that is written to meanwhile is refused; another one
+may take its name.
 
 - **File**: CSV, gzip of it (several members too, and zeros behind them); Parquet if its name ends in `.parquet` or `.pq`. Refused: gzip
   data that is cut, damaged, followed by something else, or that unpacks to over 100 times its size; Parquet pages with a wrong checksum.
@@ -106,16 +107,18 @@ shows a cell or the name of the file.
   column are of the years 1990 to 2099 in the same unit. Refused: several units, or none. A column is either: where most cells are calendar
   times, numbers are invalid, and the reverse.
 - **timestamp** in Parquet: timestamps of any unit and zone, dates, integers and 64-bit floats as epoch times, text as in CSV.
-- **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, blanks only, null, and NaN in a Parquet column of
-  numbers. In text, also of CSV files, `NaN` is an id like any other.
+- **source_id**: any text as it stands; numbers, of which `7.0` is `7`. Invalid: empty, blanks only, null, NaN in a Parquet column of
+  numbers, and in Parquet text that is not UTF-8. In text, also of CSV files, `NaN` is an id like any other. Refused: Parquet columns of
+  any other type, such as lists, UUIDs and JSON.
 - **ecg**: `-12`, `+0.5`, `1e3`, and `−12` with the minus sign U+2212; `0,5` where all decimals have a comma. Refused: columns in which each
   comma could stand between thousands (`1,234`); commas beside points; and, unless cells stand between commas, columns with whole numbers in
   which each point could stand between thousands (`12` and `1.234`, but not `12.000` and `1.234`). Invalid: all else, such as `1.234,5`.
 
 Empty cells, null, `NaN`, `-nan(ind)`, `N/A` and infinities are measurements that failed, not mistakes. A row is counted once: by its source
 as *not asked for*, then as without a time, by its time as not asked for, as without a source, as without a number. Where more than one in a
-hundred of the rows asked for is invalid for one reason, a warning says the share and a line. Where half or more of the cells of `timestamp`
-or `ecg` that hold something cannot be read, the file is refused.
+hundred of the rows asked for is invalid for one reason, a warning says the share and a line. Rows without a time belong to no span: each
+run over the file counts all of them. Where half or more of the cells of `timestamp` or `ecg` that hold something cannot be read, in the
+whole file and not only in the span that was asked for, the file is refused.
 """
 
 #: What a newcomer has to fill in: shown without a comment sign.

@@ -776,6 +776,21 @@ def _rows_are_added(scene: Scene) -> int:
     return scene.run(**{**settings, "QUERY_START_TIME": ""})
 
 
+@row("was written to while it was read")
+def _a_file_that_is_still_written(scene: Scene) -> int:
+    (scene.folder / "0.csv").write_bytes(HEADER + ROWS)
+    patch = (
+        "from inputs import csv_text\n"
+        "from pathlib import Path\n"
+        "table = csv_text.Block.table\n"
+        "def table_and_more_rows(block):\n"
+        f"    with Path('0.csv').open('ab') as file: file.write({ROWS!r})\n"
+        "    return table(block)\n"
+        "csv_text.Block.table = table_and_more_rows"
+    )
+    return scene.patched(patch, INPUT_FILE="0.csv", OUTPUT_TO_INFLUX="false", QUERY_START_TIME="", QUERY_END_TIME="")
+
+
 @row("times its size")
 def _a_file_made_to_fill_memory(scene: Scene) -> int:
     return of_file(scene, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5)

@@ -7,6 +7,7 @@ import decimal
 import gc
 import gzip
 import math
+import os
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,8 +23,9 @@ from hypothesis import strategies as st
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import Samples, SampleSource
 from anonymizer.windows import NANOSECONDS, WindowRange
-from inputs import files
+from inputs import csv_text, files, parquet_rows
 from inputs.files import FileSource
+from inputs.held_file import HeldFile
 
 HEADER = "timestamp,source_id,ecg\n"
 
@@ -441,11 +443,27 @@ def test_a_gzip_file_that_is_cut_is_refused_at_once(tmp_path: Path) -> None:
         ({"source_id": pa.array([["a"]])}, "column source_id must hold text or numbers, got list"),
         ({"ecg": pa.array([{"element": 1.0}])}, "column ecg must hold numbers, got struct"),
         ({"source_id": pa.array([b"\xff"])}, "a text in it is not UTF-8"),
+        ({"source_id": pa.array([bytes(16)], pa.uuid())}, "column source_id must hold text or numbers, got arrow.uuid"),
+        ({"ecg": pa.array(["1"], pa.json_())}, "column ecg must hold numbers, got arrow.json"),
+        ({"timestamp": pa.array([1], pa.bool8())}, "column timestamp must hold times, got arrow.bool8"),
     ],
-    ids=["booleans", "booleans for times", "lists", "structs", "bytes"],
+    ids=["booleans", "booleans for times", "lists", "structs", "bytes", "UUIDs", "JSON", "bytes of booleans"],
 )
 def test_parquet_columns_of_the_wrong_type_are_refused(columns: dict[str, pa.Array], message: str, tmp_path: Path) -> None:
     assert message in refusal(parquet_file(tmp_path, **columns))
+
+
+def test_parquet_text_that_is_not_utf_8_names_no_source_and_as_a_column_is_refused(tmp_path: Path) -> None:
+    data = pa.array([b"J\xfcrgen", b"b"], pa.binary())
+    unchecked = pa.StringArray.from_buffers(len(data), data.buffers()[1], data.buffers()[2])
+    times = pa.array([TIME_NS] * 2, pa.timestamp("ns"))
+
+    path = parquet_file(tmp_path, timestamp=times, source_id=unchecked, ecg=[1.0, 2.0])
+    assert rows_of(opened(path)) == [(TIME_NS, None, 1.0), (TIME_NS, "b", 2.0)]
+
+    pa_parquet.write_table(pa.table({"nameXX": [1]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"nameXX", b"nam\xff\xfeX"))
+    assert "a text in it is not UTF-8" in refusal(path)
 
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path: Path) -> None:
@@ -480,9 +498,15 @@ def test_a_disk_that_cannot_be_read_now_is_waited_for(tmp_path: Path, monkeypatc
     group_rows=st.integers(1, 7),
     length_s=st.integers(1, 9),
     sources=st.sampled_from([(), ("a",), ("b", "c")]),
+    rows_together=st.integers(1, 12),
 )
 def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Row], group_rows: int, length_s: int, sources: tuple[str, ...]
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[Row],
+    group_rows: int,
+    length_s: int,
+    sources: tuple[str, ...],
+    rows_together: int,
 ) -> None:
     path = tmp_path_factory.mktemp("large") / "ecg.parquet"
     times = pa.array([TIME_NS + second * NANOSECONDS for second, _, _ in rows], pa.timestamp("ns"))
@@ -500,6 +524,7 @@ def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(files, "MOST_ROWS_IN_MEMORY", 0)
+        patch.setattr(parquet_rows, "ROWS_READ_TOGETHER", rows_together)
         source = opened(path, sources=sources)
         read = [source.read(windows.part(index, index + 1)) for index in range(len(windows))]
         counts = source.count(windows).tolist()
@@ -518,6 +543,7 @@ def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
 
 def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", 10)
+    monkeypatch.setattr(parquet_rows, "ROWS_READ_TOGETHER", 10)
     path = tmp_path / "ecg.parquet"
     times = pa.array([TIME_NS + second * NANOSECONDS for second in range(100)], pa.timestamp("ns"))
     pa_parquet.write_table(pa.table({"timestamp": times, "source_id": ["a"] * 100, "ecg": [1.0] * 100}), path, row_group_size=10)
@@ -536,7 +562,144 @@ def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch:
 
     gc.collect()
     assert len(made) >= 20, "ten row groups, read twice"
-    assert sum(one() is not None for one in made) <= files._GROUPS_IN_MEMORY
+    assert sum(one() is not None for one in made) <= files._PARTS_IN_MEMORY
+
+
+def row_groups(folder: Path, value: float = 1.0) -> Path:
+    path = folder / "ecg.parquet"
+    times = pa.array([TIME_NS + second * NANOSECONDS for second in range(100)], pa.timestamp("ns"))
+    table = pa.table({"timestamp": times, "source_id": ["a"] * 100, "ecg": [value] * 100})
+    pa_parquet.write_table(table, path, row_group_size=10)
+    return path
+
+
+@pytest.fixture
+def read_lazily(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", 10)
+    monkeypatch.setattr(parquet_rows, "ROWS_READ_TOGETHER", 10)
+
+
+@pytest.mark.usefixtures("read_lazily")
+def test_a_large_parquet_file_that_is_written_anew_meanwhile_is_refused(tmp_path: Path) -> None:
+    for content in (None, b"", b"PAR1"):
+        source = opened(row_groups(tmp_path))
+
+        if content is None:
+            row_groups(tmp_path, value=2.0)
+        else:
+            (tmp_path / "ecg.parquet").write_bytes(content)
+
+        with pytest.raises(SourceRefused, match="INPUT_FILE was written to while it was read"):
+            samples_of(source)
+
+
+@pytest.mark.usefixtures("read_lazily")
+def test_a_large_parquet_file_is_read_on_where_another_takes_its_name_or_only_its_time_changes(tmp_path: Path) -> None:
+    path = row_groups(tmp_path)
+    source = opened(path)
+    os.utime(path, ns=(0, 0))
+    assert len(samples_of(source)) == 100
+
+    path.rename(tmp_path / "before.parquet")
+    row_groups(tmp_path, value=2.0)
+
+    assert set(samples_of(source).values_uv) == {1.0}
+
+
+@pytest.mark.parametrize("kept_rows", [4_000_000, 0])
+def test_a_parquet_file_written_to_between_its_digest_and_its_rows_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_rows: int
+) -> None:
+    monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", kept_rows)
+    path = row_groups(tmp_path)
+    digest = HeldFile.sha256
+
+    def digest_and_change(held: HeldFile) -> str:
+        found = digest(held)
+        row_groups(tmp_path, value=2.0)
+        return found
+
+    monkeypatch.setattr(HeldFile, "sha256", digest_and_change)
+
+    assert "INPUT_FILE was written to while it was read" in refusal(path)
+
+
+def test_a_csv_file_that_grows_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = f"{TIME},a,1\n"
+    path = csv_file(tmp_path, HEADER + row)
+    table = csv_text.Block.table
+
+    def table_and_more(block: csv_text.Block) -> pa.Table:
+        csv_file(tmp_path, HEADER + row * 2)
+        return table(block)
+
+    monkeypatch.setattr(csv_text.Block, "table", table_and_more)
+
+    assert "INPUT_FILE was written to while it was read" in refusal(path)
+
+
+def test_small_row_groups_are_read_together_and_a_row_is_named_by_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "ecg.parquet"
+    texts = [TIME if row != 57 else "oops" for row in range(60)]
+    table = pa.table({"timestamp": texts, "source_id": ["a"] * 60, "ecg": [1.0] * 60})
+    pa_parquet.write_table(table, path, row_group_size=10)
+    read: list[parquet_rows.RowGroups] = []
+    really_read = parquet_rows.ParquetRows.read
+
+    def note(rows: parquet_rows.ParquetRows, groups: parquet_rows.RowGroups) -> pa.Table:
+        read.append(groups)
+        return really_read(rows, groups)
+
+    monkeypatch.setattr(parquet_rows.ParquetRows, "read", note)
+    assert "such as row 58 (row group 6)" in opened(path).remarks[0]
+    assert [list(groups.numbers) for groups in read] == [list(range(6))]
+
+    read.clear()
+    monkeypatch.setattr(parquet_rows, "ROWS_READ_TOGETHER", 25)
+    assert "such as row 58 (row group 6)" in opened(path).remarks[0]
+    assert [list(groups.numbers) for groups in read] == [[0, 1], [2, 3], [4, 5]]
+
+
+# --- the asked span ---------------------------------------------------------------------------------------------------------------
+
+
+def test_shares_are_judged_over_the_whole_file_whatever_span_is_asked_for(tmp_path: Path) -> None:
+    good = f"{TIME},a,1\n" * 2000
+    path = csv_file(tmp_path, HEADER + good + "2025-11-03T14:40:00Z,a,x\n" * 20 + "oops,a,1\n" * 50)
+
+    source = opened(path, start_ns=TIME_NS + 60 * NANOSECONDS)
+
+    first, second = source.remarks
+    assert "50 of 70 rows (71.4 %) are invalid: they have no readable time, such as line 2022" in first
+    assert "20 of 70 rows (28.6 %) are invalid: they have no number, such as line 2002" in second
+    with pytest.raises(SourceRefused, match="2100 of the 4170 cells of column timestamp"):
+        opened(csv_file(tmp_path, path.read_text() + "oops,a,1\n" * 2050 + f"{TIME},a,1\n" * 50))
+
+
+def test_leap_second_rows_outside_the_asked_span_are_not_asked_for(tmp_path: Path) -> None:
+    rows = "2016-12-31T23:59:60Z,a,1\n2017-01-01T00:00:00Z,a,2\n" + f"{TIME},a,3\n"
+    path = csv_file(tmp_path, HEADER + rows)
+
+    source = opened(path, start_ns=TIME_NS)
+    beside = source.rows_beside(TIME_NS, TIME_NS + NANOSECONDS)
+    assert (beside.without_time, beside.not_asked_for, source.remarks) == (0, 2, ())
+
+    (remark,) = opened(path).remarks
+    assert "1 rows of a leap second (23:59:60), such as line 2, are invalid" in remark
+
+
+@pytest.mark.parametrize("value", ["1e306", "-1e308"])
+def test_a_number_beyond_all_numbers_of_microvolts_is_counted_as_no_number(value: str, tmp_path: Path) -> None:
+    path = csv_file(tmp_path, HEADER + f"{TIME},a,{value}\n" + f"{TIME},b,2\n" * 9)
+
+    source = opened(path, microvolts_per_unit=1000.0)
+
+    assert "1 of 10 rows (10.0 %) are invalid: they have no number, such as line 2" in source.remarks[0]
+    assert math.isnan(rows_of(source)[0][2])
+    with pytest.raises(SourceRefused, match="1 of the 1 cells of column ecg"):
+        opened(csv_file(tmp_path, HEADER + f"{TIME},a,{value}\n"), microvolts_per_unit=1000.0)
 
 
 # --- identity -------------------------------------------------------------------------------------------------------------------
@@ -565,6 +728,7 @@ def test_the_next_row_of_a_file_is_found_wherever_its_row_groups_lie(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_rows: int
 ) -> None:
     monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", kept_rows)
+    monkeypatch.setattr(parquet_rows, "ROWS_READ_TOGETHER", 1)
     # The second row group begins before the first ends.
     seconds = [0, 50, 5_000, 40, 60, 9_000_000]
     times = pa.array([TIME_NS + second * NANOSECONDS for second in seconds], pa.timestamp("ns", tz="UTC"))
