@@ -461,8 +461,8 @@ def test_parquet_text_that_is_not_utf_8_names_no_source_and_as_a_column_is_refus
     path = parquet_file(tmp_path, timestamp=times, source_id=unchecked, ecg=[1.0, 2.0])
     assert rows_of(opened(path)) == [(TIME_NS, None, 1.0), (TIME_NS, "b", 2.0)]
 
-    pa_parquet.write_table(pa.table({"nameXX": [1]}), path, store_schema=False)
-    path.write_bytes(path.read_bytes().replace(b"nameXX", b"nam\xff\xfeX"))
+    pa_parquet.write_table(pa.table({"lead_XX": [1]}), path, store_schema=False)
+    path.write_bytes(path.read_bytes().replace(b"lead_XX", b"lead_\xff\xfe"))
     assert "a text in it is not UTF-8" in refusal(path)
 
 
