@@ -56,6 +56,8 @@ def unit_doubts(rows: ArrangedSamples, sources: int) -> UnitDoubts:
         rows: A chunk.
         sources: How many sources there are.
     """
+    if not len(rows.times_ns):
+        return UnitDoubts()
     picked = _picked(rows)
     if not len(picked):
         return UnitDoubts()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,5 +26,10 @@ def mounted(folder: Path, options: str) -> Iterator[None]:
 
 
 def remount(folder: Path, options: str) -> None:
-    """Change a file system's options, such as to `ro`."""
-    subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
+    """Change a file system's options, such as to `ro`. It is busy while a file on it is being written."""
+    command = ["mount", "-o", f"remount,{options}", str(folder)]
+    for _ in range(100):
+        if not subprocess.run(command, check=False, capture_output=True).returncode:
+            return
+        time.sleep(0.05)
+    subprocess.run(command, check=True)
