@@ -24,9 +24,9 @@ from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.csv_text import HashingReader
-from inputs.file_columns import ValueKind, Values, source_ids, values
+from inputs.file_cells import CellParser
 from inputs.file_survey import Cells, Survey
-from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind, times
+from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
 from inputs.held_file import HeldFile
 from inputs.parquet_rows import ParquetRows
 
@@ -92,7 +92,7 @@ class FileSource:
         end_ns: int | None = None,
     ) -> None:
         self._path = path
-        self._sources = sources
+        self._cells = CellParser(sources, microvolts_per_unit).cells
         self._microvolts_per_unit = microvolts_per_unit
         self._span = start_ns, end_ns
         self._held_file: HeldFile | None = None
@@ -288,28 +288,6 @@ class FileSource:
                 self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, groups)))
 
     # Rows
-
-    def _cells(self, table: pa.Table) -> Cells:
-        found = times(table.column("timestamp"))
-        codes, ids = source_ids(table.column("source_id"))
-        numbers = self._within_microvolts(values(table.column("ecg")))
-        samples = make_samples(found.times_ns, codes, ids, numbers.values)
-        return Cells(samples, found.kinds, numbers.kinds, self._is_wanted(samples))
-
-    def _within_microvolts(self, numbers: Values) -> Values:
-        """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
-        is_beyond = np.abs(numbers.values) > np.finfo(np.float64).max / max(1.0, self._microvolts_per_unit)
-        if not is_beyond.any():
-            return numbers
-        kinds = np.where(is_beyond, ValueKind.UNREADABLE, numbers.kinds).astype(np.int8)
-        return Values(np.where(is_beyond, np.nan, numbers.values), kinds)
-
-    def _is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
-        if not self._sources:
-            return np.ones(len(samples), dtype=np.bool_)
-        # The extra last entry is for rows that name no source.
-        wanted = np.array([*(source_id in self._sources for source_id in samples.source_ids), False])
-        return wanted[samples.source_codes]
 
     def _conclude(self, survey: Survey, cells: Callable[[], Iterator[Cells]]) -> None:
         """Settle what counts as a time. A leap second's rows do not where their source has rows in the second after it, too."""

@@ -1,0 +1,53 @@
+"""From a table of a file to its cells: times, sources and values as they were parsed, each with its kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anonymizer.samples import Samples, make_samples
+from inputs.file_columns import ValueKind, Values, source_ids, values
+from inputs.file_survey import Cells
+from inputs.file_times import times
+
+
+class CellParser:
+    """Parses tables with the columns `timestamp`, `source_id` and `ecg`.
+
+    Args:
+        sources: Only these source ids are wanted; empty: all.
+        microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
+    """
+
+    def __init__(self, sources: tuple[str, ...], microvolts_per_unit: float) -> None:
+        self._sources = sources
+        self._microvolts_per_unit = microvolts_per_unit
+
+    def cells(self, table: pa.Table) -> Cells:
+        """Return the rows in their order, values in the unit of the file.
+
+        Raises:
+            SourceRefused: A column's type holds something else.
+        """
+        found = times(table.column("timestamp"))
+        codes, ids = source_ids(table.column("source_id"))
+        numbers = self._within_microvolts(values(table.column("ecg")))
+        samples = make_samples(found.times_ns, codes, ids, numbers.values)
+        return Cells(samples, found.kinds, numbers.kinds, self.is_wanted(samples))
+
+    def is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
+        """Return which rows are of sources that were asked for."""
+        if not self._sources:
+            return np.ones(len(samples), dtype=np.bool_)
+        # The extra last entry is for rows that name no source.
+        wanted = np.array([*(source_id in self._sources for source_id in samples.source_ids), False])
+        return wanted[samples.source_codes]
+
+    def _within_microvolts(self, numbers: Values) -> Values:
+        """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
+        is_beyond = np.abs(numbers.values) > np.finfo(np.float64).max / max(1.0, self._microvolts_per_unit)
+        if not is_beyond.any():
+            return numbers
+        kinds = np.where(is_beyond, ValueKind.UNREADABLE, numbers.kinds).astype(np.int8)
+        return Values(np.where(is_beyond, np.nan, numbers.values), kinds)
