@@ -25,9 +25,12 @@ demo: $(VENV)/run.stamp  ## Anonymize real ECG that comes with the repository; n
 
 ENV_FILE ?= .env
 
-.PHONY: influxd demo-influx demo-influx-stop replay
+.PHONY: influxd s3-server demo-influx demo-influx-stop replay
 influxd:  ## Build the InfluxDB 2 server for tests and demos, once (Go 1.25, Rust, gcc)
 	testbed/influxd/build.sh
+
+s3-server:  ## Build the S3 server (versitygw) for tests, once (Go 1.25)
+	testbed/versitygw/build.sh
 
 demo-influx: $(VENV)/run.stamp  ## Anonymize the sample ECG in a real, throwaway InfluxDB
 	@$(RUN) -m testbed.demo_influx
@@ -55,6 +58,7 @@ types: $(VENV)/dev.stamp  ## Types
 
 unit: $(VENV)/dev.stamp
 	@$(RUN) -m testbed.influxd_program
+	@$(RUN) -m testbed.s3_server
 	@[ -z "$$CI" ] || testbed/browser/install.sh
 	$(RUN) -m pytest $(IN_PARALLEL)
 

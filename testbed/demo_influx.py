@@ -25,8 +25,9 @@ from pathlib import Path
 import requests
 
 from testbed.influxdb_api import ApiError, InfluxApi
-from testbed.influxdb_server import STOP_TIMEOUT_S, USERNAME, InfluxServer, NoServer, start_server
+from testbed.influxdb_server import USERNAME, InfluxServer, NoServer, start_server
 from testbed.replay import load_sample_ecg
+from testbed.server_process import STOP_TIMEOUT_S
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar
+
+from testbed.server_process import NoServer, ServerProgram
 
 #: The version that `influxd/go.mod` pins.
 BUILT_VERSION = "2.7.12"
@@ -27,29 +29,13 @@ HOW_TO_GET_ONE = (
 )
 
 
-class NoServer(Exception):
-    """No InfluxDB 2 server can be had here, or it would not start. The message says what was tried and what would help."""
-
-
-class InfluxdProgram(Protocol):
-    """A way to run influxd."""
-
-    @property
-    def origin(self) -> str:
-        """What a person is told about where it comes from."""
-
-    def command(self, folder: Path, port: int) -> list[str]:
-        """Return the command that serves what `folder` holds on a loopback port, in the foreground, until SIGTERM."""
-
-    def kill(self, process: subprocess.Popen[bytes], port: int) -> None:
-        """End it at once, as a power cut would."""
-
-
 @dataclass(frozen=True)
 class LocalProgram:
     """An influxd of this machine."""
 
     path: Path
+    name: ClassVar[str] = "influxd"
+    variables: ClassVar[tuple[str, ...]] = ("INFLUXD_",)
 
     @property
     def origin(self) -> str:
@@ -70,6 +56,8 @@ class DockerProgram:
     """The official image, run by a local docker engine. The process is then the docker client's, not the server's."""
 
     docker: str
+    name: ClassVar[str] = "influxd"
+    variables: ClassVar[tuple[str, ...]] = ("INFLUXD_",)
 
     @property
     def origin(self) -> str:
@@ -91,7 +79,7 @@ class DockerProgram:
         process.kill()
 
 
-def find_influxd(*, build: bool = True, environment: Mapping[str, str] = os.environ) -> InfluxdProgram:
+def find_influxd(*, build: bool = True, environment: Mapping[str, str] = os.environ) -> ServerProgram:
     """Return the first of: what INFLUXD names, the PATH's influxd, docker's, the one built before, one built now.
 
     Args:

@@ -18,6 +18,7 @@ from hypothesis import settings
 from testbed.influxd_program import find_influxd
 from testbed.influxdb_api import InfluxApi
 from testbed.influxdb_server import InfluxServer, NoServer, start_server
+from testbed.s3_server import S3Server, find_versitygw, start_s3_server
 from tests.servers.api_server import ApiServer
 from tests.servers.socket_server import Serve, socket_servers
 
@@ -86,6 +87,28 @@ def output_bucket(influxdb: InfluxServer) -> Bucket:
 
 
 @pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A real S3 server, started once for all tests. Without one, tests that need it fail in CI and are skipped elsewhere."""
+    with _folder_in_memory() as folder:
+        try:
+            server = start_s3_server(folder, program=find_versitygw(build=ON_CI))
+        except NoServer as none:
+            if ON_CI:
+                pytest.fail(f"CI must have a real S3 server. {none}")
+            pytest.skip(f"NOT TESTED against a real S3 server. {none}")
+        with server:
+            yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server) -> str:
+    """The name of a new bucket of the real S3 server."""
+    name = f"bucket-{secrets.token_hex(6)}"
+    s3_server.make_bucket(name)
+    return name
+
+
+@pytest.fixture(scope="session")
 def _api_server_process() -> Iterator[ApiServer]:
     with ApiServer() as server:
         yield server
@@ -142,7 +165,7 @@ def _folder_in_memory() -> Iterator[Path | None]:
     if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
         yield None
         return
-    with tempfile.TemporaryDirectory(prefix="influxd-", dir=MEMORY) as folder:
+    with tempfile.TemporaryDirectory(prefix="ecg-server-", dir=MEMORY) as folder:
         yield Path(folder)
 
 

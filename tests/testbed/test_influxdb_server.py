@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from testbed.influxd_program import InfluxdProgram, LocalProgram, built_path, find_influxd
+from testbed.influxd_program import LocalProgram, built_path, find_influxd
 from testbed.influxdb_api import ApiError, InfluxApi
 from testbed.influxdb_server import InfluxServer, NoServer, start_server
 from testbed.replay import Replay, load_sample_ecg
+from testbed.server_process import ServerProgram
 from testbed.wearers import SECOND_NS, Wearers
 
 #: Long enough for a busy machine, in seconds.
@@ -23,7 +24,7 @@ PATIENCE_S = 30
 
 
 @pytest.fixture(scope="module")
-def program() -> InfluxdProgram:
+def program() -> ServerProgram:
     try:
         return find_influxd(build=False)
     except NoServer as none:
@@ -31,7 +32,7 @@ def program() -> InfluxdProgram:
 
 
 @pytest.fixture(scope="module")
-def server(program: InfluxdProgram) -> Iterator[InfluxServer]:
+def server(program: ServerProgram) -> Iterator[InfluxServer]:
     with start_server(program=program) as server:
         yield server
 
@@ -138,7 +139,7 @@ def test_the_sample_ecg_is_loaded_whole(server: InfluxServer) -> None:
 
 
 @pytest.mark.influxdb
-def test_a_stopped_server_leaves_neither_process_nor_folder(program: InfluxdProgram) -> None:
+def test_a_stopped_server_leaves_neither_process_nor_folder(program: ServerProgram) -> None:
     with start_server(program=program) as another:
         pid, folder = another.pid, another.folder
         assert folder.is_dir()
@@ -149,7 +150,7 @@ def test_a_stopped_server_leaves_neither_process_nor_folder(program: InfluxdProg
 
 @pytest.mark.influxdb
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tie a process to its parent")
-def test_the_server_of_a_killed_process_ends_too(program: InfluxdProgram, tmp_path: Path) -> None:
+def test_the_server_of_a_killed_process_ends_too(program: ServerProgram, tmp_path: Path) -> None:
     script = f"""
 import time
 from pathlib import Path
