@@ -16,9 +16,9 @@ from typing import Any
 # Run as a command, only this folder is on the path: the project's folder holds `anonymizer`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.heart_command import DONE, Arguments, UsageError, run, warn, write_result
-from scripts.heart_entries import NANOSECONDS_PER_SECOND, SECONDS_PER_DAY, checked, instant_ns, timestamp_of, trusted
-from scripts.heart_ledger import LEDGER_NAME, read_ledger
+from scripts.heartbeat.command import DONE, Arguments, UsageError, run, warn, write_result
+from scripts.heartbeat.entries import NANOSECONDS_PER_SECOND, SECONDS_PER_DAY, checked, instant_ns, timestamp_of, trusted
+from scripts.heartbeat.ledger import LEDGER_NAME, read_ledger
 
 DESCRIPTION = """Count the entries of one or more ledgers in the half-open span [until - days, until), and write the figures as JSON.
 A metric's figures are over its values that are numbers. Invalid lines are named and nothing is counted."""
@@ -30,7 +30,7 @@ Figures = dict[str, Any]
 
 
 def main(arguments: Sequence[str], *, now_ns: Callable[[], int] = time.time_ns) -> int:
-    """Run the command, at the time that `now_ns` tells when `--until` does not."""
+    """Run the command. `now_ns` gives the end of the span if `--until` does not."""
     asked = _read_arguments(arguments)
     end_ns = now_ns() if asked.until is None else asked.until
     start_ns = end_ns - asked.days * SECONDS_PER_DAY * NANOSECONDS_PER_SECOND
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str], *, now_ns: Callable[[], int] = time.time_ns) 
 
 
 def aggregate(entries: Sequence[Figures]) -> Figures:
-    """Return the figures of valid entries, names in order. A symbol that an entry holds twice counts twice."""
+    """Return the figures of valid entries, names sorted. A symbol given twice in an entry counts twice."""
     sources = _counts(entry["source_id"] for entry in entries)
     return {
         "entries": len(entries),
@@ -75,7 +75,7 @@ def _figures_by_metric(entries: Iterable[Figures]) -> dict[str, Figures]:
 
 
 def _figures(values: Sequence[float]) -> Figures:
-    # statistics.mean adds exactly: the mean is the same in any order of the lines, and no sum is too large for a double.
+    # statistics.mean adds exactly: the mean does not depend on the order of lines, and no sum overflows a double.
     return {"count": len(values), "min": min(values), "mean": float(statistics.mean(values)), "max": max(values)}
 
 

@@ -1,6 +1,6 @@
-"""Replace fields of a dictionary by their keyed digest: the function the heartbeat commands share, and a command of its own.
+"""Replace fields of a dictionary by their keyed digest: the function that the heartbeat commands share, and a command of its own.
 
-A digest cannot be turned back without the salt and is the same for the same value and salt, so entries of one source stay together.
+A digest cannot be reversed without the salt. The same value and salt give the same digest, so entries of one source stay together.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anonymizer.pseudonyms import keyed_digest
-from scripts.heart_command import DONE, Arguments, field_names, name_of, read_input, run, warn, write_result
-from scripts.heart_entries import only_objects, trusted
-from scripts.heart_json import encode, read_entries
-from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
+from scripts.heartbeat.command import DONE, Arguments, field_names, name_of, read_input, run, warn, write_result
+from scripts.heartbeat.entries import only_objects, trusted
+from scripts.heartbeat.json_lines import encode, read_entries
+from scripts.heartbeat.salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
 
 DESCRIPTION = f"""Replace fields of JSON objects by their HMAC-SHA256 and write them as JSON Lines to standard output.
 Takes any JSON objects; `ingest_heartbeat.py --anonymize` checks them and keeps a ledger.
@@ -34,7 +34,7 @@ def anonymize_data(data: Mapping[str, Any], salt: str | bytes, fields_to_anonymi
     """Return a copy of `data` in which each named field that is present is its HMAC-SHA256 under `salt`, in hexadecimal.
 
     A string is hashed as UTF-8, anything else (None too) as its compact JSON text with sorted keys, in UTF-8. So the number 1 and the
-    string "1" have the same digest. Fields that are not there stay so; the others are taken over, not copied in depth.
+    string "1" have the same digest. Missing fields stay missing; the others are copied shallowly.
 
     Args:
         data: A dictionary. It is not changed.
@@ -53,12 +53,12 @@ def anonymize_data(data: Mapping[str, Any], salt: str | bytes, fields_to_anonymi
 
 
 def absent_from_all(entries: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> list[str]:
-    """Return the fields that no entry has: most likely a name is misspelled, and what it was to hide is still readable."""
+    """Return the fields that no entry has: most likely a name is misspelled, and the value it should have hidden is still readable."""
     return [field for field in fields if entries and not any(field in entry for entry in entries)]
 
 
 def warn_of_absent(entries: Sequence[Mapping[str, Any]], fields: Iterable[str]) -> None:
-    """Say on standard error which fields no entry has."""
+    """Warn about fields that no entry has."""
     for field in absent_from_all(entries, fields):
         warn(f"warning: no entry has the field {field!r}, so nothing was replaced there; is the name right?")
 

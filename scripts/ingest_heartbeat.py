@@ -1,4 +1,4 @@
-"""Append heartbeat entries to the ledger: as they are, or with `--anonymize` under pseudonyms. All of them or none."""
+"""Append heartbeat entries to the ledger: as they are, or with `--anonymize` under pseudonyms. All or none."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anonymizer.pseudonyms import Pseudonymizer
 from scripts.anonymize import anonymize_data, warn_of_absent
-from scripts.heart_command import (
+from scripts.heartbeat.command import (
     DONE,
     Arguments,
     UsageError,
@@ -27,10 +27,10 @@ from scripts.heart_command import (
     run,
     warn,
 )
-from scripts.heart_entries import can_be_replaced, checked, trusted
-from scripts.heart_json import encode, read_entries
-from scripts.heart_ledger import LEDGER_NAME, append, is_same_file
-from scripts.heart_salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
+from scripts.heartbeat.entries import can_be_replaced, checked, trusted
+from scripts.heartbeat.json_lines import encode, read_entries
+from scripts.heartbeat.ledger import LEDGER_NAME, append, is_same_file
+from scripts.heartbeat.salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
 from service.arguments import path_argument
 
 SOURCE_FIELD = "source_id"
@@ -49,7 +49,7 @@ EXAMPLES = """  python scripts/ingest_heartbeat.py entries.jsonl
 def main(arguments: Sequence[str]) -> int:
     """Run the command."""
     asked = _read_arguments(arguments)
-    # Asked for before the entries are read: both may come from the same terminal.
+    # The prompt comes before the entries are read: both may come from the same terminal.
     salt = find_salt(asked.env_file, environment=os.environ, ask=ask_on_terminal, warn=warn) if asked.anonymize else None
     entries = list(trusted(checked(read_entries(read_input(asked.file), name=name_of(asked.file)))))
     if salt is not None:
@@ -79,7 +79,7 @@ def _read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _refuse_contradictions(asked: argparse.Namespace) -> None:
-    """Raise UsageError for arguments that would write something else than what was meant."""
+    """Raise UsageError for arguments that contradict each other."""
     if not asked.anonymize and (asked.fields or asked.env_file):
         raise UsageError("--fields and --env-file do nothing without --anonymize; add it, or leave them out")
     unfit = [field for field in asked.fields or () if not can_be_replaced(field)]
@@ -97,7 +97,7 @@ def _pseudonymized(entries: Sequence[dict[str, Any]], salt: bytes, fields: Seque
 
 
 def _how(salt: bytes | None, fields: Sequence[str]) -> str:
-    """Say how they were written. The salt's id lets a person see that it is the usual salt, and not a mistyped one."""
+    """Describe how entries were written. The salt's id shows whether it is the usual salt or a mistyped one."""
     return "as they are" if salt is None else f"{', '.join(fields)} replaced under the salt with id {Pseudonymizer(salt).key_id}"
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 # Run as a command, only this folder is on the path: the project's folder holds `anonymizer`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.heart_command import DONE, INVALID, Arguments, counted, name_of, report, run, warn
-from scripts.heart_entries import checked
-from scripts.heart_ledger import LEDGER_NAME, read_ledger
+from scripts.heartbeat.command import DONE, INVALID, Arguments, counted, name_of, report, run, warn
+from scripts.heartbeat.entries import checked
+from scripts.heartbeat.ledger import LEDGER_NAME, read_ledger
 
-DESCRIPTION = """Check each line of one or more ledgers. Problems go to standard error, one a line: FILE:LINE: FIELD: PROBLEM.
-The schema is scripts/heartbeat.schema.json; it holds before and after pseudonyms, for both are text."""
+DESCRIPTION = """Check each line of one or more ledgers. Problems go to standard error, one per line: FILE:LINE: FIELD: PROBLEM.
+The schema is scripts/heartbeat/heartbeat.schema.json; it is the same before and after pseudonyms: both are text."""
 
 EXAMPLES = """  python scripts/validate_heart.py
   python scripts/validate_heart.py january.jsonl february.jsonl
@@ -27,13 +27,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "ledgers", nargs="*", default=[LEDGER_NAME], metavar="ledger", help=f"- is standard input (default: {LEDGER_NAME})"
     )
-    # A list, not a generator: every ledger is checked, also after an invalid one.
+    # A list, not a generator: every ledger is checked, even after an invalid one.
     valid = [is_valid(path) for path in parser.read(arguments).ledgers]
     return DONE if all(valid) else INVALID
 
 
 def is_valid(path: str) -> bool:
-    """Check one ledger, say what is wrong with each bad line, and return whether there was none."""
+    """Check one ledger, report each bad line, and return whether all are valid."""
     entries = invalid = 0
     for entry in checked(read_ledger(path)):
         entries += 1

@@ -16,20 +16,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hypothesis import strategies as st
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
-#: Long enough for a loaded machine; a command that hangs must fail its test, not stop the run.
-PATIENCE_S = 60.0
+#: Long enough for a loaded machine; a command that hangs must fail its test, not block the run.
+TIMEOUT_S = 60.0
 
-#: Unbuffered, a command would meet a reader who has gone earlier than it does for most people.
+#: Unbuffered, a command would notice a closed pipe earlier than it usually does.
 HOW_PYTHON_WRITES = {"PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8"}
 
 SALT = "kept-between-us-0123456789abcdef"
 
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended. `screen` is what a person saw on the terminal, if there was one."""
+    """How a command ended. `screen` is what the terminal showed, if there was one."""
 
     exit_code: int
     stdout: str
@@ -54,7 +62,7 @@ def entry(**changes: Any) -> dict[str, Any]:
 
 
 def pseudonym(source_id: str) -> str:
-    """Return the digest under `SALT`, computed with Python's own hmac and nothing of ours."""
+    """Return the digest under `SALT`, computed with Python's own hmac."""
     return hmac.new(SALT.encode(), source_id.encode(), hashlib.sha256).hexdigest()
 
 
@@ -66,13 +74,13 @@ def entries_in(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def command_line(script: str, arguments: Sequence[str | Path]) -> list[str]:
-    # Warnings are errors in the commands, too: a file left open would show.
-    return [sys.executable, "-W", "error", str(SCRIPTS / script), *map(str, arguments)]
+def command_line(script: str, arguments: Sequence[str | Path], *, python_options: Sequence[str] = ()) -> list[str]:
+    # Warnings are errors in the commands too: a file left open would show.
+    return [sys.executable, "-W", "error", *python_options, str(SCRIPTS / script), *map(str, arguments)]
 
 
 def environment(settings: Mapping[str, str | Path] | None = None) -> dict[str, str]:
-    """Return this process's environment with no salt in it but the given one, and nothing that changes how Python writes."""
+    """Return this process's environment with no salt but the given one, and nothing that changes how Python writes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HEART_") and name not in HOW_PYTHON_WRITES}
     return {**kept, **{name: str(value) for name, value in (settings or {}).items()}}
 
@@ -84,25 +92,28 @@ def run(
     cwd: Path | None = None,
     settings: Mapping[str, str | Path] | None = None,
     before: Callable[[], None] | None = None,
+    stdout: int = subprocess.PIPE,
+    python_options: Sequence[str] = (),
 ) -> Ended:
-    """Run a command without a terminal and wait for its end."""
+    """Run a command without a terminal and wait for its end. `python_options=["-S"]` leaves out the installed libraries."""
     ended = subprocess.run(
-        command_line(script, arguments),
+        command_line(script, arguments, python_options=python_options),
         input=stdin if isinstance(stdin, bytes) else stdin.encode(),
-        capture_output=True,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         cwd=cwd,
         env=environment(settings),
         start_new_session=True,
         preexec_fn=before,
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=False,
     )
-    return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    return Ended(ended.returncode, (ended.stdout or b"").decode(), ended.stderr.decode())
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """A command that has a terminal, and the person's side of that terminal."""
+    """A command that has a terminal, and the user's side of it."""
 
     process: subprocess.Popen[bytes]
     screen: int
@@ -110,7 +121,7 @@ class Terminal:
     def wait_for(self, text: str) -> str:
         """Return what is on the screen once it holds the text."""
         seen = b""
-        give_up_at_s = time.monotonic() + PATIENCE_S
+        give_up_at_s = time.monotonic() + TIMEOUT_S
         while text.encode() not in seen:
             assert time.monotonic() < give_up_at_s, f"never saw {text!r}, only {seen!r}"
             seen += self._seen_now(timeout_s=0.1)
@@ -126,7 +137,7 @@ class Terminal:
 
     def end(self, stdin: str = "") -> Ended:
         """Give the command its standard input and wait for its end."""
-        stdout, stderr = self.process.communicate(stdin.encode() or None, timeout=PATIENCE_S)
+        stdout, stderr = self.process.communicate(stdin.encode() or None, timeout=TIMEOUT_S)
         return Ended(
             self.process.returncode, (stdout or b"").decode(), (stderr or b"").decode(), self._seen_now(timeout_s=0.1).decode()
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts import aggregate_heart
-from scripts.heart_entries import instant_ns
+from scripts.heartbeat.entries import instant_ns
 from tests.heartbeat.commands import entry, json_lines, run
 
 ENTRIES = [
@@ -16,7 +16,7 @@ ENTRIES = [
     entry(source_id="wearable-11", event_type="pause", metrics={"heart_rate": 55}, symbols=[]),
 ]
 
-#: As the design has it, to the byte.
+#: To the byte.
 EXPECTED = """{
   "from": "2025-10-28T00:00:00Z",
   "to": "2025-11-04T00:00:00Z",
@@ -52,12 +52,13 @@ EXPECTED = """{
 """
 
 
-def test_the_figures_are_exactly_these(tmp_path: Path) -> None:
-    (tmp_path / "heart_ledger.jsonl").write_text(json_lines(ENTRIES), encoding="utf-8")
+def test_the_figures_of_one_ledger_or_several_and_standard_input_are_exactly_these(tmp_path: Path) -> None:
+    for name, entries in (("heart_ledger.jsonl", ENTRIES), ("a.jsonl", ENTRIES[:1]), ("b.jsonl", ENTRIES[1:2])):
+        (tmp_path / name).write_text(json_lines(entries), encoding="utf-8")
 
-    ended = run("aggregate_heart.py", "--until", "2025-11-04T00:00:00Z", cwd=tmp_path)
-
-    assert (ended.exit_code, ended.stdout, ended.stderr) == (0, EXPECTED, "")
+    for arguments, stdin in (((), ""), (("a.jsonl", "b.jsonl", "-"), json_lines(ENTRIES[2:]))):
+        ended = run("aggregate_heart.py", *arguments, "--until", "2025-11-04T00:00:00Z", stdin=stdin, cwd=tmp_path)
+        assert (ended.exit_code, ended.stdout, ended.stderr) == (0, EXPECTED, "")
 
 
 def test_plain_and_hashed_ledgers_give_the_same_figures_but_for_the_names_of_sources(tmp_path: Path, salt_file: Path) -> None:
@@ -95,16 +96,20 @@ def test_plain_and_hashed_ledgers_give_the_same_figures_but_for_the_names_of_sou
         ("2025-11-03T23:30:00-01:00", 0),
     ],
 )
-def test_the_start_of_the_span_is_counted_and_its_end_is_not(tmp_path: Path, timestamp: str, counted: int) -> None:
+def test_the_start_of_the_span_is_counted_and_its_end_is_not(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], timestamp: str, counted: int
+) -> None:
     ledger = tmp_path / "l.jsonl"
     ledger.write_text(json_lines([entry(timestamp=timestamp)]), encoding="utf-8")
 
-    ended = run("aggregate_heart.py", ledger, "--days", "1", "--until", "2025-11-04T00:00:00Z")
+    assert aggregate_heart.main([str(ledger), "--days", "1", "--until", "2025-11-04T00:00:00Z"]) == 0
 
-    assert json.loads(ended.stdout)["entries"] == counted
+    assert json.loads(capsys.readouterr().out)["entries"] == counted
 
 
-def test_without_until_the_span_is_the_last_seven_days(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_until_the_span_is_the_last_seven_days_and_no_entries_give_empty_figures(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ledger = tmp_path / "l.jsonl"
     ledger.write_text(
         json_lines([entry(timestamp="2025-11-01T00:00:00Z"), entry(timestamp="2025-11-08T12:00:00.25Z")]), encoding="utf-8"
@@ -112,19 +117,10 @@ def test_without_until_the_span_is_the_last_seven_days(tmp_path: Path, capsys: p
 
     exit_code = aggregate_heart.main([str(ledger)], now_ns=lambda: instant_ns("2025-11-08T12:00:00.25Z"))
 
-    figures = json.loads(capsys.readouterr().out)
     assert exit_code == 0
-    assert (figures["from"], figures["to"], figures["entries"]) == ("2025-11-01T12:00:00.25Z", "2025-11-08T12:00:00.25Z", 0)
-
-
-def test_an_empty_ledger_gives_empty_figures(tmp_path: Path) -> None:
-    (tmp_path / "heart_ledger.jsonl").touch()
-
-    figures = json.loads(run("aggregate_heart.py", "--until", "2025-11-04T00:00:00Z", cwd=tmp_path).stdout)
-
-    assert figures == {
-        "from": "2025-10-28T00:00:00Z",
-        "to": "2025-11-04T00:00:00Z",
+    assert json.loads(capsys.readouterr().out) == {
+        "from": "2025-11-01T12:00:00.25Z",
+        "to": "2025-11-08T12:00:00.25Z",
         "entries": 0,
         "distinct_sources": 0,
         "by_event_type": {},
@@ -134,25 +130,7 @@ def test_an_empty_ledger_gives_empty_figures(tmp_path: Path) -> None:
     }
 
 
-def test_several_ledgers_and_standard_input_are_counted_together(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text(json_lines(ENTRIES[:1]), encoding="utf-8")
-    (tmp_path / "b.jsonl").write_text(json_lines(ENTRIES[1:2]), encoding="utf-8")
-
-    ended = run(
-        "aggregate_heart.py",
-        "a.jsonl",
-        "b.jsonl",
-        "-",
-        "--until",
-        "2025-11-04T00:00:00Z",
-        stdin=json_lines(ENTRIES[2:]),
-        cwd=tmp_path,
-    )
-
-    assert ended.stdout == EXPECTED
-
-
-def test_values_that_are_no_numbers_are_in_no_figure_and_that_is_said(tmp_path: Path) -> None:
+def test_values_that_are_not_numbers_are_in_no_figure_and_a_warning_counts_them(tmp_path: Path) -> None:
     ledger = tmp_path / "l.jsonl"
     ledger.write_text(json_lines([entry(metrics={"a": 1, "b": "2", "c": True, "d": None, "e": [3]})]), encoding="utf-8")
 
@@ -197,7 +175,7 @@ def test_an_invalid_line_is_named_and_nothing_is_counted(tmp_path: Path) -> None
         (("--until", "2025-11-04"), "--until: must be an RFC 3339 time"),
     ],
 )
-def test_a_span_that_is_none_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+def test_an_impossible_span_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
     ended = run("aggregate_heart.py", *arguments, cwd=tmp_path)
 
     assert (ended.exit_code, ended.stdout) == (64, "")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.heart_command import CONFIGURATION, INPUT_OUTPUT, INTERRUPTED, INVALID, READER_GONE, USAGE
+from scripts.heartbeat.command import CONFIGURATION, INPUT_OUTPUT, INTERRUPTED, INVALID, READER_GONE, USAGE
 from tests.heartbeat.commands import SCRIPTS, environment
 
 PAGE = SCRIPTS.parent / "documentation" / "HEARTBEAT.md"

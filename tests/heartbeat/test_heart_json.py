@@ -7,14 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.heart_json import BadJson, decode, encode, read_entries
+from scripts.heartbeat.json_lines import BadJson, decode, encode, read_entries
+from tests.heartbeat.commands import json_values
 
-values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=8,
-)
-objects = st.dictionaries(st.text(), values, max_size=4)
+objects = st.dictionaries(st.text(), json_values, max_size=4)
 
 
 def read(text: str | bytes) -> list[tuple[str, Any, tuple[str, ...]]]:
@@ -41,7 +37,7 @@ def test_one_object_is_one_entry_however_it_is_laid_out(value: dict[str, Any], i
     assert values_of(json.dumps(value, indent=indent)) == [value]
 
 
-@given(values)
+@given(json_values)
 def test_what_is_encoded_is_one_line_and_decodes_to_the_same_value(value: Any) -> None:
     line = encode(value)
 
@@ -62,17 +58,18 @@ def test_blank_lines_hold_no_entry_but_are_counted() -> None:
     assert read('\n{"a": 1}\r\n   \n{"b": 2}') == [("f:2", {"a": 1}, ()), ("f:4", {"b": 2}, ())]
 
 
-@pytest.mark.parametrize("text", ["", "\n \n", "\ufeff", "[]", "[ \n ]"])
-def test_an_empty_input_holds_no_entries(text: str) -> None:
-    assert read(text) == []
-
-
-def test_a_byte_order_mark_at_the_start_is_skipped() -> None:
-    assert values_of('\ufeff{"a": 1}') == [{"a": 1}]
-
-
-def test_a_line_separator_inside_a_string_does_not_end_the_line() -> None:
-    assert values_of('{"a": "x\u2028y\x85z"}\n{"a": "b"}\n') == [{"a": "x\u2028y\x85z"}, {"a": "b"}]
+@pytest.mark.parametrize(
+    ("text", "entries"),
+    [
+        *((empty, []) for empty in ("", "\n \n", "\ufeff", "[]", "[ \n ]")),
+        ('\ufeff{"a": 1}', [{"a": 1}]),
+        ('{"a": "x\u2028y\x85z"}\n{"a": "b"}\n', [{"a": "x\u2028y\x85z"}, {"a": "b"}]),
+    ],
+)
+def test_an_empty_input_holds_no_entries_a_byte_order_mark_is_skipped_and_only_a_newline_ends_a_line(
+    text: str, entries: list[Any]
+) -> None:
+    assert values_of(text) == entries
 
 
 @pytest.mark.parametrize(
@@ -111,23 +108,19 @@ def test_json_lines_are_known_as_such_when_their_first_line_is_broken() -> None:
     assert [(place, value) for place, value, _ in found] == [("f:1", None), ("f:2", {"b": 2})]
 
 
-def test_a_mistake_in_an_object_over_several_lines_is_one_problem_on_its_own_line() -> None:
-    [(place, _, [problem])] = read('{\n  "a": 1,\n  "b": what\n}\n')
+@pytest.mark.parametrize(
+    ("text", "line", "parts"),
+    [
+        ('{\n  "a": 1,\n  "b": what\n}\n', 3, ["column 8", "a JSON array, or JSON Lines"]),
+        ('{\n  "a": 1\n}\n{\n  "b": 2\n}\n', 4, ["a JSON array, or JSON Lines"]),
+        ('{"a": 1}\n{"b": 2}\n'.encode("utf-16"), 1, ["save it as UTF-8"]),
+    ],
+    ids=["a mistake in a multi-line object", "a second multi-line object", "UTF-16"],
+)
+def test_a_document_that_cannot_be_read_is_one_problem_on_its_own_line_that_says_what_to_do(
+    text: str | bytes, line: int, parts: list[str]
+) -> None:
+    [(place, _, [problem])] = read(text)
 
-    assert place == "f:3"
-    assert "column 8" in problem
-    assert "JSON Lines" in problem
-
-
-def test_a_second_object_after_one_over_several_lines_is_refused_with_the_forms_that_work() -> None:
-    [(place, _, [problem])] = read('{\n  "a": 1\n}\n{\n  "b": 2\n}\n')
-
-    assert place == "f:4"
-    assert "a JSON array, or JSON Lines" in problem
-
-
-def test_text_in_utf_16_is_one_problem_that_says_what_to_do() -> None:
-    [(place, _, [problem])] = read('{"a": 1}\n{"b": 2}\n'.encode("utf-16"))
-
-    assert place == "f:1"
-    assert "save it as UTF-8" in problem
+    assert place == f"f:{line}"
+    assert all(part in problem for part in parts)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from anonymizer.errors import ConfigurationError
-from scripts.heart_salt import MAXIMUM_SALT_BYTES, ask_on_terminal, find_salt
+from scripts.heartbeat.salt import MAXIMUM_SALT_BYTES, ask_on_terminal, find_salt
 from tests.heartbeat.commands import SALT, Ended, entries_in, entry, json_lines, on_a_terminal, pseudonym, run
 
 needs_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -19,7 +19,7 @@ HASHED = [entry(source_id=pseudonym("wearable-07"))]
 
 
 def never_asked() -> str:
-    raise AssertionError("nobody should be asked")
+    raise AssertionError("the prompt must not be used")
 
 
 def salt_from(environment: dict[str, str], *, env_file: Path | None = None) -> bytes:

@@ -21,8 +21,8 @@ from anonymizer.errors import BatchRejected, ConfigurationError, JournalDamaged,
 from anonymizer.windows import Window
 from disk.durable_file import write_durably
 from outputs.csv_files import CsvFiles
-from scripts import heart_ledger
-from scripts.heart_command import LedgerUnusable, UsageError, WriteFailed
+from scripts.heartbeat import ledger as heart_ledger
+from scripts.heartbeat.command import LedgerUnusable, UsageError, WriteFailed
 from service.fence import Fence
 from service.instance_lock import AnotherInstance, InstanceLock
 from service.journal import Epoch, Journal

@@ -1,6 +1,6 @@
 """What a valid heartbeat entry is: the schema beside this file, checked by the library jsonschema, and RFC 3339 timestamps.
 
-Messages name the field and the kind of thing that was found, never the value: it may identify a person.
+Messages name the field and the type found, never the value: it may identify a person.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anonymizer.errors import ConfigurationError
-from scripts.heart_command import InvalidEntries
-from scripts.heart_json import BadJson, Entry, decode
+from scripts.heartbeat.command import InvalidEntries
+from scripts.heartbeat.json_lines import BadJson, Entry, decode
 
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator, ValidationError
@@ -49,7 +49,7 @@ _WANTED = {"string": "text", "object": "an object", "array": "an array"}
 def instant_ns(timestamp: str) -> int:
     """Return an RFC 3339 timestamp as nanoseconds since 1970, or raise ValueError.
 
-    A leap second counts as the second after it, as POSIX clocks have it. Digits after the ninth of a fraction are dropped.
+    A leap second counts as the second after it, as on POSIX clocks. Digits after the ninth of a fraction are dropped.
     """
     parts = _TIMESTAMP.fullmatch(timestamp)
     if parts is None:
@@ -83,14 +83,14 @@ def checked(entries: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def only_objects(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield each entry, with a problem if it is no JSON object: what can be asked of any dictionary, schema or not."""
+    """Yield each entry, with a problem if it is not a JSON object. Used where no schema applies."""
     for entry in entries:
         is_object = entry.problems or isinstance(entry.value, dict)
         yield entry if is_object else Entry(entry.place, entry.value, (f"must be an object, got {_kind(entry.value)}",))
 
 
 def trusted(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
-    """Yield the valid entries, then raise InvalidEntries if there was any other. So nothing may be done before the last is read."""
+    """Yield the valid entries, then raise InvalidEntries if there was any other. So a caller must read to the end before it acts."""
     problems: list[str] = []
     for entry in entries:
         problems.extend(f"{entry.place}: {problem}" for problem in entry.problems)
@@ -111,7 +111,7 @@ def _problems(validator: Draft202012Validator, value: Any) -> tuple[str, ...]:
 
 
 def _sentence(error: ValidationError) -> str:
-    """Say in our words what is wrong: the library's own would repeat the value."""
+    """Describe the problem ourselves: the library's message would repeat the value."""
     field = error.json_path.removeprefix("$").removeprefix(".")
     match error.validator:
         case "required":
@@ -119,7 +119,7 @@ def _sentence(error: ValidationError) -> str:
         case "type":
             sentence = f"must be {_WANTED.get(str(error.validator_value), error.validator_value)}, got {_kind(error.instance)}"
         case "format":
-            sentence = f"must be an RFC 3339 time such as {TIMESTAMP_EXAMPLE}, got text that is none"
+            sentence = f"must be an RFC 3339 time such as {TIMESTAMP_EXAMPLE}, got other text"
         case _:
             sentence = f"does not satisfy {error.validator} of {SCHEMA_FILE.name}"
     return f"{field}: {sentence}" if field else sentence
@@ -133,13 +133,13 @@ def _read_schema() -> dict[str, Any]:
     try:
         schema = decode(SCHEMA_FILE.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, BadJson) as error:
-        raise ConfigurationError(f"cannot use {SCHEMA_FILE}: {error}; take it from the project again") from error
+        raise ConfigurationError(f"cannot use {SCHEMA_FILE}: {error}; restore it from the project") from error
     assert isinstance(schema, dict)
     return schema
 
 
 def _validator(schema: dict[str, Any]) -> Draft202012Validator:
-    # Imported here, not at the top: it takes longer than all the rest of a command, and until `run` has begun a Ctrl+C ends in a traceback.
+    # Imported here, not at the top: it takes longer than the rest of a command, and a Ctrl+C before `run` begins ends in a traceback.
     from jsonschema import Draft202012Validator, FormatChecker
 
     formats = FormatChecker(formats=())
@@ -148,7 +148,7 @@ def _validator(schema: dict[str, Any]) -> Draft202012Validator:
 
 
 def _is_timestamp(value: object) -> bool:
-    """Return True for what is not text, too: the schema's `type` speaks about that."""
+    """Return True for values that are not text: the schema's `type` reports those."""
     if isinstance(value, str):
         instant_ns(value)
     return True

@@ -1,4 +1,4 @@
-"""JSON as entries come in it: one object, an array, or JSON Lines (one entry a line). Strict, and every mistake has a line.
+"""Reads entries from JSON: one object, an array, or JSON Lines (one entry per line). Strict; every error has a line number.
 
 Refused, because programs disagree on what they mean or the ledger could not hold them: NaN and Infinity, numbers beyond a double, a key
 given twice, half of a surrogate pair, bytes that are not UTF-8. A byte-order mark at the start is skipped: Windows tools write one.
@@ -22,11 +22,11 @@ _KEY_SHOWN = 40
 #: What may stand between two elements of an array.
 _BETWEEN_ELEMENTS = re.compile(r"[ \t\n\r,]*")
 
-_FORMS = "give one JSON object, a JSON array, or JSON Lines (one entry a line, as `jq -c` writes them)"
+_FORMS = "give one JSON object, a JSON array, or JSON Lines (one entry per line, as `jq -c` writes them)"
 
 
 class BadJson(ValueError):
-    """The text is not JSON that we take. The message continues "the text …"; `line` counts from 1."""
+    """The text is not JSON that is accepted. The message continues "the text …"; `line` counts from 1."""
 
     def __init__(self, message: str, *, line: int = 1) -> None:
         super().__init__(message)
@@ -38,9 +38,9 @@ class Entry:
     """One entry as it was read.
 
     Args:
-        place: File and line, as messages name them.
-        value: What stood there; None when it could not be read.
-        problems: What is wrong with it, each a sentence that follows the place.
+        place: File and line, for messages.
+        value: The decoded value; None if it could not be read.
+        problems: What is wrong, each a sentence that follows the place.
     """
 
     place: str
@@ -61,17 +61,17 @@ def decode(text: str) -> Any:
     except RecursionError:
         raise BadJson("is nested too deeply") from None
     except UnicodeEncodeError:
-        raise BadJson("holds half of a surrogate pair (\\ud800 to \\udfff), which is no character") from None
+        raise BadJson("holds half of a surrogate pair (\\ud800 to \\udfff), which is not a character") from None
     return value
 
 
 def encode(value: Any) -> bytes:
-    """Return `value` as compact JSON on one line, in UTF-8, its keys in their order, without a newline at the end."""
+    """Return `value` as compact JSON on one line, in UTF-8, keys in order, without a trailing newline."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
 def read_entries(data: bytes, *, name: str) -> Iterator[Entry]:
-    """Yield the entries of an input in any of the three forms, with the problems of reading them."""
+    """Yield the entries of an input in any of the three forms, with any problems found while reading."""
     data = data.removeprefix(codecs.BOM_UTF8)
     return (
         read_lines(enumerate(io.BytesIO(data), start=1), name=name) if _is_json_lines(data) else _read_document(data, name=name)
@@ -97,9 +97,9 @@ def _cut_off(line: bytes) -> str:
 
 
 def _is_json_lines(data: bytes) -> bool:
-    """Tell JSON Lines from an array or an object over several lines.
+    """Tell JSON Lines from an array or a multi-line object.
 
-    The second line of an object never begins with a brace, so JSON Lines are known even when their first line is broken.
+    The second line of an object never begins with a brace, so JSON Lines are recognized even if their first line is broken.
     """
     first, second = (*islice(filter(bytes.strip, io.BytesIO(data)), 2), b"", b"")[:2]
     if first.lstrip().startswith(b"["):
@@ -126,7 +126,7 @@ def _first_line(text: str) -> int:
 
 
 def _element_lines(text: str) -> Iterator[int]:
-    """Yield the line on which each element begins, of a text known to be one JSON array."""
+    """Yield the line on which each element begins. The text must be one JSON array."""
     line, counted, position = 1, 0, text.index("[") + 1
     while text[position := _next_element(text, position)] != "]":
         line += text.count("\n", counted, position)
@@ -151,7 +151,7 @@ def _text(data: bytes) -> str:
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Build an object, unless a key is given twice: readers differ on which of the two counts."""
+    """Build an object, unless a key is given twice: parsers differ on which of the two counts."""
     members = dict(pairs)
     if len(members) < len(pairs):
         keys = [key for key, _ in pairs]

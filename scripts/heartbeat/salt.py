@@ -1,6 +1,6 @@
-"""Where the salt comes from: the environment, a file, an env file, or a hidden prompt. Never from an argument, and never shown.
+"""Finds the salt: in the environment, a file, an env file, or from a hidden prompt. Never from an argument, and never shown.
 
-The salt is the key of the pseudonyms: whoever holds it can compute the pseudonym of any source id and compare.
+The salt is the key of the pseudonyms: with it, anyone can compute the pseudonym of any source id and compare.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import BinaryIO
 from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key, without_line_end
 from anonymizer.weak_keys import doubts_about
-from scripts.heart_command import Arguments
+from scripts.heartbeat.command import Arguments
 from service.arguments import path_argument
 from service.env_file import UnreadableValue, meaning, read_env_file
 from service.setting_types import path as written_out
 
 SALT, SALT_FILE = "HEART_SALT", "HEART_SALT_FILE"
 
-#: A longer file is not a salt but some other file, named by mistake.
+#: A longer file is probably some other file, named by mistake.
 MAXIMUM_SALT_BYTES = 4096
 
-#: Who besides the owner a file's mode lets read it.
+#: The mode bits that let others than the owner read a file.
 _OTHER_READERS = stat.S_IRGRP | stat.S_IROTH
 
 SALT_HELP = f"""salt:
@@ -35,7 +35,7 @@ SALT_HELP = f"""salt:
 
 
 def add_salt_argument(arguments: Arguments) -> None:
-    """Add `--env-file`, the only thing about the salt that may stand on a command line."""
+    """Add `--env-file`, the only option about the salt."""
     arguments.add_argument(
         "--env-file",
         type=path_argument,
@@ -50,10 +50,10 @@ def find_salt(
     """Return the salt, or raise ConfigurationError when it is missing, given twice or too short.
 
     Args:
-        env_file: A file of settings, or None. Once named it must be readable, and must set the salt if the environment does not.
-        environment: Settings that come before those of the file. An empty one is a mistake, not an absent one.
-        ask: Asks a person for it. Only called when no setting names a salt.
-        warn: Told when others can read a file that holds the salt, and when the environment quotes it.
+        env_file: A file of settings, or None. If given, it must be readable, and must set the salt unless the environment does.
+        environment: Settings that override those of the file. An empty value is an error, not a missing setting.
+        ask: Prompts for it. Called only if no setting names a salt.
+        warn: Called if others can read a file that holds the salt, and if the environment quotes it.
     """
     settings = {**_settings_of(env_file, warn=warn), **_meant(environment, warn=warn)}
     salt, path = settings.get(SALT), settings.get(SALT_FILE)
@@ -69,15 +69,15 @@ def find_salt(
 
 
 def warn_of_doubts(salt: bytes, *, warn: Callable[[str], None]) -> None:
-    """Say what is strange about a salt that is about to be used, never the salt."""
+    """Warn if the salt looks weak. Never shows the salt."""
     for doubt in doubts_about(salt):
         warn(f"warning: the salt {doubt}")
 
 
 def ask_on_terminal() -> str:
-    """Ask for the salt on the terminal, even while standard input is something else, and do not show what is typed."""
+    """Ask for the salt on the terminal, even if standard input is redirected, without echo."""
     with warnings.catch_warnings():
-        # With no terminal, getpass would warn, then read the first line of standard input as the salt, in sight.
+        # Without a terminal, getpass would warn, then read the first line of standard input as the salt, with echo.
         warnings.simplefilter("error", getpass.GetPassWarning)
         try:
             return getpass.getpass("Salt (not shown): ")
@@ -90,7 +90,7 @@ def ask_on_terminal() -> str:
 
 
 def _settings_of(env_file: Path | None, *, warn: Callable[[str], None]) -> dict[str, str]:
-    """Return what the env file says about the salt. A name without a value counts as empty."""
+    """Return the salt's settings in the env file. A name without a value counts as empty."""
     if env_file is None:
         return {}
     found = read_env_file(env_file, (SALT, SALT_FILE))
@@ -104,7 +104,7 @@ def _settings_of(env_file: Path | None, *, warn: Callable[[str], None]) -> dict[
 
 
 def _meant(environment: Mapping[str, str], *, warn: Callable[[str], None]) -> dict[str, str]:
-    """Return what the environment says about the salt, read as a line of the env file is: `docker run --env-file` passes quotes on."""
+    """Return the salt's settings in the environment, unquoted as in an env file: `docker run --env-file` passes quotes on."""
     meant = {}
     for name in (SALT, SALT_FILE):
         if name in environment:
@@ -127,12 +127,12 @@ def _written_out(path: str) -> Path:
 
 
 def _salt_in(path: str, *, warn: Callable[[str], None]) -> bytes:
-    """Return the salt in a file, without the one newline that editors and `echo` put at its end."""
+    """Return the salt in a file, without the one newline that editors and `echo` add."""
     try:
         with _written_out(path).open("rb") as file:
             salt, readers = file.read(MAXIMUM_SALT_BYTES + 1), _readers(file)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no file name"
+        reason = error.strerror if isinstance(error, OSError) else "it is not a file name"
         raise ConfigurationError(
             f"cannot read the file that {SALT_FILE} names: {reason}; check the name and its permissions"
         ) from None
@@ -148,7 +148,7 @@ def _readers(file: BinaryIO) -> str:
 
 
 def _readers_of(status: os.stat_result) -> str:
-    """Return who else can read a file of this status, in words; nothing where modes mean nothing, as on Windows."""
+    """Return who else can read a file with this status, as text; nothing where modes do not apply, as on Windows."""
     others = status.st_mode & _OTHER_READERS if os.name == "posix" else 0
     if not others:
         return ""
@@ -164,7 +164,7 @@ def _bytes_of(name: str, salt: str) -> bytes:
         return salt.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         raise ConfigurationError(
-            f"{name} holds half of a surrogate pair, which is no character; make another with: {MAKE_A_KEY}"
+            f"{name} holds half of a surrogate pair, which is not a character; make another with: {MAKE_A_KEY}"
         ) from None
 
 

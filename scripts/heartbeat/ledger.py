@@ -1,9 +1,9 @@
-"""The ledger: a file of JSON Lines that only grows. Written by any number of commands at once, read while they write.
+"""The ledger: an append-only JSON Lines file. Several commands may write at once, and read meanwhile.
 
-Writers wait for each other with an advisory lock on the ledger itself.
+Writers take an advisory lock on the ledger itself.
 
-A line without a newline at the end of the ledger is what a crash in the middle of a write leaves. `append` adds the newline when the
-line is a whole JSON object; otherwise it refuses, and changes nothing: only a person can say what that line was to be.
+A crash during a write leaves a last line without a newline. `append` adds the newline if the line is a whole JSON object; otherwise it
+refuses and changes nothing: only a person can say what the line should have been.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 from disk.durable_file import open_or_create, sync_folder
 from disk.file_lock import NO_LOCKS, try_to_lock, unlock
-from scripts.heart_command import (
+from scripts.heartbeat.command import (
     STANDARD_INPUT,
     InvalidEntries,
     LedgerUnusable,
@@ -32,17 +32,17 @@ from scripts.heart_command import (
     unreadable,
     warn,
 )
-from scripts.heart_json import BadJson, Entry, decode, read_lines
+from scripts.heartbeat.json_lines import BadJson, Entry, decode, read_lines
 
 LEDGER_NAME = "heart_ledger.jsonl"
 
-#: A write takes milliseconds: whoever holds the lock for longer is stuck or stopped, and a person should know.
+#: A write takes milliseconds: a process that holds the lock for longer is stuck or stopped, and the user should know.
 LOCK_WAIT_S = 30.0
 
-#: How long to wait between two tries to lock. The system has no call that waits only so long.
+#: Pause between two attempts to lock: the system has no lock call with a timeout.
 LOCK_PAUSE_S = 0.01
 
-#: Only a person can mend these: the ledger's place, its permissions, what it is.
+#: Only a person can fix these: the ledger's path, permissions or file type.
 _FOR_A_PERSON = frozenset(
     {
         errno.EACCES,
@@ -70,13 +70,13 @@ def append(path: Path, lines: bytes, *, when_safe: Callable[[], None] = _nothing
     Not promised when the machine or the process is killed during the write: then some of the lines may be there, the last cut off.
 
     Args:
-        path: The ledger; made, for its owner only, if it is not there.
+        path: The ledger; created for its owner only if it does not exist.
         lines: One or more lines, each with its newline.
-        when_safe: Called when the disk has the lines. The last moment at which an exception, such as Ctrl+C, takes them back.
+        when_safe: Called when the lines are on disk. An exception until then, such as Ctrl+C, takes them back.
         lock_wait_s: How long to wait for other commands to finish.
 
     Raises:
-        LedgerUnusable: It cannot be opened or locked, is a link or no regular file.
+        LedgerUnusable: It cannot be opened or locked, or it is a link or not a regular file.
         InvalidEntries: Its last line was cut off.
         WriteFailed: The disk is full or fails, or another command has held the lock for `lock_wait_s` seconds.
     """
@@ -91,11 +91,11 @@ def append(path: Path, lines: bytes, *, when_safe: Callable[[], None] = _nothing
             os.fsync(ledger.fileno())
             if not (size or sync_folder(path.resolve().parent)):
                 warn(
-                    f"warning: the disk cannot make the name of {path} durable, so a power cut may take the ledger as long as it is new"
+                    f"warning: the disk cannot make the name of {path} durable, so a power cut may lose the ledger while it is new"
                 )
             when_safe()
         except BaseException as error:
-            # Also on Ctrl+C: a command that does not end well must have done nothing.
+            # Also on Ctrl+C: a command that fails must have changed nothing.
             _take_back(ledger, path, size)
             if isinstance(error, OSError):
                 raise _write_failed(path, error) from error
@@ -111,7 +111,7 @@ def _take_back(ledger: io.FileIO, path: Path, size: int) -> None:
         ledger.truncate(size)
     except OSError as error:
         raise WriteFailed(
-            f"cannot write {path}: {error.strerror}; some lines may have been appended behind byte {size} and could not be taken back: "
+            f"cannot write {path}: {error.strerror}; some lines may have been appended after byte {size} and could not be taken back: "
             "look at them before you run it again"
         ) from error
 
@@ -153,9 +153,9 @@ def _lines_until(ledger: BinaryIO, size: int | None) -> Iterator[tuple[int, byte
 
 
 def _size_between_writes(ledger: BinaryIO, path: Path) -> int | None:
-    """Return how much of the ledger to read: what is there while nobody writes, so it ends with a whole line.
+    """Return how much of the ledger to read: its size while no command writes, so that it ends with a whole line.
 
-    What is appended later is not read. None for a pipe, which has no size and no writers that lock.
+    Later lines are not read. None for a pipe, which has no size and no locking writers.
     """
     if not stat.S_ISREG(os.fstat(ledger.fileno()).st_mode):
         return None
@@ -166,7 +166,7 @@ def _size_between_writes(ledger: BinaryIO, path: Path) -> int | None:
 def _opened_to_append(path: Path) -> io.FileIO:
     try:
         if path.exists() and not path.is_file():
-            raise LedgerUnusable(f"{path} is no regular file; name one with --ledger")
+            raise LedgerUnusable(f"{path} is not a regular file; name one with --ledger")
         # Only the owner may read a new ledger: before pseudonyms it names sources. Unbuffered, so that one write is one call.
         return io.FileIO(open_or_create(path, flags=os.O_RDWR | os.O_APPEND), "a+b")
     except OSError as error:
@@ -178,14 +178,14 @@ def _opened_to_append(path: Path) -> io.FileIO:
 
 
 def _write_all(ledger: io.FileIO, data: bytes) -> None:
-    """Write in one call if the system takes it all, else in as many as it needs: the lock keeps others out meanwhile."""
+    """Write in as many calls as the system needs: the lock keeps other writers out meanwhile."""
     rest = memoryview(data)
     while rest:
         rest = rest[ledger.write(rest) :]
 
 
 def _newline_owed(ledger: io.FileIO, path: Path) -> bytes:
-    """Return the newline that the last line lacks, if it lacks one and is otherwise whole; InvalidEntries if it was cut off."""
+    """Return the newline that a whole last line lacks, or nothing; raise InvalidEntries if the line was cut off."""
     number, line = _last_line(ledger)
     if not line or line.endswith(b"\n"):
         return b""
@@ -198,7 +198,7 @@ def _newline_owed(ledger: io.FileIO, path: Path) -> bytes:
 
 
 def _last_line(ledger: io.FileIO) -> tuple[int, bytes]:
-    """Return the last line and its number. Reads all lines only when the last lacks its newline."""
+    """Return the last line and its number. Reads the whole file only if the last newline is missing."""
     if not ledger.seek(0, os.SEEK_END):
         return 0, b""
     ledger.seek(-1, os.SEEK_END)
@@ -219,7 +219,7 @@ def _is_whole(line: bytes) -> bool:
 
 @contextlib.contextmanager
 def _locked(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool, wait_s: float) -> Iterator[None]:
-    """Hold the lock: alone to write, together with others to read."""
+    """Hold the lock: exclusive for writers, shared for readers."""
     give_up_at_s = time.monotonic() + wait_s
     while not _is_locked(ledger, path, exclusive=exclusive):
         if time.monotonic() >= give_up_at_s:

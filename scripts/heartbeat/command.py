@@ -1,9 +1,9 @@
-"""How a heartbeat command reads its arguments, speaks and ends. No mistake of a person ends in a traceback.
+"""How a heartbeat command reads its arguments, speaks and ends. A user's mistake never ends in a traceback.
 
 HeartError                     ends the command with a sentence and an exit code
-├── InvalidEntries     1       entries are not what the schema asks for: mend them; nothing was done with any of them
+├── InvalidEntries     1       entries do not match the schema: fix them; nothing was done with any of them
 ├── UsageError         64      the command line, or a file it names, asks for what cannot be done
-├── LedgerUnusable     78      the ledger cannot be opened or locked: mend its path or its permissions
+├── LedgerUnusable     78      the ledger cannot be opened or locked: fix its path or permissions
 └── WriteFailed        74      the ledger could not take the lines now: nothing was appended, run it again
 ConfigurationError     78      the salt is missing, short or given twice (anonymizer.errors)
 
@@ -48,14 +48,14 @@ class HeartError(Exception):
 
 
 class InvalidEntries(HeartError):
-    """One or more entries are invalid. Carries every problem as `file:line: field: problem`, so that all can be mended at once."""
+    """One or more entries are invalid. Carries every problem as `file:line: field: problem`, so that all can be fixed at once."""
 
     exit_code = INVALID
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
         super().__init__(
-            f"{len(self.problems)} problem(s) in the entries named above; nothing was done with any entry. Mend them, run again"
+            f"{len(self.problems)} problem(s) in the entries named above; nothing was done with any entry. Fix them and run again"
         )
 
 
@@ -66,13 +66,13 @@ class UsageError(HeartError):
 
 
 class LedgerUnusable(HeartError):
-    """The ledger cannot be opened or locked, now or later, unless somebody mends its path or permissions."""
+    """The ledger cannot be opened or locked, and a retry will not help: its path or permissions must be fixed first."""
 
     exit_code = CONFIGURATION
 
 
 class WriteFailed(HeartError):
-    """The ledger could not take the lines now. It is as it was before."""
+    """The ledger could not take the lines now. It is unchanged."""
 
     exit_code = INPUT_OUTPUT
 
@@ -88,7 +88,7 @@ class _RefuseSalt(argparse.Action):
 
 
 class Arguments(argparse.ArgumentParser):
-    """An argument parser that exits 64 and never repeats what it does not know: it might be a salt."""
+    """An argument parser that exits 64 and never repeats an unknown argument: it might be a salt."""
 
     def __init__(self, description: str, examples: str) -> None:
         super().__init__(
@@ -117,7 +117,7 @@ class Arguments(argparse.ArgumentParser):
         raise UsageError(f"{message}; `{self.prog} --help` shows what can be asked")
 
     def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        """Leave after `--help`. Flushed here, where a reader that has gone is still noticed by `run`."""
+        """Leave after `--help`. Flushes here, so that `run` still notices a closed pipe."""
         sys.stdout.flush()
         super().exit(status, message)
 
@@ -131,7 +131,7 @@ def field_names(text: str) -> tuple[str, ...]:
 
 
 def counted(entries: int) -> str:
-    """Return a number of entries in words."""
+    """Return a number of entries as text."""
     return "1 entry" if entries == 1 else f"{entries} entries"
 
 
@@ -162,12 +162,12 @@ def unreadable(path: str, error: OSError) -> UsageError:
 
 
 def report(line: str) -> None:
-    """Tell people on standard output what was done. That nobody listens any more is no failure: what was done stays done."""
+    """Write a line to standard output. A closed pipe is not a failure: the work is done."""
     _tell(sys.stdout, line)
 
 
 def warn(line: str) -> None:
-    """Tell people on standard error."""
+    """Write a line to standard error."""
     _tell(sys.stderr, line)
 
 
@@ -182,7 +182,7 @@ def _tell(stream: TextIO | None, line: str) -> None:
 
 
 def _let_go_of(stream: TextIO | None) -> None:
-    """Send the rest nowhere. Else the interpreter fails on it once more when it exits, and says so."""
+    """Discard the rest. Otherwise the interpreter fails on it again at exit, and prints that."""
     if stream is None:
         return
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -191,7 +191,7 @@ def _let_go_of(stream: TextIO | None) -> None:
 
 
 def ignore_ctrl_c() -> None:
-    """Let no Ctrl+C change the exit code any more: what was to be done is done. Python itself would still end on one while it exits."""
+    """Keep a late Ctrl+C from changing the exit code: the work is done. Python would still end on one while it exits."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -214,7 +214,7 @@ def run(main: Callable[[Sequence[str]], int]) -> int:
 
 
 def _write_utf_8() -> None:
-    """Write UTF-8 whatever the locale says. A file name that is no text is escaped rather than a reason to fail."""
+    """Write UTF-8 whatever the locale says. A file name that is not valid text is escaped."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Callable[..., Any] | None = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
@@ -227,7 +227,7 @@ def _flush_standard_output() -> None:
 
 
 def _exit_code_of(error: BaseException) -> int:
-    """Say what ended the command, and return its exit code."""
+    """Report the error and return its exit code."""
     match error:
         case HeartError():
             for problem in error.problems:

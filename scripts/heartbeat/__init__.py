@@ -1,0 +1,1 @@
+"""What the four heartbeat commands beside this folder share."""
