@@ -1,0 +1,230 @@
+"""An S3 bucket over the network: one request for each question, each with an end, and what refusals mean.
+
+obstore does the talking: each request has one deadline for all of it (a body that trickles is cut as well), and can be bound to an object's
+version. It is told to retry nothing: the service does. Its messages quote addresses and answers, in which keys stand, so none is shown.
+"""
+
+from __future__ import annotations
+
+import configparser
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from transport.addresses import canonical_address, shown_address
+
+#: No request takes longer, whatever the answer.
+TIMEOUT_S = 30.0
+_CONNECT_TIMEOUT_S = 5.0
+
+#: Where requests go without an endpoint of one's own.
+_AMAZON = "https://s3.amazonaws.com"
+
+#: How a client without keys may be let in all the same.
+_OTHER_WAYS_IN = (
+    *("AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+    *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
+)
+
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([A-Za-z]{3,40})</Code>")
+
+#: Refusals that pass, although they are those of a client.
+_PASSING_STATUS = {408, 425, 429}
+
+HOW_TO_GIVE_KEYS = (
+    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SHARED_CREDENTIALS_FILE and AWS_PROFILE, and for a store of your own "
+    "AWS_ENDPOINT_URL"
+)
+
+
+class StoreFault(Exception):
+    """A request was not answered as asked. The message holds no key, and no name of an object.
+
+    Args:
+        message: What was asked and what came back.
+        is_denial: Whether only a person can change that: keys, bucket, region.
+        is_missing: Whether there is no such object.
+        is_changed: Whether the object is another version.
+    """
+
+    def __init__(self, message: str, *, is_denial: bool = False, is_missing: bool = False, is_changed: bool = False) -> None:
+        super().__init__(message)
+        self.is_denial = is_denial
+        self.is_missing = is_missing
+        self.is_changed = is_changed
+
+
+@dataclass(frozen=True, slots=True)
+class StoreAccess:
+    """How a store is reached; keys are shown nowhere.
+
+    Args:
+        endpoint: Its address, without a slash at the end.
+        region: Empty: the usual one.
+        keys: What obstore calls them, and the keys.
+    """
+
+    endpoint: str = _AMAZON
+    region: str = ""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> StoreAccess:
+        """Return what the usual variables say, and the usual file where they name no key."""
+        endpoint = (
+            environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or environment.get("AWS_ENDPOINT")
+        )
+        region = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or ""
+        names = ("access_key_id", "secret_access_key", "session_token")
+        keys = {name: environment.get(f"AWS_{name.upper()}", "") for name in names}
+        if not keys["access_key_id"]:
+            profile = _profile(environment)
+            keys = {name: profile.get(f"aws_{name}", "") for name in names}
+        return cls(canonical_address(endpoint or _AMAZON), region, {name: key for name, key in keys.items() if key})
+
+
+def _profile(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the keys of a profile in the usual file; none where there is no such file or profile."""
+    home = environment.get("HOME") or environment.get("USERPROFILE")
+    usual = str(Path(home) / ".aws" / "credentials") if home else ""
+    parser = configparser.RawConfigParser()
+    try:
+        parser.read(environment.get("AWS_SHARED_CREDENTIALS_FILE") or usual, encoding="utf-8")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return {}
+    name = environment.get("AWS_PROFILE") or "default"
+    return dict(parser[name]) if parser.has_section(name) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as a listing shows it.
+
+    Args:
+        key: What it is called in its bucket.
+        size: Bytes.
+        version: Its ETag; where the store gives none, the time at which it was written.
+    """
+
+    key: str
+    size: int
+    version: str
+
+
+class ObjectStore:
+    """One bucket.
+
+    Args:
+        bucket: Its name.
+        access: How its store is reached.
+        timeout_s: How long a request may take.
+    """
+
+    def __init__(self, bucket: str, access: StoreAccess, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.bucket = bucket
+        self.endpoint = access.endpoint
+        self._access = access
+        self._timeout_s = timeout_s
+        self._client: Any = None
+
+    @property
+    def name(self) -> str:
+        """Where it is, for messages."""
+        return f"bucket {self.bucket} at {shown_address(self.endpoint)}"
+
+    def objects(self, prefix: str) -> Iterator[StoredObject]:
+        """Yield every object below a prefix, which ends where a slash follows. Raises StoreFault."""
+        import obstore
+
+        try:
+            for page in obstore.list(self._connected(), f"{prefix}/" if prefix else None):
+                for found in page:
+                    yield StoredObject(found["path"], found["size"], found["e_tag"] or found["last_modified"].isoformat())
+        except Exception as error:
+            raise self._fault(error) from None
+
+    def find(self, key: str) -> StoredObject | None:
+        """Return one object; None if there is none. Raises StoreFault."""
+        import obstore
+
+        try:
+            found = obstore.head(self._connected(), key)
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise self._fault(error) from None
+        return StoredObject(found["path"], found["size"], found["e_tag"] or found["last_modified"].isoformat())
+
+    def read(self, key: str, begin: int, end: int, *, version: str) -> bytes:
+        """Return some bytes of an object that must still be the version it was. Raises StoreFault."""
+        import obstore
+
+        options: dict[str, Any] = {"range": (begin, end)}
+        if '"' in version:
+            options["if_match"] = version
+        try:
+            answer = obstore.get(self._connected(), key, options=options)  # type: ignore[arg-type]
+            found = answer.meta["e_tag"] or answer.meta["last_modified"].isoformat()
+            content = bytes(answer.bytes())
+        except Exception as error:
+            raise self._fault(error) from None
+        if found != version:
+            raise StoreFault(f"an object of {self.name} is another version than it was", is_changed=True)
+        if len(content) != end - begin:
+            raise StoreFault(f"{self.name} returned {len(content)} bytes where {end - begin} were asked for")
+        return content
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> Any:
+        from obstore.store import S3Store
+
+        access = self._access
+        has_way_in = access.keys or access.endpoint == _AMAZON or any(os.environ.get(name) for name in _OTHER_WAYS_IN)
+        if not has_way_in:
+            raise StoreFault(f"{self.name} needs keys: {HOW_TO_GIVE_KEYS}", is_denial=True)
+        config: dict[str, Any] = {"region": access.region, "endpoint": access.endpoint if access.endpoint != _AMAZON else ""}
+        return S3Store(
+            self.bucket,
+            config={name: value for name, value in (config | dict(access.keys)).items() if value},  # type: ignore[arg-type]
+            client_options={
+                "allow_http": access.endpoint.startswith("http://"),
+                "timeout": timedelta(seconds=self._timeout_s),
+                "connect_timeout": timedelta(seconds=min(_CONNECT_TIMEOUT_S, self._timeout_s)),
+            },
+            retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=self._timeout_s)},
+        )
+
+    def _fault(self, error: Exception) -> StoreFault:
+        if isinstance(error, StoreFault):
+            return error
+        text = str(error)
+        status, code = _STATUS.search(text), _CODE.search(text)
+        if status is None:
+            return self._without_answer(text)
+        number, reason = int(status[1]), f" ({code[1]})" if code else ""
+        said = f"{self.name} answered {number}{reason}"
+        if number == 412:
+            return StoreFault(said, is_changed=True)
+        if number == 404 and not (code and code[1] in {"NoSuchBucket", "XAdminUserNotFound"}):
+            return StoreFault(said, is_missing=True)
+        if number < 500 and number not in _PASSING_STATUS:
+            return StoreFault(f"{said}: check its name, AWS_REGION and the keys ({HOW_TO_GIVE_KEYS})", is_denial=True)
+        return StoreFault(said)
+
+    def _without_answer(self, text: str) -> StoreFault:
+        if "ertificate" in text:
+            return StoreFault(f"{self.name} has a certificate that is not trusted", is_denial=True)
+        if "kind: Timeout" in text or "TimedOut" in text:
+            return StoreFault(f"{self.name} did not answer within {self._timeout_s:.0f} s")
+        if "kind: Connect" in text:
+            return StoreFault(f"{self.name} cannot be reached")
+        return StoreFault(f"{self.name} broke off its answer")
