@@ -13,9 +13,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from transport.addresses import canonical_address, shown_address
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig
 
 #: No request takes longer, whatever the answer.
 TIMEOUT_S = 30.0
@@ -32,6 +35,12 @@ _OTHER_WAYS_IN = (
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{3,40})</Code>")
+
+#: What stores call it that no room is left, or none for us; some answer 403 to that.
+_FULL = re.compile(r"Quota|StorageFull|InsufficientStorage|NotEnoughSpace")
+
+#: Where machines of Amazon's learn the keys of their role; asked where no others are given.
+_ROLE_ADDRESS = "169.254.169.254"
 
 #: Refusals that pass, although they are those of a client.
 _PASSING_STATUS = {408, 425, 429}
@@ -50,10 +59,23 @@ class StoreFault(Exception):
         is_denial: Whether only a person can change that: keys, bucket, region.
         is_missing: Whether there is no such object.
         is_changed: Whether the object is another version.
+        is_unknown_request: Whether the store does not know a part of the request.
+        code: What the store calls it; empty where it does not say.
     """
 
-    def __init__(self, message: str, *, is_denial: bool = False, is_missing: bool = False, is_changed: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        is_denial: bool = False,
+        is_missing: bool = False,
+        is_changed: bool = False,
+        is_unknown_request: bool = False,
+        code: str = "",
+    ) -> None:
         super().__init__(message)
+        self.is_unknown_request = is_unknown_request
+        self.code = code
         self.is_denial = is_denial
         self.is_missing = is_missing
         self.is_changed = is_changed
@@ -67,11 +89,15 @@ class StoreAccess:
         endpoint: Its address, without a slash at the end.
         region: Empty: the usual one.
         keys: What obstore calls them, and the keys.
+        ca_file: Certificate authority for https; empty: the system's.
+        proxy: The way there; empty: as the usual variables say.
     """
 
     endpoint: str = _AMAZON
     region: str = ""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    ca_file: str = ""
+    proxy: str = field(default="", repr=False)
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> StoreAccess:
@@ -85,7 +111,8 @@ class StoreAccess:
         if not keys["access_key_id"]:
             profile = _profile(environment)
             keys = {name: profile.get(f"aws_{name}", "") for name in names}
-        return cls(canonical_address(endpoint or _AMAZON), region, {name: key for name, key in keys.items() if key})
+        given = {name: key for name, key in keys.items() if key}
+        return cls(canonical_address(endpoint or _AMAZON), region, given, environment.get("AWS_CA_BUNDLE", ""))
 
 
 def _profile(environment: Mapping[str, str]) -> Mapping[str, str]:
@@ -179,6 +206,55 @@ class ObjectStore:
             raise StoreFault(f"{self.name} returned {len(content)} bytes where {end - begin} were asked for")
         return content
 
+    def read_whole(self, key: str) -> bytes | None:
+        """Return an object; None if there is none. Raises StoreFault."""
+        import obstore
+
+        try:
+            return bytes(obstore.get(self._connected(), key).bytes())
+        except Exception as error:
+            fault = self._fault(error)
+            if fault.is_missing:
+                return None
+            raise fault from None
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        """Store an object whole, in one request; return False, and change nothing, where there is one of that name.
+
+        Raises:
+            StoreFault: It could not be stored, or the answer was lost.
+        """
+        # Not every store obeys the condition of the request that follows; some refuse it.
+        if self.find(key) is not None:
+            return False
+        try:
+            return self._put(key, content, mode="create")
+        except StoreFault as fault:
+            if not fault.is_unknown_request:
+                raise
+        return self._put(key, content, mode="overwrite")
+
+    def _put(self, key: str, content: bytes, *, mode: Literal["create", "overwrite"]) -> bool:
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        try:
+            # In parts, a write that breaks off would leave parts behind that nobody sees and the bucket's owner pays for.
+            obstore.put(self._connected(), key, content, mode=mode, use_multipart=False)
+        except AlreadyExistsError:
+            return False
+        except Exception as error:
+            raise self._fault(error) from None
+        return True
+
+    def look(self, prefix: str) -> None:
+        """Raise StoreFault unless the bucket answers and knows our keys; they need not be allowed to list it."""
+        try:
+            next(self.objects(prefix), None)
+        except StoreFault as fault:
+            if fault.code != "AccessDenied":
+                raise
+
     def _connected(self) -> Any:
         if self._client is None:
             self._client = self._connect()
@@ -191,40 +267,59 @@ class ObjectStore:
         has_way_in = access.keys or access.endpoint == _AMAZON or any(os.environ.get(name) for name in _OTHER_WAYS_IN)
         if not has_way_in:
             raise StoreFault(f"{self.name} needs keys: {HOW_TO_GIVE_KEYS}", is_denial=True)
+        options: ClientConfig = {
+            "allow_http": access.endpoint.startswith("http://"),
+            "timeout": timedelta(seconds=self._timeout_s),
+            "connect_timeout": timedelta(seconds=min(_CONNECT_TIMEOUT_S, self._timeout_s)),
+        }
+        if access.proxy:
+            options["proxy_url"] = access.proxy
+        if access.ca_file:
+            options["root_certificate"] = self._authority(access.ca_file)
         config: dict[str, Any] = {"region": access.region, "endpoint": access.endpoint if access.endpoint != _AMAZON else ""}
         return S3Store(
             self.bucket,
             config={name: value for name, value in (config | dict(access.keys)).items() if value},  # type: ignore[arg-type]
-            client_options={
-                "allow_http": access.endpoint.startswith("http://"),
-                "timeout": timedelta(seconds=self._timeout_s),
-                "connect_timeout": timedelta(seconds=min(_CONNECT_TIMEOUT_S, self._timeout_s)),
-            },
+            client_options=options,
             retry_config={"max_retries": 0, "retry_timeout": timedelta(seconds=self._timeout_s)},
         )
+
+    def _authority(self, path: str) -> bytes:
+        try:
+            return Path(path).read_bytes()
+        except OSError as error:
+            raise StoreFault(f"AWS_CA_BUNDLE {path} cannot be read ({error.strerror})", is_denial=True) from None
 
     def _fault(self, error: Exception) -> StoreFault:
         if isinstance(error, StoreFault):
             return error
         text = str(error)
-        status, code = _STATUS.search(text), _CODE.search(text)
-        if status is None:
+        status, found = _STATUS.search(text), _CODE.search(text)
+        if status is None or _ROLE_ADDRESS in text:
             return self._without_answer(text)
-        number, reason = int(status[1]), f" ({code[1]})" if code else ""
-        said = f"{self.name} answered {number}{reason}"
+        number, code = int(status[1]), found[1] if found else ""
+        said = f"{self.name} answered {number}{f' ({code})' if code else ''}"
+        if number == 507 or _FULL.search(code):
+            return StoreFault(f"{said}: it is full, or our share of it is used up", code=code)
         if number == 412:
-            return StoreFault(said, is_changed=True)
-        if number == 404 and not (code and code[1] in {"NoSuchBucket", "XAdminUserNotFound"}):
-            return StoreFault(said, is_missing=True)
+            return StoreFault(said, is_changed=True, code=code)
+        if number == 404 and code not in {"NoSuchBucket", "XAdminUserNotFound"}:
+            return StoreFault(said, is_missing=True, code=code)
         if number < 500 and number not in _PASSING_STATUS:
-            return StoreFault(f"{said}: check its name, AWS_REGION and the keys ({HOW_TO_GIVE_KEYS})", is_denial=True)
-        return StoreFault(said)
+            return StoreFault(f"{said}: check its name, AWS_REGION and the keys ({HOW_TO_GIVE_KEYS})", is_denial=True, code=code)
+        return StoreFault(said, is_unknown_request=number == 501, code=code)
 
     def _without_answer(self, text: str) -> StoreFault:
-        if "ertificate" in text:
-            return StoreFault(f"{self.name} has a certificate that is not trusted", is_denial=True)
-        if "kind: Timeout" in text or "TimedOut" in text:
+        if _ROLE_ADDRESS in text:
+            return StoreFault(f"{self.name} needs keys: {HOW_TO_GIVE_KEYS}", is_denial=True)
+        if "ertificate" in text or "InvalidContentType" in text:
+            return StoreFault(
+                f"{self.name} makes no secure connection that is trusted: check https, and AWS_CA_BUNDLE", is_denial=True
+            )
+        if "redirect" in text:
+            return StoreFault(f"{self.name} is elsewhere: check AWS_REGION", is_denial=True)
+        if "kind: Timeout," in text or "TimedOut" in text:
             return StoreFault(f"{self.name} did not answer within {self._timeout_s:.0f} s")
-        if "kind: Connect" in text:
+        if "kind: Connect," in text:
             return StoreFault(f"{self.name} cannot be reached")
         return StoreFault(f"{self.name} broke off its answer")

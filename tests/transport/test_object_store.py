@@ -1,4 +1,4 @@
-"""An S3 bucket on a real server: what is listed and read, and what each refusal means. No message holds a key."""
+"""An S3 bucket on a real server: what is listed, read and written, and what each refusal means. No message holds a key."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.s3_server import S3Server
-from tests.servers.socket_server import Pause, SocketServer
+from tests.servers.socket_server import Answer, Pause, Reset, Serve, SocketServer, http_answer
 from transport.object_store import ObjectStore, StoreAccess, StoreFault
 
 KEYS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "a-secret-nobody-sees"}
@@ -92,3 +92,86 @@ def test_keys_come_from_variables_or_else_from_the_usual_file(tmp_path: Path) ->
     assert given.keys == {"access_key_id": "v", "secret_access_key": "u", "session_token": "x"}
     assert StoreAccess.of({"AWS_PROFILE": "none", "HOME": str(tmp_path)}).keys == {}
     assert "keys" not in repr(given), "keys are shown nowhere"
+
+
+NOTHING_THERE = http_answer("404 Not Found")
+
+
+def refusal_of(store: ObjectStore) -> StoreFault:
+    with pytest.raises(StoreFault) as caught:
+        store.put_new("a/b", b"content")
+    assert not any(secret in str(caught.value) for secret in KEYS.values()), caught.value
+    return caught.value
+
+
+def asked(serve: Serve, answer: Answer) -> ObjectStore:
+    return ObjectStore("bucket", StoreAccess(serve([NOTHING_THERE], answer).url, "", KEYS), timeout_s=1.0)
+
+
+def test_an_object_is_stored_once_in_one_request_and_never_replaced(s3_server: S3Server, s3_bucket: str) -> None:
+    store = ObjectStore(s3_bucket, access_to(s3_server))
+    store.look("a")
+
+    assert store.put_new("a/x", b"first")
+    assert not store.put_new("a/x", b"second")
+    # Nor where it came between the look and the write.
+    assert not store._put("a/x", b"second", mode="create")
+    assert store.put_new("a/large", bytes(30_000_000))
+
+    assert store.read_whole("a/x") == b"first"
+    assert store.read_whole("a/y") is None
+    assert {key: len(content) for key, content in s3_server.objects(s3_bucket).items()} == {"a/x": 5, "a/large": 30_000_000}
+
+
+def test_what_refuses_us_is_told_apart_before_and_in_a_write(s3_server: S3Server, s3_bucket: str) -> None:
+    access = access_to(s3_server)
+    wrong_secret = dataclasses.replace(access, keys={**access.keys, "secret_access_key": KEYS["secret_access_key"]})
+    for wrong, code in (
+        (ObjectStore("no-such-bucket", access), "NoSuchBucket"),
+        (ObjectStore(s3_bucket, dataclasses.replace(access, keys=KEYS)), "XAdminUserNotFound"),
+        (ObjectStore(s3_bucket, wrong_secret), ""),
+        (ObjectStore(s3_bucket, dataclasses.replace(access, endpoint=access.endpoint.replace("http:", "https:"))), ""),
+        (ObjectStore(s3_bucket, dataclasses.replace(access, ca_file="/nowhere/ca.pem")), ""),
+    ):
+        with pytest.raises(StoreFault) as caught:
+            wrong.look("")
+        assert caught.value.is_denial, caught.value
+        fault = refusal_of(wrong)
+        assert (fault.is_denial, fault.code) == (True, code), fault
+        assert access.keys["access_key_id"] not in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence", "is_denial"),
+    [
+        ([http_answer("503 Slow Down", b"<Code>SlowDown</Code>")], "503 (SlowDown)", False),
+        ([http_answer("500 Internal Server Error", b"<Message>AKIAEXAMPLE</Message>")], "500", False),
+        ([http_answer("507 Insufficient Storage")], "it is full", False),
+        ([http_answer("403 Forbidden", b"<Code>QuotaExceeded</Code>")], "it is full", False),
+        ([http_answer("403 Forbidden", b"<AWSAccessKeyId>AKIAEXAMPLE</AWSAccessKeyId>")], "check its name", True),
+        ([http_answer("400 Bad Request", b"<Code>AuthorizationHeaderMalformed</Code>")], "AWS_REGION", True),
+        ([http_answer("301 Moved Permanently")], "AWS_REGION", True),
+        ([Reset()], "broke off", False),
+        ([b""], "broke off", False),
+        ([b"HTTP/1.1 200 OK\r\nContent-Le"], "broke off", False),
+        ([Pause(30)], "within 1 s", False),
+        ([b"HTTP/1.1 200 OK\r\n", *(part for _ in range(30) for part in (Pause(0.2), b"X-A: b\r\n"))], "within 1 s", False),
+    ],
+    ids=range(12),
+)
+def test_the_answer_to_a_write_says_whether_to_wait(serve: Serve, answer: Answer, sentence: str, is_denial: bool) -> None:
+    began_s = time.monotonic()
+    fault = refusal_of(asked(serve, answer))
+
+    assert time.monotonic() - began_s < 5
+    assert (fault.is_denial, sentence in str(fault)) == (is_denial, True), fault
+
+
+def test_a_store_that_knows_no_conditional_write_is_written_to_once_nothing_is_there(serve: Serve) -> None:
+    server = serve([NOTHING_THERE], [http_answer("501 Not Implemented")], [http_answer("200 OK", b"", 'ETag: "e"')])
+    store = ObjectStore("bucket", StoreAccess(server.url, "", KEYS), timeout_s=1.0)
+
+    assert store.put_new("x", b"content")
+
+    assert [request.split(b" ")[0] for request in server.requests] == [b"HEAD", b"PUT", b"PUT"]
+    assert [b"if-none-match" in request.lower() for request in server.requests] == [False, True, False]
