@@ -14,7 +14,6 @@ import gzip
 import io
 import json
 import lzma
-import socket
 import sqlite3
 import struct
 import time
@@ -38,7 +37,7 @@ from service.wiring import load_hierarchy, make_recipe
 from testbed.influxdb_server import InfluxServer
 from tests.attacks.canaries import Canaries, left_in
 from tests.integration.clinic import START_NS, Clinic
-from tests.integration.service_process import ROOT, Service, run_service
+from tests.integration.service_process import ROOT, Service, free_address, run_on_file, run_service
 from tests.scripts.verifying import run_check
 from tests.servers.api_server import ApiServer, Reply
 
@@ -372,15 +371,9 @@ def too_many_cells(path: Path) -> None:
 )
 def test_a_file_good_or_bad_leaves_no_canary(tmp_path: Path, spoil: Callable[[Path], object], expected: int) -> None:
     spoil(tmp_path / "recording.csv")
-    settings = {
-        "INPUT_FILE": tmp_path / "recording.csv",
-        "OUTPUT_TO_INFLUX": "false",
-        "PSEUDONYMIZE_SOURCE_ID": "true",
-        "PSEUDONYM_SALT": KEY,
-        "LOG_LEVEL": "DEBUG",
-    }
+    path, key = tmp_path / "recording.csv", {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY}
 
-    code, log = run_service(tmp_path, settings)
+    code, log = run_on_file(tmp_path, path, **key, LOG_LEVEL="DEBUG")
 
     assert code == expected, log
     assert CANARIES.search(left_in(tmp_path, without=GIVEN)) == []
@@ -424,7 +417,7 @@ def test_status_page_metrics_and_json_log_of_a_stream_hold_no_canary(
     clinic: Clinic, tmp_path: Path, api_server: ApiServer
 ) -> None:
     clinic.server.write_lines(clinic.raw, "\n".join(raw_lines()).encode())
-    address = f"127.0.0.1:{free_port()}"
+    address = free_address()
     streaming = {"STREAMING_MODE": "true", "QUERY_END_TIME": "", "LOG_FORMAT": "json", "STATUS_ADDRESS": address}
     settings = {**settings_of(clinic, api_server), **streaming, "DEVICE_FILTER": ",".join(WEARERS), "STATUS_TOKEN": STATUS_TOKEN}
 
@@ -448,11 +441,6 @@ def test_status_page_metrics_and_json_log_of_a_stream_hold_no_canary(
     seen = {name.partition(" with ")[0] + f" {number}": answer.content for number, (name, answer) in enumerate(answers.items())}
     hidden = Canaries((*secrets_of(settings).texts, STATUS_TOKEN), CANARIES.values)
     assert hidden.search({**seen, **left_in(tmp_path, without=GIVEN)}) == []
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_core_dumps_are_switched_off_by_the_units_that_are_shipped() -> None:

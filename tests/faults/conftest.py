@@ -9,7 +9,7 @@ import pytest
 
 from testbed.influxdb_server import InfluxServer
 from testbed.wearers import Wearers
-from tests.faults.ward import Recording, Undisturbed, Ward
+from tests.faults.ward import Recording, Undisturbed, Ward, seconds_ago
 from tests.servers.api_server import ApiServer
 
 #: Six wearers of real ECG, slowed down: what is tested is what becomes of rows, not how many fit through.
@@ -48,6 +48,12 @@ def make_ward(influxdb: InfluxServer, tmp_path: Path, api_server: ApiServer, und
         return Ward(Recording(influxdb, Wearers(WEARERS, hertz=hertz), **when), tmp_path, api_server, undisturbed)
 
     return make
+
+
+@pytest.fixture
+def recent(make_ward: MakeWard) -> Ward:
+    """A ward whose twenty seconds have just ended: a stream that begins with them has to catch up."""
+    return make_ward(seconds=20, start_ns=seconds_ago(30))
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from tests.faults.conftest import MakeWard, Report
 from tests.faults.failing_calls import FailingCalls, built
 from tests.faults.oracle import differences
 from tests.faults.ward import FULL, Ward
-from tests.integration.service_process import ROOT, run_service
+from tests.integration.service_process import ROOT, run_service, state
 
 PAGE = DOCUMENTATION / "DELIVERY.md"
 
@@ -157,19 +156,12 @@ def test_a_spool_file_that_cannot_be_read_is_waited_for_and_not_given_up(library
         code, log = run_service(tmp_path, settings, environment=calls.always("open", failing, str(spooled)))
         assert (code, "cannot be read now" in log) == (69, True), log
         assert not [words for words in ADVICE_FOR_DAMAGE if words in log], log
-        given_up, said = state_command(tmp_path, "give-up-lost", "--yes", environment=calls.always("open", failing, str(spooled)))
+        given_up, said = state(tmp_path, "give-up-lost", "--yes", environment=calls.always("open", failing, str(spooled)))
         assert (given_up, "nothing was given up" in said) == (69, True), said
     code, log = run_service(tmp_path, settings)
 
     assert code == 0, log
     assert len(list((tmp_path / "csv").glob("w_*.csv"))) == 4
-
-
-def state_command(folder: Path, *arguments: str, environment: Mapping[str, str]) -> tuple[int, str]:
-    command = [sys.executable, str(ROOT / "scripts" / "state.py"), "--state-dir", str(folder / "state"), *arguments]
-    done = subprocess.run(command, env={"PYTHONUTF8": "1", **environment}, capture_output=True, encoding="utf-8", check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
 
 
 def test_a_ledger_on_a_disk_that_cannot_sync_folders_is_written_with_a_warning(library: Path, tmp_path: Path) -> None:

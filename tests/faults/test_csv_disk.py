@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import MakeWard
-from tests.faults.ward import STREAMING, Changes, Ward, paused, seconds_ago, variant, wait_until
+from tests.faults.ward import STREAMING, Changes, Ward, paused, variant, wait_until
 from tests.integration.service_process import Service
 from tests.small_disks import mounted, remount
 
@@ -24,11 +23,6 @@ ROOM_BYTES = 150_000
 
 #: One file, so that there is half a batch in it and not half a file.
 ONE_FILE: Changes = {"CSV_FILENAME_PATTERN": "all_%Y%m%d.csv"}
-
-
-@pytest.fixture
-def recent(make_ward: MakeWard) -> Ward:
-    return make_ward(seconds=20, start_ns=seconds_ago(30))
 
 
 def whole_lines(folder: Path) -> bool:

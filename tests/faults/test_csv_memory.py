@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sqlite3
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from service import exit_codes
-from tests.integration.service_process import ROOT, run_service
+from tests.integration.service_process import run_on_file, state
 
 START = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
 
@@ -30,15 +28,13 @@ def folder(tmp_path: Path) -> Path:
 def release(folder: Path, minute: int, **changes: object) -> tuple[int, str]:
     """Release one minute into the file of its hour."""
     settings = {
-        "INPUT_FILE": folder / "in.csv",
-        "OUTPUT_TO_INFLUX": "false",
         "CSV_FILENAME_PATTERN": "ecg_%Y%m%d_%H.csv",
         "QUERY_START_TIME": f"2025-11-03T14:{30 + minute}:00Z",
         "QUERY_END_TIME": f"2025-11-03T14:{31 + minute}:00Z",
         "RETRY_BUDGET_SECONDS": "1",
         **changes,
     }
-    return run_service(folder, settings)
+    return run_on_file(folder, folder / "in.csv", **settings)
 
 
 def minutes_in(path: Path) -> list[int]:
@@ -67,20 +63,19 @@ def test_a_disk_that_is_away_for_one_start_costs_no_row_and_mixes_none(folder: P
 
 
 def test_rows_that_an_older_journal_forgot_stay_in_their_file_once_the_gap_is_accepted(folder: Path) -> None:
-    hour, state = folder / "csv" / "ecg_20251103_14.csv", folder / "state"
+    hour, memory = folder / "csv" / "ecg_20251103_14.csv", folder / "state"
     release(folder, 0)
-    with contextlib.closing(sqlite3.connect(state / "journal.sqlite")) as db:
+    with contextlib.closing(sqlite3.connect(memory / "journal.sqlite")) as db:
         db.execute("VACUUM INTO ?", (str(folder / "backup.sqlite"),))
     release(folder, 1)
-    for path in state.glob("journal.sqlite*"):
+    for path in memory.glob("journal.sqlite*"):
         path.unlink()
-    shutil.move(folder / "backup.sqlite", state / "journal.sqlite")
+    shutil.move(folder / "backup.sqlite", memory / "journal.sqlite")
     assert release(folder, 2)[0] == exit_codes.CONFIGURATION
 
-    command = [sys.executable, str(ROOT / "scripts" / "state.py"), "--state-dir", str(state), "accept-gap"]
-    accepted = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", check=False)
+    accepted, said = state(folder, "--state-dir", str(memory), "accept-gap")
 
-    assert accepted.returncode == 0, accepted.stdout + accepted.stderr
+    assert accepted == 0, said
     assert release(folder, 2)[0] == 0
     assert minutes_in(hour) == [1800, 1800, 1800]
     assert list((folder / "csv").iterdir()) == [hour]

@@ -39,11 +39,6 @@ def api_path(ward: Ward) -> Iterator[HttpProxy]:
         yield proxy
 
 
-@pytest.fixture
-def recent(make_ward: MakeWard) -> Ward:
-    return make_ward(seconds=20, start_ns=seconds_ago(30))
-
-
 def through(influxdb_path: HttpProxy, api_path: HttpProxy) -> dict[str, object]:
     return {"INFLUX_OUTPUT_URL": influxdb_path.url, "API_ENDPOINT": f"{api_path.url}/ecg"}
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import pytest
 
 from testbed.wearers import SECOND_NS
-from tests.faults.conftest import MakeWard
 from tests.faults.oracle import files_in
-from tests.faults.ward import FULL, STREAMING, Changes, Ward, moment, seconds_ago, wait_until
+from tests.faults.ward import FULL, STREAMING, Changes, Ward, moment, wait_until
 from tests.integration.service_process import Service
 from tests.servers.api_server import Reply
 from tests.servers.http_proxy import HttpProxy
@@ -30,12 +29,6 @@ class Paths:
     api: HttpProxy
     cut: dict[str, TcpProxy]
     settings: Changes
-
-
-@pytest.fixture
-def recent(make_ward: MakeWard) -> Ward:
-    """A ward whose twenty seconds have just ended: a stream that begins with them has to catch up."""
-    return make_ward(seconds=20, start_ns=seconds_ago(30))
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ import pytest
 from service import exit_codes
 from tests.faults.streams import USELESS, close_all, terminal, unread_pipe
 from tests.faults.ward import FULL, wait_until
-from tests.integration.service_process import KEY, ROOT, Service, run_service
+from tests.integration.service_process import KEY, ROOT, Service, run_service, state
 
 if sys.platform != "win32":
     import fcntl
@@ -202,14 +202,9 @@ def test_a_run_that_its_outputs_hold_up_is_stopped_and_loses_nothing(backfill: B
         service.wait_for("⏸️ Reading pauses")
         assert service.stop(within_s=MOST_S) == exit_codes.TERMINATED
 
-    assert state_command(tmp_path, "drop-output", "api:http://127.0.0.1:9") == 0
+    assert state(tmp_path, "drop-output", "api:http://127.0.0.1:9")[0] == 0
     assert run_service(tmp_path, backfill.settings)[0] == 0
     backfill.assert_released(tmp_path)
-
-
-def state_command(folder: Path, *arguments: str) -> int:
-    command = [sys.executable, str(ROOT / "scripts" / "state.py"), *arguments]
-    return subprocess.run(command, cwd=folder, env={"PYTHONUTF8": "1"}, check=False).returncode
 
 
 # SIGHUP

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.conftest import MakeWard
 from tests.faults.oracle import files_in
 from tests.faults.streams import USELESS, close_all, unread_pipe
-from tests.faults.ward import FULL, PATIENCE_S, STREAMING, Ward, seconds_ago, wait_until
+from tests.faults.ward import FULL, PATIENCE_S, STREAMING, Ward, wait_until
 from tests.integration.service_process import Service
 from tests.servers.tcp_proxy import Hang, TcpProxy
 
@@ -23,11 +22,6 @@ pytestmark = [
 
 #: How long after SIGTERM the process may live: outputs get five seconds of it.
 MOST_S = 8.0
-
-
-@pytest.fixture
-def recent(make_ward: MakeWard) -> Ward:
-    return make_ward(seconds=20, start_ns=seconds_ago(30))
 
 
 def port_of(url: str) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,7 +28,7 @@ from tests.faults.oracle import (
     summaries_in,
 )
 from tests.integration.clinic import START_NS
-from tests.integration.service_process import KEY, ROOT, Service, run_service
+from tests.integration.service_process import KEY, Service, run_service, state
 from tests.servers.api_server import ApiServer
 
 #: `make test-faults` does everything often; `make test` does everything.
@@ -254,16 +252,9 @@ class Ward:
 
     def state_command(self, *arguments: str) -> str:
         """Run scripts/state.py as a person would who follows the advice in the log; return what it printed."""
-        answer = subprocess.run(
-            [sys.executable, str(ROOT / "scripts" / "state.py"), *arguments],
-            cwd=self.folder,
-            env={"PYTHONUTF8": "1"},
-            capture_output=True,
-            encoding="utf-8",
-            check=False,
-        )
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-        return answer.stdout
+        code, said = state(self.folder, *arguments)
+        assert code == 0, said
+        return said
 
     def spooled(self) -> list[str]:
         """Return the names of the spool files."""

@@ -44,6 +44,12 @@ class Clinic:
             "RETRY_BUDGET_SECONDS": "2",
         }
 
+    def fill(self, rows: int = 20, *, seconds: Iterable[int] = (0,)) -> None:
+        """Put rows of one wearer, a millisecond apart, into the raw bucket, from some seconds on."""
+        times_ns = (START_NS + second * 10**9 + index * 10**6 for second in seconds for index in range(rows))
+        lines = (f"ecg,source_id=a ecg={number % 2} {time_ns}" for number, time_ns in enumerate(times_ns))
+        self.server.write_lines(self.raw, "\n".join(lines).encode())
+
     def stored(self, *, measurement: str = "ecg_anonymized", tag: str = "source_id") -> dict[Key, float]:
         """Return every released point, by nanosecond time and id."""
         flux = (

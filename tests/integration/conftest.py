@@ -11,3 +11,10 @@ from tests.integration.clinic import Clinic
 @pytest.fixture
 def clinic(influxdb: InfluxServer) -> Clinic:
     return Clinic(influxdb)
+
+
+@pytest.fixture
+def filled(clinic: Clinic) -> Clinic:
+    """A clinic with twenty rows in the first window."""
+    clinic.fill()
+    return clinic

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,13 +47,7 @@ class Service:
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "central_anonymizer.py"), *arguments],
             cwd=folder,
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONUNBUFFERED": "1",
-                "PYTHONUTF8": "1",
-                "HOME": str(folder),
-                **(environment or {}),
-            },
+            env={**surroundings(folder), "PYTHONUNBUFFERED": "1", **(environment or {})},
             **{"stdin": subprocess.DEVNULL, "stdout": self._log, "stderr": subprocess.STDOUT, **streams},
         )
 
@@ -102,3 +97,28 @@ def run_service(
     with Service(folder, settings, arguments, environment) as service:
         code = service.exit_code(within_s=within_s)
         return code, service.log
+
+
+def run_on_file(folder: Path, path: Path, **settings: object) -> tuple[int, str]:
+    """Run the program over a file, with CSV files as its output."""
+    return run_service(folder, {"INPUT_FILE": path, "OUTPUT_TO_INFLUX": "false", **settings})
+
+
+def state(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Run `scripts/state.py` in a folder with an `.env`; return exit code and what it printed."""
+    command = [sys.executable, str(ROOT / "scripts" / "state.py"), *arguments]
+    given = {**surroundings(folder), **(environment or {})}
+    done = subprocess.run(command, cwd=folder, env=given, capture_output=True, encoding="utf-8", check=False)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done.returncode, done.stdout + done.stderr
+
+
+def surroundings(folder: Path) -> dict[str, str]:
+    """Return the variables that every process of ours needs."""
+    return {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "HOME": str(folder)}
+
+
+def free_address() -> str:
+    """Return an address of this machine that nothing listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"

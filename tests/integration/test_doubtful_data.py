@@ -12,8 +12,7 @@ import pytest
 
 from testbed.influxdb_server import InfluxServer
 from tests.integration.clinic import START_NS, Clinic, csv_rows
-from tests.integration.service_process import Service, run_service
-from tests.integration.test_state_commands import state
+from tests.integration.service_process import Service, run_on_file, run_service, state
 from tests.scripts.verifying import run_check
 
 CASES = Path(__file__).with_name("cases")
@@ -23,11 +22,6 @@ DAY_NS = 86_400 * SECOND_NS
 
 #: A file's row: seconds from 14:30, source, value.
 Row = tuple[float, str, float]
-
-
-def from_file(folder: Path, path: Path, **settings: object) -> tuple[int, str]:
-    """Anonymize a file; return exit code and log."""
-    return run_service(folder, {"INPUT_FILE": path, "OUTPUT_TO_INFLUX": "false", **settings})
 
 
 def file_of(folder: Path, rows: Iterator[Row], *, name: str = "made-up-patient.csv") -> Path:
@@ -63,7 +57,7 @@ def sums(log: str) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("case", ["two_leads_one_source", "packets_share_a_time", "times_dst_fall_back_local"])
 def test_a_file_of_one_source_that_contradicts_itself_throughout_is_refused(case: str, tmp_path: Path) -> None:
-    code, log = from_file(tmp_path, CASES / f"{case}.csv")
+    code, log = run_on_file(tmp_path, CASES / f"{case}.csv")
 
     assert code == 78, log
     for advice in ("two different values for one time", "INFLUX_TAG_FILTER", "packets", "a local hour that comes twice"):
@@ -98,7 +92,7 @@ def one_bad_point() -> Iterator[Row]:
 def test_a_source_of_a_file_loses_only_the_windows_in_which_it_contradicts_itself(
     rows: Callable[[], Iterator[Row]], expected: tuple[int, ...], tmp_path: Path
 ) -> None:
-    code, log = from_file(tmp_path, file_of(tmp_path, rows()))
+    code, log = run_on_file(tmp_path, file_of(tmp_path, rows()))
 
     assert (code, sums(log)) == (0, expected), log
     assert log.count("hold two different values for one time") == 1
@@ -114,7 +108,7 @@ def two_leads_behind_a_good_start() -> Iterator[Row]:
 def test_a_file_is_refused_before_its_first_release_for_what_comes_later(tmp_path: Path) -> None:
     path = file_of(tmp_path, two_leads_behind_a_good_start())
 
-    code, log = from_file(tmp_path, path, MAX_RECORDS_PER_QUERY=100)
+    code, log = run_on_file(tmp_path, path, MAX_RECORDS_PER_QUERY=100)
 
     assert code == 78, log
     assert "in 8 of 12 windows" in log
@@ -226,13 +220,13 @@ def test_journal_source_and_outputs_agree_where_a_source_lost_its_rows(clinic: C
 
 
 def test_values_in_millivolts_are_warned_of_and_counted_in_sources(tmp_path: Path) -> None:
-    code, log = from_file(tmp_path, CASES / "millivolts_as_microvolts.csv")
+    code, log = run_on_file(tmp_path, CASES / "millivolts_as_microvolts.csv")
 
     assert code == 0
     assert "The values of 1 of 1 sources hardly move" in log
     assert "VALUE_UNIT" in log
     rows = [*wave(60, "w-one", "w-two"), *((second, "w-odd", 1000 * value) for second, _, value in wave(60, "x"))]
-    code, log = from_file(tmp_path, file_of(tmp_path, iter(rows)), STATE_DIR=tmp_path / "other")
+    code, log = run_on_file(tmp_path, file_of(tmp_path, iter(rows)), STATE_DIR=tmp_path / "other")
     assert log.count("The values of 1 of 3 sources move a hundred times more, or less") == 1, log
     assert "w-odd" not in log
 
@@ -254,7 +248,7 @@ def test_ids_that_a_spreadsheet_would_run_are_warned_of_where_they_leave(tmp_pat
     ids = ("=cmd|' /C calc'!A0", "+1", "-2", "@sum", "fine")
     path = file_of(tmp_path, wave(30, *ids))
 
-    code, log = from_file(
+    code, log = run_on_file(
         tmp_path,
         path,
         PSEUDONYMIZE_SOURCE_ID=pseudonymize,
@@ -272,7 +266,7 @@ def test_ids_that_a_spreadsheet_would_run_are_warned_of_where_they_leave(tmp_pat
 
 def test_a_clock_that_was_reset_costs_seconds_and_both_ends_are_released(tmp_path: Path) -> None:
     began_s = time.monotonic()
-    code, log = from_file(tmp_path, CASES / "times_clock_reset_1970.csv")
+    code, log = run_on_file(tmp_path, CASES / "times_clock_reset_1970.csv")
 
     assert time.monotonic() - began_s < 10
     assert code == 0, log
@@ -289,7 +283,7 @@ def test_a_clock_that_jumps_ahead_by_decades_and_back_is_stepped_over(tmp_path: 
     path = file_of(tmp_path, iter(rows))
 
     began_s = time.monotonic()
-    code, log = from_file(tmp_path, path, BATCH_SIZE_SECONDS=1)
+    code, log = run_on_file(tmp_path, path, BATCH_SIZE_SECONDS=1)
 
     assert time.monotonic() - began_s < 10
     assert (code, sums(log)[:2]) == (0, (1500, 1500)), log

@@ -18,7 +18,7 @@ import pytest
 from service import exit_codes
 from testbed.influxdb_server import InfluxServer
 from tests.heartbeat.commands import on_a_terminal
-from tests.integration.clinic import START_NS, Clinic
+from tests.integration.clinic import Clinic
 from tests.integration.service_process import ROOT, Service
 
 CASES = Path(__file__).parent / "env_cases"
@@ -412,7 +412,7 @@ def test_the_widest_times_and_numbers_on_a_server_end_without_a_traceback(
     influxdb: InfluxServer, tmp_path: Path, extremes: dict[str, object]
 ) -> None:
     clinic = Clinic(influxdb)
-    clinic.server.write_lines(clinic.raw, "\n".join(f"ecg,source_id=a ecg={i % 2} {START_NS + i}" for i in range(20)).encode())
+    clinic.fill()
     with Service(tmp_path, {**clinic.settings, "RETRY_BUDGET_SECONDS": 31622400, **extremes}) as service:
         if "STREAMING_MODE" in extremes:
             service.wait_for("Connected to InfluxDB")

@@ -13,7 +13,7 @@ import pytest
 
 from service import exit_codes
 from testbed.influxdb_server import InfluxServer
-from tests.integration.clinic import START_NS, Clinic
+from tests.integration.clinic import Clinic
 from tests.integration.service_process import run_service
 from tests.servers.api_server import Reply
 from tests.servers.http_proxy import HttpProxy
@@ -21,8 +21,6 @@ from tests.servers.http_proxy import HttpProxy
 pytestmark = pytest.mark.influxdb
 
 ROWS = 20
-SECOND_NS = 10**9
-
 #: What the server answers to a token that may see no bucket.
 NO_BUCKETS = Reply(status=200, body=json.dumps({"links": {}, "buckets": []}), headers={"Content-Type": "application/json"})
 
@@ -39,12 +37,7 @@ def window(second: int) -> dict[str, object]:
 @pytest.fixture
 def filled(clinic: Clinic) -> Clinic:
     """A clinic with three windows of rows."""
-    lines = [
-        f"ecg,source_id=a ecg={index % 2} {START_NS + second * SECOND_NS + index * 10**6}"
-        for second in (0, 5, 10)
-        for index in range(ROWS)
-    ]
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
+    clinic.fill(ROWS, seconds=(0, 5, 10))
     return clinic
 
 
@@ -186,9 +179,7 @@ def test_another_bucket_of_the_same_name_is_another_data_set(filled: Clinic, tmp
 
 
 def test_a_window_of_hours_that_began_long_before_is_not_released_again_in_part(clinic: Clinic, tmp_path: Path) -> None:
-    start_ns = START_NS - 3 * 3600 * SECOND_NS
-    lines = [f"ecg,source_id=a ecg={n % 2} {at_ns + n * 10**6}" for at_ns in (start_ns, START_NS) for n in range(ROWS)]
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
+    clinic.fill(ROWS, seconds=(-3 * 3600, 0))
     settings = {**clinic.settings, "OUTPUT_TO_CSV": "false", "INFLUX_VERIFY_TOKEN": reading_both(clinic)}
     one_day = {"BATCH_SIZE_SECONDS": 86_400, "QUERY_START_TIME": "2025-11-03T00:00:00Z", "QUERY_END_TIME": "2025-11-04T00:00:00Z"}
     code, said = run_service(tmp_path, {**settings, **one_day})

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,8 +12,8 @@ import pytest
 from service import exit_codes
 from service.journal import Journal
 from service.set_aside import SetAside
-from tests.integration.clinic import START_NS, Clinic
-from tests.integration.service_process import ROOT, run_service
+from tests.integration.clinic import Clinic
+from tests.integration.service_process import run_service, state
 from tests.servers.api_server import ApiServer, Reply
 
 ROWS = 20
@@ -50,14 +48,6 @@ def outputs(folder: Path) -> list[str]:
 
 def files(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
-
-
-def state(folder: Path, *arguments: str) -> tuple[int, str]:
-    command = [sys.executable, str(ROOT / "scripts" / "state.py"), "--env-file", str(folder / ".env"), *arguments]
-    environment = {"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "HOME": str(folder)}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, encoding="utf-8", check=False)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
 
 
 def call_as_earlier_versions_did(folder: Path, old_names: dict[str, str]) -> None:
@@ -152,8 +142,7 @@ def test_an_output_is_dropped_by_any_of_its_spellings(settings: dict[str, object
 
 @pytest.mark.influxdb
 def test_a_bucket_is_one_output_however_its_server_is_spelled(clinic: Clinic, tmp_path: Path) -> None:
-    lines = (f"ecg,source_id=a ecg={i % 2} {START_NS + n * 5 * 10**9 + i}" for n in range(2) for i in range(ROWS))
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
+    clinic.fill(ROWS, seconds=(0, 5))
     port, names = clinic.server.port, []
     for number, url in enumerate((f"http://LOCALHOST:{port}/", f"http://localhost:{port}")):
         code, log = run_service(

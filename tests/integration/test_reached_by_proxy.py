@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from service import exit_codes
-from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic
-from tests.integration.service_process import Service, run_service
-from tests.integration.test_source_watched import free_address
+from tests.integration.clinic import FIRST_MINUTE, Clinic
+from tests.integration.service_process import Service, free_address, run_service
 from tests.servers.api_server import ApiServer
 from tests.servers.certificates import Certificates, serving
 from tests.servers.forward_proxy import ForwardProxy
@@ -22,13 +21,6 @@ ROWS = 20
 
 #: A name that nobody but a proxy can resolve.
 HOST = "server.test"
-
-
-@pytest.fixture
-def filled(clinic: Clinic) -> Clinic:
-    lines = (f"ecg,source_id=a ecg={index % 2} {START_NS + index * 10**6}" for index in range(ROWS))
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
-    return clinic
 
 
 def port_of(url: str) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import time
 import urllib.request
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import exit_codes
-from tests.integration.service_process import Service, run_service
+from tests.integration.service_process import Service, free_address, run_service
 from tests.servers.api_server import ApiServer, Reply
 
 KEY = "k3y-of-the-function/"
@@ -25,19 +24,13 @@ def recording(folder: Path) -> Path:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def served(port: int) -> str:
+def served(address: str) -> str:
     """Return what the status page serves on all its addresses, once it does."""
     texts = []
     for page in PAGES:
         for _ in range(200):
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{page}", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://{address}{page}", timeout=5) as answer:
                     texts.append(answer.read().decode())
                 break
             except urllib.error.HTTPError as error:
@@ -54,7 +47,7 @@ def left_behind(folder: Path) -> bytes:
 
 
 def test_what_follows_the_question_mark_is_sent_to_the_api_and_shown_nowhere(tmp_path: Path) -> None:
-    port = free_port()
+    address = free_address()
     with ApiServer(f"/ecg?code={KEY}") as api:
         api.script(*[Reply(status=503)] * 3, Reply(drop=True), Reply(status=302, headers={"Location": "/elsewhere"}))
         settings = {
@@ -62,12 +55,12 @@ def test_what_follows_the_question_mark_is_sent_to_the_api_and_shown_nowhere(tmp
             "OUTPUT_TO_INFLUX": "false",
             "OUTPUT_TO_API": "true",
             "API_ENDPOINT": api.endpoint,
-            "STATUS_ADDRESS": f"127.0.0.1:{port}",
+            "STATUS_ADDRESS": address,
             "LOG_LEVEL": "DEBUG",
             "RETRY_BUDGET_SECONDS": 60,
         }
         with Service(tmp_path, settings) as service:
-            pages = served(port)
+            pages = served(address)
             service.process.wait(60)
             log = service.log
         delivered = {one.path for one in api.deliveries()}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
@@ -15,8 +14,8 @@ from typing import Any
 import pytest
 
 from service import exit_codes
-from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic
-from tests.integration.service_process import Service, run_service
+from tests.integration.clinic import FIRST_MINUTE, Clinic
+from tests.integration.service_process import Service, free_address, run_service
 from tests.servers.http_proxy import Dates, HttpProxy
 from tests.servers.tcp_proxy import BlackHole, TcpProxy
 
@@ -31,11 +30,6 @@ def dated(years: int = 0, **ahead: float) -> str:
     """Return now, or years or another time ahead of it, as a `Date` header has it."""
     now = datetime.now(UTC)
     return format_datetime(now.replace(year=now.year + years, day=1) if years else now + timedelta(**ahead), usegmt=True)
-
-
-def fill(clinic: Clinic) -> None:
-    lines = (f"ecg,source_id=a ecg={index % 2} {START_NS + index * 10**6}" for index in range(ROWS))
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
 
 
 def every_other_answer() -> Dates:
@@ -57,7 +51,7 @@ def every_other_answer() -> Dates:
 def test_rows_are_released_whatever_date_headers_are_like_and_a_missing_clock_is_said_once(
     dates: Dates, is_silent: bool, clinic: Clinic, tmp_path: Path
 ) -> None:
-    fill(clinic)
+    clinic.fill()
     with HttpProxy(clinic.server.url) as proxy:
         proxy.date_by(dates)
         code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "INFLUX_URL": proxy.url})
@@ -70,7 +64,7 @@ def test_rows_are_released_whatever_date_headers_are_like_and_a_missing_clock_is
 
 @pytest.mark.parametrize("years", [-30, 34])
 def test_a_server_that_says_it_is_another_year_is_refused_with_both_times(years: int, clinic: Clinic, tmp_path: Path) -> None:
-    fill(clinic)
+    clinic.fill()
     with HttpProxy(clinic.server.url) as proxy:
         proxy.date_by(lambda _: [dated(years)])
         code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "INFLUX_URL": proxy.url})
@@ -104,12 +98,6 @@ def wait_until_ready(address: str, expected: int, *, within_s: float, service: S
             return took_s
         assert took_s < within_s, f"/readyz says {status} after {took_s:.1f} s:\n{service.log}"
         time.sleep(0.05)
-
-
-def free_address() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 #: Nothing falls due for minutes.

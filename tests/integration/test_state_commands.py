@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.integration.clinic import START_NS, Clinic, api_rows, csv_rows, load_first_minute
-from tests.integration.service_process import ROOT, run_service
+from tests.integration.service_process import run_service, state
 from tests.servers.api_server import ApiServer, Reply
 
 pytestmark = pytest.mark.influxdb
@@ -25,19 +22,6 @@ TWO = {"DEVICE_FILTER": "mitbih-100,mitbih-102"}
 ROWS_OF_TWO = 2 * 360 * 20
 WINDOW_OF_TWO = 2 * 360 * 5
 FIRST_WINDOW = "2025-11-03 14:30:00 - 2025-11-03 14:30:05"
-
-
-def state(folder: Path, *arguments: str) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "state.py"), "--env-file", str(folder / ".env"), *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "HOME": str(folder)},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
 
 
 @pytest.fixture

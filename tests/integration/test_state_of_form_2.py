@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -26,7 +24,8 @@ from service.journal_file import FORM, JournalFile
 from service.output_standings import Spooled
 from service.set_aside import SetAside
 from service.spool import Spool
-from tests.integration.service_process import KEY, ROOT, run_service
+from tests.integration.service_process import KEY, run_service
+from tests.integration.service_process import state as state_command
 
 STATE = Path(__file__).with_name("state_of_form_2")
 
@@ -101,18 +100,12 @@ def test_who_only_looks_leaves_it_to_the_version_that_wrote_it(folder: Path) -> 
     state = folder / "memory"
     fence = (state / "fence").read_bytes()
 
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "state.py"), "--state-dir", str(state), "show"],
-        env={"PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
+    code, said = state_command(folder, "--state-dir", str(state), "show")
 
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "released   132 rows of 132 read" in done.stdout
-    assert "72 rows taken, 0 set aside, 60 pending" in done.stdout
-    assert f"form       2, of an earlier version; it is brought to form {FORM} at the next start" in done.stdout
+    assert code == 0, said
+    assert "released   132 rows of 132 read" in said
+    assert "72 rows taken, 0 set aside, 60 pending" in said
+    assert f"form       2, of an earlier version; it is brought to form {FORM} at the next start" in said
     assert (state / "fence").read_bytes() == fence
     with closing(sqlite3.connect(state / "journal.sqlite")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
@@ -129,16 +122,8 @@ def test_what_waits_is_delivered_and_the_rest_released_once(folder: Path) -> Non
     assert after.startswith(before)
     rows = Counter(line[:19] for line in after.decode().splitlines()[1:])
     assert rows == {f"2025-11-03T14:30:{second:02d}": 12 for second in range(20)}, "every window once"
-    verified = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "state.py"), "verify"],
-        cwd=folder,
-        env={"PYTHONUTF8": "1"},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert "240 released = 240 taken + 0 set aside + 0 pending" in verified.stdout
+    verified, said = state_command(folder, "verify")
+    assert (verified, "240 released = 240 taken + 0 set aside + 0 pending" in said) == (0, True), said
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 
 from service import exit_codes
 from testbed.influxdb_server import InfluxServer
-from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic
+from tests.integration.clinic import FIRST_MINUTE, Clinic
 from tests.integration.service_process import Service, run_service
 from tests.servers.api_server import ApiServer
 from tests.servers.certificates import Certificates, serving
@@ -26,13 +26,6 @@ ROWS = 20
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
-
-
-@pytest.fixture
-def filled(clinic: Clinic) -> Clinic:
-    lines = (f"ecg,source_id=a ecg={index % 2} {START_NS + index * 10**6}" for index in range(ROWS))
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
-    return clinic
 
 
 @contextlib.contextmanager

@@ -11,12 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymizer.batch import WindowCounts
-from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.journal import Epoch, Journal, Recount, Release
-from tests.service.batches import PROMISE
-
-S = NANOSECONDS
+from anonymizer.windows import Window, WindowRange
+from service.journal import Journal, Recount
+from tests.service.journals import S, new_journal, open_journal
+from tests.service.journals import release as release_windows
 
 FEW, MANY = 20, 2_000
 
@@ -30,9 +28,7 @@ def waiting(folder: Path, chunks: int) -> Journal:
     `up` has all of them, has refused a row of each, and has something to remember of each.
     """
     folder.mkdir()
-    journal = Journal(folder, data_set="data")
-    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
-    journal.outputs.add_outputs(["down", "up"])
+    journal = new_journal(folder, "down", "up")
     for index in range(chunks):
         release(journal, index)
     journal.raise_fence()
@@ -47,14 +43,7 @@ def waiting(folder: Path, chunks: int) -> Journal:
 
 
 def release(journal: Journal, index: int) -> None:
-    window = Window(2 * index * S, (2 * index + 1) * S)
-    journal.record_release(
-        [Release(window, WindowCounts(read=10, released=10))],
-        chunk=journal.outputs.next_chunk(),
-        size_bytes=100,
-        now_ns=index * S,
-        stream_to_ns=2 * index * S,
-    )
+    release_windows(journal, (2 * index, 2 * index + 1), now_s=index, stream_to_s=2 * index, fence=False)
 
 
 def steps(journal: Journal, call: Callable[[Journal], object]) -> int:
@@ -162,17 +151,15 @@ def test_what_is_counted_as_it_comes_and_goes_is_what_there_is_and_the_seal_hold
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     folder = tmp_path_factory.mktemp("counted")
-    journal = Journal(folder, data_set="data")
-    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
+    journal = new_journal(folder, "a", "b")
     outputs = journal.outputs
-    outputs.add_outputs(["a", "b"])
     for index in range(data.draw(st.integers(1, 20))):
         data.draw(st.sampled_from(EVENTS))(journal, data.draw(st.sampled_from("abc")), index, data.draw)
 
     assert_counted(folder)
     expected = outputs.standings(), outputs.spooled(), outputs.spooled_chunks()
     journal.close()
-    again = Journal(folder, data_set="data")
+    again = open_journal(folder)
     assert (again.outputs.standings(), again.outputs.spooled(), again.outputs.spooled_chunks()) == expected
     again.close()
 

@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,10 @@ class OpensLate(Named):
         assert self.may_open.wait(5)
 
 
+def down(batch: Batch) -> None:
+    raise OutputUnavailable("down")
+
+
 class Desk:
     """State in a folder and one delivery on it."""
 
@@ -79,13 +83,29 @@ class Desk:
             batch_by_batch=False,
         )
         self.delivery.start()
+        OPEN.append(self)
 
     def release(self, *indexes: int) -> None:
         self.delivery.release([make_batch(index) for index in indexes], stream_to_ns=None)
 
+    def deliver(self, *indexes: int) -> None:
+        self.release(*indexes)
+        self.delivery.drain()
+
     def close(self) -> None:
+        OPEN.remove(self)
         self.delivery.stop(1.0)
         self.journal.close()
+
+
+OPEN: list[Desk] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    for desk in [*OPEN]:
+        desk.close()
 
 
 def ids(*indexes: int) -> list[str]:
@@ -97,22 +117,16 @@ def test_every_output_gets_every_batch_once_and_in_order(tmp_path: Path) -> None
     desk = Desk(tmp_path, a, b)
 
     for index in range(0, 20, 2):
-        desk.release(index, index + 1)
-    desk.delivery.drain()
+        desk.deliver(index, index + 1)
 
     assert a.writes == b.writes == ids(*range(20))
     assert desk.store.spool.numbers() == set()
     assert {(one.taken, one.pending) for one in desk.journal.outputs.standings()} == {(80, 0)}
-    desk.close()
 
 
 def test_what_was_released_but_not_taken_is_offered_again_from_the_spool(tmp_path: Path) -> None:
-    def fail(batch: Batch) -> None:
-        raise OutputUnavailable("down")
-
-    first = Desk(tmp_path, Named("a", fail), budget_s=0)
-    first.release(1, 2)
-    first.delivery.drain()
+    first = Desk(tmp_path, Named("a", down), budget_s=0)
+    first.deliver(1, 2)
     first.close()
     again = Named("a")
 
@@ -121,7 +135,6 @@ def test_what_was_released_but_not_taken_is_offered_again_from_the_spool(tmp_pat
 
     assert again.writes == ids(1, 2)
     assert second.journal.outputs.standings()[0].pending == 0
-    second.close()
 
 
 def test_one_output_that_is_down_delays_no_other_and_catches_up(tmp_path: Path) -> None:
@@ -143,7 +156,6 @@ def test_one_output_that_is_down_delays_no_other_and_catches_up(tmp_path: Path) 
     desk.delivery.drain()
 
     assert slow.writes == fast.writes == ids(*range(6))
-    desk.close()
 
 
 def test_a_batch_that_an_output_refuses_is_set_aside_and_the_others_are_delivered(tmp_path: Path) -> None:
@@ -154,15 +166,13 @@ def test_a_batch_that_an_output_refuses_is_set_aside_and_the_others_are_delivere
     picky = Named("picky", refuse_second)
     desk = Desk(tmp_path, picky)
 
-    desk.release(1, 2, 3)
-    desk.delivery.drain()
+    desk.deliver(1, 2, 3)
 
     assert picky.writes == ids(1, 3)
     assert [(one.output, one.batch_id) for one in desk.store.set_aside.all()] == [("picky", ids(2)[0])]
     (standing,) = desk.journal.outputs.standings()
     assert (standing.taken, standing.set_aside, standing.pending) == (8, 4, 0)
     assert desk.telemetry.totals.set_aside == 4
-    desk.close()
 
 
 def test_rows_that_an_output_refuses_are_set_aside_alone(tmp_path: Path) -> None:
@@ -171,15 +181,13 @@ def test_rows_that_an_output_refuses_are_set_aside_alone(tmp_path: Path) -> None
 
     desk = Desk(tmp_path, Named("picky", refuse_two_rows))
 
-    desk.release(1)
-    desk.delivery.drain()
+    desk.deliver(1)
 
     (kept,) = desk.store.set_aside.all()
     assert (kept.rows, kept.count, kept.reason) == ((1, 3), 2, "422")
     assert kept.batch().values_uv.tolist() == make_batch(1).values_uv.tolist()
     (standing,) = desk.journal.outputs.standings()
     assert (standing.taken, standing.set_aside, standing.pending) == (2, 2, 0)
-    desk.close()
 
 
 def test_a_changed_intent_is_recorded_before_the_write_is_tried_again_and_without_a_pause(tmp_path: Path) -> None:
@@ -200,33 +208,23 @@ def test_a_changed_intent_is_recorded_before_the_write_is_tried_again_and_withou
 
     desk = Desk(tmp_path, Splitting("splitting"), budget_s=0)
 
-    desk.release(1)
-    desk.delivery.drain()
+    desk.deliver(1)
 
     assert [receipts["split"]["most"] for receipts in seen] == [8, 4, 2]
     assert desk.delivery.failures() == []
-    desk.close()
 
 
 def test_a_full_disk_delays_a_release_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     output = Named("a")
     desk = Desk(tmp_path, output, budget_s=None)
-    real, failures = write_durably, ["spool", "fence"]
+    failures: dict[str, list[Exception]] = {name: [OSError(28, "No space left on device")] for name in ("spool", "fence")}
+    for name, errors in failures.items():
+        monkeypatch.setattr(f"service.{name}.write_durably", failing_first(write_durably, errors))
 
-    def full_at_first(path: Path, content: bytes, **options: Any) -> int:
-        if failures and failures[0] in path.name:
-            failures.pop(0)
-            raise OSError(28, "No space left on device")
-        return real(path, content, **options)
+    desk.deliver(1)
 
-    monkeypatch.setattr("service.spool.write_durably", full_at_first)
-    monkeypatch.setattr("service.fence.write_durably", full_at_first)
-    desk.release(1)
-    desk.delivery.drain()
-
-    assert (failures, output.writes) == ([], ids(1))
+    assert (failures, output.writes) == ({"spool": [], "fence": []}, ids(1))
     assert len(desk.journal.released_intervals()) == 1
-    desk.close()
 
 
 def failing_first(function: Callable[..., Any], errors: list[Exception]) -> Callable[..., Any]:
@@ -253,11 +251,9 @@ def test_a_journal_that_cannot_be_used_for_a_moment_ends_neither_worker_nor_rele
 
     for index in range(3):
         desk.delivery.wait_for_room()
-        desk.release(index)
-    desk.delivery.drain()
+        desk.deliver(index)
 
     assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2))
-    desk.close()
 
 
 def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +269,6 @@ def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for(tmp_path: P
     desk.delivery.drain()
 
     assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2, 3))
-    desk.close()
 
 
 def test_nothing_is_offered_before_spool_journal_and_fence_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,13 +289,11 @@ def test_nothing_is_offered_before_spool_journal_and_fence_know_it(tmp_path: Pat
     desk = Desk(tmp_path, Named("a", lambda batch: events.append("write")))
     events.clear()
 
-    desk.release(1)
-    desk.delivery.drain()
+    desk.deliver(1)
 
     synced_file = ["fsync file", "fsync folder"]
     assert events == [*synced_file, "journal", *synced_file, "write"]
     assert desk.journal._file.value("PRAGMA synchronous") == 2  # FULL: a transaction is on the disk when it returns
-    desk.close()
 
 
 def test_nothing_is_offered_while_the_fence_is_still_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,32 +319,25 @@ def test_nothing_is_offered_while_the_fence_is_still_being_written(tmp_path: Pat
 
     monkeypatch.setattr(desk.journal, "record_release", record_release)
 
-    desk.release(1)
-    desk.delivery.drain()
+    desk.deliver(1)
 
     assert (output.writes, desk.delivery.failures()) == (ids(1), [])
-    desk.close()
 
 
 def test_what_the_fence_cannot_be_told_is_not_offered_and_stays_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_values: object) -> None:
-        raise OSError(5, "Input/output error")
-
     output = Named("a")
     desk = Desk(tmp_path, output, budget_s=0)
     with monkeypatch.context() as patch:
-        patch.setattr("service.fence.write_durably", fail)
+        patch.setattr("service.fence.write_durably", failing_first(write_durably, [OSError(5, "Input/output error")] * 9))
         with pytest.raises(OutOfPatience, match="fence cannot be written now"):
             desk.release(1)
         desk.close()
     assert output.writes == []
     again = Named("a")
 
-    second = Desk(tmp_path, again)
-    second.delivery.drain()
+    Desk(tmp_path, again).delivery.drain()
 
     assert again.writes == ids(1), "the start brings the fence up to date before it offers anything"
-    second.close()
 
 
 def test_what_must_be_recorded_first_is_on_the_disk_before_the_write(tmp_path: Path) -> None:
@@ -364,28 +350,21 @@ def test_what_must_be_recorded_first_is_on_the_disk_before_the_write(tmp_path: P
     careful = Careful("careful", lambda batch: seen.append(desk.journal.outputs.receipts("careful")))
     desk = Desk(tmp_path, careful)
 
-    desk.release(1)
-    desk.delivery.drain()
+    desk.deliver(1)
 
     assert seen == [{"file": {"key": "file", "length": 0}}]
     assert careful.writes == ids(1)
-    desk.close()
 
 
 def test_a_one_shot_output_that_stays_away_is_given_up_and_keeps_what_is_pending(tmp_path: Path) -> None:
-    def fail(batch: Batch) -> None:
-        raise OutputUnavailable("down")
-
     fine = Named("fine")
-    desk = Desk(tmp_path, Named("dead", fail), fine, budget_s=0)
-    desk.release(1)
-    desk.delivery.drain()
+    desk = Desk(tmp_path, Named("dead", down), fine, budget_s=0)
+    desk.deliver(1)
 
     assert [type(failure) for failure in desk.delivery.failures()] == [OutOfPatience]
     assert not desk.delivery.is_delivering()
     assert fine.writes == ids(1)
     assert {one.name: one.pending for one in desk.journal.outputs.standings()} == {"dead": 4, "fine": 0}
-    desk.close()
 
 
 def test_an_output_that_refuses_us_is_known_before_anything_is_read(tmp_path: Path) -> None:
@@ -398,7 +377,6 @@ def test_an_output_that_refuses_us_is_known_before_anything_is_read(tmp_path: Pa
     desk.delivery.wait_until_tried()
 
     assert [str(failure) for failure in desk.delivery.failures()] == ["wrong token"]
-    desk.close()
 
 
 def test_reading_pauses_while_the_spool_is_full_and_goes_on_when_there_is_room(
@@ -406,11 +384,7 @@ def test_reading_pauses_while_the_spool_is_full_and_goes_on_when_there_is_room(
 ) -> None:
     caplog.set_level("INFO")
     gate = threading.Event()
-
-    def wait_at_the_gate(batch: Batch) -> None:
-        gate.wait(10)
-
-    desk = Desk(tmp_path, Named("slow", wait_at_the_gate), budget_s=None, spool_max_bytes=1)
+    desk = Desk(tmp_path, Named("slow", lambda batch: None if gate.wait(10) else None), budget_s=None, spool_max_bytes=1)
     desk.delivery.wait_for_room()
     desk.release(1)
     threading.Timer(0.3, gate.set).start()
@@ -421,17 +395,12 @@ def test_reading_pauses_while_the_spool_is_full_and_goes_on_when_there_is_room(
     assert time.monotonic() - started >= 0.25
     assert "Reading pauses" in caplog.text
     assert "Reading goes on" in caplog.text
-    desk.close()
-
-
-def test_being_stopped_ends_the_pause(tmp_path: Path) -> None:
-    desk = Desk(tmp_path, Named("dead", lambda batch: time.sleep(0.2)), budget_s=None, spool_max_bytes=1)
-    desk.release(1, 2, 3)
+    gate.clear()
+    desk.release(2)
     desk.clock.stop(15)
-
     with pytest.raises(Stopped):
         desk.delivery.wait_for_room()
-    desk.close()
+    gate.set()
 
 
 def test_a_spool_file_that_was_never_released_is_removed_at_the_start(tmp_path: Path) -> None:
@@ -439,23 +408,17 @@ def test_a_spool_file_that_was_never_released_is_removed_at_the_start(tmp_path: 
     output = Named("a")
 
     desk = Desk(tmp_path, output)
-    desk.release(1)
-    desk.delivery.drain()
+    desk.deliver(1)
 
     assert output.writes == ids(1)
-    desk.close()
 
 
 def test_a_spool_file_of_released_rows_that_no_output_waits_for_is_moved_and_not_deleted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(batch: Batch) -> None:
-        raise OutputUnavailable("down")
-
-    first = Desk(tmp_path, Named("a", fail), budget_s=0)
+    first = Desk(tmp_path, Named("a", down), budget_s=0)
     first.release(1)
-    first.release(2)
-    first.delivery.drain()
+    first.deliver(2)
     first.close()
     spool = tmp_path / "spool"
     given_up, other_journal = sorted(spool.iterdir())
@@ -476,12 +439,8 @@ def test_a_spool_file_of_released_rows_that_no_output_waits_for_is_moved_and_not
 
 
 def test_a_damaged_spool_file_stops_the_output_and_loses_nothing_in_silence(tmp_path: Path) -> None:
-    def fail(batch: Batch) -> None:
-        raise OutputUnavailable("down")
-
-    first = Desk(tmp_path, Named("a", fail), budget_s=0)
-    first.release(1)
-    first.delivery.drain()
+    first = Desk(tmp_path, Named("a", down), budget_s=0)
+    first.deliver(1)
     first.close()
     (path,) = (tmp_path / "spool").iterdir()
     path.write_bytes(path.read_bytes()[:-1])
@@ -491,7 +450,6 @@ def test_a_damaged_spool_file_stops_the_output_and_loses_nothing_in_silence(tmp_
 
     assert [type(failure) for failure in second.delivery.failures()] == [SpoolDamaged]
     assert second.journal.outputs.standings()[0].pending == 4
-    second.close()
 
 
 def until(condition: Callable[[], bool], *, within_s: float = 5) -> None:
@@ -529,7 +487,6 @@ def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_i
     assert desk.delivery.failures() == []
     assert recorded == [1, 2, 3], "in the order of release"
     assert sorted(output.writes) == sorted(ids(0, 1, 2))
-    desk.close()
 
 
 def test_what_was_written_before_a_damaged_spool_file_is_on_record(tmp_path: Path) -> None:
@@ -546,4 +503,3 @@ def test_what_was_written_before_a_damaged_spool_file_is_on_record(tmp_path: Pat
 
     assert isinstance(desk.delivery.failures()[0], SpoolDamaged)
     assert desk.journal.outputs.standings()[0].position == 1
-    desk.close()

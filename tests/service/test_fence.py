@@ -8,18 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
-from anonymizer.windows import NANOSECONDS, Window
+from anonymizer.windows import Window
 from service.fence import Fence, Fenced, _checksum
 from service.intervals import IntervalSet, merged
-from service.journal import Epoch, Journal, Release
-from tests.service.batches import PROMISE
-
-S = NANOSECONDS
+from service.journal import Journal
+from tests.service.journals import S, new_journal, open_journal, release
 
 #: A realistic time: its digits are what lines are made of.
 FIRST_S = 1_762_180_200
@@ -28,46 +25,27 @@ FIRST_S = 1_762_180_200
 LINE_BYTES = 80
 
 
-def open_journal(folder: Path, *, accepting_gap: bool = False) -> Journal:
-    return Journal(folder, data_set="data", accepting_gap=accepting_gap)
-
-
-def release(journal: Journal, *starts_s: int) -> None:
-    """Release windows of a second as one chunk, and raise the fence."""
-    journal.record_release(
-        [Release(Window(start * S, (start + 1) * S), WindowCounts(read=10, released=10)) for start in starts_s],
-        chunk=journal.outputs.next_chunk(),
-        size_bytes=100,
-        now_ns=0,
-        stream_to_ns=None,
-    )
-    journal.raise_fence()
+def release_seconds(journal: Journal, *starts_s: int) -> None:
+    release(journal, *((start, start + 1) for start in starts_s))
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Iterator[Journal]:
-    journal = open_journal(tmp_path)
-    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
+    journal = new_journal(tmp_path)
     yield journal
     journal.close()
 
 
 def test_a_release_adds_one_short_line_however_many_gaps_there_are(tmp_path: Path, journal: Journal) -> None:
-    release(journal, *(FIRST_S + 2 * index for index in range(20_000)))
+    release_seconds(journal, *(FIRST_S + 2 * index for index in range(20_000)))
     fence = tmp_path / "fence"
 
     for index in range(50):
         before = fence.stat()
-        release(journal, FIRST_S + 100_000 + 2 * index)
+        release_seconds(journal, FIRST_S + 100_000 + 2 * index)
 
         assert fence.stat().st_ino == before.st_ino, "not written anew"
         assert 0 < fence.stat().st_size - before.st_size <= LINE_BYTES
-
-
-@pytest.fixture
-def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of lines; whether they are on the disk is not the question."""
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
 
 
 @pytest.mark.usefixtures("unsynced")
@@ -129,12 +107,12 @@ def test_it_holds_what_was_added_whatever_the_order_and_whoever_opened_it_meanwh
 
 
 def test_a_fence_that_is_not_as_it_was_left_is_written_anew(tmp_path: Path, journal: Journal) -> None:
-    release(journal, 0)
+    release_seconds(journal, 0)
     fence = tmp_path / "fence"
     backup = tmp_path / "backup-by-a-hard-link"
     for change in (lambda: fence.write_bytes(fence.read_bytes() + b"0123"), fence.unlink, lambda: backup.hardlink_to(fence)):
         change()
-        release(journal, journal.outputs.next_chunk() * 10)
+        release_seconds(journal, journal.outputs.next_chunk() * 10)
 
         assert Fence(fence).read() == Fenced(journal.released_intervals())
     assert len(Fence(backup).read().intervals) == 3, "as it was when the backup was made"
@@ -143,11 +121,11 @@ def test_a_fence_that_is_not_as_it_was_left_is_written_anew(tmp_path: Path, jour
 def test_a_line_of_which_the_disk_took_a_part_is_not_built_upon(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release(journal, 0)
+    release_seconds(journal, 0)
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", fails)
         with pytest.raises(StateUnavailable, match="fence cannot be written now"):
-            release(journal, 10)
+            release_seconds(journal, 10)
         patch.setattr("service.fence.write_durably", fails)
         with pytest.raises(StateUnavailable, match="fence cannot be written now"):
             journal.raise_fence()
@@ -163,7 +141,7 @@ def fails(*_values: object) -> None:
 def test_a_disk_that_does_not_give_the_fence_now_is_no_damage(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release(journal, 0)
+    release_seconds(journal, 0)
     monkeypatch.setattr("service.fence.read_ours", fails)
 
     with pytest.raises(StateUnavailable, match="fence cannot be read now"):
@@ -173,17 +151,19 @@ def test_a_disk_that_does_not_give_the_fence_now_is_no_damage(
 # What a crash in the middle of a line leaves, and what it must not be taken for
 
 
-@pytest.fixture
-def three(tmp_path: Path, journal: Journal) -> dict[str, bytes]:
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The journal's file after two releases and after three, and the fence after three."""
-    release(journal, 0)
-    release(journal, 10, 20)
+    folder = tmp_path_factory.mktemp("three")
+    journal = new_journal(folder)
+    release_seconds(journal, 0)
+    release_seconds(journal, 10, 20)
     journal.close()
-    older = (tmp_path / "journal.sqlite").read_bytes()
-    again = open_journal(tmp_path)
-    release(again, 30)
-    again.close()
-    return {"older": older, "journal": (tmp_path / "journal.sqlite").read_bytes(), "fence": (tmp_path / "fence").read_bytes()}
+    older = (folder / "journal.sqlite").read_bytes()
+    journal = open_journal(folder)
+    release_seconds(journal, 30)
+    journal.close()
+    return {"older": older, "journal": (folder / "journal.sqlite").read_bytes(), "fence": (folder / "fence").read_bytes()}
 
 
 ALL = [Window(start * S, (start + 1) * S) for start in (0, 10, 20, 30)]
@@ -229,40 +209,25 @@ def test_a_last_line_that_was_cut_is_no_excuse_for_an_older_journal(tmp_path: Pa
     open_journal(tmp_path / "cut").close()
 
 
-@settings(max_examples=150, deadline=None)
+@pytest.mark.usefixtures("unsynced")
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_wrong_byte_of_the_fence_never_lets_an_older_journal_pass(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    tmp_path: Path, three: dict[str, bytes], data: st.DataObject
 ) -> None:
-    folder = tmp_path_factory.mktemp("flipped")
-    journal = open_journal(folder)
-    for start in (0, 10, 20):
-        release(journal, start)
-    journal.close()
-    older = (folder / "journal.sqlite").read_bytes()
-    journal = open_journal(folder)
-    release(journal, 30)
-    journal.close()
-    newer, fence = (folder / "journal.sqlite").read_bytes(), bytearray((folder / "fence").read_bytes())
+    folder, fence = tmp_path / "flipped", bytearray(three["fence"])
     fence[data.draw(st.integers(0, len(fence) - 1))] ^= data.draw(st.integers(1, 255))
 
-    for accepting in (False, True):
-        put(folder, older, bytes(fence))
+    for journal, accepting in (("older", False), ("older", True), ("journal", False)):
+        put(folder, three[journal], bytes(fence))
         try:
             opened = open_journal(folder, accepting_gap=accepting)
         except JournalDamaged:
             continue
-        assert accepting
+        assert accepting or journal == "journal"
         assert opened.released_intervals() == ALL
+        assert journal == "older" or Fence(folder / "fence").read() == Fenced(ALL)
         opened.close()
-    put(folder, newer, bytes(fence))
-    try:
-        opened = open_journal(folder)
-    except JournalDamaged:
-        return
-    assert opened.released_intervals() == ALL
-    assert Fence(folder / "fence").read() == Fenced(ALL)
-    opened.close()
 
 
 def test_lines_that_are_missing_or_in_another_order_are_noticed(tmp_path: Path, three: dict[str, bytes]) -> None:
@@ -305,28 +270,27 @@ def test_the_version_before_refuses_a_fence_of_today(tmp_path: Path, three: dict
 HUGE = "9" * 30
 
 
-@pytest.mark.parametrize(
-    "intervals",
-    [
-        f"[[1, {HUGE}]]",
-        f"[[-{HUGE}, 1]]",
-        f"[[1, {9 * HUGE * 20}]]",
-        "[[NaN, 1]]",
-        "[[1, Infinity]]",
-        "[[0.5, 2]]",
-        "[[false, true]]",
-        '[["1", "2"]]',
-        "7",
-        "[7]",
-        "[" * 100_000,
-    ],
-)
-def test_a_fence_of_the_form_before_with_times_that_are_none_is_damaged(
+NO_TIMES = [f"[[1, {HUGE}]]", f"[[-{HUGE}, 1]]", f"[[1, {9 * HUGE * 20}]]", "[[NaN, 1]]", "[[1, Infinity]]", "[[0.5, 2]]"]
+NO_TIMES += [
+    "[[false, true]]",
+    '[["1", "2"]]',
+    "7",
+    "[7]",
+    "[" * 100_000,
+    "",
+    "{",
+    '{"form": 3, "intervals": []}',
+    "\udcff\udcfe",
+]
+
+
+@pytest.mark.parametrize("intervals", NO_TIMES)
+def test_a_fence_of_another_form_or_of_the_form_before_with_times_that_are_none_is_damaged(
     intervals: str, tmp_path: Path, three: dict[str, bytes]
 ) -> None:
     for content in (f'{{"form": 1, "intervals": {intervals}}}', intervals):
         for accepting in (False, True):
-            put(tmp_path / "odd", three["journal"], content.encode())
+            put(tmp_path / "odd", three["journal"], content.encode(errors="surrogateescape"))
 
             with pytest.raises(JournalDamaged, match=r"fence is damaged .*accept-gap"):
                 open_journal(tmp_path / "odd", accepting_gap=accepting)

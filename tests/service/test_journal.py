@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import shutil
 import sqlite3
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anonymizer.batch import Promise, WindowCounts
+from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
-from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from anonymizer.windows import Window, WindowRange
 from service import journal_file
-from service.journal import Epoch, Journal, Recount, Release
+from service.journal import Epoch, Journal, Recount
 from service.journal_file import JournalFile
 from service.loop import unreleased
-from service.output_standings import Spooled
+from service.output_standings import Spooled, Standing
 from tests.service.batches import PROMISE
-
-S = NANOSECONDS
-
-
-def open_journal(folder: Path, *, accepting_gap: bool = False) -> Journal:
-    return Journal(folder, data_set="data", accepting_gap=accepting_gap)
-
-
-def release(
-    journal: Journal,
-    *windows: tuple[int, int],
-    rows: int = 10,
-    stream_to_s: int | None = None,
-    now_s: int = 0,
-    fence: bool = True,
-) -> int:
-    chunk = journal.outputs.next_chunk()
-    journal.record_release(
-        [Release(Window(start * S, end * S), WindowCounts(read=rows, released=rows)) for start, end in windows],
-        chunk=chunk,
-        size_bytes=100,
-        now_ns=now_s * S,
-        stream_to_ns=None if stream_to_s is None else stream_to_s * S,
-    )
-    if fence:
-        journal.raise_fence()
-    return chunk
+from tests.service.journals import S, intervals, new_journal, open_journal, release
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    journal = open_journal(tmp_path)
-    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
-    journal.outputs.add_outputs(["csv"])
-    return journal
+    return new_journal(tmp_path, "csv")
 
 
 def pending(journal: Journal, name: str) -> list[int]:
@@ -68,11 +40,6 @@ def pending(journal: Journal, name: str) -> list[int]:
     return found
 
 
-def intervals(journal: Journal, start_s: int, end_s: int) -> list[tuple[int, int]]:
-    found = journal.released_within(WindowRange(start_s * S, end_s * S, S))
-    return [(one.interval.start_ns // S, one.interval.end_ns // S) for one in found]
-
-
 @settings(max_examples=25)  # each example is on the disk several times
 @given(
     released=st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=12),
@@ -82,8 +49,7 @@ def intervals(journal: Journal, start_s: int, end_s: int) -> list[tuple[int, int
 def test_exactly_the_windows_that_overlap_nothing_released_are_released(
     tmp_path_factory: pytest.TempPathFactory, released: list[tuple[int, int]], asked: tuple[int, int], length: int
 ) -> None:
-    journal = open_journal(tmp_path_factory.mktemp("journal"))
-    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
+    journal = new_journal(tmp_path_factory.mktemp("journal"))
     taken: set[int] = set()
     for start, seconds in released:
         span = set(range(start, start + seconds))
@@ -131,83 +97,54 @@ def test_the_same_window_cannot_be_released_twice_even_by_a_mistake(journal: Jou
     assert journal.totals().released == 10
 
 
-def test_a_one_shot_release_does_not_move_the_stream(journal: Journal) -> None:
+def test_only_a_stream_moves_on_with_what_it_releases_and_over_empty_windows(journal: Journal) -> None:
     release(journal, (0, 5), stream_to_s=5)
     release(journal, (100, 105))
-
     assert journal.stream_position_ns() == 5 * S
 
-
-def test_a_stream_that_passes_empty_windows_goes_on_behind_them(journal: Journal) -> None:
     journal.move_stream(50 * S)
+    assert (journal.stream_position_ns(), intervals(journal, 0, 100)) == (50 * S, [(0, 5)])
 
-    assert (journal.stream_position_ns(), intervals(journal, 0, 100)) == (50 * S, [])
 
-
-def test_each_output_has_its_own_position(journal: Journal) -> None:
+def test_each_output_has_its_own_position_and_a_chunk_that_all_have_is_forgotten_with_its_number(journal: Journal) -> None:
     journal.outputs.add_outputs(["api"])
     first, second = release(journal, (0, 5)), release(journal, (5, 10))
 
     journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10)
-
     assert (pending(journal, "csv"), pending(journal, "api")) == ([second], [first, second])
     assert journal.outputs.forget_chunks_all_have() == []
 
-
-def test_a_chunk_that_every_output_has_is_forgotten_and_its_number_never_used_again(journal: Journal) -> None:
-    first = release(journal, (0, 5))
-    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10)
-
-    assert journal.outputs.forget_chunks_all_have() == [first]
+    journal.outputs.record_taken("csv", chunk=second, receipts=[], rows=10)
+    journal.outputs.record_taken("api", chunk=second, receipts=[], rows=20)
+    assert journal.outputs.forget_chunks_all_have() == [first, second]
     assert journal.outputs.spooled() == Spooled(0, 0)
-    assert journal.outputs.next_chunk() > first
+    assert journal.outputs.next_chunk() > second
 
 
-def test_rows_of_an_output_are_taken_set_aside_or_pending(journal: Journal) -> None:
+def test_the_first_output_gets_what_waits_a_later_one_what_comes_next_and_one_that_is_dropped_holds_nothing_back(
+    tmp_path: Path,
+) -> None:
+    journal = new_journal(tmp_path)
     first = release(journal, (0, 5))
-    release(journal, (5, 10))
-    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10, set_aside={"one": 3})
-
-    (standing,) = journal.outputs.standings()
-
-    assert (standing.taken, standing.set_aside, standing.pending) == (7, 3, 10)
-    assert standing.taken + standing.set_aside + standing.pending == journal.totals().released
-
-
-def test_an_output_that_is_added_begins_with_the_next_release(journal: Journal) -> None:
-    release(journal, (0, 5))
+    journal.outputs.add_outputs(["csv"])
     journal.outputs.add_outputs(["api"])
-    later = release(journal, (5, 10))
+    second = release(journal, (5, 10))
+    assert (pending(journal, "csv"), pending(journal, "api")) == ([first, second], [second])
 
-    assert pending(journal, "api") == [later]
-
-
-def test_an_output_that_was_dropped_holds_nothing_back(journal: Journal) -> None:
-    journal.outputs.add_outputs(["api"])
-    first = release(journal, (0, 5))
-    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=10)
-
+    journal.outputs.record_taken("csv", chunk=second, receipts=[], rows=20)
     journal.outputs.drop_output("api")
-
     assert journal.outputs.spooled() == Spooled(0, 0)
 
 
-def test_receipts_are_kept_by_their_key_and_the_last_one_counts(journal: Journal) -> None:
+def test_receipts_are_kept_by_their_key_until_one_says_to_forget_it_and_the_last_one_counts(journal: Journal) -> None:
+    a, b = {"key": "a.csv", "length": 9}, {"key": "b.csv", "length": 7}
     journal.outputs.record_receipt("csv", {"key": "a.csv", "length": 0})
-    first = release(journal, (0, 5))
-    journal.outputs.record_taken(
-        "csv", chunk=first, receipts=[{"key": "a.csv", "length": 9}, {"key": "b.csv", "length": 7}], rows=10
-    )
-
-    assert journal.outputs.receipts("csv") == {"a.csv": {"key": "a.csv", "length": 9}, "b.csv": {"key": "b.csv", "length": 7}}
+    journal.outputs.record_taken("csv", chunk=release(journal, (0, 5)), receipts=[a, b], rows=10)
+    assert journal.outputs.receipts("csv") == {"a.csv": a, "b.csv": b}
     assert journal.outputs.receipts("api") == {}
 
-
-def test_a_journal_of_another_data_set_is_refused(tmp_path: Path, journal: Journal) -> None:
-    journal.close()
-
-    with pytest.raises(JournalDamaged, match="belongs to another data set"):
-        Journal(tmp_path, data_set="other")
+    journal.outputs.record_taken("csv", chunk=release(journal, (5, 10)), receipts=[{"key": "a.csv", "forget": True}], rows=10)
+    assert journal.outputs.receipts("csv") == {"b.csv": b}
 
 
 @pytest.mark.parametrize(
@@ -306,15 +243,6 @@ def test_an_old_copy_of_the_journal_is_refused_until_the_gap_is_accepted_and_the
     assert intervals(open_journal(tmp_path), 0, 100) == [(0, 5), (5, 10), (20, 25)]
 
 
-def test_a_journal_that_is_gone_while_its_fence_is_there_is_refused(tmp_path: Path, journal: Journal) -> None:
-    release(journal, (0, 5))
-    journal.close()
-    (tmp_path / "journal.sqlite").unlink()
-
-    with pytest.raises(JournalDamaged, match="accept-gap"):
-        open_journal(tmp_path)
-
-
 def test_a_fence_that_a_crash_left_behind_is_brought_up_to_date(tmp_path: Path, journal: Journal) -> None:
     release(journal, (0, 5))
     fence = (tmp_path / "fence").read_bytes()
@@ -346,20 +274,10 @@ def test_a_journal_that_knows_more_than_one_release_beyond_its_fence_is_refused_
     open_journal(tmp_path).close()
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"form": 1, "intervals": 7}', b'{"form": 3, "intervals": []}', b"\xff\xfe"])
-def test_a_damaged_fence_is_not_taken_for_an_empty_one(tmp_path: Path, journal: Journal, content: bytes) -> None:
-    release(journal, (0, 5))
-    journal.close()
-    (tmp_path / "fence").write_bytes(content)
-
-    with pytest.raises(JournalDamaged, match="fence"):
-        open_journal(tmp_path)
-
-
-@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "replaced", "of another form"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "emptied", "replaced", "of another form", "gone"])
 def test_a_damaged_journal_is_refused_with_the_way_on(tmp_path: Path, journal: Journal, damage: str) -> None:
     release(journal, *((index * 5, index * 5 + 5) for index in range(1000)))
-    content = bytearray(backed_up(tmp_path, journal))
+    content, path = bytearray(backed_up(tmp_path, journal)), tmp_path / "journal.sqlite"
     if damage == "truncated":
         content = content[: len(content) // 2]
     elif damage == "flipped":
@@ -371,7 +289,9 @@ def test_a_damaged_journal_is_refused_with_the_way_on(tmp_path: Path, journal: J
         content[:] = b"not a database at all, but long enough to be looked at" * 100
     else:
         content[60:64] = (99).to_bytes(4, "big")
-    (tmp_path / "journal.sqlite").write_bytes(content)
+    path.write_bytes(content)
+    if damage == "gone":
+        path.unlink()
 
     with pytest.raises(JournalDamaged, match="accept-gap"):
         open_journal(tmp_path)
@@ -379,50 +299,47 @@ def test_a_damaged_journal_is_refused_with_the_way_on(tmp_path: Path, journal: J
 
 def test_only_its_owner_can_read_the_state(tmp_path: Path) -> None:
     folder = tmp_path / "state"
-    journal = open_journal(folder)
-    release(journal, (0, 5))
-    journal.close()
+    release(open_journal(folder), (0, 5))
 
-    assert [oct(path.stat().st_mode & 0o777) for path in (folder, folder / "journal.sqlite", folder / "fence")] == [
-        "0o700",
-        "0o600",
-        "0o600",
-    ]
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (folder, folder / "journal.sqlite", folder / "fence")}
+    assert modes == {"state": 0o700, "journal.sqlite": 0o600, "fence": 0o600}
 
 
-def test_the_key_is_not_in_the_journal_only_its_id(tmp_path: Path) -> None:
-    journal = open_journal(tmp_path)
-    journal.begin_epoch(Epoch(Promise(5, "record", "hierarchy", key_id="00112233445566ff"), S), now_ns=0)
-    journal.close()
+EVERY_OTHER = [(index * 5, index * 5 + 5) for index in range(0, 40, 2)]
 
-    assert b"00112233445566ff" in b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
+@pytest.fixture(scope="module")
+def with_standings(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, Sequence[Standing]]:
+    """Journal and fence of 21 windows, the first of which one output has; and the outputs' standings."""
+    folder = tmp_path_factory.mktemp("whole")
+    journal = new_journal(folder, "csv", "api")
+    first = release(journal, *EVERY_OTHER, stream_to_s=200)
+    release(journal, (500, 505))
+    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=200)
+    standings = journal.outputs.standings()
+    return backed_up(folder, journal), (folder / "fence").read_bytes(), standings
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_wrong_byte_never_makes_a_released_window_releasable(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+    tmp_path: Path, with_standings: tuple[bytes, bytes, Sequence[Standing]], data: st.DataObject
 ) -> None:
-    folder = tmp_path_factory.mktemp("flipped")
-    journal = open_journal(folder)
-    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
-    journal.outputs.add_outputs(["csv", "api"])
-    first = release(journal, *((index * 5, index * 5 + 5) for index in range(0, 40, 2)), stream_to_s=200)
-    release(journal, (500, 505))
-    journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=200)
-    standings = journal.outputs.standings()
-    content = bytearray(backed_up(folder, journal))
-    position = data.draw(st.integers(0, len(content) - 1))
-    content[position] ^= data.draw(st.integers(1, 255))
-    (folder / "journal.sqlite").write_bytes(content)
+    whole, fence, standings = with_standings
+    content = bytearray(whole)
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    for path in tmp_path.iterdir():
+        path.unlink()
+    (tmp_path / "journal.sqlite").write_bytes(content)
+    (tmp_path / "fence").write_bytes(fence)
 
     try:
-        again = open_journal(folder)
+        again = open_journal(tmp_path)
         found = intervals(again, 0, 1000), again.stream_position_ns(), again.outputs.standings()
     except (JournalDamaged, StateUnavailable):
         return
 
-    assert found == ([(index * 5, index * 5 + 5) for index in range(0, 40, 2)] + [(500, 505)], 200 * S, standings)
+    assert found == ([*EVERY_OTHER, (500, 505)], 200 * S, standings)
     again.close()
 
 
@@ -469,15 +386,6 @@ def test_a_chunk_that_is_given_up_is_set_aside_for_those_that_lack_it_and_for_no
     }
 
 
-def test_a_receipt_that_says_so_is_forgotten(journal: Journal) -> None:
-    journal.outputs.record_receipt("csv", {"key": "a.csv", "length": 0})
-    chunk = release(journal, (0, 5))
-
-    journal.outputs.record_taken("csv", chunk=chunk, receipts=[{"key": "a.csv", "forget": True}], rows=10)
-
-    assert journal.outputs.receipts("csv") == {}
-
-
 @settings(max_examples=40, deadline=None)
 @given(
     starts=st.sets(st.integers(0, 40), min_size=1, max_size=25),
@@ -488,9 +396,7 @@ def test_a_receipt_that_says_so_is_forgotten(journal: Journal) -> None:
 def test_merging_old_entries_changes_no_interval_no_sum_and_nothing_that_waits(
     tmp_path_factory: pytest.TempPathFactory, starts: set[int], epochs: set[int], pending: int, before: int
 ) -> None:
-    journal = open_journal(tmp_path_factory.mktemp("merged"))
-    journal.begin_epoch(Epoch(PROMISE, S), now_ns=0)
-    journal.outputs.add_outputs(["csv"])
+    journal = new_journal(tmp_path_factory.mktemp("merged"), "csv")
     for start in sorted(starts):
         if start in epochs:
             journal.begin_epoch(Epoch(PROMISE, S, selection=str(start)), now_ns=0)
@@ -549,17 +455,11 @@ def test_a_window_is_due_for_a_recount_after_each_delay_and_then_no_more(journal
     assert due(journal, 309) == []
     assert due(journal, 310) == [(0, 1)]
     journal.record_recounts([Recount(Window(0, 5 * S), 10, 3, 1)], after_ns=[30 * S, 300 * S], now_ns=310 * S)
+    assert (due(journal, 10**6), journal.late_rows()) == ([], 3)
 
-    assert due(journal, 10**6) == []
-    assert journal.late_rows() == 3
-
-
-def test_one_recount_stands_for_all_that_were_missed(journal: Journal) -> None:
-    release(journal, (0, 5), now_s=10)
-
-    journal.record_recounts([Recount(Window(0, 5 * S), 10, 0, 0)], after_ns=[30 * S, 300 * S], now_ns=10_000 * S)
-
-    assert due(journal, 10**6) == []
+    release(journal, (5, 10), now_s=10)
+    journal.record_recounts([Recount(Window(5 * S, 10 * S), 10, 0, 0)], after_ns=[30 * S, 300 * S], now_ns=10_000 * S)
+    assert due(journal, 10**6) == [], "one stands for all that were missed"
 
 
 def test_windows_of_which_other_sources_were_read_are_not_counted_again(journal: Journal) -> None:
@@ -568,16 +468,6 @@ def test_windows_of_which_other_sources_were_read_are_not_counted_again(journal:
     release(journal, (5, 10), now_s=10)
 
     assert due(journal, 10**6) == [(5, 0)]
-
-
-def test_the_first_outputs_of_a_journal_get_what_waits_already(tmp_path: Path) -> None:
-    journal = open_journal(tmp_path)
-    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
-    chunk = release(journal, (0, 5))
-
-    journal.outputs.add_outputs(["csv"])
-
-    assert pending(journal, "csv") == [chunk]
 
 
 def test_windows_that_were_made_one_entry_are_never_counted_again_however_many_recounts_are_asked_for_later(
@@ -628,8 +518,7 @@ class FailsOnce:
 @pytest.mark.parametrize("words", ["SELECT", "INSERT OR REPLACE INTO positions", "COMMIT", "ROLLBACK"])
 def test_what_only_a_failed_call_makes_look_like_damage_is_none(words: str, code: int, tmp_path: Path) -> None:
     """As when a read fails inside SQLite, or a transaction could not be taken back: it is whole when it is opened anew."""
-    journal = open_journal(tmp_path)
-    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+    journal = new_journal(tmp_path)
     file: Any = journal._file
     file._db = FailsOnce(file._db, words, code)
 
@@ -671,30 +560,24 @@ def test_a_check_that_could_not_read_a_page_finds_no_damage(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("column", ["[" * 100_000, "7", "{", '{"length": NaN}', '{"length": %s}' % ("9" * 30), "[]"])
-def test_a_receipt_that_is_none_is_damage_and_no_traceback(column: str, tmp_path: Path) -> None:
-    journal = Journal(tmp_path, data_set="data")
-    journal.outputs.add_outputs(["csv:x"])
-    journal.outputs.record_receipt("csv:x", {"key": "a", "length": 1})
+def test_a_receipt_that_is_none_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
+    journal.outputs.record_receipt("csv", {"key": "a", "length": 1})
+    assert_damaged("receipts SET receipt", column, journal, lambda: journal.outputs.receipts("csv"))
+
+
+PROMISES = ["[" * 100_000, "7", '{"k": "5", "k_unit": "record", "method": "m"}', '{"k": 5}', '{"unknown": 1}']
+
+
+@pytest.mark.parametrize("column", PROMISES)
+def test_a_promise_that_is_none_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
+    assert_damaged("epochs SET promise", column, journal, journal.last_epoch)
+
+
+def assert_damaged(place: str, column: str, journal: Journal, look: Callable[[], object]) -> None:
     with journal._file.transaction() as db:  # sealed as if it were right
-        db.execute("UPDATE receipts SET receipt = ?", (column,))
-
+        db.execute(f"UPDATE {place} = ?", (column,))
     with pytest.raises(JournalDamaged, match=r"is damaged .*Put a good copy"):
-        journal.outputs.receipts("csv:x")
-    journal.close()
-
-
-@pytest.mark.parametrize(
-    "column", ["[" * 100_000, "7", '{"k": "5", "k_unit": "record", "method": "m"}', '{"k": 5}', '{"unknown": 1}']
-)
-def test_a_promise_that_is_none_is_damage_and_no_traceback(column: str, tmp_path: Path) -> None:
-    journal = Journal(tmp_path, data_set="data")
-    journal.begin_epoch(Epoch(PROMISE, 10**9), now_ns=0)
-    with journal._file.transaction() as db:  # sealed as if it were right
-        db.execute("UPDATE epochs SET promise = ?", (column,))
-
-    with pytest.raises(JournalDamaged, match=r"is damaged .*Put a good copy"):
-        journal.last_epoch()
-    journal.close()
+        look()
 
 
 @pytest.mark.parametrize("counter", [0, 1, 3])

@@ -11,17 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from anonymizer.batch import WindowCounts
 from anonymizer.errors import SourceUnavailable, StateUnavailable
-from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.journal import Epoch, Journal, Release
+from anonymizer.windows import Window, WindowRange
 from service.recounts import LOOK_EVERY_S, Recounts
 from service.telemetry import Telemetry
 from service.upkeep import MERGED_AFTER_NS, Upkeep
-from tests.service.batches import PROMISE
 from tests.service.fakes import FakeClock, FakeSource
-
-S = NANOSECONDS
+from tests.service.journals import S, new_journal, release
 
 AFTER_S = (30, 300)
 
@@ -32,21 +28,23 @@ class Desk:
     def __init__(self, folder: Path) -> None:
         self.source = FakeSource([(second, name, 1.0) for second in range(60) for name in ("a", "b")])
         self.clock = FakeClock(70.0)
-        self.journal = Journal(folder, data_set="fake")
-        self.journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+        self.journal = new_journal(folder)
         self.release(*range(12))
         self.telemetry = Telemetry(k=2, verbose=False)
         self.recounts = Recounts(self.source, self.journal, self.telemetry, self.clock, after_s=AFTER_S)
         self.upkeep = Upkeep(self.source, self.journal, self.recounts, self.clock, most_recounts=len(AFTER_S))
 
     def release(self, *indexes: int, rows: int = 10) -> None:
-        self.journal.record_release(
-            [Release(Window(i * 5 * S, (i + 1) * 5 * S), WindowCounts(read=rows, released=rows)) for i in indexes],
-            chunk=self.journal.outputs.next_chunk(),
-            size_bytes=1,
-            now_ns=self.clock.now_ns(),
-            stream_to_ns=None,
-        )
+        release(self.journal, *((i * 5, i * 5 + 5) for i in indexes), rows=rows, now_s=self.clock.now_s)
+
+    def look(self, now_s: float) -> None:
+        self.clock.now_s = now_s
+        self.recounts.look()
+
+    def late(self) -> dict[int, int]:
+        """Return the seconds at which windows with late rows begin, and how many each has."""
+        entries = self.journal.entries_within(Window(0, 6000 * S))
+        return {one.interval.start_ns // S: one.late for one in entries if one.late}
 
     def counts(self) -> int:
         return sum(kind == "count" for kind, _ in self.source.questions)
@@ -63,12 +61,10 @@ def test_late_rows_are_counted_for_their_window_and_named_with_the_lateness_that
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.source.rows += [(12.5, "a", 7.0), (13.5, "a", 7.0), (57.5, "b", 7.0)]
-    desk.clock.now_s = 100.0
 
-    desk.recounts.look()
+    desk.look(100)
 
-    entries = desk.journal.entries_within(Window(0, 60 * S))
-    assert [(one.interval.start_ns // S, one.late) for one in entries if one.late] == [(10, 2), (55, 1)]
+    assert desk.late() == {10: 2, 55: 1}
     # At second 100 they were there; the older of their windows ended at second 15.
     assert "3 rows came after their windows were released (2 windows) and stay out; ALLOWED_LATENESS_SECONDS=85" in caplog.text
     assert caplog.records[-1].levelno == logging.WARNING
@@ -77,7 +73,6 @@ def test_late_rows_are_counted_for_their_window_and_named_with_the_lateness_that
 
 def test_rows_that_the_source_counts_twice_in_a_long_range_are_not_late(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.source.rows += [(12.5, "a", 7.0)]
-    desk.clock.now_s = 100.0
     count = desk.source.count
 
     def counts_some_twice(windows: WindowRange) -> npt.NDArray[np.int64]:
@@ -87,10 +82,9 @@ def test_rows_that_the_source_counts_twice_in_a_long_range_are_not_late(desk: De
 
     monkeypatch.setattr(desk.source, "count", counts_some_twice)
 
-    desk.recounts.look()
+    desk.look(100)
 
-    entries = desk.journal.entries_within(Window(0, 60 * S))
-    assert [(one.interval.start_ns // S, one.late) for one in entries if one.late] == [(10, 1)]
+    assert desk.late() == {10: 1}
 
 
 def test_a_few_late_rows_among_very_many_are_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -104,63 +98,39 @@ def test_a_few_late_rows_among_very_many_are_no_warning(tmp_path: Path, caplog: 
     assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING]
 
 
-def test_rows_are_late_once_however_often_they_are_counted(desk: Desk) -> None:
+@pytest.mark.parametrize(("removed", "late"), [(False, 2), (True, 1)])
+def test_rows_are_late_once_however_often_they_are_counted_and_even_if_the_source_removes_them(
+    removed: bool, late: int, desk: Desk
+) -> None:
     desk.source.rows.append((12.5, "a", 7.0))
-    desk.clock.now_s = 100.0
-    desk.recounts.look()
-    desk.source.rows.append((12.6, "a", 7.0))
-    desk.clock.now_s = 370.0
-    desk.recounts.look()
-    desk.clock.now_s = 10_000.0
-    desk.recounts.look()
+    desk.look(100)
+    # All of them in one question, and by itself the window that was found to have late rows.
+    assert [(kind, len(windows)) for kind, windows in desk.source.questions] == [("count", 12), ("count", 1)]
+    desk.source.rows = [] if removed else [*desk.source.rows, (12.6, "a", 7.0)]
+    desk.look(370)
+    desk.look(10_000)
 
-    assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (2, 2)
-    # All of them at each of two times, and by itself the window that was found to have late rows.
-    assert desk.counts() == 2 + 2
-
-
-def test_rows_that_the_source_has_removed_since_are_not_fewer_late_ones(desk: Desk) -> None:
-    desk.source.rows.append((12.5, "a", 7.0))
-    desk.clock.now_s = 100.0
-    desk.recounts.look()
-    desk.source.rows.clear()
-    desk.clock.now_s = 370.0
-    desk.recounts.look()
-
-    assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (1, 1)
-
-
-def test_many_windows_are_counted_in_one_question(desk: Desk) -> None:
-    desk.clock.now_s = 100.0
-
-    desk.recounts.look()
-
-    assert [(kind, len(windows)) for kind, windows in desk.source.questions] == [("count", 12)]
+    assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (late, late)
+    assert desk.counts() == 2 + (1 if removed else 2)
 
 
 def test_windows_far_apart_are_counted_apart_and_others_between_them_do_not_matter(desk: Desk) -> None:
     desk.release(20, 1000)
     desk.source.rows += [(101.0, "a", 1.0)] + [(100 + i / 10, "b", 1.0) for i in range(10)] + [(76.0, "x", 1.0)]
-    desk.clock.now_s = 6000.0
 
-    desk.recounts.look()
+    desk.look(6000)
 
     # The second is the window that was found to have a late row, by itself.
     assert [len(windows) for _, windows in desk.source.questions] == [21, 1, 1]
-    assert {one.interval.start_ns // S: one.late for one in desk.journal.entries_within(Window(0, 6000 * S)) if one.late} == {
-        100: 1
-    }
+    assert desk.late() == {100: 1}
 
 
 def test_a_source_that_does_not_answer_is_asked_another_time(desk: Desk) -> None:
     desk.source.rows.append((12.5, "a", 7.0))
     desk.source.failures.append(SourceUnavailable("down"))
-    desk.clock.now_s = 100.0
-
-    desk.recounts.look()
+    desk.look(100)
     assert desk.journal.late_rows() == 0
-    desk.recounts.look()
-
+    desk.look(100)
     assert desk.journal.late_rows() == 1
 
 
@@ -175,8 +145,7 @@ def test_upkeep_counts_no_more_often_than_its_pace_however_often_it_is_called(de
 
 
 def test_upkeep_makes_old_entries_one(desk: Desk) -> None:
-    desk.clock.now_s = 10_000.0
-    desk.recounts.look()
+    desk.look(10_000)
     desk.clock.now_s = 60 + MERGED_AFTER_NS / S
     desk.journal.outputs.forget_chunks_all_have()
 

@@ -9,12 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from anonymizer.batch import WindowCounts
 from anonymizer.windows import HOUR_NS, Window
 from inputs.window_summaries import WindowSummaries
-from service.journal import Epoch, Journal, Release
 from service.released_elsewhere import unknown_releases
-from tests.service.batches import PROMISE
+from tests.service.journals import S, new_journal, release
 
 DAY_NS = 24 * HOUR_NS
 
@@ -36,11 +34,8 @@ def hours(*starts: int) -> list[Window]:
 
 
 def found(folder: Path, bucket: Bucket, known: list[Window], span: Window) -> list[Window]:
-    journal = Journal(folder, data_set="fake")
-    journal.begin_epoch(Epoch(PROMISE, HOUR_NS), now_ns=0)
-    journal.record_release(
-        [Release(window, WindowCounts(1, 1)) for window in known], chunk=1, size_bytes=1, now_ns=0, stream_to_ns=None
-    )
+    journal = new_journal(folder)
+    release(journal, *((one.start_ns // S, one.end_ns // S) for one in known), fence=False)
     try:
         return unknown_releases(cast(WindowSummaries, bucket), journal, ("label",), span)
     finally:
