@@ -384,7 +384,11 @@ def test_reading_pauses_while_the_spool_is_full_and_goes_on_when_there_is_room(
 ) -> None:
     caplog.set_level("INFO")
     gate = threading.Event()
-    desk = Desk(tmp_path, Named("slow", lambda batch: None if gate.wait(10) else None), budget_s=None, spool_max_bytes=1)
+
+    def wait_at_the_gate(batch: Batch) -> None:
+        gate.wait(10)
+
+    desk = Desk(tmp_path, Named("slow", wait_at_the_gate), budget_s=None, spool_max_bytes=1)
     desk.delivery.wait_for_room()
     desk.release(1)
     threading.Timer(0.3, gate.set).start()

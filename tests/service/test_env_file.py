@@ -33,42 +33,8 @@ STATE_DIR="./state"
 """
 
 #: What a slip of the finger, an editor or a chat program puts into a line.
-PIECES = [
-    "'",
-    '"',
-    "=",
-    ":",
-    "#",
-    " #",
-    " ",
-    "\t",
-    "\\",
-    "\0",
-    "\r",
-    "\n",
-    "\x0b",
-    "\x85",
-    "\u2028",
-    "\ufeff",
-    "\u00a0",
-    "\u200b",
-]
-PIECES += [
-    "“",
-    "”",
-    "‘",
-    "＝",
-    "：",
-    "export ",
-    "x",
-    "X",
-    "_",
-    "é",
-    "K_VALUE=5\n",
-    "K_VALUE: 5\n",
-    "k_value=5\n",
-    "COLOUR=blue\n",
-]
+PIECES = [*"'\"=:# \t\\\0\r\n\x0b\x85\u2028\ufeff\u00a0\u200b“”‘＝：xX_é", " #", "export "]
+PIECES += ["K_VALUE=5\n", "K_VALUE: 5\n", "k_value=5\n", "COLOUR=blue\n"]
 
 LINE = re.compile(
     r"""[ \t]*(?:export[ \t]+)?(?P<name>[A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*
@@ -147,7 +113,7 @@ def test_no_mangled_line_is_passed_over_without_an_error_or_a_warning_with_its_n
 
 
 def test_no_character_anywhere_in_a_file_makes_a_line_be_passed_over(tmp_path: Path) -> None:
-    good = "INFLUX_TOKEN=t\nINFLUX_ORG='w'\nK_VALUE=20\n# x\nSTATE_DIR=./state\n"
+    good = "INFLUX_ORG='w'\nK_VALUE=20\n# x\nSTATE_DIR=s\n"
     for at in range(len(good) + 1):
         for piece in ("", *PIECES):
             for taken in (0, 1):

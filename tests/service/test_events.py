@@ -78,15 +78,9 @@ class Ward:
         self.good.name, self.bad.name = "good", "bad"
         self.journal = Journal(folder, data_set="fake")
         self.journal.begin_epoch(Epoch(PROMISE, LENGTH_NS), now_ns=0)
-        self.delivery = Delivery(
-            [self.good, self.bad],
-            Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside")),
-            patience=self.patience,
-            telemetry=self.telemetry,
-            clock=self.clock,
-            spool_max_bytes=1 << 30,
-            batch_by_batch=True,
-        )
+        store = Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside"))
+        shared: dict[str, Any] = {"patience": self.patience, "telemetry": self.telemetry, "clock": self.clock}
+        self.delivery = Delivery([self.good, self.bad], store, **shared, spool_max_bytes=1 << 30, batch_by_batch=True)
 
     def work(self, *, is_stream: bool = False) -> None:
         hierarchy = parse_hierarchy(SHIPPED_HIERARCHY.read_text(encoding="utf-8-sig"))
@@ -114,7 +108,7 @@ class Ward:
         return [values for name, values in self.happened if name == event]
 
 
-def test_the_loop_comes_by_before_and_after_each_chunk(tmp_path: Path) -> None:
+def test_the_loop_comes_by_before_and_after_each_chunk_and_an_output_is_waited_for_by_its_own_name(tmp_path: Path) -> None:
     ward = Ward(tmp_path)
 
     ward.work()
@@ -124,6 +118,12 @@ def test_the_loop_comes_by_before_and_after_each_chunk(tmp_path: Path) -> None:
     assert [(rows, windows) for _, rows, windows in ward.all("took")] == [(20, 1)] * 3
     assert [windows.start_ns // LENGTH_NS for (windows,) in ward.all("nothing_in")] == [2]
     assert len(ward.all("anonymized")) == 3
+    assert [(who, str(reason)) for who, reason, _ in ward.all("waits")] == [("bad", "away")]
+    assert [rows for _, _, rows, _ in ward.all("rejected")] == [20]
+    taken = {"good": 0, "bad": 0}
+    for output, rows in ward.all("wrote"):
+        taken[output.name] += rows
+    assert taken == {"good": 60, "bad": 40}
 
 
 def test_releases_are_told_before_and_after_they_stand_in_the_journal(tmp_path: Path) -> None:
@@ -137,35 +137,15 @@ def test_releases_are_told_before_and_after_they_stand_in_the_journal(tmp_path: 
     assert known == [("releasing", 0), ("released", 20), ("releasing", 20), ("released", 40), ("releasing", 40), ("released", 60)]
 
 
-def test_an_output_is_waited_for_by_its_own_name(tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-
-    ward.work()
-
-    assert [(who, str(reason)) for who, reason, _ in ward.all("waits")] == [("bad", "away")]
-    assert [rows for _, _, rows, _ in ward.all("rejected")] == [20]
-    taken = {"good": 0, "bad": 0}
-    for output, rows in ward.all("wrote"):
-        taken[output.name] += rows
-    assert taken == {"good": 60, "bad": 40}
-
-
-def test_a_source_that_is_away_is_waited_for_as_the_source(tmp_path: Path) -> None:
+def test_a_source_that_is_away_is_waited_for_as_the_source_and_a_worker_that_gives_up_is_told_of(tmp_path: Path) -> None:
     ward = Ward(tmp_path)
     ward.source.failures = [SourceUnavailable("refused")]
+    ward.bad._failures = [OutputError("a fault of the output's own")]
 
     ward.work()
 
     names = [name for name, values in ward.happened if name in ("waits", "goes_on") and values[0] == SOURCE]
     assert names == ["waits", "goes_on"]
-
-
-def test_a_worker_that_gives_up_is_told_of(tmp_path: Path) -> None:
-    ward = Ward(tmp_path)
-    ward.bad._failures = [OutputError("a fault of the output's own")]
-
-    ward.work()
-
     assert [(output.name, str(reason)) for output, reason in ward.all("gave_up")] == [("bad", "a fault of the output's own")]
 
 

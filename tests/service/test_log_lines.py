@@ -102,10 +102,15 @@ def test_without_verbose_logging_only_the_head_lines_stay(caplog: pytest.LogCapt
     assert [line[0] for line in lines_of(caplog)] == ["📅", "📦", "🔒", "📈", "🌐"]
 
 
-def test_an_empty_window_is_said_to_be_skipped(caplog: pytest.LogCaptureFixture) -> None:
-    Telemetry(k=5, verbose=True).nothing_in(WindowRange(START, END, 5 * NANOSECONDS))
-
+def test_an_empty_window_is_said_to_be_skipped_and_times_of_more_than_a_day_name_the_day(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    telemetry = Telemetry(k=5, verbose=True)
+    telemetry.nothing_in(WindowRange(START, END, 5 * NANOSECONDS))
     assert lines_of(caplog)[1:] == ["📦 Processing batch: 14:30:00 - 14:30:05", "No data in this batch, skipping..."]
+
+    telemetry.nothing_in(WindowRange(START, START + 86_405 * NANOSECONDS, 5 * NANOSECONDS))
+    assert "2025-11-03 14:30:00 - 2025-11-04 14:30:05" in caplog.text
 
 
 def test_the_day_is_said_once_and_again_when_it_changes(caplog: pytest.LogCaptureFixture) -> None:
@@ -149,12 +154,6 @@ def test_rows_that_contradict_each_other_are_a_reason_of_the_sums_and_no_sign_of
     assert not any("suppressed, dropped or withheld" in line for line in lines_of(caplog))
 
 
-def test_times_of_more_than_a_day_name_the_day(caplog: pytest.LogCaptureFixture) -> None:
-    Telemetry(k=5, verbose=True).nothing_in(WindowRange(START, START + 86_405 * NANOSECONDS, 5 * NANOSECONDS))
-
-    assert "2025-11-03 14:30:00 - 2025-11-04 14:30:05" in caplog.text
-
-
 @pytest.mark.parametrize(
     ("unit", "warning"),
     [
@@ -170,20 +169,17 @@ def test_health_indicators_warn(caplog: pytest.LogCaptureFixture, unit: Unit, wa
     assert [warning in record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [True]
 
 
-def test_healthy_windows_do_not_warn(caplog: pytest.LogCaptureFixture) -> None:
+def test_healthy_windows_do_not_warn_but_a_chunk_slower_than_a_second_for_two_thousand_records_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     telemetry = Telemetry(k=5, verbose=True)
-
     telemetry.anonymized(unit_of({0: 14, 1: 86}))
     telemetry.anonymized(unit_of({6: 100, 8: 900}))
     telemetry.took(0.9, 100)
     telemetry.took(4.9, 10_000)
-
     assert [record for record in caplog.records if record.levelno > logging.INFO] == []
 
-
-def test_a_chunk_slower_than_a_second_for_two_thousand_records_warns(caplog: pytest.LogCaptureFixture) -> None:
-    Telemetry(k=5, verbose=True).took(5.1, 10_000)
-
+    telemetry.took(5.1, 10_000)
     assert "10000 records took 5.1 s, more than a second per 2000" in caplog.text
 
 

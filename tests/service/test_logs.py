@@ -154,29 +154,21 @@ def test_lines_that_a_full_disk_did_not_take_are_counted_once_it_takes_some(make
         def fileno(self) -> int:
             raise OSError
 
-    disk, log = Disk(), logging.getLogger("ecg_anonymizer")
-    writer = LogWriter(disk, waits_for_reader=True)  # type: ignore[arg-type]
-    log.addHandler(writer)
-    log.setLevel(logging.INFO)
-    try:
-        for _ in range(3):
-            log.info("lost")
-            writer.flush()
-        busy_s = time.process_time()
-        time.sleep(0.2)
-        assert time.process_time() - busy_s < 0.1, "it is not asked again and again"
-        disk.is_full = False
-        log.info("written")
-        writer.flush()
-    finally:
-        log.removeHandler(writer)
-        log.setLevel(logging.NOTSET)
-        writer.close()
+    disk, pipe = Disk(), make_pipe(waits_for_reader=True)
+    pipe.log.removeHandler(pipe.writer)
+    pipe.writer = LogWriter(disk, waits_for_reader=True)  # type: ignore[arg-type]
+    pipe.log.addHandler(pipe.writer)
+    for _ in range(3):
+        pipe.log.info("lost")
+        pipe.writer.flush()
+    busy_s = time.process_time()
+    time.sleep(0.2)
+    assert time.process_time() - busy_s < 0.1, "it is not asked again and again"
+    disk.is_full = False
+    pipe.log.info("written")
+    pipe.read_all()
 
-    assert "".join(disk).splitlines() == [
-        "⚠️ 3 log lines are missing here: standard output did not take them",
-        "written",
-    ]
+    assert "".join(disk).splitlines() == ["⚠️ 3 log lines are missing here: standard output did not take them", "written"]
 
 
 def test_missing_lines_are_told_where_only_errors_are_logged(make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,18 +56,19 @@ def test_who_asks_to_wait_longer_is_obeyed() -> None:
     assert clock.waits == [42]
 
 
-def test_a_budget_ends_the_waiting_without_being_overdrawn() -> None:
-    clock = FakeClock()
+def test_a_budget_ends_the_waiting_without_being_overdrawn_and_one_of_nothing_tries_once() -> None:
+    for budget_s in (10, 0):
+        clock = FakeClock()
+        with pytest.raises(OutOfPatience, match="no answer"):
+            patience(clock, budget_s=budget_s).until_done(failing(99 if budget_s else 1, SourceUnavailable("no answer")))
+        assert sum(clock.waits) <= budget_s
 
-    with pytest.raises(OutOfPatience, match="no answer"):
-        patience(clock, budget_s=10).until_done(failing(99, SourceUnavailable("no answer")))
 
-    assert sum(clock.waits) <= 10
-
-
-def test_a_budget_of_nothing_tries_once() -> None:
-    with pytest.raises(OutOfPatience):
-        patience(FakeClock(), budget_s=0).until_done(failing(1, SourceUnavailable("x")))
+def test_being_stopped_ends_the_waiting_and_other_errors_are_not_repeated() -> None:
+    with pytest.raises(Stopped):
+        patience(FakeClock(stop_after_s=5)).until_done(failing(99, SourceUnavailable("x")))
+    with pytest.raises(KeyError):
+        patience(FakeClock()).until_done(failing(1, KeyError("a bug")))
 
 
 @pytest.mark.parametrize("error", [SourceDenied("wrong token"), OutputDenied("wrong token")])
@@ -78,18 +79,6 @@ def test_a_refusal_is_not_waited_for_when_there_is_a_budget(error: Exception) ->
         patience(clock, budget_s=300).until_done(failing(99, error))
 
     assert clock.waits == []
-
-
-def test_being_stopped_ends_the_waiting() -> None:
-    clock = FakeClock(stop_after_s=5)
-
-    with pytest.raises(Stopped):
-        patience(clock).until_done(failing(99, SourceUnavailable("x")))
-
-
-def test_other_errors_are_not_repeated() -> None:
-    with pytest.raises(KeyError):
-        patience(FakeClock()).until_done(failing(1, KeyError("a bug")))
 
 
 def test_all_who_share_a_patience_wait_as_long_as_one_was_told_to_and_nobody_else_does() -> None:

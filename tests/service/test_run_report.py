@@ -27,7 +27,7 @@ from service.report.recording import Recording
 from service.report.time_bins import MOST_BINS, TimeBins
 from service.templates import render
 from tests.documentation.pages import ROOT
-from tests.integration.service_process import KEY, run_service
+from tests.integration.service_process import KEY, run_on_file, run_service
 from tests.service.fakes import FakeClock
 from tests.status.events import Sink, settings_with, unit
 
@@ -391,15 +391,19 @@ def write_recording(path: Path) -> None:
     path.write_text("\n".join(["timestamp,source_id,ecg", *rows, "2025-11-03T14:30:00.010Z,anna,x"]), encoding="utf-8")
 
 
-def test_every_run_with_an_end_writes_its_report(tmp_path: Path) -> None:
+def report_of(folder: Path) -> str:
+    return (folder / "state" / "report.html").read_text(encoding="utf-8")
+
+
+def test_every_run_with_an_end_writes_its_report_and_one_over_what_was_released_that_it_released_nothing(tmp_path: Path) -> None:
     write_recording(tmp_path / "recording.csv")
-    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"}
-    pseudonyms = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY}
+    csv = tmp_path / "<i>&'\"x"
+    settings = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY, "CSV_OUTPUT_DIR": csv}
 
-    code, log = run_service(tmp_path, {**settings, **pseudonyms})
+    code, log = run_on_file(tmp_path, tmp_path / "recording.csv", **settings)
 
-    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
-    released = [line.split(",")[1] for path in (tmp_path / "csv").glob("*.csv") for line in path.read_text().splitlines()[1:]]
+    report = report_of(tmp_path)
+    released = [line.split(",")[1] for path in csv.glob("*.csv") for line in path.read_text().splitlines()[1:]]
     (data,) = re.findall(r'id="figures">(.*)</script>', report)
     figures = json.loads(data)
     assert code == 0
@@ -412,54 +416,42 @@ def test_every_run_with_an_end_writes_its_report(tmp_path: Path) -> None:
     for private in ("anna", "ben", KEY, *set(released)):
         assert private not in report
 
+    run_on_file(tmp_path, tmp_path / "recording.csv", **settings)
 
-def test_a_run_over_what_was_released_reports_that_it_released_nothing(tmp_path: Path) -> None:
-    write_recording(tmp_path / "recording.csv")
-    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "CSV_OUTPUT_DIR": tmp_path / "<i>&'\"x"}
-    run_service(tmp_path, settings)
-
-    run_service(tmp_path, settings)
-
-    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
+    report = report_of(tmp_path)
     assert "Nothing was released." in report
     assert "24 windows had been released before" in report
-    assert f"<td>csv:{settings['CSV_OUTPUT_DIR']}</td>" in html.unescape(report)
+    assert f"<td>csv:{csv}</td>" in html.unescape(report)
     assert "<i>" not in report
 
 
 def test_a_run_whose_output_gives_up_still_writes_its_report(tmp_path: Path) -> None:
     write_recording(tmp_path / "recording.csv")
-    settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "OUTPUT_TO_API": "true"}
-    away = {"API_ENDPOINT": "http://127.0.0.1:9/api", "RETRY_BUDGET_SECONDS": "1"}
+    away = {"OUTPUT_TO_API": "true", "API_ENDPOINT": "http://127.0.0.1:9/api", "RETRY_BUDGET_SECONDS": "1"}
 
-    code, log = run_service(tmp_path, {**settings, **away})
+    code, log = run_on_file(tmp_path, tmp_path / "recording.csv", **away)
 
     assert code == 69, log
-    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
-    assert "The run did not come to its end" in report
+    assert "The run did not come to its end" in report_of(tmp_path)
 
 
-def test_a_report_that_cannot_be_written_fails_no_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("why", ["its place is taken", "jinja2 is hidden"])
+def test_a_report_that_cannot_be_written_fails_no_run_and_nothing_else_needs_the_template_engine(
+    why: str, tmp_path: Path
+) -> None:
     write_recording(tmp_path / "recording.csv")
-    (tmp_path / "state" / "report.html").mkdir(parents=True)
-
-    code, log = run_service(tmp_path, {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"})
-
-    assert code == 0
-    assert "The report could not be written to" in log
-
-
-def test_nothing_but_the_report_needs_the_template_engine(tmp_path: Path) -> None:
-    write_recording(tmp_path / "recording.csv")
-    # Stands before the installed package, and cannot be imported.
-    (tmp_path / "jinja2.py").write_text("raise ImportError('jinja2 is hidden')\n", encoding="utf-8")
+    if why == "jinja2 is hidden":
+        # Stands before the installed package, and cannot be imported.
+        (tmp_path / "jinja2.py").write_text(f"raise ImportError('{why}')\n", encoding="utf-8")
+    else:
+        (tmp_path / "state" / "report.html").mkdir(parents=True)
     settings = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false"}
 
     code, log = run_service(tmp_path, settings, environment={"PYTHONPATH": str(tmp_path)})
 
     assert code == 0, log
     assert "The report could not be written to" in log
-    assert "jinja2 is hidden" in log
+    assert "jinja2" not in why or why in log
 
 
 def test_the_demo_names_its_report() -> None:

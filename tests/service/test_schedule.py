@@ -102,62 +102,47 @@ def test_a_stream_asked_to_stop_while_it_waits_yields_nothing_more() -> None:
     assert not any(stream(FakeSource(), clock))
 
 
-def test_a_first_start_begins_with_the_first_window_that_has_not_begun() -> None:
-    assert first_position_ns(FakeSource(), FakeClock(101), length_ns=5 * S) == 105 * S
-    assert first_position_ns(FakeSource(), FakeClock(105), length_ns=5 * S) == 105 * S
+@pytest.mark.parametrize(("now_s", "server_s", "first_s"), [(101, None, 105), (105, None, 105), (101, 63, 65)])
+def test_a_first_start_begins_with_the_first_window_that_has_not_begun_by_the_slower_clock(
+    now_s: int, server_s: int | None, first_s: int
+) -> None:
+    assert first_position_ns(at(server_s), FakeClock(now_s), length_ns=5 * S) == first_s * S
 
 
-def test_a_first_start_believes_the_slower_clock() -> None:
+def at(server_s: int | None) -> FakeSource:
+    """Return a source whose server's clock says so."""
     source = FakeSource()
-    source.server_now_ns = 63 * S
-
-    assert first_position_ns(source, FakeClock(101), length_ns=5 * S) == 65 * S
-
-
-def test_the_last_hours_end_with_the_last_window_that_is_due() -> None:
-    source = FakeSource()
-    source.server_now_ns = 10_003 * S
-
-    span = make_span(request(hours=0.5), source, FakeClock(10_004))
-
-    assert (span.windows.start_ns, span.windows.end_ns) == (8_190 * S, 9_990 * S)
+    source.server_now_ns = None if server_s is None else server_s * S
+    return source
 
 
-def test_a_span_that_reaches_into_the_future_is_clipped_to_what_is_due_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
-    source = FakeSource()
-    source.server_now_ns = 1_000 * S
-
-    span = make_span(request(500, 5_000), source, FakeClock(1_000))
-
-    assert (span.windows.start_ns, span.windows.end_ns) == (500 * S, 990 * S)
-    assert "clipped" in caplog.text
-
-
-def test_only_whole_windows_are_asked_for_and_a_cut_is_said(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("asked", "server_s", "found", "said"),
+    [
+        (request(hours=0.5), 10_003, (8_190, 9_990), ""),
+        (request(500, 5_000), 1_000, (500, 990), "clipped"),
+        (request(501, 529), 1_000, (505, 525), "cut to their edges"),
+    ],
+    ids=["the last hours", "into the future", "no whole windows"],
+)
+def test_a_span_ends_with_the_last_whole_window_that_is_due_and_a_cut_is_said(
+    asked: SpanRequest, server_s: int, found: tuple[int, int], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level("INFO")
-    source = FakeSource()
-    source.server_now_ns = 1_000 * S
 
-    span = make_span(request(501, 529), source, FakeClock(1_000))
+    span = make_span(asked, at(server_s), FakeClock(server_s + 1))
 
-    assert (span.windows.start_ns, span.windows.end_ns) == (505 * S, 525 * S)
-    assert "cut to their edges" in caplog.text
-
-
-def test_a_file_is_covered_whole_to_its_last_sample() -> None:
-    source = FakeSource([(102, "a", 1), (119.9, "a", 1)])
-
-    assert make_span(request(), source, FakeClock(0)).windows == WindowRange(100 * S, 120 * S, 5 * S)
+    assert (span.windows.start_ns // S, span.windows.end_ns // S) == found
+    assert said in caplog.text
+    assert said or not caplog.text
 
 
-def test_a_file_is_cut_to_the_span_asked_for() -> None:
+def test_a_file_is_covered_whole_to_its_last_sample_or_cut_to_the_span_asked_for() -> None:
     source = FakeSource([(102, "a", 1), (219.9, "a", 1)])
 
+    assert make_span(request(), source, FakeClock(0)).windows == WindowRange(100 * S, 220 * S, 5 * S)
     assert make_span(request(110, 120), source, FakeClock(0)).windows == WindowRange(110 * S, 120 * S, 5 * S)
     assert len(make_span(request(1_000, 2_000), source, FakeClock(0)).windows) == 0
-
-
-def test_an_empty_file_has_no_windows() -> None:
     assert len(make_span(request(), FakeSource(), FakeClock(0)).windows) == 0
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import socket
 import time
 from pathlib import Path
 
@@ -13,21 +11,14 @@ import requests
 
 from examples.demo import RECORDS
 from service.sums import FEWEST_WINDOWS
-from tests.integration.service_process import Service, run_service
+from tests.integration.service_process import Service, free_address, run_on_file
 
 LINE = re.compile(r"Fidelity over (\d+) windows, (\d+) rows: r ([\d.]+), PRDN ([\d.]+) %")
 
 
 @pytest.mark.parametrize("rows_a_query", ["1", "100000"])
 def test_enough_windows_are_put_together_however_they_are_read(tmp_path: Path, rows_a_query: str) -> None:
-    settings = {
-        "INPUT_FILE": RECORDS,
-        "OUTPUT_TO_INFLUX": "false",
-        "UTILITY_METRICS": "true",
-        "MAX_RECORDS_PER_QUERY": rows_a_query,
-    }
-
-    code, log = run_service(tmp_path, settings)
+    code, log = run_on_file(tmp_path, RECORDS, UTILITY_METRICS="true", MAX_RECORDS_PER_QUERY=rows_a_query)
 
     found = LINE.findall(log)
     assert code == 0, log
@@ -42,24 +33,23 @@ def test_enough_windows_are_put_together_however_they_are_read(tmp_path: Path, r
 
 @pytest.mark.parametrize("asked_for", [True, False])
 def test_what_the_log_says_is_exported_too(tmp_path: Path, asked_for: bool) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    address = free_address()
     settings = {
         "INPUT_FILE": RECORDS,
         "OUTPUT_TO_INFLUX": "false",
         "UTILITY_METRICS": asked_for,
-        "STATUS_ADDRESS": f"127.0.0.1:{port}",
+        "STATUS_ADDRESS": address,
         # Nobody is there, so that the run waits for us to look.
         "OUTPUT_TO_API": "true",
         "API_ENDPOINT": "http://127.0.0.1:9",
     }
 
     with Service(tmp_path, settings) as service:
-        found = metrics_of_all_windows(port, service)
+        found = metrics_of_all_windows(address, service)
 
     if not asked_for:
         assert not [name for name in found if "fidelity" in name]
+        assert "Fidelity" not in service.log
         return
     assert found["ecg_anonymizer_fidelity_windows"] >= FEWEST_WINDOWS
     assert 0.999 < found["ecg_anonymizer_fidelity_correlation"] <= 1
@@ -70,23 +60,15 @@ def test_what_the_log_says_is_exported_too(tmp_path: Path, asked_for: bool) -> N
     assert 100 * found["ecg_anonymizer_fidelity_prdn_ratio"] == pytest.approx(float(prdn), abs=6e-3)
 
 
-def metrics_of_all_windows(port: int, service: Service) -> dict[str, float]:
+def metrics_of_all_windows(address: str, service: Service) -> dict[str, float]:
     """Return every series without labels, once all windows are released."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
-            text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+            text = requests.get(f"http://{address}/metrics", timeout=10).text
         except requests.ConnectionError:
             text = ""
         if re.search(r'windows_total\{outcome="released"\} 60', text):
             return {name: float(value) for name, value in re.findall(r"^(\w+) (\S+)$", text, re.MULTILINE)}
         time.sleep(0.05)
     raise AssertionError(service.log)
-
-
-def test_nothing_is_said_unless_asked_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-
-    _, log = run_service(tmp_path, {"INPUT_FILE": RECORDS, "OUTPUT_TO_INFLUX": "false"})
-
-    assert "Fidelity" not in log
