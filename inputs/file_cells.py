@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -34,15 +36,18 @@ class CellParser:
         codes, ids = source_ids(table.column("source_id"))
         numbers = self._within_microvolts(values(table.column("ecg")))
         samples = make_samples(found.times_ns, codes, ids, numbers.values)
-        return Cells(samples, found.kinds, numbers.kinds, self.is_wanted(samples))
+        return Cells(samples, found.kinds, numbers.kinds, self._is_wanted(samples.source_codes, samples.source_ids))
 
-    def is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
-        """Return which rows are of sources that were asked for."""
+    def is_wanted_in(self, column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+        """Return which rows of a column of sources were asked for."""
+        return self._is_wanted(*source_ids(column))
+
+    def _is_wanted(self, codes: npt.NDArray[np.int32], ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         if not self._sources:
-            return np.ones(len(samples), dtype=np.bool_)
+            return np.ones(len(codes), dtype=np.bool_)
         # The extra last entry is for rows that name no source.
-        wanted = np.array([*(source_id in self._sources for source_id in samples.source_ids), False])
-        return wanted[samples.source_codes]
+        wanted = np.array([*(source_id in self._sources for source_id in ids), False])
+        return wanted[codes]
 
     def _within_microvolts(self, numbers: Values) -> Values:
         """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
@@ -51,3 +56,14 @@ class CellParser:
             return numbers
         kinds = np.where(is_beyond, ValueKind.UNREADABLE, numbers.kinds).astype(np.int8)
         return Values(np.where(is_beyond, np.nan, numbers.values), kinds)
+
+
+def between(samples: Samples, start_ns: int, end_ns: int) -> Samples:
+    """Return the rows between two times; they are in order of time."""
+    first, stop = np.searchsorted(samples.times_ns, (start_ns, end_ns))
+    return picked(samples, slice(first, stop))
+
+
+def picked(samples: Samples, rows: slice | npt.NDArray[np.intp]) -> Samples:
+    """Return some rows."""
+    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])

@@ -31,3 +31,13 @@ def is_missing(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
 def type_name(kind: pa.DataType) -> str:
     """Return what a type is called, without what it is made of: fields of a struct may be called after wearers."""
     return re.split(r"[^a-z0-9_]", str(kind), maxsplit=1)[0]
+
+
+def without_values(error: Exception) -> str:
+    """Return what is wrong with a file: Arrow quotes cells, which may be samples, and names files."""
+    text = str(error)
+    if "UTF8" in text or isinstance(error, UnicodeDecodeError):
+        return "a text in it is not UTF-8"
+    if "CRC checksum" in text or "checksum" in text.lower():
+        return "a page does not have the checksum that was written with it, so its values are damaged"
+    return text.split(":", 1)[0].split("'", 1)[0].strip() or type(error).__name__

@@ -21,7 +21,7 @@ from inputs.file_text import as_text, is_missing, type_name
 _DAY_S = 86_400
 
 #: Years 1678 to 2261: all that 64 bits of nanoseconds hold, with room for the windows around them.
-_FIRST_S, _END_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
+FIRST_S, END_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
 
 #: Numbers of the years 1990 to 2099 lie in different ranges for each unit, so such a number has one unit at most.
 _FIRST_EPOCH_S, _END_EPOCH_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1990-01-01", "2100-01-01"))
@@ -138,7 +138,7 @@ def _array(column: pa.ChunkedArray, default: int | bool = 0) -> npt.NDArray[np.i
 def _scaled(units: pa.ChunkedArray, unit_ns: int) -> Times:
     """Return times counted in units since the epoch."""
     counts, is_null = _array(units), _array(units.is_null(), False)
-    fits = (counts >= _FIRST_S * NANOSECONDS // unit_ns) & (counts < _END_S * NANOSECONDS // unit_ns)
+    fits = (counts >= FIRST_S * NANOSECONDS // unit_ns) & (counts < END_S * NANOSECONDS // unit_ns)
     kinds = np.where(is_null, TimeKind.MISSING, np.where(fits, TimeKind.CALENDAR, TimeKind.BEYOND)).astype(np.int8)
     return Times(np.where(fits, counts, 0) * unit_ns, kinds)
 
@@ -214,7 +214,7 @@ def _calendar(fields: pa.StructArray, form: str) -> Times:
     # A leap second is where one can be, at 23:59:60 UTC: then the second after it begins a day.
     is_time = is_date & is_clock & is_zone & (~is_leap | (seconds % _DAY_S == 0))
     seconds += fraction_ns // NANOSECONDS
-    fits = (seconds >= _FIRST_S) & (seconds < _END_S)
+    fits = (seconds >= FIRST_S) & (seconds < END_S)
     has_zone = pc.not_equal(texts["zone"], "").to_numpy(zero_copy_only=False)
     kinds = np.where(is_leap, TimeKind.LEAP_SECOND, np.where(has_zone, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE))
     kinds = np.where(is_time, np.where(fits, kinds, TimeKind.BEYOND), TimeKind.UNREADABLE).astype(np.int8)

@@ -24,8 +24,9 @@ from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.csv_text import HashingReader
-from inputs.file_cells import CellParser
+from inputs.file_cells import CellParser, between, picked
 from inputs.file_survey import Cells, Survey
+from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
 from inputs.held_file import HeldFile
 from inputs.parquet_rows import ParquetRows
@@ -146,7 +147,7 @@ class FileSource:
             if start_ns <= part.first_ns and part.last_ns < end_ns:
                 inside += part.rows
             elif part.first_ns < end_ns and part.last_ns >= start_ns:
-                inside += len(_between(self._load(part), start_ns, end_ns))
+                inside += len(between(self._load(part), start_ns, end_ns))
         return RowsBeside(without_time=without_time, not_asked_for=survey.rows - without_time - inside)
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
@@ -194,7 +195,7 @@ class FileSource:
 
     def read(self, windows: WindowRange) -> Samples:
         """Return the rows of the windows, in order of time."""
-        found = [_between(samples, windows.start_ns, windows.end_ns) for samples in self._overlapping(windows)]
+        found = [between(samples, windows.start_ns, windows.end_ns) for samples in self._overlapping(windows)]
         if not found:
             return make_samples([], [], (), [])
         return found[0] if len(found) == 1 else _merged(found)
@@ -237,7 +238,7 @@ class FileSource:
         # What Arrow finds inside a file it may raise as an OSError, but without a number: no disk will ever read it better.
         if isinstance(error, OSError) and error.errno is not None:
             return SourceUnavailable(f"INPUT_FILE cannot be read ({error.strerror})")
-        return SourceRefused(f"INPUT_FILE is not a readable {self._format()} file: {_without_values(error)}")
+        return SourceRefused(f"INPUT_FILE is not a readable {self._format()} file: {without_values(error)}")
 
     def _format(self) -> str:
         return "Parquet" if self._path.suffix.lower() in (".parquet", ".pq") else "CSV"
@@ -320,8 +321,8 @@ class FileSource:
         order = np.flatnonzero(keep)
         if not (np.diff(samples.times_ns[order]) >= 0).all():
             order = order[np.argsort(samples.times_ns[order], kind="stable")]
-        picked = _picked(samples, slice(None) if len(order) == len(samples) and _ascends(samples.times_ns) else order)
-        return Samples(picked.times_ns, picked.source_codes, picked.source_ids, picked.values_uv * self._microvolts_per_unit)
+        found = picked(samples, slice(None) if len(order) == len(samples) and _ascends(samples.times_ns) else order)
+        return Samples(found.times_ns, found.source_codes, found.source_ids, found.values_uv * self._microvolts_per_unit)
 
 
 def _ascends(times_ns: npt.NDArray[np.int64]) -> bool:
@@ -334,7 +335,7 @@ def _with_maybe_times(cells: Cells) -> Cells:
     if keep.all():
         return cells
     rows = np.flatnonzero(keep)
-    return Cells(_picked(cells.samples, rows), cells.time_kinds[rows], cells.value_kinds[rows], cells.is_wanted[rows])
+    return Cells(picked(cells.samples, rows), cells.time_kinds[rows], cells.value_kinds[rows], cells.is_wanted[rows])
 
 
 def _seconds(cells: Cells, *kinds: TimeKind, among: set[_Second] | None = None) -> set[_Second]:
@@ -360,15 +361,6 @@ def _same(samples: Samples) -> Samples:
     return samples
 
 
-def _between(samples: Samples, start_ns: int, end_ns: int) -> Samples:
-    first, stop = np.searchsorted(samples.times_ns, (start_ns, end_ns))
-    return _picked(samples, slice(first, stop))
-
-
-def _picked(samples: Samples, rows: slice | npt.NDArray[np.intp]) -> Samples:
-    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])
-
-
 def _merged(parts: Sequence[Samples]) -> Samples:
     """Return the rows of all parts in order of time."""
     ids_before = np.cumsum([0, *(len(part.source_ids) for part in parts)])
@@ -382,14 +374,4 @@ def _merged(parts: Sequence[Samples]) -> Samples:
         [source_id for part in parts for source_id in part.source_ids],
         np.concatenate([part.values_uv for part in parts]),
     )
-    return _picked(together, np.argsort(together.times_ns, kind="stable"))
-
-
-def _without_values(error: Exception) -> str:
-    """Return what is wrong with a file: Arrow quotes cells, which may be samples, and names files."""
-    text = str(error)
-    if "UTF8" in text or isinstance(error, UnicodeDecodeError):
-        return "a text in it is not UTF-8"
-    if "CRC checksum" in text or "checksum" in text.lower():
-        return "a page does not have the checksum that was written with it, so its values are damaged"
-    return text.split(":", 1)[0].split("'", 1)[0].strip() or type(error).__name__
+    return picked(together, np.argsort(together.times_ns, kind="stable"))

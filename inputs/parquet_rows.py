@@ -69,7 +69,7 @@ class ParquetRows:
         schema = self._file.schema_arrow
         self._names = _names_of(schema)
         for name, column in zip(self._names, COLUMNS, strict=True):
-            _check_kind(column, schema.field(name).type)
+            check_kind(column, schema.field(name).type)
         self._has_int96 = _has_int96(self._metadata, self._names[0])
         ends = accumulate(self._metadata.row_group(group).num_rows for group in range(self._metadata.num_row_groups))
         self.parts = list(_together(list(ends)))
@@ -108,7 +108,7 @@ def _names_of(schema: pa.Schema) -> list[str]:
     return [schema.names[names.index(name)] for name in COLUMNS]
 
 
-def _check_kind(column: str, kind: pa.DataType) -> None:
+def check_kind(column: str, kind: pa.DataType) -> None:
     """Refuse what Arrow has few functions for; the names of fields inside may be those of people."""
     if isinstance(kind, pa.BaseExtensionType):
         raise SourceRefused(f"INPUT_FILE: column {column} must hold {_HOLDS[column]}, got {kind.extension_name}")

@@ -136,8 +136,8 @@ _DISK = Layer(
     frozenset(),
 )
 _INPUT = Layer(
-    "an input knows the core, transport and its libraries, never an output or the service",
-    frozenset({"anonymizer", "inputs", "transport"}),
+    "an input knows the core, transport, disk and its libraries, never an output or the service",
+    frozenset({"anonymizer", "disk", "inputs", "transport"}),
 )
 _OUTPUT_KNOWS = VOCABULARY | {"outputs.encoding", "transport", "disk"}
 _OUTPUT = "an output knows the vocabulary, outputs.encoding, transport, disk, numpy and its one client library"

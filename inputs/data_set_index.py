@@ -1,0 +1,309 @@
+"""The index of a data set: from when to when the rows of each row group are, as the footers of its parts say. No row is read for it.
+
+It is kept in a file, so that only the footers of new and changed parts are read again. A file that is damaged is built anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pa_parquet
+
+from anonymizer.errors import SourceRefused
+from anonymizer.windows import NANOSECONDS
+from disk.durable_file import read_ours, write_durably
+from inputs.csv_text import check_columns, normalized
+from inputs.data_set_parts import HOW_PARTS_ARE_COUNTED, Part
+from inputs.file_times import END_S, FIRST_S, TimeKind, times
+from inputs.parquet_rows import check_kind
+
+#: From so many rows read for each row of the data set on, it is warned of or refused.
+WARNING_AMPLIFICATION = 3.0
+REFUSAL_AMPLIFICATION = 20.0
+
+#: So many footers are read at a time: each is a question or two to an object store.
+_FOOTERS_AT_A_TIME = 8
+
+#: Rows of a row group that are decoded at a time.
+BATCH_ROWS = 1 << 16
+
+_FORM = b"ecg-anonymizer data set index 1\n"
+_DIGEST_BYTES = 32
+
+_UNIT_NS = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
+
+HOW_TO_SORT = (
+    """duckdb -c "COPY (FROM read_parquet('FOLDER/**/*.parquet') ORDER BY timestamp, source_id) TO 'SORTED.parquet' """
+    """(ROW_GROUP_SIZE 122880)\""""
+)
+
+_Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Footer:
+    """What the footer of a part says.
+
+    Args:
+        has_zone: Whether its times are those of a zone; else they are taken as UTC.
+        groups: Row groups with some rows, one a row: number, first time, last time, rows, rows without a time. Shape (n, 5), int64.
+            Where no row has a time, the last time lies before the first.
+    """
+
+    has_zone: bool
+    groups: _Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Index:
+    """The row groups of all parts, in the order of parts. Arrays have shape (row groups,), int64.
+
+    Args:
+        parts: The parts.
+        zoned_parts: How many of them have times of a zone.
+        part: Position of each row group's part in `parts`.
+        group: Its number in the part.
+        first_ns, last_ns: Times of its first and last row.
+        rows: How many rows it has.
+        without_time: Of these, rows without a time.
+    """
+
+    parts: tuple[Part, ...]
+    zoned_parts: int
+    part: _Ints
+    group: _Ints
+    first_ns: _Ints
+    last_ns: _Ints
+    rows: _Ints
+    without_time: _Ints
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], footers: Sequence[Footer]) -> Index:
+        """Return the index of parts with these footers."""
+        of_part = np.repeat(np.arange(len(parts)), [len(footer.groups) for footer in footers])
+        groups = np.concatenate([np.zeros((0, 5), np.int64), *(footer.groups for footer in footers)])
+        zoned = sum(footer.has_zone for footer, part in zip(footers, parts, strict=True) if len(footer.groups))
+        return cls(tuple(parts), zoned, of_part, *(np.ascontiguousarray(column) for column in groups.T))
+
+    @property
+    def rows_in_all(self) -> int:
+        """How many rows there are."""
+        return int(self.rows.sum())
+
+    @property
+    def rows_without_time(self) -> int:
+        """How many of them have no time."""
+        return int(self.without_time.sum())
+
+    def extent(self) -> tuple[int, int] | None:
+        """Return first time and last time + 1; None where no row has a time."""
+        timed = self.first_ns <= self.last_ns
+        return (int(self.first_ns[timed].min()), int(self.last_ns[timed].max()) + 1) if timed.any() else None
+
+    def overlapping(self, start_ns: int, end_ns: int) -> _Ints:
+        """Return the positions of row groups that may have rows between two times, in order."""
+        return np.flatnonzero((self.first_ns < end_ns) & (self.last_ns >= start_ns) & (self.first_ns <= self.last_ns))
+
+    def density(self) -> Density:
+        """Return how rows are spread over time, as far as footers tell."""
+        timed = self.first_ns <= self.last_ns
+        return Density(self.first_ns[timed], self.last_ns[timed] + 1, (self.rows - self.without_time)[timed])
+
+
+class Density:
+    """How many rows lie before a time, if those of each row group are spread evenly.
+
+    Args:
+        starts_ns, ends_ns: Of each row group.
+        rows: Rows of each.
+    """
+
+    def __init__(self, starts_ns: _Ints, ends_ns: _Ints, rows: _Ints) -> None:
+        self._starts, self._ends = np.sort(starts_ns), np.sort(ends_ns)
+        self._rows_begun = np.append(0, np.cumsum(rows[np.argsort(starts_ns, kind="stable")]))
+        self._rows_ended = np.append(0, np.cumsum(rows[np.argsort(ends_ns, kind="stable")]))
+        slope = rows / (ends_ns - starts_ns)
+        self._at_ns, place = np.unique(np.concatenate((starts_ns, ends_ns)), return_inverse=True)
+        slopes = np.cumsum(np.bincount(place, np.concatenate((slope, -slope)), minlength=len(self._at_ns)))
+        self._before = np.append(0.0, np.cumsum(slopes[:-1] * np.diff(self._at_ns)))[: len(self._at_ns)]
+
+    def rows_before(self, time_ns: int) -> float:
+        """Return about how many rows lie before a time."""
+        return float(np.interp(time_ns, self._at_ns, self._before)) if len(self._at_ns) else 0.0
+
+    def time_after(self, start_ns: int, rows: int) -> int:
+        """Return about when so many rows have come since a time."""
+        return int(np.interp(self.rows_before(start_ns) + rows, self._before, self._at_ns)) if len(self._at_ns) else start_ns
+
+    def amplification(self, start_ns: int, end_ns: int, *, rows_at_a_time: int) -> float:
+        """Return how many rows must be decoded for each row between two times, if so many are read at a time.
+
+        For each such span all row groups are decoded that overlap it, also for the few of their rows that lie in it.
+        """
+        first, last = self.rows_before(start_ns), self.rows_before(end_ns)
+        edges = np.interp(np.append(np.arange(first, last, rows_at_a_time), last), self._before, self._at_ns)
+        begun = self._rows_begun[np.searchsorted(self._starts, edges[1:], side="left")]
+        ended = self._rows_ended[np.searchsorted(self._ends, edges[:-1], side="right")]
+        return float((begun - ended).sum()) / max(last - first, rows_at_a_time)
+
+
+def read_footers(parts: Sequence[Part], read: Callable[[int], Footer], *, kept_in: Path | None) -> tuple[list[Footer], int]:
+    """Return the footers of parts, and how many had to be read.
+
+    Args:
+        parts: In order.
+        read: Reads the footer of the part at a position.
+        kept_in: The file that keeps those of unchanged parts; None: none does.
+    """
+    known = _load(kept_in) if kept_in else {}
+    missing = [position for position, part in enumerate(parts) if (part.key, part.size, part.state) not in known]
+    with ThreadPoolExecutor(_FOOTERS_AT_A_TIME) as pool:
+        fresh = dict(zip(missing, pool.map(read, missing), strict=True))
+    footers = [
+        fresh[position] if position in fresh else known[part.key, part.size, part.state] for position, part in enumerate(parts)
+    ]
+    if kept_in and (fresh or len(known) != len(parts)):
+        _save(kept_in, parts, footers)
+    return footers, len(missing)
+
+
+def footer_of(file: pa_parquet.ParquetFile, *, has_source_of_path: bool) -> Footer:
+    """Return what a part's footer says; where it does not say enough of a row group, its times are read.
+
+    Args:
+        file: The part.
+        has_source_of_path: Whether folders name the source of its rows, so that it needs no such column.
+
+    Raises:
+        SourceRefused: It has not the columns, or no statistics.
+    """
+    name = names_of(file.schema_arrow, has_source_of_path=has_source_of_path)["timestamp"]
+    column = next(index for index in range(file.metadata.num_columns) if file.metadata.schema.column(index).path == name)
+    unit_ns, has_zone = _unit_of(file.metadata.schema.column(column))
+    may_be_null = file.metadata.schema.column(column).max_definition_level > 0
+    groups = []
+    for number in range(file.metadata.num_row_groups):
+        group = file.metadata.row_group(number)
+        if group.num_rows:
+            found = _from_statistics(group.column(column), group.num_rows, unit_ns, may_be_null=may_be_null)
+            groups.append((number, *(found or _from_rows(file, number, name))))
+    return Footer(has_zone, np.array(groups, np.int64).reshape(-1, 5))
+
+
+def names_of(schema: pa.Schema, *, has_source_of_path: bool) -> dict[str, str]:
+    """Return what the three columns are called in a part; raise SourceRefused where one is missing or holds something else."""
+    names = [normalized(name) for name in schema.names]
+    is_given = has_source_of_path and "source_id" not in names
+    check_columns([*names, "source_id"] if is_given else names)
+    found = {}
+    for column in ("timestamp", "source_id", "ecg"):
+        if not (column == "source_id" and is_given):
+            found[column] = schema.names[names.index(column)]
+            check_kind(column, schema.field(found[column]).type)
+    return found
+
+
+def _unit_of(column: Any) -> tuple[int, bool]:
+    """Return the unit of a column of times, and whether they are of a zone."""
+    kind = json.loads(column.logical_type.to_json())
+    if kind["Type"] == "Timestamp" and column.physical_type == "INT64":
+        return _UNIT_NS[kind["timeUnit"]], bool(kind["isAdjustedToUTC"])
+    if column.physical_type == "INT96":
+        raise SourceRefused(
+            "INPUT_FILE: column timestamp is of the old type INT96, of which files say no first and last time; write it as TIMESTAMP "
+            "(Spark: spark.sql.parquet.outputTimestampType=TIMESTAMP_MICROS)"
+        )
+    shown = column.physical_type if kind["Type"] == "None" else kind["Type"]
+    raise SourceRefused(
+        f"INPUT_FILE: in a data set column timestamp must be of a Parquet type of times (TIMESTAMP), so that no file need be read to know "
+        f"when its rows are; got {shown.lower()}"
+    )
+
+
+def _from_statistics(column: Any, rows: int, unit_ns: int, *, may_be_null: bool) -> tuple[int, int, int, int] | None:
+    """Return first and last time, rows, and rows without a time; None where only the rows can tell."""
+    statistics = column.statistics if column.is_stats_set else None
+    if statistics is None or not (statistics.has_min_max or (statistics.has_null_count and statistics.null_count == rows)):
+        raise SourceRefused(
+            "INPUT_FILE: column timestamp has no statistics, which say from when to when the rows of a file are; write the file with "
+            "them, as most programs do unless told not to"
+        )
+    if not statistics.has_min_max:
+        return 0, -1, rows, rows
+    first_ns, last_ns = statistics.min_raw * unit_ns, statistics.max_raw * unit_ns
+    is_known = statistics.has_null_count or not may_be_null
+    if not (is_known and FIRST_S * NANOSECONDS <= first_ns <= last_ns < END_S * NANOSECONDS):
+        return None
+    return first_ns, last_ns, rows, statistics.null_count if may_be_null else 0
+
+
+def _from_rows(file: pa_parquet.ParquetFile, number: int, name: str) -> tuple[int, int, int, int]:
+    first_ns, last_ns, rows, without = 2**63 - 1, -(2**63), 0, 0
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, row_groups=[number], columns=[name], use_threads=False):
+        found = times(pa.chunked_array([batch.column(0)]))
+        timed = found.times_ns[found.kinds == TimeKind.CALENDAR]
+        rows, without = rows + len(batch), without + len(batch) - len(timed)
+        if len(timed):
+            first_ns, last_ns = min(first_ns, int(timed.min())), max(last_ns, int(timed.max()))
+    return (first_ns, last_ns, rows, without) if without < rows else (0, -1, rows, without)
+
+
+# The file
+
+
+def _save(path: Path, parts: Sequence[Part], footers: Sequence[Footer]) -> None:
+    """Keep what footers say. A disk that does not take it is no harm: they are read again the next time."""
+    offsets = np.cumsum([0, *(len(footer.groups) for footer in footers)])
+    groups = np.concatenate([np.zeros((0, 5), np.int64), *(footer.groups for footer in footers)])
+    table = pa.table(
+        {
+            # Of lists Arrow would make arrays by means of pandas, if that is installed.
+            "path": np.array([part.key for part in parts], object),
+            "size": np.array([part.size for part in parts], np.int64),
+            "state": np.array([part.state for part in parts], object),
+            "has_zone": np.array([footer.has_zone for footer in footers], np.bool_),
+            "groups": pa.LargeListArray.from_arrays(pa.array(offsets * 5), pa.array(groups.ravel())),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content = sink.getvalue().to_pybytes()
+    try:
+        write_durably(path, _FORM + hashlib.sha256(content).digest() + content)
+    except OSError:
+        return
+
+
+def _load(path: Path) -> dict[tuple[str, int, str], Footer]:
+    """Return the footers in a file; none where it is not there, or not what was written."""
+    try:
+        content = memoryview(read_ours(path))
+    except OSError:
+        return {}
+    begin = len(_FORM) + _DIGEST_BYTES
+    if content[: len(_FORM)] != _FORM or hashlib.sha256(content[begin:]).digest() != content[len(_FORM) : begin]:
+        return {}
+    return dict(_footers_in(pa.ipc.open_stream(pa.py_buffer(content[begin:])).read_all()))
+
+
+def _footers_in(table: pa.Table) -> Iterator[tuple[tuple[str, int, str], Footer]]:
+    groups = pa.concat_arrays(table.column("groups").chunks)
+    numbers, offsets = groups.values.to_numpy(), groups.offsets.to_numpy()
+    keys = (table.column(name).to_pylist() for name in ("path", "size", "state", "has_zone"))
+    for position, (path, size, state, has_zone) in enumerate(zip(*keys, strict=True)):
+        yield (path, size, state), Footer(has_zone, numbers[offsets[position] : offsets[position + 1]].reshape(-1, 5))
+
+
+def place_of(position: int, parts: int) -> str:
+    """Return which part is meant, for messages."""
+    return f"part {position + 1} of {parts}; {HOW_PARTS_ARE_COUNTED}"

@@ -1,0 +1,338 @@
+"""The parts of a data set: which files of a folder are read, which are passed over, and what the names of folders say of their rows.
+
+A part is a file whose name ends in `.parquet` or `.pq`. Hidden and unfinished files (a name on their path begins with a dot or an
+underscore) and links are passed over, other files are foreign; all of them are counted. No message names a file or a folder, which may be
+called after somebody: parts are numbered in the order of their paths.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote
+
+from anonymizer.errors import SourceDenied, SourceRefused, SourceUnavailable
+from inputs.csv_text import normalized
+
+#: What the names of parts end in, in any case.
+PART_SUFFIXES = (".parquet", ".pq")
+
+#: Where that share of the files is foreign, or of the files and links is a link, nobody can tell what the folder is.
+_REFUSAL_SHARE = 0.5
+
+#: Left by writers beside what they wrote. They hold no rows.
+_MARKS = re.compile(r"(_SUCCESS|_metadata|_common_metadata|_(committed|started)_.*|.*\.crc|\.DS_Store|\.gitkeep)$")
+
+#: Folders that keep track of which files of a table hold its present rows; the others hold rows that were replaced or deleted.
+_TABLE_FOLDERS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
+_ICEBERG = re.compile(r"(.*/)?metadata/[^/]*\.metadata\.json$")
+
+#: Columns that folders are commonly named by, and that say no more than the time of a row does.
+_TIME_KEYS = frozenset(
+    ["year", "month", "day", "date", "hour", "minute", "week", "quarter", "dt", "ds", "yyyy", "mm", "dd", "hh"]
+)
+
+_NO_VALUE = "__HIVE_DEFAULT_PARTITION__"
+
+HOW_PARTS_ARE_COUNTED = "parts are counted in the order of their paths, from 1"
+
+WAS_CHANGED = (
+    "INPUT_FILE: a file of the data set was written to, moved or removed while the data set was read, so nothing more of it is released. "
+    "Start again when nothing writes to its files any more"
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """A file of a data set.
+
+    Args:
+        path: Where it is below the data set's address, with slashes.
+        size: Bytes.
+        version: Changes with its content, such as an ETag or the time at which it was written.
+        state: All that can be seen of whether it is still the same; `version`, and more where there is more.
+    """
+
+    path: str
+    size: int
+    version: str
+    state: str = field(compare=False)
+
+    @property
+    def key(self) -> str:
+        """The path as text that can be stored, also where it is not UTF-8."""
+        return self.path.encode("utf-8", "backslashreplace").decode()
+
+
+class PartStore(Protocol):
+    """Where parts are kept."""
+
+    #: What tells this data set from every other.
+    address: str
+
+    #: What folders above the data set are called, and the last one its own; for `key=value` names.
+    folders: tuple[str, ...]
+
+    def listing(self) -> Listing:
+        """Return what there is now. Raises SourceUnavailable, SourceDenied or SourceRefused."""
+
+    def opened(self, part: Part) -> Opened:
+        """Return a part, open. Raises as `listing` does, and SourceRefused if it is not what was listed."""
+
+
+class Opened(Protocol):
+    """A part that is open for reading."""
+
+    file: BinaryIO
+
+    def check(self) -> None:
+        """Raise SourceRefused unless it still is what was listed."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+@dataclass(slots=True)
+class Listing:
+    """What was found below a data set's address.
+
+    Args:
+        is_asked: Whether a path is one that was asked for.
+        parts: What is read, in the order of the paths.
+        hidden: Files and folders that are hidden or unfinished.
+        links: Links, which are not followed.
+        foreign: Other files.
+    """
+
+    is_asked: Callable[[str], bool] = lambda _: True
+    parts: list[Part] = field(default_factory=list)
+    hidden: int = 0
+    links: int = 0
+    foreign: int = 0
+
+    def add_link(self, path: str) -> None:
+        """Count a link."""
+        self.links += self.is_asked(path)
+
+    def is_hidden(self, path: str) -> bool:
+        """Count a file or folder that is hidden or unfinished, and return whether it is.
+
+        Raises:
+            SourceRefused: It shows that the folder is a table, of whose files only some hold its rows.
+        """
+        for name in path.split("/"):
+            if name in _TABLE_FOLDERS:
+                raise _is_a_table(_TABLE_FOLDERS[name])
+            if name.startswith((".", "_")):
+                self.hidden += self.is_asked(path) and not _MARKS.match(path.rpartition("/")[2])
+                return True
+        return False
+
+    def add(self, part: Part, *, is_file: bool = True) -> None:
+        """Sort out one that is not hidden."""
+        if _ICEBERG.match(part.path):
+            raise _is_a_table("Iceberg")
+        if not self.is_asked(part.path):
+            return
+        if is_file and part.path.lower().endswith(PART_SUFFIXES):
+            self.parts.append(part)
+        else:
+            self.foreign += 1
+
+    def check(self) -> None:
+        """Put the parts in order; raise SourceRefused where there are none, or where too much beside them is not read."""
+        self.parts.sort(key=lambda part: os.fsencode(part.path))
+        beside = self.foreign + self.links
+        if not self.parts:
+            found = f"; {self._beside()}" if beside + self.hidden else ""
+            raise SourceRefused(
+                f"INPUT_FILE holds no Parquet files, whose names end in {' or '.join(PART_SUFFIXES)}{found}. "
+                "Name the folder that holds them, a glob such as FOLDER/*.parquet, or one file"
+            )
+        if beside >= _REFUSAL_SHARE * (beside + len(self.parts)):
+            raise SourceRefused(
+                f"INPUT_FILE holds {len(self.parts)} Parquet files and {self._beside()}: name just the Parquet files, with a glob such as "
+                "FOLDER/**/*.parquet, and put files in the place of links"
+            )
+
+    def remarks(self) -> Iterator[str]:
+        """Yield a warning of what is passed over."""
+        if self.hidden + self.links + self.foreign:
+            yield f"INPUT_FILE: beside {len(self.parts)} Parquet files, {self._beside()}"
+
+    def _beside(self) -> str:
+        kinds = (
+            (self.foreign, "other files are not read"),
+            (self.links, "links are not followed"),
+            (self.hidden, "hidden or unfinished files or folders (names that begin with . or _) are not read"),
+        )
+        return ", ".join(f"{number} {what}" for number, what in kinds if number)
+
+
+def _is_a_table(kind: str) -> SourceRefused:
+    return SourceRefused(
+        f"INPUT_FILE is a {kind} table: some of its files hold rows that were replaced or deleted, and nothing here reads which. "
+        "Write its present rows as plain Parquet files into a folder of their own"
+    )
+
+
+class Folder:
+    """A folder of this machine.
+
+    Args:
+        root: The folder.
+        is_asked: Whether a path below it is one that was asked for.
+    """
+
+    def __init__(self, root: Path, is_asked: Callable[[str], bool] = lambda _: True) -> None:
+        self._root = Path(os.path.realpath(root))
+        self._is_asked = is_asked
+        self.address = f"folder {self._root}"
+        self.folders = self._root.parts
+
+    def listing(self) -> Listing:
+        """Return what is in the folder and those in it."""
+        found = Listing(self._is_asked)
+        try:
+            with _disk_errors():
+                self._walk(self._root, "", found)
+        except FileNotFoundError as error:
+            if self._root.is_dir():
+                raise SourceUnavailable("INPUT_FILE cannot be read (files were moved or removed meanwhile)") from None
+            raise SourceDenied(f"INPUT_FILE cannot be read ({error.strerror})") from None
+        found.check()
+        return found
+
+    def _walk(self, folder: Path, prefix: str, found: Listing) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                path = prefix + entry.name
+                if found.is_hidden(path):
+                    continue
+                if entry.is_symlink():
+                    found.add_link(path)
+                elif entry.is_dir(follow_symlinks=False):
+                    self._walk(folder / entry.name, f"{path}/", found)
+                else:
+                    status = entry.stat(follow_symlinks=False)
+                    found.add(_part(path, status), is_file=stat.S_ISREG(status.st_mode))
+
+    def opened(self, part: Part) -> Opened:
+        """Return the part, open."""
+        try:
+            return _OpenFile(self._root / part.path, part)
+        except FileNotFoundError:
+            if self._root.is_dir():
+                raise SourceRefused(WAS_CHANGED) from None
+            # A share that went away may come back with everything in it.
+            raise SourceUnavailable("INPUT_FILE cannot be read (the folder is gone)") from None
+
+
+class _OpenFile:
+    def __init__(self, path: Path, part: Part) -> None:
+        self._part = part
+        with _disk_errors():
+            # No link is followed, and a pipe in the place of a file does not keep us waiting.
+            flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+            self.file: BinaryIO = os.fdopen(os.open(path, flags), "rb", buffering=0)
+        try:
+            self.check()
+        except BaseException:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        with _disk_errors():
+            now = _part(self._part.path, os.fstat(self.file.fileno()))
+        if (now.size, now.state) != (self._part.size, self._part.state):
+            raise SourceRefused(WAS_CHANGED)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def _part(path: str, status: os.stat_result) -> Part:
+    version = str(status.st_mtime_ns)
+    # What changes as well where a file was put in the place of another, or was given the time of another.
+    inode = 0 if os.name == "nt" else status.st_ino
+    return Part(path, status.st_size, version, f"{version} {status.st_ctime_ns} {inode}")
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (PermissionError, NotADirectoryError) as error:
+        raise SourceDenied(f"INPUT_FILE cannot be read ({error.strerror})") from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            # A link or a folder is in the place of a file.
+            raise SourceRefused(WAS_CHANGED) from None
+        raise SourceUnavailable(f"INPUT_FILE cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+def sources_of_paths(parts: Sequence[Part], folders: Sequence[str]) -> list[tuple[str | None] | None]:
+    """Return for each part the source that the folders on its path name: none in a tuple for one that has none; None: they do not say.
+
+    Args:
+        parts: In order.
+        folders: Those above the data set.
+
+    Raises:
+        SourceRefused: Folders tell rows apart by what is not understood.
+    """
+    above = [name for name in folders if "=" in name]
+    found: list[tuple[str | None] | None] = []
+    other: dict[str, str | None] | None = None
+    for number, part in enumerate(parts, start=1):
+        columns = _columns_of([*above, *part.path.split("/")[:-1]], number)
+        found.append((columns.pop("source_id"),) if "source_id" in columns else None)
+        if {"timestamp", "ecg"} & set(columns):
+            raise SourceRefused(
+                f"INPUT_FILE: the folders of part {number} name a time or a value, which must be columns of the files; "
+                f"{HOW_PARTS_ARE_COUNTED}"
+            )
+        rest = {key: value for key, value in columns.items() if key not in _TIME_KEYS}
+        if other is not None and rest != other:
+            raise SourceRefused(
+                "INPUT_FILE: folders named column=value divide it by more than source_id and time: the rows of part 1 and part "
+                f"{number} may be of different series (leads, wards, units). Name one of them, such as FOLDER/column=value, each with a "
+                f"STATE_DIR of its own; {HOW_PARTS_ARE_COUNTED}"
+            )
+        other = rest
+    return found
+
+
+def _columns_of(folders: Sequence[str], number: int) -> dict[str, str | None]:
+    """Return what folders named `column=value` say."""
+    columns: dict[str, str | None] = {}
+    for folder in folders:
+        name, is_column, text = folder.partition("=")
+        if not is_column:
+            continue
+        key, value = normalized(_decoded(name, number)), None if text == _NO_VALUE else _decoded(text, number)
+        if columns.setdefault(key, value) != value:
+            raise SourceRefused(
+                f"INPUT_FILE: the folders of part {number} give two values to one column; {HOW_PARTS_ARE_COUNTED}"
+            )
+    return columns
+
+
+def _decoded(text: str, number: int) -> str:
+    try:
+        found = unquote(text, errors="strict")
+        found.encode()
+    except UnicodeError:
+        raise SourceRefused(
+            f"INPUT_FILE: a folder of part {number} has a name that is not UTF-8; {HOW_PARTS_ARE_COUNTED}"
+        ) from None
+    return found
