@@ -15,7 +15,7 @@ $(VENV)/run.stamp: requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt requirements-formats.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
@@ -104,9 +104,9 @@ $(AUDIT)/audit.stamp:
 
 # Strict, because it calls a distribution that its database cannot tell of no vulnerability.
 .PHONY: audit
-audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities of what requirements.txt brings (AUDIT_OPTIONS=)
+audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities of what requirements.txt and requirements-formats.txt bring (AUDIT_OPTIONS=)
 	@mkdir -p build
-	@if $(AUDIT)/bin/python -m pip_audit --strict --progress-spinner off $(AUDIT_OPTIONS) -r requirements.txt 2> build/audit.txt; \
+	@if $(AUDIT)/bin/python -m pip_audit --strict --progress-spinner off $(AUDIT_OPTIONS) -r requirements-formats.txt 2> build/audit.txt; \
 	then tail -n 1 build/audit.txt; \
 	elif grep '^Found ' build/audit.txt; then echo "❌ There are known vulnerabilities: where a fixed version is out, let requirements.txt ask for it"; exit 1; \
 	else tail -n 1 build/audit.txt; \

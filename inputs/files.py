@@ -1,9 +1,10 @@
-"""Samples from a file: CSV, gzipped CSV or Parquet with the columns `timestamp`, `source_id` and `ecg`.
+"""Samples from a file: CSV, gzipped CSV or Parquet with the columns `timestamp`, `source_id` and `ecg`; or from recordings.
 
 A CSV file is parsed in blocks and held in memory, 20 bytes a row. So is a Parquet file of a few million rows; of a larger one each row
 group is read when it is needed, so that memory does not grow with the file. A cell that holds no number or names no source makes its row
 *invalid*, not the file; so does a `timestamp` that is no time, whose row lies in no window. The whole file is looked through before
 anything is released: `inputs/file_survey.py` says what of it is read. No message names the file, which may be called after somebody.
+Recordings (EDF, BDF, WFDB, DICOM; `inputs/recordings/`) go the same way: of one channel, and in parts like those of Parquet.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.csv_text import HashingReader
 from inputs.file_cells import CellParser, between, picked
-from inputs.file_survey import Cells, Survey
+from inputs.file_survey import Cells, Place, Survey
 from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
 from inputs.held_file import HeldFile
-from inputs.parquet_rows import ParquetRows
+from inputs.parquet_rows import ParquetRows, RowGroups
+from inputs.recordings.data_set import Recordings
 
 #: A Parquet file of no more rows is kept: 80 MB.
 MOST_ROWS_IN_MEMORY = 4_000_000
@@ -70,13 +72,14 @@ class _Part:
 
 
 class FileSource:
-    """Reads one file, once.
+    """Reads one file, or recordings, once.
 
     Args:
         path: The file; its name tells its format.
         sources: Only these source ids; empty: all.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
         start_ns, end_ns: The span that was asked for, of which shares of invalid rows are judged; None: no bound. Rows outside it are held.
+        recordings: Opens the recordings that are read instead of the file; their values are microvolts whatever `microvolts_per_unit`.
     """
 
     reads_at_a_time = 1
@@ -91,10 +94,13 @@ class FileSource:
         microvolts_per_unit: float = 1.0,
         start_ns: int | None = None,
         end_ns: int | None = None,
+        recordings: Callable[[], Recordings] | None = None,
     ) -> None:
         self._path = path
-        self._cells = CellParser(sources, microvolts_per_unit).cells
-        self._microvolts_per_unit = microvolts_per_unit
+        self._recordings = recordings
+        self._parser = CellParser(sources, 1.0 if recordings else microvolts_per_unit)
+        self._cells = self._parser.cells
+        self._microvolts_per_unit = 1.0 if recordings else microvolts_per_unit
         self._span = start_ns, end_ns
         self._held_file: HeldFile | None = None
         self._parts: list[_Part] = []
@@ -108,8 +114,11 @@ class FileSource:
         """Read the file once. Raises as `SampleSource.open` says."""
         try:
             self.close()
-            self._held_file = HeldFile(self._path)
             survey = Survey(*self._span)
+            if self._recordings:
+                self._open_recordings(self._recordings(), survey)
+                return
+            self._held_file = HeldFile(self._path)
             if self._format() == "Parquet":
                 self._open_parquet(self._held_file, survey)
             else:
@@ -164,7 +173,7 @@ class FileSource:
 
     def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
         """Return the times of rows that were added at the end of a CSV file; what rewrites a file cannot be told from another file."""
-        if self._format() == "Parquet":
+        if self._recordings or self._format() == "Parquet":
             return None
         try:
             with self._path.open("rb") as file:
@@ -212,8 +221,8 @@ class FileSource:
         return "INPUT_FILE has no row with a time; check its column timestamp."
 
     def hint_on_contradictions(self) -> str:
-        """Return nothing: a file tells no more than its three columns."""
-        return ""
+        """Return nothing: a file tells no more than its three columns. Of recordings, what their names have to do with it."""
+        return "Recordings of one INPUT_SOURCE_ID must not overlap in time." if self._recordings else ""
 
     def close(self) -> None:
         """Forget the rows, and let go of the file."""
@@ -273,20 +282,38 @@ class FileSource:
     def _open_parquet(self, held_file: HeldFile, survey: Survey) -> None:
         self.data_set = held_file.sha256()[:_DIGEST_DIGITS]
         rows = ParquetRows(held_file)
-        is_kept = rows.rows <= MOST_ROWS_IN_MEMORY
+
+        def cells(groups: RowGroups) -> Cells:
+            return self._cells(rows.read(groups))
+
+        self._hold([(partial(cells, groups), groups.place) for groups in rows.parts], rows.rows, survey)
+
+    # Recordings
+
+    def _open_recordings(self, recordings: Recordings, survey: Survey) -> None:
+        self.data_set = recordings.digest[:_DIGEST_DIGITS]
+        parts = [(partial(part.cells, self._parser.is_wanted), part.place) for part in recordings.parts()]
+        self._hold(parts, recordings.rows, survey)
+        self.remarks = (*recordings.remarks, *self.remarks)
+
+    # Parts
+
+    def _hold(self, parts: Sequence[tuple[Callable[[], Cells], Place]], rows: int, survey: Survey) -> None:
+        """Look through all parts; keep them, or of a larger file how to read them again."""
+        is_kept = rows <= MOST_ROWS_IN_MEMORY
         held: list[Cells] = []
-        for groups in rows.parts:
-            cells = self._cells(rows.read(groups))
-            survey.add(cells, groups.place)
+        for cells, place in parts:
+            found = cells()
+            survey.add(found, place)
             if is_kept:
-                held.append(_with_maybe_times(cells))
-        self._conclude(survey, lambda: iter(held) if is_kept else (self._cells(rows.read(groups)) for groups in rows.parts))
+                held.append(_with_maybe_times(found))
+        self._conclude(survey, lambda: iter(held) if is_kept else (cells() for cells, _ in parts))
         self._parts = []
-        load_again = lru_cache(maxsize=_PARTS_IN_MEMORY)(lambda groups: self._samples(self._cells(rows.read(groups))))
-        for index, groups in enumerate(rows.parts):
-            samples = self._samples(held[index] if is_kept else self._cells(rows.read(groups)))
+        load_again = lru_cache(maxsize=_PARTS_IN_MEMORY)(lambda index: self._samples(parts[index][0]()))
+        for index, (cells, _) in enumerate(parts):
+            samples = self._samples(held[index] if is_kept else cells())
             if len(samples):
-                self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, groups)))
+                self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, index)))
 
     # Rows
 

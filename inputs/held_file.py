@@ -20,11 +20,23 @@ class HeldFile:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         # Unbuffered: a buffer would go on showing what the file held before.
         self.file = path.open("rb", buffering=0)
         self.close = weakref.finalize(self, self.file.close)
         self._digest = ""
         self._state = self._state_now()
+
+    def again(self) -> HeldFile:
+        """Open the file under its name again. Raises SourceRefused unless it is as it was when it was opened first."""
+        held = HeldFile(self._path)
+        held._state, held._digest = self._state, self._digest
+        try:
+            held.check()
+        except SourceRefused:
+            held.close()
+            raise
+        return held
 
     @property
     def size(self) -> int:

@@ -35,10 +35,10 @@ CLASSIFIER = re.compile(r"License :: (?:OSI Approved :: )?(.+)")
 PART = re.compile(r"^Name: (?P<name>.+)\n(?:.+\n)*?License: (?P<licence>.+)$", re.MULTILINE)
 
 
-def direct() -> set[str]:
-    """Return the names in requirements.txt."""
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    return {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith("#")}
+def direct(file_name: str = "requirements.txt") -> set[str]:
+    """Return the names in a file of requirements, without those of another that it begins with."""
+    lines = (ROOT / file_name).read_text(encoding="utf-8").splitlines()
+    return {canonicalize_name(Requirement(line).name) for line in lines if line and not line.startswith(("#", "-r"))}
 
 
 @cache
@@ -114,6 +114,17 @@ def test_each_licence_is_the_one_its_distribution_states() -> None:
     assert {name: stated_licence(one) for name, one in found.items() if one} == {
         name: licence for name, licence in everything_listed().items() if found[name]
     }
+
+
+def test_what_reads_files_of_the_field_is_listed_under_its_own_licence_and_brings_nothing_else() -> None:
+    rows = listed("reads")
+
+    assert rows.keys() == direct("requirements-formats.txt")
+    for name, row in rows.items():
+        found = installed(name)
+        assert found is not None, f"{name} is not installed: make test installs it"
+        assert stated_licence(found) == row["licence"]
+        assert required_by(name, HERE) <= direct()
 
 
 def test_who_is_said_to_bring_a_distribution_asks_for_it() -> None:

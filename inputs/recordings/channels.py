@@ -1,0 +1,91 @@
+"""Which channel of a file is read, and what may be shown of its channels' labels.
+
+A label is text of a header: people write names of patients there. Shown is only what consists of the words below, such as `ECG II`; a
+channel with any other label is shown by its number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from inputs.recordings.recording import Unreadable
+
+#: Words that are shown: leads, electrodes, signals beside an ECG, and short numbers.
+_SHOWN_WORD = re.compile(
+    r"(e[ck]g|lead|ch|chan|channel|einthoven|goldberger|wilson|frank|mod|modified|derived|i{1,3}|d[123]|d?i{1,3}|-?av[rlf]|m?li{1,3}|"
+    r"m?v\d?|v[1-9]r|mcl\d|c[mcsb]\d|e[ck]g\d|ch\d{1,2}|nasa|v?[xyz]|r[al]|l[al]|"
+    r"eeg|eog|emg|resp|respiration|pleth|ppg|spo2|sao2|abp|cvp|pap|icp|hr|temp|status|trigger|event|marker|\d{1,2})",
+    re.IGNORECASE | re.ASCII,
+)
+
+#: More channels are not listed.
+_MOST_LISTED = 40
+
+#: Words that say no more than that it is a lead.
+_PLAIN_WORDS = frozenset({"ecg", "ekg", "lead", "einthoven"})
+
+
+def chosen(labels: Sequence[str], wanted: str) -> int:
+    """Return the position of the channel that is read.
+
+    Args:
+        labels: Of the file's channels.
+        wanted: A label, or a number counted from 1; empty: the file has only one.
+
+    Raises:
+        Unreadable: It cannot be told which one is meant. The sentence lists the channels.
+    """
+    if not labels:
+        raise Unreadable("has no channel with samples")
+    if not wanted:
+        if len(labels) == 1:
+            return 0
+        raise Unreadable(f"has {_listed(labels)}: set INPUT_CHANNEL to one of them, by its label or its number")
+    found = _matching(labels, wanted.strip())
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Unreadable(f"has {_listed(labels)}; INPUT_CHANNEL fits {len(found)} of them: set it to a number that is no label")
+    raise Unreadable(f"has {_listed(labels)}; INPUT_CHANNEL names none of them")
+
+
+def _matching(labels: Sequence[str], wanted: str) -> list[int]:
+    """Return which channels a text names: by label, by number, by label in other letters, or by lead (`II` for `ECG II`)."""
+    exact = [position for position, label in enumerate(labels) if label.strip() == wanted]
+    if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(labels):
+        # A label may be a number too: then the two must agree.
+        return sorted({*exact, int(wanted) - 1})
+    for form in (str.casefold, _lead):
+        if not exact:
+            exact = [position for position, label in enumerate(labels) if form(label.strip()) == form(wanted)]
+    return exact
+
+
+def _lead(label: str) -> tuple[str, ...]:
+    words = _words(label.casefold())
+    return tuple(word for word in words if word not in _PLAIN_WORDS) or words
+
+
+def _words(label: str) -> tuple[str, ...]:
+    return tuple(word for word in re.split(r"[\s()\[\]:._/,]+", label) if word)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    shown = [f"{position} {_shown(label)}".strip() for position, label in enumerate(labels[:_MOST_LISTED], start=1)]
+    more = "" if len(labels) <= _MOST_LISTED else f", and {len(labels) - _MOST_LISTED} more"
+    return f"{len(labels)} channels ({', '.join(shown)}{more})"
+
+
+def _shown(label: str) -> str:
+    """Return a label that looks like a lead's; of any other, that there is one."""
+    words = _words(label)
+    if not words:
+        return ""
+    # Two numbers may be part of a date of birth.
+    is_shown = (
+        label.strip().isprintable()
+        and all(_SHOWN_WORD.fullmatch(word) for word in words)
+        and sum(word.isdigit() for word in words) <= 1
+    )
+    return label.strip() if is_shown else "(label not shown)"
