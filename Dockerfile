@@ -37,6 +37,7 @@ COPY LICENSE central_anonymizer.py ./
 COPY anonymizer/ anonymizer/
 COPY disk/ disk/
 COPY inputs/ inputs/
+COPY operations/ operations/
 COPY outputs/ outputs/
 COPY service/ service/
 COPY transport/ transport/

@@ -19,16 +19,22 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
 from service import crash_points, exit_codes
-from service.arguments import Parser, path_argument
-from service.clock import clock_stopped_by_signals
-from service.configuration import REMEDY, NoConfiguration, load
-from service.logs import set_up_logging
+from service.preflight import (
+    connection_problems,
+    folder_problems,
+    hierarchy_problems,
+    lasting_folder_problems,
+    proxy_problems,
+    say_what_the_disks_cannot,
+)
 from service.process import run
 from service.session import serve
-from service.settings import Settings
-from service.startup import connection_problems, say_what_the_disks_cannot
-from service.summary import log_configuration
-from service.wiring import folder_problems, hierarchy_problems, lasting_folder_problems, proxy_problems
+from service.settings.arguments import Parser, path_argument
+from service.settings.declared import Settings
+from service.settings.load import REMEDY, NoConfiguration, load
+from service.signals import clock_stopped_by_signals
+from service.startup import log_configuration
+from service.telemetry.log_writer import set_up_logging
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -69,7 +75,7 @@ def _check(settings: Settings, *, connect: bool) -> int:
 
 def _health(settings: Settings) -> int:
     if settings.status_address:
-        from service.status.address import parse_address  # only who asks needs them
+        from service.settings.address import parse_address  # only who asks needs them
         from service.status.probe import why_not_ready
 
         reasons = why_not_ready(parse_address(settings.status_address), settings.status_token)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from anonymizer.anonymize import Names, Recipe, anonymize_chunk
 from anonymizer.batch import Batch, Promise
-from anonymizer.chunk import Names, Recipe, anonymize_chunk
 from anonymizer.errors import PrivacyViolation
 from anonymizer.hierarchy import make_hierarchy_text, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer

@@ -14,8 +14,8 @@ from functools import partial
 from pathlib import Path
 
 import anonymizer
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.ports import Output, Receipt
 from anonymizer.samples import make_samples
@@ -29,12 +29,13 @@ from outputs.influx_lines import InfluxTarget
 from outputs.influxdb import InfluxOutput
 from outputs.memory import MemoryOutput
 from service.clock import SystemClock
-from service.delivery import Delivery, Store
-from service.journal import Epoch, Journal
-from service.patience import Patience
-from service.set_aside import SetAside
-from service.spool import Spool
-from service.telemetry import Telemetry
+from service.delivery.delivery import Delivery
+from service.delivery.outbox import Store
+from service.retry import Patience
+from service.state.journal import Epoch, Journal
+from service.state.set_aside import SetAside
+from service.state.spool import Spool
+from service.telemetry.hub import Telemetry
 from testbed.influxdb_server import InfluxServer, start_server
 from testbed.wearers import Wearers
 

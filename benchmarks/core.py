@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import anonymizer
+from anonymizer.anonymize import Method, Recipe, anonymize_chunk
 from anonymizer.batch import KUnit, Promise
-from anonymizer.chunk import Method, Recipe, anonymize_chunk
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer

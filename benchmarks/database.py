@@ -16,7 +16,7 @@ from inputs.flux_csv import TIME_TYPE, read_tables, times_as_ns
 from testbed.influxdb_server import InfluxServer
 from testbed.replay import load
 from testbed.wearers import Wearers
-from transport.influxdb import Address, InfluxConnection
+from transport.influx_connection import Address, InfluxConnection
 
 #: Where the rows lie in time.
 START_S = 1762180200

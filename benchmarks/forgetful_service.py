@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import central_anonymizer
-import service.delivery
-import service.fence
-import service.journal_file
-import service.spool
+import service.delivery.delivery
+import service.state.fence
+import service.state.journal_file
+import service.state.spool
 
 
 def _connect_to_nothing(_path: Path) -> sqlite3.Connection:
@@ -30,11 +30,11 @@ def _encode_nothing(_batches: object) -> bytes:
 
 #: What is taken out, where; the last so that nothing must be read back from the spool.
 _FORGOTTEN = (
-    (service.journal_file, "_connect", _connect_to_nothing),
-    (service.spool, "write_durably", _write_nothing),
-    (service.spool, "encode", _encode_nothing),
-    (service.fence, "write_durably", _write_nothing),
-    (service.delivery, "_CHUNKS_IN_MEMORY", 1 << 30),
+    (service.state.journal_file, "_connect", _connect_to_nothing),
+    (service.state.spool, "write_durably", _write_nothing),
+    (service.state.spool, "encode", _encode_nothing),
+    (service.state.fence, "write_durably", _write_nothing),
+    (service.delivery.delivery, "_CHUNKS_IN_MEMORY", 1 << 30),
 )
 
 if __name__ == "__main__":

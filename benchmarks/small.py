@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import anonymizer
+from anonymizer.anonymize import Recipe, anonymize_chunk
 from anonymizer.batch import Batch, Promise
-from anonymizer.chunk import Recipe, anonymize_chunk
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds

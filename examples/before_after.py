@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from service.templates import render
+from service.report.templates import render
 
 _Floats = npt.NDArray[np.float64]
 

@@ -10,7 +10,7 @@ from anonymizer.errors import SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
 from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
 from inputs.flux_text import flux_text
-from transport.influxdb import InfluxConnection, InfluxFault
+from transport.influx_connection import InfluxConnection, InfluxFault
 
 #: A window is found by its start; one that began before a span may still reach into it. Those of other data sets may have begun later.
 _LOOK_BACK_NS = HOUR_NS

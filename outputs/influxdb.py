@@ -18,7 +18,7 @@ from anonymizer.ports import Receipt
 from outputs.influx_lines import UNWRITABLE_NAME, InfluxTarget, encode_rows, encode_summary, escaped_measurement, lines_of
 from outputs.influx_refusals import Refused, RowByRow, Why
 from transport.addresses import canonical_address
-from transport.influxdb import InfluxConnection, InfluxFault
+from transport.influx_connection import InfluxConnection, InfluxFault
 
 __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 

@@ -28,12 +28,12 @@ from anonymizer.samples import Samples, SampleSource, arrange
 from anonymizer.units import unit_doubts
 from anonymizer.windows import NANOSECONDS, covering_windows
 from service import exit_codes
-from service.arguments import Parser, argument, path_argument
-from service.configuration import NoConfiguration, load
-from service.logs import make_printable
 from service.process import run
-from service.setting_types import moment, positive_number
-from service.settings import Settings
+from service.settings.arguments import Parser, argument, path_argument
+from service.settings.declared import Settings
+from service.settings.load import NoConfiguration, load
+from service.settings.types import moment, positive_number
+from service.telemetry.log_writer import make_printable
 from service.wiring import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, try_out
 from utility.choices import Choice, is_available

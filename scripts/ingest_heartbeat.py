@@ -31,7 +31,7 @@ from scripts.heartbeat.entries import can_be_replaced, checked, trusted
 from scripts.heartbeat.json_lines import encode, read_entries
 from scripts.heartbeat.ledger import LEDGER_NAME, append, is_same_file
 from scripts.heartbeat.salt import SALT_HELP, add_salt_argument, ask_on_terminal, find_salt, warn_of_doubts
-from service.arguments import path_argument
+from service.settings.arguments import path_argument
 
 SOURCE_FIELD = "source_id"
 

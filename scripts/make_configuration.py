@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from service.settings import DECLARED, SECRETS  # noqa: E402  (found only once the line above ran)
+from service.settings.declared import DECLARED, SECRETS  # noqa: E402  (found only once the line above ran)
 
 _ENV_HEAD = """\
 # Settings of the central ECG anonymizer. Copy this file to .env, fill in the first block, and keep .env to yourself: chmod 600 .env

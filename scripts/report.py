@@ -23,18 +23,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailable
 from anonymizer.windows import Window
 from disk.durable_file import mode_of, write_durably
+from operations.report_from_journal import figures_of
 from service import exit_codes
-from service.arguments import Parser, argument, path_argument
-from service.configuration import load
-from service.fence import Fence, Fenced
-from service.journal import Journal
-from service.logs import make_printable
 from service.process import run
-from service.report.from_journal import figures_of
 from service.report.page import page
-from service.setting_types import moment
-from service.settings import Settings
-from service.status.shown_settings import shown_settings
+from service.settings.arguments import Parser, argument, path_argument
+from service.settings.declared import Settings
+from service.settings.load import load
+from service.settings.shown import shown_settings
+from service.settings.types import moment
+from service.state.fence import Fence, Fenced
+from service.state.journal import Journal
+from service.telemetry.log_writer import make_printable
 
 
 def main(arguments: list[str]) -> int:

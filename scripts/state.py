@@ -30,27 +30,28 @@ from anonymizer.errors import (
 )
 from anonymizer.windows import Window
 from disk.durable_file import open_ours
+from operations.audit import Audit, audit
+from operations.output_readers import make_output_readers
+from operations.second_offer import offer_again, unknown
 from service import exit_codes
-from service.arguments import Parser, argument, path_argument
-from service.audit import Audit, audit
-from service.configuration import load, meant_by
-from service.env_file import settings_in
-from service.epochs import Moves, recognise_outputs
-from service.fence import Fence, Fenced
-from service.instance_lock import AnotherInstance, InstanceLock
-from service.journal import Journal
-from service.journal_file import FORM, WAY_ON
-from service.logs import make_printable
+from service.pipeline.released_elsewhere import ANY_TIME, unknown_releases
 from service.process import run
-from service.released_elsewhere import ANY_TIME, unknown_releases
-from service.second_offer import offer_again, unknown
-from service.set_aside import SetAside
-from service.setting_types import moment, path
-from service.settings import DECLARED, KNOWN_NAMES, Settings
-from service.spool import GIVEN_UP, Spool, SpoolDamaged
+from service.settings.arguments import Parser, argument, path_argument
+from service.settings.declared import DECLARED, KNOWN_NAMES, Settings
+from service.settings.env_file import settings_in
+from service.settings.load import load, meant_by
+from service.settings.types import moment, path
 from service.startup import with_bucket_name
+from service.state.fence import Fence, Fenced
+from service.state.instance_lock import AnotherInstance, InstanceLock
+from service.state.journal import Journal
+from service.state.journal_file import FORM, WAY_ON
+from service.state.set_aside import SetAside
+from service.state.settings_changes import Moves, recognise_outputs
+from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
+from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
-from service.wiring import data_set_labels, make_outputs, make_source, make_witnesses, open_summaries
+from service.wiring import data_set_labels, make_outputs, make_source, open_summaries
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
@@ -263,10 +264,10 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
         has_grown_from=lambda known: source.added_since(known) is not None,
     )
     with open_summaries(settings) as summaries:
-        witnesses = make_witnesses(settings, summaries)
-        names = [witness.name for witness in witnesses]
+        readers = make_output_readers(settings, summaries)
+        names = [reader.name for reader in readers]
         recognise_outputs(journal, SetAside(folder / "set_aside"), names, state_dir=folder)
-        found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), witnesses=witnesses)
+        found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), readers=readers)
         if settings.output_to_influx:
             elsewhere = unknown_releases(summaries, journal, data_set_labels(settings, source, journal), span)
             found.disagreements += [

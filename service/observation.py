@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Self
 from anonymizer.batch import Promise
 from anonymizer.ports import Output
 from service.clock import Clock
-from service.data_warnings import DataWarnings
-from service.events import Events
-from service.fidelity import FidelityReport
-from service.journal import Journal
-from service.settings import Settings
-from service.telemetry import Telemetry
+from service.settings.declared import Settings
+from service.state.journal import Journal
+from service.telemetry.data_warnings import DataWarnings
+from service.telemetry.events import Events
+from service.telemetry.fidelity_totals import FidelityReport
+from service.telemetry.hub import Telemetry
 
 if TYPE_CHECKING:
     from service.report.recording import Recording
@@ -57,7 +57,7 @@ class Observation:
         if self._board is None:
             return self
         if self._settings.status_address:
-            from service.status.address import parse_address
+            from service.settings.address import parse_address
             from service.status.web import StatusServer
 
             address = parse_address(self._settings.status_address)

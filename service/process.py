@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from service import exit_codes
-from service.logs import finish_log, make_printable
+from service.telemetry.log_writer import finish_log, make_printable
 
 #: Errors that mean that the reader has gone: a pipe's or a connection's; and a terminal's.
 _READER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENXIO, errno.EBADF})

@@ -12,24 +12,25 @@ from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service import exit_codes
-from service.added_rows import account_for_added_rows
 from service.clock import Stopped, SystemClock
-from service.contradictions import refuse_contradictory
-from service.delivery import Delivery, Store
-from service.epochs import continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
-from service.instance_lock import AnotherInstance, InstanceLock
-from service.journal import Epoch, Journal
-from service.loop import Parts, run
+from service.delivery.delivery import Delivery
+from service.delivery.outbox import Store
 from service.observation import Observation
-from service.patience import OutOfPatience, Patience
-from service.progress import progress_of
-from service.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
-from service.schedule import Schedule
-from service.set_aside import SetAside
-from service.settings import Settings
-from service.spool import Spool, SpoolDamaged
+from service.pipeline.added_rows import account_for_added_rows
+from service.pipeline.contradictions import refuse_contradictory
+from service.pipeline.release import Parts, run
+from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
+from service.pipeline.schedule import Schedule
+from service.retry import OutOfPatience, Patience
+from service.settings.declared import Settings
 from service.startup import open_source, with_bucket_name
-from service.telemetry import Telemetry
+from service.state.instance_lock import AnotherInstance, InstanceLock
+from service.state.journal import Epoch, Journal
+from service.state.set_aside import SetAside
+from service.state.settings_changes import continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
+from service.state.spool import Spool, SpoolDamaged
+from service.telemetry.hub import Telemetry
+from service.telemetry.progress import progress_of
 from service.wiring import (
     data_set_label,
     data_set_labels,

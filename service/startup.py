@@ -1,28 +1,63 @@
-"""Opening everything before the first window: what cannot be reached yet, and what never will be until somebody mends a setting."""
+"""The start of a run: what it says of itself, and a source that may not be there yet."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
+import os
+from collections.abc import Callable, Iterator
 
-from anonymizer.errors import (
-    ConfigurationError,
-    OutputUnavailable,
-    SourceDenied,
-    SourceError,
-    SourceUnavailable,
-)
-from anonymizer.ports import Output
+from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.samples import SampleSource
-from disk.durable_file import sync_folder
-from service.patience import Patience
-from service.settings import Settings
-from service.wiring import make_outputs, make_source, name_of_output_bucket
+from service.retry import Patience
+from service.settings.declared import Settings
+from service.settings.load import Configuration
+from service.wiring import output_address, ways_to_servers
+from transport.addresses import shown_address
+from transport.proxies import are_proxies_named
 
 _LOG = logging.getLogger("ecg_anonymizer")
+
+
+def log_configuration(configuration: Configuration) -> None:
+    """Log the banner, the configuration, and what a person should know of it."""
+    _LOG.info("🚀 Central ECG Anonymization Service")
+    _LOG.info("=" * 60)
+    _LOG.info("Configuration Summary:")
+    for title, value in _lines(configuration.settings):
+        _LOG.info("  %-14s %s", f"{title}:", value)
+    for warning in configuration.warnings:
+        _LOG.warning("⚠️ %s", warning)
+
+
+def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield "Mode", "streaming" if settings.streaming_mode else "one-shot"
+    if settings.input_file:
+        yield "Input", "the file INPUT_FILE names"
+    else:
+        where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
+        yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"
+    if settings.device_filter:
+        yield "Sources", f"{len(settings.device_filter)} named by DEVICE_FILTER"
+    yield "Windows", f"{settings.batch_size_seconds} s, due {settings.allowed_lateness_seconds} s after their end"
+    yield "Anonymization", f"K={settings.k_value} ({settings.k_unit}), {_method(settings)}"
+    yield "Source ids", "pseudonyms (HMAC-SHA256)" if settings.pseudonymize_source_id else "as they are"
+    if settings.output_to_csv:
+        yield "Output", f"CSV {settings.csv_output_dir}/{settings.csv_filename_pattern}"
+    if settings.output_to_influx:
+        address = shown_address(settings.influx_output_url or settings.influx_url)
+        yield "Output", f"InfluxDB {address}, bucket {settings.influx_output_bucket}"
+    if settings.output_to_api:
+        yield "Output", f"API {shown_address(settings.api_endpoint)}"
+    if are_proxies_named(os.environ):
+        for name, proxy in ways_to_servers(settings):
+            yield "Proxy", f"{name} through {shown_address(proxy)}" if proxy else f"none for {name}"
+
+
+def _method(settings: Settings) -> str:
+    if settings.method == "optimal":
+        return "optimal groups"
+    return f"hierarchy to level {settings.max_level}, then {settings.residual}, {settings.imputation} of each group"
 
 
 def open_source(settings: Settings, source: SampleSource, patience: Patience) -> None:
@@ -44,55 +79,16 @@ def open_source(settings: Settings, source: SampleSource, patience: Patience) ->
 
 
 def with_bucket_name(settings: Settings) -> Settings:
-    """Return the settings with the output bucket by its name; raises as `name_of_output_bucket`."""
-    name = name_of_output_bucket(settings)
+    """Return the settings with the output bucket by its name.
+
+    Raises:
+        ConfigurationError: INFLUX_OUTPUT_BUCKET is an id, and no token of ours may look it up.
+        SourceUnavailable: The server does not answer.
+    """
+    name = _name_of_output_bucket(settings)
     if name != settings.influx_output_bucket:
         _LOG.info("%s=%s is bucket %r", "INFLUX_OUTPUT_BUCKET", settings.influx_output_bucket, name)
     return dataclasses.replace(settings, influx_output_bucket=name)
-
-
-def connection_problems(settings: Settings) -> list[str]:
-    """Open everything once; return what went wrong, a sentence each.
-
-    Not CSV files: to open them makes their folder, and whoever only asks leaves nothing behind (`service.wiring.folder_problems`).
-    """
-    problems = []
-    try:
-        settings = with_bucket_name(settings)
-    except (ConfigurationError, SourceError) as error:
-        problems.append(str(error))
-        settings = dataclasses.replace(settings, output_to_influx=False)
-    source, outputs = make_source(settings), make_outputs(settings)
-    for opening in (source.open, *(_opening(output) for output in outputs if output.kind != "csv")):
-        try:
-            opening()
-        except (SourceError, OutputUnavailable) as error:
-            problems.append(str(error))
-    for remark in source.remarks:
-        _LOG.warning("⚠️ %s", remark)
-    return problems
-
-
-def say_what_the_disks_cannot(settings: Settings) -> None:
-    """Warn of each folder on a disk that cannot sync folders, whether it is made already or not.
-
-    A disk that fails is met, and waited for, where it is used.
-    """
-    folders = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
-    for name, folder in folders.items():
-        with suppress(OSError):
-            nearest = next(one for one in (Path(folder), *Path(folder).absolute().parents) if one.is_dir())
-            if not sync_folder(nearest):
-                _LOG.warning(
-                    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
-                    "file that was just written. Put it on a local disk; a crash of the service alone loses nothing",
-                    name,
-                    folder,
-                )
-
-
-def _opening(output: Output) -> Callable[[], None]:
-    return lambda: output.open({})
 
 
 def _saying_so(settings: Settings, source: SampleSource, patience: Patience) -> Callable[[], None]:
@@ -113,3 +109,35 @@ def _saying_so(settings: Settings, source: SampleSource, patience: Patience) -> 
             raise
 
     return opening
+
+
+def _name_of_output_bucket(settings: Settings) -> str:
+    """Return the output bucket's name, also where INFLUX_OUTPUT_BUCKET is its id: queries and output names only know names.
+
+    Raises:
+        ConfigurationError: No token of ours may look it up.
+        SourceUnavailable: The server does not answer.
+    """
+    from transport.influx_connection import InfluxConnection, InfluxFault, looks_like_id
+
+    given = settings.influx_output_bucket
+    if not (settings.output_to_influx and looks_like_id(given)):
+        return given
+    address = output_address(settings)
+    tokens = (settings.influx_verify_token, settings.influx_output_token, settings.influx_token)
+    for token in filter(None, tokens):
+        connection = InfluxConnection(address, token.current)
+        try:
+            name = connection.name_of_bucket(given)
+        except InfluxFault as fault:
+            if fault.is_unreachable_for_good or not fault.is_denial:
+                raise SourceUnavailable(f"InfluxDB at {address.url} does not tell which bucket {given} is: {fault}") from None
+            continue
+        finally:
+            connection.close()
+        if name is not None:
+            return name
+    raise ConfigurationError(
+        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {address.url} does not tell any token of ours of one "
+        "bucket that it names: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
+    )

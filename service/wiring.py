@@ -1,18 +1,18 @@
-"""From settings to parts: which source, recipe, outputs and schedule they ask for. Nothing here does any work."""
+"""From settings to parts: which source, recipe, outputs and schedule they ask for. Makes no folder, asks no server."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from anonymizer.anonymize import Method, Names, Recipe
 from anonymizer.batch import Promise
-from anonymizer.chunk import Method, Names, Recipe
-from anonymizer.errors import ConfigurationError, SourceUnavailable
+from anonymizer.errors import ConfigurationError
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
@@ -20,21 +20,19 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
-from disk.durable_file import PASSING, why_not_writable
 from service.clock import Clock
-from service.journal import Journal
-from service.recounts import Recounts
-from service.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
-from service.setting_types import Secret
-from service.settings import SHIPPED_HIERARCHY, Settings
-from service.telemetry import Telemetry
-from service.upkeep import Upkeep
+from service.pipeline.recounts import Recounts
+from service.pipeline.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
+from service.pipeline.upkeep import Upkeep
+from service.settings.declared import SHIPPED_HIERARCHY, Settings
+from service.settings.types import Secret
+from service.state.journal import Journal
+from service.telemetry.hub import Telemetry
 from transport.proxies import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
     from inputs.window_summaries import WindowSummaries
-    from service.witnesses import Witness
-    from transport.influxdb import Address
+    from transport.influx_connection import Address
 
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
@@ -53,8 +51,8 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
             end_ns=settings.query_end_time,
         )
 
-    from inputs.influxdb import InfluxSeries, InfluxSource
-    from transport.influxdb import Address, InfluxConnection
+    from inputs.influx_source import InfluxSeries, InfluxSource
+    from transport.influx_connection import Address, InfluxConnection
 
     address = Address(
         url=settings.influx_url,
@@ -84,7 +82,7 @@ def _make_csv(settings: Settings) -> Output:
 
 def _make_influxdb(settings: Settings) -> Output:
     from outputs.influxdb import InfluxOutput, InfluxTarget
-    from transport.influxdb import InfluxConnection
+    from transport.influx_connection import InfluxConnection
 
     token: Secret = settings.influx_output_token or settings.influx_token
     target = InfluxTarget(
@@ -94,11 +92,12 @@ def _make_influxdb(settings: Settings) -> Output:
         source_tag=settings.source_tag,
         lines_per_write=settings.influx_write_batch_size,
     )
-    return InfluxOutput(InfluxConnection(_output_address(settings), token.current), target)
+    return InfluxOutput(InfluxConnection(output_address(settings), token.current), target)
 
 
-def _output_address(settings: Settings) -> Address:
-    from transport.influxdb import Address
+def output_address(settings: Settings) -> Address:
+    """Return the server that is written to."""
+    from transport.influx_connection import Address
 
     url = settings.influx_output_url or settings.influx_url
     return Address(
@@ -136,39 +135,8 @@ def make_outputs(settings: Settings) -> list[Output]:
     return [make(settings) for setting, make in OUTPUTS if getattr(settings, setting)]
 
 
-def name_of_output_bucket(settings: Settings) -> str:
-    """Return the output bucket's name, also where INFLUX_OUTPUT_BUCKET is its id: queries and output names only know names.
-
-    Raises:
-        ConfigurationError: No token of ours may look it up.
-        SourceUnavailable: The server does not answer.
-    """
-    from transport.influxdb import InfluxConnection, InfluxFault, looks_like_id
-
-    given = settings.influx_output_bucket
-    if not (settings.output_to_influx and looks_like_id(given)):
-        return given
-    address = _output_address(settings)
-    tokens = (settings.influx_verify_token, settings.influx_output_token, settings.influx_token)
-    for token in filter(None, tokens):
-        connection = InfluxConnection(address, token.current)
-        try:
-            name = connection.name_of_bucket(given)
-        except InfluxFault as fault:
-            if fault.is_unreachable_for_good or not fault.is_denial:
-                raise SourceUnavailable(f"InfluxDB at {address.url} does not tell which bucket {given} is: {fault}") from None
-            continue
-        finally:
-            connection.close()
-        if name is not None:
-            return name
-    raise ConfigurationError(
-        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {address.url} does not tell any token of ours of one "
-        "bucket that it names: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
-    )
-
-
-def _reading_token(settings: Settings) -> Secret:
+def reading_token(settings: Settings) -> Secret:
+    """Return the token that reads from the server that is written to."""
     return settings.influx_verify_token or settings.influx_output_token or settings.influx_token
 
 
@@ -176,35 +144,13 @@ def _reading_token(settings: Settings) -> Secret:
 def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
     """Yield what the output bucket tells of earlier releases, asked with INFLUX_VERIFY_TOKEN or else with the token that writes."""
     from inputs.window_summaries import WindowSummaries
-    from transport.influxdb import InfluxConnection
+    from transport.influx_connection import InfluxConnection
 
-    connection = InfluxConnection(_output_address(settings), _reading_token(settings).current)
+    connection = InfluxConnection(output_address(settings), reading_token(settings).current)
     try:
         yield WindowSummaries(connection, bucket=settings.influx_output_bucket, measurement=settings.influx_measurement)
     finally:
         connection.close()
-
-
-def make_witnesses(settings: Settings, summaries: WindowSummaries) -> list[Witness]:
-    """Return what tells what the outputs hold, for those that can be read back; buckets with INFLUX_VERIFY_TOKEN."""
-    from inputs.influxdb import InfluxSeries, InfluxSource
-    from service.witnesses import BucketWitness, CsvWitness
-    from transport.influxdb import InfluxConnection
-
-    witnesses: list[Witness] = []
-    for output in make_outputs(settings):
-        if output.kind == "csv":
-            witnesses.append(CsvWitness(output.name, Path(settings.csv_output_dir), settings.csv_filename_pattern))
-        elif output.kind == "influxdb":
-            series = InfluxSeries(
-                bucket=settings.influx_output_bucket,
-                measurement=f"{settings.influx_measurement}_anonymized",
-                field=settings.influx_field,
-                source_tag=settings.source_tag,
-            )
-            rows = InfluxSource(InfluxConnection(_output_address(settings), _reading_token(settings).current), series)
-            witnesses.append(BucketWitness(output.name, rows, summaries))
-    return witnesses
 
 
 def load_hierarchy(settings: Settings) -> Hierarchy:
@@ -359,42 +305,8 @@ def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
         yield name, _proxy_for(getattr(settings, name.lower()))
 
 
-def proxy_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with the variables that name proxies."""
-    try:
-        list(ways_to_servers(settings))
-    except ConfigurationError as error:
-        return list(error.problems)
-    return []
-
-
 def _proxy_for(url: str) -> str:
     try:
         return proxy_for(url, os.environ)
     except UnusableProxy as error:
         raise ConfigurationError(str(error)) from None
-
-
-def hierarchy_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with the hierarchy, a sentence each."""
-    try:
-        load_hierarchy(settings)
-    except ConfigurationError as error:
-        return list(error.problems)
-    return []
-
-
-def folder_problems(settings: Settings) -> list[str]:
-    """Return why STATE_DIR or the folder of CSV files could not be used, if so. Makes neither."""
-    return _folder_problems(settings, but_for=frozenset())
-
-
-def lasting_folder_problems(settings: Settings) -> list[str]:
-    """Return the same but for what may pass: a run meets a disk that fails, and waits for it, where it is used."""
-    return _folder_problems(settings, but_for=PASSING)
-
-
-def _folder_problems(settings: Settings, *, but_for: Collection[int]) -> list[str]:
-    folders = {"STATE_DIR": settings.state_dir, **({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})}
-    reasons = {name: why_not_writable(Path(folder), but_for=but_for) for name, folder in folders.items()}
-    return [f"{name} {folders[name]} cannot be written to ({reason})" for name, reason in reasons.items() if reason]

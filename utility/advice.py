@@ -14,7 +14,7 @@ import numpy as np
 
 from anonymizer.samples import Samples
 from utility.choices import Choice, recipe_of
-from utility.fidelity import likeness, without_gaps
+from utility.fidelity_measures import likeness, without_gaps
 from utility.heartbeats import agreement, detected_beats, has_detector
 from utility.outcome import Ints, Outcome, Signal, outcome_of
 

@@ -9,7 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from service.templates import render
+from service.report.templates import render
 from utility.advice import Trial
 from utility.plots import STYLE, svg_of
 

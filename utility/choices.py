@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from anonymizer.chunk import Recipe
+from anonymizer.anonymize import Recipe
 from anonymizer.errors import ConfigurationError
 from anonymizer.hierarchy import Hierarchy
-from service.configuration import load
-from service.settings import SHIPPED_HIERARCHY, Settings
+from service.settings.declared import SHIPPED_HIERARCHY, Settings
+from service.settings.load import load
 from service.wiring import load_hierarchy, make_recipe
 
 #: A file that is not there: what counts is in the choice, never in somebody's `.env`.

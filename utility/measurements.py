@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from utility.choices import Choice, recipe_of
-from utility.fidelity import HeartbeatLoss, Likeness, heartbeat_loss, likeness
+from utility.fidelity_measures import HeartbeatLoss, Likeness, heartbeat_loss, likeness
 from utility.least_error import least_squared_error, squared_error_as_released, squared_error_of_groups
 from utility.outcome import Outcome, Signal, outcome_of
 from utility.records import Record, records, together

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from anonymizer.anonymize import Recipe, anonymize_chunk
 from anonymizer.batch import WindowCounts
-from anonymizer.chunk import Recipe, anonymize_chunk
 from anonymizer.samples import NO_SOURCE, Samples
 from anonymizer.windows import NANOSECONDS, covering_windows
 

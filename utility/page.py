@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from service.templates import render
+from service.report.templates import render
 from utility.goals import Goal, sum_of, verdict_of
 from utility.plots import Plot
 from utility.tables import Table

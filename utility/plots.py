@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.signal import welch
 
 from utility.choices import CLASSIC, DEFAULT, OPTIMAL, SOURCE, Choice, is_available
-from utility.fidelity import without_gaps
+from utility.fidelity_measures import without_gaps
 from utility.goals import KS
 from utility.measurements import Measured, Setting, error_percent, heartbeats, measure, outcomes_of
 from utility.outcome import Floats, Signal

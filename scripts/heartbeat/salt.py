@@ -17,9 +17,9 @@ from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key, without_line_end
 from anonymizer.weak_keys import doubts_about
 from scripts.heartbeat.command import Arguments
-from service.arguments import path_argument
-from service.env_file import UnreadableValue, meaning, read_env_file
-from service.setting_types import path as written_out
+from service.settings.arguments import path_argument
+from service.settings.env_file import UnreadableValue, meaning, read_env_file
+from service.settings.types import path as written_out
 
 SALT, SALT_FILE = "HEART_SALT", "HEART_SALT_FILE"
 

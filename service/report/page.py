@@ -10,8 +10,8 @@ from jinja2.utils import htmlsafe_json_dumps
 
 from service.report.figures import Figures
 from service.report.plots import drawing
-from service.sums import FEWEST_WINDOWS
-from service.templates import render
+from service.report.templates import render
+from service.telemetry.totals import FEWEST_WINDOWS
 from service.time_texts import date_and_time, length_text, many_text, span_text
 
 _TEMPLATE = Path(__file__).parent / "template" / "report.html"

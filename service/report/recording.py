@@ -11,15 +11,15 @@ from anonymizer.batch import Promise
 from anonymizer.ports import Output
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.clock import Clock
-from service.events import Events, Unit
-from service.intervals import merged
-from service.journal import Released
-from service.output_standings import Standing
 from service.report.figures import Delivered, Detail, Figures, Promised
 from service.report.time_bins import TimeBins
-from service.settings import Settings
-from service.status.shown_settings import shown_settings
-from service.sums import FEWEST_WINDOWS, Sums
+from service.settings.declared import Settings
+from service.settings.shown import shown_settings
+from service.state.intervals import merged
+from service.state.journal import Released
+from service.state.output_standings import Standing
+from service.telemetry.events import Events, Unit
+from service.telemetry.totals import FEWEST_WINDOWS, Sums
 from service.version import VERSION
 
 

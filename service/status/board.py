@@ -10,18 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from anonymizer.ports import Output
-from anonymizer.windows import HOUR_NS, NANOSECONDS, WindowRange
-from service.chunks import MOST_WINDOWS
+from anonymizer.windows import HOUR_NS, MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
-from service.events import SOURCE, STATE, Events, Phase, Unit
-from service.fidelity import FidelityStep, FidelitySteps
-from service.journal import Released
-from service.output_standings import OutputStandings, Standing
-from service.settings import Settings
+from service.settings.declared import Settings
+from service.state.journal import Released
+from service.state.output_standings import OutputStandings, Standing
 from service.status.figures_reader import FiguresReader
 from service.status.level_steps import LevelSteps
 from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
-from service.sums import Sums
+from service.telemetry.events import SOURCE, STATE, Events, Phase, Unit
+from service.telemetry.fidelity_totals import FidelityStep, FidelitySteps
+from service.telemetry.totals import Sums
 
 #: What the histogram of durations tells apart, in seconds.
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

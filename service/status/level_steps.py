@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from anonymizer.hierarchy import SUPPRESSED_LEVEL
-from service.events import Unit
-from service.sums import FEWEST_WINDOWS
+from service.telemetry.events import Unit
+from service.telemetry.totals import FEWEST_WINDOWS
 
 
 class LevelSteps:

@@ -21,10 +21,10 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from anonymizer.windows import NANOSECONDS
-from service.fidelity import FidelityStep
 from service.status.board import BUCKETS_S
 from service.status.judgement import Judgement, judge
 from service.status.snapshot import OutputState, Snapshot
+from service.telemetry.fidelity_totals import FidelityStep
 from service.version import VERSION
 
 PREFIX = "ecg_anonymizer_"

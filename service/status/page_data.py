@@ -7,7 +7,7 @@ from typing import Any
 from anonymizer.windows import NANOSECONDS
 from service.status.judgement import Finding, Judgement, judge
 from service.status.snapshot import Moment, OutputState, Snapshot, Trouble
-from service.sums import FEWEST_WINDOWS
+from service.telemetry.totals import FEWEST_WINDOWS
 from service.time_texts import as_datetime
 from service.version import VERSION
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 
-from service.setting_types import Secret
-from service.status.address import StatusAddress
+from service.settings.address import StatusAddress
+from service.settings.types import Secret
 
 #: A service that does not say how it is within so many seconds is not well.
 _PATIENCE_S = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from anonymizer.batch import WindowCounts
-from service.events import Phase
-from service.fidelity import FidelityStep
+from service.telemetry.events import Phase
+from service.telemetry.fidelity_totals import FidelityStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,14 +18,14 @@ from typing import Any
 import bottle
 
 from anonymizer.errors import ConfigurationError
-from service.setting_types import Secret
-from service.settings import Settings
+from service.settings.address import StatusAddress
+from service.settings.declared import Settings
+from service.settings.shown import shown_settings
+from service.settings.types import Secret
 from service.status import metrics
-from service.status.address import StatusAddress
 from service.status.connections import Connections
 from service.status.judgement import judge
 from service.status.page_data import liveness, page_data, readiness
-from service.status.shown_settings import shown_settings
 from service.status.snapshot import Snapshot
 
 _LOG = logging.getLogger("ecg_anonymizer")

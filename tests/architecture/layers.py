@@ -1,7 +1,8 @@
 """The layers, written down: which module may import what, and why. Judges the text of a module; touches no file.
 
-`service → inputs, outputs, core → vocabulary`, with `transport` and `disk` below inputs and outputs. Imports count wherever they stand, in
-a function or under `TYPE_CHECKING` too: what an output cannot import, it cannot hand to anybody by mistake.
+`operations → service → inputs, outputs, core → vocabulary`, with `transport` and `disk` below inputs and outputs. Within `service`, each
+room has a contract of its own: `session → wiring → pipeline → delivery → telemetry → state → settings`. Imports count wherever they
+stand, in a function or under `TYPE_CHECKING` too: what an output cannot import, it cannot hand to anybody by mistake.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def _words(text: str) -> frozenset[str]:
 
 #: Every top-level module of the project.
 PROJECT = _words(
-    "anonymizer disk inputs outputs transport service scripts utility examples benchmarks testbed tests central_anonymizer example_usage"
+    "anonymizer disk inputs outputs transport service operations scripts utility examples benchmarks testbed tests "
+    "central_anonymizer example_usage"
 )
 
 VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
@@ -142,9 +144,87 @@ _INPUT = Layer(
 _OUTPUT_KNOWS = VOCABULARY | {"outputs.encoding", "transport", "disk"}
 _OUTPUT = "an output knows the vocabulary, outputs.encoding, transport, disk, numpy and its one client library"
 _OUTPUT_TABLE = Layer("the table of outputs knows the vocabulary and the outputs", VOCABULARY | {"outputs"}, None, _NUMPY)
-_SERVICE = Layer("the service knows every layer below it, and nothing that is made to try, test or maintain it", _ABOVE)
+_SERVICE = Layer("the service knows every layer below it, and nothing that is made to try, test or operate it", _ABOVE)
+
+
+def _room(why: str, project: str, *, more: frozenset[str] = frozenset()) -> Layer:
+    """Return what one room of `service/` may import: those rooms of the service, and those modules of the project below it."""
+    names = [name if "." in name or name in PROJECT else f"service.{name}" for name in project.split()]
+    return Layer(why, frozenset(names) | more)
+
+
+_GROUND = Layer("it stands on the ground: the rest of the service builds on it", frozenset({"anonymizer.windows"}))
+
+#: The rooms of the service, from the ground up. None but `pipeline` and what puts parts together may name a sample.
+ROOMS = {
+    "service/exit_codes.py": _GROUND,
+    "service/crash_points.py": _GROUND,
+    "service/clock.py": _GROUND,
+    "service/time_texts.py": _GROUND,
+    "service/version.py": _GROUND,
+    "service/settings/": _room(
+        "settings know what was asked for, and no part of the service that acts on it",
+        "settings exit_codes time_texts transport anonymizer.errors anonymizer.hierarchy anonymizer.pseudonyms anonymizer.weak_keys "
+        "anonymizer.windows",
+    ),
+    "service/state/": _room(
+        "state knows disks and releases: it reads no settings, reports to nothing, and cannot name a sample",
+        "state crash_points time_texts disk transport.addresses",
+        more=VOCABULARY,
+    ),
+    "service/telemetry/": _room(
+        "telemetry is told what happens: it acts on nothing, and cannot name a sample",
+        "telemetry state clock time_texts anonymizer.anonymize anonymizer.fidelity_sums anonymizer.hierarchy anonymizer.units",
+        more=VOCABULARY,
+    ),
+    "service/retry.py": _room("a retry knows the clock and whom to tell, not what is tried", "clock telemetry", more=VOCABULARY),
+    "service/signals.py": _room("signals stop the clock and hurry the log; they know nothing of the run", "clock telemetry"),
+    "service/process.py": _room("a process begins and ends the same way whatever runs in it", "exit_codes telemetry"),
+    "service/delivery/": _room(
+        "delivery knows released batches, state and outputs' contract; it cannot name a sample or a setting",
+        "delivery state telemetry retry clock crash_points",
+        more=VOCABULARY,
+    ),
+    "service/report/": _room(
+        "the report knows counts and settings; it cannot name a sample",
+        "report telemetry state settings clock time_texts version disk",
+        more=VOCABULARY,
+    ),
+    "service/status/": _room(
+        "the status page knows counts and settings; it cannot name a sample",
+        "status telemetry state settings clock time_texts version anonymizer.hierarchy",
+        more=VOCABULARY,
+    ),
+    "service/pipeline/": _room(
+        "the pipeline brings windows from a source to delivery; it knows no output, and nothing of who watches",
+        "pipeline delivery retry telemetry state settings clock crash_points time_texts anonymizer inputs.window_summaries",
+    ),
+    "service/wiring.py": _room(
+        "wiring makes parts from settings; it starts none of them",
+        "pipeline telemetry state settings clock anonymizer inputs outputs transport",
+    ),
+    "service/startup.py": _room(
+        "the start knows settings and the source, and nothing that releases", "wiring settings retry anonymizer transport"
+    ),
+    "service/preflight.py": _room(
+        "a check before the run leaves no trace: it knows no state and no delivery", "startup wiring settings anonymizer disk"
+    ),
+    "service/observation.py": _room(
+        "observation knows who watches, and nothing that releases",
+        "report status telemetry state settings clock",
+        more=VOCABULARY,
+    ),
+    "service/session.py": _SERVICE,
+    "service/__init__.py": _GROUND,
+}
+
+_OPERATIONS = Layer(
+    "what an operator runs knows the project, never the scripts that start it, the tests or the test bed", _ABOVE | {"operations"}
+)
 _ROOT = Layer("what starts the service knows its layers, and nothing that is made to try, test or maintain it", _ABOVE)
-_SCRIPT = Layer("a script knows the project and other scripts, never the tests or the test bed", _ABOVE | {"scripts"})
+_SCRIPT = Layer(
+    "a script knows the project and other scripts, never the tests or the test bed", _ABOVE | {"scripts", "operations"}
+)
 _OUTSIDE_CHECK = Layer(
     "the outside check of an output must not rest on anything it checks, and needs nothing but Python",
     frozenset(),
@@ -178,7 +258,7 @@ _LAYER_OF_FOLDER = {
     "transport": _TRANSPORT,
     "disk": _DISK,
     "inputs": _INPUT,
-    "service": _SERVICE,
+    "operations": _OPERATIONS,
     "scripts": _SCRIPT,
     "utility": _UTILITY,
     "examples": _EXAMPLE,
@@ -211,6 +291,8 @@ def _layer_of(path: str, imports: list[Import]) -> Layer | None:
     folder, slash, _ = path.partition("/")
     if path in _LAYER_OF_FILE or not slash:
         return _LAYER_OF_FILE.get(path)
+    if folder == "service":
+        return ROOMS.get(path) or ROOMS.get("/".join(path.split("/")[:2]) + "/")
     if folder != "outputs":
         return _LAYER_OF_FOLDER.get(folder)
     return Layer(

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.layers import CLIENT_LIBRARY, PROJECT, PURE_STANDARD_LIBRARY, ROOT_LINES_BELOW, VOCABULARY, broken_rules
+from tests.architecture.layers import (
+    CLIENT_LIBRARY,
+    PROJECT,
+    PURE_STANDARD_LIBRARY,
+    ROOMS,
+    ROOT_LINES_BELOW,
+    VOCABULARY,
+    broken_rules,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,6 +46,14 @@ def test_every_layer_was_found() -> None:
     assert {name.replace(".", "/") + ".py" for name in VOCABULARY} <= set(paths_of_modules())
 
 
+def test_a_room_of_the_service_may_only_import_rooms_below_it() -> None:
+    names = [path.removesuffix(".py").rstrip("/").replace("/", ".") for path in ROOMS]
+
+    for height, (name, room) in enumerate(zip(names, ROOMS.values(), strict=True)):
+        if "service" not in room.project:  # the session, which stands above all
+            assert {one for one in room.project if one.startswith("service.")} <= {*names[:height], name}
+
+
 def test_every_package_of_the_project_is_known_as_such() -> None:
     # A package that is not would count as a library, and be allowed where libraries are.
     packages = {path.partition("/")[0].removesuffix(".py") for path in paths_of_modules()}
@@ -53,31 +69,31 @@ def test_the_core_may_use_no_module_that_reaches_for_the_world() -> None:
 
 BROKEN = [
     # The core
-    ("anonymizer/chunk.py", "import os", "imports os: the core knows no world"),
-    ("anonymizer/chunk.py", "import os.path", "imports os.path: the core"),
-    ("anonymizer/chunk.py", "from pathlib import Path", "imports pathlib: the core"),
-    ("anonymizer/chunk.py", "import numpy as np, time", "imports time: the core"),
-    ("anonymizer/chunk.py", "import io", "imports io: the core"),
-    ("anonymizer/chunk.py", "import logging", "imports logging: the core"),
-    ("anonymizer/chunk.py", "import socket", "imports socket: the core"),
-    ("anonymizer/chunk.py", "import random", "imports random: the core"),
-    ("anonymizer/chunk.py", "import subprocess", "imports subprocess: the core"),
-    ("anonymizer/chunk.py", "import threading", "imports threading: the core"),
-    ("anonymizer/chunk.py", "import sys", "imports sys: the core"),
-    ("anonymizer/chunk.py", "from datetime import datetime", "imports datetime: the core"),
-    ("anonymizer/chunk.py", "def late():\n    import os", "line 2 imports os: the core"),
-    ("anonymizer/chunk.py", "if TYPE_CHECKING:\n    from pathlib import Path", "line 2 imports pathlib: the core"),
-    ("anonymizer/chunk.py", "import pyarrow as pa", "imports pyarrow: the core"),
-    ("anonymizer/chunk.py", "from service.settings import Settings", "imports service.settings: the core"),
-    ("anonymizer/chunk.py", "from inputs import files", "imports inputs.files: the core"),
-    ("anonymizer/chunk.py", "from ..outputs import memory", "imports outputs.memory: the core"),
+    ("anonymizer/anonymize.py", "import os", "imports os: the core knows no world"),
+    ("anonymizer/anonymize.py", "import os.path", "imports os.path: the core"),
+    ("anonymizer/anonymize.py", "from pathlib import Path", "imports pathlib: the core"),
+    ("anonymizer/anonymize.py", "import numpy as np, time", "imports time: the core"),
+    ("anonymizer/anonymize.py", "import io", "imports io: the core"),
+    ("anonymizer/anonymize.py", "import logging", "imports logging: the core"),
+    ("anonymizer/anonymize.py", "import socket", "imports socket: the core"),
+    ("anonymizer/anonymize.py", "import random", "imports random: the core"),
+    ("anonymizer/anonymize.py", "import subprocess", "imports subprocess: the core"),
+    ("anonymizer/anonymize.py", "import threading", "imports threading: the core"),
+    ("anonymizer/anonymize.py", "import sys", "imports sys: the core"),
+    ("anonymizer/anonymize.py", "from datetime import datetime", "imports datetime: the core"),
+    ("anonymizer/anonymize.py", "def late():\n    import os", "line 2 imports os: the core"),
+    ("anonymizer/anonymize.py", "if TYPE_CHECKING:\n    from pathlib import Path", "line 2 imports pathlib: the core"),
+    ("anonymizer/anonymize.py", "import pyarrow as pa", "imports pyarrow: the core"),
+    ("anonymizer/anonymize.py", "from service.settings.declared import Settings", "imports service.settings.declared: the core"),
+    ("anonymizer/anonymize.py", "from inputs import files", "imports inputs.files: the core"),
+    ("anonymizer/anonymize.py", "from ..outputs import memory", "imports outputs.memory: the core"),
     ("anonymizer/a_new_one.py", "import os", "imports os: the core"),
-    ("anonymizer/chunk.py", "import importlib", "imports importlib: the core"),
-    ("anonymizer/chunk.py", "__import__('os')", "imports os: the core"),
+    ("anonymizer/anonymize.py", "import importlib", "imports importlib: the core"),
+    ("anonymizer/anonymize.py", "__import__('os')", "imports os: the core"),
     # The vocabulary, and the second opinion
     ("anonymizer/batch.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the vocabulary"),
     ("anonymizer/ports.py", "from anonymizer import samples", "imports anonymizer.samples: the vocabulary"),
-    ("anonymizer/errors.py", "from . import chunk", "imports anonymizer.chunk: the vocabulary"),
+    ("anonymizer/errors.py", "from . import anonymize", "imports anonymizer.anonymize: the vocabulary"),
     ("anonymizer/windows.py", "import time", "imports time: the vocabulary"),
     (
         "anonymizer/verify.py",
@@ -86,18 +102,22 @@ BROKEN = [
     ),
     ("anonymizer/verify.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the second opinion"),
     # Files and chance in the core
-    ("anonymizer/chunk.py", "import numpy as np\nnp.load('x')", "line 2 uses np.load: the core reads no file"),
-    ("anonymizer/chunk.py", "import numpy as np\nnp.save('x', 1)", "line 2 uses np.save: the core"),
-    ("anonymizer/chunk.py", "import numpy as np\nnp.random.default_rng()", "line 2 uses np.random: the core"),
-    ("anonymizer/chunk.py", "import numpy\nkeep = numpy.savez_compressed", "line 2 uses numpy.savez_compressed: the core"),
-    ("anonymizer/chunk.py", "import numpy as n\nn.lib.format.open_memmap('x')", "line 2 uses n.lib.format.open_memmap: the core"),
-    ("anonymizer/chunk.py", "import numpy as np\nnp.genfromtxt('x')", "line 2 uses np.genfromtxt: the core"),
-    ("anonymizer/chunk.py", "from numpy import load", "uses numpy.load: the core"),
-    ("anonymizer/chunk.py", "from numpy.random import default_rng", "uses numpy.random.default_rng: the core"),
-    ("anonymizer/chunk.py", "import numpy.random", "uses numpy.random: the core"),
-    ("anonymizer/chunk.py", "rows.values_uv.tofile('x')", "uses .tofile: the core writes no file"),
-    ("anonymizer/chunk.py", "open('x')", "calls open: the core has no way out"),
-    ("anonymizer/chunk.py", "def f():\n    print(1)", "line 2 calls print: the core"),
+    ("anonymizer/anonymize.py", "import numpy as np\nnp.load('x')", "line 2 uses np.load: the core reads no file"),
+    ("anonymizer/anonymize.py", "import numpy as np\nnp.save('x', 1)", "line 2 uses np.save: the core"),
+    ("anonymizer/anonymize.py", "import numpy as np\nnp.random.default_rng()", "line 2 uses np.random: the core"),
+    ("anonymizer/anonymize.py", "import numpy\nkeep = numpy.savez_compressed", "line 2 uses numpy.savez_compressed: the core"),
+    (
+        "anonymizer/anonymize.py",
+        "import numpy as n\nn.lib.format.open_memmap('x')",
+        "line 2 uses n.lib.format.open_memmap: the core",
+    ),
+    ("anonymizer/anonymize.py", "import numpy as np\nnp.genfromtxt('x')", "line 2 uses np.genfromtxt: the core"),
+    ("anonymizer/anonymize.py", "from numpy import load", "uses numpy.load: the core"),
+    ("anonymizer/anonymize.py", "from numpy.random import default_rng", "uses numpy.random.default_rng: the core"),
+    ("anonymizer/anonymize.py", "import numpy.random", "uses numpy.random: the core"),
+    ("anonymizer/anonymize.py", "rows.values_uv.tofile('x')", "uses .tofile: the core writes no file"),
+    ("anonymizer/anonymize.py", "open('x')", "calls open: the core has no way out"),
+    ("anonymizer/anonymize.py", "def f():\n    print(1)", "line 2 calls print: the core"),
     # Outputs
     (
         "outputs/csv_files.py",
@@ -114,9 +134,9 @@ BROKEN = [
         "if TYPE_CHECKING:\n    from anonymizer.samples import Samples",
         "line 2 imports anonymizer.samples: an output",
     ),
-    ("outputs/csv_files.py", "from anonymizer.chunk import anonymize_chunk", "imports anonymizer.chunk: an output"),
+    ("outputs/csv_files.py", "from anonymizer.anonymize import anonymize_chunk", "imports anonymizer.anonymize: an output"),
     ("outputs/csv_files.py", "from inputs.files import FileSource", "imports inputs.files: an output"),
-    ("outputs/csv_files.py", "from service.settings import Settings", "imports service.settings: an output"),
+    ("outputs/csv_files.py", "from service.settings.declared import Settings", "imports service.settings.declared: an output"),
     ("outputs/csv_files.py", "from outputs.http_api import HttpApi", "imports outputs.http_api: an output"),
     ("outputs/csv_files.py", "from outputs import memory", "imports outputs.memory: an output"),
     ("outputs/csv_files.py", "from . import memory", "imports outputs.memory: an output"),
@@ -136,30 +156,61 @@ BROKEN = [
     ("outputs/__init__.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the table of outputs"),
     # Inputs and transport
     ("inputs/files.py", "from outputs.memory import MemoryOutput", "imports outputs.memory: an input"),
-    ("inputs/files.py", "from service import settings", "imports service.settings: an input"),
+    ("inputs/files.py", "from service.settings import declared", "imports service.settings: an input"),
     ("inputs/files.py", "import scripts.anonymize", "imports scripts.anonymize: an input"),
-    ("transport/influxdb.py", "from anonymizer.batch import Batch", "imports anonymizer.batch: transport carries bytes"),
-    ("transport/influxdb.py", "from outputs.encoding import joined", "imports outputs.encoding: transport"),
+    ("transport/influx_connection.py", "from anonymizer.batch import Batch", "imports anonymizer.batch: transport carries bytes"),
+    ("transport/influx_connection.py", "from outputs.encoding import joined", "imports outputs.encoding: transport"),
     # What is made to try, test or maintain
-    ("service/loop.py", "from testbed.wearers import Wearers", "imports testbed.wearers: the service"),
-    ("service/loop.py", "from scripts.anonymize import anonymize_data", "imports scripts.anonymize: the service"),
-    ("service/loop.py", "import tests.core.plain_anonymizer", "imports tests.core.plain_anonymizer: the service"),
-    ("service/loop.py", "import central_anonymizer", "imports central_anonymizer: the service"),
+    ("service/pipeline/release.py", "from testbed.wearers import Wearers", "imports testbed.wearers: the pipeline"),
+    ("service/pipeline/release.py", "from scripts.anonymize import anonymize_data", "imports scripts.anonymize: the pipeline"),
+    ("service/pipeline/release.py", "import tests.core.plain_anonymizer", "imports tests.core.plain_anonymizer: the pipeline"),
+    ("service/pipeline/release.py", "import central_anonymizer", "imports central_anonymizer: the pipeline"),
     ("central_anonymizer.py", "from testbed import replay", "imports testbed.replay: what starts the service"),
     ("example_usage.py", "from tests.core import plain_anonymizer", "imports tests.core: what starts the service"),
     ("scripts/anonymize.py", "from testbed import replay", "imports testbed.replay: a script"),
     ("scripts/verify_output.py", "from anonymizer.verify import verify", "imports anonymizer.verify: the outside check"),
     ("scripts/verify_output.py", "import requests", "imports requests: the outside check"),
-    ("service/loop.py", "from benchmarks import growth", "imports benchmarks.growth: the service"),
-    ("service/loop.py", "from utility import fidelity", "imports utility.fidelity: the service"),
-    ("scripts/state.py", "from utility import fidelity", "imports utility.fidelity: a script"),
+    ("service/pipeline/release.py", "from benchmarks import growth", "imports benchmarks.growth: the pipeline"),
+    ("service/pipeline/release.py", "from utility import records", "imports utility.records: the pipeline"),
+    ("scripts/state.py", "from utility import records", "imports utility.records: a script"),
     ("scripts/advise.py", "from testbed import wearers", "imports testbed.wearers: the advice"),
     ("utility/records.py", "from testbed import sample_ecg", "imports testbed.sample_ecg: what measures utility"),
     ("utility/records.py", "from tests.core import both_ways", "imports tests.core: what measures utility"),
     ("benchmarks/growth.py", "from tests.core import both_ways", "imports tests.core: a benchmark"),
     ("examples/demo.py", "from scripts import anonymize", "imports scripts.anonymize: an example"),
+    # The rooms of the service, each broken once
+    ("service/clock.py", "from service.telemetry import hub", "imports service.telemetry: it stands on the ground"),
+    ("service/exit_codes.py", "from anonymizer import errors", "imports anonymizer.errors: it stands on the ground"),
+    ("service/settings/load.py", "from service.wiring import make_source", "imports service.wiring: settings know"),
+    ("service/state/journal.py", "from service.telemetry.hub import Telemetry", "imports service.telemetry.hub: state knows"),
+    ("service/state/spool.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: state knows"),
+    (
+        "service/state/fence.py",
+        "from service.settings.declared import Settings",
+        "imports service.settings.declared: state knows",
+    ),
+    ("service/telemetry/log_lines.py", "from service.delivery import worker", "imports service.delivery: telemetry is told"),
+    ("service/telemetry/totals.py", "from anonymizer import samples", "imports anonymizer.samples: telemetry is told"),
+    ("service/retry.py", "from service.delivery.worker import Worker", "imports service.delivery.worker: a retry knows"),
+    ("service/signals.py", "from service import session", "imports service.session: signals stop"),
+    ("service/process.py", "from service.session import serve", "imports service.session: a process begins"),
+    ("service/delivery/worker.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: delivery knows"),
+    ("service/delivery/outbox.py", "from service.pipeline import chunks", "imports service.pipeline: delivery knows"),
+    ("service/delivery/offer.py", "from outputs.csv_files import CsvFiles", "imports outputs.csv_files: delivery knows"),
+    ("service/report/figures.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: the report"),
+    ("service/status/board.py", "from service.pipeline.chunks import Chunk", "imports service.pipeline.chunks: the status page"),
+    ("service/pipeline/release.py", "from service.status.board import Board", "imports service.status.board: the pipeline"),
+    ("service/pipeline/chunks.py", "from outputs import memory", "imports outputs.memory: the pipeline"),
+    ("service/wiring.py", "from service.session import serve", "imports service.session: wiring makes"),
+    ("service/wiring.py", "from service.delivery.delivery import Delivery", "imports service.delivery.delivery: wiring makes"),
+    ("service/startup.py", "from service.state.journal import Journal", "imports service.state.journal: the start"),
+    ("service/preflight.py", "from service.state.spool import Spool", "imports service.state.spool: a check before"),
+    ("service/observation.py", "from service.pipeline import release", "imports service.pipeline: observation knows"),
+    ("service/a_new_one.py", "", "belongs to no layer"),
+    ("service/session.py", "from operations import audit", "imports operations.audit: the service"),
+    ("operations/audit.py", "from scripts import state", "imports scripts.state: what an operator runs"),
     # Everywhere
-    ("service/loop.py", "import fcntl", "imports fcntl at its top: Windows has no such module"),
+    ("service/pipeline/release.py", "import fcntl", "imports fcntl at its top: Windows has no such module"),
     ("scripts/a_new_one.py", "from pwd import getpwnam", "imports pwd at its top"),
     ("testbed/tether.py", "import resource", "imports resource at its top"),
     ("tests/core/test_x.py", "import termios", "imports termios at its top"),
@@ -180,12 +231,12 @@ def test_a_broken_rule_is_noticed(path: str, source: str, sentence: str) -> None
 
 KEPT = [
     (
-        "anonymizer/chunk.py",
+        "anonymizer/anonymize.py",
         "from __future__ import annotations\nfrom collections.abc import Iterator\nimport numpy.typing as npt",
     ),
-    ("anonymizer/chunk.py", "from anonymizer import samples\nfrom .windows import Window\nfrom . import batch"),
-    ("anonymizer/chunk.py", "import numpy as np\nnp.sort(x); np.lib.stride_tricks.as_strided(x)"),
-    ("anonymizer/chunk.py", "self.load(x); self.random.choice()"),
+    ("anonymizer/anonymize.py", "from anonymizer import samples\nfrom .windows import Window\nfrom . import batch"),
+    ("anonymizer/anonymize.py", "import numpy as np\nnp.sort(x); np.lib.stride_tricks.as_strided(x)"),
+    ("anonymizer/anonymize.py", "self.load(x); self.random.choice()"),
     ("anonymizer/batch.py", "from anonymizer.windows import Window"),
     ("anonymizer/verify.py", "from anonymizer.batch import Batch\nfrom anonymizer import errors"),
     ("outputs/influxdb.py", "import os, threading\nimport numpy as np\nfrom influxdb_client.client.write_api import SYNCHRONOUS"),
@@ -197,10 +248,13 @@ KEPT = [
     ("outputs/a_new_one.py", "import boto3\nfrom boto3.session import Session"),
     ("outputs/__init__.py", "from outputs import csv_files, http_api\nfrom anonymizer.ports import Output"),
     ("inputs/files.py", "import pyarrow.csv\nfrom anonymizer.samples import Samples\nfrom inputs.flux_csv import read_tables"),
-    ("service/loop.py", "from anonymizer.samples import Samples\nfrom inputs import files\nfrom outputs import memory"),
-    ("service/loop.py", "def lock():\n    import fcntl"),
-    ("service/loop.py", "import sys\nif sys.platform != 'win32':\n    import fcntl"),
-    ("service/loop.py", "try:\n    import fcntl\nexcept ImportError:\n    pass"),
+    (
+        "service/pipeline/release.py",
+        "from anonymizer.samples import Samples\nfrom service.delivery import delivery",
+    ),
+    ("service/pipeline/release.py", "def lock():\n    import fcntl"),
+    ("service/pipeline/release.py", "import sys\nif sys.platform != 'win32':\n    import fcntl"),
+    ("service/pipeline/release.py", "try:\n    import fcntl\nexcept ImportError:\n    pass"),
     (
         "scripts/ingest_heartbeat.py",
         "from scripts.anonymize import anonymize_data\nfrom anonymizer.pseudonyms import keyed_digest",

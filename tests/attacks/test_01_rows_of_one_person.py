@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from testbed.replay import load

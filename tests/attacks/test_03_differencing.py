@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anonymizer.chunk import anonymize_chunk
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.samples import Samples, make_samples
 from tests.attacks.recording import IDS, released_in, run, write_recording
 from tests.core.both_ways import recipe_of, shipped_ranges

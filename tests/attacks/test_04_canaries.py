@@ -32,7 +32,7 @@ import requests
 
 from anonymizer.pseudonyms import Pseudonymizer
 from service import crash_points
-from service.configuration import load
+from service.settings.load import load
 from service.wiring import load_hierarchy, make_recipe
 from testbed.influxdb_server import InfluxServer
 from tests.attacks.canaries import Canaries, left_in

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.samples import Samples
 from anonymizer.verify import verify
 from outputs import csv_files

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.samples import make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from tests.documentation.sample import Floats, alone, windows

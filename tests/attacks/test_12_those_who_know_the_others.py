@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from anonymizer.chunk import anonymize_chunk
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.samples import make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from tests.core.plain_anonymizer import PlainSettings

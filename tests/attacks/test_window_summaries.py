@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.samples import Samples, make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import NANOSECONDS, WindowRange

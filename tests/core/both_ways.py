@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import anonymizer
+from anonymizer.anonymize import ChunkResult, Method, Names, Recipe, WindowResult, anonymize_chunk
 from anonymizer.batch import Promise, WindowCounts
-from anonymizer.chunk import ChunkResult, Method, Names, Recipe, WindowResult, anonymize_chunk
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymizer.fidelity import Fidelity, fidelity_of
+from anonymizer.fidelity_sums import Fidelity, fidelity_of
 
 windows = st.lists(st.tuples(st.integers(0, 3), st.integers(-500, 500), st.integers(-9, 9)), min_size=1, max_size=40)
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anonymizer.chunk import WINDOWS_AT_ONCE, anonymize_chunk
+from anonymizer.anonymize import WINDOWS_AT_ONCE, anonymize_chunk
 from anonymizer.pseudonyms import Pseudonymizer
 from anonymizer.windows import WindowRange
 from tests.core.both_ways import (

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch, Certificate, KUnit, Promise, WindowCounts
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.errors import PrivacyViolation
 from anonymizer.verify import verify
 from anonymizer.windows import Window

@@ -55,12 +55,12 @@ anonymizer/smarko_hierarchy_ecg.csv
 disk/durable_file.py
 inputs/files.py
 outputs/csv_files.py
-service/settings.py
+service/settings/declared.py
 scripts/report.py
 scripts/state.py
 service/report/template/report.html
 service/status/pages/index.html
-transport/influxdb.py
+transport/influx_connection.py
 """
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import exit_codes
-from service.settings import KNOWN_NAMES
+from service.settings.declared import KNOWN_NAMES
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.compose_file import references
 from tests.deploy.docker_files import ROOT

@@ -12,8 +12,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
-from service.log_lines import LATE_LIMIT, SUPPRESSION_LIMIT
 from service.status.metrics import exposition
+from service.telemetry.log_lines import LATE_LIMIT, SUPPRESSION_LIMIT
 from tests.deploy.compose_file import compose, service
 from tests.deploy.docker_files import ROOT
 from tests.documentation.pages import DOCUMENTATION, anchors_of, text_of

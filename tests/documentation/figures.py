@@ -26,7 +26,7 @@ from tests.core.plain_anonymizer import PlainSettings
 from tests.documentation.sample import CLASSIC, Ints, alone, batches_of, released_values, results_of, together
 from utility.choices import CLASSIC as CLASSIC_CHOICE
 from utility.choices import DEFAULT, OPTIMAL, SOURCE, Choice, recipe_of
-from utility.fidelity import likeness
+from utility.fidelity_measures import likeness
 from utility.measurements import Setting, measure
 from utility.outcome import outcome_of
 

@@ -7,8 +7,8 @@ from functools import cache, partial
 import numpy as np
 import numpy.typing as npt
 
+from anonymizer.anonymize import WindowResult, anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import WindowResult, anonymize_chunk
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange, covering_windows
 from testbed.sample_ecg import read_sample_ecg

@@ -8,7 +8,7 @@ from functools import cache
 
 import pytest
 
-from service.settings import DECLARED, KNOWN_NAMES
+from service.settings.declared import DECLARED, KNOWN_NAMES
 from tests.documentation.pages import DOCUMENTATION, ROOT, text_of
 
 PAGE = DOCUMENTATION / "description.txt"

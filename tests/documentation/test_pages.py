@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import DECLARED, KNOWN_NAMES
+from service.settings.declared import DECLARED, KNOWN_NAMES
 from tests.documentation.pages import (
     DECISIONS,
     PAGES,

@@ -15,7 +15,7 @@ from outputs import csv_files
 from outputs.encoding import summary_of
 from outputs.http_api import ApiTarget, HttpApi
 from outputs.influxdb import InfluxTarget, encode_rows
-from service.configuration import load
+from service.settings.load import load
 from tests.attacks.recording import KEY, LONE_UV, run, write_recording
 from tests.core.plain_anonymizer import PlainSettings
 from tests.documentation.pages import PRIVACY, ROOT, names_of_tests_in, table_with, text_of

@@ -26,7 +26,7 @@ import pyarrow.parquet as pa_parquet
 import pytest
 
 from service import exit_codes
-from service.instance_lock import InstanceLock
+from service.state.instance_lock import InstanceLock
 from testbed.influxdb_server import InfluxServer
 from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
 from tests.integration.clinic import START_NS, Clinic
@@ -215,7 +215,7 @@ def _values_are_large(scene: Scene) -> int:
 def _a_window_takes_long(scene: Scene) -> int:
     scene.with_rows()
     slow = "real = loop.finish_chunk\nloop.finish_chunk = lambda *a, **b: (time.sleep(1.2), real(*a, **b))[1]"
-    return scene.patched(f"import time\nfrom service import loop\n{slow}")
+    return scene.patched(f"import time\nfrom service.pipeline import release as loop\n{slow}")
 
 
 @row("`⏳ … trying again in", ends=exit_codes.UNREACHABLE)
@@ -562,7 +562,7 @@ def _a_bug_in_a_batch(scene: Scene) -> int:
     scene.with_rows()
     bug = "def verify(batch):\n    raise PrivacyViolation(f'batch {batch.batch_id} promises k=5 but a value is shared by 4 rows')"
     return scene.patched(
-        f"from service import chunks\nfrom anonymizer.errors import PrivacyViolation\n{bug}\nchunks.verify = verify"
+        f"from service.pipeline import chunks\nfrom anonymizer.errors import PrivacyViolation\n{bug}\nchunks.verify = verify"
     )
 
 
@@ -593,7 +593,9 @@ def _logs_are_rotated(scene: Scene) -> int:
 def _nobody_reads_the_log_for_a_while(scene: Scene) -> int:
     slow = "real = LogWriter._write\nLogWriter._write = lambda *a: (time.sleep(0.5), real(*a))[1]"
     few = "LogWriter.__init__.__kwdefaults__['most_lines'] = 3\nlogs._DEAD_AFTER_S = 0.1"
-    return scene.with_rows().patched(f"import time\nfrom service import logs\nfrom service.logs import LogWriter\n{slow}\n{few}")
+    return scene.with_rows().patched(
+        f"import time\nfrom service.telemetry import log_writer as logs\nfrom service.telemetry.log_writer import LogWriter\n{slow}\n{few}"
+    )
 
 
 @row("failed at the end of the run", ends=exit_codes.UNREACHABLE)
@@ -601,7 +603,8 @@ def _the_disk_fails_at_the_end_too(scene: Scene) -> int:
     failing = "def figures(*_):\n    raise StateUnavailable('the disk is away')\nRecording.figures = figures"
     imports = "from anonymizer.errors import StateUnavailable\nfrom service.report.recording import Recording"
     closing = (
-        "from service.journal import Journal\nreal = Journal.close\nJournal.close = lambda self: (real(self), print('closed'))[0]"
+        "from service.state.journal import Journal\nreal = Journal.close\n"
+        "Journal.close = lambda self: (real(self), print('closed'))[0]"
     )
     code = scene.with_rows().patched(f"{imports}\n{closing}\n{failing}", OUTPUT_TO_API="true", API_ENDPOINT=NOBODY)
     assert "❌ Gave up after RETRY_BUDGET_SECONDS" in scene.said, "the first error is not hidden"
@@ -974,7 +977,7 @@ def _somebody_planted_links(scene: Scene) -> int:
 def _a_failed_read_looks_like_damage(scene: Scene) -> int:
     scene.with_rows()
     return scene.patched(
-        "from anonymizer.errors import JournalDamaged\nfrom service import journal_file\n"
+        "from anonymizer.errors import JournalDamaged\nfrom service.state import journal_file\n"
         "put_seal, failed = journal_file.JournalFile._put_seal, []\n"
         "def fails_once(file, seal):\n"
         "    if file._db.in_transaction and len(failed) < 3:\n"

@@ -13,8 +13,8 @@ import pyarrow as pa
 from influxdb_client import Point
 from influxdb_client.client.flux_csv_parser import FluxCsvParser, FluxSerializationMode
 
+from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
-from anonymizer.chunk import anonymize_chunk
 from anonymizer.samples import Samples, make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import WindowRange

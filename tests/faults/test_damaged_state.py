@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from service import crash_points
-from service.fence import Fence
+from service.state.fence import Fence
 from testbed.influxdb_server import InfluxServer
 from testbed.wearers import Wearers
 from tests.faults.oracle import Holdings

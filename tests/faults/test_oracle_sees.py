@@ -38,7 +38,7 @@ MUTANTS = {
         "tests/faults/test_power.py",
     ),
     "a release is recorded before it is spooled": Mutant(
-        "service/delivery.py",
+        "service/delivery/delivery.py",
         "        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))\n",
         "        journal.record_release(releases, chunk=number, size_bytes=1, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns)\n"
         "        journal.record_release = lambda *_, **__: None\n"
@@ -46,7 +46,7 @@ MUTANTS = {
         "tests/faults/test_kills.py -k mid-spool",
     ),
     "a release is not recorded": Mutant(
-        "service/journal.py",
+        "service/state/journal.py",
         "            db.executemany(\n                _INSERT_INTERVAL,\n                (\n                    (one.window.start_ns",
         "            (lambda *_: None)(\n                _INSERT_INTERVAL,\n                (\n                    (one.window.start_ns",
         "tests/faults/test_released_once.py -k other_settings",
@@ -64,31 +64,31 @@ MUTANTS = {
         "tests/faults/test_kills.py -k half_a_batch",
     ),
     "an output is not offered what it lacks": Mutant(
-        "service/output_standings.py",
+        "service/state/output_standings.py",
         "WHERE chunk > max(?, (SELECT position FROM outputs WHERE name = ?))",
         "WHERE chunk > max(?, 1 + (SELECT position FROM outputs WHERE name = ?))",
         "tests/faults/test_kills.py -k after-released",
     ),
     "the fence is not looked at": Mutant(
-        "service/journal.py",
+        "service/state/journal.py",
         "        unknown = self._known.missing(fenced.intervals)\n        if unknown:",
         "        unknown = self._known.missing(fenced.intervals)\n        if False:",
         "tests/faults/test_released_once.py -k old_backup",
     ),
     "chunks are offered before the fence knows them": Mutant(
-        "service/output_standings.py",
+        "service/state/output_standings.py",
         "            self._offered_to,\n        )\n        return chunk",
         "            1 << 62,\n        )\n        return chunk",
         "tests/faults/test_power.py -k slow",
     ),
     "a line of the fence is not synced": Mutant(
-        "service/fence.py",
+        "service/state/fence.py",
         "        file.flush()\n        os.fsync(file.fileno())\n    return True",
         "    return True",
         "tests/faults/test_power.py -k slow",
     ),
     "short reads are taken as they are": Mutant(
-        "service/chunks.py",
+        "service/pipeline/chunks.py",
         "    for _ in range(_MOST_READS - 1):",
         "    return samples\n    for _ in range(_MOST_READS - 1):",
         "tests/faults/test_source.py -k too_little",

@@ -10,8 +10,9 @@ import sys
 import threading
 from collections.abc import Callable
 
-from service.clock import SystemClock, clock_stopped_by_signals
-from service.logs import set_up_logging
+from service.clock import SystemClock
+from service.signals import clock_stopped_by_signals
+from service.telemetry.log_writer import set_up_logging
 
 
 def _start_a_thread() -> None:

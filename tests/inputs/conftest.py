@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
+from anonymizer.anonymize import Recipe
 from anonymizer.batch import Promise
-from anonymizer.chunk import Recipe
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
-from service.settings import SHIPPED_HIERARCHY
+from service.settings.declared import SHIPPED_HIERARCHY
 
 
 @pytest.fixture(scope="session")

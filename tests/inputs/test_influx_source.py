@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from anonymizer.chunk import Recipe
+from anonymizer.anonymize import Recipe
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
-from inputs import influxdb
+from inputs import influx_source as influxdb
 from inputs.flux_csv import FluxError, read_tables
-from inputs.influxdb import InfluxSeries, InfluxSource
-from service.chunks import Chunk, finish_chunk
+from inputs.influx_source import InfluxSeries, InfluxSource
+from service.pipeline.chunks import Chunk, finish_chunk
 from testbed.influxdb_server import InfluxServer
 from tests.conftest import Bucket
 from tests.outputs.batches import ODD_IDS
 from tests.servers.socket_server import Serve, http_answer
-from transport.influxdb import Address, InfluxConnection, InfluxFault
+from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 #: 2025-11-03T14:00:00Z, a whole hour.
 HOUR_START_NS = 1_762_178_400 * NANOSECONDS

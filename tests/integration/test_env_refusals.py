@@ -379,7 +379,7 @@ HUGE = "9" * 5000
     ids=lambda text: text[:40],
 )
 def test_times_and_numbers_beyond_all_sense_are_refused(folder: Path, text: str) -> None:
-    from service.configuration import load
+    from service.settings.load import load
 
     name = text.partition("=")[0]
     with pytest.raises(Exception, match=f"{name} must be ") as caught:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from service import exit_codes
-from service.journal import Journal
-from service.set_aside import SetAside
+from service.state.journal import Journal
+from service.state.set_aside import SetAside
 from tests.integration.clinic import Clinic
 from tests.integration.service_process import run_service, state
 from tests.servers.api_server import ApiServer, Reply

@@ -18,12 +18,12 @@ import pytest
 from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.fence import Fence, Fenced
-from service.journal import Journal
-from service.journal_file import FORM, JournalFile
-from service.output_standings import Spooled
-from service.set_aside import SetAside
-from service.spool import Spool
+from service.state.fence import Fence, Fenced
+from service.state.journal import Journal
+from service.state.journal_file import FORM, JournalFile
+from service.state.output_standings import Spooled
+from service.state.set_aside import SetAside
+from service.state.spool import Spool
 from tests.integration.service_process import KEY, run_service
 from tests.integration.service_process import state as state_command
 

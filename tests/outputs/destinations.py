@@ -26,7 +26,7 @@ from outputs.memory import MemoryOutput
 from tests.conftest import Bucket
 from tests.outputs.batches import Row, time_ns_of
 from tests.servers.api_server import ApiServer, Reply
-from transport.influxdb import Address, InfluxConnection, InfluxFault
+from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 #: In place of a token; no message, name or log line may hold it.
 SECRET = "s3cret-token-0123456789"

@@ -20,7 +20,7 @@ from anonymizer.errors import IntentChanged, OutputUnavailable
 from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
 from outputs.csv_names import covered_ns, unit_s
-from service.lanes import Lanes
+from service.delivery.worker_pool import Lanes
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
 from tests.outputs.destinations import csv_rows, full_disk, lost_sync

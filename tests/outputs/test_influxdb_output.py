@@ -19,7 +19,7 @@ from outputs.influxdb import InfluxOutput, InfluxTarget, encode_rows, encode_sum
 from tests.conftest import Bucket
 from tests.outputs.batches import START_S, Row, make_batch, rows_of, usual_batch
 from tests.servers.socket_server import Serve, http_answer
-from transport.influxdb import Address, InfluxConnection, InfluxFault
+from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 #: Everything that means something in line protocol, in Flux or in a regular expression, and a few that do not.
 SPECIAL = ("\\", ",", " ", "=", '"', "$", "{", "'", "#", "\t", "\r", "\n", "\0", "a", "é")

@@ -18,7 +18,7 @@ from outputs.influxdb import InfluxOutput, InfluxTarget
 from tests.conftest import Bucket
 from tests.outputs.batches import LENGTH_S, START_S, Row, make_batch, row_of, rows_of, time_ns_of, usual_batch
 from tests.outputs.limiting_proxy import limiting_proxy
-from transport.influxdb import Address, InfluxConnection, InfluxFault
+from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 HOUR_NS = 3600 * NANOSECONDS
 

@@ -13,7 +13,7 @@ import pytest
 
 from anonymizer.windows import NANOSECONDS
 from scripts import report
-from service.journal import Epoch, Journal, Recount, Release
+from service.state.journal import Epoch, Journal, Recount, Release
 from tests.documentation.pages import ROOT
 from tests.integration.service_process import KEY
 from tests.service.batches import PROMISE, make_batch
@@ -194,7 +194,7 @@ def test_a_service_that_works_on_the_state_is_not_disturbed(folder: Path) -> Non
 RELEASES = """
 import sys, threading
 from pathlib import Path
-from service.journal import Journal, Release
+from service.state.journal import Journal, Release
 from tests.service.batches import make_batch
 journal = Journal(Path(sys.argv[1]), data_set="fake")
 done = threading.Event()

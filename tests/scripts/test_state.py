@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.journal import Epoch, Journal, Release
+from service.state.journal import Epoch, Journal, Release
 from tests.service.batches import PROMISE, make_batch
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -13,8 +13,8 @@ import pytest
 from anonymizer.errors import StateUnavailable
 from disk.durable_file import read_ours
 from scripts import state
-from service.journal import Epoch, Journal, Release
-from service.spool import Spool
+from service.state.journal import Epoch, Journal, Release
+from service.state.spool import Spool
 from tests.integration.service_process import ROOT
 from tests.service.batches import PROMISE, make_batch
 
@@ -81,7 +81,7 @@ def test_a_disk_that_fails_for_a_moment_costs_no_rows(
     times: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(state, "_BETWEEN_READS_S", 0)
-    monkeypatch.setattr("service.spool.read_ours", failing(times))
+    monkeypatch.setattr("service.state.spool.read_ours", failing(times))
 
     assert state.give_up_lost(folder, is_confirmed=True) == 0
 
@@ -94,7 +94,7 @@ def test_a_disk_that_goes_on_failing_loses_nothing_not_even_what_is_damaged(
 ) -> None:
     (folder / "spool" / "000000000001.spool").unlink()
     monkeypatch.setattr(state, "_BETWEEN_READS_S", 0)
-    monkeypatch.setattr("service.spool.read_ours", failing(99))
+    monkeypatch.setattr("service.state.spool.read_ours", failing(99))
 
     with pytest.raises(StateUnavailable, match="nothing was given up"):
         state.give_up_lost(folder, is_confirmed=True)

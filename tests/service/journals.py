@@ -6,7 +6,7 @@ from pathlib import Path
 
 from anonymizer.batch import WindowCounts
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.journal import Epoch, Journal, Release
+from service.state.journal import Epoch, Journal, Release
 from tests.service.batches import PROMISE
 
 S = NANOSECONDS

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from inputs.files import FileSource
-from service.configuration import load
-from service.journal import Journal
-from service.settings import Settings
+from service.settings.declared import Settings
+from service.settings.load import load
+from service.state.journal import Journal
 from service.wiring import data_set_label, make_source
 
 FIRST = "timestamp,source_id,ecg\n2025-11-03T14:30:00Z,w,1\n"

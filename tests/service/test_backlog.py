@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymizer.windows import Window, WindowRange
-from service.journal import Journal, Recount
+from service.state.journal import Journal, Recount
 from tests.service.journals import S, new_journal, open_journal
 from tests.service.journals import release as release_windows
 

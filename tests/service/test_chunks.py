@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import service.chunks
+import service.pipeline.chunks
+from anonymizer.anonymize import Recipe
 from anonymizer.batch import Batch, Certificate, Promise
-from anonymizer.chunk import Recipe
 from anonymizer.errors import PrivacyViolation, SourceUnavailable
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
-from anonymizer.windows import NANOSECONDS, WindowRange
-from service.chunks import MOST_WINDOWS, Chunk, finish_chunk, plan_chunks
-from service.settings import SHIPPED_HIERARCHY
+from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange
+from service.pipeline.chunks import Chunk, finish_chunk, plan_chunks
+from service.settings.declared import SHIPPED_HIERARCHY
 from tests.service.fakes import FakeSource
 
 S = NANOSECONDS
@@ -123,7 +123,7 @@ def test_a_batch_that_fails_verification_is_withheld_and_the_others_are_released
             raise PrivacyViolation(f"batch {batch.batch_id} is a test's victim")
         return Certificate(3, 5, 2)
 
-    monkeypatch.setattr(service.chunks, "verify", verify)
+    monkeypatch.setattr(service.pipeline.chunks, "verify", verify)
     source = FakeSource(ROWS)
 
     finished = finish_chunk(source, chunk_of(source), RECIPE)

@@ -14,9 +14,10 @@ from anonymizer.errors import ConfigurationError
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from scripts.make_configuration import configuration_page, env_example
-from service.configuration import Configuration, NoConfiguration, load
-from service.settings import DECLARED, KNOWN_NAMES, SECRETS
-from service.wiring import folder_problems, hierarchy_problems, load_hierarchy, make_recipe
+from service.preflight import folder_problems, hierarchy_problems
+from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS
+from service.settings.load import Configuration, NoConfiguration, load
+from service.wiring import load_hierarchy, make_recipe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}

@@ -8,7 +8,7 @@ import pytest
 from anonymizer.errors import SourceRefused
 from anonymizer.samples import Contradictions
 from anonymizer.windows import NANOSECONDS, WindowRange
-from service.contradictions import Judgement, refuse_contradictory
+from service.pipeline.contradictions import Judgement, refuse_contradictory
 from tests.service.fakes import FakeSource
 
 S = NANOSECONDS

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anonymizer.units import UnitDoubts
-from service.data_warnings import TELL_EVERY_S, DataWarnings
+from service.telemetry.data_warnings import TELL_EVERY_S, DataWarnings
 from tests.service.fakes import FakeClock
 
 

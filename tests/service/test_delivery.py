@@ -19,13 +19,14 @@ from anonymizer.ports import Output, Receipt
 from disk.durable_file import read_ours, write_durably
 from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
-from service.delivery import Delivery, Store
-from service.journal import Epoch, Journal
-from service.output_standings import OutputStandings
-from service.patience import OutOfPatience, Patience
-from service.set_aside import SetAside
-from service.spool import Spool, SpoolDamaged
-from service.telemetry import Telemetry
+from service.delivery.delivery import Delivery
+from service.delivery.outbox import Store
+from service.retry import OutOfPatience, Patience
+from service.state.journal import Epoch, Journal
+from service.state.output_standings import OutputStandings
+from service.state.set_aside import SetAside
+from service.state.spool import Spool, SpoolDamaged
+from service.telemetry.hub import Telemetry
 from tests.service.batches import PROMISE, make_batch
 
 
@@ -263,7 +264,7 @@ def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for(tmp_path: P
         desk.release(index)
     # The last two are kept in memory, the others must be read.
     errors: list[Exception] = [OSError(5, "Input/output error"), OSError(24, "Too many open files")]
-    monkeypatch.setattr("service.spool.read_ours", failing_first(read_ours, errors))
+    monkeypatch.setattr("service.state.spool.read_ours", failing_first(read_ours, errors))
 
     output.may_open.set()
     desk.delivery.drain()
@@ -304,7 +305,7 @@ def test_nothing_is_offered_while_the_fence_is_still_being_written(tmp_path: Pat
 
     def fsync(descriptor: int) -> None:
         while slow and not released.is_set():
-            desk.delivery.wake_all()
+            desk.delivery.outbox.wake_all()
             assert output.writes == []
             released.wait(0.01)
         real_fsync(descriptor)
@@ -328,7 +329,7 @@ def test_what_the_fence_cannot_be_told_is_not_offered_and_stays_pending(tmp_path
     output = Named("a")
     desk = Desk(tmp_path, output, budget_s=0)
     with monkeypatch.context() as patch:
-        patch.setattr("service.fence.write_durably", failing_first(write_durably, [OSError(5, "Input/output error")] * 9))
+        patch.setattr("service.state.fence.write_durably", failing_first(write_durably, [OSError(5, "Input/output error")] * 9))
         with pytest.raises(OutOfPatience, match="fence cannot be written now"):
             desk.release(1)
         desk.close()

@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from anonymizer.errors import ConfigurationError
-from service.configuration import load
-from service.env_file import UnreadableValue, meaning, parse
-from service.settings import KNOWN_NAMES
+from service.settings.declared import KNOWN_NAMES
+from service.settings.env_file import UnreadableValue, meaning, parse
+from service.settings.load import load
 
 GOOD = """\
 # The service of ward 3.

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from anonymizer.chunk import Recipe
+from anonymizer.anonymize import Recipe
 from anonymizer.errors import BatchRejected, OutputError, OutputUnavailable, SourceUnavailable, StateUnavailable
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
@@ -17,16 +17,17 @@ from anonymizer.pseudonyms import KeptIds
 from anonymizer.windows import NANOSECONDS, WindowRange
 from outputs.memory import MemoryOutput
 from service.clock import SystemClock
-from service.delivery import Delivery, Store
-from service.events import SOURCE, STATE, Events
-from service.journal import Epoch, Journal
-from service.loop import Parts, run
-from service.patience import Patience
-from service.schedule import Span
-from service.set_aside import SetAside
-from service.settings import SHIPPED_HIERARCHY
-from service.spool import Spool
-from service.telemetry import Telemetry
+from service.delivery.delivery import Delivery
+from service.delivery.outbox import Store
+from service.pipeline.release import Parts, run
+from service.pipeline.schedule import Span
+from service.retry import Patience
+from service.settings.declared import SHIPPED_HIERARCHY
+from service.state.journal import Epoch, Journal
+from service.state.set_aside import SetAside
+from service.state.spool import Spool
+from service.telemetry.events import SOURCE, STATE, Events
+from service.telemetry.hub import Telemetry
 from tests.service.batches import PROMISE
 from tests.service.fakes import FakeSource
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window
-from service.fence import Fence, Fenced, _checksum
-from service.intervals import IntervalSet, merged
-from service.journal import Journal
+from service.state.fence import Fence, Fenced, _checksum
+from service.state.intervals import IntervalSet, merged
+from service.state.journal import Journal
 from tests.service.journals import S, new_journal, open_journal, release
 
 #: A realistic time: its digits are what lines are made of.
@@ -73,7 +73,7 @@ def test_rewriting_takes_no_more_than_a_line_or_two_per_release(tmp_path: Path, 
         rewritten += len(content)
         return path.write_bytes(content)
 
-    monkeypatch.setattr("service.fence.write_durably", counted)
+    monkeypatch.setattr("service.state.fence.write_durably", counted)
     fence, known = Fence(tmp_path / "fence"), IntervalSet()
     for index in range(20_000):
         window = Window((FIRST_S + 2 * index) * S, (FIRST_S + 2 * index + 1) * S)
@@ -126,7 +126,7 @@ def test_a_line_of_which_the_disk_took_a_part_is_not_built_upon(
         patch.setattr("os.fsync", fails)
         with pytest.raises(StateUnavailable, match="fence cannot be written now"):
             release_seconds(journal, 10)
-        patch.setattr("service.fence.write_durably", fails)
+        patch.setattr("service.state.fence.write_durably", fails)
         with pytest.raises(StateUnavailable, match="fence cannot be written now"):
             journal.raise_fence()
     journal.raise_fence()
@@ -142,7 +142,7 @@ def test_a_disk_that_does_not_give_the_fence_now_is_no_damage(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release_seconds(journal, 0)
-    monkeypatch.setattr("service.fence.read_ours", fails)
+    monkeypatch.setattr("service.state.fence.read_ours", fails)
 
     with pytest.raises(StateUnavailable, match="fence cannot be read now"):
         open_journal(tmp_path)

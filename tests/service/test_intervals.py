@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.windows import Window
-from service.intervals import IntervalSet, merged, missing
+from service.state.intervals import IntervalSet, merged, missing
 
 stretches = st.lists(st.tuples(st.integers(0, 40), st.integers(1, 9)), max_size=10).map(
     lambda drawn: sorted(Window(start, start + length) for start, length in drawn)

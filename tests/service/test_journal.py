@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
-from service import journal_file
-from service.journal import Epoch, Journal, Recount
-from service.journal_file import JournalFile
-from service.loop import unreleased
-from service.output_standings import Spooled, Standing
+from service.pipeline.release import unreleased
+from service.state import journal_file
+from service.state.journal import Epoch, Journal, Recount
+from service.state.journal_file import JournalFile
+from service.state.output_standings import Spooled, Standing
 from tests.service.batches import PROMISE
 from tests.service.journals import S, intervals, new_journal, open_journal, release
 
@@ -347,7 +347,7 @@ def test_a_journal_that_somebody_else_writes_to_can_be_tried_again(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.close()
-    monkeypatch.setattr("service.journal_file._BUSY_S", 0.05)
+    monkeypatch.setattr("service.state.journal_file._BUSY_S", 0.05)
     journal = open_journal(tmp_path)
     other = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

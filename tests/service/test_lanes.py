@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.lanes import Lanes
+from service.delivery.worker_pool import Lanes
 from tests.service.at_once import AtOnce
 
 

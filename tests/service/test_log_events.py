@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from anonymizer.windows import NANOSECONDS, WindowRange
-from service.log_events import DECORATION, LOG_EVENTS, OTHER
-from service.log_lines import _DELIVERY_LINES, _OTHER_LINES
-from service.logs import JsonLines, set_up_logging
-from service.telemetry import Telemetry
+from service.telemetry.hub import Telemetry
+from service.telemetry.log_events import DECORATION, LOG_EVENTS, OTHER
+from service.telemetry.log_lines import _DELIVERY_LINES, _OTHER_LINES
+from service.telemetry.log_writer import JsonLines, set_up_logging
 from tests.documentation.pages import DOCUMENTATION, ROOT, text_of
 from tests.integration.service_process import run_on_file
 
@@ -34,7 +34,7 @@ CHOSEN = {text for pair in (*_DELIVERY_LINES.values(), _OTHER_LINES) for text in
 
 def lines_in_the_code() -> Iterator[tuple[str, str]]:
     """Yield every text that is logged, with its place."""
-    folders = ("service", "disk", "inputs", "outputs", "transport", "anonymizer")
+    folders = ("service", "operations", "disk", "inputs", "outputs", "transport", "anonymizer")
     for path in [ROOT / "central_anonymizer.py", *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
@@ -54,7 +54,7 @@ def test_every_line_that_is_logged_has_a_name_for_programs_and_no_name_is_left_o
     assert len(known) > 40
     assert [(place, text) for place, text in lines if text and text not in LOG_EVENTS] == []
     chosen_in = {place.rpartition(" line ")[0] for place, text in lines if not text}
-    assert chosen_in == {"service/log_lines.py", "service/summary.py"}
+    assert chosen_in == {"service/telemetry/log_lines.py", "service/startup.py"}
     assert set(LOG_EVENTS) >= CHOSEN
     assert [text for text in LOG_EVENTS if text not in known | CHOSEN] == []
 

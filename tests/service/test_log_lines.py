@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 
+from anonymizer.anonymize import WindowResult, WindowStatistics
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
-from anonymizer.chunk import WindowResult, WindowStatistics
 from anonymizer.errors import BatchRejected
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.logs import set_up_logging
-from service.telemetry import Telemetry, Unit
+from service.telemetry.hub import Telemetry, Unit
+from service.telemetry.log_writer import set_up_logging
 
 START = 1762180200 * NANOSECONDS  # 2025-11-03 14:30:00 UTC
 END = START + 5 * NANOSECONDS

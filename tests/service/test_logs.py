@@ -13,8 +13,8 @@ from typing import TextIO
 
 import pytest
 
-from service import logs
-from service.logs import LogWriter
+from service.telemetry import log_writer as logs
+from service.telemetry.log_writer import LogWriter
 
 MISSING = re.compile(r"(\d+) log lines are missing here")
 

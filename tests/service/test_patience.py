@@ -8,7 +8,7 @@ import pytest
 
 from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable
 from service.clock import Stopped
-from service.patience import OutOfPatience, Patience
+from service.retry import OutOfPatience, Patience
 from tests.service.fakes import FakeClock
 
 

@@ -11,8 +11,8 @@ import pytest
 from anonymizer.errors import SourceUnavailable
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import WindowRange
-from service.chunks import Chunk
-from service.read_ahead import read_ahead
+from service.pipeline.chunks import Chunk
+from service.pipeline.read_ahead import read_ahead
 from tests.service.at_once import AtOnce
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from anonymizer.errors import SourceUnavailable, StateUnavailable
 from anonymizer.windows import Window, WindowRange
-from service.recounts import LOOK_EVERY_S, Recounts
-from service.telemetry import Telemetry
-from service.upkeep import MERGED_AFTER_NS, Upkeep
+from service.pipeline.recounts import LOOK_EVERY_S, Recounts
+from service.pipeline.upkeep import MERGED_AFTER_NS, Upkeep
+from service.telemetry.hub import Telemetry
 from tests.service.fakes import FakeClock, FakeSource
 from tests.service.journals import S, new_journal, release
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from anonymizer.windows import HOUR_NS, Window
 from inputs.window_summaries import WindowSummaries
-from service.released_elsewhere import unknown_releases
+from service.pipeline.released_elsewhere import unknown_releases
 from tests.service.journals import S, new_journal, release
 
 DAY_NS = 24 * HOUR_NS

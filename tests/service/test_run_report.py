@@ -20,12 +20,12 @@ from jinja2 import UndefinedError
 
 from anonymizer.batch import Promise
 from anonymizer.windows import NANOSECONDS, Window
-from service.output_standings import Standing
 from service.report.figures import Figures, Plot
 from service.report.page import page
 from service.report.recording import Recording
+from service.report.templates import render
 from service.report.time_bins import MOST_BINS, TimeBins
-from service.templates import render
+from service.state.output_standings import Standing
 from tests.documentation.pages import ROOT
 from tests.integration.service_process import KEY, run_on_file, run_service
 from tests.service.fakes import FakeClock

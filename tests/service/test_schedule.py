@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.windows import NANOSECONDS, WindowRange
-from service.schedule import Span, SpanRequest, Stream, first_position_ns, make_span
+from service.pipeline.schedule import Span, SpanRequest, Stream, first_position_ns, make_span
 from tests.service.fakes import FakeClock, FakeSource
 
 S = NANOSECONDS

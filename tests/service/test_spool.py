@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 from anonymizer.batch import Batch, WindowCounts
 from anonymizer.errors import BatchRejected, StateUnavailable
-from service.fence import Fence
-from service.set_aside import SetAside
-from service.spool import Spool, SpoolDamaged, decode, encode
+from service.state.fence import Fence
+from service.state.set_aside import SetAside
+from service.state.spool import Spool, SpoolDamaged, decode, encode
 from tests.service.batches import make_batch
 
 #: A header's text with a place for the number of rows.
@@ -115,7 +115,7 @@ def test_a_read_that_fails_says_nothing_about_the_file(code: int, tmp_path: Path
         raise OSError(code, os.strerror(code))
 
     with monkeypatch.context() as patch:
-        patch.setattr("service.spool.read_ours", fail)
+        patch.setattr("service.state.spool.read_ours", fail)
         with pytest.raises(StateUnavailable, match=r"cannot be read now \("):
             spool.read(3)
     assert len(spool.read(3)) == 1

@@ -10,7 +10,7 @@ import pytest
 import requests
 
 from examples.demo import RECORDS
-from service.sums import FEWEST_WINDOWS
+from service.telemetry.totals import FEWEST_WINDOWS
 from tests.integration.service_process import Service, free_address, run_on_file
 
 LINE = re.compile(r"Fidelity over (\d+) windows, (\d+) rows: r ([\d.]+), PRDN ([\d.]+) %")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from anonymizer.anonymize import WindowResult, WindowStatistics
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
-from anonymizer.chunk import WindowResult, WindowStatistics
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from outputs.memory import MemoryOutput
-from service.configuration import load
-from service.events import Unit
-from service.settings import Settings
+from service.settings.declared import Settings
+from service.settings.load import load
+from service.telemetry.events import Unit
 
 LENGTH_NS = 5 * NANOSECONDS
 

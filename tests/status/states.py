@@ -7,10 +7,10 @@ import math
 from typing import Any
 
 from anonymizer.batch import WindowCounts
-from anonymizer.fidelity import Fidelity
+from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
-from service.fidelity import FidelityStep
 from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
+from service.telemetry.fidelity_totals import FidelityStep
 
 #: 2025-11-03 14:30:00 UTC.
 NOW_NS = 1762180200 * NANOSECONDS

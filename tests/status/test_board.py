@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from anonymizer.errors import OutputUnavailable, SourceUnavailable, StateUnavailable
-from anonymizer.fidelity import Fidelity
+from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
-from service.events import SOURCE, STATE, Unit
-from service.fidelity import FidelityStep
-from service.journal import Epoch, Journal, Release
-from service.patience import Patience
+from service.retry import Patience
+from service.state.journal import Epoch, Journal, Release
 from service.status.board import Board
 from service.status.judgement import judge
 from service.status.snapshot import Trouble
+from service.telemetry.events import SOURCE, STATE, Unit
+from service.telemetry.fidelity_totals import FidelityStep
 from tests.service.batches import PROMISE, make_batch
 from tests.service.fakes import FakeClock
 from tests.status.events import LENGTH_NS, Sink, settings_with, unit

@@ -10,12 +10,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from anonymizer.batch import WindowCounts
-from anonymizer.fidelity import Fidelity
+from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
-from service.fidelity import FidelityStep
 from service.status.board import Board
 from service.status.metrics import exposition
 from service.status.snapshot import Snapshot
+from service.telemetry.fidelity_totals import FidelityStep
 from tests.documentation.pages import DOCUMENTATION, table_with, text_of
 from tests.service.fakes import FakeClock
 from tests.status import states

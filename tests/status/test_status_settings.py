@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from anonymizer.errors import ConfigurationError
-from service.configuration import load
+from service.settings.load import load
 from tests.documentation.pages import ROOT
 
 GIVEN = {"INFLUX_ORG": "ward", "INFLUX_TOKEN": "read-only-token", "PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "0" * 32}

@@ -18,10 +18,10 @@ from waitress.server import TcpWSGIServer
 
 from anonymizer.errors import ConfigurationError
 from service.clock import SystemClock
-from service.output_standings import Standing
-from service.setting_types import Secret
+from service.settings.address import StatusAddress, parse_address
+from service.settings.types import Secret
+from service.state.output_standings import Standing
 from service.status import connections
-from service.status.address import StatusAddress, parse_address
 from service.status.board import Board
 from service.status.snapshot import Snapshot
 from service.status.web import StatusServer

@@ -10,7 +10,7 @@ from tests.conftest import Bucket
 from tests.servers.http_proxy import HttpProxy
 from tests.servers.socket_server import Serve, http_answer
 from transport.compression import Compression, gzipped
-from transport.influxdb import Address, InfluxConnection, InfluxFault
+from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 FAR = "https://influx.clinic.example:8086"
 

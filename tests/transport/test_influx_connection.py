@@ -16,7 +16,7 @@ from testbed.influxdb_server import InfluxServer
 from tests.conftest import Bucket
 from tests.servers.socket_server import Answer, Pause, Reset, Serve, chunk, http_answer, socket_servers
 from tests.transport.slow_server import MORE_THAN_BUFFERS_HOLD, slow_reader
-from transport.influxdb import Address, InfluxConnection, InfluxFault
+from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 TOKEN = "s3cret-token-0123456789=="
 

@@ -14,7 +14,7 @@ from anonymizer.batch import WindowCounts
 from anonymizer.samples import NO_SOURCE, make_samples
 from anonymizer.windows import NANOSECONDS
 from utility.choices import CLASSIC, DEFAULT, OPTIMAL, SOURCE, Choice, recipe_of
-from utility.fidelity import heartbeat_loss, likeness, without_gaps
+from utility.fidelity_measures import heartbeat_loss, likeness, without_gaps
 from utility.heartbeats import NEAR_NS, agreement, detected_beats, heart_rate_bpm, rmssd_error
 from utility.least_error import least_squared_error, squared_error_as_released, squared_error_of_groups
 from utility.outcome import Ints, Outcome, Signal, outcome_of

@@ -23,11 +23,11 @@ from disk.durable_file import write_durably
 from outputs.csv_files import CsvFiles
 from scripts.heartbeat import ledger as heart_ledger
 from scripts.heartbeat.command import LedgerUnusable, UsageError, WriteFailed
-from service.fence import Fence
-from service.instance_lock import AnotherInstance, InstanceLock
-from service.journal import Epoch, Journal
-from service.set_aside import SetAside
-from service.spool import Spool, SpoolDamaged
+from service.state.fence import Fence
+from service.state.instance_lock import AnotherInstance, InstanceLock
+from service.state.journal import Epoch, Journal
+from service.state.set_aside import SetAside
+from service.state.spool import Spool, SpoolDamaged
 from tests.service.batches import PROMISE, make_batch
 
 #: What a disk, a share or a process's limits answer. EINTR makes Python call again, for ever where it always fails: left to chance too.

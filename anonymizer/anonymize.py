@@ -1,0 +1,213 @@
+"""From the samples of a chunk of windows to one candidate batch a window.
+
+A pure function of samples, windows and settings: the unit of work, by whatever process it is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch, Promise, WindowCounts
+from anonymizer.fidelity_sums import Fidelity, fidelity_of
+from anonymizer.generalization import Generalization
+from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
+from anonymizer.samples import ArrangedSamples, Contradictions, Samples, arrange
+from anonymizer.units import UnitDoubts, unit_doubts
+from anonymizer.windows import Window, WindowRange
+
+#: Windows are generalized this many at a time, so that a count for each value and window stays within the processor's caches.
+WINDOWS_AT_ONCE = 64
+
+
+class Method(Protocol):
+    """A way of forming groups, such as level by level through a hierarchy."""
+
+    def generalize(self, rows: ArrangedSamples) -> Generalization:
+        """Return what is released for each row."""
+
+
+class Names(Protocol):
+    """How source ids are released: as pseudonyms or as they are."""
+
+    def released_ids(self, source_ids: Sequence[str]) -> tuple[str, ...]:
+        """Return the released form of each id, in order; different ids stay different."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowStatistics:
+    """What an operator may see of a window, and an output may not.
+
+    Args:
+        rows_at_level: Released rows by level, index 0 (withheld) to 9 (suppressed), shape (10,).
+        groups: Groups formed.
+        coded: Rows beyond the hierarchy's first or last value.
+        unchanged: Released rows whose value is the one that was measured.
+        contradictory: Of the withheld rows, those of sources with two different values for one time.
+        fidelity: How much of the signal is left; None unless it was asked for.
+    """
+
+    rows_at_level: npt.NDArray[np.int64]
+    groups: int
+    coded: int
+    unchanged: int
+    contradictory: int = 0
+    fidelity: Fidelity | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WindowResult:
+    """One window after anonymization; `batch` is None when nothing of it may be released, and not yet verified otherwise."""
+
+    window: Window
+    counts: WindowCounts
+    statistics: WindowStatistics
+    batch: Batch | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Everything but the samples that shapes a batch.
+
+    Args:
+        method: How groups are formed.
+        names: How source ids are released.
+        promise: What every batch claims.
+        data_set: Names the data set in batch ids.
+        measures_fidelity: Whether statistics say how much of the signal is left.
+    """
+
+    method: Method
+    names: Names
+    promise: Promise
+    data_set: str
+    measures_fidelity: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkResult:
+    """What became of a chunk.
+
+    Args:
+        results: Its windows, in order.
+        outside: How many rows lay in none of them.
+        contradictions: Which sources contradict themselves, by window.
+        units: How many sources look as if they were in another unit.
+    """
+
+    results: tuple[WindowResult, ...]
+    outside: int
+    contradictions: Contradictions
+    units: UnitDoubts
+
+
+def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> ChunkResult:
+    """Anonymize every window by itself. The same samples, in any order, give the same result."""
+    released_ids = recipe.names.released_ids(samples.source_ids)
+    ranks = np.empty(len(released_ids), dtype=np.int64)
+    ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
+    rows = arrange(samples, windows, ranks)
+    results = [result for block in _blocks(rows) for result in _results(block, recipe, released_ids)]
+    return ChunkResult(tuple(results), rows.outside, rows.contradictions, unit_doubts(rows, len(samples.source_ids)))
+
+
+def batch_id(data_set: str, window: Window) -> str:
+    """Return the id of a window's batch: the same whatever the settings, so that a window is recognised wherever it was released."""
+    return f"{data_set}-{window.start_ns}-{window.end_ns}"
+
+
+def _blocks(rows: ArrangedSamples) -> Iterator[ArrangedSamples]:
+    for first in range(0, len(rows.windows), WINDOWS_AT_ONCE):
+        stop = min(first + WINDOWS_AT_ONCE, len(rows.windows))
+        begin, end = np.searchsorted(rows.window_index, (first, stop))
+        yield ArrangedSamples(
+            windows=rows.windows.part(first, stop),
+            window_index=rows.window_index[begin:end] - first,
+            times_ns=rows.times_ns[begin:end],
+            source_codes=rows.source_codes[begin:end],
+            values_uv=rows.values_uv[begin:end],
+            read=rows.read[first:stop],
+            invalid=rows.invalid[first:stop],
+            duplicate=rows.duplicate[first:stop],
+            contradictions=rows.contradictions.part(first, stop),
+            outside=0,
+        )
+
+
+def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...]) -> Iterator[WindowResult]:
+    generalized = recipe.method.generalize(rows)
+    bounds = np.searchsorted(rows.window_index, np.arange(len(rows.windows) + 1))
+    for index, window in enumerate(rows.windows):
+        span = slice(bounds[index], bounds[index + 1])
+        rows_at_level = np.bincount(generalized.levels[span], minlength=SUPPRESSED_LEVEL + 1)
+        contradictory = int(rows.contradictions.rows[index])
+        rows_at_level[0] += contradictory
+        counts = _counts(rows, generalized, index, span, rows_at_level)
+        statistics = WindowStatistics(
+            rows_at_level=rows_at_level,
+            groups=int(generalized.groups[index]),
+            coded=int(generalized.coded[span].sum()),
+            unchanged=int((generalized.values_uv[span] == rows.values_uv[span]).sum()),
+            contradictory=contradictory,
+            fidelity=_fidelity(rows, generalized, span) if recipe.measures_fidelity else None,
+        )
+        batch = None
+        if counts.released:
+            batch = _batch(
+                rows, generalized, span, recipe, released_ids, window, counts, float(generalized.imputed_values_uv[index])
+            )
+        yield WindowResult(window, counts, statistics, batch)
+
+
+def _fidelity(rows: ArrangedSamples, generalized: Generalization, span: slice) -> Fidelity:
+    released = generalized.levels[span] > 0
+    columns = rows.values_uv, generalized.values_uv, rows.source_codes
+    return fidelity_of(*(column[span][released] for column in columns))  # type: ignore[arg-type]  # each of its own kind
+
+
+def _counts(
+    rows: ArrangedSamples, generalized: Generalization, index: int, span: slice, rows_at_level: npt.NDArray[np.int64]
+) -> WindowCounts:
+    usable = int(rows_at_level.sum())
+    imputed_levels = generalized.levels[span][generalized.imputed[span]]
+    return WindowCounts(
+        read=int(rows.read[index]),
+        released=usable - int(rows_at_level[0]),
+        withheld=int(rows_at_level[0]),
+        invalid=int(rows.invalid[index]),
+        duplicate=int(rows.duplicate[index]),
+        starred=int((imputed_levels == STAR_LEVEL).sum()),
+        suppressed=int((imputed_levels == SUPPRESSED_LEVEL).sum()),
+    )
+
+
+def _batch(
+    rows: ArrangedSamples,
+    generalized: Generalization,
+    span: slice,
+    recipe: Recipe,
+    released_ids: tuple[str, ...],
+    window: Window,
+    counts: WindowCounts,
+    imputed_value_uv: float,
+) -> Batch:
+    released: slice | npt.NDArray[np.bool_] = slice(None)
+    if counts.withheld:
+        released = generalized.levels[span] > 0
+    has_imputed = counts.starred + counts.suppressed > 0
+    return Batch(
+        batch_id=batch_id(recipe.data_set, window),
+        window=window,
+        times_ns=rows.times_ns[span][released],
+        source_index=rows.source_codes[span][released],
+        source_ids=released_ids,
+        values_uv=generalized.values_uv[span][released],
+        promise=recipe.promise,
+        counts=counts,
+        imputed_rows=generalized.imputed[span][released] if has_imputed else None,
+        imputed_value_uv=imputed_value_uv if has_imputed else None,
+    )

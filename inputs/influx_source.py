@@ -1,0 +1,478 @@
+"""Samples from an InfluxDB 2 bucket: one query for many windows and all sources, and proof that the answer is whole.
+
+InfluxDB can answer 200 and yet leave rows out: when a read is cut, when an error comes after the first rows, and when one query spans two
+shards of which one holds the field as integers and the other as floats. So every read is counted by the database first, in ranges no shard
+boundary can lie in, and no window is taken that holds fewer rows than were counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
+from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
+from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
+from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
+from inputs.flux_text import flux_list, flux_text
+from transport.influx_connection import BucketFacts, InfluxConnection, InfluxFault, looks_like_id
+
+_NUMERIC_TYPES = ("double", "long", "unsignedLong")
+
+_ID_TYPE = pa.dictionary(pa.int32(), pa.string())
+
+#: A question asked this long before the server's clock ticks over is asked at the right moment.
+_CLOCK_TICK_S = 0.005
+
+#: And so long after it.
+_WAKES_LATE_S = 0.02
+
+#: A clock is asked again after so long, to notice when it was set; and never more often than once a second.
+_CLOCK_IS_FRESH_NS = 30 * NANOSECONDS
+_LEAST_PAUSE_NS = NANOSECONDS
+
+#: Clocks that differ by more are not late or early: one of them is wrong.
+_MOST_DIFFERENCE_NS = 24 * HOUR_NS
+
+#: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
+_LONGEST_LOOK_S = 5.0
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Shard groups begin at multiples of their length from the year 1 on, whose first day was a Monday, as was 1969-12-29.
+_FIRST_MONDAY_NS = -3 * 24 * HOUR_NS
+
+#: So many pieces of time are asked for in one query, at most; each costs the server a millisecond.
+_MOST_PIECES = 64
+
+#: And about so many before an answer is given: forty years of weeks, or months of hours.
+_MOST_ASKED = 2048
+
+#: So many sources are named in each of them.
+_FEW_SOURCES = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluxSeries:
+    """What to read.
+
+    Args:
+        bucket: The raw bucket.
+        measurement: The measurement.
+        field: Its field with the value.
+        source_tag: The tag that names the source.
+        sources: Only these; empty: all.
+        tags: Only series with these tags and values.
+        microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
+    """
+
+    bucket: str
+    measurement: str
+    field: str
+    source_tag: str
+    sources: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    microvolts_per_unit: float = 1.0
+
+
+class InfluxSource:
+    """Reads a bucket.
+
+    Args:
+        connection: With a token that may read the bucket.
+        series: What to read of it.
+    """
+
+    #: The server looks for the next rows while the last ones are parsed here.
+    reads_at_a_time = 2
+    data_set_tells_samples = False
+
+    def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
+        self._connection = connection
+        self._series = series
+        self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
+        self._clock_error: SourceError | None = None
+        self._retention_ns = 0
+        self._unknown_bucket = False
+        self._shard_group_ns = HOUR_NS
+        self.name = series.bucket
+        self.data_set = self.data_set_address = ""
+
+    def open(self) -> None:
+        """See that the server answers and the bucket may be read. Raises as `SampleSource.open` says."""
+        try:
+            self._connection.ping()
+        except InfluxFault as fault:
+            if fault.status == 401:
+                raise self._as_source_error(fault) from None
+            if fault.is_unreachable_for_good:
+                # At the start this is a setting; while a stream runs, it is something that somebody will mend (`_as_source_error`).
+                raise SourceRefused(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
+            kind = SourceDenied if fault.is_denial else SourceUnavailable
+            raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
+        self._name_the_bucket()
+        self._clock_asked_ns = time.monotonic_ns()
+        self._ask_little()
+        self._identify()
+
+    def look(self) -> None:
+        """See that the bucket can still be read; raises as `open` does.
+
+        A server that has just answered, or will be asked for its time within a second, is not asked once more.
+        """
+        error, self._clock_error = self._clock_error, None
+        if error is not None:
+            raise error
+        has_just_answered = time.monotonic_ns() - self._answered_ns < _LEAST_PAUSE_NS
+        if not (has_just_answered or self.clock_check_in_s() * NANOSECONDS < _LEAST_PAUSE_NS):
+            self._ask_little()
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a person should know: that the server tells no time, or nothing of the bucket."""
+        url, bucket = self._connection.address.url, self._series.bucket
+        remarks = []
+        if self._connection.clock.is_silent:
+            remarks.append(
+                f"InfluxDB at {url}, or a proxy before it, sends no Date header that can be read: windows fall due by this machine's "
+                "clock alone. Keep it right (NTP)"
+            )
+        if self._unknown_bucket:
+            remarks.append(
+                f"InfluxDB at {url} lets INFLUX_TOKEN read bucket {bucket!r} but not look it up: its retention and the length of its shard "
+                "groups are not known, so rows that the retention has removed look as if they had never been there"
+            )
+        return tuple(remarks)
+
+    def now_ns(self) -> int | None:
+        """Return the server's time, never ahead of it; ours when its answers tell no time. Asks when that would tell more."""
+        now_ns = time.monotonic_ns()
+        # One that did not answer is asked again by the next look, not by everybody who wants the time meanwhile.
+        if self._clock_error is None and now_ns - self._asked_ns >= _LEAST_PAUSE_NS:
+            is_stale = now_ns - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
+            if is_stale or self._is_good_moment():
+                self._ask_clock()
+        clock = self._connection.clock
+        return time.time_ns() if clock.is_silent else clock.now_ns(time.monotonic_ns())
+
+    def _is_good_moment(self) -> bool:
+        """Return whether asking the server's clock now tells much: at the moment for it, or just behind, since nobody wakes in time."""
+        moment_in_s = self.clock_check_in_s()
+        return moment_in_s < _CLOCK_TICK_S or 1 - _WAKES_LATE_S < moment_in_s < 1
+
+    def clock_check_in_s(self) -> float:
+        """Return in how many seconds the server's clock ticks over such that asking it then halves the doubt."""
+        now_ns, clock = time.monotonic_ns(), self._connection.clock
+        question_ns = self._clock_asked_ns + _CLOCK_IS_FRESH_NS if clock.is_silent else clock.next_question_ns(now_ns)
+        if question_ns is None:
+            return math.inf
+        if question_ns < self._asked_ns + _LEAST_PAUSE_NS:
+            question_ns += _LEAST_PAUSE_NS  # the next tick tells as much
+        return max(0, question_ns - now_ns) / NANOSECONDS
+
+    def extent(self) -> None:
+        """Return None: a bucket has no bounds of its own."""
+        return
+
+    def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
+        """Return nothing: every row of a bucket has a time, and what is not asked for is not told."""
+        return RowsBeside()
+
+    def added_since(self, data_set: str) -> None:
+        """Return None: a bucket is the same data set whatever is added."""
+        return
+
+    def kept_since_ns(self) -> int | None:
+        """Return before which time the bucket's retention may have removed rows; None when it keeps them for ever or does not tell."""
+        now_ns = self.now_ns()
+        return now_ns - self._retention_ns if self._retention_ns and now_ns is not None else None
+
+    def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
+        """Return a time before which the span holds no row; None when the whole span holds none.
+
+        The server is asked for the first and the last row of each shard group. It follows the type of the first shard it comes to: of a
+        range that a field of another type lies in, it may say that there is nothing (decision 019).
+        """
+        pieces, asked, together = self._pieces(start_ns, end_ns), 0, 1
+        while block := list(itertools.islice(pieces, together)):
+            found = self._first_with_rows(block)
+            if found is not None:
+                return found
+            asked, together = asked + len(block), min(4 * together, _MOST_PIECES)
+            if asked >= _MOST_ASKED and block[-1].end_ns < end_ns:
+                return block[-1].end_ns  # nothing so far; whoever watches must hear from the caller now and then
+        return None
+
+    def _pieces(self, start_ns: int, end_ns: int) -> Iterator[Window]:
+        """Yield the parts of a span that lie in one shard group each; what retention has removed long ago is left out."""
+        kept_since_ns, group_ns = self.kept_since_ns(), self._shard_group_ns
+        if kept_since_ns is not None:
+            # A shard group is removed as a whole, some time after its last row is too old.
+            start_ns = max(start_ns, kept_since_ns - group_ns - 24 * HOUR_NS)
+        while start_ns < end_ns:
+            next_ns = min(end_ns, ((start_ns - _FIRST_MONDAY_NS) // group_ns + 1) * group_ns + _FIRST_MONDAY_NS)
+            yield Window(start_ns, next_ns)
+            start_ns = next_ns
+
+    def _first_with_rows(self, pieces: Sequence[Window]) -> int | None:
+        """Return the first row's time in neighbouring pieces; where only the last row is found, the start of its piece."""
+        at_ns = min(self._ends(pieces, "first", "last"), default=None)
+        if at_ns is None:
+            return None
+        piece = next(piece for piece in pieces if at_ns < piece.end_ns)
+        return min(self._ends([piece], "first"), default=piece.start_ns)
+
+    def _ends(self, pieces: Sequence[Window], *ends: str) -> list[int]:
+        """Return the times of the first or last rows of each series in each of the pieces."""
+        # Rows of sources that were not asked for only make the answer too early; a long list of those that were makes it slow.
+        sources = self._series.sources if len(self._series.sources) <= _FEW_SOURCES else ()
+        asked = [
+            f'{self._select(piece, sources)} |> {end}() |> keep(columns: ["_time"]) |> group()'
+            for piece in pieces
+            for end in ends
+        ]
+        flux = asked[0] if len(asked) == 1 else f"union(tables: [{', '.join(asked)}])"
+        columns = (_columns(table, [("_time", TIME_TYPE)])[0] for table in self._tables(flux) if table.body)
+        return [int(time_ns) for column in columns for time_ns in times_as_ns(column).to_pylist()]
+
+    def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many rows the database counts in each window, shape (len(windows),)."""
+        counts = np.zeros(len(windows), dtype=np.int64)
+        every = f"{windows.length_ns // NANOSECONDS}s"
+        for span in windows.cut_at_hours():
+            flux = (
+                f"{self._select(span)} |> aggregateWindow(every: {every}, fn: count, createEmpty: false, timeSrc: "
+                f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
+            )
+            for table in self._tables(flux):
+                times, found = _columns(table, [("_time", TIME_TYPE), ("_value", pa.int64())])
+                np.add.at(counts, windows.index_of(times_as_ns(times).to_numpy()), found.to_numpy())
+        return counts
+
+    def read(self, windows: WindowRange) -> Samples:
+        """Return all rows the database answers with. Whether these are all there are, the caller checks against `count`."""
+        tag = self._series.source_tag
+        columns = flux_list(("_time", "_value", tag))
+        tables = [
+            table
+            for span in windows.cut_at_hours()
+            for table in self._tables(f"{self._select(span)} |> keep(columns: {columns}) |> group()")
+        ]
+        parts = [self._rows(table) for table in tables if table.body]
+        if not parts:
+            return make_samples([], [], (), [])
+        times, values, ids = (pa.chunked_array([piece for part in parts for piece in part[i].chunks]) for i in range(3))
+        named = ids.unify_dictionaries().combine_chunks()
+        codes = pc.fill_null(named.indices, NO_SOURCE).to_numpy(zero_copy_only=False)
+        values_uv = values.to_numpy() * self._series.microvolts_per_unit
+        return make_samples(times.to_numpy(), codes, named.dictionary.to_pylist(), values_uv)
+
+    def advice_when_empty(self) -> str:
+        """Return a sentence on what the bucket does hold."""
+        try:
+            measurements = self._schema("measurements")
+            if self._series.measurement not in measurements:
+                held = ", ".join(map(repr, measurements)) or "none"
+                return (
+                    f"Bucket {self._series.bucket!r} has no measurement {self._series.measurement!r}; it has: {held}. "
+                    "Set INFLUX_MEASUREMENT or INFLUX_INPUT_BUCKET."
+                )
+            fields = self._schema("measurementFieldKeys")
+            if self._series.field not in fields:
+                held = ", ".join(map(repr, fields)) or "none"
+                return f"Measurement {self._series.measurement!r} has no field {self._series.field!r}; it has: {held}. Set INFLUX_FIELD."
+        except SourceError:
+            pass
+        return (
+            f"Bucket {self._series.bucket!r} holds nothing for measurement {self._series.measurement!r}, field "
+            f"{self._series.field!r} at these times; check the times, DEVICE_FILTER and INFLUX_TAG_FILTER."
+        )
+
+    def hint_on_contradictions(self) -> str:
+        """Return by what series of one source differ, and what InfluxDB does to values that were overwritten (decision 016)."""
+        others = [tag for tag in self._tag_keys() if tag != self._series.source_tag]
+        known = f"The measurement's other tags are: {', '.join(map(repr, others))}. " if others else ""
+        return f"{known}InfluxDB up to 2.7.12 answers with overwritten values for some minutes: wait ten minutes."
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _name_the_bucket(self) -> None:
+        """Learn the name of a bucket that is given by its id: queries only know names."""
+        given = self._series.bucket
+        if not looks_like_id(given):
+            return
+        try:
+            name = self._connection.name_of_bucket(given)
+        except InfluxFault as fault:
+            raise self._as_source_error(fault) from None
+        if name is None:
+            raise SourceDenied(
+                f"INFLUX_INPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {self._connection.address.url} does not tell "
+                "INFLUX_TOKEN of one bucket that it names: set INFLUX_INPUT_BUCKET to the bucket's name"
+            )
+        self._series = dataclasses.replace(self._series, bucket=name)
+        self.name = name
+
+    def _identify(self) -> None:
+        """Learn what tells this data set from others: the bucket by its id, which stays the same when the server's address changes.
+
+        A token that may not look the bucket up, and perhaps one day may, sees only where it is. Learns the bucket's retention too.
+        """
+        series, address, facts = self._series, self._connection.address, self._bucket_facts()
+        if facts is not None and facts.shard_group_s * NANOSECONDS % HOUR_NS:
+            raise SourceRefused(
+                f"bucket {series.bucket!r} has shard groups of {facts.shard_group_s} s; only whole hours can be read without losing rows "
+                "where the field's type changes: influx bucket update --id ID --shard-group-duration 1h"
+            )
+        self._unknown_bucket = facts is None
+        self._retention_ns = facts.retention_s * NANOSECONDS if facts is not None else 0
+        self._shard_group_ns = facts.shard_group_s * NANOSECONDS if facts is not None and facts.shard_group_s else HOUR_NS
+        self.data_set_address = self._digest(address.url, address.org, series.bucket)
+        self.data_set = self.data_set_address if facts is None else self._digest(facts.id)
+
+    def _bucket_facts(self) -> BucketFacts | None:
+        try:
+            return self._connection.bucket(self._series.bucket)
+        except InfluxFault as fault:
+            if fault.status in (403, 404, 405):
+                return None  # it was read just now: only the list of buckets is closed to us
+            raise self._as_source_error(fault) from None
+
+    def _digest(self, *bucket: str) -> str:
+        return hashlib.sha256("\0".join((*bucket, self._series.measurement, self._series.field)).encode()).hexdigest()[:12]
+
+    def _ask_clock(self) -> None:
+        self._clock_asked_ns = time.monotonic_ns()
+        try:
+            self._ask_little()
+        except SourceError as error:
+            self._clock_error = error  # raised by the next look; who only asks for the time does not expect it
+        else:
+            self._clock_error = None
+
+    def _ask_little(self) -> None:
+        """Ask for a range of one nanosecond: it costs nothing, tells the time, and shows what is wrong with address, token and names."""
+        # Noted before the answer: a server that does not answer is asked no more often.
+        self._asked_ns = time.monotonic_ns()
+        self._tables(self._select(Window(0, 1)), within_s=_LONGEST_LOOK_S)
+        self._answered_ns = time.monotonic_ns()
+        self._check_clocks()
+
+    def _check_clocks(self) -> None:
+        theirs_ns, ours_ns = self._connection.clock.now_ns(time.monotonic_ns()), time.time_ns()
+        if theirs_ns is not None and abs(theirs_ns - ours_ns) > _MOST_DIFFERENCE_NS:
+            raise SourceDenied(
+                f"InfluxDB at {self._connection.address.url}, or a proxy before it, says it is {_shown(theirs_ns)} (Date header), this "
+                f"machine says {_shown(ours_ns)}: one of the clocks is wrong by more than a day, so nobody can tell which windows are due. "
+                "Set it right (NTP)"
+            )
+
+    def _rows(self, table: FluxTable) -> list[pa.ChunkedArray]:
+        """Return times, values and source ids."""
+        series = self._series
+        kind = table.type_of("_value")
+        if kind not in _NUMERIC_TYPES:
+            raise SourceRefused(
+                f"field {series.field!r} of measurement {series.measurement!r} holds {kind} values; numbers are needed, see INFLUX_FIELD"
+            )
+        wanted = [("_time", TIME_TYPE), ("_value", pa.float64())]
+        if series.source_tag in table.names:
+            wanted.append((series.source_tag, _ID_TYPE))
+        else:
+            self._check_source_tag()
+        times, values, *ids = _columns(table, wanted)
+        return [times_as_ns(times), values, *(ids or [pa.chunked_array([pa.nulls(len(times), _ID_TYPE)])])]
+
+    def _check_source_tag(self) -> None:
+        """Refuse a tag that the measurement does not have; rows that lack one it has are rows without a source."""
+        series, held = self._series, self._tag_keys()
+        if series.source_tag not in held:
+            raise SourceRefused(
+                f"measurement {series.measurement!r} has no tag {series.source_tag!r}, so wearers could not be told apart; "
+                f"it has: {', '.join(map(repr, held)) or 'none'}. Set SOURCE_TAG."
+            )
+
+    def _select(self, span: Window, sources: Sequence[str] | None = None) -> str:
+        """Return the beginning of a query for the rows of a span, of `sources` instead of those of the series."""
+        series = self._series
+        sources = series.sources if sources is None else sources
+        conditions = [f'r["_measurement"] == {flux_text(series.measurement)}', f'r["_field"] == {flux_text(series.field)}']
+        conditions += [f"r[{flux_text(tag)}] == {flux_text(value)}" for tag, value in series.tags]
+        if sources:
+            tag = flux_text(series.source_tag)
+            conditions.append("(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in sources) + ")")
+        return (
+            f"from(bucket: {flux_text(series.bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
+            f"|> filter(fn: (r) => {' and '.join(conditions)})"
+        )
+
+    def _tables(self, flux: str, *, within_s: float = math.inf) -> list[FluxTable]:
+        try:
+            return list(read_tables(self._connection.query(flux, within_s=within_s)))
+        except InfluxFault as fault:
+            raise self._as_source_error(fault) from None
+        except (FluxError, UnreadableAnswer) as error:
+            raise SourceUnavailable(f"InfluxDB broke off its answer: {error}") from None
+
+    def _as_source_error(self, fault: InfluxFault) -> SourceError:
+        address = self._connection.address
+        if fault.is_unreachable_for_good:
+            return SourceDenied(f"InfluxDB at {address.url} cannot be reached: {fault}", was_reached=False)
+        if fault.status == 401:
+            return SourceDenied(f"InfluxDB at {address.url} refuses INFLUX_TOKEN ({fault})")
+        if fault.status == 404 and "organization" in str(fault):
+            return SourceDenied(
+                f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check INFLUX_ORG"
+            )
+        if fault.status in (403, 404):
+            return SourceDenied(
+                f"bucket {self._series.bucket!r} does not exist or INFLUX_TOKEN may not read it ({fault}): "
+                "check INFLUX_INPUT_BUCKET and the token's permissions"
+            )
+        if fault.status == 400 and "organization" in str(fault):
+            return SourceDenied(f"InfluxDB at {address.url} has no organization {address.org!r} ({fault}): check INFLUX_ORG")
+        if fault.status == 400:
+            return SourceRefused(
+                f"InfluxDB cannot answer the query ({fault}); is the field of one type, and does the server speak Flux?"
+            )
+        kind = SourceDenied if fault.is_denial else SourceUnavailable
+        return kind(f"InfluxDB at {address.url} does not answer the query: {fault}")
+
+    def _schema(self, question: str) -> list[str]:
+        series = self._series
+        measurement = "" if question == "measurements" else f", measurement: {flux_text(series.measurement)}"
+        flux = (
+            'import "influxdata/influxdb/schema" '
+            f"schema.{question}(bucket: {flux_text(series.bucket)}{measurement}, start: 1970-01-01T00:00:00Z)"
+        )
+        return [name for table in self._tables(flux) for name in _columns(table, [("_value", pa.string())])[0].to_pylist()]
+
+    def _tag_keys(self) -> list[str]:
+        try:
+            return [tag for tag in self._schema("measurementTagKeys") if not tag.startswith("_")]
+        except SourceError:
+            return []
+
+
+def _shown(time_ns: int) -> str:
+    """Return a time, to the second, of any year that a `Date` header can name."""
+    return f"{_EPOCH + timedelta(seconds=time_ns // NANOSECONDS):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _columns(table: FluxTable, wanted: Sequence[tuple[str, pa.DataType]]) -> list[pa.ChunkedArray]:
+    try:
+        return table.columns(wanted)
+    except UnreadableAnswer as error:
+        raise SourceUnavailable(str(error)) from None

@@ -1,0 +1,1 @@
+"""What an operator runs beside the service: verify, retry, report. The service imports nothing of it."""

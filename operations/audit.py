@@ -1,0 +1,184 @@
+"""The service's own books, held against what the raw bucket and the outputs hold now.
+
+For each released window: read = released + withheld + invalid + duplicate; late = what the source counts now beyond what was read; and
+for each output: released = taken + set aside + pending.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import WindowCounts
+from anonymizer.windows import MOST_WINDOWS, Window, WindowRange
+from operations.output_readers import OutputReader
+from service.state.journal import Entry, Journal
+from service.state.output_standings import LOST_CHUNK, Standing
+from service.time_texts import span_text
+
+#: Windows that were made one entry, perhaps a day of them, are counted again in so many ranges at most.
+_MOST_BITS = 64
+
+Count = Callable[[WindowRange], npt.NDArray[np.int64]]
+
+
+@dataclass(slots=True)
+class OutputAudit:
+    """Rows of one output, by fate, and how many it was found to hold; None where nobody can look."""
+
+    name: str
+    taken: int = 0
+    set_aside: int = 0
+    pending: int = 0
+    before_its_time: int = 0
+    held: int | None = None
+
+
+@dataclass(slots=True)
+class Audit:
+    """What was found.
+
+    Args:
+        windows: Released windows in the span.
+        counts: Their sums, as the journal has them.
+        late: Rows the source holds beyond what was read.
+        expired: Windows of which the source may have removed rows because of their age.
+        accepted: Stretches that were accepted as released, of which nothing is known.
+        outputs: By output.
+        disagreements: Sentences, one for each window and what is wrong.
+    """
+
+    windows: int = 0
+    counts: WindowCounts = field(default_factory=WindowCounts)
+    late: int = 0
+    expired: int = 0
+    accepted: int = 0
+    outputs: list[OutputAudit] = field(default_factory=list)
+    disagreements: list[str] = field(default_factory=list)
+
+
+def audit(
+    journal: Journal, span: Window, *, count_raw: Count, kept_since_ns: int | None, readers: Sequence[OutputReader]
+) -> Audit:
+    """Compare everything that was released in a span with what is there now.
+
+    Args:
+        journal: The books.
+        span: From when to when.
+        count_raw: Counts rows in the source.
+        kept_since_ns: Before which the source may have removed rows.
+        readers: Of the outputs that can be read back.
+
+    Raises:
+        SourceError: The source or an output cannot be read.
+    """
+    found = Audit()
+    entries = journal.entries_within(span)
+    known = [entry for entry in entries if entry.window_ns is not None]
+    found.accepted = len(entries) - len(known)
+    for entry in known:
+        found.windows += entry.windows
+        found.counts = found.counts + entry.counts
+        if not entry.counts.are_conserved():
+            found.disagreements.append(f"{span_text(entry.interval)}: the journal's counts do not add up: {entry.counts}")
+    _compare_raw(found, known, count_raw, kept_since_ns)
+    by_name = {reader.name: reader for reader in readers}
+    for standing in journal.outputs.standings():
+        refused = journal.outputs.set_aside_for(standing.name)
+        found.outputs.append(_compare_output(found, known, standing, refused, by_name.get(standing.name)))
+    return found
+
+
+def _compare_raw(found: Audit, entries: Sequence[Entry], count_raw: Count, kept_since_ns: int | None) -> None:
+    for entry, rows in zip(entries, _sums(entries, count_raw), strict=True):
+        if kept_since_ns is not None and entry.interval.start_ns < kept_since_ns:
+            found.expired += entry.windows
+            continue
+        rows = rows if rows == entry.counts.read else _sum_bit_by_bit(entry, count_raw)
+        found.late += max(0, rows - entry.counts.read)
+        # A row that the source repeated was read, and is not held twice.
+        if rows < entry.counts.read - entry.counts.duplicate:
+            found.disagreements.append(
+                f"{span_text(entry.interval)}: {entry.counts.read} rows were read, the source holds {rows} now: some were removed"
+            )
+
+
+def _compare_output(
+    found: Audit, entries: Sequence[Entry], standing: Standing, refused: dict[str, int], reader: OutputReader | None
+) -> OutputAudit:
+    result = OutputAudit(standing.name)
+    held = _sums(entries, reader.rows_in) if reader else []
+    stated = reader.summarized(Window(entries[0].interval.start_ns, entries[-1].interval.end_ns)) if reader and entries else None
+    for index, entry in enumerate(entries):
+        released = entry.counts.released
+        if entry.chunk <= standing.since:
+            result.before_its_time += released
+            continue
+        if entry.chunk > standing.position:
+            result.pending += released
+            continue
+        set_aside = _refused_of(entry, refused)
+        expected = released - set_aside
+        result.set_aside += set_aside
+        result.taken += expected
+        where = f"{span_text(entry.interval)}: {standing.name}"
+        if reader and reader.may_count_twice and held[index] != expected:
+            held[index] = _sum_bit_by_bit(entry, reader.rows_in)
+        if held and held[index] != expected:
+            found.disagreements.append(f"{where} should hold {expected} rows and holds {held[index]}")
+        if stated is not None and entry.windows == 1 and set_aside < released and entry.interval.start_ns not in stated:
+            found.disagreements.append(f"{where} holds no summary of this window")
+    if reader:
+        result.held = sum(held)
+    return result
+
+
+def _refused_of(entry: Entry, refused: dict[str, int]) -> int:
+    """Return how many rows of an entry's windows an output refused, or lost with their spool file."""
+    if f"{LOST_CHUNK}{entry.chunk}" in refused:
+        return entry.counts.released
+    return sum(rows for batch_id, rows in refused.items() if _is_in(batch_id, entry.interval))
+
+
+def _is_in(batch_id: str, interval: Window) -> bool:
+    start = batch_id.split("-")[-2:-1]
+    return bool(start) and start[0].isdigit() and interval.start_ns <= int(start[0]) < interval.end_ns
+
+
+def _sums(entries: Sequence[Entry], count: Count) -> list[int]:
+    """Return for each entry how many rows `count` finds in it; neighbours are asked for together."""
+    sums: list[int] = []
+    for run in _runs(entries):
+        window_ns = run[0].window_ns
+        assert window_ns is not None, "gaps that were accepted are left out"
+        windows = WindowRange(run[0].interval.start_ns, run[-1].interval.end_ns, window_ns)
+        parts = [count(windows.part(at, min(at + MOST_WINDOWS, len(windows)))) for at in range(0, len(windows), MOST_WINDOWS)]
+        rows_before = np.concatenate(([0], np.cumsum(np.concatenate(parts))))
+        for entry in run:
+            first, stop = ((at - windows.start_ns) // window_ns for at in (entry.interval.start_ns, entry.interval.end_ns))
+            sums.append(int(rows_before[stop] - rows_before[first]))
+    return sums
+
+
+def _sum_bit_by_bit(entry: Entry, count: Count) -> int:
+    """Return how many rows are in an entry, counted in short ranges: in long ones InfluxDB may count rows twice (decision 016)."""
+    assert entry.window_ns is not None, "gaps that were accepted are left out"
+    windows = WindowRange(entry.interval.start_ns, entry.interval.end_ns, entry.window_ns)
+    step = -(-len(windows) // _MOST_BITS)
+    return sum(int(count(windows.part(at, min(at + step, len(windows)))).sum()) for at in range(0, len(windows), step))
+
+
+def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield stretches of neighbours whose windows have one length."""
+    first = 0
+    for index in range(1, len(entries) + 1):
+        if index < len(entries):
+            before, after = entries[index - 1], entries[index]
+            if before.window_ns == after.window_ns and before.interval.end_ns == after.interval.start_ns:
+                continue
+        if index > first:
+            yield entries[first:index]
+        first = index

@@ -1,0 +1,140 @@
+"""What outputs hold, read back to be compared with the journal. An HTTP API cannot be asked; it is believed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+
+from anonymizer.errors import SourceUnavailable
+from anonymizer.samples import SampleSource
+from anonymizer.windows import Window, WindowRange
+from inputs.window_summaries import WindowSummaries
+from service.settings.declared import Settings
+from service.time_texts import as_datetime
+from service.wiring import make_outputs, output_address, reading_token
+
+
+class OutputReader(Protocol):
+    """Tells what an output holds."""
+
+    #: The output's name in the journal.
+    name: str
+
+    #: Whether in a long range it may count rows twice (decision 016).
+    may_count_twice: bool
+
+    def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many released rows the output holds for each window, shape (len(windows),).
+
+        Raises:
+            SourceUnavailable: It cannot be read.
+        """
+
+    def summarized(self, span: Window) -> dict[int, int] | None:
+        """Return the released rows that window summaries state, by window start; None where there are none by design."""
+
+
+class CsvReader:
+    """Reads the files that windows were written to.
+
+    Args:
+        name: The output's name.
+        folder: CSV_OUTPUT_DIR.
+        pattern: CSV_FILENAME_PATTERN.
+    """
+
+    may_count_twice = False
+
+    def __init__(self, name: str, folder: Path, pattern: str) -> None:
+        self.name = name
+        self._folder = folder
+        self._pattern = pattern
+
+    def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many rows the files hold for each window; a file that is not there holds none."""
+        found = np.zeros(len(windows), dtype=np.int64)
+        windows_of_file: dict[str, list[int]] = defaultdict(list)
+        for index, window in enumerate(windows):
+            windows_of_file[as_datetime(window.start_ns).strftime(self._pattern)].append(index)
+        for file_name, indexes in windows_of_file.items():
+            of_rows = windows.index_of(_times(self._folder / file_name))
+            held = np.bincount(of_rows[(of_rows >= 0) & (of_rows < len(windows))], minlength=len(windows))
+            found[indexes] = held[indexes]
+        return found
+
+    def summarized(self, span: Window) -> None:
+        """Return None: files hold rows alone."""
+        return
+
+
+def _times(path: Path) -> npt.NDArray[np.int64]:
+    """Return the times of a file's rows in nanoseconds, shape (n,)."""
+    only_times = pa_csv.ConvertOptions(include_columns=["timestamp"], column_types={"timestamp": pa.timestamp("ns", tz="UTC")})
+    try:
+        if not path.exists():
+            return np.empty(0, dtype=np.int64)
+        table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=only_times)
+    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+        raise SourceUnavailable(f"{path} cannot be read as CSV of ours ({type(error).__name__})") from None
+    times: npt.NDArray[np.int64] = pc.cast(table.column("timestamp"), pa.int64()).to_numpy()
+    return times
+
+
+class BucketReader:
+    """Counts rows and summaries in the output bucket.
+
+    Args:
+        name: The output's name.
+        rows: The anonymized measurement, as a source that counts.
+        summaries: The window summaries beside it.
+    """
+
+    may_count_twice = True
+
+    def __init__(self, name: str, rows: SampleSource, summaries: Summaries) -> None:
+        self.name = name
+        self._rows = rows
+        self._summaries = summaries
+
+    def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many rows the database counts in each window."""
+        return self._rows.count(windows)
+
+    def summarized(self, span: Window) -> dict[int, int]:
+        """Return what the summaries state, by window start."""
+        return self._summaries.rows_released(span)
+
+
+class Summaries(Protocol):
+    """What is needed of window summaries here."""
+
+    def rows_released(self, span: Window) -> dict[int, int]:
+        """Return the released rows each summary states, by window start."""
+
+
+def make_output_readers(settings: Settings, summaries: WindowSummaries) -> list[OutputReader]:
+    """Return what tells what the outputs hold, for those that can be read back; buckets with INFLUX_VERIFY_TOKEN."""
+    from inputs.influx_source import InfluxSeries, InfluxSource
+    from transport.influx_connection import InfluxConnection
+
+    readers: list[OutputReader] = []
+    for output in make_outputs(settings):
+        if output.kind == "csv":
+            readers.append(CsvReader(output.name, Path(settings.csv_output_dir), settings.csv_filename_pattern))
+        elif output.kind == "influxdb":
+            series = InfluxSeries(
+                bucket=settings.influx_output_bucket,
+                measurement=f"{settings.influx_measurement}_anonymized",
+                field=settings.influx_field,
+                source_tag=settings.source_tag,
+            )
+            rows = InfluxSource(InfluxConnection(output_address(settings), reading_token(settings).current), series)
+            readers.append(BucketReader(output.name, rows, summaries))
+    return readers

@@ -1,0 +1,1 @@
+"""From a released batch to every output, each at its own pace."""

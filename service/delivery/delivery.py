@@ -1,0 +1,184 @@
+"""Brings released batches to every output, each at its own pace: a worker an output, its position in the journal, its batches in the spool.
+
+What was released is offered again and again until the output has it, in the order of release, after a restart too, and always as the same
+bytes: from the spool, never from the source. A slow or dead output delays only itself, until the spool is full; then reading pauses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+from anonymizer.batch import Batch
+from anonymizer.errors import StateUnavailable
+from anonymizer.ports import Output
+from service import crash_points
+from service.clock import Clock, Stopped
+from service.delivery.outbox import NAP_S, Outbox, Store
+from service.delivery.worker import Worker
+from service.retry import Patience
+from service.state.journal import Release
+from service.state.spool import SpoolDamaged
+from service.telemetry.hub import Telemetry
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: From this share of SPOOL_MAX_BYTES on somebody should know.
+_ALARM_SHARE = 0.5
+
+
+class Delivery:
+    """Releases chunks of batches, and has them delivered.
+
+    Args:
+        outputs: Not yet open; each is opened, written to and closed by its own worker.
+        store: Journal, spool and what was set aside.
+        patience: How long to wait for an output.
+        telemetry: Told what happens.
+        clock: Tells when to stop.
+        spool_max_bytes: How much may wait for slow outputs.
+        batch_by_batch: Whether each batch is reported by itself.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[Output],
+        store: Store,
+        *,
+        patience: Patience,
+        telemetry: Telemetry,
+        clock: Clock,
+        spool_max_bytes: int,
+        batch_by_batch: bool,
+    ) -> None:
+        self._store = store
+        self._patience = patience
+        self._telemetry = telemetry
+        self._clock = clock
+        self._spool_max_bytes = spool_max_bytes
+        self.outbox = Outbox(store)
+        self._has_alarmed = False
+        self._workers = [Worker(output, self.outbox, patience, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
+
+    def start(self) -> None:
+        """Clear away what a crash left, and let the workers begin with what is pending."""
+        outputs, spool = self._store.journal.outputs, self._store.spool
+        spool.remove_unfinished()
+        given_up = outputs.given_up()
+        for number in sorted(spool.numbers() - set(outputs.spooled_chunks())):
+            if self._is_of_no_use(number, given_up):
+                spool.remove(number)
+            elif kept := spool.move_aside(number):
+                _LOG.warning("⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s", number, kept)
+        outputs.add_outputs([worker.output.name for worker in self._workers])
+        for standing in outputs.standings():
+            if standing.pending:
+                self._telemetry.pending_at_start(standing.name, standing.pending)
+        for worker in self._workers:
+            worker.start()
+
+    def _is_of_no_use(self, number: int, given_up: Collection[int]) -> bool:
+        """Return whether every output has taken what is in a spool file, or none has seen it: then the source is read again."""
+        journal = self._store.journal
+        if number < journal.outputs.next_chunk():
+            return number not in given_up
+        try:
+            windows = [batch.window for batch in self._store.spool.read(number)]
+        except (SpoolDamaged, StateUnavailable):
+            return False
+        # Another journal, which is gone, may have released them.
+        return not any(journal.entries_within(window) for window in windows)
+
+    def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
+        """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again.
+
+        Raises:
+            OutOfPatience: The disk did not take them.
+            Stopped: We were asked to stop before it did.
+        """
+        journal, spool = self._store.journal, self._store.spool
+        number = self._patience.until_done(journal.outputs.next_chunk)
+        releases = [Release(batch.window, batch.counts) for batch in batches]
+        rows = sum(map(len, batches))
+        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))
+        crash_points.reached(crash_points.AFTER_SPOOL)
+        self._telemetry.releasing(rows)
+        self._patience.until_done(
+            lambda: journal.record_release(
+                releases, chunk=number, size_bytes=size_bytes, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns
+            )
+        )
+        self._telemetry.released(rows)
+        crash_points.reached(crash_points.BEFORE_FENCE)
+        self._patience.until_done(journal.raise_fence)
+        crash_points.reached(crash_points.AFTER_RELEASED)
+        self.outbox.put(number, batches)
+
+    def wait_for_room(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Return once the spool has room; back-pressure instead of loss.
+
+        Args:
+            meanwhile: Called again and again while there is none.
+
+        Raises:
+            OutOfPatience: The disk does not say how much waits.
+            Stopped: We were asked to stop meanwhile.
+        """
+        paused = False
+        while (waiting := self._patience.until_done(self._spooled_bytes)) >= self._spool_max_bytes and self.is_delivering():
+            if not paused:
+                self._telemetry.reading_pauses(waiting, self._spool_max_bytes)
+                paused = True
+            self.outbox.wait()
+            meanwhile()
+            if self._clock.is_stopping():
+                raise Stopped
+        if paused:
+            self._telemetry.reading_goes_on()
+        self._alarm(waiting)
+
+    def wait_until_tried(self) -> None:
+        """Return once every output was opened or could not be: what refuses us refuses us before anything is read."""
+        for worker in self._workers:
+            while not (worker.was_tried.wait(NAP_S) or self._clock.is_stopping()):
+                pass
+
+    def is_delivering(self) -> bool:
+        """Return whether no worker has given up."""
+        return all(worker.failure is None for worker in self._workers)
+
+    def drain(self, *, within_s: float | None = None) -> None:
+        """Return once every worker has taken everything that was released, or has ended, or the time is over.
+
+        Args:
+            within_s: How long to wait; None: for ever, or until we are asked to stop.
+        """
+        deadline_s = None if within_s is None else self._clock.monotonic_s() + within_s
+        while any(not worker.has_ended and not worker.is_idle() for worker in self._workers):
+            if (deadline_s is None and self._clock.is_stopping()) or (
+                deadline_s is not None and self._clock.monotonic_s() > deadline_s
+            ):
+                return
+            self.outbox.wait()
+
+    def stop(self, grace_s: float) -> None:
+        """Let workers bring what is pending for at most `grace_s`, then end; what they do not finish stays in the spool."""
+        self.drain(within_s=grace_s)
+        for worker in self._workers:
+            worker.ask_to_stop()
+        self.outbox.wake_all()
+        for worker in self._workers:
+            worker.join(NAP_S)
+
+    def failures(self) -> list[Exception]:
+        """Return why workers gave up."""
+        return [worker.failure for worker in self._workers if worker.failure is not None]
+
+    def _spooled_bytes(self) -> int:
+        return self._store.journal.outputs.spooled().size_bytes
+
+    def _alarm(self, waiting: int) -> None:
+        is_high = waiting > self._spool_max_bytes * _ALARM_SHARE
+        if is_high and not self._has_alarmed:
+            _LOG.warning("⚠️ The spool is more than half full: %d of %d bytes wait for outputs", waiting, self._spool_max_bytes)
+        self._has_alarmed = is_high

@@ -1,0 +1,38 @@
+"""One batch to one output, with whatever must be on record before it is written."""
+
+from __future__ import annotations
+
+from anonymizer.batch import Batch
+from anonymizer.errors import IntentChanged
+from anonymizer.ports import Output, Receipt
+from service.state.output_standings import OutputStandings
+
+
+class Offer:
+    """Offers batches to an output.
+
+    Args:
+        output: Already open.
+        standings: Remembers its intents.
+    """
+
+    def __init__(self, output: Output, standings: OutputStandings) -> None:
+        self._output = output
+        self._standings = standings
+        self._on_record: Receipt | None = None
+
+    def once(self, batch: Batch) -> Receipt | None:
+        """Record the output's intent, if it has one that is not on record already, and write. Raises as `Output.write` does."""
+        while True:
+            intent = self._output.intent(batch)
+            if intent is not None and intent != self._on_record:
+                self._standings.record_receipt(self._output.name, intent)
+                self._on_record = intent
+            try:
+                return self._output.write(batch)
+            except IntentChanged:
+                continue
+
+    def receipts_were_recorded(self) -> None:
+        """Take nothing for recorded any more: receipts of the same keys may have replaced it."""
+        self._on_record = None

@@ -1,0 +1,71 @@
+"""What was released and waits for outputs: in journal and spool, the newest chunks in memory too. Delivery fills it, workers empty it."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from anonymizer.batch import Batch
+from service import crash_points
+from service.state.journal import Journal
+from service.state.set_aside import SetAside
+from service.state.spool import Spool
+
+#: So many chunks stay in memory, so that outputs that keep up need not read them back from the disk.
+_CHUNKS_IN_MEMORY = 2
+
+#: How long a thread sleeps when nothing changes.
+NAP_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where a release is kept until every output has it."""
+
+    journal: Journal
+    spool: Spool
+    set_aside: SetAside
+
+
+class Outbox:
+    """Holds released chunks until every output has taken them. Safe to use from several threads.
+
+    Args:
+        store: Where releases are kept.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._changed = threading.Condition()
+        self._recent: dict[int, list[Batch]] = {}
+
+    def put(self, number: int, batches: list[Batch]) -> None:
+        """Offer a chunk that is released: its spool file, journal entry and fence are on disk."""
+        with self._changed:
+            self._recent[number] = batches
+            while len(self._recent) > _CHUNKS_IN_MEMORY:
+                del self._recent[min(self._recent)]
+            self._changed.notify_all()
+
+    def batches_of(self, number: int) -> list[Batch]:
+        """Return the batches of a chunk, from memory or from the spool."""
+        with self._changed:
+            recent = self._recent.get(number)
+        return self.store.spool.read(number) if recent is None else recent
+
+    def remove_taken(self) -> None:
+        """Remove what every output has taken."""
+        for number in self.store.journal.outputs.forget_chunks_all_have():
+            crash_points.reached(crash_points.MID_DELETE)
+            self.store.spool.remove(number)
+        self.wake_all()
+
+    def wait(self) -> None:
+        """Sleep until something changes, for at most `NAP_S`."""
+        with self._changed:
+            self._changed.wait(NAP_S)
+
+    def wake_all(self) -> None:
+        """Wake every thread that waits for a change."""
+        with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""From a due window to a released batch: schedule, count, read, anonymize, verify, release."""

@@ -1,0 +1,71 @@
+"""A file with rows added since it was released: which of it is new, and how to release just that.
+
+It is the data set that the journal knows, so no window that was released is released again. But windows that stayed open, because they
+were withheld, are only looked at again if somebody asks for them: rows that were added go out alone, from a time that is asked for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.errors import ConfigurationError
+from anonymizer.samples import SampleSource
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from service.settings.declared import Settings
+from service.state.journal import Journal
+from service.telemetry.hub import Telemetry
+from service.time_texts import date_and_time, moment_text
+
+
+def account_for_added_rows(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry) -> None:
+    """Let a run over a file that grew begin only with windows that hold added rows; count added rows that come too late.
+
+    Raises:
+        ConfigurationError: QUERY_START_TIME does not say so. The message says which part is new and what to set.
+    """
+    added_ns = None if journal.data_set == source.data_set else source.added_since(journal.data_set)
+    if added_ns is None or not len(added_ns):
+        return
+    length_ns = settings.batch_size_seconds * NANOSECONDS
+    starts_ns = np.unique(added_ns // length_ns * length_ns)
+    is_free = _is_free(starts_ns, length_ns, journal.released_intervals())
+    late = _late(source, journal, starts_ns[~is_free], length_ns)
+    if is_free.any():
+        first_ns = int(starts_ns[is_free].min())
+        if settings.query_start_time is None or settings.query_start_time < first_ns:
+            raise ConfigurationError(_advice(added_ns, late, first_ns))
+    telemetry.added_too_late(late)
+
+
+def _late(source: SampleSource, journal: Journal, starts_ns: npt.NDArray[np.int64], length_ns: int) -> int:
+    """Return how many rows released windows hold beyond those that were read then; only windows that rows were added to are counted."""
+    if not len(starts_ns):
+        return 0
+    late = 0
+    for entry in journal.entries_within(Window(int(starts_ns[0]), int(starts_ns[-1]) + length_ns)):
+        start_ns, end_ns = entry.interval.start_ns, entry.interval.end_ns
+        first, stop = np.searchsorted(starts_ns, (start_ns - length_ns + 1, end_ns))
+        if entry.window_ns is not None and first < stop:
+            now = int(source.count(WindowRange(start_ns, end_ns, entry.window_ns)).sum())
+            late += max(0, now - entry.counts.read)
+    return late
+
+
+def _is_free(starts_ns: npt.NDArray[np.int64], length_ns: int, released: list[Window]) -> npt.NDArray[np.bool_]:
+    """Return which windows overlap no released interval; the intervals ascend."""
+    ends = np.array([one.end_ns for one in released], dtype=np.int64)
+    begins = np.array([one.start_ns for one in released] + [np.iinfo(np.int64).max], dtype=np.int64)
+    # The first interval that ends behind a window's start: if that begins behind the window's end, none overlaps.
+    free: npt.NDArray[np.bool_] = begins[np.searchsorted(ends, starts_ns, side="right")] >= starts_ns + length_ns
+    return free
+
+
+def _advice(added_ns: npt.NDArray[np.int64], late: int, first_ns: int) -> str:
+    too_late = f" {late} of them are for windows that were released: they come too late and stay out." if late else ""
+    first, last = date_and_time(int(added_ns.min())), date_and_time(int(added_ns.max()))
+    return (
+        f"INPUT_FILE has grown since it was released: {len(added_ns)} rows were added, of times from {first} to {last}.{too_late} To "
+        f"release just what is new, set QUERY_START_TIME={moment_text(first_ns)} and keep STATE_DIR: with another one the rest is released "
+        "twice"
+    )

@@ -1,0 +1,206 @@
+"""One chunk of windows: planned from counts, read completely, anonymized, verified. Done again from the start when the source fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.anonymize import ChunkResult, Recipe, WindowResult, anonymize_chunk
+from anonymizer.batch import Batch
+from anonymizer.errors import PrivacyViolation, SourceUnavailable
+from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, make_samples
+from anonymizer.units import UnitDoubts
+from anonymizer.verify import verify
+from anonymizer.windows import MOST_WINDOWS, WindowRange
+from service import crash_points
+
+_LOG = logging.getLogger(__name__)
+
+#: The first chunk is so much smaller than others.
+_FIRST_SHARE = 8
+
+#: A window that holds fewer rows than were counted is read again this often before the source counts as unavailable.
+_MOST_READS = 3
+
+
+#: A cell that begins with one of these is run by spreadsheets, not shown.
+_FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Neighbouring windows and how many rows the source counted in each, shape (len(windows),).
+
+    Of windows that were stepped over, which may be millions, there are no counts: they are empty.
+    """
+
+    windows: WindowRange
+    counted: npt.NDArray[np.int64]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the source holds nothing for any of the windows."""
+        return not self.counted.any()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinishedChunk:
+    """What a chunk came to.
+
+    Args:
+        chunk: The chunk.
+        results: One for each window, each batch certified.
+        violations: How many batches failed verification.
+        outside: Rows of no window.
+        contradictions: Which sources contradict themselves, by window.
+        units: How many sources look as if they were in another unit.
+        without_source: How many of the invalid rows name no source.
+    """
+
+    chunk: Chunk
+    results: tuple[WindowResult, ...]
+    violations: int
+    outside: int
+    contradictions: Contradictions
+    units: UnitDoubts
+    without_source: int = 0
+
+
+def without_rows(windows: WindowRange) -> Chunk:
+    """Return a chunk of windows that are known to be empty."""
+    return Chunk(windows, np.zeros(0, dtype=np.int64))
+
+
+def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
+    """Yield chunks of at most `most_rows` rows each, or of a single window; windows without rows make chunks of their own.
+
+    The first ones are smaller, each up to twice the one before, so that outputs have something to do while the next are read.
+
+    Args:
+        windows: All windows to cover.
+        counted: Rows the source counted in each, shape (len(windows),).
+        most_rows: What one query should bring, at most. Never cuts a window.
+    """
+    first, most = 0, max(most_rows // _FIRST_SHARE, 1)
+    while first < len(windows):
+        stop, rows = first + 1, int(counted[first])
+        is_empty = rows == 0
+        while stop < len(windows) and stop - first < MOST_WINDOWS and (counted[stop] == 0) == is_empty:
+            rows += int(counted[stop])
+            if rows > most:
+                break
+            stop += 1
+        yield Chunk(windows.part(first, stop), counted[first:stop])
+        first, most = stop, min(2 * most, most_rows)
+
+
+def finish_chunk(
+    source: SampleSource, chunk: Chunk, recipe: Recipe, *, read: Callable[[], Samples] | None = None
+) -> FinishedChunk:
+    """Read, anonymize and verify a chunk.
+
+    Args:
+        source: Where it is.
+        chunk: Which windows.
+        recipe: How they are anonymized.
+        read: Returns the chunk's complete samples, if somebody else has read them.
+
+    Raises:
+        SourceUnavailable: It could not be read completely now.
+    """
+    samples = read_completely(source, chunk) if read is None else read()
+    crash_points.reached(crash_points.AFTER_READ)
+    anonymized = anonymize_chunk(samples, chunk.windows, recipe)
+    return dataclasses.replace(_verified(chunk, anonymized), without_source=_without_source(samples, chunk.windows))
+
+
+def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
+    """Return the chunk's rows, at least as many in each window as were counted.
+
+    Only the windows that fall short are counted and read again, so that rows that arrive meanwhile cannot keep a chunk from ending.
+
+    Raises:
+        SourceUnavailable: The source does not answer, or holds less than it counts.
+    """
+    samples, counted = source.read(chunk.windows), chunk.counted.copy()
+    for _ in range(_MOST_READS - 1):
+        short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
+        if not len(short):
+            return samples
+        _LOG.warning("%d of %d windows hold fewer rows than were counted; reading them again", len(short), len(chunk.windows))
+        for index in short.tolist():
+            window = chunk.windows.part(index, index + 1)
+            counted[index] = source.count(window)[0]
+            samples = _replace(samples, window, source.read(window))
+    short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
+    if len(short):
+        raise SourceUnavailable(f"{len(short)} windows hold fewer rows than the source counts in them")
+    return samples
+
+
+def formula_ids(batches: Sequence[Batch]) -> int:
+    """Return how many ids of released rows begin with what a spreadsheet takes for a formula."""
+    ids = batches[0].source_ids if batches else ()
+    suspects = {code for code, source_id in enumerate(ids) if source_id.startswith(_FORMULA_SIGNS)}
+    return len(suspects & {int(code) for batch in batches for code in np.unique(batch.source_index)}) if suspects else 0
+
+
+def _without_source(samples: Samples, windows: WindowRange) -> int:
+    times_ns = samples.times_ns[samples.source_codes == NO_SOURCE]
+    return int(((times_ns >= windows.start_ns) & (times_ns < windows.end_ns)).sum())
+
+
+def _rows_in(samples: Samples, windows: WindowRange) -> npt.NDArray[np.int64]:
+    index = windows.index_of(samples.times_ns)
+    return np.bincount(index[(index >= 0) & (index < len(windows))], minlength=len(windows))
+
+
+def _replace(samples: Samples, window: WindowRange, fresh: Samples) -> Samples:
+    """Return `samples` with the rows of one window taken from `fresh`."""
+    kept = (samples.times_ns < window.start_ns) | (samples.times_ns >= window.end_ns)
+    moved = fresh.source_codes.copy()
+    moved[moved >= 0] += len(samples.source_ids)
+    return make_samples(
+        np.concatenate((samples.times_ns[kept], fresh.times_ns)),
+        np.concatenate((samples.source_codes[kept], moved)),
+        (*samples.source_ids, *fresh.source_ids),
+        np.concatenate((samples.values_uv[kept], fresh.values_uv)),
+    )
+
+
+def _verified(chunk: Chunk, anonymized: ChunkResult) -> FinishedChunk:
+    results, violations = [], 0
+    for result in anonymized.results:
+        batch = _certified(result.batch)
+        if result.batch is not None and batch is None:
+            violations += 1
+            result = _withheld(result)
+        else:
+            result = dataclasses.replace(result, batch=batch)
+        results.append(result)
+    return FinishedChunk(chunk, tuple(results), violations, anonymized.outside, anonymized.contradictions, anonymized.units)
+
+
+def _certified(batch: Batch | None) -> Batch | None:
+    """Return the batch with its certificate, or None when it must not leave."""
+    if batch is None:
+        return None
+    try:
+        return batch.certified(verify(batch))
+    except PrivacyViolation as violation:
+        _LOG.error("❌ Withheld, because it failed verification: %s", violation)
+        return None
+
+
+def _withheld(result: WindowResult) -> WindowResult:
+    counts = result.counts
+    withheld = dataclasses.replace(counts, released=0, withheld=counts.withheld + counts.released, starred=0, suppressed=0)
+    rows_at_level = np.zeros_like(result.statistics.rows_at_level)
+    rows_at_level[0] = withheld.withheld
+    statistics = dataclasses.replace(result.statistics, rows_at_level=rows_at_level, unchanged=0)
+    return dataclasses.replace(result, counts=withheld, statistics=statistics, batch=None)

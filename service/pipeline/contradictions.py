@@ -1,0 +1,78 @@
+"""Whether a source contradicts itself so much that nothing should be released of it: judged once, before the first release.
+
+One bad wearer, or one bad point, loses the rows of its source and window. Most sources in most windows are no accident but a setting: two
+leads under one id, packets with one time stamp. A run that has begun to release is never stopped for it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from anonymizer.errors import SourceRefused
+from anonymizer.samples import Contradictions, SampleSource, contradictions_in
+from anonymizer.windows import MOST_WINDOWS, WindowRange
+from service.pipeline.chunks import plan_chunks
+
+ADVICE = (
+    "Usual reasons: several leads or devices under one id (choose one with INFLUX_TAG_FILTER, such as lead=I; of a file, keep one), "
+    "packets whose samples share a time stamp, or a local hour that comes twice (write times with their zone)."
+)
+
+#: One or two windows say too little: there, a source counts only if it contradicts itself throughout, not by one bad point.
+_FEW_WINDOWS = 2
+
+
+class Judgement:
+    """Counts windows with rows, and those in which most sources contradict themselves."""
+
+    def __init__(self) -> None:
+        self._windows = self._bad = self._bad_throughout = 0
+
+    def add_good(self, windows: int) -> None:
+        """Count windows that speak for the source, such as those that an earlier run released."""
+        self._windows += windows
+
+    def add(self, found: Contradictions, windows: int) -> None:
+        """Count windows with rows.
+
+        Args:
+            found: Which sources contradict themselves in them.
+            windows: How many there are.
+        """
+        self._windows += windows
+        self._bad += int((2 * found.contradicting > found.sources).sum())
+        self._bad_throughout += int((2 * found.throughout > found.sources).sum())
+
+    def refuse(self, source: SampleSource) -> None:
+        """Raise SourceRefused where most sources contradict themselves in most windows."""
+        bad = self._bad_throughout if self._windows <= _FEW_WINDOWS else self._bad
+        if 2 * bad > self._windows:
+            raise SourceRefused(
+                f"most sources hold two different values for one time, in {bad} of {self._windows} windows looked at. "
+                f"{advice_for(source)}"
+            )
+
+
+def advice_for(source: SampleSource) -> str:
+    """Return what usually makes sources contradict themselves, and what to do about it."""
+    return f"{ADVICE} {source.hint_on_contradictions()}".strip()
+
+
+def refuse_contradictory(source: SampleSource, windows: WindowRange, *, most_rows: int) -> None:
+    """Look at all windows of a source that is at hand whole, such as a file; raise SourceRefused as `Judgement` does.
+
+    Args:
+        source: Open.
+        windows: All windows of the run.
+        most_rows: How many rows to look at at a time, about.
+    """
+    judgement, at_ns = Judgement(), windows.start_ns
+    while (row_ns := source.next_row_ns(at_ns, windows.end_ns)) is not None:
+        first_ns = row_ns // windows.length_ns * windows.length_ns
+        at_ns = min(first_ns + MOST_WINDOWS * windows.length_ns, windows.end_ns)
+        part = WindowRange(first_ns, at_ns, windows.length_ns)
+        for chunk in plan_chunks(part, source.count(part), most_rows=most_rows):
+            if not chunk.is_empty:
+                found = contradictions_in(source.read(chunk.windows), chunk.windows)
+                judgement.add(found, int(np.count_nonzero(chunk.counted)))
+    judgement.refuse(source)

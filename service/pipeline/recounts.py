@@ -1,0 +1,102 @@
+"""Late rows: released windows are counted again in the source, some time after, and what has come since is counted as late.
+
+A window is never released again: a second release with one row more would tell that row. So nothing can be done with late rows but to say
+how many there were, and which ALLOWED_LATENESS_SECONDS would have waited for them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from anonymizer.errors import SourceError
+from anonymizer.samples import SampleSource
+from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange
+from service.clock import Clock
+from service.state.journal import Journal, Recount
+from service.telemetry.hub import Telemetry
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: However short windows are, no more than one look in this time: each counts many windows in one query.
+LOOK_EVERY_S = 30.0
+
+#: Windows with so many others between them are still counted in one query.
+_LONGEST_GAP = 60
+
+#: So many windows of one query that seem to have late rows are counted again, each by itself.
+_MOST_ALONE = 64
+
+
+class Recounts:
+    """Counts released windows again when it is time to.
+
+    Args:
+        source: Asked to count.
+        journal: Knows what was read, and remembers what came late.
+        telemetry: Told what came late.
+        clock: Ours.
+        after_s: How long after a release, in seconds; one recount each.
+    """
+
+    def __init__(
+        self, source: SampleSource, journal: Journal, telemetry: Telemetry, clock: Clock, *, after_s: Sequence[int]
+    ) -> None:
+        self._source = source
+        self._journal = journal
+        self._telemetry = telemetry
+        self._clock = clock
+        self._after_ns = [seconds * NANOSECONDS for seconds in sorted(after_s)]
+
+    def look(self) -> None:
+        """Count what is due, a bounded number of windows. A source that does not answer is asked another time."""
+        now_ns = self._clock.now_ns()
+        due = self._journal.due_for_recount(self._after_ns, now_ns=now_ns, most=MOST_WINDOWS)
+        for run in _runs(due):
+            try:
+                self._count(run, now_ns)
+            except SourceError as error:
+                _LOG.debug("Late rows are counted another time: %s", error)
+                return
+
+    def _count(self, run: Sequence[Recount], now_ns: int) -> None:
+        length_ns = run[0].window.end_ns - run[0].window.start_ns
+        windows = WindowRange(run[0].window.start_ns, run[-1].window.end_ns, length_ns)
+        counted = self._source.count(windows)
+        index = windows.index_of(np.array([one.window.start_ns for one in run]))
+        known = np.array([one.read + one.late for one in run])
+        for at in index[counted[index] > known][:_MOST_ALONE].tolist():
+            # Of a long range InfluxDB up to 2.7.12 may count rows twice (decision 016), of a window by itself hardly ever.
+            counted[at] = self._source.count(windows.part(at, at + 1))[0]
+        late_now = [max(one.late, int(rows) - one.read) for one, rows in zip(run, counted[index], strict=True)]
+        found = [dataclasses.replace(one, late=late) for one, late in zip(run, late_now, strict=True)]
+        self._journal.record_recounts(found, after_ns=self._after_ns, now_ns=now_ns)
+        self._report(run, found, now_ns)
+
+    def _report(self, before: Sequence[Recount], after: Sequence[Recount], now_ns: int) -> None:
+        changed = [one for one, was in zip(after, before, strict=True) if one.late > was.late]
+        rows = sum(one.late for one in after) - sum(one.late for one in before)
+        # They were there now: so long after the end of the oldest of their windows.
+        sufficient_s = -(-max((now_ns - one.window.end_ns for one in changed), default=0) // NANOSECONDS)
+        self._telemetry.late(
+            rows=rows, windows=len(changed), of_rows=sum(one.read for one in after), sufficient_lateness_s=sufficient_s
+        )
+
+
+def _runs(due: Sequence[Recount]) -> Iterator[Sequence[Recount]]:
+    """Yield stretches of windows of one length that lie close together."""
+    first = 0
+    for index in range(1, len(due) + 1):
+        if index == len(due) or not _are_close(due[index - 1], due[index]):
+            if index > first:
+                yield due[first:index]
+            first = index
+
+
+def _are_close(one: Recount, other: Recount) -> bool:
+    length_ns = one.window.end_ns - one.window.start_ns
+    same_length = other.window.end_ns - other.window.start_ns == length_ns
+    return same_length and other.window.start_ns - one.window.end_ns <= _LONGEST_GAP * length_ns

@@ -1,0 +1,222 @@
+"""The loop both modes share: for each run of windows that is due, count, then chunk by chunk read, anonymize, verify, release."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from anonymizer.anonymize import Recipe
+from anonymizer.samples import SampleSource
+from anonymizer.windows import WindowRange
+from service import crash_points
+from service.clock import Clock, Stopped
+from service.delivery.delivery import Delivery
+from service.pipeline.chunks import Chunk, FinishedChunk, finish_chunk, formula_ids, plan_chunks, read_completely, without_rows
+from service.pipeline.contradictions import Judgement, advice_for
+from service.pipeline.read_ahead import Reading, read_ahead
+from service.pipeline.schedule import Schedule, empty_windows_ahead
+from service.retry import Patience
+from service.state.journal import Journal, Released
+from service.telemetry.hub import Telemetry, Unit
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything the loop works with.
+
+    Args:
+        source: Already open.
+        recipe: How windows are anonymized.
+        journal: Knows what was released.
+        delivery: Where batches go; already started.
+        telemetry: Told what happens.
+        patience: How long to wait for the source.
+        clock: Tells when to stop.
+        most_rows: How many rows to ask for in one query, about.
+        is_stream: Whether the journal's stream moves on with the windows.
+        unit_is_window: Whether each window is reported by itself, or a chunk together.
+        advance: Told after each chunk how many windows and rows it had.
+        upkeep: Called again and again; does what is due besides releasing.
+        judges_first_chunk: Whether the run ends where most sources contradict themselves in most of the first chunk's windows.
+    """
+
+    source: SampleSource
+    recipe: Recipe
+    journal: Journal
+    delivery: Delivery
+    telemetry: Telemetry
+    patience: Patience
+    clock: Clock
+    most_rows: int
+    is_stream: bool
+    unit_is_window: bool
+    advance: Callable[[int, int], None]
+    upkeep: Callable[[], None] = lambda: None
+    judges_first_chunk: bool = True
+
+
+def run(schedule: Schedule, parts: Parts) -> None:
+    """Release every window the schedule yields that was not released before; return at its end, or when asked to stop.
+
+    Raises:
+        OutOfPatience: The source did not answer for too long.
+        SourceDenied: Only with a patience that has an end.
+        SourceRefused: The source holds what cannot be anonymized.
+    """
+    judgement = Judgement() if parts.judges_first_chunk else None
+    told = set(parts.source.remarks)
+    try:
+        parts.telemetry.phase("working")
+        for windows in schedule:
+            parts.telemetry.reached(windows.start_ns)
+            parts.upkeep()
+            if not windows:
+                _look(parts, told)
+            empty = _empty_ahead(windows, schedule, parts)
+            for reading in _readings(empty or windows, parts, are_empty=bool(empty), judgement=judgement):
+                if parts.clock.is_stopping() or not parts.delivery.is_delivering():
+                    return
+                _release(reading, parts, judgement)
+                if not reading.chunk.is_empty:
+                    judgement = None
+                parts.telemetry.reached(reading.chunk.windows.end_ns)
+            parts.telemetry.reached((empty or windows).end_ns)
+    except Stopped:
+        return
+
+
+def _look(parts: Parts, told: set[str]) -> None:
+    """See that the source still answers although nothing is due: its end must be noticed before the next window falls due.
+
+    Args:
+        parts: What the loop works with.
+        told: What was said of the source already; grows.
+    """
+    parts.patience.until_done(parts.source.look)
+    for remark in set(parts.source.remarks) - told:
+        told.add(remark)
+        _LOG.warning("⚠️ %s", remark)
+
+
+def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> WindowRange:
+    """Return the windows before the source's next row, where that was worth asking; the schedule goes on behind them."""
+    empty = parts.patience.until_done(lambda: empty_windows_ahead(parts.source, schedule, windows))
+    if empty:
+        schedule.go_on_at(empty.end_ns)
+    return empty
+
+
+def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[WindowRange]:
+    """Yield the runs of windows that overlap no released interval, in order."""
+    first = 0
+    for interval in (one.interval for one in released):
+        # The windows from `begin` to `end` touch the interval.
+        begin = max(first, (interval.start_ns - windows.start_ns) // windows.length_ns)
+        end = min(len(windows), -(-(interval.end_ns - windows.start_ns) // windows.length_ns))
+        if begin > first:
+            yield windows.part(first, begin)
+        first = max(first, end)
+    if first < len(windows):
+        yield windows.part(first, len(windows))
+
+
+def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Chunk]:
+    released = parts.patience.until_done(lambda: parts.journal.released_within(windows))
+    runs = list(unreleased(windows, released))
+    skipped = len(windows) - sum(map(len, runs))
+    if skipped:
+        parts.telemetry.skipped(skipped, windows, released)
+        parts.advance(skipped, 0)
+        if judgement is not None:
+            judgement.add_good(skipped)
+    for run_of_windows in runs:
+        if are_empty:
+            yield without_rows(run_of_windows)
+            continue
+        counted = parts.patience.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
+        yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
+
+
+def _readings(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Reading]:
+    chunks = _chunks(windows, parts, are_empty=are_empty, judgement=judgement)
+    return read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.reads_at_a_time)
+
+
+def _release(reading: Reading, parts: Parts, judgement: Judgement | None) -> None:
+    chunk = reading.chunk
+    stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
+    if chunk.is_empty:
+        _report_empty(chunk.windows, parts)
+        _pass_by(parts, stream_to_ns)
+        parts.advance(len(chunk.windows), 0)
+        return
+    parts.delivery.wait_for_room(lambda: _while_waiting(chunk, parts))
+    started_s = parts.clock.monotonic_s()
+    finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe, read=reading.take))
+    crash_points.reached(crash_points.AFTER_ANONYMIZE)
+    if judgement is not None:
+        judgement.add(finished.contradictions, sum(result.counts.read > 0 for result in finished.results))
+        judgement.refuse(parts.source)
+    _report(finished, parts)
+    batches = [result.batch for result in finished.results if result.batch is not None]
+    if batches:
+        parts.delivery.release(batches, stream_to_ns=stream_to_ns)
+    else:
+        _pass_by(parts, stream_to_ns)
+    rows = sum(result.counts.read for result in finished.results)
+    parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows, len(chunk.windows))
+    parts.advance(len(chunk.windows), rows)
+
+
+def _while_waiting(chunk: Chunk, parts: Parts) -> None:
+    parts.telemetry.reached(chunk.windows.start_ns)
+    parts.upkeep()
+
+
+def _report_empty(windows: WindowRange, parts: Parts) -> None:
+    kept_since_ns = parts.source.kept_since_ns()
+    expired_ns = 0 if kept_since_ns is None else min(kept_since_ns, windows.end_ns) - windows.start_ns
+    expired = max(0, expired_ns) // windows.length_ns
+    if expired:
+        parts.telemetry.expired(windows.part(0, expired))
+    if expired < len(windows):
+        parts.telemetry.nothing_in(windows.part(expired, len(windows)))
+
+
+def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
+    """Let the stream go on although nothing was released; the windows stay open for a one-shot run."""
+    if stream_to_ns is not None:
+        parts.patience.until_done(lambda: parts.journal.move_stream(stream_to_ns))
+
+
+def _report(finished: FinishedChunk, parts: Parts) -> None:
+    parts.telemetry.chunk_failed_verification(finished.violations)
+    parts.telemetry.rows_outside(finished.outside)
+    parts.telemetry.rows_without_source(finished.without_source)
+    _report_doubts(finished, parts)
+    for unit in _units(finished, one_by_one=parts.unit_is_window):
+        parts.telemetry.anonymized(unit)
+
+
+def _report_doubts(finished: FinishedChunk, parts: Parts) -> None:
+    found = finished.contradictions
+    if rows := int(found.rows.sum()):
+        windows, sources = int(np.count_nonzero(found.rows)), int(found.contradicting.max())
+        parts.telemetry.contradicted(rows=rows, windows=windows, sources=sources, advice=lambda: advice_for(parts.source))
+    if finished.units.still or finished.units.apart:
+        parts.telemetry.units_look_wrong(finished.units)
+    if formulas := formula_ids([result.batch for result in finished.results if result.batch is not None]):
+        parts.telemetry.ids_are_formulas(formulas)
+
+
+def _units(finished: FinishedChunk, *, one_by_one: bool) -> Iterator[Unit]:
+    if not one_by_one:
+        yield Unit(finished.chunk.windows, finished.results)
+        return
+    for index, result in enumerate(finished.results):
+        yield Unit(finished.chunk.windows.part(index, index + 1), (result,))

@@ -1,0 +1,109 @@
+"""Windows that were released by a state folder that is lost, or by another one: the output bucket's summaries tell of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
+from anonymizer.windows import HOUR_NS, Window
+from service.retry import Patience
+from service.state.intervals import merged, missing
+from service.state.journal import Journal
+from service.time_texts import span_text
+
+if TYPE_CHECKING:
+    from inputs.window_summaries import WindowSummaries
+
+#: Every window there can be: InfluxDB knows no later time.
+ANY_TIME = Window(0, 2**63 - 2)
+
+#: What was released in so long a time is asked for together, gaps or not.
+_DAY_NS = 24 * HOUR_NS
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+
+def unknown_releases(summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
+    """Return the stretches of the span that have a summary in the output bucket and no entry in the journal.
+
+    Args:
+        summaries: Of the output bucket.
+        journal: Ours.
+        labels: What the data set is called, or was, in batch ids.
+        span: From when to when.
+
+    Raises:
+        SourceDenied: The token may not read the output bucket.
+        SourceUnavailable: The server does not answer.
+    """
+    known = journal.released_intervals()
+    found = [window for stretch in _stretches(missing([span], known)) for window in summaries.released(labels, stretch)]
+    return missing(merged(sorted(found)), known)
+
+
+def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
+    """Yield stretches that cover the gaps: those of a day together, since windows that were withheld can leave thousands of them."""
+    stretch: Window | None = None
+    for gap in gaps:
+        if stretch is not None and gap.end_ns - stretch.start_ns <= _DAY_NS:
+            stretch = Window(stretch.start_ns, gap.end_ns)
+            continue
+        if stretch is not None:
+            yield stretch
+        stretch = gap
+    if stretch is not None:
+        yield stretch
+
+
+def _say_why_not_compared(summaries: WindowSummaries, journal: Journal, bucket: str) -> None:
+    """Say that the bucket cannot be read: a warning where nothing else knows what was released. One that is not there holds nothing."""
+    if summaries.is_missing():
+        _LOG.info("Bucket %r does not exist, so it holds nothing that STATE_DIR does not know of", bucket)
+    elif journal.released_intervals():
+        _LOG.info("What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR", bucket)
+    else:
+        _LOG.warning(
+            "⚠️ STATE_DIR knows of no release, and what bucket %r already holds cannot be read with this token: windows that were released "
+            "with another STATE_DIR would be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket",
+            bucket,
+        )
+
+
+def refuse_releases_elsewhere(
+    summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window, *, bucket: str, patience: Patience
+) -> None:
+    """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
+
+    A journal that knows of releases does not wait for a bucket that cannot be asked now; a new one does.
+
+    Raises:
+        ConfigurationError: Something was, and would be released twice.
+        OutOfPatience: The server did not answer.
+        SourceDenied: There is no way to it, and patience has an end.
+        Stopped: We were asked to stop meanwhile.
+    """
+
+    def ask() -> list[Window] | None:
+        try:
+            return unknown_releases(summaries, journal, labels, span)
+        except SourceDenied as error:
+            if not error.was_reached:
+                raise
+            return None
+
+    try:
+        unknown = ask() if journal.released_intervals() else patience.until_done(ask)
+    except SourceUnavailable as error:
+        _LOG.warning("⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", bucket, error)
+        return
+    if unknown is None:
+        _say_why_not_compared(summaries, journal, bucket)
+    if unknown:
+        stretch = span_text(Window(unknown[0].start_ns, unknown[-1].end_ns))
+        raise ConfigurationError(
+            f"bucket {bucket!r} holds summaries of windows of this data set ({stretch}) that STATE_DIR knows nothing of: they were "
+            "released with a state folder that is lost, or with another one. Put that folder back; or run scripts/state.py accept-gap, "
+            "which marks them as released, so that none is released twice"
+        )

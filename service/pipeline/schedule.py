@@ -1,0 +1,211 @@
+"""Which windows are next: all of a span (one-shot), or each as it falls due (streaming).
+
+A window is due when both our clock and the source's say that its end is `lateness_ns` ago.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from anonymizer.samples import SampleSource
+from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange, covering_windows, whole_windows
+from service.clock import Clock
+
+_LOG = logging.getLogger(__name__)
+
+#: Hours in nanoseconds, for DEFAULT_QUERY_HOURS.
+_HOUR_NS = 3600 * NANOSECONDS
+
+#: Counting costs a question for each hour: of so many hours the source is asked first where its next row lies.
+_LONG_NS = 6 * _HOUR_NS
+
+
+class Schedule(Protocol):
+    """Yields runs of windows that are due, in order of time."""
+
+    @property
+    def windows_in_all(self) -> int | None:
+        """How many windows there will be; None when there is no end."""
+
+    @property
+    def start_ns(self) -> int:
+        """Where the first window to come begins."""
+
+    @property
+    def due_end_ns(self) -> int:
+        """Where the last window ends that is due, as far as was known at the last look."""
+
+    def go_on_at(self, time_ns: int) -> None:
+        """Yield next the window that begins then: those before it are done with."""
+
+    def __iter__(self) -> Iterator[WindowRange]:
+        """Yield what is due, and no windows now and then while it waits; ends when there is no more or when asked to stop."""
+
+
+@dataclass(slots=True)
+class Span:
+    """A schedule with an end: the windows of one run."""
+
+    windows: WindowRange
+    _position_ns: int = 0
+
+    @property
+    def windows_in_all(self) -> int:
+        """How many windows there are."""
+        return len(self.windows)
+
+    @property
+    def start_ns(self) -> int:
+        """Where the first window begins."""
+        return self.windows.start_ns
+
+    @property
+    def due_end_ns(self) -> int:
+        """Where the last window ends."""
+        return self.windows.end_ns
+
+    def go_on_at(self, time_ns: int) -> None:
+        """Yield next the window that begins then."""
+        self._position_ns = time_ns
+
+    def __iter__(self) -> Iterator[WindowRange]:
+        """Yield all windows, in runs whose counts fit one answer."""
+        self._position_ns = self.windows.start_ns
+        while self._position_ns < self.windows.end_ns:
+            run = _run_of_windows(self._position_ns, self.windows.end_ns, self.windows.length_ns)
+            self._position_ns = run.end_ns
+            yield run
+
+
+@dataclass(slots=True)
+class Stream:
+    """A schedule without an end.
+
+    Args:
+        source: Asked for its clock.
+        clock: Ours.
+        position_ns: Start of the first window; moves on.
+        length_ns: Length of a window.
+        lateness_ns: How long after its end a window falls due.
+        interval_s: The longest pause between two looks.
+        due_end_ns: Where the last window ended that was due at the last look.
+    """
+
+    source: SampleSource
+    clock: Clock
+    position_ns: int
+    length_ns: int
+    lateness_ns: int
+    interval_s: float
+    due_end_ns: int = 0
+
+    @property
+    def windows_in_all(self) -> None:
+        """None: there is no end."""
+        return
+
+    @property
+    def start_ns(self) -> int:
+        """Where the next window begins."""
+        return self.position_ns
+
+    def go_on_at(self, time_ns: int) -> None:
+        """Yield next the window that begins then."""
+        self.position_ns = time_ns
+
+    def __iter__(self) -> Iterator[WindowRange]:
+        """Yield windows as they fall due, many at once when behind; none, then wait, when none is due."""
+        while not self.clock.is_stopping():
+            now_ns = _now_ns(self.source, self.clock)
+            self.due_end_ns = _due_end_ns(now_ns, self.length_ns, self.lateness_ns)
+            if self.due_end_ns > self.position_ns:
+                due = _run_of_windows(self.position_ns, self.due_end_ns, self.length_ns)
+                self.position_ns = due.end_ns
+                yield due
+            else:
+                next_due_s = (self.position_ns + self.length_ns + self.lateness_ns - now_ns) / NANOSECONDS
+                next_look_s = self.clock.monotonic_s() + min(next_due_s, self.interval_s, self.source.clock_check_in_s())
+                yield WindowRange(self.position_ns, self.position_ns, self.length_ns)
+                self.clock.wait(next_look_s - self.clock.monotonic_s())
+
+
+def empty_windows_ahead(source: SampleSource, schedule: Schedule, windows: WindowRange) -> WindowRange:
+    """Return the windows from the first of `windows` on that lie before the source's next row: they need not be counted one by one.
+
+    Asked where many windows are due at once, because a clock was set wrong or a stream begins years ago; none where few are, or the next
+    row is near.
+
+    Args:
+        source: Asked for its next row.
+        schedule: Knows what is due.
+        windows: What it yielded.
+    """
+    due_end_ns, length_ns = schedule.due_end_ns, windows.length_ns
+    row_ns: int | None = windows.start_ns
+    if len(windows) == MOST_WINDOWS or windows.end_ns - windows.start_ns >= _LONG_NS:
+        row_ns = source.next_row_ns(windows.start_ns, due_end_ns)
+    end_ns = due_end_ns if row_ns is None else max(windows.start_ns, row_ns // length_ns * length_ns)
+    return WindowRange(windows.start_ns, end_ns, length_ns)
+
+
+def first_position_ns(source: SampleSource, clock: Clock, *, length_ns: int) -> int:
+    """Return where a stream that begins now begins: with the first window that has not begun yet."""
+    return -(-_now_ns(source, clock) // length_ns) * length_ns
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpanRequest:
+    """What a one-shot run was asked for, times in nanoseconds since the epoch."""
+
+    start_ns: int | None
+    end_ns: int | None
+    hours: float
+    length_ns: int
+    lateness_ns: int
+
+
+def make_span(request: SpanRequest, source: SampleSource, clock: Clock) -> Span:
+    """Return the windows of a one-shot run: only whole ones, only due ones, and for a file all it holds unless told otherwise."""
+    bounds = source.extent()
+    if source.now_ns() is None:
+        return Span(_windows_of_file(request, bounds))
+    due_end_ns = _due_end_ns(_now_ns(source, clock), request.length_ns, request.lateness_ns)
+    end_ns = due_end_ns if request.end_ns is None else request.end_ns
+    if end_ns > due_end_ns:
+        _LOG.warning("QUERY_END_TIME is later than the last window that is due; clipped to that window's end")
+        end_ns = due_end_ns
+    start_ns = end_ns - int(request.hours * _HOUR_NS) if request.start_ns is None else request.start_ns
+    return Span(_whole(start_ns, end_ns, request.length_ns))
+
+
+def _run_of_windows(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
+    return WindowRange(start_ns, min(end_ns, start_ns + MOST_WINDOWS * length_ns), length_ns)
+
+
+def _windows_of_file(request: SpanRequest, bounds: tuple[int, int] | None) -> WindowRange:
+    if bounds is None:
+        return WindowRange(0, 0, request.length_ns)
+    held = covering_windows(*bounds, request.length_ns)
+    start_ns = held.start_ns if request.start_ns is None else max(request.start_ns, held.start_ns)
+    end_ns = held.end_ns if request.end_ns is None else min(request.end_ns, held.end_ns)
+    return _whole(start_ns, end_ns, request.length_ns)
+
+
+def _whole(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
+    windows = whole_windows(start_ns, end_ns, length_ns)
+    if len(windows) and (windows.start_ns, windows.end_ns) != (start_ns, end_ns):
+        _LOG.info("Only whole windows of %d s are read; the span was cut to their edges", length_ns // NANOSECONDS)
+    return windows
+
+
+def _now_ns(source: SampleSource, clock: Clock) -> int:
+    """Return the earlier of the two clocks: a window must not be taken for complete because one of them is ahead."""
+    theirs = source.now_ns()
+    return clock.now_ns() if theirs is None else min(clock.now_ns(), theirs)
+
+
+def _due_end_ns(now_ns: int, length_ns: int, lateness_ns: int) -> int:
+    return (now_ns - lateness_ns) // length_ns * length_ns

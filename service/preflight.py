@@ -1,0 +1,96 @@
+"""What a run needs of its surroundings, tried without leaving a trace: folders, hierarchy, proxies, servers."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from pathlib import Path
+
+from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError
+from anonymizer.ports import Output
+from disk.durable_file import PASSING, sync_folder, why_not_writable
+from service.settings.declared import Settings
+from service.startup import with_bucket_name
+from service.wiring import load_hierarchy, make_outputs, make_source, ways_to_servers
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+
+def connection_problems(settings: Settings) -> list[str]:
+    """Open everything once; return what went wrong, a sentence each.
+
+    Not CSV files: to open them makes their folder, and whoever only asks leaves nothing behind (`folder_problems`).
+    """
+    problems = []
+    try:
+        settings = with_bucket_name(settings)
+    except (ConfigurationError, SourceError) as error:
+        problems.append(str(error))
+        settings = dataclasses.replace(settings, output_to_influx=False)
+    source, outputs = make_source(settings), make_outputs(settings)
+    for opening in (source.open, *(_opening(output) for output in outputs if output.kind != "csv")):
+        try:
+            opening()
+        except (SourceError, OutputUnavailable) as error:
+            problems.append(str(error))
+    for remark in source.remarks:
+        _LOG.warning("⚠️ %s", remark)
+    return problems
+
+
+def say_what_the_disks_cannot(settings: Settings) -> None:
+    """Warn of each folder on a disk that cannot sync folders, whether it is made already or not.
+
+    A disk that fails is met, and waited for, where it is used.
+    """
+    folders = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
+    for name, folder in folders.items():
+        with suppress(OSError):
+            nearest = next(one for one in (Path(folder), *Path(folder).absolute().parents) if one.is_dir())
+            if not sync_folder(nearest):
+                _LOG.warning(
+                    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
+                    "file that was just written. Put it on a local disk; a crash of the service alone loses nothing",
+                    name,
+                    folder,
+                )
+
+
+def _opening(output: Output) -> Callable[[], None]:
+    return lambda: output.open({})
+
+
+def proxy_problems(settings: Settings) -> list[str]:
+    """Return what is wrong with the variables that name proxies."""
+    try:
+        list(ways_to_servers(settings))
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def hierarchy_problems(settings: Settings) -> list[str]:
+    """Return what is wrong with the hierarchy, a sentence each."""
+    try:
+        load_hierarchy(settings)
+    except ConfigurationError as error:
+        return list(error.problems)
+    return []
+
+
+def folder_problems(settings: Settings) -> list[str]:
+    """Return why STATE_DIR or the folder of CSV files could not be used, if so. Makes neither."""
+    return _folder_problems(settings, but_for=frozenset())
+
+
+def lasting_folder_problems(settings: Settings) -> list[str]:
+    """Return the same but for what may pass: a run meets a disk that fails, and waits for it, where it is used."""
+    return _folder_problems(settings, but_for=PASSING)
+
+
+def _folder_problems(settings: Settings, *, but_for: Collection[int]) -> list[str]:
+    folders = {"STATE_DIR": settings.state_dir, **({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})}
+    reasons = {name: why_not_writable(Path(folder), but_for=but_for) for name, folder in folders.items()}
+    return [f"{name} {folders[name]} cannot be written to ({reason})" for name, reason in reasons.items() if reason]

@@ -1,0 +1,378 @@
+"""From `.env` and the environment to checked settings: every mistake at once, each as a sentence, none with a secret in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import ssl
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from anonymizer.errors import ConfigurationError
+from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
+from anonymizer.weak_keys import doubts_about
+from service.settings.address import parse_address
+from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, Settings
+from service.settings.env_file import EnvFile, UnreadableValue, can_be_read_by_others, meaning, read_env_file
+from service.settings.types import Secret, read_secret
+from service.settings.types import path as written_out
+from service.settings.unknown_names import unknown_names
+from transport.addresses import is_this_machine, shown_address
+
+#: Printed, with the line above it, when nothing at all tells us what to do.
+REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
+
+#: Settings whose value may name wearers.
+_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE")
+
+#: A value that cannot be used is shown up to here.
+_LONGEST_SHOWN = 200
+
+#: A token that many machines may try to guess.
+_SHORTEST_STATUS_TOKEN = 16
+
+#: The one secret that is a key, of which every byte counts and none need be text.
+_KEY = "PSEUDONYM_SALT"
+
+
+class NoConfiguration(ConfigurationError):
+    """There is neither an `.env` nor the variables that would stand in for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Checked settings and what a person should know of them."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+
+
+Check = Callable[[Settings], Iterable[str]]
+
+
+def load(
+    env_file: Path, environment: Mapping[str, str], *, must_exist: bool = False, checks: Sequence[Check] = ()
+) -> Configuration:
+    """Read and check all settings. The environment beats the file, the file beats defaults.
+
+    Args:
+        env_file: The `.env`.
+        environment: The process's variables.
+        must_exist: Whether a missing file is a mistake even if the environment has everything.
+        checks: What else to ask, such as whether files can be read; each yields problems.
+
+    Raises:
+        NoConfiguration: No file, and the environment lacks what is required.
+        ConfigurationError: With every problem found.
+    """
+    file = read_env_file(env_file, KNOWN_NAMES)
+    if file is None and (must_exist or not ("INPUT_FILE" in environment or _names_a_server(environment))):
+        raise NoConfiguration(f".env file not found at {env_file}")
+    file = file or EnvFile(str(env_file))
+    name_problems, name_warnings = unknown_names(file, environment)
+    from_environment, problems, warnings = meant_by(environment)
+    given = _merged(file.values, from_environment)
+    warnings += _empty(file, from_environment)
+    given, secret_files, file_problems, file_warnings = _with_secret_files(given)
+    settings, value_problems = _parse(given)
+    from_files: dict[str, Any] = {name.lower(): Secret(given[name], path) for name, path in secret_files.items()}
+    settings = dataclasses.replace(settings, **from_files)
+    problems = [*file.problems, *name_problems, *problems, *file_problems, *value_problems, *_problems_between(settings, given)]
+    problems += _csv_problems(settings, env_file)
+    problems += [problem for check in checks for problem in check(settings)]
+    if problems:
+        # A misspelt name is often the reason why another one is missing.
+        raise ConfigurationError([*problems, *name_warnings])
+    warnings = [*_if_others_can_read(file), *file.warnings, *warnings, *file_warnings, *name_warnings]
+    return Configuration(settings, (*warnings, *_warnings_about(settings, given)))
+
+
+def _names_a_server(environment: Mapping[str, str]) -> bool:
+    return "INFLUX_ORG" in environment and ("INFLUX_TOKEN" in environment or "INFLUX_TOKEN_FILE" in environment)
+
+
+def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -> dict[str, str]:
+    """Return both, the environment first; a secret it gives in one form beats the file's in the other.
+
+    An empty variable sets nothing: it may come from `${K_VALUE:-}` in a compose file, and must not put a default in the file's place.
+    """
+    merged = {**from_file, **{name: text for name, text in from_environment.items() if text or not from_file.get(name)}}
+    for name in SECRETS:
+        for ours, other in ((name, f"{name}_FILE"), (f"{name}_FILE", name)):
+            if from_environment.get(ours) and other not in from_environment:
+                merged.pop(other, None)
+    return merged
+
+
+def _empty(file: EnvFile, from_environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield a warning for each setting that is there without a value and so has its default."""
+    for name, field in DECLARED.items():
+        default = field.metadata["default"]
+        if from_environment.get(name) == "" and file.values.get(name):
+            yield f"{name} in the environment is empty and sets nothing: the value in {file.name} holds"
+        elif default and not from_environment.get(name) and file.values.get(name) == "":
+            yield f"{file.at(file.lines[name])} {name} is empty: its default, {default}, holds"
+        elif default and from_environment.get(name) == "":
+            yield f"{name} in the environment is empty: its default, {default}, holds"
+
+
+def meant_by(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return what the environment sets, read as a line of `.env` is: `docker run --env-file` passes quotes on as they stand."""
+    meant, problems, warnings = {}, list[str](), list[str]()
+    for name in sorted(KNOWN_NAMES & set(environment)):
+        text = environment[name]
+        try:
+            meant[name] = meaning(text)
+        except UnreadableValue as problem:
+            problems.append(f"{name} in the environment cannot be read: {problem}")
+            continue
+        if name in SECRETS and meant[name] != text.strip():
+            warnings.append(f"{name} in the environment stands between quotes, which are not part of it, as in .env")
+        elif name not in SECRETS and not _is_text(text):
+            problems.append(f"{name} in the environment holds bytes that are not UTF-8")
+        elif " #" in text and meant[name] == text.strip():
+            warnings.append(
+                f"{name} in the environment holds a # after a blank, which belongs to its value here; .env refuses it"
+            )
+    return meant, problems, warnings
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _if_others_can_read(file: EnvFile) -> list[str]:
+    return [_readable_by_others(file.name)] if file.others_can_read else []
+
+
+def _readable_by_others(path: str) -> str:
+    return f"{path} holds secrets and can be read by others than its owner: chmod 600 {path}"
+
+
+def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path], list[str], list[str]]:
+    """Replace each `NAME_FILE` by `NAME` with the file's content; return which file each came from too."""
+    merged, files, problems, warnings = dict(given), {}, [], []
+    for name in SECRETS:
+        path_text = merged.pop(f"{name}_FILE", "")
+        if not path_text:
+            continue
+        if merged.get(name):
+            problems.append(f"{name} and {name}_FILE are both set; keep one of them")
+            continue
+        try:
+            path = Path(written_out(path_text))
+        except ValueError as error:
+            problems.append(f"{name}_FILE must be {error}, got {path_text!r}")
+            continue
+        try:
+            merged[name] = read_secret(path, may_be_bytes=name == _KEY)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else f"it holds {error}"
+            problems.append(f"{name}_FILE names {path}, which cannot be read ({reason})")
+            continue
+        files[name] = path
+        if can_be_read_by_others(path):
+            warnings.append(_readable_by_others(str(path)))
+        if not merged[name]:
+            problems.append(f"{name}_FILE names {path}, which is empty")
+    return merged, files, problems, warnings
+
+
+def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
+    values, problems = {}, []
+    for name, field in DECLARED.items():
+        meta = field.metadata
+        text = given.get(name, "") if name in SECRETS else given.get(name, "").strip() or meta["default"]
+        try:
+            values[field.name] = meta["parse"](text) if text else _when_empty(field)
+        except ValueError as error:
+            problems.append(f"{name} must be {error}, got {_shown(name, text)}")
+            values[field.name] = meta["parse"](meta["default"]) if meta["default"] else _when_empty(field)
+    return Settings(**values), problems
+
+
+def _shown(name: str, text: str) -> str:
+    """Return what may be shown of a value that cannot be used: it may be a secret that should stand elsewhere.
+
+    An = in it may be what is left of the next line, whose end was lost.
+    """
+    is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or "=" in text or shown_address(text) != text
+    return "what was given" if is_private else repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
+
+
+def _when_empty(field: dataclasses.Field[Any]) -> Any:
+    declared = str(field.type)
+    if declared == "Secret":
+        return Secret("")
+    if declared.endswith("| None"):
+        return None
+    return () if declared.startswith("tuple") else ""
+
+
+def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is wrong with settings that are each good alone."""
+    if not settings.input_file or settings.output_to_influx:
+        for name in ("INFLUX_TOKEN", "INFLUX_ORG"):
+            if not given.get(name, "").strip():
+                yield f"{name} is required: the service reads from or writes to InfluxDB"
+    if not (settings.output_to_csv or settings.output_to_influx or settings.output_to_api):
+        yield "no output is enabled: set OUTPUT_TO_CSV, OUTPUT_TO_INFLUX or OUTPUT_TO_API to true"
+    if settings.output_to_api and not settings.api_endpoint:
+        yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
+    yield from _token_problems(settings)
+    yield from _pseudonym_problems(settings)
+    yield from _span_problems(settings)
+    yield from _status_problems(settings)
+    if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
+        yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
+        path = getattr(settings, name.lower())
+        if path and (reason := _why_no_file(path)):
+            # The name of a recording may be that of a person.
+            yield f"{name} names {'something' if name == 'INPUT_FILE' else path}, which {reason}"
+        elif path and name.endswith("_CA_FILE") and not _is_certificate_file(path):
+            yield f"{name} names {path}, which holds no certificate in PEM form"
+
+
+#: In STATE_DIR; other folders there are none of ours.
+_FOLDERS_OF_THE_STATE = ("spool", "set_aside", "given_up", "reports")
+
+
+def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
+    """Yield where CSV files would stand among files that are none: a file of the same name there would be moved aside."""
+    if not settings.output_to_csv:
+        return
+    folder, state = Path(settings.csv_output_dir).resolve(), Path(settings.state_dir).resolve()
+    if folder == state or any(state / name in (folder, *folder.parents) for name in _FOLDERS_OF_THE_STATE):
+        yield "CSV_OUTPUT_DIR is STATE_DIR, or a folder that the service keeps in it: give the CSV files a folder of their own"
+    any_time = re.sub("%.", ".*", re.escape(settings.csv_filename_pattern).replace("\\%", "%"))
+    others = {"INPUT_FILE": Path(settings.input_file).resolve() if settings.input_file else None, "This .env": env_file.resolve()}
+    for name, path in others.items():
+        if path and path.parent == folder and re.fullmatch(any_time, path.name):
+            yield f"{name} lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
+
+
+def _why_no_file(path: str) -> str:
+    """Return why a path names no file, as the end of a sentence; nothing when it does."""
+    try:
+        return "" if stat.S_ISREG(Path(path).stat().st_mode) else "is not a file"
+    except FileNotFoundError:
+        return "is not a file"
+    except OSError as error:
+        return f"cannot be reached ({error.strerror})"
+
+
+def _is_certificate_file(path: str) -> bool:
+    try:
+        ssl.create_default_context(cafile=path)
+    except (ssl.SSLError, OSError, ValueError):
+        return False
+    return True
+
+
+def _status_problems(settings: Settings) -> Iterator[str]:
+    if not settings.status_address:
+        return
+    try:
+        address = parse_address(settings.status_address)
+    except ValueError as error:
+        yield f"STATUS_ADDRESS must be {error}, got {_shown('STATUS_ADDRESS', settings.status_address)}"
+        return
+    if not (address.is_loopback or settings.status_token):
+        yield f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: {MAKE_A_KEY}"
+    if settings.status_token and len(settings.status_token.reveal()) < _SHORTEST_STATUS_TOKEN:
+        yield f"STATUS_TOKEN must be at least {_SHORTEST_STATUS_TOKEN} characters; make one with: {MAKE_A_KEY}"
+
+
+def _token_problems(settings: Settings) -> Iterator[str]:
+    for name in SECRETS:
+        text = getattr(settings, name.lower()).reveal()
+        if name != _KEY and text != text.strip():
+            yield f"{name} begins or ends with a blank or line end, which no token does: remove it (of a file, one line end is not counted)"
+
+
+def _pseudonym_problems(settings: Settings) -> Iterator[str]:
+    if not settings.pseudonymize_source_id:
+        return
+    if not settings.pseudonym_salt:
+        yield f"PSEUDONYMIZE_SOURCE_ID=true needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: {MAKE_A_KEY}"
+        return
+    try:
+        check_key(settings.pseudonym_salt.key())
+    except ShortKey as error:
+        yield f"PSEUDONYM_SALT {error}"
+
+
+def _span_problems(settings: Settings) -> Iterator[str]:
+    start, end = settings.query_start_time, settings.query_end_time
+    if start is not None and end is not None and start >= end:
+        yield "QUERY_START_TIME must be before QUERY_END_TIME"
+    if start is None and end is not None and not (settings.streaming_mode or settings.input_file):
+        yield "QUERY_END_TIME needs QUERY_START_TIME"
+    if settings.streaming_mode and settings.input_file:
+        yield "STREAMING_MODE=true reads from InfluxDB, a file has an end: set STREAMING_MODE=false or leave INPUT_FILE empty"
+    if settings.streaming_mode and end is not None:
+        yield "STREAMING_MODE=true has no end: leave QUERY_END_TIME empty or set STREAMING_MODE=false"
+
+
+def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    if not settings.pseudonymize_source_id:
+        yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
+    else:
+        yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
+    yield from _warnings_about_the_method(settings, given)
+    yield from _unencrypted(settings)
+    if settings.status_address and not parse_address(settings.status_address).is_loopback:
+        yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: let only a proxy with TLS, or a private network, reach it"
+    if settings.input_file and settings.influx_tag_filter:
+        yield "INFLUX_TAG_FILTER has no meaning for INPUT_FILE and is not used"
+    if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
+        yield "DEFAULT_QUERY_HOURS has no meaning for INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
+
+
+def _unencrypted(settings: Settings) -> Iterator[str]:
+    """Yield a warning for each address to which a token, or what follows a question mark, goes readable over a network."""
+    reads, writes = not settings.input_file, settings.output_to_influx
+    own_output = settings.influx_output_url not in ("", settings.influx_url)
+    if reads or (writes and not own_output):
+        yield from _readable_on_the_way("INFLUX_URL", settings.influx_url, "its token", "INFLUX_CA_FILE")
+    if writes and own_output:
+        yield from _readable_on_the_way("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
+    if settings.output_to_api and (settings.api_token or "?" in settings.api_endpoint):
+        sent = "API_TOKEN" if settings.api_token else "what follows its question mark"
+        yield from _readable_on_the_way("API_ENDPOINT", settings.api_endpoint, sent, "API_CA_FILE")
+
+
+def _readable_on_the_way(name: str, address: str, sent: str, ca_file: str) -> Iterator[str]:
+    if address.lower().startswith("http://") and not is_this_machine(address):
+        yield (
+            f"{name}={shown_address(address)} is not encrypted: others on the network can read {sent}; use https:// "
+            f"({ca_file} names an authority of your own)"
+        )
+
+
+def _warnings_about_the_method(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    if settings.method == "optimal":
+        yield from _set_in_vain(settings, given)
+        return
+    if settings.imputation == "midpoint":
+        yield "IMPUTATION=midpoint tells the range of each value, which narrows other rows; mean does not (documentation/PRIVACY.md)"
+    if settings.residual == "drop":
+        yield "RESIDUAL=drop leaves gaps where values were rare, which shows where the R peaks were"
+
+
+def _set_in_vain(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield which settings of the hierarchy were set though no level is climbed. All stand in `.env.example`, so defaults do not count."""
+    fields = {name: DECLARED[name] for name in ("MAX_LEVEL", "RESIDUAL", "IMPUTATION")}
+    unused = [
+        name
+        for name, field in fields.items()
+        if getattr(settings, field.name) != field.metadata["parse"](field.metadata["default"])
+    ]
+    if unused:
+        yield f"METHOD=optimal climbs no hierarchy and does not use {', '.join(unused)}"
+    if given.get("HIERARCHY_CSV_PATH", "").strip():
+        yield "METHOD=optimal uses of HIERARCHY_CSV_PATH only the first and the last value, which values beyond them are coded to"

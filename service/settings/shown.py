@@ -1,0 +1,41 @@
+"""The settings as they may be shown: no secret, and nothing that may name a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from anonymizer.windows import NANOSECONDS
+from service.settings.declared import ADDRESSES, DECLARED, SECRETS, Settings
+from service.settings.types import Secret
+from service.time_texts import as_datetime
+from transport.addresses import shown_address
+
+#: They list wearers, or may be called after one.
+_MAY_NAME_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE")
+
+_MOMENTS = ("QUERY_START_TIME", "QUERY_END_TIME")
+
+
+def shown_settings(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield every setting's name and what may be shown of its value."""
+    for name, field in DECLARED.items():
+        yield name, _shown(name, getattr(settings, field.name))
+
+
+def _shown(name: str, value: Any) -> str:
+    if name in SECRETS or isinstance(value, Secret):
+        return "(set, not shown)" if value else "(not set)"
+    if value is None or value in ("", ()):
+        return ""
+    if name in _MAY_NAME_PEOPLE:
+        return f"({len(value)} named, not shown)" if isinstance(value, tuple) else "(set, not shown)"
+    if name in _MOMENTS:
+        return as_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ") + ("" if value % NANOSECONDS == 0 else " (and a fraction)")
+    if name in ADDRESSES:
+        return shown_address(value)
+    if name == "OUTPUT_FILE_MODE":
+        return f"{value:04o}"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

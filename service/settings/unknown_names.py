@@ -1,0 +1,78 @@
+"""Names that are no settings: each is warned of with its line, and one that may be meant for a privacy setting is a mistake.
+
+Whoever wrote `PSEUDONYMISE_SOURCE_ID=true` must not get the default. A name is shown only if it looks like a name of ours: where the `=`
+moved, a part of a secret stands in its place.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+
+from service.settings.declared import KNOWN_NAMES
+from service.settings.env_file import EnvFile
+
+#: Names this much alike are taken for a typo: in a file, whose names are all meant for us, sooner than in the environment.
+_ALIKE_IN_FILE, _ALIKE_IN_ENVIRONMENT = 0.8, 0.87
+
+#: What decides what leaves, of whom, and that it leaves once: a default in its place is worse than not starting.
+_PRIVACY = frozenset(
+    {
+        *("K_VALUE", "K_UNIT", "BATCH_SIZE_SECONDS", "METHOD", "MAX_LEVEL", "RESIDUAL", "IMPUTATION"),
+        *("PSEUDONYMIZE_SOURCE_ID", "PSEUDONYM_SALT", "PSEUDONYM_SALT_FILE", "DEVICE_FILTER", "INFLUX_TAG_FILTER", "SOURCE_TAG"),
+        *("STATE_DIR", "OUTPUT_FILE_MODE", "OUTPUT_TO_CSV", "OUTPUT_TO_INFLUX", "OUTPUT_TO_API"),
+    }
+)
+
+#: Beginnings of names that are always meant for one of those.
+_PRIVACY_PREFIXES = ("PSEUDO", "K_", "ANONYM")
+
+#: No other program's variables are known to begin so.
+_OUR_PREFIX = "PSEUDONYM"
+
+#: Short words that other programs use as names of variables too.
+_COMMON_WORDS = frozenset({"METHOD", "RESIDUAL", "IMPUTATION"})
+
+#: Names in `.env` that are for others: the heartbeat tools, the compose file and the images it starts.
+_FOR_OTHERS = re.compile(
+    r"HEART_SALT(_FILE)?|(COMPOSE|DOCKER|GF)_\w+|TZ|ANONYMIZER_VERSION|(STATUS|INFLUXDB|PROMETHEUS|GRAFANA)_PORT|(HTTPS?|NO|ALL)_PROXY",
+    re.IGNORECASE,
+)
+
+#: A name that may be shown: no digits, no small letters, and short.
+_SHOWN = re.compile("[A-Z_]{1,40}")
+
+
+def unknown_names(file: EnvFile, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Return problems and warnings about the names that a file and the environment set and that are no settings."""
+    problems: list[str] = []
+    warnings: list[str] = []
+    for name in sorted(set(file.values) - KNOWN_NAMES, key=lambda one: file.lines[one]):
+        if not _FOR_OTHERS.fullmatch(name):
+            meant = _meant(name, _ALIKE_IN_FILE)
+            sentence = f"{file.at(file.lines[name])} {_is_no_setting(name, meant)}"
+            is_mistake = name.upper() in KNOWN_NAMES or _may_be_for_privacy(name, meant)
+            (problems if is_mistake else warnings).append(sentence)
+    for name in sorted(set(environment) - KNOWN_NAMES - set(file.values)):
+        # `docker run --env-file` takes all before the = for the name: `export K_VALUE`.
+        meant = _meant(name.split()[-1] if name.strip() else name, _ALIKE_IN_ENVIRONMENT)
+        is_ours = name.upper().startswith(_OUR_PREFIX)
+        if meant or is_ours:
+            sentence = f"in the environment {_is_no_setting(name, meant)}"
+            (problems if is_ours or meant in _PRIVACY - _COMMON_WORDS else warnings).append(sentence)
+    return problems, warnings
+
+
+def _meant(name: str, alike: float) -> str:
+    """Return the name of the setting that was probably meant; empty when there is none."""
+    return next(iter(difflib.get_close_matches(name.upper(), sorted(KNOWN_NAMES), n=1, cutoff=alike)), "")
+
+
+def _may_be_for_privacy(name: str, meant: str) -> bool:
+    return meant in _PRIVACY or (not meant and (name.upper() == "K" or name.upper().startswith(_PRIVACY_PREFIXES)))
+
+
+def _is_no_setting(name: str, meant: str) -> str:
+    shown = name if meant and _SHOWN.fullmatch(name) else "a name"
+    return f"{shown} is no setting" + (f"; did you mean {meant}?" if meant else "; see .env.example")

@@ -1,0 +1,219 @@
+"""The fence: a small file of its own that says again which intervals were released; each release is on its disk before it is offered.
+
+A journal that knows less than the fence beside it is an old copy; one that knows more than its last release beyond it is none of ours.
+Either way working with it could release windows twice.
+
+The file is a log: a line that names the form, then one line per release, with a checksum over that line and all before it. A release
+costs one short line, however much was released before. Once the lines since the last rewriting outgrow what they add to, the file is
+replaced by one that says the same with neighbours made one, so that it grows with the number of gaps and not with time.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anonymizer.errors import JournalDamaged, StateUnavailable
+from anonymizer.windows import Window
+from disk.durable_file import open_ours, read_ours, write_durably
+from service.state.intervals import merged
+
+_HEAD = b"ecg-anonymizer fence 2\n"
+
+#: The form before: JSON with all intervals, written anew at every release.
+_FORM_1 = 1
+
+_CHECKSUM_BYTES = 8
+
+#: The first number of nanoseconds that is none: times have 64 bits.
+_BEYOND_NS = 1 << 63
+
+#: The file is gone, a link is in its place, or it has a second name, as in a backup made of hard links, which is not to change.
+_ANOTHER_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.EMLINK})
+
+#: The file is rewritten when the lines since the last rewriting are longer than this, and than what was written then.
+_LONGEST_TAIL_BYTES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """What a fence holds.
+
+    Args:
+        intervals: Every stretch of time it can vouch for, neighbours made one, in order.
+        unread: A last line that is not what was written. It stands for a release that the journal has to know.
+        is_current: Whether it is what would be written today, from its first byte to its last.
+        checksum: Of the last line that was read.
+    """
+
+    intervals: list[Window]
+    unread: bytes = b""
+    is_current: bool = True
+    checksum: str = field(default="", compare=False)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the last line has no end, as when the power goes while it is written: nothing of its release was offered yet."""
+        return bool(self.unread) and not self.unread.endswith(b"\n")
+
+    def is_explained_by(self, release: Sequence[Window]) -> bool:
+        """Return whether what was not read can be a release's line, but for its end, for zeros in its place, or for one byte.
+
+        A longer one is two lines whose line end was lost, and stands for two releases.
+        """
+        expected, _ = _record(self.checksum, release)
+        wrong = sum(byte != there and byte != 0 for byte, there in zip(self.unread, expected, strict=False))
+        return bool(release) and len(self.unread) <= len(expected) and wrong <= 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the next line goes: behind so many bytes, after a line with this checksum; and how many bytes the last rewriting made."""
+
+    size_bytes: int
+    checksum: str
+    rewritten_bytes: int
+
+
+class Fence:
+    """The file.
+
+    Args:
+        path: Where it is; it need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._place: _Place | None = None
+
+    def read(self) -> Fenced:
+        """Return what it holds; nothing when there is no fence yet.
+
+        Raises:
+            JournalDamaged: It is not what was written.
+            StateUnavailable: The disk cannot be read now.
+        """
+        self._place = None
+        try:
+            content = read_ours(self.path)
+        except FileNotFoundError:
+            return Fenced([])
+        except OSError as error:
+            raise StateUnavailable(f"{self.path} cannot be read now ({error.strerror or error})") from None
+        try:
+            return self._parse(content) if content.startswith(_HEAD) else _parse_form_1(content)
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise JournalDamaged(
+                f"{self.path} is damaged ({type(error).__name__}). It only says again what the journal beside it knows: if that is "
+                "no old copy, move the fence away and run scripts/state.py accept-gap"
+            ) from None
+
+    def add(self, intervals: Sequence[Window], known: Iterable[Window]) -> None:
+        """Let it hold one more release, durably.
+
+        Args:
+            intervals: Of the release.
+            known: Everything it is to hold, these intervals included, in order: written when the file is not as we left it, or too long.
+
+        Raises:
+            OSError: The disk cannot take it now.
+        """
+        place = self._place
+        if place is not None:
+            record, checksum = _record(place.checksum, intervals)
+            size_bytes = place.size_bytes + len(record)
+            if size_bytes - place.rewritten_bytes <= max(_LONGEST_TAIL_BYTES, place.rewritten_bytes):
+                # An append that fails may leave half a line, on the disk or only in memory: then the whole is written anew.
+                self._place = None
+                if _append(self.path, place.size_bytes, record):
+                    self._place = _Place(size_bytes, checksum, place.rewritten_bytes)
+                    return
+        self.replace(known)
+
+    def replace(self, intervals: Iterable[Window]) -> None:
+        """Replace what it holds, durably.
+
+        Raises:
+            OSError: The disk cannot take it now.
+        """
+        self._place = None
+        record, checksum = _record("", intervals)
+        size_bytes = write_durably(self.path, _HEAD + record)
+        self._place = _Place(size_bytes, checksum, size_bytes)
+
+    def _parse(self, content: bytes) -> Fenced:
+        *lines, rest = content.removeprefix(_HEAD).split(b"\n")
+        found, checksum, sizes = list[Window](), "", [len(_HEAD)]
+        for line in lines:
+            released = _intervals_of(line, checksum)
+            if released is None:
+                break
+            found += released
+            checksum = line[: 2 * _CHECKSUM_BYTES].decode()
+            sizes.append(sizes[-1] + len(line) + 1)
+        unread = lines[len(sizes) - 1 :]
+        if len(unread) > 1 or (unread and rest):
+            raise ValueError("a line in its middle is another")
+        # Without its line end, or with another byte in its place, a line is still one.
+        last = next((one for one in (_intervals_of(rest, checksum), _intervals_of(rest[:-1], checksum)) if one is not None), None)
+        if not unread and not rest:
+            self._place = _Place(sizes[-1], checksum, sizes[min(1, len(sizes) - 1)])
+            return Fenced(merged(sorted(found)))
+        left = b"" if last is not None else unread[0] + b"\n" if unread else rest
+        return Fenced(merged(sorted(found + (last or []))), left, is_current=False, checksum=checksum)
+
+
+def _intervals_of(line: bytes, checksum_before: str) -> list[Window] | None:
+    """Return what a line holds; None if it is not what was written."""
+    stated, body = line[: 2 * _CHECKSUM_BYTES], line[2 * _CHECKSUM_BYTES + 1 :]
+    if stated != _checksum(checksum_before, body).encode():
+        return None
+    return [_window(*map(int, pair.split(b":"))) for pair in body.split()]
+
+
+def _window(start_ns: object, end_ns: object) -> Window:
+    """Return a stretch of time; raise ValueError for numbers that no journal can hold."""
+    if type(start_ns) is int and type(end_ns) is int and start_ns >= -_BEYOND_NS and end_ns < _BEYOND_NS:
+        return Window(start_ns, end_ns)
+    raise ValueError("a time is none")
+
+
+def _parse_form_1(content: bytes) -> Fenced:
+    described = json.loads(content)
+    if described["form"] != _FORM_1:
+        raise ValueError("unknown form")
+    found = [_window(start_ns, end_ns) for start_ns, end_ns in described["intervals"]]
+    return Fenced(merged(sorted(found)), is_current=False)
+
+
+def _record(checksum_before: str, intervals: Iterable[Window]) -> tuple[bytes, str]:
+    """Return a line, and its checksum."""
+    body = " ".join(f"{one.start_ns}:{one.end_ns}" for one in intervals).encode()
+    checksum = _checksum(checksum_before, body)
+    return b"%s %s\n" % (checksum.encode(), body), checksum
+
+
+def _checksum(before: str, body: bytes) -> str:
+    return hashlib.blake2b(before.encode() + body, digest_size=_CHECKSUM_BYTES).hexdigest()
+
+
+def _append(path: Path, size_bytes: int, record: bytes) -> bool:
+    """Bring a line behind what is there, onto the disk; return False, and do nothing, if that is not as it was left."""
+    try:
+        descriptor = open_ours(path, os.O_WRONLY | os.O_APPEND)
+    except OSError as error:
+        if error.errno in _ANOTHER_FILE:
+            return False
+        raise
+    with os.fdopen(descriptor, "ab") as file:
+        if os.fstat(file.fileno()).st_size != size_bytes:
+            return False
+        file.write(record)
+        file.flush()
+        os.fsync(file.fileno())
+    return True

@@ -1,0 +1,82 @@
+"""What a person should hear about the data that is read, and not for every window: contradictions, units, ids. Counts only."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+from anonymizer.units import UnitDoubts
+from service.clock import Clock
+from service.telemetry.events import Events
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: Contradictions are told of at once, then no more often than this.
+TELL_EVERY_S = 3600.0
+
+
+class DataWarnings(Events):
+    """Warns of each thing once, of contradictions once an hour.
+
+    Args:
+        clock: Ours.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told_s = -math.inf
+        self._rows = self._rows_in_all = self._windows = self._sources = 0
+        self._has_told: set[str] = set()
+
+    def contradicted(self, *, rows: int, windows: int, sources: int, advice: Callable[[], str]) -> None:
+        """Warn, or add to the next warning."""
+        self._rows += rows
+        self._rows_in_all += rows
+        self._windows += windows
+        self._sources = max(self._sources, sources)
+        now_s = self._clock.monotonic_s()
+        if now_s - self._told_s < TELL_EVERY_S:
+            return
+        self._told_s = now_s
+        _LOG.warning(
+            "⚠️ %d rows of %d windows are withheld: up to %d sources per window hold two different values for one time "
+            "(%d rows in this run). %s",
+            self._rows,
+            self._windows,
+            self._sources,
+            self._rows_in_all,
+            advice(),
+        )
+        self._rows = self._windows = self._sources = 0
+
+    def units_look_wrong(self, doubts: UnitDoubts) -> None:
+        """Warn of each kind once."""
+        if doubts.still and self._is_new("still"):
+            _LOG.warning(
+                "⚠️ The values of %d of %d sources hardly move: all within ±3 µV for a second or more, and no flat line. Are they "
+                "millivolts? Check VALUE_UNIT, which holds for all sources",
+                doubts.still,
+                doubts.sources,
+            )
+        if doubts.apart and self._is_new("apart"):
+            _LOG.warning(
+                "⚠️ The values of %d of %d sources move a hundred times more, or less, than those of the others: are they in another "
+                "unit? VALUE_UNIT holds for all sources; convert the others where they are written",
+                doubts.apart,
+                doubts.sources,
+            )
+
+    def ids_are_formulas(self, sources: int) -> None:
+        """Warn once."""
+        if self._is_new("ids"):
+            _LOG.warning(
+                "⚠️ %d source ids that are released as they are begin with =, +, -, @, a tab or a line end: a spreadsheet that opens "
+                "the CSV may run them as formulas. Set PSEUDONYMIZE_SOURCE_ID=true, or import that column as text",
+                sources,
+            )
+
+    def _is_new(self, subject: str) -> bool:
+        is_new = subject not in self._has_told
+        self._has_told.add(subject)
+        return is_new

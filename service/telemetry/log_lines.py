@@ -1,0 +1,324 @@
+"""What is logged of a run: the lines of `documentation/OPERATIONS.md`, and warnings. Counts only."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.anonymize import WindowResult
+from anonymizer.batch import Batch, Promise, WindowCounts
+from anonymizer.hierarchy import STAR_LEVEL
+from anonymizer.ports import Output
+from anonymizer.windows import WindowRange
+from service.state.journal import Released
+from service.telemetry.events import Events, Unit
+from service.telemetry.totals import Totals
+from service.time_texts import as_datetime
+
+_LOG = logging.getLogger("ecg_anonymizer")
+
+#: From this share of rows on that are suppressed, dropped or withheld, somebody should look at k and the window.
+SUPPRESSION_LIMIT = 0.15
+
+#: A mean level above this means that values are blurred far more than usual.
+MEAN_LEVEL_LIMIT = 6.0
+
+#: So many rows should take no more than a second, and a window no more than that however small it is.
+ROWS_PER_SECOND_LIMIT = 2000
+
+#: More rows than this share beyond the hierarchy's ends are worth a word.
+CODED_LIMIT = 0.01
+
+#: From this share of rows that came after their window's release on, windows should wait longer.
+LATE_LIMIT = 0.001
+
+#: What is logged before and after a write, by kind of output.
+_DELIVERY_LINES = {
+    "csv": ("💾 Saving %s records to CSV: %s", "  ✅ CSV saved"),
+    "influxdb": ("📤 Pushing %s records to InfluxDB: %s", "  ✅ Successfully pushed %s points"),
+    "api": ("🌐 Sending %s records to API: %s", "  ✅ API accepted %s records"),
+}
+_OTHER_LINES = ("📤 Writing %s records to %s", "  ✅ Wrote %s records")
+
+
+class LogLines(Events):
+    """Logs what happens.
+
+    Args:
+        k: For the log lines.
+        verbose: Whether details and the statistics of each window are logged too.
+        totals: The sums of the run, logged at its end; whoever adds them up hears of each event before us.
+    """
+
+    def __init__(self, *, k: int, verbose: bool, totals: Totals) -> None:
+        self._k = k
+        self._verbose = verbose
+        self._totals = totals
+        self._day: str | None = None
+
+    def nothing_in(self, windows: WindowRange) -> None:
+        """Report windows the source holds nothing for."""
+        self._say_day(windows.start_ns)
+        _LOG.info("📦 Processing batch: %s", _times(windows))
+        _LOG.info("No data in this batch, skipping...")
+
+    def expired(self, windows: WindowRange) -> None:
+        """Report windows that are empty because the source no longer keeps rows so old: nobody knows what they held."""
+        self._say_day(windows.start_ns)
+        _LOG.warning("⌛ %d windows expired: %s is older than what the source keeps", len(windows), _times(windows))
+
+    def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
+        """Report them; a warning when they are many."""
+        if not rows:
+            return
+        level = logging.WARNING if rows > LATE_LIMIT * of_rows else logging.INFO
+        _LOG.log(
+            level,
+            "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
+            "waited for them",
+            rows,
+            windows,
+            sufficient_lateness_s,
+        )
+
+    def added_too_late(self, rows: int) -> None:
+        """Warn of them."""
+        if rows:
+            _LOG.warning("⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out", rows)
+
+    def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
+        """Report windows that are not released again, and what was promised of them when they were."""
+        self._say_day(windows.start_ns)
+        promises = {"a gap that was accepted" if one.promise is None else _promise(one.promise) for one in released}
+        _LOG.info(
+            "⏭️ %d windows of %s were released before (%s) and are skipped", count, _times(windows), "; ".join(sorted(promises))
+        )
+
+    def anonymized(self, unit: Unit) -> None:
+        """Report a unit that was read, anonymized and verified."""
+        counts, levels = unit.counts, unit.rows_at_level
+        self._say_day(unit.windows.start_ns)
+        _LOG.info("📦 Processing batch: %s", _times(unit.windows))
+        self._detail("  Fetched %d records from batch", counts.read)
+        _LOG.info("🔒 Anonymizing batch: %d records (K=%d)", counts.read, self._k)
+        self._detail("  %s", _satisfaction(levels, counts))
+        self._detail("  Anonymization complete: %d records", counts.released)
+        _LOG.info("📈 Level distribution: %s", _distribution(levels))
+        if self._verbose:
+            for result in unit.results:
+                self._say_day(result.window.start_ns)
+                _log_statistics(result)
+        self._warn(unit, counts, levels)
+
+    def writing(self, output: Output, batches: Sequence[Batch]) -> None:
+        """Report that batches are about to be written."""
+        before, _ = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
+        _LOG.info(before, sum(map(len, batches)), _targets(output, batches))
+
+    def wrote(self, output: Output, rows: int) -> None:
+        """Report how many rows were taken."""
+        _, after = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
+        self._detail(after, *([rows] if "%s" in after else []))
+
+    def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
+        """Report that an output will never take some rows of a batch, or any."""
+        _LOG.error(
+            "❌ %d of %d rows of batch %s were refused by %s and set aside: %s",
+            rows,
+            len(batch),
+            batch.batch_id,
+            output.name,
+            reason,
+        )
+
+    def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
+        """Warn that outputs hold everything up."""
+        _LOG.warning("⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", waiting_bytes, most_bytes)
+
+    def reading_goes_on(self) -> None:
+        """Report that outputs have taken enough."""
+        _LOG.info("▶️ Reading goes on")
+
+    def pending_at_start(self, output: str, rows: int) -> None:
+        """Report what was released by an earlier run and is still to be brought to an output."""
+        _LOG.info("↩️ %d released rows still wait for %s", rows, output)
+
+    def rows_outside(self, rows: int) -> None:
+        """Count rows whose time lies in no window that was asked for."""
+        if rows:
+            _LOG.warning("%d rows had times outside what was asked for; they are not released", rows)
+
+    def took(self, seconds: float, rows: int, windows: int = 1) -> None:
+        """Warn when a chunk took longer than it should."""
+        limit_s = max(1.0, rows / ROWS_PER_SECOND_LIMIT)
+        if seconds > limit_s:
+            _LOG.warning("⚠️ %d records took %.1f s, more than a second per %d", rows, seconds, ROWS_PER_SECOND_LIMIT)
+
+    def finished(self, seconds: float) -> None:
+        """Log the sums of a run that came to its end."""
+        totals, counts = self._totals, self._totals.counts
+        _LOG.info(
+            "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "
+            "%d rows read = %d released + %d withheld + %d invalid + %d duplicate%s",
+            totals.windows,
+            totals.empty_windows,
+            totals.expired_windows,
+            totals.withheld_windows,
+            totals.skipped_windows,
+            seconds,
+            counts.read,
+            counts.released,
+            counts.withheld,
+            counts.invalid,
+            counts.duplicate,
+            _Beside(totals.invalid_by_reason, totals.contradictory, totals.outside),
+        )
+        if counts.released:
+            share = 100 * totals.unchanged / counts.released
+            _LOG.info(
+                "📈 Level distribution: %s; %.0f %% of released rows keep their value", _distribution(totals.rows_at_level), share
+            )
+
+    def _say_day(self, start_ns: int) -> None:
+        """Report the date once: the lines of windows tell only the time of day."""
+        day = as_datetime(start_ns).strftime("%Y-%m-%d")
+        if day != self._day:
+            self._day = day
+            _LOG.info("📅 %s (UTC)", day)
+
+    def _detail(self, message: str, *values: object) -> None:
+        if self._verbose:
+            _LOG.info(message, *values)
+
+    def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
+        # What contradicts itself has its own warning: longer windows or another k do not help.
+        contradictory = sum(result.statistics.contradictory for result in unit.results)
+        usable = counts.read - counts.invalid - counts.duplicate - contradictory
+        kept_back = counts.suppressed + counts.withheld - contradictory
+        if usable and kept_back / usable >= SUPPRESSION_LIMIT:
+            _LOG.warning(
+                "⚠️ %.0f %% of records suppressed, dropped or withheld; raise BATCH_SIZE_SECONDS, lower K_VALUE or add sources",
+                100 * kept_back / usable,
+            )
+        mean_level = _mean_level(levels)
+        if mean_level is not None and mean_level > MEAN_LEVEL_LIMIT:
+            _LOG.warning("⚠️ Mean level %.1f: values are blurred widely; raise BATCH_SIZE_SECONDS or lower K_VALUE", mean_level)
+        coded = sum(result.statistics.coded for result in unit.results)
+        if usable and coded / usable > CODED_LIMIT:
+            _LOG.warning(
+                "⚠️ %.1f %% of records lie beyond the hierarchy's ends and were clipped; check VALUE_UNIT", 100 * coded / usable
+            )
+
+
+def _log_statistics(result: WindowResult) -> None:
+    statistics, certificate = result.statistics, result.batch.certificate if result.batch else None
+    mean_level = _mean_level(statistics.rows_at_level)
+    _LOG.info(
+        "📊 Window %s: levels %s, %d groups, smallest %s, mean level %s",
+        _Time(as_datetime(result.window.start_ns)),
+        _distribution(statistics.rows_at_level),
+        certificate.distinct_values if certificate else 0,
+        certificate.smallest_group if certificate else "-",
+        "-" if mean_level is None else f"{mean_level:.1f}",
+    )
+
+
+def _satisfaction(levels: npt.NDArray[np.int64], counts: WindowCounts) -> str:
+    placed = np.flatnonzero(levels[1:STAR_LEVEL]) + 1
+    widest = int(placed[-1]) if len(placed) else 0
+    past = int(levels[STAR_LEVEL]) - counts.starred
+    notes = [
+        f"{number} {what}"
+        for number, what in (
+            (past, "regrouped past it (level 8)"),
+            (counts.starred, "given the window's mean (level 8)"),
+            (counts.suppressed, "suppressed (level 9)"),
+            (counts.withheld, "withheld"),
+        )
+        if number
+    ]
+    if counts.released and not notes:
+        return f"✅ All records satisfied at level {widest}"
+    first = f"{int(levels[1:STAR_LEVEL].sum())} records satisfied at level {widest}"
+    mark = "✅" if not (counts.suppressed or counts.withheld) else "⚠️"
+    return f"{mark} {', '.join([first, *notes])}"
+
+
+def _mean_level(levels: npt.NDArray[np.int64]) -> float | None:
+    placed = levels[1:STAR_LEVEL]
+    return float((placed * np.arange(1, STAR_LEVEL)).sum() / placed.sum()) if placed.any() else None
+
+
+def _distribution(levels: npt.NDArray[np.int64]) -> dict[int, int]:
+    return {level: int(rows) for level, rows in enumerate(levels) if level and rows}
+
+
+def _promise(promise: Promise) -> str:
+    return f"K={promise.k} {promise.k_unit}, {promise.method}, settings {promise.settings_digest}"
+
+
+def _targets(output: Output, batches: Sequence[Batch]) -> str:
+    targets = list(dict.fromkeys(map(output.target, batches)))
+    return targets[0] if len(targets) == 1 else f"{targets[0]} … {targets[-1]} ({len(targets)} files)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Where windows lie: short for people, whole for programs."""
+
+    start: datetime
+    end: datetime
+
+    def __str__(self) -> str:
+        form = "%H:%M:%S" if self.end - self.start <= _ONE_DAY else "%Y-%m-%d %H:%M:%S"
+        return f"{self.start.strftime(form)} - {self.end.strftime(form)}"
+
+    def as_json(self) -> dict[str, str]:
+        return {"start": self.start.strftime(_WHOLE), "end": self.end.strftime(_WHOLE)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Time:
+    """When a window begins, likewise."""
+
+    start: datetime
+
+    def __str__(self) -> str:
+        return self.start.strftime("%H:%M:%S")
+
+    def as_json(self) -> str:
+        return self.start.strftime(_WHOLE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Beside:
+    """Why rows are invalid or withheld, and how many were not asked for: for people what there is, for programs a number each."""
+
+    invalid_by_reason: dict[str, int]
+    contradictory: int
+    not_asked_for: int
+
+    def __str__(self) -> str:
+        reasons = [f"{rows} without a {what}" for what, rows in self.invalid_by_reason.items() if rows]
+        notes = [f"invalid: {', '.join(reasons)}"] if reasons else []
+        notes += [f"withheld: {self.contradictory} contradictory"] if self.contradictory else []
+        notes += [f"{self.not_asked_for} more rows were not asked for"] if self.not_asked_for else []
+        return f" ({'; '.join(notes)})" if notes else ""
+
+    def as_json(self) -> dict[str, int]:
+        without = {f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}
+        return {**without, "contradictory": self.contradictory, "not_asked_for": self.not_asked_for}
+
+
+def _times(windows: WindowRange) -> _Times:
+    return _Times(as_datetime(windows.start_ns), as_datetime(windows.end_ns))
+
+
+_ONE_DAY = timedelta(days=1)
+
+_WHOLE = "%Y-%m-%dT%H:%M:%SZ"
