@@ -35,7 +35,7 @@ from service.settings.types import (
     whole_number,
 )
 
-SHIPPED_HIERARCHY = Path(__file__).resolve().parent.parent / "anonymizer" / "smarko_hierarchy_ecg.csv"
+SHIPPED_HIERARCHY = Path(__file__).resolve().parents[2] / "anonymizer" / "smarko_hierarchy_ecg.csv"
 
 
 def _setting(parse: Parser, default: str, meaning: str, *, section: str = "") -> Any:

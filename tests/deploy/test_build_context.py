@@ -54,6 +54,7 @@ anonymizer/batch.py
 anonymizer/smarko_hierarchy_ecg.csv
 disk/durable_file.py
 inputs/files.py
+operations/audit.py
 outputs/csv_files.py
 service/settings/declared.py
 scripts/report.py

@@ -24,7 +24,7 @@ from tests.documentation.timings import THEIR_HEAD, parse_with_the_client
 #: 2025-11-03T14:30:00Z, and the same time eight days later: in the next shard of a bucket that keeps its data for ever.
 MONDAY_NS, NEXT_SHARD_NS = 1_762_180_200_000_000_000, 1_762_871_400_000_000_000
 
-SHIPPED_FOLDERS = ("anonymizer", "disk", "inputs", "outputs", "service", "transport")
+SHIPPED_FOLDERS = ("anonymizer", "disk", "inputs", "operations", "outputs", "service", "transport")
 
 
 def modules() -> Iterator[tuple[Path, ast.Module]]:

@@ -48,7 +48,7 @@ def log_lines() -> list[str]:
 @cache
 def patterns_in_the_code() -> list[str]:
     """Return a regular expression for every text in the service's code, with anything where a value is filled in."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "service").glob("*.py")]
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "service").rglob("*.py")]
     nodes = [node for tree in trees for node in ast.walk(tree)]
     texts = [_pattern(node) for node in nodes if isinstance(node, ast.JoinedStr)]
     texts += [_pattern(ast.JoinedStr([node])) for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from service import exit_codes
 from tests.faults.ward import STREAMING, Changes, Ward, paused, variant, wait_until
 from tests.integration.service_process import Service
 from tests.small_disks import mounted, remount
@@ -118,11 +119,20 @@ def test_a_folder_that_is_taken_away_is_waited_for_and_goes_on_where_it_was_when
 
 
 @variant
-def test_a_folder_that_is_deleted_is_made_again_at_the_next_start_and_holds_what_comes_from_then_on(ward: Ward) -> None:
-    """Row 15: the folder is deleted between two runs: what was in it is gone with whoever deleted it, nothing is released again."""
-    half = {"QUERY_END_TIME": "2025-11-03T14:30:10Z"}
-    assert ward.run(half)[0] == 0
+def test_a_folder_that_is_gone_is_waited_for_until_an_operator_makes_it_and_then_holds_what_comes_from_then_on(
+    ward: Ward,
+) -> None:
+    """Row 15: the folder is deleted, or its disk is missing, between two runs: nothing is written beside it or released again."""
+    assert ward.run({"QUERY_END_TIME": "2025-11-03T14:30:10Z"})[0] == 0
     shutil.rmtree(ward.csv)
+
+    code, log = ward.run({"RETRY_BUDGET_SECONDS": "2"})
+
+    assert code == exit_codes.UNREACHABLE, log
+    assert "is its disk missing? If they were removed on purpose, make the folder" in log
+    assert not ward.csv.exists()
+
+    ward.csv.mkdir()
 
     code, log = ward.run()
 
