@@ -220,7 +220,7 @@ def test_a_full_disk_delays_a_release_and_loses_nothing(tmp_path: Path, monkeypa
     desk = Desk(tmp_path, output, budget_s=None)
     failures: dict[str, list[Exception]] = {name: [OSError(28, "No space left on device")] for name in ("spool", "fence")}
     for name, errors in failures.items():
-        monkeypatch.setattr(f"service.{name}.write_durably", failing_first(write_durably, errors))
+        monkeypatch.setattr(f"service.state.{name}.write_durably", failing_first(write_durably, errors))
 
     desk.deliver(1)
 
