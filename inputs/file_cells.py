@@ -36,11 +36,15 @@ class CellParser:
         codes, ids = source_ids(table.column("source_id"))
         numbers = self._within_microvolts(values(table.column("ecg")))
         samples = make_samples(found.times_ns, codes, ids, numbers.values)
-        return Cells(samples, found.kinds, numbers.kinds, self._is_wanted(samples.source_codes, samples.source_ids))
+        return Cells(samples, found.kinds, numbers.kinds, self.is_wanted(samples))
 
     def is_wanted_in(self, column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
         """Return which rows of a column of sources were asked for."""
         return self._is_wanted(*source_ids(column))
+
+    def is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
+        """Return which samples are of sources that were asked for."""
+        return self._is_wanted(samples.source_codes, samples.source_ids)
 
     def _is_wanted(self, codes: npt.NDArray[np.int32], ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         if not self._sources:

@@ -31,7 +31,7 @@ from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
 from inputs.held_file import HeldFile
 from inputs.parquet_rows import ParquetRows, RowGroups
-from inputs.recordings.data_set import Recordings
+from inputs.recordings.folder import Recordings
 
 #: A Parquet file of no more rows is kept: 80 MB.
 MOST_ROWS_IN_MEMORY = 4_000_000

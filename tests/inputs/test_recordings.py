@@ -22,10 +22,10 @@ from anonymizer.samples import Samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import files
 from inputs.files import FileSource
-from inputs.recordings import data_set
 from inputs.recordings import edf as edf_reader
+from inputs.recordings import folder as folder_reader
 from inputs.recordings.channels import chosen
-from inputs.recordings.data_set import RecordingSettings, opener_of
+from inputs.recordings.folder import RecordingSettings, opener_of
 from inputs.recordings.recording import Unreadable, times_of_samples
 from testbed.sample_ecg import read_sample_ecg
 from tests.inputs.recording_files import (
@@ -365,7 +365,7 @@ def test_a_file_is_read_in_parts_that_join_without_a_seam(tmp_path: Path, monkey
     ]
     whole = [samples_of(opened(path, channel="2", start_ns=0)) for path in paths]
     for module, name, size in (
-        (data_set, "ROWS_READ_TOGETHER", 37),
+        (folder_reader, "ROWS_READ_TOGETHER", 37),
         (edf_reader, "_BYTES_READ_TOGETHER", 500),
         (files, "MOST_ROWS_IN_MEMORY", 10),
     ):
