@@ -35,6 +35,7 @@ _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 #: What a platform answers that cannot sync a folder: CIFS and FUSE say EINVAL, others one of the next three. Windows cannot open a folder
 #: (EACCES), nor can we without the right to list it. Anything else, such as EIO, is a failure of the disk.
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
+_CANNOT_LINK = _CANNOT_SYNC_FOLDERS | {errno.EPERM, errno.EMLINK}
 _CANNOT_OPEN_FOLDERS = _CANNOT_SYNC_FOLDERS | {errno.EACCES, errno.EPERM}
 
 
@@ -70,6 +71,47 @@ def write_durably(
         raise
     sync_folder(path.parent)
     return len(content)
+
+
+def put_new_durably(path: Path, content: bytes, *, mode: int = PRIVATE, unfinished: Path) -> None:
+    """Put a whole file in its place, on the disk, under a name that nothing has. What has it stays as it is.
+
+    Args:
+        path: Its folder is there.
+        content: What is in it.
+        mode: Its permissions.
+        unfinished: A name for it until it is whole, that no other attempt uses, on the same file system.
+
+    Raises:
+        FileExistsError: There is something of that name.
+        OSError: It could not be written; nothing is there.
+    """
+    try:
+        with os.fdopen(create(unfinished), "wb") as file:
+            file.write(content)
+            file.flush()
+            _set_mode(file.fileno(), mode)
+            os.fsync(file.fileno())
+        _rename_to_free_name(unfinished, path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+    sync_folder(path.parent)
+
+
+def _rename_to_free_name(unfinished: Path, path: Path) -> None:
+    try:
+        # Unlike a rename, a second name for the same file never takes the place of another's.
+        path.hardlink_to(unfinished)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        # FAT and many network shares know no second names.
+        if error.errno not in _CANNOT_LINK:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, "there is something of that name") from None
+        unfinished.rename(path)
 
 
 def create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:

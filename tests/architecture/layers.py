@@ -40,6 +40,9 @@ CLIENT_LIBRARY = {
     "outputs/encoding.py": frozenset({"pyarrow"}),
     "outputs/csv_files.py": frozenset({"pyarrow"}),
     "outputs/memory.py": frozenset[str](),
+    "outputs/parquet_files.py": frozenset[str](),
+    "outputs/parquet_encoding.py": frozenset({"pyarrow"}),
+    "outputs/parquet_places.py": frozenset[str](),
 }
 
 #: Outputs that are more than one file: the modules that only they may use.
@@ -48,6 +51,7 @@ OWN_MODULES = {
     "outputs/influx_refusals.py": frozenset({"outputs.influx_lines"}),
     "outputs/http_api.py": frozenset({"outputs.api_parts"}),
     "outputs/csv_files.py": frozenset({"outputs.committed_file", "outputs.csv_names"}),
+    "outputs/parquet_files.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
 }
 
 #: Modules that Windows does not have.

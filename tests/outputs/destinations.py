@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Protocol
 
+import duckdb
 import pytest
 
 from anonymizer.batch import Batch
@@ -23,10 +24,16 @@ from outputs.csv_files import CsvFiles
 from outputs.http_api import ApiTarget, HttpApi
 from outputs.influxdb import InfluxOutput, InfluxTarget
 from outputs.memory import MemoryOutput
+from outputs.parquet_encoding import Partition
+from outputs.parquet_files import ParquetFiles
+from outputs.parquet_places import Bucket as StoredBucket
+from outputs.parquet_places import Folder
+from testbed.s3_server import S3Server
 from tests.conftest import Bucket
 from tests.outputs.batches import Row, time_ns_of
 from tests.servers.api_server import ApiServer, Reply
 from transport.influx_connection import Address, InfluxConnection, InfluxFault
+from transport.object_store import ObjectStore, StoreAccess, StoreFault
 
 #: In place of a token; no message, name or log line may hold it.
 SECRET = "s3cret-token-0123456789"
@@ -153,8 +160,8 @@ class Files:
             return output
         # Room for nothing more, or for a row or two and half of the next.
         worlds: dict[Fault, World] = {
-            Fault.REFUSED: lambda target: full_disk(Path(target), spare_bytes=0),
-            Fault.BROKEN_OFF: lambda target: full_disk(Path(target), spare_bytes=120),
+            Fault.REFUSED: lambda target: full_disk(self._growing(target), spare_bytes=0),
+            Fault.BROKEN_OFF: lambda target: full_disk(self._growing(target), spare_bytes=120),
             Fault.UNANSWERED: lambda target: lost_sync(),
         }
         return FirstWriteFails(output, worlds[fault])
@@ -165,8 +172,82 @@ class Files:
     def rows(self) -> list[Row]:
         return sorted(row for path in self._folder.glob(self._pattern) for row in self._read(path))
 
+    def _growing(self, target: str) -> Path:
+        """Return the file that a write makes longer."""
+        return Path(target)
+
     def done(self) -> None:
         """Nothing is held open."""
+
+
+class ParquetFolder(Files):
+    """A folder of Parquet files, none of which ever grows."""
+
+    def __init__(self, folder: Path, partition: Partition) -> None:
+        super().__init__(folder, lambda path: ParquetFiles(Folder(path), partition), parquet_rows, "rows/**/*.parquet")
+
+    def _growing(self, target: str) -> Path:
+        return self._folder / "none"
+
+
+class ParquetBucket:
+    """A bucket of the real S3 server.
+
+    Args:
+        server: The server.
+        bucket: The bucket's name.
+        folder: For what is looked at.
+    """
+
+    outlives = True
+
+    def __init__(self, server: S3Server, bucket: str, folder: Path) -> None:
+        self._server = server
+        self._bucket = bucket
+        self._folder = folder
+        self.secret = server.secret_key
+
+    def output(self, fault: Fault | None = None) -> Output:
+        store = FailingStore(self._bucket, StoreAccess.of(self._server.variables()))
+        output = ParquetFiles(StoredBucket(lambda: store, name=f"{self._server.url}/{self._bucket}", prefix="a/b"), "hour")
+        return output if fault is None else FirstWriteFails(output, lambda target: store.failing(fault))
+
+    def refusing(self) -> Output | None:
+        return None
+
+    def rows(self) -> list[Row]:
+        objects = self._server.objects(self._bucket)
+        found = []
+        for number, key in enumerate(key for key in objects if key.startswith("a/b/rows/")):
+            path = self._folder / f"{number}.parquet"
+            path.write_bytes(objects[key])
+            found += parquet_rows(path)
+        return sorted(found)
+
+    def done(self) -> None:
+        """Nothing is held open."""
+
+
+class FailingStore(ObjectStore):
+    """A client that can be told to fail."""
+
+    _failing: Fault | None = None
+
+    def put_new(self, key: str, content: bytes) -> bool:
+        if self._failing is Fault.REFUSED or (self._failing is Fault.BROKEN_OFF and "/windows/" in key):
+            raise StoreFault(f"{self.name} cannot be reached")
+        was_new = super().put_new(key, content)
+        if self._failing is Fault.UNANSWERED and "/windows/" in key:
+            raise StoreFault(f"{self.name} broke off its answer")
+        return was_new
+
+    @contextlib.contextmanager
+    def failing(self, fault: Fault) -> Iterator[None]:
+        self._failing = fault
+        try:
+            yield
+        finally:
+            self._failing = None
 
 
 class InfluxDb:
@@ -300,6 +381,12 @@ def csv_rows(path: Path) -> list[Row]:
     assert header == ["timestamp", "source_id", "ecg"]
     assert path.read_bytes().endswith(b"\n")
     return [Row(time_ns_of(time), source_id, float(value)) for time, source_id, value in rows]
+
+
+def parquet_rows(path: Path) -> list[Row]:
+    """Return the rows of a Parquet file as DuckDB reads them."""
+    rows = duckdb.execute("SELECT epoch_ns(timestamp), source_id, ecg FROM read_parquet(?, hive_partitioning=false)", [str(path)])
+    return [Row(*row) for row in rows.fetchall()]
 
 
 @contextlib.contextmanager

@@ -18,7 +18,18 @@ from outputs.committed_file import Committed
 from outputs.csv_files import CsvFiles, encode
 from tests.outputs.batches import Row
 from tests.outputs.contract import CONTRACT, Promise
-from tests.outputs.destinations import SECRET, Destination, Files, InfluxDb, Memory, api, csv_files, csv_rows
+from tests.outputs.destinations import (
+    SECRET,
+    Destination,
+    Files,
+    InfluxDb,
+    Memory,
+    ParquetBucket,
+    ParquetFolder,
+    api,
+    csv_files,
+    csv_rows,
+)
 
 EVERY_DESTINATION = (
     "memory",
@@ -26,12 +37,18 @@ EVERY_DESTINATION = (
     "csv, a file for each minute",
     "csv, a file for each day",
     "csv, one file",
+    "parquet, a folder for each hour",
+    "parquet, a folder for each day",
+    pytest.param("parquet, a bucket", marks=pytest.mark.s3),
     "api",
     pytest.param("influxdb", marks=pytest.mark.influxdb),
 )
 
 #: Modules that are no outputs, but parts of some.
-NOT_AN_OUTPUT = {"encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_names"}
+NOT_AN_OUTPUT = {
+    *("encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_names"),
+    *("parquet_encoding", "parquet_places"),
+}
 
 
 @pytest.fixture
@@ -49,6 +66,10 @@ def destination(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pyt
             made = csv_files(tmp_path, "%Y%m%d.csv")
         case "csv, one file":
             made = csv_files(tmp_path, "ecg.csv")
+        case "parquet, a folder for each hour" | "parquet, a folder for each day":
+            made = ParquetFolder(tmp_path, "day" if "day" in request.param else "hour")
+        case "parquet, a bucket":
+            made = ParquetBucket(request.getfixturevalue("s3_server"), request.getfixturevalue("s3_bucket"), tmp_path)
         case "api":
             made = api(request.getfixturevalue("api_server"), monkeypatch)
         case "influxdb":

@@ -1,0 +1,71 @@
+"""Parquet files: the rows of each chunk of windows under `rows/`, and one summary a window under `windows/`, in a folder or a bucket.
+
+Delivery: once: a file is put in place whole, under a name made of its windows; one that is there already with the same rows counts as
+taken, and one with other rows is never replaced.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from anonymizer.batch import Batch
+from anonymizer.errors import OutputDenied, OutputUnavailable
+from anonymizer.ports import Receipt
+from outputs.parquet_encoding import ROWS, ParquetFile, Partition, files_of, rows_digest_of
+from outputs.parquet_places import Place
+
+#: The one thing to remember: that there are files, so that an empty folder is known to be a disk that is not mounted.
+_WAS_WRITTEN: Receipt = {"key": "", "written": True}
+
+
+class ParquetFiles:
+    """Writes each chunk to files of its own. Keeps nothing between two chunks, so that several processes may write to one place.
+
+    Args:
+        place: Where.
+        partition: How long a span of time one folder holds.
+    """
+
+    kind = "parquet"
+    lanes = 1
+
+    def __init__(self, place: Place, partition: Partition) -> None:
+        self._place = place
+        self._partition: Partition = partition
+        self.name = f"parquet:{place.name}"
+
+    def open(self, receipts: Mapping[str, Receipt]) -> None:
+        """See that the place can be used, and is the one that was written to."""
+        self._place.open(must_hold=ROWS if receipts else "")
+
+    def target(self, batch: Batch) -> str:
+        """Return where the batch goes, for the log."""
+        return self._place.name
+
+    def intent(self, batch: Batch) -> None:
+        """Return None: a file that is put in place again is recognised."""
+
+    def write(self, batch: Batch) -> Receipt:
+        """Write a chunk of one window."""
+        return self.write_chunk([batch])
+
+    def write_chunk(self, batches: Sequence[Batch]) -> Receipt:
+        """Put the files of a chunk in place, summaries last."""
+        for file in files_of(batches, self._partition):
+            if not self._place.put_new(file.path, file.content):
+                self._recognise(file)
+        return _WAS_WRITTEN
+
+    def close(self) -> None:
+        """Nothing stays open between writes."""
+
+    def _recognise(self, file: ParquetFile) -> None:
+        content = self._place.read(file.path)
+        if content is None:
+            raise OutputUnavailable(f"PARQUET_URL: {file.path} was there a moment ago and is not any more")
+        if content != file.content and rows_digest_of(content) != file.rows_digest:
+            raise OutputDenied(
+                f"PARQUET_URL holds {file.path} already, with other rows than those to be written, and it is never replaced: another "
+                "STATE_DIR released these windows, or the file is damaged. Put the right STATE_DIR back; or move the file away if nobody "
+                "is to read it any more"
+            )

@@ -1,0 +1,190 @@
+"""Where Parquet files are kept: a folder of this machine, or a bucket. A file is put there whole, under a name that nothing has."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from anonymizer.errors import OutputDenied, OutputUnavailable
+from disk.durable_file import PRIVATE, PRIVATE_FOLDER, folder_mode, make_folder, probe, put_new_durably, read_ours, sync_folder
+from transport.object_store import ObjectStore, StoreFault
+
+_T = TypeVar("_T")
+
+#: Files that are not yet whole. A name that begins with a dot is passed over by every reader.
+_UNFINISHED = ".unfinished"
+
+#: What a crash left unfinished is removed after so long: another process may be writing it.
+_ABANDONED_AFTER_S = 24 * 3600
+
+
+class Place(Protocol):
+    """What an output of files needs of one. Each method raises OutputUnavailable, or OutputDenied where only a person can help."""
+
+    #: The same however it is spelled; nothing secret in it.
+    name: str
+
+    def open(self, *, must_hold: str) -> None:
+        """See that it can be used.
+
+        Args:
+            must_hold: A folder that is known to be in it, because something was put there; empty: none.
+        """
+
+    def put_new(self, path: str, content: bytes) -> bool:
+        """Put a file there, whole and for good; return False, and change nothing, where there is one of that name."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is none."""
+
+    def paths(self, folder: str) -> list[str]:
+        """Return the paths of all files in a folder and those below it, in order."""
+
+
+class Folder:
+    """A folder of this machine.
+
+    Args:
+        root: Made when it is not there.
+        file_mode: Permissions of files that are made.
+    """
+
+    def __init__(self, root: Path, *, file_mode: int = PRIVATE) -> None:
+        self._root = root
+        self._file_mode = file_mode
+        self._must_hold = ""
+        self.name = os.path.realpath(root)
+
+    def open(self, *, must_hold: str) -> None:
+        """Make the folder, and see that files can be made in it."""
+        self._must_hold = must_hold
+        self._see_that_it_is_mounted()
+        try:
+            self._make(self._root)
+            sync_folder(self._root.parent)
+            make_folder(self._root / _UNFINISHED, PRIVATE_FOLDER)
+            probe(self._root / _UNFINISHED)
+            self._remove_abandoned()
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def put_new(self, path: str, content: bytes) -> bool:
+        """Put a file there."""
+        place = self._root / path
+        unfinished = self._root / _UNFINISHED / f".{place.name}.{secrets.token_hex(8)}"
+        self._see_that_it_is_mounted()
+        try:
+            self._make(place.parent)
+            make_folder(unfinished.parent, PRIVATE_FOLDER)
+            is_new = self._put(place, content, unfinished)
+            # Also where it was there: nobody lived to say that its name was on the disk.
+            self._sync(place.parent)
+        except OSError as error:
+            raise self._unavailable(error) from None
+        self._must_hold = path.partition("/")[0]
+        return is_new
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content."""
+        try:
+            return read_ours(self._root / path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def paths(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+
+        def fail(error: OSError) -> None:
+            if not isinstance(error, FileNotFoundError):
+                raise self._unavailable(error) from None
+
+        found = []
+        for above, _, names in os.walk(self._root / folder, onerror=fail):
+            found += [(Path(above) / name).relative_to(self._root).as_posix() for name in names]
+        return sorted(found)
+
+    def _see_that_it_is_mounted(self) -> None:
+        if self._must_hold and not os.path.isdir(self._root / self._must_hold):  # noqa: PTH112  (Path.is_dir raises what the disk says)
+            raise OutputUnavailable(
+                f"PARQUET_URL {self._root} does not hold the folder {self._must_hold}, which was written to: is its disk missing? If it "
+                "was removed on purpose, make that folder"
+            )
+
+    def _put(self, place: Path, content: bytes, unfinished: Path) -> bool:
+        try:
+            if not os.path.lexists(place):
+                put_new_durably(place, content, mode=self._file_mode, unfinished=unfinished)
+                return True
+        except FileExistsError:
+            pass
+        return False
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder, and those of ours above it; all may read it that may read the files."""
+        if folder != self._root and not os.path.isdir(folder):  # noqa: PTH112  (as above)
+            self._make(folder.parent)
+        make_folder(folder, folder_mode(self._file_mode))
+
+    def _sync(self, folder: Path) -> None:
+        sync_folder(folder)
+        if folder != self._root:
+            self._sync(folder.parent)
+
+    def _remove_abandoned(self) -> None:
+        now_s = (self._root / _UNFINISHED).stat().st_mtime
+        for path in (self._root / _UNFINISHED).iterdir():
+            with suppress(OSError):
+                if now_s - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                    path.unlink()
+
+    def _unavailable(self, error: OSError) -> OutputUnavailable:
+        return OutputUnavailable(f"PARQUET_URL {self._root} cannot be used ({error.strerror or type(error).__name__})")
+
+
+class Bucket:
+    """A bucket of an object store.
+
+    Args:
+        connect: Returns a client of it, with the keys of now; asked again after each refusal, since keys are rotated.
+        name: Its canonical address.
+        prefix: What the keys of all files begin with; empty: nothing.
+    """
+
+    def __init__(self, connect: Callable[[], ObjectStore], *, name: str, prefix: str) -> None:
+        self._connect = connect
+        self._store: ObjectStore | None = None
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.name = name
+
+    def open(self, *, must_hold: str) -> None:
+        """See that the bucket is there and takes our keys."""
+        self._ask(lambda store: store.look(self._prefix.rstrip("/")))
+
+    def put_new(self, path: str, content: bytes) -> bool:
+        """Put an object there."""
+        return self._ask(lambda store: store.put_new(self._prefix + path, content))
+
+    def read(self, path: str) -> bytes | None:
+        """Return an object's content."""
+        return self._ask(lambda store: store.read_whole(self._prefix + path))
+
+    def paths(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder)])
+        return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def _ask(self, question: Callable[[ObjectStore], _T]) -> _T:
+        try:
+            self._store = self._store or self._connect()
+            return question(self._store)
+        except StoreFault as fault:
+            kind = OutputDenied if fault.is_denial else OutputUnavailable
+            if fault.is_denial:
+                self._store = None
+            raise kind(f"PARQUET_URL: {fault}") from None
