@@ -81,3 +81,12 @@ def test_anonymous_stands_on_the_privacy_page_once_to_say_that_it_must_not_be_sa
 
     assert [page for page, _ in found] == [PRIVACY]
     assert found[0][1].startswith('Never say "anonymous"')
+
+
+def test_the_picture_of_the_rooms_shows_every_room_of_the_service() -> None:
+    page = (ROOT / "documentation" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    picture = page.partition("## The rooms of the service")[2].split("```")[1]
+    modules = [path.relative_to(ROOT / "service") for path in (ROOT / "service").rglob("[!_]*.py")]
+    rooms = {path.name if len(path.parts) == 1 else f"{path.parts[0]}/" for path in modules}
+
+    assert set(re.findall(r"[a-z_]+(?:\.py|/)", picture)) == rooms
