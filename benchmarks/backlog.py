@@ -31,7 +31,7 @@ from outputs.memory import MemoryOutput
 from service.clock import SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
-from service.retry import Patience
+from service.retry import Retry
 from service.state.journal import Epoch, Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
@@ -108,7 +108,7 @@ class _Ward:
         self._delivery = Delivery(
             [self.away, _Discards("keeps up")],
             Store(self._journal, Spool(folder / "spool"), SetAside(folder / "set_aside")),
-            patience=Patience(clock, budget_s=None, telemetry=telemetry),
+            retry=Retry(clock, budget_s=None, telemetry=telemetry),
             telemetry=telemetry,
             clock=clock,
             spool_max_bytes=_NO_LIMIT_BYTES,

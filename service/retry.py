@@ -1,4 +1,4 @@
-"""Asking again: how long to wait, how often, and when to give up."""
+"""Retries: how long to wait between attempts, and when to give up."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _T = TypeVar("_T")
 
 _LOG = logging.getLogger(__name__)
 
-#: The first pause; each further one is twice as long, up to the last. Who is on call sees data flow within 10 s of a server's return
+#: The back-off doubles from the first pause to the longest. Data flows again within 10 s of a server's return
 #: (documentation/decisions/013-eight-seconds-at-most.md).
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 
-#: A pause is drawn between this share of its length and all of it, so that many clients do not come back at once.
+#: Jitter: a pause is drawn between this share of its length and all of it, so that many clients do not return at once.
 _LEAST_SHARE = 0.5
 
 
-class OutOfPatience(Exception):
-    """The budget is used up; carries the last error."""
+class RetriesExhausted(Exception):
+    """The time limit for retries has passed; carries the last error."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
 
 
-class Patience:
-    """Repeats what cannot be done now. Whoever shares one, in several threads, waits as long as the one who was told to.
+class Retry:
+    """Retries what cannot be done now. Threads that share a `Retry` wait together.
 
     Args:
         clock: To wait on.
-        budget_s: How long to go on without success before giving up; None: for ever.
-        draw: Returns a number from 0 to 1; for jitter.
-        telemetry: Told who is waited for.
-        whose: The name of the output that is waited for; None for the loop, which waits for the source.
+        budget_s: How long to retry before giving up; None: for ever.
+        draw: Returns a number from 0 to 1, for jitter.
+        telemetry: Told about waits and their ends.
+        output: The name of the output being waited for; None for the loop, which waits for the source.
     """
 
     def __init__(
@@ -51,32 +51,32 @@ class Patience:
         budget_s: float | None,
         draw: Callable[[], float] = random.random,
         telemetry: Events | None = None,
-        whose: str | None = None,
+        output: str | None = None,
     ) -> None:
         self._clock = clock
         self._budget_s = budget_s
         self._draw = draw
         self._telemetry = telemetry or Events()
-        self._whose = whose
+        self._output = output
         self._due_s = -math.inf
 
-    def for_output(self, name: str) -> Patience:
-        """Return the same patience with an output, which shares no pause with others."""
-        return Patience(self._clock, budget_s=self._budget_s, draw=self._draw, telemetry=self._telemetry, whose=name)
+    def for_output(self, name: str) -> Retry:
+        """Return the same policy for one output, with a back-off of its own."""
+        return Retry(self._clock, budget_s=self._budget_s, draw=self._draw, telemetry=self._telemetry, output=name)
 
     @property
     def is_endless(self) -> bool:
-        """Whether we wait for ever, which makes even a refusal something that may pass."""
+        """Whether retries never end. Even a refusal may then pass."""
         return self._budget_s is None
 
     def until_done(self, action: Callable[[], _T]) -> _T:
-        """Return what `action` returns, asking again for as long as source, output or our own disk is unavailable.
+        """Return what `action` returns; retry while the source, an output or the service's own disk is unavailable.
 
         Raises:
-            OutOfPatience: The budget is used up.
-            SourceDenied: At once, when patience has an end: waiting does not mend a wrong token.
+            RetriesExhausted: The time limit has passed.
+            SourceDenied: At once, if retries have a time limit: waiting does not fix a wrong token.
             OutputDenied: Likewise.
-            Stopped: We were asked to stop meanwhile.
+            Stopped: The service was asked to stop meanwhile.
         """
         started_s = self._clock.monotonic_s()
         pause_s = FIRST_PAUSE_S
@@ -86,22 +86,30 @@ class Patience:
             try:
                 result = action()
             except (SourceUnavailable, OutputUnavailable, StateUnavailable) as error:
-                if isinstance(error, SourceDenied | OutputDenied) and not self.is_endless:
-                    raise
-                waited_s = self._clock.monotonic_s() - started_s
                 wait_s = self._pause_s(pause_s, error)
-                if self._budget_s is not None and waited_s + wait_s > self._budget_s:
-                    raise OutOfPatience(error) from None
-                _LOG.warning("⏳ %s; trying again in %.1f s", error, wait_s)
-                who = STATE if isinstance(error, StateUnavailable) else self._whose or SOURCE
-                waited_for.add(who)
-                self._telemetry.waits(who, error, wait_s)
+                self._give_up_if_due(error, started_s, wait_s)
+                waited_for.add(self._tell_wait(error, wait_s))
             else:
                 for who in waited_for:
                     self._telemetry.goes_on(who)
                 return result
             self._due_s = max(self._due_s, self._clock.monotonic_s() + wait_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
+
+    def _give_up_if_due(self, error: Exception, started_s: float, wait_s: float) -> None:
+        if self._budget_s is None:
+            return
+        if isinstance(error, SourceDenied | OutputDenied):
+            raise error
+        if self._clock.monotonic_s() - started_s + wait_s > self._budget_s:
+            raise RetriesExhausted(error) from None
+
+    def _tell_wait(self, error: Exception, wait_s: float) -> str:
+        """Tell of a wait; return what is waited for."""
+        _LOG.warning("⏳ %s; trying again in %.1f s", error, wait_s)
+        waited_for = STATE if isinstance(error, StateUnavailable) else self._output or SOURCE
+        self._telemetry.waits(waited_for, error, wait_s)
+        return waited_for
 
     def _wait_until_due(self) -> None:
         while (left_s := self._due_s - self._clock.monotonic_s()) > 0:

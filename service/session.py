@@ -21,7 +21,7 @@ from service.pipeline.contradictions import refuse_contradictory
 from service.pipeline.release import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
 from service.pipeline.schedule import Schedule
-from service.retry import OutOfPatience, Patience
+from service.retry import RetriesExhausted, Retry
 from service.settings.declared import Settings
 from service.startup import open_source, with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
@@ -81,7 +81,7 @@ def _code_of(settings: Settings, clock: SystemClock) -> int:
     except StateUnavailable as error:
         _LOG.error("❌ %s", error)
         return exit_codes.UNREACHABLE
-    except OutOfPatience as error:
+    except RetriesExhausted as error:
         _LOG.error("❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", settings.retry_budget_seconds, error)
         return exit_codes.UNREACHABLE
     except Stopped:
@@ -89,7 +89,7 @@ def _code_of(settings: Settings, clock: SystemClock) -> int:
 
 
 def _serve(settings: Settings, clock: SystemClock) -> int:
-    lock = _patience(settings, clock).until_done(lambda: InstanceLock(Path(settings.state_dir)))
+    lock = _retry(settings, clock).until_done(lambda: InstanceLock(Path(settings.state_dir)))
     try:
         with Observation(settings, clock) as observation:
             return _open_and_work(settings, clock, observation)
@@ -97,20 +97,20 @@ def _serve(settings: Settings, clock: SystemClock) -> int:
         lock.release()
 
 
-def _patience(settings: Settings, clock: SystemClock, telemetry: Telemetry | None = None) -> Patience:
+def _retry(settings: Settings, clock: SystemClock, telemetry: Telemetry | None = None) -> Retry:
     budget_s = None if settings.streaming_mode else settings.retry_budget_seconds
-    return Patience(clock, budget_s=budget_s, telemetry=telemetry)
+    return Retry(clock, budget_s=budget_s, telemetry=telemetry)
 
 
 def _open_and_work(given: Settings, clock: SystemClock, observation: Observation) -> int:
-    patience = _patience(given, clock, observation.telemetry)
-    settings = patience.until_done(lambda: with_bucket_name(given))
+    retry = _retry(given, clock, observation.telemetry)
+    settings = retry.until_done(lambda: with_bucket_name(given))
     source, outputs = make_source(settings), make_outputs(settings)
     observation.expect(outputs)
     folder = Path(settings.state_dir)
     try:
-        open_source(settings, source, patience)
-        journal = patience.until_done(
+        open_source(settings, source, retry)
+        journal = retry.until_done(
             lambda: Journal(
                 folder,
                 data_set=source.data_set,
@@ -119,7 +119,7 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
             )
         )
         try:
-            return _work(settings, clock, source, outputs, journal, patience, observation)
+            return _work(settings, clock, source, outputs, journal, retry, observation)
         finally:
             _finish("Reading the last figures", lambda: observation.unwatch(journal))
             _finish("Closing the journal", journal.close)
@@ -133,47 +133,47 @@ def _work(
     source: SampleSource,
     outputs: list[Output],
     journal: Journal,
-    patience: Patience,
+    retry: Retry,
     observation: Observation,
 ) -> int:
     telemetry = observation.telemetry
-    label = patience.until_done(lambda: data_set_label(settings, source, journal))
+    label = retry.until_done(lambda: data_set_label(settings, source, journal))
     recipe = make_recipe(settings, load_hierarchy(settings), label)
     epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
-    patience.until_done(
+    retry.until_done(
         lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
     )
     state, names = Path(settings.state_dir), [output.name for output in outputs]
     set_aside = SetAside(state / "set_aside")
-    patience.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=state))
-    patience.until_done(lambda: forget_removed_outputs(journal, names))
-    stream_position_ns = patience.until_done(journal.stream_position_ns)
-    patience.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))
+    retry.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=state))
+    retry.until_done(lambda: forget_removed_outputs(journal, names))
+    stream_position_ns = retry.until_done(journal.stream_position_ns)
+    retry.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))
     schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
     observation.plan(schedule.windows_in_all)
     _tell_rows_beside(source, schedule, settings, telemetry)
-    labels = patience.until_done(lambda: data_set_labels(settings, source, journal))
-    _refuse_releases_elsewhere(settings, journal, schedule, labels, patience)
+    labels = retry.until_done(lambda: data_set_labels(settings, source, journal))
+    _refuse_releases_elsewhere(settings, journal, schedule, labels, retry)
     batch_by_batch = settings.streaming_mode and settings.verbose_logging
     delivery = Delivery(
         outputs,
-        Store(journal, patience.until_done(lambda: Spool(state / "spool", waiting=journal.outputs.spooled_chunks)), set_aside),
-        patience=patience,
+        Store(journal, retry.until_done(lambda: Spool(state / "spool", waiting=journal.outputs.spooled_chunks)), set_aside),
+        retry=retry,
         telemetry=telemetry,
         clock=clock,
         spool_max_bytes=settings.spool_max_bytes,
         batch_by_batch=batch_by_batch,
     )
     started_s = clock.monotonic_s()
-    patience.until_done(delivery.start)
-    patience.until_done(lambda: observation.watch(journal, recipe.promise))
+    retry.until_done(delivery.start)
+    retry.until_done(lambda: observation.watch(journal, recipe.promise))
     try:
         if not settings.streaming_mode:
             delivery.wait_until_tried()
             _raise_first(delivery.failures())
         if settings.input_file:
             windows = WindowRange(schedule.start_ns, schedule.due_end_ns, epoch.window_ns)
-            patience.until_done(lambda: refuse_contradictory(source, windows, most_rows=settings.max_records_per_query))
+            retry.until_done(lambda: refuse_contradictory(source, windows, most_rows=settings.max_records_per_query))
         with progress_of(schedule.windows_in_all) as advance:
             parts = Parts(
                 source=source,
@@ -181,7 +181,7 @@ def _work(
                 journal=journal,
                 delivery=delivery,
                 telemetry=telemetry,
-                patience=patience,
+                retry=retry,
                 clock=clock,
                 most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
                 is_stream=settings.streaming_mode,
@@ -221,7 +221,7 @@ def _finish(step: str, action: Callable[[], None]) -> None:
 
 
 def _refuse_releases_elsewhere(
-    settings: Settings, journal: Journal, schedule: Schedule, labels: Collection[str], patience: Patience
+    settings: Settings, journal: Journal, schedule: Schedule, labels: Collection[str], retry: Retry
 ) -> None:
     windows_in_all = schedule.windows_in_all
     length_ns = settings.batch_size_seconds * NANOSECONDS
@@ -234,7 +234,7 @@ def _refuse_releases_elsewhere(
                 labels,
                 Window(schedule.start_ns, end_ns),
                 bucket=settings.influx_output_bucket,
-                patience=patience,
+                retry=retry,
             )
 
 

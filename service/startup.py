@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.samples import SampleSource
-from service.retry import Patience
+from service.retry import Retry
 from service.settings.declared import Settings
 from service.settings.load import Configuration
 from service.wiring import output_address, ways_to_servers
@@ -60,16 +60,16 @@ def _method(settings: Settings) -> str:
     return f"hierarchy to level {settings.max_level}, then {settings.residual}, {settings.imputation} of each group"
 
 
-def open_source(settings: Settings, source: SampleSource, patience: Patience) -> None:
+def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
     """Open the source, waiting for one that is unavailable.
 
     Raises:
-        ConfigurationError: It refuses us, and patience has an end: waiting does not mend a wrong token.
-        OutOfPatience: It could not be reached.
+        ConfigurationError: It refuses us, and retries have a time limit: waiting does not mend a wrong token.
+        RetriesExhausted: It could not be reached.
         Stopped: We were asked to stop meanwhile.
     """
     try:
-        patience.until_done(_saying_so(settings, source, patience))
+        retry.until_done(_saying_so(settings, source, retry))
     except SourceDenied as error:
         raise ConfigurationError(f"Failed to connect to InfluxDB: {error}") from None
     for remark in source.remarks:
@@ -91,7 +91,7 @@ def with_bucket_name(settings: Settings) -> Settings:
     return dataclasses.replace(settings, influx_output_bucket=name)
 
 
-def _saying_so(settings: Settings, source: SampleSource, patience: Patience) -> Callable[[], None]:
+def _saying_so(settings: Settings, source: SampleSource, retry: Retry) -> Callable[[], None]:
     """Return the opening of the source, with advice at the first failure that is waited for."""
     has_failed = False
 
@@ -101,7 +101,7 @@ def _saying_so(settings: Settings, source: SampleSource, patience: Patience) -> 
             source.open()
         except SourceUnavailable as error:
             is_refusal = isinstance(error, SourceDenied)
-            if not (has_failed or settings.input_file or (is_refusal and not patience.is_endless)):
+            if not (has_failed or settings.input_file or (is_refusal and not retry.is_endless)):
                 _LOG.error("❌ Failed to connect to InfluxDB: %s", error)
                 if not is_refusal:
                     _LOG.error("   Is it running, and is INFLUX_URL right? Try: curl %s/health", settings.influx_url)

@@ -16,7 +16,7 @@ from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.outbox import NAP_S, Outbox, Store
 from service.delivery.worker import Worker
-from service.retry import Patience
+from service.retry import Retry
 from service.state.journal import Release
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
@@ -33,7 +33,7 @@ class Delivery:
     Args:
         outputs: Not yet open; each is opened, written to and closed by its own worker.
         store: Journal, spool and what was set aside.
-        patience: How long to wait for an output.
+        retry: How long to wait for an output.
         telemetry: Told what happens.
         clock: Tells when to stop.
         spool_max_bytes: How much may wait for slow outputs.
@@ -45,20 +45,20 @@ class Delivery:
         outputs: Sequence[Output],
         store: Store,
         *,
-        patience: Patience,
+        retry: Retry,
         telemetry: Telemetry,
         clock: Clock,
         spool_max_bytes: int,
         batch_by_batch: bool,
     ) -> None:
         self._store = store
-        self._patience = patience
+        self._retry = retry
         self._telemetry = telemetry
         self._clock = clock
         self._spool_max_bytes = spool_max_bytes
         self.outbox = Outbox(store)
         self._has_alarmed = False
-        self._workers = [Worker(output, self.outbox, patience, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
+        self._workers = [Worker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
 
     def start(self) -> None:
         """Clear away what a crash left, and let the workers begin with what is pending."""
@@ -93,24 +93,24 @@ class Delivery:
         """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again.
 
         Raises:
-            OutOfPatience: The disk did not take them.
+            RetriesExhausted: The disk did not take them.
             Stopped: We were asked to stop before it did.
         """
         journal, spool = self._store.journal, self._store.spool
-        number = self._patience.until_done(journal.outputs.next_chunk)
+        number = self._retry.until_done(journal.outputs.next_chunk)
         releases = [Release(batch.window, batch.counts) for batch in batches]
         rows = sum(map(len, batches))
-        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))
+        size_bytes = self._retry.until_done(lambda: spool.write(number, batches))
         crash_points.reached(crash_points.AFTER_SPOOL)
         self._telemetry.releasing(rows)
-        self._patience.until_done(
+        self._retry.until_done(
             lambda: journal.record_release(
                 releases, chunk=number, size_bytes=size_bytes, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns
             )
         )
         self._telemetry.released(rows)
         crash_points.reached(crash_points.BEFORE_FENCE)
-        self._patience.until_done(journal.raise_fence)
+        self._retry.until_done(journal.raise_fence)
         crash_points.reached(crash_points.AFTER_RELEASED)
         self.outbox.put(number, batches)
 
@@ -121,11 +121,11 @@ class Delivery:
             meanwhile: Called again and again while there is none.
 
         Raises:
-            OutOfPatience: The disk does not say how much waits.
+            RetriesExhausted: The disk does not say how much waits.
             Stopped: We were asked to stop meanwhile.
         """
         paused = False
-        while (waiting := self._patience.until_done(self._spooled_bytes)) >= self._spool_max_bytes and self.is_delivering():
+        while (waiting := self._retry.until_done(self._spooled_bytes)) >= self._spool_max_bytes and self.is_delivering():
             if not paused:
                 self._telemetry.reading_pauses(waiting, self._spool_max_bytes)
                 paused = True

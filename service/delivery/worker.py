@@ -16,7 +16,7 @@ from service.clock import Stopped
 from service.delivery.offer import Offer
 from service.delivery.outbox import Outbox
 from service.delivery.worker_pool import Job, Lanes
-from service.retry import Patience
+from service.retry import Retry
 from service.state.output_standings import OutputStandings
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
@@ -42,21 +42,21 @@ class Worker(threading.Thread):
     Args:
         output: Not yet open.
         outbox: Where released chunks wait.
-        patience: How long to wait for an output.
+        retry: How long to wait for an output.
         telemetry: Told what happens.
         batch_by_batch: Whether each batch is reported by itself.
     """
 
-    def __init__(self, output: Output, outbox: Outbox, patience: Patience, telemetry: Telemetry, *, batch_by_batch: bool) -> None:
+    def __init__(self, output: Output, outbox: Outbox, retry: Retry, telemetry: Telemetry, *, batch_by_batch: bool) -> None:
         super().__init__(name=output.name, daemon=True)
         self.output = output
         self.failure: Exception | None = None
         self.has_ended = False
         self.was_tried = threading.Event()
         self._outbox = outbox
-        self._patience = patience.for_output(output.name)
+        self._retry = retry.for_output(output.name)
         # A full disk of ours waits by itself: an output may have asked for minutes.
-        self._patience_with_state = patience.for_output(output.name)
+        self._state_retry = retry.for_output(output.name)
         self._telemetry = telemetry
         self._batch_by_batch = batch_by_batch
         self._stopping = threading.Event()
@@ -80,7 +80,7 @@ class Worker(threading.Thread):
     def run(self) -> None:
         """Open the output, bring it what is pending, and what is released from now on."""
         try:
-            self._patience.until_done(self._open)
+            self._retry.until_done(self._open)
             self._deliver()
             self.output.close()
         except Stopped:
@@ -96,7 +96,7 @@ class Worker(threading.Thread):
         try:
             self.output.open(self._standings.receipts(self.output.name))
         except OutputUnavailable as error:
-            # One that refuses us is still to be told apart from one that may come back; that is patience's work.
+            # One that refuses us is still to be told apart from one that may come back; `Retry` decides.
             if not isinstance(error, OutputDenied):
                 self.was_tried.set()
             raise
@@ -134,13 +134,11 @@ class Worker(threading.Thread):
         """Yield what is to be written, in order; None when there is nothing more now. Ends behind a chunk when we are asked to stop."""
         last_chunk = 0
         while not self._stopping.is_set():
-            chunk = self._patience_with_state.until_done(
-                partial(self._standings.next_pending, self.output.name, after=last_chunk)
-            )
+            chunk = self._state_retry.until_done(partial(self._standings.next_pending, self.output.name, after=last_chunk))
             if chunk is None:
                 yield None
                 continue
-            batches = self._patience_with_state.until_done(partial(self._outbox.batches_of, chunk))
+            batches = self._state_retry.until_done(partial(self._outbox.batches_of, chunk))
             groups = [[batch] for batch in batches] if self._batch_by_batch else [batches]
             for index, group in enumerate(groups):
                 yield _Group(chunk, group, is_last=index == len(groups) - 1)
@@ -171,24 +169,24 @@ class Worker(threading.Thread):
         receipts = [answer for _, answer in answers if answer is not None and not isinstance(answer, int)]
         rows = sum(len(batch) for batch, _ in answers)
         crash_points.reached(crash_points.AFTER_WRITE)
-        self._patience_with_state.until_done(
+        self._state_retry.until_done(
             lambda: self._standings.record_taken(self.output.name, chunk=chunk, receipts=receipts, rows=rows, set_aside=refused)
         )
         self._offer.receipts_were_recorded()
         crash_points.reached(crash_points.AFTER_TAKEN)
-        self._patience_with_state.until_done(self._outbox.remove_taken)
+        self._state_retry.until_done(self._outbox.remove_taken)
 
     def _write(self, batch: Batch) -> _Answer:
         """Bring one batch to the output; return its receipt, or how many of its rows were set aside."""
         crash_points.reached(crash_points.BEFORE_WRITE)
         try:
-            return self._patience.until_done(lambda: self._offer.once(batch))
+            return self._retry.until_done(lambda: self._offer.once(batch))
         except BatchRejected as rejection:
             return self._set_aside(batch, rejection)
 
     def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
         keep = self._outbox.store.set_aside.keep
-        count = self._patience_with_state.until_done(lambda: keep(batch, output=self.output.name, rejection=rejection))
+        count = self._state_retry.until_done(lambda: keep(batch, output=self.output.name, rejection=rejection))
         self._telemetry.rejected(self.output, batch, count, rejection)
         return count
 

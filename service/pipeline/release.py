@@ -18,7 +18,7 @@ from service.pipeline.chunks import Chunk, FinishedChunk, finish_chunk, formula_
 from service.pipeline.contradictions import Judgement, advice_for
 from service.pipeline.read_ahead import Reading, read_ahead
 from service.pipeline.schedule import Schedule, empty_windows_ahead
-from service.retry import Patience
+from service.retry import Retry
 from service.state.journal import Journal, Released
 from service.telemetry.hub import Telemetry, Unit
 
@@ -35,7 +35,7 @@ class Parts:
         journal: Knows what was released.
         delivery: Where batches go; already started.
         telemetry: Told what happens.
-        patience: How long to wait for the source.
+        retry: How long to wait for the source.
         clock: Tells when to stop.
         most_rows: How many rows to ask for in one query, about.
         is_stream: Whether the journal's stream moves on with the windows.
@@ -50,7 +50,7 @@ class Parts:
     journal: Journal
     delivery: Delivery
     telemetry: Telemetry
-    patience: Patience
+    retry: Retry
     clock: Clock
     most_rows: int
     is_stream: bool
@@ -64,8 +64,8 @@ def run(schedule: Schedule, parts: Parts) -> None:
     """Release every window the schedule yields that was not released before; return at its end, or when asked to stop.
 
     Raises:
-        OutOfPatience: The source did not answer for too long.
-        SourceDenied: Only with a patience that has an end.
+        RetriesExhausted: The source did not answer for too long.
+        SourceDenied: Only if retries have a time limit.
         SourceRefused: The source holds what cannot be anonymized.
     """
     judgement = Judgement() if parts.judges_first_chunk else None
@@ -97,7 +97,7 @@ def _look(parts: Parts, told: set[str]) -> None:
         parts: What the loop works with.
         told: What was said of the source already; grows.
     """
-    parts.patience.until_done(parts.source.look)
+    parts.retry.until_done(parts.source.look)
     for remark in set(parts.source.remarks) - told:
         told.add(remark)
         _LOG.warning("⚠️ %s", remark)
@@ -105,7 +105,7 @@ def _look(parts: Parts, told: set[str]) -> None:
 
 def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> WindowRange:
     """Return the windows before the source's next row, where that was worth asking; the schedule goes on behind them."""
-    empty = parts.patience.until_done(lambda: empty_windows_ahead(parts.source, schedule, windows))
+    empty = parts.retry.until_done(lambda: empty_windows_ahead(parts.source, schedule, windows))
     if empty:
         schedule.go_on_at(empty.end_ns)
     return empty
@@ -126,7 +126,7 @@ def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[Windo
 
 
 def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Chunk]:
-    released = parts.patience.until_done(lambda: parts.journal.released_within(windows))
+    released = parts.retry.until_done(lambda: parts.journal.released_within(windows))
     runs = list(unreleased(windows, released))
     skipped = len(windows) - sum(map(len, runs))
     if skipped:
@@ -138,7 +138,7 @@ def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: J
         if are_empty:
             yield without_rows(run_of_windows)
             continue
-        counted = parts.patience.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
+        counted = parts.retry.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
 
 
@@ -157,7 +157,7 @@ def _release(reading: Reading, parts: Parts, judgement: Judgement | None) -> Non
         return
     parts.delivery.wait_for_room(lambda: _while_waiting(chunk, parts))
     started_s = parts.clock.monotonic_s()
-    finished = parts.patience.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe, read=reading.take))
+    finished = parts.retry.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe, read=reading.take))
     crash_points.reached(crash_points.AFTER_ANONYMIZE)
     if judgement is not None:
         judgement.add(finished.contradictions, sum(result.counts.read > 0 for result in finished.results))
@@ -191,7 +191,7 @@ def _report_empty(windows: WindowRange, parts: Parts) -> None:
 def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
     """Let the stream go on although nothing was released; the windows stay open for a one-shot run."""
     if stream_to_ns is not None:
-        parts.patience.until_done(lambda: parts.journal.move_stream(stream_to_ns))
+        parts.retry.until_done(lambda: parts.journal.move_stream(stream_to_ns))
 
 
 def _report(finished: FinishedChunk, parts: Parts) -> None:

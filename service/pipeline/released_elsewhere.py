@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
-from service.retry import Patience
+from service.retry import Retry
 from service.state.intervals import merged, missing
 from service.state.journal import Journal
 from service.time_texts import span_text
@@ -72,7 +72,7 @@ def _say_why_not_compared(summaries: WindowSummaries, journal: Journal, bucket: 
 
 
 def refuse_releases_elsewhere(
-    summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window, *, bucket: str, patience: Patience
+    summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window, *, bucket: str, retry: Retry
 ) -> None:
     """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
 
@@ -80,8 +80,8 @@ def refuse_releases_elsewhere(
 
     Raises:
         ConfigurationError: Something was, and would be released twice.
-        OutOfPatience: The server did not answer.
-        SourceDenied: There is no way to it, and patience has an end.
+        RetriesExhausted: The server did not answer.
+        SourceDenied: There is no way to it, and retries have a time limit.
         Stopped: We were asked to stop meanwhile.
     """
 
@@ -94,7 +94,7 @@ def refuse_releases_elsewhere(
             return None
 
     try:
-        unknown = ask() if journal.released_intervals() else patience.until_done(ask)
+        unknown = ask() if journal.released_intervals() else retry.until_done(ask)
     except SourceUnavailable as error:
         _LOG.warning("⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", bucket, error)
         return

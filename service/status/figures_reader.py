@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 _T = TypeVar("_T")
 
 #: How long to wait for the journal before the previous figures are used.
-PATIENCE_S = 0.3
+TIMEOUT_S = 0.3
 
 
 class FiguresReader(Generic[_T]):
@@ -30,7 +30,7 @@ class FiguresReader(Generic[_T]):
     def latest(self) -> _T:
         """Return the figures as they are now; as they were when they could last be read, if that takes too long."""
         with suppress(RuntimeError):  # no thread can be started now
-            self._reading_thread().join(PATIENCE_S)
+            self._reading_thread().join(TIMEOUT_S)
         return self.last
 
     def _reading_thread(self) -> threading.Thread:

@@ -9,7 +9,7 @@ from service.settings.address import StatusAddress
 from service.settings.types import Secret
 
 #: A service that does not say how it is within so many seconds is not well.
-_PATIENCE_S = 10
+_TIMEOUT_S = 10
 
 #: Whoever listens on every address is asked on this machine's own.
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound here)
@@ -22,7 +22,7 @@ def why_not_ready(address: StatusAddress, token: Secret) -> list[str]:
         address: STATUS_ADDRESS.
         token: STATUS_TOKEN.
     """
-    connection = http.client.HTTPConnection(_OWN.get(address.host, address.host), address.port, timeout=_PATIENCE_S)
+    connection = http.client.HTTPConnection(_OWN.get(address.host, address.host), address.port, timeout=_TIMEOUT_S)
     headers = {"Authorization": f"Bearer {token.reveal()}"} if token else {}
     try:
         connection.request("GET", "/readyz", headers=headers)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 #: None of them takes longer, even on a busy machine. In seconds.
-PATIENCE_S = 120
+TIMEOUT_S = 120
 
 
 def needed(name: str, *, mended_by: str) -> str:
@@ -50,6 +50,6 @@ def run(
         env=environment,
         capture_output=True,
         encoding="utf-8",
-        timeout=PATIENCE_S,
+        timeout=TIMEOUT_S,
         check=False,
     )

@@ -80,7 +80,7 @@ def test_the_stream_says_when_it_is_ready_and_that_it_lives() -> None:
 
     assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["main"])
     assert directives(BACKFILL)["NotifyAccess"] == ["main"], "for its status line"
-    # A sign of life is due well before systemd's patience ends; a loop that hangs is known long before anybody notices.
+    # A sign of life is due well before systemd's time limit; a loop that hangs is known long before anybody notices.
     assert seconds(service["WatchdogSec"][0]) > 2 * LOOK_EVERY_S
     assert seconds(service["WatchdogSec"][0]) <= 120
 

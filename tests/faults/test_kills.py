@@ -10,7 +10,7 @@ import pytest
 from service import crash_points
 from tests.faults.conftest import MakeWard, Report
 from tests.faults.oracle import differences
-from tests.faults.ward import FULL, KILLED, PATIENCE_S, Changes, Ward, wait_until
+from tests.faults.ward import FULL, KILLED, TIMEOUT_S, Changes, Ward, wait_until
 from tests.integration.service_process import Service
 from tests.servers.tcp_proxy import Hang, TcpProxy
 
@@ -110,7 +110,7 @@ def test_a_run_killed_in_the_middle_of_a_write_ends_as_if_nothing_had_happened(w
 def _wait_for_fault(proxy: TcpProxy, service: Service) -> None:
     before = proxy.requests.fired
     wait_until(
-        lambda: proxy.requests.fired > before or service.process.poll() is not None, "a request that hangs", within_s=PATIENCE_S
+        lambda: proxy.requests.fired > before or service.process.poll() is not None, "a request that hangs", within_s=TIMEOUT_S
     )
     assert service.process.poll() is None, service.log
 

@@ -39,10 +39,10 @@ MUTANTS = {
     ),
     "a release is recorded before it is spooled": Mutant(
         "service/delivery/delivery.py",
-        "        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))\n",
+        "        size_bytes = self._retry.until_done(lambda: spool.write(number, batches))\n",
         "        journal.record_release(releases, chunk=number, size_bytes=1, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns)\n"
         "        journal.record_release = lambda *_, **__: None\n"
-        "        size_bytes = self._patience.until_done(lambda: spool.write(number, batches))\n",
+        "        size_bytes = self._retry.until_done(lambda: spool.write(number, batches))\n",
         "tests/faults/test_kills.py -k mid-spool",
     ),
     "a release is not recorded": Mutant(

@@ -10,7 +10,7 @@ import pytest
 
 from tests.faults.oracle import files_in
 from tests.faults.streams import USELESS, close_all, unread_pipe
-from tests.faults.ward import FULL, PATIENCE_S, STREAMING, Ward, wait_until
+from tests.faults.ward import FULL, STREAMING, TIMEOUT_S, Ward, wait_until
 from tests.integration.service_process import Service
 from tests.servers.tcp_proxy import Hang, TcpProxy
 
@@ -65,7 +65,7 @@ def test_a_stream_that_waits_for_an_answer_when_it_is_asked_to_stop_exits_0_with
             service.wait_for("🔒 Anonymizing batch")
             hang(proxy, service)
             began_s = time.monotonic()
-            assert service.stop(within_s=PATIENCE_S) == 0
+            assert service.stop(within_s=TIMEOUT_S) == 0
             assert time.monotonic() - began_s <= MOST_S
         proxy.pass_all()
         finish(recent, through)

@@ -82,7 +82,7 @@ STREAMING: Changes = {
 }
 
 #: How long a test waits for what must come, in seconds; a busy machine is forgiven.
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 POLL_S = 0.05
 
@@ -148,7 +148,7 @@ class Undisturbed:
             "ALLOWED_LATENESS_SECONDS": "0",
             "MAX_RECORDS_PER_QUERY": "1",
         }
-        code, log = run_service(folder, {**shaping, **own}, within_s=10 * PATIENCE_S)
+        code, log = run_service(folder, {**shaping, **own}, within_s=10 * TIMEOUT_S)
         assert code == 0, log
         return Holdings(
             points_in(server, released), summaries_in(server, released), files_in(folder / "csv"), payloads_of(self._api.stored())
@@ -203,7 +203,7 @@ class Ward:
 
     def run(self, changes: Changes = NONE, *, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Run the service to its end; return exit code and log."""
-        return run_service(self.folder, {**self.settings, **changes}, environment=environment, within_s=2 * PATIENCE_S)
+        return run_service(self.folder, {**self.settings, **changes}, environment=environment, within_s=2 * TIMEOUT_S)
 
     def start(self, changes: Changes = NONE, *, environment: Mapping[str, str] | None = None) -> Service:
         """Start the service, to be used as a context."""
@@ -234,7 +234,7 @@ class Ward:
         )
         assert self.spooled() == [], "nothing is left to be delivered"
 
-    def wait_until_delivered(self, service: Service, changes: Changes = NONE, *, within_s: float = PATIENCE_S) -> None:
+    def wait_until_delivered(self, service: Service, changes: Changes = NONE, *, within_s: float = TIMEOUT_S) -> None:
         """Wait until every output holds as many rows as it must; whether they are the right ones is another question."""
         expected = self.undisturbed(changes)
         sizes = {name: len(content) for name, content in expected.files.items()}
@@ -261,7 +261,7 @@ class Ward:
         return sorted(path.name for path in (self.state / "spool").iterdir())
 
 
-def wait_until(happened: Callable[[], bool], what: str, *, service: Service | None = None, within_s: float = PATIENCE_S) -> None:
+def wait_until(happened: Callable[[], bool], what: str, *, service: Service | None = None, within_s: float = TIMEOUT_S) -> None:
     """Wait for something that must happen, while a service lives that must not end."""
     deadline_s = time.monotonic() + within_s
     while not happened():

@@ -35,7 +35,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 CONTROL = "/_control/"
 
 #: How long a starting or asked server may take, in seconds; a busy machine is forgiven.
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +131,7 @@ class ApiServer:
     def _ask(self, method: str, what: str, **request: Any) -> requests.Response:
         with requests.Session() as session:
             session.trust_env = False
-            answer = session.request(method, self.url + CONTROL + what, timeout=PATIENCE_S, **request)
+            answer = session.request(method, self.url + CONTROL + what, timeout=TIMEOUT_S, **request)
         answer.raise_for_status()
         return answer
 

@@ -28,7 +28,7 @@ import requests
 from tests.servers.api_server import Reply
 
 #: How long the server behind may take, in seconds.
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 
 #: Headers that belong to one connection, or that change with the body.
 NOT_PASSED_ON = frozenset({"connection", "content-length", "transfer-encoding", "host", "accept-encoding"})
@@ -159,7 +159,7 @@ class HttpProxy:
         url = self._server_url + path
         # Not compressed: what comes back is to be read and changed.
         return session.request(
-            method, url, headers={**kept, "Accept-Encoding": "identity"}, data=body, timeout=PATIENCE_S, allow_redirects=False
+            method, url, headers={**kept, "Accept-Encoding": "identity"}, data=body, timeout=TIMEOUT_S, allow_redirects=False
         )
 
     def edited(self, path: str, body: bytes, answer: bytes) -> bytes:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 #: How long the server waits for a request, and a test for the server, in seconds.
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 
 class Reset:
@@ -35,7 +35,7 @@ class SocketServer:
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(PATIENCE_S)
+        self._listener.settimeout(TIMEOUT_S)
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self.requests: list[bytes] = []
@@ -51,7 +51,7 @@ class SocketServer:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        self._thread.join(PATIENCE_S)
+        self._thread.join(TIMEOUT_S)
 
     def _serve(self) -> None:
         while not self._over.is_set():
@@ -64,7 +64,7 @@ class SocketServer:
                 self._answer(connection, answer)
 
     def _answer(self, connection: socket.socket, answer: Answer) -> None:
-        connection.settimeout(PATIENCE_S)
+        connection.settimeout(TIMEOUT_S)
         self.requests.append(_request(connection))
         for step in answer:
             if isinstance(step, bytes):

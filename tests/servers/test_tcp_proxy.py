@@ -14,7 +14,7 @@ import pytest
 from tests.servers.tcp_proxy import BlackHole, Delay, End, Fault, Hang, Pass, Reset, TcpProxy, Throttle
 
 #: How long a test waits for something that comes, and for something that must not, in seconds.
-PATIENCE_S, MOMENT_S = 10.0, 0.2
+TIMEOUT_S, MOMENT_S = 10.0, 0.2
 
 
 class Talker(socketserver.StreamRequestHandler):
@@ -48,7 +48,7 @@ def proxy(heard: list[bytes]) -> Iterator[TcpProxy]:
 class Client:
     def __init__(self, proxy: TcpProxy) -> None:
         self.socket = socket.create_connection(("127.0.0.1", proxy.port))
-        self.socket.settimeout(PATIENCE_S)
+        self.socket.settimeout(TIMEOUT_S)
 
     def say(self, count: int) -> None:
         self.socket.sendall(b"%d\n" % count)
@@ -70,7 +70,7 @@ class Client:
         except TimeoutError:
             return True
         finally:
-            self.socket.settimeout(PATIENCE_S)
+            self.socket.settimeout(TIMEOUT_S)
 
 
 Connect = Callable[[TcpProxy], Client]

@@ -21,7 +21,7 @@ from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
-from service.retry import OutOfPatience, Patience
+from service.retry import RetriesExhausted, Retry
 from service.state.journal import Epoch, Journal
 from service.state.output_standings import OutputStandings
 from service.state.set_aside import SetAside
@@ -77,7 +77,7 @@ class Desk:
         self.delivery = Delivery(
             outputs,
             self.store,
-            patience=Patience(self.clock, budget_s=budget_s, draw=lambda: 0.0),
+            retry=Retry(self.clock, budget_s=budget_s, draw=lambda: 0.0),
             telemetry=self.telemetry,
             clock=self.clock,
             spool_max_bytes=spool_max_bytes,
@@ -330,7 +330,7 @@ def test_what_the_fence_cannot_be_told_is_not_offered_and_stays_pending(tmp_path
     desk = Desk(tmp_path, output, budget_s=0)
     with monkeypatch.context() as patch:
         patch.setattr("service.state.fence.write_durably", failing_first(write_durably, [OSError(5, "Input/output error")] * 9))
-        with pytest.raises(OutOfPatience, match="fence cannot be written now"):
+        with pytest.raises(RetriesExhausted, match="fence cannot be written now"):
             desk.release(1)
         desk.close()
     assert output.writes == []
@@ -362,7 +362,7 @@ def test_a_one_shot_output_that_stays_away_is_given_up_and_keeps_what_is_pending
     desk = Desk(tmp_path, Named("dead", down), fine, budget_s=0)
     desk.deliver(1)
 
-    assert [type(failure) for failure in desk.delivery.failures()] == [OutOfPatience]
+    assert [type(failure) for failure in desk.delivery.failures()] == [RetriesExhausted]
     assert not desk.delivery.is_delivering()
     assert fine.writes == ids(1)
     assert {one.name: one.pending for one in desk.journal.outputs.standings()} == {"dead": 4, "fine": 0}

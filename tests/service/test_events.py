@@ -1,4 +1,4 @@
-"""Whoever listens hears of everything: from the loop, from deliveries and from patience, in order, and with nothing left out."""
+"""Whoever listens hears of everything: from the loop, from deliveries and from retries, in order, and with nothing left out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
 from service.pipeline.release import Parts, run
 from service.pipeline.schedule import Span
-from service.retry import Patience
+from service.retry import Retry
 from service.settings.declared import SHIPPED_HIERARCHY
 from service.state.journal import Epoch, Journal
 from service.state.set_aside import SetAside
@@ -74,13 +74,13 @@ class Ward:
         self.happened: list[tuple[str, tuple[Any, ...]]] = []
         self.clock = SystemClock()
         self.telemetry = Telemetry(k=2, verbose=False, listeners=[heard(self.happened)])
-        self.patience = Patience(self.clock, budget_s=None, draw=lambda: 0.0, telemetry=self.telemetry)
+        self.retry = Retry(self.clock, budget_s=None, draw=lambda: 0.0, telemetry=self.telemetry)
         self.good, self.bad = MemoryOutput(), MemoryOutput((OutputUnavailable("away"), BatchRejected("never")))
         self.good.name, self.bad.name = "good", "bad"
         self.journal = Journal(folder, data_set="fake")
         self.journal.begin_epoch(Epoch(PROMISE, LENGTH_NS), now_ns=0)
         store = Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside"))
-        shared: dict[str, Any] = {"patience": self.patience, "telemetry": self.telemetry, "clock": self.clock}
+        shared: dict[str, Any] = {"retry": self.retry, "telemetry": self.telemetry, "clock": self.clock}
         self.delivery = Delivery([self.good, self.bad], store, **shared, spool_max_bytes=1 << 30, batch_by_batch=True)
 
     def work(self, *, is_stream: bool = False) -> None:
@@ -92,7 +92,7 @@ class Ward:
             journal=self.journal,
             delivery=self.delivery,
             telemetry=self.telemetry,
-            patience=self.patience,
+            retry=self.retry,
             clock=self.clock,
             most_rows=1,
             is_stream=is_stream,

@@ -11,7 +11,7 @@ import pytest
 from anonymizer.errors import OutputUnavailable, SourceUnavailable, StateUnavailable
 from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
-from service.retry import Patience
+from service.retry import Retry
 from service.state.journal import Epoch, Journal, Release
 from service.status.board import Board
 from service.status.judgement import judge
@@ -111,8 +111,8 @@ def test_whoever_is_waited_for_is_in_trouble_until_he_goes_on(watched: Watched) 
     assert now.outputs[1].last_error is not None, "the last error is remembered"
 
 
-def test_patience_tells_the_board_who_is_waited_for(watched: Watched) -> None:
-    patience = Patience(watched.clock, budget_s=None, telemetry=watched.board)
+def test_retry_tells_the_board_who_is_waited_for(watched: Watched) -> None:
+    retry = Retry(watched.clock, budget_s=None, telemetry=watched.board)
     seen: list[object] = []
 
     def failing_once(error: Exception) -> object:
@@ -124,9 +124,9 @@ def test_patience_tells_the_board_who_is_waited_for(watched: Watched) -> None:
 
         return action
 
-    patience.until_done(failing_once(SourceUnavailable("x")))  # type: ignore[arg-type]
-    patience.for_output(watched.csv.name).until_done(failing_once(OutputUnavailable("x")))  # type: ignore[arg-type]
-    patience.for_output(watched.csv.name).until_done(failing_once(StateUnavailable("x")))  # type: ignore[arg-type]
+    retry.until_done(failing_once(SourceUnavailable("x")))  # type: ignore[arg-type]
+    retry.for_output(watched.csv.name).until_done(failing_once(OutputUnavailable("x")))  # type: ignore[arg-type]
+    retry.for_output(watched.csv.name).until_done(failing_once(StateUnavailable("x")))  # type: ignore[arg-type]
 
     while_waiting = seen[1::2]
     troubles = [(one.source_trouble, one.outputs[0].trouble, one.state_trouble) for one in while_waiting]  # type: ignore[attr-defined]

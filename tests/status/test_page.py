@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PICTURES = os.environ.get("STATUS_PICTURES", "")
 
 #: How long the page may take to show what changed; it asks every two seconds.
-PATIENCE_S = 20.0
+TIMEOUT_S = 20.0
 
 
 class Shown:
@@ -62,7 +62,7 @@ class Shown:
         self.browser.find_element("css selector", selector).click()
 
     def wait_until(self, is_so: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + TIMEOUT_S
         while not is_so():
             assert time.monotonic() < deadline, self.text("body")
             time.sleep(0.05)

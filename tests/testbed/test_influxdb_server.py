@@ -20,7 +20,7 @@ from testbed.server_process import ServerProgram
 from testbed.wearers import SECOND_NS, Wearers
 
 #: Long enough for a busy machine, in seconds.
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,7 @@ time.sleep(600)
 
         parent.send_signal(signal.SIGKILL)
 
-    deadline_s = time.monotonic() + PATIENCE_S
+    deadline_s = time.monotonic() + TIMEOUT_S
     while _is_alive(pid) and time.monotonic() < deadline_s:
         time.sleep(0.05)
     assert not _is_alive(pid)

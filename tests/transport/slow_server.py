@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator
 
 #: How long a test waits for it, in seconds.
-PATIENCE_S = 30.0
+TIMEOUT_S = 30.0
 
 #: Requests of this size do not fit into what the system keeps between two sockets of one machine.
 MORE_THAN_BUFFERS_HOLD = 16 << 20
@@ -46,4 +46,4 @@ def slow_reader(*, after_an_answer: bool = False) -> Iterator[str]:
         with contextlib.suppress(OSError):
             listener.shutdown(socket.SHUT_RDWR)
         listener.close()
-        thread.join(PATIENCE_S)
+        thread.join(TIMEOUT_S)

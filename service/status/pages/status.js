@@ -2,7 +2,7 @@
 "use strict";
 
 const EVERY_MS = 2000;
-const PATIENCE_MS = 5000;
+const TIMEOUT_MS = 5000;
 const LEVELS = ["1 (finest)", "2", "3", "4", "5", "6", "7 (widest)", "8 (past the last)", "9 (suppressed)"];
 
 // Without a name and password that may stand in the page's own address: a browser sends what it was told by itself, and refuses them here.
@@ -222,7 +222,7 @@ dark.addEventListener("change", () => {
 
 async function ask() {
   const waited = new AbortController();
-  const timer = setTimeout(() => waited.abort(), PATIENCE_MS);
+  const timer = setTimeout(() => waited.abort(), TIMEOUT_MS);
   try {
     const answer = await fetch(beside("status.json"), { cache: "no-store", signal: waited.signal });
     if (!answer.ok) throw new Error(`it answered ${answer.status}`);
