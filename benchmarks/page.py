@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from typing import Any
 
@@ -14,12 +15,20 @@ BEGIN, END = "<!-- figures: begin -->\n", "<!-- figures: end -->\n"
 
 
 def main() -> None:
-    """Replace what stands between the marks."""
+    """Replace the tables of what was measured, by their titles; others stay."""
     page = PAGE.read_text(encoding="utf-8")
     before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    kept = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
-    PAGE.write_text(before + BEGIN + "\n".join(map(_table, kept)) + END + after, encoding="utf-8")
+    earlier, _, after = rest.partition(END)
+    measured = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(FOLDER.glob("*.json"))]
+    tables = {one["title"]: _table(one) for one in measured}
+    others = {
+        table[2:].partition("**")[0]: f"\n{table.strip()}\n"
+        for table in re.split(r"^(?=\*\*)", earlier, flags=re.M)
+        if table.strip()
+    }
+    PAGE.write_text(
+        before + BEGIN + "\n".join(table for _, table in sorted({**others, **tables}.items())) + END + after, encoding="utf-8"
+    )
 
 
 def _table(kept: dict[str, Any]) -> str:
