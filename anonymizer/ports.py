@@ -14,10 +14,10 @@ Receipt = Mapping[str, Any]
 class Output(Protocol):
     """A destination for batches.
 
-    The service calls `open` once, `write` for each batch, then `close` once; never two at a time, unless `lanes` allows several writes.
-    It neither buffers nor retries; the service does. `close` is not called after a crash. A batch whose write was interrupted
-    comes again with the same id and the same bytes, so `write` must replace or recognise what it has already stored.
-    Every batch carries its certificate: nothing reaches an output that did not pass verification.
+    The service calls `open` once, `write` for each batch, then `close` once. Calls never overlap, except writes if `concurrency` allows it.
+    An output neither buffers nor retries; the service does. `close` is not called after a crash. A batch whose write was interrupted
+    comes again with the same id and bytes, so `write` must replace or recognise what it has already stored.
+    Every batch carries its certificate: nothing reaches an output without passing verification.
     """
 
     #: What kind of output it is, such as `csv`.
@@ -27,7 +27,7 @@ class Output(Protocol):
     name: str
 
     #: How many batches may be written at a time; with 1 an output needs no lock. With more, no two have a receipt in common.
-    lanes: int
+    concurrency: int
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         """Reach the destination, and undo what a crash left beyond the last receipts.

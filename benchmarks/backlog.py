@@ -79,7 +79,7 @@ class _Away:
     def __init__(self, output: Output) -> None:
         self._output = output
         self.is_back = threading.Event()
-        self.kind, self.name, self.lanes = output.kind, output.name, output.lanes
+        self.kind, self.name, self.concurrency = output.kind, output.name, output.concurrency
         self.target, self.intent, self.write, self.close = output.target, output.intent, output.write, output.close
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:

@@ -78,7 +78,7 @@ class CsvFiles:
         self._file_mode = file_mode
         self._pattern = pattern
         self._unit_s = unit_s(pattern)
-        self.lanes = _FILES_AT_A_TIME if self._unit_s == 1 else 1
+        self.concurrency = _FILES_AT_A_TIME if self._unit_s == 1 else 1
         self._lock = threading.Lock()
         self._known: dict[str, _Known] = {}
         #: By batch, in the order of writing.
@@ -170,7 +170,7 @@ class CsvFiles:
         """Remember as many batches as can be offered again, and of complete files only theirs."""
         self._known[written.file_name] = after
         self._recent[batch_id] = written
-        while len(self._recent) > self.lanes:
+        while len(self._recent) > self.concurrency:
             oldest = self._recent.pop(next(iter(self._recent))).file_name
             if all(one.file_name != oldest for one in self._recent.values()) and self._is_complete(self._known[oldest]):
                 del self._known[oldest]

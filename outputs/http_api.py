@@ -90,7 +90,7 @@ class HttpApi:
     """
 
     kind = "api"
-    lanes = 1
+    concurrency = 1
 
     def __init__(self, target: ApiTarget, token: Callable[[], str] = lambda: "") -> None:
         self._target = target

@@ -52,13 +52,13 @@ class RowByRow:
     Args:
         lines: The lines.
         send: Stores some lines, or raises Refused.
-        lanes: How many requests may be under way at a time.
+        concurrency: How many requests may be under way at a time.
     """
 
-    def __init__(self, lines: Lines, send: Callable[[bytes], None], *, lanes: int = 1) -> None:
+    def __init__(self, lines: Lines, send: Callable[[bytes], None], *, concurrency: int = 1) -> None:
         self._lines = lines
         self._send = send
-        self._lanes = lanes
+        self._concurrency = concurrency
         self._too_large_bytes = math.inf
         #: Why each refused line was, by its number.
         self.refused: dict[int, Refused] = {}
@@ -72,10 +72,10 @@ class RowByRow:
                 self._divide(part, refusal)
 
     def _ask_all(self, parts: list[_Numbers]) -> list[Refused | None]:
-        lanes = min(self._lanes, len(parts))
-        if lanes <= 1:
+        concurrency = min(self._concurrency, len(parts))
+        if concurrency <= 1:
             return [self._ask(part) for part in parts]
-        with ThreadPoolExecutor(lanes) as pool:
+        with ThreadPoolExecutor(concurrency) as pool:
             return list(pool.map(self._ask, parts))
 
     def _divide(self, picked: _Numbers, refusal: Refused) -> None:

@@ -44,7 +44,7 @@ class InfluxOutput:
     kind = "influxdb"
     #: The server takes nearly twice as much from two requests at a time as from one, and no more from three: of two batches, or of one
     #: that needs several. A third batch is made ready meanwhile.
-    lanes = _REQUESTS_AT_A_TIME + 1
+    concurrency = _REQUESTS_AT_A_TIME + 1
 
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
@@ -72,7 +72,7 @@ class InfluxOutput:
         Rows that the server will never take are found one by one, and all others stored.
         """
         lines = lines_of(batch, self._target)
-        by_row = RowByRow(lines, self._send, lanes=_REQUESTS_AT_A_TIME)
+        by_row = RowByRow(lines, self._send, concurrency=_REQUESTS_AT_A_TIME)
         by_row.store(self._target.lines_per_write)
         if not by_row.refused and len(lines) == len(batch):
             self._send_summary(batch, partial=False)

@@ -20,7 +20,7 @@ class MemoryOutput:
     """
 
     kind = "memory"
-    lanes = 1
+    concurrency = 1
     name = "memory"
 
     def __init__(self, failures: tuple[OutputError, ...] = ()) -> None:

@@ -27,7 +27,7 @@ class ParquetFiles:
     """
 
     kind = "parquet"
-    lanes = 1
+    concurrency = 1
 
     def __init__(self, place: Place, partition: Partition) -> None:
         self._place = place

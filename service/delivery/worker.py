@@ -15,7 +15,7 @@ from service import crash_points
 from service.clock import Stopped
 from service.delivery.offer import Offer
 from service.delivery.outbox import Outbox
-from service.delivery.worker_pool import Job, Lanes
+from service.delivery.worker_pool import Job, WorkerPool
 from service.retry import Retry
 from service.state.output_standings import OutputStandings
 from service.state.spool import SpoolDamaged
@@ -103,7 +103,7 @@ class Worker(threading.Thread):
         self.was_tried.set()
 
     def _deliver(self) -> None:
-        lanes: Lanes[Batch, _Answer] = Lanes(self._write, lanes=self.output.lanes)
+        pool: WorkerPool[Batch, _Answer] = WorkerPool(self._write, concurrency=self.output.concurrency)
         under_way: deque[tuple[_Group, Job[_Answer]]] = deque()
         try:
             for group in self._groups():
@@ -111,7 +111,7 @@ class Worker(threading.Thread):
                     self._is_resting = False
                     if not under_way:
                         self._telemetry.writing(self.output, group.batches)
-                    under_way.append((group, lanes.begin(group.batches)))
+                    under_way.append((group, pool.begin(group.batches)))
                 if under_way and (group is None or self._is_enough(under_way)):
                     self._finish_first(under_way)
                 elif not under_way:
@@ -124,11 +124,11 @@ class Worker(threading.Thread):
                 self._finish_first(under_way)
             raise
         finally:
-            lanes.close()
+            pool.close()
 
     def _is_enough(self, under_way: deque[tuple[_Group, Job[_Answer]]]) -> bool:
-        """Return whether every lane has something to do, even when the first group is all but done."""
-        return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.lanes - 1
+        """Return whether every worker thread stays busy, even when the first group is nearly written."""
+        return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.concurrency - 1
 
     def _groups(self) -> Iterator[_Group | None]:
         """Yield what is to be written, in order; None when there is nothing more now. Ends behind a chunk when we are asked to stop."""

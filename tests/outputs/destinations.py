@@ -87,7 +87,7 @@ class FirstWriteFails:
         self._world: World | None = world
         self.kind = output.kind
         self.name = output.name
-        self.lanes = output.lanes
+        self.concurrency = output.concurrency
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
         self._output.open(receipts)

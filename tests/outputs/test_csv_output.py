@@ -20,7 +20,7 @@ from anonymizer.errors import IntentChanged, OutputUnavailable
 from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
 from outputs.csv_names import covered_ns, unit_s
-from service.delivery.worker_pool import Lanes
+from service.delivery.worker_pool import WorkerPool
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
 from tests.outputs.destinations import csv_rows, full_disk, lost_sync
@@ -63,20 +63,22 @@ def test_windows_with_the_same_file_name_share_a_file_in_the_order_of_release(tm
 def test_only_windows_with_files_of_their_own_are_written_two_at_a_time(tmp_path: Path) -> None:
     patterns = (EACH_WINDOW, "%Y%m%d_%H%M.csv", EACH_DAY, "%H%M%S.csv", "all.csv")
 
-    assert [CsvFiles(tmp_path, pattern).lanes for pattern in patterns] == [2, 1, 1, 1, 1]
+    assert [CsvFiles(tmp_path, pattern).concurrency for pattern in patterns] == [2, 1, 1, 1, 1]
 
 
 def test_windows_written_at_the_same_time_and_offered_again_stand_once_in_their_files(tmp_path: Path) -> None:
     batches = [usual_batch(window=window) for window in range(60)]
     service = Service(opened(tmp_path, EACH_WINDOW))
-    lanes: Lanes[Batch, None] = Lanes(lambda batch: service.deliver(batch, batch), lanes=service.output.lanes)
+    pool: WorkerPool[Batch, None] = WorkerPool(
+        lambda batch: service.deliver(batch, batch), concurrency=service.output.concurrency
+    )
 
-    lanes.begin(batches).results()
+    pool.begin(batches).results()
 
     assert len(names_in(tmp_path)) == 60
     for batch in batches:
         assert Path(service.output.target(batch)).read_bytes() == HEADER + encode(batch)
-    assert len(service.output._known) <= service.output.lanes  # type: ignore[attr-defined]
+    assert len(service.output._known) <= service.output.concurrency  # type: ignore[attr-defined]
 
 
 def test_a_pattern_names_the_file_by_the_start_of_the_window_in_utc(tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_a_file_that_only_one_window_comes_to_need_not_be_remembered(tmp_path: P
         service.deliver(usual_batch(window=window))
 
         assert service.receipts == {}
-        assert len(service.output._known) <= service.output.lanes  # type: ignore[attr-defined]
+        assert len(service.output._known) <= service.output.concurrency  # type: ignore[attr-defined]
     assert len(names_in(tmp_path)) == 40
 
 

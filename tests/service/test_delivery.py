@@ -464,21 +464,21 @@ def until(condition: Callable[[], bool], *, within_s: float = 5) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
+@pytest.mark.parametrize("concurrency", [1, 2])
 def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_is_on_record(
-    lanes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    concurrency: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The second chunk is written while the first cannot be recorded; or only then."""
     second_is_written = threading.Event()
     recorded: list[int] = []
     output = OpensLate("a", lambda batch: second_is_written.set() if batch.batch_id == ids(1)[0] else None)
-    output.lanes = lanes
+    output.concurrency = concurrency
     desk = Desk(tmp_path, output)
     really_record = desk.journal.outputs.record_taken
 
     def record_late(name: str, *, chunk: int, **values: Any) -> None:
         if not recorded:
-            assert second_is_written.wait(5 if lanes == 2 else 0.3) == (lanes == 2)
+            assert second_is_written.wait(5 if concurrency == 2 else 0.3) == (concurrency == 2)
         recorded.append(chunk)
         really_record(name, chunk=chunk, **values)
 
@@ -496,7 +496,7 @@ def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_i
 
 def test_what_was_written_before_a_damaged_spool_file_is_on_record(tmp_path: Path) -> None:
     output = OpensLate("a")
-    output.lanes = 2
+    output.concurrency = 2
     desk = Desk(tmp_path, output)
     for index in range(4):
         desk.release(index)

@@ -1,4 +1,4 @@
-"""Several at a time: the same results in the same order, and no more at once than there are lanes."""
+"""A worker pool: results in order, and never more at a time than its concurrency."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.delivery.worker_pool import Lanes
+from service.delivery.worker_pool import WorkerPool
 from tests.service.at_once import AtOnce
 
 
 @contextmanager
-def open_lanes(work: Callable[[int], int | None], lanes: int) -> Iterator[Lanes[int, int | None]]:
-    opened = Lanes(work, lanes=lanes)
+def open_pool(work: Callable[[int], int | None], concurrency: int) -> Iterator[WorkerPool[int, int | None]]:
+    opened = WorkerPool(work, concurrency=concurrency)
     yield opened
     opened.close()
 
 
 @given(st.lists(st.lists(st.integers())), st.integers(1, 5))
-def test_results_come_in_the_order_of_the_things(jobs: list[list[int]], lanes: int) -> None:
-    with open_lanes(lambda thing: thing * 2, lanes) as opened:
+def test_results_come_in_the_order_of_the_things(jobs: list[list[int]], concurrency: int) -> None:
+    with open_pool(lambda thing: thing * 2, concurrency) as opened:
         begun = [opened.begin(things) for things in jobs]
 
         assert [job.results() for job in begun] == [[thing * 2 for thing in things] for things in jobs]
 
 
-def test_as_many_are_under_way_as_there_are_lanes_and_no_more() -> None:
+def test_a_pool_runs_as_many_at_a_time_as_its_concurrency_and_no_more() -> None:
     all_three_are_there = threading.Barrier(3, timeout=5)
     at_once = AtOnce()
 
@@ -37,13 +37,13 @@ def test_as_many_are_under_way_as_there_are_lanes_and_no_more() -> None:
         with at_once:
             all_three_are_there.wait()
 
-    with open_lanes(work, 3) as opened:
+    with open_pool(work, 3) as opened:
         opened.begin(range(9)).results()
 
     assert at_once.most == 3
 
 
-def test_a_lane_that_is_free_goes_on_with_the_next_job_before_the_first_is_done() -> None:
+def test_a_free_worker_goes_on_with_the_next_job_before_the_first_is_done() -> None:
     the_second_has_begun = threading.Event()
 
     def work(thing: int) -> None:
@@ -52,7 +52,7 @@ def test_a_lane_that_is_free_goes_on_with_the_next_job_before_the_first_is_done(
         if thing == 10:
             the_second_has_begun.set()
 
-    with open_lanes(work, 2) as opened:
+    with open_pool(work, 2) as opened:
         first, second = opened.begin([0, 1]), opened.begin([10])
 
         assert first.results() == [None, None]
@@ -72,7 +72,7 @@ def test_nothing_is_begun_after_a_failure_and_it_is_raised_when_nothing_is_under
         failed.wait(5)
         ended.set()
 
-    with open_lanes(work, 2) as opened:
+    with open_pool(work, 2) as opened:
         job, later = opened.begin(range(100)), opened.begin([100])
         with pytest.raises(ValueError, match="no"):
             job.results()
