@@ -15,7 +15,7 @@ import pytest
 TIMEOUT_S = 120
 
 
-def needed(name: str, *, mended_by: str) -> str:
+def needed(name: str, *, install_with: str) -> str:
     """Return the path of a program: beside this Python, or on the PATH.
 
     Raises:
@@ -24,25 +24,14 @@ def needed(name: str, *, mended_by: str) -> str:
     search = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     found = shutil.which(name, path=search)
     if found is None:
-        pytest.skip(f"NOT CHECKED: {name} is not installed; {mended_by}")
+        pytest.skip(f"NOT CHECKED: {name} is not installed; {install_with}")
     return found
 
 
 def run(
-    command: Sequence[str],
-    *,
-    cwd: Path | None = None,
-    said: str | None = None,
-    environment: Mapping[str, str] | None = None,
+    command: Sequence[str], *, cwd: Path | None = None, said: str | None = None, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program, with `said` on its standard input, and return what came of it; never raises for its exit code.
-
-    Args:
-        command: Program and arguments.
-        cwd: Where to run it; here, if not said.
-        said: What it reads.
-        environment: All its variables; those of this process, if not said.
-    """
+    """Run a program with `said` on its standard input; never raises for its exit code."""
     return subprocess.run(
         list(command),
         cwd=cwd,

@@ -9,59 +9,22 @@ from tests.deploy.docker_files import ROOT, context_files, is_ignored
 DOCKERIGNORE = (ROOT / ".dockerignore").read_text(encoding="utf-8")
 
 KEPT_OUT = """
-.env
-.env.example
-.env.local
-.env.production
-service/.env
-service/pages/.env.old
-docker-compose.override.yml
-secrets/influx_token
-service/tls.key
-inputs/server.pem
-state/journal.sqlite3
-state/spool/0001
-output/ecg_anonymized_20251103_143000.csv
-output/demo-influx/.env
-heart_ledger.jsonl
-recording.csv
-examples/mitbih/six_records.parquet
-.git/config
-.git/objects/00/00
-.venv/bin/python
-.hypothesis/examples/x
-.mypy_cache/3.11/x.json
-.pytest_cache/v/x
-tests/core/conftest.py
-testbed/wearers.py
-documentation/DEPLOYMENT.md
-deploy/ecg-anonymizer.service
-Dockerfile
-.dockerignore
-docker-compose.yml
-Makefile
-anonymizer/__pycache__/batch.cpython-311.pyc
-service/pages/__pycache__/x.cpython-312.pyc
-outputs/csv_files.pyc
-something/nobody/has/thought/of
+.env .env.example .env.local .env.production service/.env service/pages/.env.old
+docker-compose.override.yml secrets/influx_token service/tls.key inputs/server.pem
+state/journal.sqlite3 state/spool/0001 output/ecg_anonymized_20251103_143000.csv output/demo-influx/.env heart_ledger.jsonl
+recording.csv examples/mitbih/six_records.parquet
+.git/config .git/objects/00/00 .venv/bin/python .hypothesis/examples/x .mypy_cache/3.11/x.json .pytest_cache/v/x
+tests/core/conftest.py testbed/wearers.py documentation/DEPLOYMENT.md deploy/ecg-anonymizer.service
+Dockerfile .dockerignore docker-compose.yml Makefile
+anonymizer/__pycache__/batch.cpython-311.pyc service/pages/__pycache__/x.cpython-312.pyc outputs/csv_files.pyc
+scripts/ingest_heartbeat.py scripts/heartbeat/ledger.py something/not/listed/anywhere
 """
 
 LET_IN = """
-LICENSE
-central_anonymizer.py
-requirements.txt
-anonymizer/batch.py
-anonymizer/smarko_hierarchy_ecg.csv
-disk/durable_file.py
-inputs/files.py
-operations/audit.py
-outputs/csv_files.py
-service/settings/declared.py
-scripts/report.py
-scripts/state.py
-service/report/template/report.html
-service/status/pages/index.html
-transport/influx_connection.py
+LICENSE central_anonymizer.py requirements.txt
+anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv disk/durable_file.py inputs/files.py outputs/csv_files.py
+transport/influx_connection.py operations/audit.py
+service/settings/declared.py service/report/template/report.html service/status/pages/index.html scripts/report.py scripts/state.py
 """
 
 

@@ -21,7 +21,7 @@ OURS = ("anonymizer", "backfill")
 
 EXAMPLE = raw_env_file((ROOT / ".env.example").read_text(encoding="utf-8"))
 
-#: A `.env` as somebody fills it in who also runs things on the host; what is for the host must not get in the way.
+#: A filled-in `.env` that also serves programs on the host; those settings must not reach the container.
 FILLED_IN = EXAMPLE | {
     "INFLUX_URL": "http://localhost:8086",
     "INFLUX_TOKEN": 'a$b${c}#d"e=',
@@ -53,7 +53,7 @@ def settings_inside(name: str) -> Settings:
 
 
 def test_the_file_follows_the_compose_specification() -> None:
-    checker = needed("check-jsonschema", mended_by="pip install check-jsonschema")
+    checker = needed("check-jsonschema", install_with="pip install check-jsonschema")
 
     verdict = run([checker, "--builtin-schema", "vendor.compose-spec", str(COMPOSE_FILE)])
 
@@ -108,65 +108,46 @@ def test_every_variable_set_for_the_service_is_a_setting_or_the_databases(name: 
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_database_and_the_folders_are_found_whatever_env_says_for_the_host(name: str) -> None:
+def test_settings_for_the_host_are_replaced_and_all_others_reach_the_service_unchanged(name: str) -> None:
     settings = settings_inside(name)
 
     assert (settings.influx_url, settings.influx_output_url, settings.influx_ca_file) == ("http://influxdb:8086", "", "")
-    assert (settings.state_dir, settings.csv_output_dir) == ("/data/state", "/data/output")
-    assert settings.input_file == ""
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_what_else_env_says_reaches_the_service_as_it_stands(name: str) -> None:
-    settings = settings_inside(name)
-
+    assert (settings.state_dir, settings.csv_output_dir, settings.input_file) == ("/data/state", "/data/output", "")
     assert settings.influx_token.reveal() == FILLED_IN["INFLUX_TOKEN"]
     assert settings.influx_output_token.reveal() == "may-only-write"
     assert settings.influx_org == "ward"
+    assert settings.output_file_mode == 0o640, "the group of the folder may read released files"
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_the_group_of_the_folder_may_read_released_files(name: str) -> None:
-    assert settings_inside(name).output_file_mode == 0o640
-
-
-def test_the_stream_streams_and_the_backfill_does_not() -> None:
+def test_the_stream_streams_and_restarts_and_the_backfill_does_neither() -> None:
     stream, backfill = settings_inside("anonymizer"), settings_inside("backfill")
 
     assert (stream.streaming_mode, backfill.streaming_mode) == (True, False)
     assert stream.query_end_time is None
     assert backfill.query_end_time is not None
+    assert [service(name)["restart"] for name in OURS] == ["on-failure", "no"]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_the_service_holds_no_secret_that_is_for_others(name: str) -> None:
-    environment = environment_inside(name, FILLED_IN)
-
-    assert not settings_inside(name).influx_verify_token
-    assert "the-administrators-password" not in environment.values()
-    assert not environment["DOCKER_INFLUXDB_INIT_ADMIN_TOKEN"]
-
-
-def test_the_database_is_given_no_env_file() -> None:
-    # It would hold the service's tokens and the key of the pseudonyms, and its own tool would take INFLUX_TOKEN for the administrator's.
-    assert "env_file" not in service("influxdb")
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_env_must_be_there_and_nothing_is_filled_in_in_it(name: str) -> None:
-    assert service(name)["env_file"] == [{"path": ".env", "required": True, "format": "raw"}]
+def test_nobody_is_given_a_secret_of_another() -> None:
+    for name in OURS:
+        environment = environment_inside(name, FILLED_IN)
+        assert not settings_inside(name).influx_verify_token
+        assert "the-administrators-password" not in environment.values()
+        assert not environment["DOCKER_INFLUXDB_INIT_ADMIN_TOKEN"]
+        assert service(name)["env_file"] == [{"path": ".env", "required": True, "format": "raw"}]
+    # `.env` holds the service's tokens and the pseudonym key; the database's own tool would take INFLUX_TOKEN for the administrator's.
+    for name in ("influxdb", "prometheus", "grafana"):
+        assert "env_file" not in service(name)
+    assert "secrets" not in service("grafana")
+    assert service("grafana")["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
 
 
-def test_no_password_token_or_decision_about_data_has_a_default() -> None:
+def test_no_password_token_or_decision_about_data_has_a_default_and_a_missing_one_is_asked_for_by_name() -> None:
     optional = {name for name, kind, _ in references() if kind != ":?"}
+    sentences = {name: sentence for name, kind, sentence in references() if kind == ":?"}
 
     ports = {"INFLUXDB_PORT", "STATUS_PORT", "PROMETHEUS_PORT", "GRAFANA_PORT"}
     assert optional == {"ANONYMIZER_VERSION", "INFLUX_INPUT_BUCKET", *ports}
-
-
-def test_a_missing_variable_is_asked_for_by_its_name() -> None:
-    sentences = {name: sentence for name, kind, sentence in references() if kind == ":?"}
-
     assert all(name in sentence and ".env" in sentence for name, sentence in sentences.items()), sentences
 
 
@@ -178,7 +159,7 @@ def test_the_database_is_set_up_for_the_organization_and_bucket_the_service_read
     assert environment["DOCKER_INFLUXDB_INIT_BUCKET"] == f"${{INFLUX_INPUT_BUCKET:-{default}}}"
 
 
-def test_the_status_page_of_the_stream_asks_for_a_token_and_reaches_this_machine_only() -> None:
+def test_the_status_page_of_the_stream_asks_for_a_token_and_every_port_reaches_this_machine_only() -> None:
     settings = settings_inside("anonymizer")
     address = parse_address(settings.status_address)
 
@@ -186,80 +167,45 @@ def test_the_status_page_of_the_stream_asks_for_a_token_and_reaches_this_machine
     assert settings.status_token.reveal() == FILLED_IN["STATUS_TOKEN"]
     assert service("anonymizer")["ports"] == [f"127.0.0.1:${{STATUS_PORT:-9464}}:{address.port}"]
     assert settings_inside("backfill").status_address == ""
-
-
-def test_whoever_watches_is_given_the_token_and_nothing_else_of_ours() -> None:
-    for name in ("prometheus", "grafana"):
-        assert "env_file" not in service(name)
-        assert service(name)["cap_drop"] == ["ALL"]
-        assert "no-new-privileges:true" in service(name)["security_opt"]
-    assert "secrets" not in service("grafana")
-    assert service("grafana")["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
-
-
-def test_raw_ecg_is_published_to_this_machine_only() -> None:
     for name, details in compose()["services"].items():
         for port in details.get("ports", []):
             assert port.startswith("127.0.0.1:"), f"{name} publishes {port}"
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_service_waits_for_a_database_that_answers(name: str) -> None:
+def test_the_service_waits_for_a_database_that_answers_and_a_stop_for_the_window_in_hand(name: str) -> None:
     assert service(name)["depends_on"] == {"influxdb": {"condition": "service_healthy"}}
     assert service("influxdb")["healthcheck"]["test"][0] == "CMD"
-
-
-def test_the_stream_is_restarted_when_it_fails_and_the_backfill_never() -> None:
-    assert service("anonymizer")["restart"] == "on-failure"
-    assert service("backfill")["restart"] == "no"
+    assert service(name)["init"] is True
+    assert seconds(service(name)["stop_grace_period"]) > FINISHING_S
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_the_container_may_write_its_two_folders_and_nothing_else(name: str) -> None:
+def test_the_container_has_no_privilege_and_may_write_its_two_folders_only(name: str) -> None:
     details = service(name)
 
     assert details["read_only"] is True
     assert [path.partition(":")[0] for path in details["tmpfs"]] == ["/tmp"]
     assert [volume["target"] for volume in details["volumes"]] == ["/data/state", "/data/output"]
-
-
-def test_the_stream_and_the_backfill_remember_releases_in_the_same_folder() -> None:
-    states = {json.dumps(service(name)["volumes"][0], sort_keys=True) for name in OURS}
-
-    assert len(states) == 1
-
-
-def test_an_output_folder_that_is_not_there_is_said_and_not_made_for_root() -> None:
-    output = service("anonymizer")["volumes"][1]
-
-    assert output["source"] == "./output"
-    assert output["bind"] == {"create_host_path": False}
-
-
-@pytest.mark.parametrize("name", OURS)
-def test_the_container_has_no_privilege_to_lose(name: str) -> None:
-    details = service(name)
-
-    assert details["cap_drop"] == ["ALL"]
     assert "cap_add" not in details
     assert "user" not in details, "the image's user owns the folders"
-    assert "no-new-privileges:true" in details["security_opt"]
     assert details["ulimits"]["core"] == 0, "a core dump would hold raw samples"
+    for shut_in in (details, service("prometheus"), service("grafana")):
+        assert shut_in["cap_drop"] == ["ALL"]
+        assert "no-new-privileges:true" in shut_in["security_opt"]
 
 
-@pytest.mark.parametrize("name", OURS)
-def test_a_stop_gives_the_window_in_hand_the_time_it_takes(name: str) -> None:
-    assert service(name)["init"] is True
-    assert seconds(service(name)["stop_grace_period"]) > FINISHING_S
+def test_both_remember_releases_in_one_folder_of_the_images_user_and_a_missing_output_folder_is_not_made_for_root() -> None:
+    states = {json.dumps(service(name)["volumes"][0], sort_keys=True) for name in OURS}
+    output = service("anonymizer")["volumes"][1]
+    made = [instruction.text for instruction in instructions((ROOT / "Dockerfile").read_text(encoding="utf-8"))]
+    (line,) = [text for text in made if "install -d" in text]
+
+    assert len(states) == 1
+    assert "install -d -o 10001 -g 10001 -m 0750 /data /data/state /data/output" in line
+    assert (output["source"], output["bind"]) == ("./output", {"create_host_path": False})
 
 
 def test_logs_do_not_fill_the_disk() -> None:
     for details in compose()["services"].values():
         assert set(details["logging"]["options"]) == {"max-size", "max-file"}
-
-
-def test_the_folders_in_the_container_belong_to_the_images_user() -> None:
-    made = [instruction.text for instruction in instructions((ROOT / "Dockerfile").read_text(encoding="utf-8"))]
-    (line,) = [text for text in made if "install -d" in text]
-
-    assert "install -d -o 10001 -g 10001 -m 0750 /data /data/state /data/output" in line

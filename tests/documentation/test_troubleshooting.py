@@ -51,6 +51,10 @@ NOBODY = "http://127.0.0.1:9"
 
 SECOND_NS = 10**9
 
+HEADER = b"timestamp,source_id,ecg\n"
+TIMES = [f"2025-11-03T14:30:0{second}Z" for second in range(9)]
+ROWS = "".join(f"{time},w,1\n" for time in TIMES).encode()
+
 
 def moment(second: int) -> str:
     return f"2025-11-03T14:30:{second:02d}Z"
@@ -190,6 +194,54 @@ def row(words: str, *, ends: int | None = exit_codes.CONFIGURATION) -> Callable[
     return keep
 
 
+#: What a single call brings about: rows that end a run, then rows that do not.
+REFUSED: dict[str, Play] = {
+    "❌ .env file not found!": lambda s: s.process(str(ROOT / "central_anonymizer.py")),
+    "❌ The configuration cannot be used:` and a list": lambda s: s.run(K_VALUE=1),
+    "refuses INFLUX_TOKEN": lambda s: s.run(INFLUX_TOKEN="wrong"),
+    "has no organization": lambda s: s.run(INFLUX_ORG="x"),
+    "Failed to connect to InfluxDB: bucket": lambda s: s.run(INFLUX_INPUT_BUCKET="x"),
+    "does not let us write to bucket": lambda s: s.check(INFLUX_OUTPUT_TOKEN=s.settings["INFLUX_TOKEN"]),
+    "so wearers could not be told apart": lambda s: s.with_rows().run(SOURCE_TAG="patient"),
+    "it is not UTF-8; save the file as UTF-8 text": lambda s: s.with_lines(
+        "# x\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20"
+    ),
+    "is not encrypted: others on the network can read": lambda s: s.check(INFLUX_URL="http://no-such-host.invalid:8086"),
+    "INPUT_FILE names something": lambda s: s.check(INPUT_FILE=s.folder / "nowhere.csv"),
+    "INPUT_FILE is empty": lambda s: of_file(s, b""),
+    "INPUT_FILE needs the columns": lambda s: of_file(s, HEADER.replace(b"ecg", b"value") + ROWS),
+    "that hold something are no time": lambda s: of_file(s, HEADER + b"3.11.2025 14:30,w,1\n" * 9),
+    "that are no epoch times of one unit": lambda s: of_file(s, HEADER + b"1762180200,w,1\n1762180201000,w,1\n"),
+    "must hold times, got bool": lambda s: of_file(s, pa.table({"timestamp": [True], "source_id": ["w"], "ecg": [1.0]})),
+    "holds numbers with a comma": lambda s: of_file(
+        s, HEADER.replace(b",", b";") + ROWS.replace(b",1", b",1,234").replace(b",w,", b";w;")
+    ),
+    "opens a cell that is not closed": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b',"1', 1)),
+    "a quote opens in the header": lambda s: of_file(s, HEADER.replace(b"timestamp", b'"timestamp\n"') + ROWS),
+    "line 202 has 4 cells": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b",1,2", 1)),
+    "is not UTF-8 text": lambda s: of_file(s, HEADER + ROWS.replace(b"w", b"\xe4", 1)),
+    "holds zero bytes": lambda s: of_file(s, (HEADER + ROWS).decode().encode("utf-16"), HEADER + ROWS.replace(b"w", b"\0", 1)),
+    "is longer than": lambda s: of_file(s, HEADER + b"x" * (1 << 25)),
+    "times its size": lambda s: of_file(s, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5),
+    "is not a readable Parquet file": lambda s: of_file(s, b"PAR1 and no more"),
+}
+WARNED: dict[str, Play] = {
+    "STATE_DIR knows of no release": lambda s: s.with_rows().run(),
+    "has no measurement": lambda s: s.with_rows().run(INFLUX_MEASUREMENT="eeg"),
+    "check the times, DEVICE_FILTER and INFLUX_TAG_FILTER": lambda s: s.with_rows().run(DEVICE_FILTER="nobody"),
+    "is easy to guess": lambda s: s.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025"),
+    "they have no readable time": lambda s: of_file(
+        s, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2)
+    ),
+    "times name no zone": lambda s: of_file(s, HEADER + ROWS + ROWS.replace(b"Z", b"")),
+    "rows of a leap second": lambda s: of_file(s, HEADER + b"2016-12-31T23:59:60Z,w,1\n2017-01-01T00:00:00Z,w,1\n"),
+}
+for _words, _play in REFUSED.items():
+    row(_words)(_play)
+for _words, _play in WARNED.items():
+    row(_words, ends=exit_codes.DONE)(_play)
+
+
 # Warnings
 
 
@@ -245,34 +297,9 @@ def _an_answer_lacks_a_row(scene: Scene) -> int:
 # Settings, servers, data
 
 
-@row("❌ .env file not found!")
-def _no_env_file(scene: Scene) -> int:
-    return scene.process(str(ROOT / "central_anonymizer.py"))
-
-
-@row("❌ The configuration cannot be used:` and a list")
-def _k_is_one(scene: Scene) -> int:
-    return scene.run(K_VALUE=1)
-
-
 @row("the host name cannot be resolved", ends=exit_codes.UNREACHABLE)
 def _no_such_host(scene: Scene) -> int:
     return scene.run(INFLUX_URL="http://no-such-host.invalid:8086")
-
-
-@row("refuses INFLUX_TOKEN")
-def _wrong_token(scene: Scene) -> int:
-    return scene.run(INFLUX_TOKEN="wrong")
-
-
-@row("has no organization")
-def _wrong_organization(scene: Scene) -> int:
-    return scene.run(INFLUX_ORG="x")
-
-
-@row("Failed to connect to InfluxDB: bucket")
-def _wrong_bucket(scene: Scene) -> int:
-    return scene.run(INFLUX_INPUT_BUCKET="x")
 
 
 @row("the proxy that HTTP_PROXY")
@@ -332,31 +359,6 @@ def _a_proxy_closes_the_list_of_buckets(scene: Scene) -> int:
         return scene.run(INFLUX_URL=proxy.url, INFLUX_OUTPUT_URL=scene.clinic.server.url)
 
 
-@row("STATE_DIR knows of no release", ends=exit_codes.DONE)
-def _a_first_start_with_a_token_that_can_only_write(scene: Scene) -> int:
-    return scene.with_rows().run()
-
-
-@row("does not let us write to bucket")
-def _output_token_can_only_read(scene: Scene) -> int:
-    return scene.check(INFLUX_OUTPUT_TOKEN=scene.settings["INFLUX_TOKEN"])
-
-
-@row("has no measurement", ends=exit_codes.DONE)
-def _another_measurement(scene: Scene) -> int:
-    return scene.with_rows().run(INFLUX_MEASUREMENT="eeg")
-
-
-@row("check the times, DEVICE_FILTER and INFLUX_TAG_FILTER", ends=exit_codes.DONE)
-def _nobody_of_that_name(scene: Scene) -> int:
-    return scene.with_rows().run(DEVICE_FILTER="nobody")
-
-
-@row("so wearers could not be told apart")
-def _another_tag(scene: Scene) -> int:
-    return scene.with_rows().run(SOURCE_TAG="patient")
-
-
 @row("are withheld: up to", ends=exit_codes.DONE)
 def _one_wearer_with_two_leads(scene: Scene) -> int:
     scene.with_rows().rows(7, 8, 9, source="b")
@@ -411,24 +413,24 @@ def _folders_below_a_file(scene: Scene) -> int:
     return scene.check(CSV_OUTPUT_DIR=scene.folder / "file" / "csv", STATE_DIR=scene.folder / "file" / "state")
 
 
-@row("needs STATUS_TOKEN")
-def _others_may_look(scene: Scene) -> int:
-    return scene.check(STATUS_ADDRESS="0.0.0.0:9464")
-
-
 @row("needs an =, but : follows")
-def _lines_that_are_no_settings(scene: Scene) -> int:
-    return scene.with_lines("K_VALUE: 20", "20 = K_VALUE")
-
-
 @row("its quote is not closed; a value ends with its line")
-def _quotes_that_are_not_closed(scene: Scene) -> int:
-    return scene.with_lines('API_TOKEN="abc', 'CSV_OUTPUT_DIR="a" b', 'STATE_DIR=a"')
-
-
 @row("after a blank is a comment or belongs to the value")
-def _a_comment_behind_a_value(scene: Scene) -> int:
-    return scene.with_lines("K_VALUE=20 # twenty")
+@row("is a line end missing")
+@row("begins or ends with a typographic quote")
+def _lines_that_are_not_settings(scene: Scene) -> int:
+    lines = ["K_VALUE: 20", "20 = K_VALUE", 'API_TOKEN="abc', 'CSV_OUTPUT_DIR="a" b', 'STATE_DIR=a"', "K_VALUE=20 # twenty"]
+    return scene.with_lines(*lines, "SOURCE_TAG=source_idK_VALUE=20", "METHOD=“optimal”", "K_UNIT=source\u200b")
+
+
+@row("must be a path without ~, $NAME or %NAME%")
+@row("must be a time in the years")
+@row("must be an address without user name and password")
+@row("needs STATUS_TOKEN")
+def _values_that_cannot_be_used(scene: Scene) -> int:
+    times = {"QUERY_START_TIME": "0001-01-01T00:00:00Z", "BATCH_SIZE_SECONDS": "9" * 20}
+    addresses = {"API_ENDPOINT": "http://u:p@h/ecg", "INFLUX_URL": "http://h:8086/?token=x", "STATUS_ADDRESS": "0.0.0.0:9464"}
+    return scene.check(STATE_DIR="~/state", **times, **addresses)
 
 
 @row("is set again, to another value than on line")
@@ -436,16 +438,6 @@ def _a_name_on_two_lines(scene: Scene) -> int:
     scene.with_lines("K_VALUE=5", "K_VALUE=20")
     scene.with_lines("K_VALUE=5", "K_VALUE=5")
     return exit_codes.CONFIGURATION
-
-
-@row("is a line end missing")
-def _two_lines_in_one(scene: Scene) -> int:
-    return scene.with_lines("SOURCE_TAG=source_idK_VALUE=20")
-
-
-@row("it is not UTF-8; save the file as UTF-8 text")
-def _a_file_in_another_form(scene: Scene) -> int:
-    return scene.with_lines("# x\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20")
 
 
 @row("more lines cannot be used")
@@ -462,11 +454,6 @@ def _another_file_than_the_secret(scene: Scene) -> int:
         (scene.folder / "token").write_bytes(content)
         codes.add(scene.run("--check", API_TOKEN_FILE=scene.folder / "token"))
     return max(codes)
-
-
-@row("begins or ends with a typographic quote")
-def _text_from_a_document(scene: Scene) -> int:
-    return scene.with_lines("METHOD=“optimal”", "K_UNIT=source\u200b")
 
 
 @row("PSEUDONYMISE_SOURCE_ID is no setting")
@@ -498,11 +485,6 @@ def _a_token_file_with_two_line_ends(scene: Scene) -> int:
     return scene.check(API_TOKEN_FILE=scene.folder / "token")
 
 
-@row("must be a path without ~, $NAME or %NAME%")
-def _a_home_folder(scene: Scene) -> int:
-    return scene.check(STATE_DIR="~/state")
-
-
 @row("is empty: its default, 5, holds", ends=exit_codes.DONE)
 def _settings_without_a_value(scene: Scene) -> int:
     scene.check(K_VALUE="")
@@ -518,16 +500,6 @@ def _csv_files_among_others(scene: Scene) -> int:
     return scene.check(CSV_OUTPUT_DIR=scene.folder, INPUT_FILE="in.csv", CSV_FILENAME_PATTERN="%a.csv")
 
 
-@row("must be a time in the years")
-def _before_the_calendar(scene: Scene) -> int:
-    return scene.check(QUERY_START_TIME="0001-01-01T00:00:00Z", BATCH_SIZE_SECONDS="9" * 20)
-
-
-@row("is easy to guess", ends=exit_codes.DONE)
-def _a_key_that_a_person_thought_up(scene: Scene) -> int:
-    return scene.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025")
-
-
 @row("begins or ends with a blank or line end, which is part of the key", ends=exit_codes.DONE)
 def _a_key_file_with_a_blank(scene: Scene) -> int:
     settings = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": scene.folder / "key"}
@@ -537,16 +509,6 @@ def _a_key_file_with_a_blank(scene: Scene) -> int:
         (scene.folder / "key").write_text(content, encoding="utf-8")
         codes.add(scene.run("--check", **settings))
     return max(codes)
-
-
-@row("must be an address without user name and password")
-def _passwords_in_addresses(scene: Scene) -> int:
-    return scene.check(API_ENDPOINT="http://u:p@h/ecg", INFLUX_URL="http://h:8086/?token=x")
-
-
-@row("is not encrypted: others on the network can read")
-def _tokens_that_others_can_read(scene: Scene) -> int:
-    return scene.check(INFLUX_URL="http://no-such-host.invalid:8086")
 
 
 @row("cannot be listened on")
@@ -667,95 +629,10 @@ def of_file(scene: Scene, *contents: bytes | pa.Table) -> int:
     return code
 
 
-HEADER = b"timestamp,source_id,ecg\n"
-TIMES = [f"2025-11-03T14:30:0{second}Z" for second in range(9)]
-ROWS = "".join(f"{time},w,1\n" for time in TIMES).encode()
-
-
-@row("they have no readable time", ends=exit_codes.DONE)
-def _some_times_are_none(scene: Scene) -> int:
-    return of_file(scene, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2))
-
-
-@row("times name no zone", ends=exit_codes.DONE)
-def _times_with_and_without_a_zone(scene: Scene) -> int:
-    return of_file(scene, HEADER + ROWS + ROWS.replace(b"Z", b""))
-
-
-@row("rows of a leap second", ends=exit_codes.DONE)
-def _a_leap_second_twice(scene: Scene) -> int:
-    return of_file(scene, HEADER + b"2016-12-31T23:59:60Z,w,1\n2017-01-01T00:00:00Z,w,1\n")
-
-
-@row("INPUT_FILE names something")
-def _no_such_file(scene: Scene) -> int:
-    return scene.check(INPUT_FILE=scene.folder / "nowhere.csv")
-
-
-@row("INPUT_FILE is empty")
-def _an_empty_file(scene: Scene) -> int:
-    return of_file(scene, b"")
-
-
-@row("INPUT_FILE needs the columns")
-def _another_column(scene: Scene) -> int:
-    return of_file(scene, HEADER.replace(b"ecg", b"value") + ROWS)
-
-
-@row("that hold something are no time")
-def _times_in_a_form_that_is_not_read(scene: Scene) -> int:
-    return of_file(scene, HEADER + b"3.11.2025 14:30,w,1\n" * 9)
-
-
-@row("that are no epoch times of one unit")
-def _times_of_two_units(scene: Scene) -> int:
-    return of_file(scene, HEADER + b"1762180200,w,1\n1762180201000,w,1\n")
-
-
-@row("must hold times, got bool")
-def _a_column_of_another_type(scene: Scene) -> int:
-    return of_file(scene, pa.table({"timestamp": [True], "source_id": ["w"], "ecg": [1.0]}))
-
-
-@row("holds numbers with a comma")
-def _a_comma_that_may_be_either(scene: Scene) -> int:
-    return of_file(scene, HEADER.replace(b",", b";") + ROWS.replace(b",1", b",1,234").replace(b",w,", b";w;"))
-
-
-@row("opens a cell that is not closed")
-def _an_open_quote(scene: Scene) -> int:
-    return of_file(scene, HEADER + ROWS.replace(b",1", b',"1', 1))
-
-
-@row("a quote opens in the header")
-def _a_name_of_two_lines(scene: Scene) -> int:
-    return of_file(scene, HEADER.replace(b"timestamp", b'"timestamp\n"') + ROWS)
-
-
 @row("either the first column or the last has no name")
 def _row_numbers_without_a_name(scene: Scene) -> int:
     row = f"1,{TIMES[0]},{TIMES[0]},w,1,\n".encode()
     return of_file(scene, b"arrived," + HEADER[:-1] + b",note\n" + row)
-
-
-@row("line 202 has 4 cells")
-def _a_cell_too_many(scene: Scene) -> int:
-    return of_file(scene, HEADER + ROWS.replace(b",1", b",1,2", 1))
-
-
-@row("is not UTF-8 text")
-def _another_encoding(scene: Scene) -> int:
-    return of_file(scene, HEADER + ROWS.replace(b"w", b"\xe4", 1))
-
-
-@row("holds zero bytes")
-def _sixteen_bits(scene: Scene) -> int:
-    return of_file(scene, (HEADER + ROWS).decode().encode("utf-16"), HEADER + ROWS.replace(b"w", b"\0", 1))
-
-
-@row("is longer than")
-def _no_lines(scene: Scene) -> int:
-    return of_file(scene, HEADER + b"x" * (1 << 25))
 
 
 @row("INPUT_FILE is cut off")
@@ -792,16 +669,6 @@ def _a_file_that_is_still_written(scene: Scene) -> int:
         "csv_text.Block.table = table_and_more_rows"
     )
     return scene.patched(patch, INPUT_FILE="0.csv", OUTPUT_TO_INFLUX="false", QUERY_START_TIME="", QUERY_END_TIME="")
-
-
-@row("times its size")
-def _a_file_made_to_fill_memory(scene: Scene) -> int:
-    return of_file(scene, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5)
-
-
-@row("is not a readable Parquet file")
-def _a_damaged_parquet_file(scene: Scene) -> int:
-    return of_file(scene, b"PAR1 and no more")
 
 
 # State
