@@ -2,7 +2,7 @@
 
     python -m tests.servers.api_server --port 0
 
-prints `listening on http://127.0.0.1:PORT` and serves until it is ended; with `--until-stdin-ends` also until whoever started it is gone,
+prints `listening on http://127.0.0.1:PORT` and serves until it is ended; with `--until-stdin-ends` also until its parent is gone,
 so that a killed test run leaves no server behind. `ApiServer` does all that for a test.
 
 Every POST outside `/_control/` is a delivery. The next ones are answered as scripted, one `Reply` each; then the usual way: 201 for a key
@@ -15,26 +15,25 @@ import argparse
 import hashlib
 import json
 import os
-import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import requests
 
+from tests.servers.quiet_http import QuietHandler, QuietServer
+
 PROJECT = Path(__file__).resolve().parents[2]
 
 CONTROL = "/_control/"
 
-#: How long a starting or asked server may take, in seconds; a busy machine is forgiven.
+#: How long the server may take to start or answer, in seconds: enough for a busy machine.
 TIMEOUT_S = 30.0
 
 
@@ -172,17 +171,12 @@ class _Store:
         return 201
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer's body waits 40 ms for its head to be acknowledged
+class _Handler(QuietHandler):
     store: _Store
 
     def do_POST(self) -> None:
-        length = int(self.headers.get("Content-Length", 0))
-        body = self.rfile.read(length)
-        if len(body) < length:
-            # Whoever sent it is gone: what did not come whole was never delivered.
-            self.close_connection = True
+        body = self.whole_body()
+        if body is None:
             return
         with self.store.lock:
             if self.path.startswith(CONTROL):
@@ -205,9 +199,6 @@ class _Handler(BaseHTTPRequestHandler):
             body = json.dumps(found)
         self._answer(Reply(body=body))
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
     def _control(self, what: str, told: Any) -> None:
         if what == "script":
             self.store.script += [Reply(**reply) for reply in told]
@@ -219,9 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, reply: Reply) -> None:
         time.sleep(reply.hang_s)
         if reply.drop:
-            # Closed with linger 0, a connection is reset: the client sees no answer that could be taken for a whole one.
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
+            self.reset()
             return
         body = reply.body.encode()
         self.send_response(reply.status)
@@ -237,13 +226,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that hangs up early is what many tests are about."""
-
-
 def main() -> None:
     """Serve until ended."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -251,7 +233,7 @@ def main() -> None:
     parser.add_argument("--until-stdin-ends", action="store_true", help="end when standard input does")
     options = parser.parse_args()
     handler = type("Handler", (_Handler,), {"store": _Store()})
-    server = _Server(("127.0.0.1", options.port), handler)
+    server = QuietServer(("127.0.0.1", options.port), handler)
     print(f"listening on http://127.0.0.1:{server.server_port}", flush=True)
     if options.until_stdin_ends:
         threading.Thread(target=_end_with_stdin, daemon=True).start()

@@ -1,4 +1,4 @@
-"""An HTTP API that remembers digests only: for hours of deliveries, of which nobody could keep the bodies.
+"""An HTTP API that remembers digests only: for hours of deliveries, whose bodies would not fit in memory.
 
 It honours `Idempotency-Key` as `api_server` does: 201 for a new key, 200 for one that comes again with the same body, 422 with another.
 """
@@ -9,9 +9,8 @@ import hashlib
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+
+from tests.servers.quiet_http import InThreads, QuietHandler
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,26 +21,16 @@ class Kept:
     rows: int
 
 
-class DigestApi:
-    """The server, in threads of the process that made it."""
+class DigestApi(InThreads):
+    """The server."""
 
     def __init__(self) -> None:
+        super().__init__(_Handler)
         self._lock = threading.Lock()
         self._kept: dict[str, Kept] = {}
         #: Deliveries of a key that was known, with the same body; and records that came under a known key in another body.
         self.repeated, self.conflicting_rows = 0, 0
-        self._http = _Server(("127.0.0.1", 0), _Handler)
-        self._http.api = self
-        self.port: int = self._http.server_port
         self.endpoint = f"http://127.0.0.1:{self.port}/ecg"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.shutdown()
-        self._http.server_close()
 
     def kept(self) -> Mapping[str, Kept]:
         """Return what was kept, by key."""
@@ -62,29 +51,12 @@ class DigestApi:
             return 422
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    api: DigestApi
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients are killed here, on purpose."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
+class _Handler(QuietHandler):
+    owner: DigestApi
 
     def do_POST(self) -> None:
-        """Take a body that came whole; one that did not is none."""
-        length = int(self.headers.get("Content-Length", 0))
-        body = self.rfile.read(length)
-        if len(body) < length:
-            self.close_connection = True
-            return
-        self.send_response_only(self.server.api.take(self.headers.get("Idempotency-Key", ""), body))
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+        """Take a body that came whole."""
+        if (body := self.whole_body()) is not None:
+            self.send_response_only(self.owner.take(self.headers.get("Idempotency-Key", ""), body))
+            self.send_header("Content-Length", "0")
+            self.end_headers()

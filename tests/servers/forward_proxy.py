@@ -7,16 +7,14 @@ import socket
 import threading
 import urllib.parse
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
 
 import requests
 
 from tests.servers.http_proxy import NOT_PASSED_ON
+from tests.servers.quiet_http import InThreads, QuietHandler
 
 
-class ForwardProxy:
+class ForwardProxy(InThreads):
     """Listens on a port of its own.
 
     Args:
@@ -27,34 +25,16 @@ class ForwardProxy:
         self.places = places
         #: What was asked for (`host:port`), with the credentials that were given.
         self.asked: list[tuple[str, str]] = []
-        self._http = _Server(("127.0.0.1", 0), _Handler)
-        self._http.proxy = self
-        self.place = f"127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        super().__init__(_Handler)
+        self.place = f"127.0.0.1:{self.port}"
 
     def hosts(self) -> set[str]:
         """Return what was asked for."""
         return {place for place, _ in self.asked}
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    proxy: ForwardProxy
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(QuietHandler):
+    owner: ForwardProxy
 
     def do_GET(self) -> None:
         """Pass a request on."""
@@ -75,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(answer.content)
 
-    do_POST = do_GET  # noqa: N815  (the base class looks for these names)
+    do_POST = do_GET
 
     def do_CONNECT(self) -> None:
         """Join both ends."""
@@ -88,12 +68,9 @@ class _Handler(BaseHTTPRequestHandler):
             back.join()
         self.close_connection = True
 
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
-
     def _port_of(self, place: str) -> int:
-        self.server.proxy.asked.append((place, self.headers.get("Proxy-Authorization", "")))
-        return self.server.proxy.places[place]
+        self.owner.asked.append((place, self.headers.get("Proxy-Authorization", "")))
+        return self.owner.places[place]
 
 
 def _pour(source: socket.socket, target: socket.socket) -> None:

@@ -12,20 +12,17 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
 
 import requests
 
 from tests.servers.api_server import Reply
+from tests.servers.quiet_http import InThreads, QuietHandler
 
 #: How long the server behind may take, in seconds.
 TIMEOUT_S = 120.0
@@ -55,10 +52,11 @@ Rule = Callable[[str, bytes], Reply | None]
 Dates = Callable[[str], list[str]]
 
 
-class HttpProxy:
+class HttpProxy(InThreads):
     """Listens on a port of its own."""
 
     def __init__(self, server_url: str, *, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(_Handler)
         self._server_url = server_url
         self._lock = threading.Lock()
         self._script: list[tuple[str, Reply | None]] = []
@@ -68,20 +66,10 @@ class HttpProxy:
         self._dates: Dates | None = None
         self._connections: list[socket.socket] = []
         self._asked: list[Asked] = []
-        self._http = _Server(("127.0.0.1", 0), _Handler)
-        self._http.proxy = self
         if tls is not None:
             # The handshake is for the connection's own thread: one that hangs must not keep others out.
             self._http.socket = tls.wrap_socket(self._http.socket, server_side=True, do_handshake_on_connect=False)
-        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self._http.server_port}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
 
     def answer(self, *replies: Reply | None, to: str = "") -> None:
         """Give the next requests to paths that begin so these answers, one each; None: what the server answers."""
@@ -172,22 +160,12 @@ class HttpProxy:
             self._asked.append(asked)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    proxy: HttpProxy
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a client that hangs up early is what many tests are about."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True
-    server: _Server
+class _Handler(QuietHandler):
+    owner: HttpProxy
 
     def setup(self) -> None:
         super().setup()
-        self.server.proxy.took(self.connection)
+        self.owner.took(self.connection)
         self._session = requests.Session()
         self._session.trust_env = False
 
@@ -199,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Pass on, or answer."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        at_s, proxy = time.monotonic(), self.server.proxy
+        at_s, proxy = time.monotonic(), self.owner
         path = self.path.partition("?")[0]
         reply = proxy.reply_for(path, body)
         answer = None
@@ -213,16 +191,12 @@ class _Handler(BaseHTTPRequestHandler):
             content = proxy.edited(path, body, answer.content)
             self._send(answer.status_code, proxy.headers_of(path, answer), content)
 
-    do_POST = do_DELETE = do_PUT = do_PATCH = do_GET  # noqa: N815  (the base class looks for these names)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing."""
+    do_POST = do_DELETE = do_PUT = do_PATCH = do_GET
 
     def _give(self, reply: Reply) -> None:
         time.sleep(reply.hang_s)
         if reply.drop:
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.close_connection = True
+            self.reset()
             return
         self._send(reply.status, list(reply.headers.items()), reply.body.encode())
 

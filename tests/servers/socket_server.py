@@ -1,4 +1,4 @@
-"""A server that sends exactly the bytes a test wrote down: for answers no real server can be talked into."""
+"""A server that sends exactly the bytes a test wrote down: for answers that no real server gives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_S = 30.0
 
 
 class Reset:
-    """Reset the connection, as a router does that has forgotten it."""
+    """Reset the connection."""
 
 
 @dataclass(frozen=True, slots=True)

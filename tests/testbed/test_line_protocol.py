@@ -1,4 +1,4 @@
-"""What the testbed writes must be what it says it wrote."""
+"""The test bed writes what it says it wrote."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from testbed.line_protocol import SeriesNames, line_protocol
 TIMES_NS = np.array([1_762_180_200_000_000_000, 1_762_180_200_002_777_777, 1_762_180_200_005_555_555])
 
 
-def test_each_sample_is_one_line_in_the_order_given() -> None:
+def test_each_sample_is_one_line_in_the_order_given_and_no_samples_are_no_bytes() -> None:
+    nothing = np.array([], dtype=np.int64)
     lines = line_protocol(
         ["a", "b"],
         source_index=np.array([1, 0, 1]),
@@ -24,11 +25,6 @@ def test_each_sample_is_one_line_in_the_order_given() -> None:
         "ecg,source_id=a ecg=0.0 1762180200002777777",
         "ecg,source_id=b ecg=32767.0 1762180200005555555",
     ]
-
-
-def test_no_samples_are_no_bytes() -> None:
-    nothing = np.array([], dtype=np.int64)
-
     assert line_protocol(["a"], source_index=nothing, values_uv=nothing, times_ns=nothing, names=SeriesNames()) == b""
 
 

@@ -1,4 +1,4 @@
-"""The replay must store every sample once, on time, through clocks and servers that misbehave."""
+"""The replay stores every sample once, on time, through clocks and servers that misbehave."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class RecordingApi(InfluxApi):
         self._failures = list(failures)
 
     def write_lines(self, bucket: str, lines: bytes) -> None:
-        assert lines, "an empty request is none of the server's business"
+        assert lines, "an empty request must not be sent"
         self.offered.append(lines)
         if self._failures:
             raise self._failures.pop(0)
@@ -38,7 +38,7 @@ class RecordingApi(InfluxApi):
 
 
 class FakeTime(threading.Event):
-    """A clock that only waiting moves, and an event nobody sets."""
+    """A clock that only waiting moves, and an event that is never set."""
 
     def __init__(self, *steps_ns: int) -> None:
         super().__init__()
@@ -80,23 +80,15 @@ def test_every_sample_is_stored_once_whatever_the_clock_does(steps_ns: tuple[int
     assert feed.stored_until_ns == end_ns
 
 
-def test_nothing_is_stored_before_it_was_measured() -> None:
+def test_nothing_is_stored_before_it_was_measured_or_later_than_half_a_second_after() -> None:
     time = FakeTime()
 
     class PunctualApi(RecordingApi):
         def write_lines(self, bucket: str, lines: bytes) -> None:
             super().write_lines(bucket, lines)
-            assert all(int(line.rsplit(b" ", 1)[1]) < time.now_ns for line in lines.splitlines())
+            assert all(0 < time.now_ns - int(line.rsplit(b" ", 1)[1]) <= SECOND_NS // 2 for line in lines.splitlines())
 
-    a_replay(PunctualApi(), time).run(START_NS + 3 * SECOND_NS)
-
-
-def test_samples_wait_no_longer_than_half_a_second() -> None:
-    api, time = RecordingApi(), FakeTime()
-
-    a_replay(api, time).run(START_NS + 10 * SECOND_NS)
-
-    assert len(api.stored) >= 20
+    a_replay(PunctualApi(), time).run(START_NS + 10 * SECOND_NS)
 
 
 def test_a_replay_that_is_far_behind_catches_up_in_requests_of_a_fair_size() -> None:
@@ -153,7 +145,7 @@ def test_a_stop_while_the_server_is_away_leaves_the_rest_uncounted() -> None:
     assert sorted(api.lines()) == sorted(lines_between(Wearers(3, hertz=128), START_NS, feed.stored_until_ns).splitlines())
 
 
-def test_a_bulk_load_stores_every_sample_of_its_span_once() -> None:
+def test_a_bulk_load_stores_every_sample_of_its_span_once_or_says_that_it_failed_in_part() -> None:
     api, wearers = RecordingApi(), Wearers(50, hertz=128)
     end_ns = START_NS + 30 * SECOND_NS + 5
 
@@ -161,30 +153,22 @@ def test_a_bulk_load_stores_every_sample_of_its_span_once() -> None:
 
     assert len(api.stored) > 1
     assert sorted(api.lines()) == sorted(lines_between(wearers, START_NS, end_ns).splitlines())
-
-
-def test_a_bulk_load_that_fails_in_part_says_so() -> None:
     with pytest.raises(ApiError):
         load(RecordingApi(ApiError("full", status=500)), "b", Wearers(50), start_ns=0, end_ns=30 * SECOND_NS)
 
 
-def test_an_argument_beats_the_environment_which_beats_the_file(tmp_path: Path) -> None:
+def test_an_argument_beats_the_environment_which_beats_the_file_and_a_token_is_taken_as_it_stands(tmp_path: Path) -> None:
     file = tmp_path / "replay.env"
-    file.write_text("INFLUX_ORG=of-file\nWEARERS=1\nHERTZ=100\nMINUTES=3\nSOURCE_TAG=device\n", encoding="utf-8")
-    environment = {"WEARERS": "2", "HERTZ": "200", "INFLUX_REPLAY_TOKEN": "t", "MINUTES": ""}
+    of_file = "INFLUX_ORG=of-file\nWEARERS=1\nHERTZ=100\nMINUTES=3\nSOURCE_TAG=device\nINFLUX_REPLAY_TOKEN=a${HOME}==\n"
+    file.write_text(of_file, encoding="utf-8")
+    environment = {"WEARERS": "2", "HERTZ": "200", "INFLUX_TOKEN": "of the service", "MINUTES": ""}
 
     settings = read_settings(["--env-file", str(file), "--wearers", "3"], environment)
 
     assert (settings.wearers.count, settings.wearers.rate_hz, settings.minutes) == (3, 200, 3)
     assert (settings.api.org, settings.api.url, settings.bucket) == ("of-file", "http://localhost:8086", "raw_data")
     assert settings.names.source_tag == "device"
-
-
-def test_a_token_is_taken_as_it_stands_and_the_replays_own_comes_first(tmp_path: Path) -> None:
-    file = tmp_path / ".env"
-    file.write_text("INFLUX_ORG=o\nINFLUX_TOKEN=service\nINFLUX_REPLAY_TOKEN=a${HOME}==\n", encoding="utf-8")
-
-    assert read_settings(["--env-file", str(file)], {}).api.token == "a${HOME}=="
+    assert settings.api.token == "a${HOME}=="
 
 
 @pytest.mark.parametrize(
@@ -195,20 +179,14 @@ def test_a_token_is_taken_as_it_stands_and_the_replays_own_comes_first(tmp_path:
         (["--speed", "fast"], "SPEED must be a number"),
         (["--minutes", "-1"], "MINUTES must be positive"),
         (["--env-file", "/nowhere/.env"], "/nowhere/.env is not a file"),
+        ([], "INFLUX_REPLAY_TOKEN"),
     ],
 )
-def test_a_wrong_setting_is_named(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_wrong_or_missing_setting_is_named(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        read_settings(arguments, {"INFLUX_ORG": "o", "INFLUX_TOKEN": "t"})
+        read_settings(arguments, {"INFLUX_ORG": "o", **({"INFLUX_TOKEN": "t"} if arguments else {})})
 
     assert named in capsys.readouterr().err
-
-
-def test_without_a_token_it_says_which_one_it_needs(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        read_settings([], {"INFLUX_ORG": "o"})
-
-    assert "INFLUX_REPLAY_TOKEN" in capsys.readouterr().err
 
 
 @pytest.fixture(autouse=True)
