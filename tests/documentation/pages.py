@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,6 +48,7 @@ def names_of_tests_in(page: Path) -> set[str]:
     return set(re.findall(r"`(test_[a-z0-9_]+)`", text_of(page)))
 
 
+@cache
 def names_of_tests_there_are() -> set[str]:
     """Return the names of all test functions of the project."""
     trees = (ast.parse(module.read_text(encoding="utf-8")) for module in (ROOT / "tests").rglob("test_*.py"))
