@@ -23,6 +23,7 @@ from service.preflight import (
     connection_problems,
     folder_problems,
     hierarchy_problems,
+    input_problems,
     lasting_folder_problems,
     proxy_problems,
     say_what_the_disks_cannot,
@@ -45,7 +46,7 @@ def main(arguments: list[str]) -> int:
     env_file = Path(options.env_file or ".env")
     # Whoever only asks how the service is touches nothing of its.
     of_folders = folder_problems if options.check else lasting_folder_problems
-    checks = (proxy_problems,) if options.health else (hierarchy_problems, of_folders, proxy_problems)
+    checks = (proxy_problems,) if options.health else (input_problems, hierarchy_problems, of_folders, proxy_problems)
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +12,9 @@ from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError
 from anonymizer.ports import Output
 from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.settings.declared import Settings
+from service.settings.load import is_folder_or_pattern
 from service.startup import with_bucket_name
-from service.wiring import load_hierarchy, make_outputs, make_source, ways_to_servers
+from service.wiring import load_hierarchy, make_outputs, make_source, recordings_of, ways_to_servers
 
 _LOG = logging.getLogger("ecg_anonymizer")
 
@@ -60,6 +61,34 @@ def say_what_the_disks_cannot(settings: Settings) -> None:
 
 def _opening(output: Output) -> Callable[[], None]:
     return lambda: output.open({})
+
+
+#: Settings that say what of recordings is read.
+_OF_RECORDINGS = ("INPUT_CHANNEL", "INPUT_SOURCE_ID", "INPUT_START_TIME")
+
+
+def input_problems(settings: Settings) -> list[str]:
+    """Return what is wrong with INPUT_FILE and the settings that say what of it is read, a sentence each."""
+    if recordings_of(settings):
+        return list(_problems_with_recordings(settings))
+    if settings.input_file and is_folder_or_pattern(settings.input_file):
+        return ["INPUT_FILE names something, which is not a file, and no folder or pattern with recordings in it"]
+    unused = [name for name in _OF_RECORDINGS if getattr(settings, name.lower()) not in ("", (), None)]
+    if not unused:
+        return []
+    names_what = "INPUT_FILE names none" if settings.input_file else "the samples come from InfluxDB"
+    return [f"{', '.join(unused)} would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and {names_what}"]
+
+
+def _problems_with_recordings(settings: Settings) -> Iterator[str]:
+    if settings.k_unit == "source" and not settings.input_source_id:
+        yield (
+            "K_UNIT=source counts wearers, and nothing is read of a recording that says whose it is: set INPUT_SOURCE_ID to a name for "
+            "each file, the same one for files of the same wearer"
+        )
+    folder = Path(settings.input_file).resolve()
+    if settings.output_to_csv and folder in (out := Path(settings.csv_output_dir).resolve(), *out.parents):
+        yield "CSV_OUTPUT_DIR lies in the folder that INPUT_FILE names: put it elsewhere"
 
 
 def proxy_problems(settings: Settings) -> list[str]:

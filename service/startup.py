@@ -71,7 +71,7 @@ def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
     try:
         retry.until_done(_saying_so(settings, source, retry))
     except SourceDenied as error:
-        raise ConfigurationError(f"Failed to connect to InfluxDB: {error}") from None
+        raise ConfigurationError(str(error) if settings.input_file else f"Failed to connect to InfluxDB: {error}") from None
     for remark in source.remarks:
         _LOG.warning("⚠️ %s", remark)
     if not settings.input_file:

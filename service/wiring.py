@@ -31,6 +31,7 @@ from service.telemetry.hub import Telemetry
 from transport.proxies import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
+    from inputs.recordings.folder import Recordings
     from inputs.window_summaries import WindowSummaries
     from transport.influx_connection import Address
 
@@ -49,6 +50,7 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
             microvolts_per_unit=microvolts,
             start_ns=settings.query_start_time,
             end_ns=settings.query_end_time,
+            recordings=recordings_of(settings),
         )
 
     from inputs.influx_source import InfluxSeries, InfluxSource
@@ -72,6 +74,19 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
         microvolts_per_unit=microvolts,
     )
     return InfluxSource(InfluxConnection(address, (token or settings.influx_token).current), series)
+
+
+def recordings_of(settings: Settings) -> Callable[[], Recordings] | None:
+    """Return what opens the recordings that INPUT_FILE names; None where it names none."""
+    from inputs.recordings.folder import RecordingSettings, opener_of
+
+    wanted = RecordingSettings(
+        channel=settings.input_channel,
+        source_ids=settings.input_source_id,
+        start_ns=settings.input_start_time,
+        given_unit="" if settings.value_unit == "uV" else settings.value_unit,
+    )
+    return opener_of(settings.input_file, wanted) if settings.input_file else None
 
 
 def _make_csv(settings: Settings) -> Output:
@@ -241,7 +256,9 @@ def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
 
 def selection_digest(settings: Settings) -> str:
     """Return a digest of which sources and series are read, 16 hexadecimal digits: counts under another cannot be compared."""
-    selection = [sorted(settings.device_filter), sorted(settings.influx_tag_filter)]
+    selection: list[object] = [sorted(settings.device_filter), sorted(settings.influx_tag_filter)]
+    if settings.input_channel:
+        selection.append(settings.input_channel)
     return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:16]
 
 

@@ -55,7 +55,17 @@ def recordings_at(given: str) -> tuple[Path, ...]:
 
 
 def _files_of_folder(given: str) -> Sequence[Path]:
-    """Return all files that a path, a folder or a glob names, in order of their names; without hidden ones."""
+    """Return all files that a path, a folder or a glob names, in order of their names; without hidden ones.
+
+    None where it cannot be reached: that is said where the path is checked.
+    """
+    try:
+        return _reached_files_of_folder(given)
+    except OSError:
+        return []
+
+
+def _reached_files_of_folder(given: str) -> Sequence[Path]:
     path = Path(given)
     if path.is_dir():
         found = [one for one in path.rglob("*") if _is_shown(one.relative_to(path))]
@@ -100,11 +110,13 @@ class RecordingSettings:
         channel: INPUT_CHANNEL.
         source_ids: INPUT_SOURCE_ID: none, one for all files, or one each.
         start_ns: INPUT_START_TIME.
+        given_unit: VALUE_UNIT, where it is not µV; headers say the unit.
     """
 
     channel: str = ""
     source_ids: tuple[str, ...] = ()
     start_ns: int | None = None
+    given_unit: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +202,7 @@ class Recordings:
             # At another time the same samples would be released a second time.
             digests.append(f"from {settings.start_ns}")
         self.digest = _digest_of(digests)
-        self.remarks = self._remarks(settings.start_ns is not None)
+        self.remarks = [*self._unused_start(settings), *_unused_unit(settings)]
 
     @property
     def rows(self) -> int:
@@ -217,14 +229,20 @@ class Recordings:
             )
         return list(given)
 
-    def _remarks(self, has_given_start: bool) -> list[str]:
+    def _unused_start(self, settings: RecordingSettings) -> list[str]:
         own = sum(recording.has_start for recording, _, _ in self._recordings)
-        if not (has_given_start and own):
+        if settings.start_ns is None or not own:
             return []
         which = (
             "it says when it was recorded" if self._count == 1 else f"{own} of {self._count} files say when they were recorded"
         )
         return [f"INPUT_FILE: {which}, so INPUT_START_TIME is not used for {'it' if self._count == 1 else 'them'}"]
+
+
+def _unused_unit(settings: RecordingSettings) -> list[str]:
+    if not settings.given_unit:
+        return []
+    return [f"INPUT_FILE: VALUE_UNIT={settings.given_unit} is not used: recordings say themselves what their values are in"]
 
 
 def _opened(path: Path, wanted: Wanted) -> tuple[list[RecordedFile], Recording]:

@@ -97,11 +97,29 @@ class Settings:
     input_file: str = _setting(
         path,
         "",
-        "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg. What of it is read: at the "
-        "end of documentation/CONFIGURATION.md.",
+        "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; or a recording in EDF, "
+        "BDF, WFDB or DICOM, or a folder of them. What of it is read: at the end of documentation/CONFIGURATION.md.",
         section="Input",
     )
-    value_unit: str = _setting(one_of("uV", "mV"), "uV", "What raw values are in. Released values are microvolts always.")
+    input_channel: str = _setting(
+        text,
+        "",
+        "Of recordings: the channel to read, by its label or by its number from 1, such as MLII or 2; empty: the only one.",
+    )
+    input_source_id: tuple[str, ...] = _setting(
+        names,
+        "",
+        "Of recordings: the source id, or one for each file between commas, in the order of their names. Empty: recording, or recording-1 "
+        "and so on; nothing is taken from a header.",
+    )
+    input_start_time: int | None = _setting(
+        moment,
+        "",
+        "Of recordings that do not say when they were made: the time of the first sample, ISO 8601, UTC when no zone is given.",
+    )
+    value_unit: str = _setting(
+        one_of("uV", "mV"), "uV", "What raw values are in; recordings say it themselves. Released values are microvolts always."
+    )
     max_records_per_query: int = _setting(
         whole_number(1),
         "1000000",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import re
 import ssl
 import stat
@@ -26,7 +27,7 @@ from transport.addresses import is_this_machine, shown_address
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
 
 #: Settings whose value may name wearers.
-_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE")
+_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_CHANNEL", "INPUT_SOURCE_ID")
 
 #: A value that cannot be used is shown up to here.
 _LONGEST_SHOWN = 200
@@ -228,13 +229,21 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _status_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
         yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
-    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "INPUT_FILE"):
+    yield from _file_problems(settings)
+
+
+def _file_problems(settings: Settings) -> Iterator[str]:
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE"):
         path = getattr(settings, name.lower())
         if path and (reason := _why_no_file(path)):
-            # The name of a recording may be that of a person.
-            yield f"{name} names {'something' if name == 'INPUT_FILE' else path}, which {reason}"
-        elif path and name.endswith("_CA_FILE") and not _is_certificate_file(path):
+            yield f"{name} names {path}, which {reason}"
+        elif path and not _is_certificate_file(path):
             yield f"{name} names {path}, which holds no certificate in PEM form"
+    reason = _why_no_file(settings.input_file) if settings.input_file else ""
+    # What a folder or a pattern holds is looked at when all settings are known (`service/preflight.py`).
+    if reason and not is_folder_or_pattern(settings.input_file):
+        # The name of a recording may be that of a person.
+        yield f"INPUT_FILE names something, which {reason}"
 
 
 #: In STATE_DIR; other folders there are none of ours.
@@ -253,6 +262,14 @@ def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
     for name, path in others.items():
         if path and path.parent == folder and re.fullmatch(any_time, path.name):
             yield f"{name} lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
+
+
+def is_folder_or_pattern(path: str) -> bool:
+    """Return whether a path names a folder, or is a pattern of names and no file."""
+    try:
+        return Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists())
+    except OSError:
+        return False
 
 
 def _why_no_file(path: str) -> str:

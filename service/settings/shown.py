@@ -12,9 +12,9 @@ from service.time_texts import as_datetime
 from transport.addresses import shown_address
 
 #: They list wearers, or may be called after one.
-_MAY_NAME_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE")
+_MAY_NAME_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_CHANNEL", "INPUT_SOURCE_ID")
 
-_MOMENTS = ("QUERY_START_TIME", "QUERY_END_TIME")
+_MOMENTS = ("QUERY_START_TIME", "QUERY_END_TIME", "INPUT_START_TIME")
 
 
 def shown_settings(settings: Settings) -> Iterator[tuple[str, str]]:
