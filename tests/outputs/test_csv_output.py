@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from anonymizer.batch import Batch
 from anonymizer.errors import IntentChanged, OutputUnavailable
+from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
 from outputs.csv_names import covered_ns, unit_s
@@ -29,11 +30,24 @@ from tests.small_disks import mounted
 EACH_WINDOW = "ecg_%Y%m%d_%H%M%S.csv"
 EACH_DAY = "%Y%m%d.csv"
 
+#: The file of the day of all windows here.
+DAY = "20251103.csv"
 
-def opened(folder: Path, pattern: str = EACH_DAY) -> CsvFiles:
+
+def opened(folder: Path, pattern: str = EACH_DAY, *, receipts: Mapping[str, Receipt] | None = None) -> CsvFiles:
     output = CsvFiles(folder, pattern)
-    output.open({})
+    output.open(receipts or {})
     return output
+
+
+def append(folder: Path, content: bytes) -> None:
+    """Write behind what is in the file of the day."""
+    with (folder / DAY).open("ab") as file:
+        file.write(content)
+
+
+def windows(*numbers: int) -> list[Batch]:
+    return [usual_batch(window=number) for number in numbers]
 
 
 def test_a_file_is_what_the_documentation_shows(tmp_path: Path) -> None:
@@ -57,7 +71,7 @@ def test_windows_with_the_same_file_name_share_a_file_in_the_order_of_release(tm
     for batch in batches:
         output.write(batch)
 
-    assert (tmp_path / "20251103.csv").read_bytes() == HEADER + b"".join(map(encode, batches))
+    assert (tmp_path / DAY).read_bytes() == HEADER + b"".join(map(encode, batches))
 
 
 def test_only_windows_with_files_of_their_own_are_written_two_at_a_time(tmp_path: Path) -> None:
@@ -112,14 +126,13 @@ def test_nothing_is_reported_as_written_before_it_is_on_the_disk(tmp_path: Path,
 def test_what_a_crash_left_is_on_the_disk_before_it_is_reported_as_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "20251103.csv").write_bytes(HEADER + encode(usual_batch()))
-    output = CsvFiles(tmp_path, EACH_DAY)
-    output.open({"20251103.csv": {"key": "20251103.csv", "length": 0, "covered_ns": 0}})
+    (tmp_path / DAY).write_bytes(HEADER + encode(usual_batch()))
+    output = opened(tmp_path, receipts={DAY: {"key": DAY, "length": 0, "covered_ns": 0}})
     synced = _synced_files(monkeypatch)
 
     output.write(usual_batch())
 
-    assert (tmp_path / "20251103.csv").stat().st_ino in synced
+    assert (tmp_path / DAY).stat().st_ino in synced
 
 
 def test_what_somebody_else_appended_is_on_the_disk_elsewhere_before_it_is_cut_off(
@@ -127,21 +140,20 @@ def test_what_somebody_else_appended_is_on_the_disk_elsewhere_before_it_is_cut_o
 ) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
-    with (tmp_path / "20251103.csv").open("ab") as file:
-        file.write(b"foreign")
+    append(tmp_path, b"foreign")
     synced = _synced_files(monkeypatch)
 
     output.write(usual_batch(window=1))
 
-    assert synced == [path.stat().st_ino for path in (tmp_path / "20251103.csv.tail-1", tmp_path, tmp_path / "20251103.csv")]
+    assert synced == [path.stat().st_ino for path in (tmp_path / "20251103.csv.tail-1", tmp_path, tmp_path / DAY)]
 
 
 def test_a_receipt_is_the_length_of_the_file_and_survives_json(tmp_path: Path) -> None:
     receipt = opened(tmp_path).write(usual_batch())
 
-    content = (tmp_path / "20251103.csv").read_bytes()
+    content = (tmp_path / DAY).read_bytes()
     assert json.loads(json.dumps(receipt)) == {
-        "key": "20251103.csv",
+        "key": DAY,
         "length": len(content),
         "covered_ns": 5 * NANOSECONDS,
         "end": [256, hashlib.sha256(content[-256:]).hexdigest()[:16]],
@@ -153,7 +165,7 @@ def test_a_file_is_on_record_before_it_is_there(tmp_path: Path) -> None:
 
     intent = output.intent(usual_batch())
 
-    assert intent == {"key": "20251103.csv", "length": 0, "covered_ns": 0}
+    assert intent == {"key": DAY, "length": 0, "covered_ns": 0}
     assert list(tmp_path.iterdir()) == []
     output.write(usual_batch(window=0))
     assert output.intent(usual_batch(window=1)) is None
@@ -162,26 +174,25 @@ def test_a_file_is_on_record_before_it_is_there(tmp_path: Path) -> None:
 def test_a_file_that_a_crash_left_half_written_is_ours_if_that_was_on_record(tmp_path: Path) -> None:
     intent = opened(tmp_path).intent(usual_batch())
     assert intent is not None
-    (tmp_path / "20251103.csv").write_bytes((HEADER + encode(usual_batch()))[:77])
+    (tmp_path / DAY).write_bytes((HEADER + encode(usual_batch()))[:77])
 
-    again = CsvFiles(tmp_path, EACH_DAY)
-    again.open({intent["key"]: intent})
+    again = opened(tmp_path, receipts={intent["key"]: intent})
     again.write(usual_batch())
 
-    assert [path.name for path in tmp_path.iterdir()] == ["20251103.csv"]
-    assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch())
+    assert [path.name for path in tmp_path.iterdir()] == [DAY]
+    assert csv_rows(tmp_path / DAY) == rows_of(usual_batch())
 
 
 def test_half_a_line_is_never_left_for_readers(tmp_path: Path) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
-    before = (tmp_path / "20251103.csv").read_bytes()
+    before = (tmp_path / DAY).read_bytes()
 
     for _ in range(3):
-        with full_disk(tmp_path / "20251103.csv", spare_bytes=100), pytest.raises(OutputUnavailable):
+        with full_disk(tmp_path / DAY, spare_bytes=100), pytest.raises(OutputUnavailable):
             output.write(usual_batch(window=1, rows=20))
 
-        assert (tmp_path / "20251103.csv").read_bytes() == before
+        assert (tmp_path / DAY).read_bytes() == before
 
 
 def test_a_full_disk_leaves_no_file_without_rows_however_often_it_is_tried(tmp_path: Path) -> None:
@@ -197,15 +208,13 @@ def test_a_full_disk_leaves_no_file_without_rows_however_often_it_is_tried(tmp_p
 def test_what_a_crash_left_behind_the_last_receipt_is_cut_off(tmp_path: Path) -> None:
     output = opened(tmp_path)
     receipt = output.write(usual_batch(window=0))
-    with (tmp_path / "20251103.csv").open("ab") as file:
-        file.write(encode(usual_batch(window=1, rows=50))[:-33])
+    append(tmp_path, encode(usual_batch(window=1, rows=50))[:-33])
 
-    again = CsvFiles(tmp_path, EACH_DAY)
-    again.open({receipt["key"]: receipt})
+    again = opened(tmp_path, receipts={receipt["key"]: receipt})
     again.write(usual_batch(window=1, rows=50))
 
-    assert sorted(csv_rows(tmp_path / "20251103.csv")) == rows_of(usual_batch(window=0), usual_batch(window=1, rows=50))
-    assert names_in(tmp_path) == ["20251103.csv"]
+    assert sorted(csv_rows(tmp_path / DAY)) == rows_of(usual_batch(window=0), usual_batch(window=1, rows=50))
+    assert names_in(tmp_path) == [DAY]
 
 
 @pytest.mark.parametrize("is_new", [True, False], ids=["new file", "file with a window in it"])
@@ -213,16 +222,15 @@ def test_wherever_a_crash_broke_off_a_write_it_is_completed_and_nothing_is_kept_
     whole = HEADER + encode(usual_batch(window=0)) + encode(usual_batch(window=1))
     first = 0 if is_new else len(HEADER + encode(usual_batch(window=0)))
     for broken_off in range(first, len(whole) + 1):
-        (tmp_path / "20251103.csv").write_bytes(whole[:broken_off])
+        (tmp_path / DAY).write_bytes(whole[:broken_off])
 
-        output = CsvFiles(tmp_path, EACH_DAY)
-        output.open({"20251103.csv": {"key": "20251103.csv", "length": first, "covered_ns": 0}})
+        output = opened(tmp_path, receipts={DAY: {"key": DAY, "length": first, "covered_ns": 0}})
         for window in (0, 1) if is_new else (1,):
             assert output.intent(usual_batch(window=window)) is None
             output.write(usual_batch(window=window))
 
-        assert (tmp_path / "20251103.csv").read_bytes() == whole, broken_off
-        assert names_in(tmp_path) == ["20251103.csv"], broken_off
+        assert (tmp_path / DAY).read_bytes() == whole, broken_off
+        assert names_in(tmp_path) == [DAY], broken_off
 
 
 @pytest.mark.parametrize("pattern", [EACH_WINDOW, EACH_DAY, "%Y%m%d_%H%M.csv", "always the same.csv", "%A.csv", "%S.csv"])
@@ -260,40 +268,37 @@ def test_what_somebody_else_appended_is_kept_beside_the_file(foreign: bytes, tmp
     service.deliver(usual_batch(window=0))
 
     for window in (1, 2):
-        with (tmp_path / "20251103.csv").open("ab") as file:
-            file.write(foreign)
+        append(tmp_path, foreign)
         service.deliver(usual_batch(window=window))
 
-    assert names_in(tmp_path) == ["20251103.csv", "20251103.csv.tail-1", "20251103.csv.tail-2"]
+    assert names_in(tmp_path) == [DAY, "20251103.csv.tail-1", "20251103.csv.tail-2"]
     assert [(tmp_path / f"20251103.csv.tail-{number}").read_bytes() for number in (1, 2)] == [foreign, foreign]
-    assert sorted(csv_rows(tmp_path / "20251103.csv")) == rows_of(*(usual_batch(window=window) for window in range(3)))
+    assert sorted(csv_rows(tmp_path / DAY)) == rows_of(*windows(0, 1, 2))
 
 
 def test_what_comes_behind_a_batch_that_a_crash_left_is_judged_by_the_next_batch(tmp_path: Path) -> None:
-    (tmp_path / "20251103.csv").write_bytes(HEADER + encode(usual_batch(window=0)) + b"foreign")
-    output = CsvFiles(tmp_path, EACH_DAY)
-    output.open({"20251103.csv": {"key": "20251103.csv", "length": 0, "covered_ns": 0}})
+    (tmp_path / DAY).write_bytes(HEADER + encode(usual_batch(window=0)) + b"foreign")
+    output = opened(tmp_path, receipts={DAY: {"key": DAY, "length": 0, "covered_ns": 0}})
 
     output.write(usual_batch(window=0))
     output.write(usual_batch(window=1))
 
-    assert (tmp_path / "20251103.csv").read_bytes() == HEADER + encode(usual_batch(window=0)) + encode(usual_batch(window=1))
+    assert (tmp_path / DAY).read_bytes() == HEADER + encode(usual_batch(window=0)) + encode(usual_batch(window=1))
     assert (tmp_path / "20251103.csv.tail-1").read_bytes() == b"foreign"
 
 
 def test_what_somebody_else_appended_is_not_cut_off_before_it_is_safe(tmp_path: Path) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
-    with (tmp_path / "20251103.csv").open("ab") as file:
-        file.write(b"foreign" * 1000)
-    before = (tmp_path / "20251103.csv").read_bytes()
+    append(tmp_path, b"foreign" * 1000)
+    before = (tmp_path / DAY).read_bytes()
 
     for trouble in (lost_sync(), full_disk(tmp_path / "none", spare_bytes=100)):
         with trouble, pytest.raises(OutputUnavailable):
             output.write(usual_batch(window=1))
 
-        assert (tmp_path / "20251103.csv").read_bytes() == before
-        assert names_in(tmp_path) == ["20251103.csv"]
+        assert (tmp_path / DAY).read_bytes() == before
+        assert names_in(tmp_path) == [DAY]
 
 
 # --- what must be remembered ----------------------------------------------------------------------------------------------------
@@ -417,12 +422,12 @@ def test_a_window_covers_of_a_file_what_lies_within_it(start_s: int, length_s: i
 
 def test_a_foreign_file_of_the_same_name_is_kept_under_another(tmp_path: Path) -> None:
     for number in range(3):
-        (tmp_path / "20251103.csv").write_text(f"foreign {number}")
+        (tmp_path / DAY).write_text(f"foreign {number}")
         opened(tmp_path).write(usual_batch())
 
     kept = [(tmp_path / f"20251103.csv.previous-{number}").read_text() for number in (1, 2, 3)]
     assert kept == ["foreign 0", "foreign 1", "foreign 2"]
-    assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch())
+    assert csv_rows(tmp_path / DAY) == rows_of(usual_batch())
 
 
 def test_the_folder_is_made_with_those_above_it_and_left_clean(tmp_path: Path) -> None:
@@ -435,7 +440,7 @@ def test_a_folder_that_was_deleted_is_waited_for_and_then_used_again(tmp_path: P
     folder = tmp_path / "mounted"
     output = opened(folder)
     output.write(usual_batch(window=0))
-    (folder / "20251103.csv").unlink()
+    (folder / DAY).unlink()
     folder.rmdir()
 
     # It is not made anew: it may be a disk that comes back.
@@ -447,7 +452,7 @@ def test_a_folder_that_was_deleted_is_waited_for_and_then_used_again(tmp_path: P
     folder.mkdir()
     Service(output, reopen=False).deliver(usual_batch(window=1), usual_batch(window=2))
 
-    assert sorted(csv_rows(folder / "20251103.csv")) == rows_of(usual_batch(window=1), usual_batch(window=2))
+    assert sorted(csv_rows(folder / DAY)) == rows_of(usual_batch(window=1), usual_batch(window=2))
 
 
 def test_a_folder_that_comes_back_with_its_files_is_gone_on_with(tmp_path: Path) -> None:
@@ -464,69 +469,68 @@ def test_a_folder_that_comes_back_with_its_files_is_gone_on_with(tmp_path: Path)
     (tmp_path / "unplugged").rename(folder)
     output.write(usual_batch(window=1))
 
-    assert [path.name for path in folder.iterdir()] == ["20251103.csv"]
-    assert sorted(csv_rows(folder / "20251103.csv")) == rows_of(usual_batch(window=0), usual_batch(window=1))
+    assert [path.name for path in folder.iterdir()] == [DAY]
+    assert sorted(csv_rows(folder / DAY)) == rows_of(usual_batch(window=0), usual_batch(window=1))
 
 
 def test_a_file_that_was_taken_away_is_begun_again(tmp_path: Path) -> None:
     service = Service(opened(tmp_path))
     service.deliver(usual_batch(window=0))
-    (tmp_path / "20251103.csv").rename(tmp_path / "archived.csv")
+    (tmp_path / DAY).rename(tmp_path / "archived.csv")
 
     service.deliver(usual_batch(window=1), usual_batch(window=1))
 
     assert csv_rows(tmp_path / "archived.csv") == rows_of(usual_batch(window=0))
-    assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch(window=1))
+    assert csv_rows(tmp_path / DAY) == rows_of(usual_batch(window=1))
 
 
 def test_a_file_that_is_taken_away_just_before_a_write_is_put_on_record_again(tmp_path: Path) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
     assert output.intent(usual_batch(window=1)) is None
-    (tmp_path / "20251103.csv").rename(tmp_path / "archived.csv")
+    (tmp_path / DAY).rename(tmp_path / "archived.csv")
 
     with pytest.raises(IntentChanged):
         output.write(usual_batch(window=1))
 
-    assert output.intent(usual_batch(window=1)) == {"key": "20251103.csv", "length": 0, "covered_ns": 0}
+    assert output.intent(usual_batch(window=1)) == {"key": DAY, "length": 0, "covered_ns": 0}
     output.write(usual_batch(window=1))
-    assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch(window=1))
+    assert csv_rows(tmp_path / DAY) == rows_of(usual_batch(window=1))
 
 
 def test_a_file_that_somebody_shortened_is_an_alarm_and_left_as_it_is(tmp_path: Path) -> None:
     output = opened(tmp_path)
     receipt = output.write(usual_batch(window=0))
-    (tmp_path / "20251103.csv").write_bytes(b"shorter")
+    (tmp_path / DAY).write_bytes(b"shorter")
 
     for again in (output, output, CsvFiles(tmp_path, EACH_DAY)):
         if again is not output:
-            again.open({"20251103.csv": receipt})
+            again.open({DAY: receipt})
         with pytest.raises(OutputUnavailable, match=r"20251103\.csv is shorter than what was written to it"):
             again.write(usual_batch(window=1))
 
-    assert (tmp_path / "20251103.csv").read_bytes() == b"shorter"
+    assert (tmp_path / DAY).read_bytes() == b"shorter"
 
 
 def test_another_file_of_the_same_name_is_not_written_into(tmp_path: Path) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
     receipt = output.write(usual_batch(window=1))
-    ours = tmp_path / "20251103.csv"
+    ours = tmp_path / DAY
     others = (ours.read_bytes()[: receipt["length"] // 2] * 3)[: receipt["length"] + 7]
     ours.rename(tmp_path / "on another disk.csv")
     ours.write_bytes(others)
 
     for known in (receipt, {**receipt, "end": None}):
-        again = CsvFiles(tmp_path, EACH_DAY)
-        again.open({"20251103.csv": known})
+        again = opened(tmp_path, receipts={DAY: known})
         with pytest.raises(OutputUnavailable, match=r"20251103\.csv holds something else where our last rows were"):
             again.write(usual_batch(window=2))
         assert ours.read_bytes() == others
 
     (tmp_path / "on another disk.csv").replace(ours)
-    again.open({"20251103.csv": receipt})
+    again.open({DAY: receipt})
     again.write(usual_batch(window=2))
-    assert csv_rows(ours) == rows_of(*(usual_batch(window=window) for window in range(3)))
+    assert csv_rows(ours) == rows_of(*windows(0, 1, 2))
 
 
 def test_a_folder_whose_files_are_not_finished_is_not_made_anew(tmp_path: Path) -> None:
@@ -535,7 +539,7 @@ def test_a_folder_whose_files_are_not_finished_is_not_made_anew(tmp_path: Path) 
     folder.rename(tmp_path / "away")
 
     with pytest.raises(OutputUnavailable, match="is its disk missing"):
-        CsvFiles(folder, EACH_DAY).open({"20251103.csv": receipt})
+        CsvFiles(folder, EACH_DAY).open({DAY: receipt})
 
     assert not folder.exists()
 
@@ -545,20 +549,17 @@ def test_windows_that_the_journal_forgot_stay_in_their_file(broken_off: bytes, t
     output = opened(tmp_path)
     forgotten_since = output.write(usual_batch(window=0))
     output.write(usual_batch(window=1))
-    with (tmp_path / "20251103.csv").open("ab") as file:
-        file.write(broken_off)
-    again = CsvFiles(tmp_path, EACH_DAY)
-    again.open({"20251103.csv": {**forgotten_since, "may_have_grown": True}})
+    append(tmp_path, broken_off)
+    again = opened(tmp_path, receipts={DAY: {**forgotten_since, "may_have_grown": True}})
 
     on_record = again.intent(usual_batch(window=2))
     assert on_record is not None
     again.write(usual_batch(window=2))
-    after_a_crash = CsvFiles(tmp_path, EACH_DAY)
-    after_a_crash.open({"20251103.csv": on_record})
+    after_a_crash = opened(tmp_path, receipts={DAY: on_record})
     assert after_a_crash.intent(usual_batch(window=2)) is None
     after_a_crash.write(usual_batch(window=2))
 
-    assert csv_rows(tmp_path / "20251103.csv") == rows_of(*(usual_batch(window=window) for window in range(3)))
+    assert csv_rows(tmp_path / DAY) == rows_of(*windows(0, 1, 2))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="permissions of another kind")
@@ -572,7 +573,7 @@ def test_a_folder_that_may_not_be_written_to_is_unavailable(tmp_path: Path) -> N
             output.write(usual_batch())
     output.write(usual_batch())
 
-    assert csv_rows(tmp_path / "20251103.csv") == rows_of(usual_batch())
+    assert csv_rows(tmp_path / DAY) == rows_of(usual_batch())
 
 
 def test_a_disk_that_is_full_shows_whole_windows_only_and_takes_the_rest_once_it_has_room(tmp_path: Path) -> None:
@@ -585,12 +586,12 @@ def test_a_disk_that_is_full_shows_whole_windows_only_and_takes_the_rest_once_it
         service.deliver(*batches[:2])
 
         assert "No space left on device" in str(service.deliver_and_fail(batches[2]))
-        assert (disk / "20251103.csv").read_bytes() == HEADER + b"".join(map(encode, batches[:2]))
+        assert (disk / DAY).read_bytes() == HEADER + b"".join(map(encode, batches[:2]))
 
         (disk / "ballast").unlink()
         service.deliver(batches[2])
 
-        assert (disk / "20251103.csv").read_bytes() == HEADER + b"".join(map(encode, batches[:3]))
+        assert (disk / DAY).read_bytes() == HEADER + b"".join(map(encode, batches[:3]))
 
 
 def test_a_folder_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
@@ -604,7 +605,7 @@ def test_a_target_is_shown_relative_to_where_the_service_runs(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
 
     assert CsvFiles(Path("output"), EACH_WINDOW).target(usual_batch()) == "./output/ecg_20251103_143000.csv"
-    assert CsvFiles(tmp_path.parent / "x", EACH_DAY).target(usual_batch()) == str(tmp_path.parent / "x" / "20251103.csv")
+    assert CsvFiles(tmp_path.parent / "x", EACH_DAY).target(usual_batch()) == str(tmp_path.parent / "x" / DAY)
 
 
 def _synced_files(monkeypatch: pytest.MonkeyPatch) -> list[int]:
