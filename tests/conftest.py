@@ -35,6 +35,8 @@ settings.register_profile("project", deadline=None, derandomize=ON_CI)
 settings.load_profile("project")
 
 _SERVER = pytest.StashKey[str]()
+_FOLDERS = pytest.StashKey[str]()
+_FAILED = pytest.StashKey[bool]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +130,9 @@ def serve() -> Iterator[Serve]:
         yield start
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Hand what this worker knows of the server to the process that prints the summary."""
+    session.config.stash[_FAILED] = bool(exitstatus)
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["server"] = session.config.stash.get(_SERVER, None)
 
@@ -144,9 +147,21 @@ class _Workers:
             node.config.stash[_SERVER] = server
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Listen to workers."""
+    """Listen to workers, and let tests have their folders in memory: on a disk most of their time is spent waiting for it to sync.
+
+    `make test-faults` stays on the disk.
+    """
     config.pluginmanager.register(_Workers())
+    if config.option.basetemp is None and not os.environ.get("FAULTS_FULL") and _has_memory():
+        config.option.basetemp = config.stash[_FOLDERS] = tempfile.mkdtemp(prefix="tests-", dir=MEMORY)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Give the memory back, but for the folders of tests that failed."""
+    if (folders := config.stash.get(_FOLDERS, "")) and not config.stash.get(_FAILED, True):
+        shutil.rmtree(folders, ignore_errors=True)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -162,11 +177,15 @@ def _folder_in_memory() -> Iterator[Path | None]:
 
     A server keeps fifty small files for each bucket; on a disk those of one test run took ten seconds to remove.
     """
-    if not MEMORY.is_dir() or shutil.disk_usage(MEMORY).free < ROOM_BYTES:
+    if not _has_memory():
         yield None
         return
     with tempfile.TemporaryDirectory(prefix="ecg-server-", dir=MEMORY) as folder:
         yield Path(folder)
+
+
+def _has_memory() -> bool:
+    return MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM_BYTES
 
 
 def _new_bucket(server: InfluxServer, purpose: str) -> Bucket:
