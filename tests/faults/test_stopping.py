@@ -92,6 +92,9 @@ def test_a_one_shot_run_that_is_interrupted_says_so_and_the_next_one_does_the_re
     with ward.start() as service:
         service.wait_for("🔒 Anonymizing batch")
         assert service.stop(number, within_s=MOST_S) == code
+    expected, found = ward.undisturbed().files, ward.holdings().files
+    assert len(found) < len(expected)
+    assert found.items() <= expected.items(), "the chunk in hand is finished"
 
     assert ward.run()[0] == 0
     ward.assert_complete()

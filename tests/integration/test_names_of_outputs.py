@@ -58,39 +58,29 @@ def call_as_earlier_versions_did(folder: Path, old_names: dict[str, str]) -> Non
     journal.close()
 
 
-def test_a_folder_is_one_output_however_it_is_spelled(settings: dict[str, object], tmp_path: Path) -> None:
+def test_a_folder_is_one_output_however_it_is_spelled_now_or_was_by_an_earlier_version(
+    settings: dict[str, object], tmp_path: Path
+) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "output")
-    for number, spelled in enumerate(("./output", f"{tmp_path}/output/", "link", "x/../output")):
-        (tmp_path / "x").mkdir(exist_ok=True)
-        code, log = run_service(tmp_path, {**settings, **window(number), "CSV_OUTPUT_DIR": spelled})
+    elsewhere, name = tmp_path / "x", f"csv:{os.path.realpath(tmp_path)}/output"
+    elsewhere.mkdir()
+    spellings = [("./output", "", tmp_path), (f"{tmp_path}/output/", "csv:output", elsewhere), ("link", "csv:./output", tmp_path)]
+    for number, (spelled, old, here) in enumerate([*spellings, ("x/../output", "csv:{folder}/./output/", tmp_path)]):
+        if old:
+            call_as_earlier_versions_did(tmp_path, {name: old.format(folder=tmp_path)})
+
+        code, log = run_service(here, {**settings, **window(number), "CSV_OUTPUT_DIR": spelled})
 
         assert code == 0, log
-        assert outputs(tmp_path) == [f"csv:{os.path.realpath(tmp_path)}/output"]
+        assert not old or f"is called {name} from now on" in log
+        assert outputs(tmp_path) == [name]
     assert files(tmp_path / "output") == [FILE], "no file was taken for somebody else's"
     assert len((tmp_path / "output" / FILE).read_text().splitlines()) == 1 + 4 * ROWS
 
 
-@pytest.mark.parametrize("old", ["csv:output", "csv:./output", "csv:{folder}/./output/"])
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["from the same folder", "by a path from elsewhere"])
-def test_a_journal_that_knows_a_folder_by_an_older_spelling_goes_on_with_its_files(
-    old: str, elsewhere: bool, settings: dict[str, object], tmp_path: Path
+def test_a_folder_that_is_moved_together_with_the_state_is_the_same_output_and_dropped_by_any_spelling(
+    settings: dict[str, object], tmp_path: Path
 ) -> None:
-    assert run_service(tmp_path, {**settings, **window(0)})[0] == 0
-    (name,) = outputs(tmp_path)
-    call_as_earlier_versions_did(tmp_path, {name: old.format(folder=tmp_path)})
-    here = tmp_path / "elsewhere" if elsewhere else tmp_path
-    here.mkdir(exist_ok=True)
-
-    code, log = run_service(here, {**settings, **window(1), "CSV_OUTPUT_DIR": tmp_path / "output"})
-
-    assert code == 0, log
-    assert f"is called {name} from now on" in log
-    assert outputs(tmp_path) == [name]
-    assert files(tmp_path / "output") == [FILE]
-    assert len((tmp_path / "output" / FILE).read_text().splitlines()) == 1 + 2 * ROWS
-
-
-def test_a_folder_that_is_moved_together_with_the_state_is_the_same_output(settings: dict[str, object], tmp_path: Path) -> None:
     there, here = tmp_path / "there", tmp_path / "here"
     there.mkdir()
     settings |= {"STATE_DIR": "./state", "CSV_OUTPUT_DIR": "./output"}
@@ -103,6 +93,10 @@ def test_a_folder_that_is_moved_together_with_the_state_is_the_same_output(setti
     assert outputs(here) == [f"csv:{here}/output"]
     assert files(here / "output") == [FILE]
     assert len((here / "output" / FILE).read_text().splitlines()) == 1 + 2 * ROWS
+    assert state(here, "drop-output", "csv:other")[0] == exit_codes.USAGE
+    code, said = state(here, "drop-output", "csv:./output/")
+    assert (code, f"Output csv:{here}/output is forgotten" in said) == (exit_codes.DONE, True), said
+    assert outputs(here) == []
 
 
 def test_an_api_that_is_spelled_otherwise_keeps_what_waits_for_it_and_what_it_refused(
@@ -128,16 +122,6 @@ def test_an_api_that_is_spelled_otherwise_keeps_what_waits_for_it_and_what_it_re
         f"2025-11-03T14:30:{s}" for s in ("00", "05", "10")
     ]
     assert not list((tmp_path / "state" / "set_aside").iterdir())
-
-
-def test_an_output_is_dropped_by_any_of_its_spellings(settings: dict[str, object], tmp_path: Path) -> None:
-    assert run_service(tmp_path, {**settings, **window(0)})[0] == 0
-
-    code, said = state(tmp_path, "drop-output", "csv:./output/")
-
-    assert (code, f"Output csv:{tmp_path}/output is forgotten" in said) == (exit_codes.DONE, True), said
-    assert outputs(tmp_path) == []
-    assert state(tmp_path, "drop-output", "csv:other")[0] == exit_codes.USAGE
 
 
 @pytest.mark.influxdb

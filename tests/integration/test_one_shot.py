@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import subprocess
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ from testbed.line_protocol import SeriesNames
 from testbed.replay import load
 from testbed.wearers import Wearers
 from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic, api_rows, csv_rows, load_first_minute
-from tests.integration.service_process import KEY, ROOT, Service, run_service
+from tests.integration.service_process import KEY, ROOT, run_service
 from tests.servers.api_server import ApiServer
 
 pytestmark = pytest.mark.influxdb
@@ -51,28 +50,21 @@ def test_three_outputs_hold_the_same_rows_and_exactly_those_that_were_measured(
     for pseudonym in {name for _, name in raw}:
         pairs = [(raw[key], in_csv[key]) for key in raw if key[1] == pseudonym]
         assert pearson(pairs) > 0.998
+    assert_summaries_agree(clinic)
 
 
-def test_every_window_has_a_summary_point_that_agrees_with_its_rows(clinic: Clinic, tmp_path: Path) -> None:
-    load_first_minute(clinic)
-
-    run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "OUTPUT_TO_CSV": "false"})
-
+def assert_summaries_agree(clinic: Clinic) -> None:
+    """Fail unless every window has a summary point that agrees with its rows."""
     flux = (
         f'from(bucket: "{clinic.released}") |> range(start: 0) |> filter(fn: (r) => r._measurement == "ecg_anonymized_windows") '
         '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
     )
     summaries = clinic.server.rows(flux)
     assert len(summaries) == 12
+    said = {"rows_read": "10800", "rows_released": "10800", "k": "5", "k_unit": "record", "distinct_sources": "6"}
     for summary in summaries:
-        assert (summary["rows_read"], summary["rows_released"], summary["k"], summary["k_unit"]) == (
-            "10800",
-            "10800",
-            "5",
-            "record",
-        )
+        assert {name: summary[name] for name in said} == said
         assert int(summary["smallest_group"]) >= 5
-        assert summary["distinct_sources"] == "6"
         assert len(summary["key_id"]) == 16
 
 
@@ -95,33 +87,33 @@ def test_a_window_of_whole_numbers_and_one_with_halves_are_both_stored(clinic: C
     assert Counter(clinic.stored().values()) == {10.0: 5, 110.5: 5}
 
 
-def test_names_with_quotes_spaces_commas_and_flux_in_them_go_through(clinic: Clinic, tmp_path: Path) -> None:
+def test_names_with_quotes_spaces_commas_and_flux_in_them_go_through_and_a_tag_filter_chooses_one_of_two_leads(
+    clinic: Clinic, tmp_path: Path
+) -> None:
     odd = 'a "b", c=${d} \\e'
-    load(
-        clinic.server,
-        clinic.raw,
-        Wearers(1, hertz=128),
-        start_ns=START_NS,
-        end_ns=START_NS + 5 * 10**9,
-        names=SeriesNames(measurement=odd, field=odd, source_tag=odd),
-    )
-    settings = {"INFLUX_MEASUREMENT": odd, "INFLUX_FIELD": odd, "SOURCE_TAG": odd}
+    names, end_ns = SeriesNames(measurement=odd, field=odd, source_tag=odd), START_NS + 5 * 10**9
+    load(clinic.server, clinic.raw, Wearers(1, hertz=128), start_ns=START_NS, end_ns=end_ns, names=names)
+    leads = (f"ecg,source_id=a,lead={lead} ecg={at + 1} {START_NS + i}" for i in range(10) for at, lead in enumerate(("I", "II")))
+    clinic.server.write_lines(clinic.raw, "\n".join(leads).encode())
+    settings, other = {"INFLUX_MEASUREMENT": odd, "INFLUX_FIELD": odd, "SOURCE_TAG": odd}, tmp_path / "other"
+    other.mkdir()
 
     code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, **settings})
+    filtered, said = run_service(other, {**clinic.settings, **FIRST_MINUTE, "INFLUX_TAG_FILTER": "lead=II"})
 
-    assert code == 0, log
+    assert (code, filtered) == (0, 0), log + said
     assert len(clinic.stored(measurement=f"{odd}_anonymized", tag=odd)) == 5 * 128
     assert len(csv_rows(tmp_path / "csv")) == 5 * 128
+    assert set(csv_rows(other / "csv").values()) == {2.0}
 
 
 def test_chunks_of_any_size_give_the_same_files(clinic: Clinic, tmp_path: Path) -> None:
     load_first_minute(clinic)
-    outputs = []
+    settings, outputs = {**clinic.settings, **FIRST_MINUTE, "OUTPUT_TO_INFLUX": "false"}, []
     for most_rows in ("1", "25000", "1000000"):
         folder = tmp_path / most_rows
         folder.mkdir()
-        settings = {**clinic.settings, **FIRST_MINUTE, "OUTPUT_TO_INFLUX": "false", "MAX_RECORDS_PER_QUERY": most_rows}
-        code, log = run_service(folder, settings)
+        code, log = run_service(folder, {**settings, "MAX_RECORDS_PER_QUERY": most_rows})
         assert code == 0, log
         outputs.append({path.name: path.read_bytes() for path in (folder / "csv").iterdir()})
 
@@ -194,18 +186,6 @@ def test_data_that_cannot_be_anonymized_is_refused_with_a_sentence(
     assert not csv_rows(tmp_path / "csv")
 
 
-def test_a_tag_filter_chooses_one_of_two_leads(clinic: Clinic, tmp_path: Path) -> None:
-    lines = [
-        f"ecg,source_id=a,lead={lead} ecg={value} {START_NS + i}" for i in range(10) for lead, value in (("I", 1), ("II", 2))
-    ]
-    clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
-
-    code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, "INFLUX_TAG_FILTER": "lead=II"})
-
-    assert code == 0, log
-    assert set(csv_rows(tmp_path / "csv").values()) == {2.0}
-
-
 def test_integer_unsigned_and_float_fields_are_read_across_shards_of_different_types(clinic: Clinic, tmp_path: Path) -> None:
     # Shard groups of one hour: the field is an integer in the first, unsigned in the second, a float in the third.
     bucket = f"hourly-{uuid4().hex}"
@@ -243,36 +223,12 @@ def test_without_an_env_file_the_remedy_is_printed() -> None:
     assert "cp .env.example .env" in empty.stderr
 
 
-def test_check_says_what_is_good_and_changes_nothing(clinic: Clinic, tmp_path: Path) -> None:
-    code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE}, "--check", "--connect")
-
+def test_check_says_what_is_good_or_everything_that_cannot_be_reached_and_changes_nothing(clinic: Clinic, tmp_path: Path) -> None:
+    settings = {**clinic.settings, **FIRST_MINUTE}
+    code, log = run_service(tmp_path, settings, "--check", "--connect")
     assert (code, "✅ The configuration is good, and everything can be reached" in log) == (0, True), log
-    assert clinic.stored() == {}
 
-
-def test_check_with_connect_names_everything_that_cannot_be_reached(clinic: Clinic, tmp_path: Path) -> None:
     wrong = {"INFLUX_TOKEN": "wrong", "INFLUX_OUTPUT_BUCKET": "nowhere"}
-
-    code, log = run_service(tmp_path, {**clinic.settings, **FIRST_MINUTE, **wrong}, "--check", "--connect")
-
-    assert code == 78
-    assert "refuses INFLUX_TOKEN" in log
-    assert "INFLUX_OUTPUT_BUCKET" in log
-
-
-@pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_finishes_the_chunk_in_hand_and_says_that_it_was_interrupted(
-    clinic: Clinic, tmp_path: Path, signal_number: int, code: int
-) -> None:
-    load_first_minute(clinic)
-    settings = {**clinic.settings, **FIRST_MINUTE, "MAX_RECORDS_PER_QUERY": "1"}
-
-    with Service(tmp_path, settings) as service:
-        service.wait_for("Successfully pushed")
-        ended = service.stop(signal_number)
-
-    stored = clinic.stored()
-    assert ended == code
-    assert stored == csv_rows(tmp_path / "csv")
-    assert 0 < len(stored) < 129_600
-    assert len(stored) % 10_800 == 0
+    code, log = run_service(tmp_path, {**settings, **wrong}, "--check", "--connect")
+    assert (code, "refuses INFLUX_TOKEN" in log, "INFLUX_OUTPUT_BUCKET" in log) == (78, True, True), log
+    assert clinic.stored() == {}

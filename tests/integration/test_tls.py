@@ -43,49 +43,53 @@ CERTIFICATES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "is_named", "said"), CERTIFICATES, ids=[kind for kind, _, _ in CERTIFICATES])
-@pytest.mark.parametrize("where", ["INFLUX_URL", "INFLUX_OUTPUT_URL", "API_ENDPOINT"])
-def test_a_certificate_that_cannot_be_trusted_ends_a_run_at_its_start_with_its_reason(
-    where: str,
-    kind: str,
-    is_named: bool,
-    said: str,
-    filled: Clinic,
-    api_server: ApiServer,
-    certificates: Certificates,
-    tmp_path: Path,
-) -> None:
-    setting = "API_CA_FILE" if where == "API_ENDPOINT" else "INFLUX_CA_FILE"
-    behind = api_server.url if where == "API_ENDPOINT" else filled.server.url
-    settings = {**filled.settings, **FIRST_MINUTE, "OUTPUT_TO_API": "true", "API_ENDPOINT": api_server.endpoint}
-    with over_tls(behind, getattr(certificates, kind)) as proxy:
-        settings |= {"INFLUX_OUTPUT_URL": filled.server.url, where: proxy.url}
-        code, log = run_service(tmp_path, {**settings, **({setting: certificates.authority} if is_named else {})})
+WHERE = ("INFLUX_URL", "INFLUX_OUTPUT_URL", "API_ENDPOINT")
 
-    assert code == exit_codes.CONFIGURATION, log
-    assert f"at {proxy.url} cannot be reached: " in log
-    assert said.format(setting=setting) in log
+
+@pytest.mark.parametrize(("kind", "is_named", "said"), CERTIFICATES, ids=[kind for kind, _, _ in CERTIFICATES])
+def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason_and_ends_a_run_at_its_start(
+    kind: str, is_named: bool, said: str, filled: Clinic, api_server: ApiServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    names = {"INFLUX_CA_FILE": certificates.authority, "API_CA_FILE": certificates.authority} if is_named else {}
+    settings = {**filled.settings, **FIRST_MINUTE, "OUTPUT_TO_API": "true", **names}
+    certificate = getattr(certificates, kind)
+    good = {"INFLUX_OUTPUT_URL": filled.server.url, "API_ENDPOINT": api_server.endpoint}
+    with over_tls(filled.server.url, certificate) as influx, over_tls(api_server.url, certificate) as api:
+        wrong = {"INFLUX_URL": influx.url, "INFLUX_OUTPUT_URL": influx.url, "API_ENDPOINT": api.url}
+        ends = [run_service(tmp_path, {**settings, **wrong}, "--check", "--connect")]
+        for where in WHERE if kind == "expired" else ():
+            ends.append(run_service(tmp_path, {**settings, **good, where: wrong[where]}))
+            assert f"at {wrong[where]} cannot be reached: " in ends[-1][1]
+
+    sentences = [said.format(setting=setting) for setting in ("INFLUX_CA_FILE", "API_CA_FILE")]
+    for code, log in ends:
+        assert code == exit_codes.CONFIGURATION, log
+        assert any(sentence in log for sentence in sentences), log
+    assert all(sentence in ends[0][1] for sentence in sentences), ends[0][1]
+    assert ends[0][1].count("cannot be reached: ") == 3, ends[0][1]
     assert filled.stored() == {}
     assert not list((tmp_path / "csv").glob("*.csv"))
     assert api_server.stored() == []
 
 
-@pytest.mark.parametrize("where", ["INFLUX_URL", "INFLUX_OUTPUT_URL", "API_ENDPOINT"])
-@pytest.mark.parametrize("spoken", ["https to http", "http to https"])
-def test_the_wrong_one_of_http_and_https_is_said_as_such(
-    spoken: str, where: str, filled: Clinic, api_server: ApiServer, certificates: Certificates, tmp_path: Path
+@pytest.mark.parametrize("spoken", ["https to http", "http to https", "http to a server that complains in an answer"])
+def test_the_wrong_one_of_http_and_https_is_said_as_such_and_nothing_is_set_aside_for_it(
+    spoken: str, filled: Clinic, api_server: ApiServer, certificates: Certificates, tls_server: str, tmp_path: Path
 ) -> None:
-    behind = api_server.endpoint if where == "API_ENDPOINT" else filled.server.url
-    settings = {**filled.settings, **FIRST_MINUTE, "OUTPUT_TO_API": "true", "API_ENDPOINT": api_server.endpoint}
-    settings |= {"INFLUX_OUTPUT_URL": filled.server.url}
-    with over_tls(behind, certificates.good) as proxy:
-        wrong = behind.replace("http:", "https:") if spoken == "https to http" else proxy.url.replace("https:", "http:")
-        code, log = run_service(tmp_path, {**settings, where: wrong, "INFLUX_CA_FILE": certificates.authority})
+    good = {"INFLUX_URL": filled.server.url, "INFLUX_OUTPUT_URL": filled.server.url, "API_ENDPOINT": api_server.endpoint}
+    settings = {**filled.settings, **FIRST_MINUTE, "OUTPUT_TO_API": "true", "INFLUX_CA_FILE": certificates.authority}
+    with over_tls(filled.server.url, certificates.good) as proxy:
+        wrong = {where: url.replace("http:", "https:") for where, url in good.items()}
+        if spoken != "https to http":
+            wrong = dict.fromkeys(WHERE, tls_server if "complains" in spoken else proxy.url.replace("https:", "http:"))
+        ends = [run_service(tmp_path, {**settings, **wrong}, "--check", "--connect")]
+        ends += [run_service(tmp_path, {**settings, **good, where: wrong[where]}) for where in WHERE[1:]]
 
-    said = {"https to http": "let its address begin with http://", "http to https": "let its address begin with https://"}
-    assert code == exit_codes.CONFIGURATION, log
-    assert f"at {wrong} cannot be reached: " in log
-    assert said[spoken] in log
+    begin_with = "http://" if spoken == "https to http" else "https://"
+    for code, log in ends:
+        assert code == exit_codes.CONFIGURATION, log
+        assert f"let its address begin with {begin_with}" in log
+    assert ends[0][1].count(f"let its address begin with {begin_with}") >= 2, ends[0][1]
     assert api_server.stored() == []
     assert not list((tmp_path / "state" / "set_aside").glob("*")), "nothing is set aside for a wrong address"
 
@@ -118,19 +122,6 @@ def tls_server(certificates: Certificates, tmp_path_factory: pytest.TempPathFact
     threading.Thread(target=answer, daemon=True).start()
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     listener.close()
-
-
-@pytest.mark.parametrize("where", ["INFLUX_URL", "INFLUX_OUTPUT_URL", "API_ENDPOINT"])
-def test_a_server_that_complains_of_plain_http_in_an_answer_is_understood(
-    where: str, filled: Clinic, api_server: ApiServer, tls_server: str, tmp_path: Path
-) -> None:
-    settings = {**filled.settings, **FIRST_MINUTE, "OUTPUT_TO_API": "true", "API_ENDPOINT": api_server.endpoint}
-    settings |= {"INFLUX_OUTPUT_URL": filled.server.url, where: tls_server}
-    code, log = run_service(tmp_path, settings)
-
-    assert code == exit_codes.CONFIGURATION, log
-    assert "let its address begin with https://" in log
-    assert not list((tmp_path / "state" / "set_aside").glob("*")), "nothing is set aside for a wrong address"
 
 
 def test_a_stream_begins_only_with_a_good_certificate_and_goes_on_trying_when_it_expires_later(
