@@ -99,14 +99,14 @@ def test_verify_names_the_window_of_which_rows_are_gone_wherever_that_is(release
 
     assert code == 1, said
     disagreements = [line for line in said.splitlines() if line.startswith("DISAGREES")]
-    whats = [
+    missing = [
         "should hold 10800 rows and holds 8640",
         "holds no summary of this window",
         f"csv:{released / 'csv'} should hold 10800",
     ]
-    whats += ["10800 rows were read, the source holds 8640 now"]
-    assert len(disagreements) == len(whats), said
-    for what in whats:
+    missing += ["10800 rows were read, the source holds 8640 now"]
+    assert len(disagreements) == len(missing), said
+    for what in missing:
         (line,) = [line for line in disagreements if what in line]
         assert FIRST_WINDOW in line
 
