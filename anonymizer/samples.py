@@ -267,7 +267,7 @@ def _in_order(
     """Return the positions of `rows` by time and rank, and a key that is the same for rows of one time and source."""
     offsets_ns = samples.times_ns[rows] - windows.start_ns
     ranks = source_ranks[samples.source_codes[rows]]
-    key = _sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
+    key = sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
     if not _ascends_strictly(key):
         order = np.argsort(key, kind="stable")
         rows, key = order if isinstance(rows, slice) else rows[order], key[order]
@@ -303,12 +303,14 @@ def _without_contradicting(
     return rows[~is_lost], Contradictions(*by_window)
 
 
-def _sort_key(
+def sort_key(
     offsets_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64], *, span_ns: int, sources: int
 ) -> npt.NDArray[np.int64]:
     """Return one integer a row that sorts as (offset, rank) does."""
     if span_ns * max(sources, 1) < 2**63:
-        return offsets_ns * sources + ranks
+        key = offsets_ns * sources
+        key += ranks
+        return key
     # Years of windows of many sources in one chunk: times are made dense first, so that the product fits.
     _, dense = np.unique(offsets_ns, return_inverse=True)
     return dense.astype(np.int64) * sources + ranks

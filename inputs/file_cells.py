@@ -34,7 +34,7 @@ class CellParser:
         """
         found = times(table.column("timestamp"))
         codes, ids = source_ids(table.column("source_id"))
-        numbers = self._within_microvolts(values(table.column("ecg")))
+        numbers = within_microvolts(values(table.column("ecg")), self._microvolts_per_unit)
         samples = make_samples(found.times_ns, codes, ids, numbers.values)
         return Cells(samples, found.kinds, numbers.kinds, self.is_wanted(samples))
 
@@ -53,13 +53,16 @@ class CellParser:
         wanted = np.array([*(source_id in self._sources for source_id in ids), False])
         return wanted[codes]
 
-    def _within_microvolts(self, numbers: Values) -> Values:
-        """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
-        is_beyond = np.abs(numbers.values) > np.finfo(np.float64).max / max(1.0, self._microvolts_per_unit)
-        if not is_beyond.any():
-            return numbers
-        kinds = np.where(is_beyond, ValueKind.UNREADABLE, numbers.kinds).astype(np.int8)
-        return Values(np.where(is_beyond, np.nan, numbers.values), kinds)
+
+def within_microvolts(numbers: Values, microvolts_per_unit: float) -> Values:
+    """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
+    if microvolts_per_unit <= 1.0:
+        return numbers
+    is_beyond = np.abs(numbers.values) > np.finfo(np.float64).max / microvolts_per_unit
+    if not is_beyond.any():
+        return numbers
+    kinds = np.where(is_beyond, ValueKind.UNREADABLE, numbers.kinds).astype(np.int8)
+    return Values(np.where(is_beyond, np.nan, numbers.values), kinds)
 
 
 def between(samples: Samples, start_ns: int, end_ns: int) -> Samples:

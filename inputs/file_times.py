@@ -23,6 +23,9 @@ _DAY_S = 86_400
 #: Years 1678 to 2261: all that 64 bits of nanoseconds hold, with room for the windows around them.
 FIRST_S, END_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
 
+#: The last time that 64 bits of nanoseconds hold.
+_MOST_NS = 2**63 - 1
+
 #: Numbers of the years 1990 to 2099 lie in different ranges for each unit, so such a number has one unit at most.
 _FIRST_EPOCH_S, _END_EPOCH_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1990-01-01", "2100-01-01"))
 
@@ -51,14 +54,15 @@ CALENDAR_KINDS = (TimeKind.CALENDAR, TimeKind.LEAP_SECOND, TimeKind.WITHOUT_ZONE
 EPOCH_KINDS = (TimeKind.SECONDS, TimeKind.MILLISECONDS, TimeKind.MICROSECONDS, TimeKind.NANOSECONDS)
 NUMBER_KINDS = (*EPOCH_KINDS, TimeKind.OTHER_NUMBER)
 
-_UNIT_NS = {
+_NS_OF_KIND = {
     TimeKind.SECONDS: NANOSECONDS,
     TimeKind.MILLISECONDS: 1_000_000,
     TimeKind.MICROSECONDS: 1_000,
     TimeKind.NANOSECONDS: 1,
 }
 
-_ARROW_UNIT_NS = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
+#: Units of times, in nanoseconds.
+UNIT_NS = {"s": NANOSECONDS, "ms": 1_000_000, "us": 1_000, "ns": 1}
 
 _CLOCK = (
     r"(?P<hour>\d{2})(?::?(?P<minute>\d{2})(?::?(?P<second>\d{2}))?)?(?:[.,](?P<fraction>\d+))?"
@@ -111,7 +115,7 @@ def times(column: pa.ChunkedArray) -> Times:
     if pa.types.is_string(kind):
         return _text_times(column)
     if pa.types.is_timestamp(kind):
-        return _scaled(column.cast(pa.int64()), _ARROW_UNIT_NS[kind.unit])
+        return _scaled(column.cast(pa.int64()), UNIT_NS[kind.unit])
     if pa.types.is_date32(kind):
         return _scaled(column.cast(pa.int32()).cast(pa.int64()), _DAY_S * NANOSECONDS)
     if pa.types.is_date64(kind):
@@ -137,10 +141,17 @@ def _array(column: pa.ChunkedArray, default: int | bool = 0) -> npt.NDArray[np.i
 
 def _scaled(units: pa.ChunkedArray, unit_ns: int) -> Times:
     """Return times counted in units since the epoch."""
-    counts, is_null = _array(units), _array(units.is_null(), False)
-    fits = (counts >= FIRST_S * NANOSECONDS // unit_ns) & (counts < END_S * NANOSECONDS // unit_ns)
+    return calendar_times(_array(units), _array(units.is_null(), False).astype(np.bool_), unit_ns)
+
+
+def calendar_times(counts: npt.NDArray[np.int64], is_null: npt.NDArray[np.bool_], unit_ns: int) -> Times:
+    """Return times counted in units since the epoch; `is_null` says which cells hold none."""
+    first, end = FIRST_S * NANOSECONDS // unit_ns, END_S * NANOSECONDS // unit_ns
+    if len(counts) and first <= counts.min() and counts.max() < end and not is_null.any():
+        return Times(counts * unit_ns, np.full(len(counts), TimeKind.CALENDAR, np.int8))
+    fits = (counts >= first) & (counts < end)
     kinds = np.where(is_null, TimeKind.MISSING, np.where(fits, TimeKind.CALENDAR, TimeKind.BEYOND)).astype(np.int8)
-    return Times(np.where(fits, counts, 0) * unit_ns, kinds)
+    return Times(np.where(fits, counts, 0).astype(np.int64) * unit_ns, kinds)
 
 
 def _text_times(texts: pa.ChunkedArray) -> Times:
@@ -285,13 +296,36 @@ def _float_times(column: pa.ChunkedArray) -> Times:
     return _epoch_times(whole.astype(np.int64), fraction.astype(np.int64), is_null)
 
 
+def counted_times(column: pa.ChunkedArray, unit: str) -> Times:
+    """Return numbers of a stated unit as times, of any year that can be held."""
+    unit_ns, is_null = UNIT_NS[unit], column.is_null().to_numpy()
+    if pa.types.is_integer(column.type):
+        counts = pc.fill_null(column, 0).to_numpy()
+        fits = counts <= _MOST_NS
+        found = calendar_times(np.where(fits, counts, 0).astype(np.int64), is_null, unit_ns)
+        found.kinds[~fits] = TimeKind.BEYOND
+        return found
+    if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
+        raise SourceRefused(f'INPUT_FILE: column timestamp must hold numbers for epoch="{unit}", got {column.type}')
+    steps = {"s": 1e6, "ms": 1e3}.get(unit, 1.0)  # as below: finer digits would be made up
+    numbers = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
+    is_time = np.isfinite(numbers)
+    fits = is_time & (np.abs(numbers) < _MOST_NS // unit_ns)
+    usable = np.where(fits, numbers, 0.0)
+    whole = np.floor(usable)
+    fraction_ns = np.round((usable - whole) * steps) * (unit_ns / steps)
+    found = calendar_times(whole.astype(np.int64) * unit_ns + fraction_ns.astype(np.int64), ~is_time, 1)
+    found.kinds[is_time & ~fits] = TimeKind.BEYOND
+    return found
+
+
 def _epoch_times(
     counts: npt.NDArray[np.int64], billionths: npt.NDArray[np.int64], is_null: npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 ) -> Times:
     """Return numbers as times in the one unit that makes each a time of the years 1990 to 2099, if there is one."""
     kinds = np.full(len(counts), TimeKind.OTHER_NUMBER, np.int8)
     times_ns = np.zeros(len(counts), np.int64)
-    for kind, unit_ns in _UNIT_NS.items():
+    for kind, unit_ns in _NS_OF_KIND.items():
         per_second = NANOSECONDS // unit_ns
         is_unit = (counts >= _FIRST_EPOCH_S * per_second) & (counts < _END_EPOCH_S * per_second)
         if is_unit.any():

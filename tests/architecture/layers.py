@@ -22,7 +22,7 @@ def _words(text: str) -> frozenset[str]:
 #: Every top-level module of the project.
 PROJECT = _words(
     "anonymizer disk inputs outputs transport service operations scripts utility examples benchmarks testbed tests "
-    "central_anonymizer example_usage"
+    "central_anonymizer ecg_frames example_usage"
 )
 
 VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
@@ -64,6 +64,9 @@ NUMPY_BANNED = _words(
 
 #: The same as methods of an array.
 METHODS_BANNED = frozenset({"dump", "tofile"})
+
+#: Who may import pandas: the face to notebooks, and what tries it out. Everything else runs without it (decision 005).
+PANDAS_ALLOWED = ("ecg_frames.py", "example_usage.py", "examples/", "benchmarks/", "tests/")
 
 #: Built-in ways out of the core.
 BUILTINS_BANNED = frozenset({"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"})
@@ -240,10 +243,17 @@ _ADVICE = Layer(
 )
 _UTILITY = Layer("what measures utility knows the project as its users do, never the tests or the test bed", _ABOVE | {"utility"})
 _EXAMPLE = Layer(
-    "an example knows the project, never its scripts, tests or test bed", _ABOVE | {"examples", "central_anonymizer"}
+    "an example knows the project, never its scripts, tests or test bed",
+    _ABOVE | {"examples", "central_anonymizer", "ecg_frames"},
 )
 _BENCHMARK = Layer(
-    "a benchmark knows the project and the test bed, never the tests", _ABOVE | {"benchmarks", "testbed", "central_anonymizer"}
+    "a benchmark knows the project and the test bed, never the tests",
+    _ABOVE | {"benchmarks", "testbed", "central_anonymizer", "ecg_frames"},
+)
+_FRAMES = Layer("frames know the project as its users do, never the tests or the test bed", _ABOVE | {"utility"})
+_FIRST_EXAMPLE = Layer(
+    "what starts the service knows its layers and frames, and nothing that is made to try, test or maintain it",
+    _ABOVE | {"ecg_frames"},
 )
 _ANYTHING = Layer("tests, benchmarks and the test bed may import anything", PROJECT)
 
@@ -254,7 +264,8 @@ _LAYER_OF_FILE = {
     "scripts/verify_output.py": _OUTSIDE_CHECK,
     "scripts/advise.py": _ADVICE,
     "central_anonymizer.py": _ROOT,
-    "example_usage.py": _ROOT,
+    "ecg_frames.py": _FRAMES,
+    "example_usage.py": _FIRST_EXAMPLE,
 }
 
 _LAYER_OF_FOLDER = {
@@ -321,6 +332,8 @@ def _forbidden_imports(path: str, imports: list[Import]) -> Iterator[str]:
     for one in imports:
         if not layer.allows(one):
             yield f"{path} line {one.line} imports {one.module}: {layer.why}"
+        elif one.package == "pandas" and not path.startswith(PANDAS_ALLOWED):
+            yield f"{path} line {one.line} imports {one.module}: that is ecg_frames.py's alone; the service starts and runs without it"
 
 
 def _posix_imports(path: str, imports: list[Import]) -> Iterator[str]:

@@ -1,0 +1,65 @@
+"""Rows in the order in which they are released, and which of them a batch released: from released rows back to those that were read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from anonymizer.batch import Batch
+from anonymizer.samples import NO_SOURCE, Samples, sort_key
+
+_Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ReleaseOrder:
+    """Rows in order of time, then released id.
+
+    Args:
+        samples: The rows.
+        ranks: Rank of each source by released id; behind them that of rows without one.
+        rows: Where each stands in what they were taken from.
+    """
+
+    samples: Samples
+    ranks: npt.NDArray[np.int64]
+    rows: _Rows | slice
+
+    @classmethod
+    def of(cls, samples: Samples, chosen: _Rows | None, released_ids: Sequence[str]) -> ReleaseOrder:
+        """Return some of the rows in order; of None, all."""
+        ranks = np.arange(len(released_ids) + 1)
+        ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
+        rows: _Rows | slice = slice(None) if chosen is None else chosen
+        times_ns = samples.times_ns[rows]
+        if len(times_ns):
+            first_ns, span_ns = int(times_ns.min()), int(times_ns.max()) - int(times_ns.min()) + 1
+            # Over three centuries, 64 bits do not hold the difference of two times.
+            offsets_ns = times_ns - first_ns if span_ns < 2**63 else times_ns
+            key = sort_key(offsets_ns, ranks[samples.source_codes[rows]], span_ns=span_ns, sources=len(ranks))
+            if not (key[1:] >= key[:-1]).all():
+                order = np.argsort(key, kind="stable")
+                rows = order if chosen is None else chosen[order]
+        return cls(picked(samples, rows), ranks, rows)
+
+    def positions(self, first: int, stop: int, batch: Batch) -> _Rows | slice:
+        """Return which rows from `first` to before `stop` a batch releases: of rows alike, the first."""
+        if len(batch) == stop - first:
+            return slice(first, stop)
+        part = picked(self.samples, slice(first, stop))
+        usable = np.flatnonzero(np.isfinite(part.values_uv) & (part.source_codes != NO_SOURCE))
+        key = sort_key(
+            np.concatenate((part.times_ns[usable], batch.times_ns)) - batch.window.start_ns,
+            self.ranks[np.concatenate((part.source_codes[usable], batch.source_index))],
+            span_ns=batch.window.end_ns - batch.window.start_ns,
+            sources=len(self.ranks),
+        )
+        return first + usable[np.searchsorted(key[: len(usable)], key[len(usable) :])]
+
+
+def picked(samples: Samples, rows: _Rows | slice) -> Samples:
+    """Return some of the rows."""
+    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])
