@@ -22,9 +22,9 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
-from anonymizer.chunk import ChunkResult, Recipe, anonymize_chunk
 
 import anonymizer.batch
+from anonymizer.anonymize import ChunkResult, Recipe, anonymize_chunk
 from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.errors import ConfigurationError, PrivacyViolation, SourceRefused
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
@@ -34,17 +34,19 @@ from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
 from anonymizer.weak_keys import doubts_about
-from anonymizer.windows import NANOSECONDS, Window, WindowRange, covering_windows
+from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, Window, WindowRange, covering_windows
 from inputs.file_cells import within_microvolts
 from inputs.file_columns import ValueKind, Values, source_ids, values
 from inputs.file_survey import Cells, Survey
 from inputs.file_times import UNIT_NS, TimeKind, Times, calendar_times, counted_times, times
 from inputs.released_rows import ANY_TIME, joined, of_data_set, of_path, only_released
-from service.pipeline.chunks import MOST_WINDOWS, Chunk, formula_ids, plan_chunks, read_completely
-from service.pipeline.contradictions import Judgement
+from service.pipeline.chunks import Chunk, formula_ids, plan_chunks, read_completely
+from service.pipeline.contradictions import Judgement, advice_for
 from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
 from service.settings.types import Secret, moment
+from service.telemetry.log_events import LOG_EVENTS
+from service.telemetry.log_lines import CODED_LIMIT, SUPPRESSION_LIMIT
 from service.wiring import load_hierarchy, make_recipe
 
 _LOG = logging.getLogger("ecg_anonymizer")
@@ -672,30 +674,25 @@ def _anonymize(read: _Read, recipe: Recipe, length_ns: int) -> _Released:
                 values_uv[ordered.positions(first, stop, result.batch)] = result.batch.values_uv
             if stop > first:
                 windows.append((result.window.start_ns, result.counts, certificate))
-    judgement.refuse(_NoHint())  # type: ignore[arg-type]  # it is asked for a hint only
+    judgement.refuse(doubts)
     in_frame = np.full(len(read.samples), np.nan)
     in_frame[ordered.rows] = values_uv
-    return _Released(in_frame, _table(windows), doubts.sentences())
-
-
-class _NoHint:
-    """A frame knows no more of its sources than its three columns say."""
-
-    def hint_on_contradictions(self) -> str:
-        return ""
+    return _Released(in_frame, _table(windows), tuple(doubts.sentences()))
 
 
 class _Doubts:
-    """What the service would warn of, gathered from all chunks."""
+    """What the service would warn of, gathered over the whole frame; a frame knows no more of its sources than its three columns say."""
 
     def __init__(self) -> None:
-        self._rows = self._windows = self._sources = 0
+        self._counts = WindowCounts()
+        self._contradictory = self._windows = self._sources = self._coded = self._formulas = 0
         self._units: dict[str, UnitDoubts] = {}
-        self._formulas = 0
 
     def add(self, found: ChunkResult) -> None:
         """Look at a chunk."""
-        self._rows += int(found.contradictions.rows.sum())
+        self._counts += sum((result.counts for result in found.results), WindowCounts())
+        self._coded += sum(result.statistics.coded for result in found.results)
+        self._contradictory += int(found.contradictions.rows.sum())
         self._windows += int(np.count_nonzero(found.contradictions.rows))
         self._sources = max(self._sources, int(found.contradictions.contradicting.max(initial=0)))
         for kind in ("still", "apart"):
@@ -703,9 +700,33 @@ class _Doubts:
                 self._units.setdefault(kind, found.units)
         self._formulas = max(self._formulas, formula_ids([one.batch for one in found.results if one.batch is not None]))
 
-    def sentences(self) -> tuple[str, ...]:
-        """Return a sentence for each thing."""
-        return ()
+    def hint_on_contradictions(self) -> str:
+        """Return nothing: the three columns tell no more."""
+        return ""
+
+    def sentences(self) -> Iterator[str]:
+        """Yield what there is to warn of, in the service's words."""
+        if self._contradictory:
+            rows = self._contradictory
+            yield _said("contradictory", rows, self._windows, self._sources, rows, advice_for(self))
+        if still := self._units.get("still"):
+            yield _said("values_hardly_move", still.still, still.sources)
+        if apart := self._units.get("apart"):
+            yield _said("units_differ", apart.apart, apart.sources)
+        if self._formulas:
+            yield _said("ids_are_formulas", self._formulas)
+        usable = self._counts.released + self._counts.withheld - self._contradictory
+        kept_back = self._counts.suppressed + self._counts.withheld - self._contradictory
+        if usable and kept_back / usable >= SUPPRESSION_LIMIT:
+            yield _said("much_withheld", 100 * kept_back / usable)
+        if usable and self._coded / usable > CODED_LIMIT:
+            yield _said("much_clipped", 100 * self._coded / usable)
+
+
+def _said(event: str, *values: object) -> str:
+    """Return what the service logs of an event."""
+    text = next(text for text, known in LOG_EVENTS.items() if known.name == event)
+    return (text % values).removeprefix("⚠️ ")
 
 
 def _chunks(times_ns: _Ints, length_ns: int) -> Iterator[tuple[Chunk, list[int]]]:
@@ -856,8 +877,8 @@ def _of_bucket(bucket: Bucket, span: Window) -> Samples:
     """Return the rows of an output bucket that lie in the span, as many as the server counts."""
     if ANY_TIME.start_ns == span.start_ns or ANY_TIME.end_ns == span.end_ns:
         raise ConfigurationError("a bucket has no bounds of its own: state start and end")
-    from inputs.influxdb import InfluxSeries, InfluxSource  # the database's client takes half a second to load
-    from transport.influxdb import Address, InfluxConnection
+    from inputs.influx_source import InfluxSeries, InfluxSource  # the database's client takes half a second to load
+    from transport.influx_connection import Address, InfluxConnection
 
     series = InfluxSeries(
         bucket=bucket.bucket,

@@ -6,6 +6,8 @@ leads under one id, packets with one time stamp. A run that has begun to release
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from anonymizer.errors import SourceRefused
@@ -20,6 +22,13 @@ ADVICE = (
 
 #: One or two windows say too little: there, a source counts only if it contradicts itself throughout, not by one bad point.
 _FEW_WINDOWS = 2
+
+
+class Hinting(Protocol):
+    """Who may know what tells series of one source apart."""
+
+    def hint_on_contradictions(self) -> str:
+        """Return a sentence on that; or nothing."""
 
 
 class Judgement:
@@ -43,7 +52,7 @@ class Judgement:
         self._bad += int((2 * found.contradicting > found.sources).sum())
         self._bad_throughout += int((2 * found.throughout > found.sources).sum())
 
-    def refuse(self, source: SampleSource) -> None:
+    def refuse(self, source: Hinting) -> None:
         """Raise SourceRefused where most sources contradict themselves in most windows."""
         bad = self._bad_throughout if self._windows <= _FEW_WINDOWS else self._bad
         if 2 * bad > self._windows:
@@ -53,7 +62,7 @@ class Judgement:
             )
 
 
-def advice_for(source: SampleSource) -> str:
+def advice_for(source: Hinting) -> str:
     """Return what usually makes sources contradict themselves, and what to do about it."""
     return f"{ADVICE} {source.hint_on_contradictions()}".strip()
 

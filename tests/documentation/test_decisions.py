@@ -91,7 +91,6 @@ def rows_of(reader: InfluxApi, bucket: str) -> list[dict[str, str]]:
 
 def test_no_module_of_the_service_imports_pandas() -> None:
     assert not [name for name in names_imported() if name.partition(".")[0] in ("pandas", "polars")]
-    assert "pandas" not in (ROOT / "requirements.txt").read_text(encoding="utf-8")
 
 
 def test_of_the_client_the_service_uses_transport_only() -> None:
