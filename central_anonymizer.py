@@ -19,6 +19,7 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
 from service import crash_points, exit_codes
+from service.log_event import ERROR, LogEvent
 from service.preflight import (
     connection_problems,
     folder_problems,
@@ -37,7 +38,10 @@ from service.signals import clock_stopped_by_signals
 from service.startup import log_configuration
 from service.telemetry.log_writer import set_up_logging
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_CRASH_POINT_ARMED = LogEvent(
+    "crash_point_armed", "💥 %s=%s: this process will kill itself there. For tests only", "variable point", logging.CRITICAL
+)
+_CONFIGURATION_GOOD = LogEvent("configuration_good", "✅ The configuration is good%s", "also")
 
 
 def main(arguments: list[str]) -> int:
@@ -61,16 +65,16 @@ def main(arguments: list[str]) -> int:
         return _check(settings, connect=options.connect)
     armed = crash_points.switch_on(os.environ)
     if armed:
-        _LOG.critical("💥 %s=%s: this process will kill itself there. For tests only", crash_points.VARIABLE, armed)
+        _CRASH_POINT_ARMED.log(crash_points.VARIABLE, armed)
     return serve(settings, clock_stopped_by_signals())
 
 
 def _check(settings: Settings, *, connect: bool) -> int:
     problems = connection_problems(settings) if connect else []
     for problem in problems:
-        _LOG.error("❌ %s", problem)
+        ERROR.log(problem)
     if not problems:
-        _LOG.info("✅ The configuration is good%s", ", and everything can be reached" if connect else "")
+        _CONFIGURATION_GOOD.log(", and everything can be reached" if connect else "")
     return exit_codes.CONFIGURATION if problems else exit_codes.DONE
 
 

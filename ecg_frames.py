@@ -40,13 +40,14 @@ from inputs.file_columns import ValueKind, Values, source_ids, values
 from inputs.file_survey import Cells, Survey
 from inputs.file_times import UNIT_NS, TimeKind, Times, calendar_times, counted_times, times
 from inputs.released_rows import ANY_TIME, joined, of_data_set, of_path, only_released
+from service.log_event import LogEvent
 from service.pipeline.chunks import Chunk, formula_ids, plan_chunks, read_completely
 from service.pipeline.contradictions import Judgement, advice_for
 from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
 from service.settings.types import Secret, moment
-from service.telemetry.log_events import LOG_EVENTS
-from service.telemetry.log_lines import CODED_LIMIT, SUPPRESSION_LIMIT
+from service.telemetry.data_warnings import CONTRADICTORY, IDS_ARE_FORMULAS, UNITS_DIFFER, VALUES_HARDLY_MOVE
+from service.telemetry.log_lines import CODED_LIMIT, MUCH_CLIPPED, MUCH_WITHHELD, SUPPRESSION_LIMIT
 from service.wiring import load_hierarchy, make_recipe
 
 _LOG = logging.getLogger("ecg_anonymizer")
@@ -708,25 +709,24 @@ class _Doubts:
         """Yield what there is to warn of, in the service's words."""
         if self._contradictory:
             rows = self._contradictory
-            yield _said("contradictory", rows, self._windows, self._sources, rows, advice_for(self))
+            yield _said(CONTRADICTORY, rows, self._windows, self._sources, rows, advice_for(self))
         if still := self._units.get("still"):
-            yield _said("values_hardly_move", still.still, still.sources)
+            yield _said(VALUES_HARDLY_MOVE, still.still, still.sources)
         if apart := self._units.get("apart"):
-            yield _said("units_differ", apart.apart, apart.sources)
+            yield _said(UNITS_DIFFER, apart.apart, apart.sources)
         if self._formulas:
-            yield _said("ids_are_formulas", self._formulas)
+            yield _said(IDS_ARE_FORMULAS, self._formulas)
         usable = self._counts.released + self._counts.withheld - self._contradictory
         kept_back = self._counts.suppressed + self._counts.withheld - self._contradictory
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:
-            yield _said("much_withheld", 100 * kept_back / usable)
+            yield _said(MUCH_WITHHELD, 100 * kept_back / usable)
         if usable and self._coded / usable > CODED_LIMIT:
-            yield _said("much_clipped", 100 * self._coded / usable)
+            yield _said(MUCH_CLIPPED, 100 * self._coded / usable)
 
 
-def _said(event: str, *values: object) -> str:
+def _said(event: LogEvent, *values: object) -> str:
     """Return what the service logs of an event."""
-    text = next(text for text, known in LOG_EVENTS.items() if known.name == event)
-    return (text % values).removeprefix("⚠️ ")
+    return (event.text % values).removeprefix("⚠️ ")
 
 
 def _chunks(times_ns: _Ints, length_ns: int) -> Iterator[tuple[Chunk, list[int]]]:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from disk.durable_file import create, open_ours, sync_folder
 
+#: With `extra={"event": (name, fields)}`, as in `service/log_event.py`, which outputs may not import.
 _LOG = logging.getLogger("ecg_anonymizer")
 
 #: So many bytes before the committed length are known again, or all that were written last if that is less.
@@ -101,6 +102,7 @@ def _say_what_was_kept(path: Path, kept: Path) -> None:
         "copy, and windows may be released again: stop it and put the right STATE_DIR back",
         path.name,
         kept.name,
+        extra={"event": ("csv_rows_moved_aside", "file kept_as")},
     )
 
 

@@ -11,12 +11,19 @@ from pathlib import Path
 from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError
 from anonymizer.ports import Output
 from disk.durable_file import PASSING, sync_folder, why_not_writable
+from service.log_event import WARNING, LogEvent
 from service.settings.declared import Settings
 from service.settings.load import is_folder_or_pattern
 from service.startup import with_bucket_name
 from service.wiring import load_hierarchy, make_outputs, make_source, recordings_of, ways_to_servers
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_FOLDERS_NOT_SYNCED = LogEvent(
+    "folders_not_synced",
+    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
+    "file that was just written. Put it on a local disk; a crash of the service alone loses nothing",
+    "setting folder",
+    logging.WARNING,
+)
 
 
 def connection_problems(settings: Settings) -> list[str]:
@@ -37,7 +44,7 @@ def connection_problems(settings: Settings) -> list[str]:
         except (SourceError, OutputUnavailable) as error:
             problems.append(str(error))
     for remark in source.remarks:
-        _LOG.warning("⚠️ %s", remark)
+        WARNING.log(remark)
     return problems
 
 
@@ -51,12 +58,7 @@ def say_what_the_disks_cannot(settings: Settings) -> None:
         with suppress(OSError):
             nearest = next(one for one in (Path(folder), *Path(folder).absolute().parents) if one.is_dir())
             if not sync_folder(nearest):
-                _LOG.warning(
-                    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
-                    "file that was just written. Put it on a local disk; a crash of the service alone loses nothing",
-                    name,
-                    folder,
-                )
+                _FOLDERS_NOT_SYNCED.log(name, folder)
 
 
 def _opening(output: Output) -> Callable[[], None]:

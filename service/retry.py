@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable, StateUnavailable
 from service.clock import Clock, Stopped
+from service.log_event import LogEvent
 from service.telemetry.events import SOURCE, STATE, Events
 
 _T = TypeVar("_T")
 
-_LOG = logging.getLogger(__name__)
+_WAITING = LogEvent("waiting", "⏳ %s; trying again in %.1f s", "reason retry_in_seconds", logging.WARNING)
 
 #: The back-off doubles from the first pause to the longest. Data flows again within 10 s of a server's return
 #: (documentation/decisions/013-eight-seconds-at-most.md).
@@ -106,7 +107,7 @@ class Retry:
 
     def _tell_wait(self, error: Exception, wait_s: float) -> str:
         """Tell of a wait; return what is waited for."""
-        _LOG.warning("⏳ %s; trying again in %.1f s", error, wait_s)
+        _WAITING.log(error, wait_s)
         waited_for = STATE if isinstance(error, StateUnavailable) else self._output or SOURCE
         self._telemetry.waits(waited_for, error, wait_s)
         return waited_for

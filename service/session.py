@@ -15,6 +15,7 @@ from service import exit_codes
 from service.clock import Stopped, SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
+from service.log_event import ERROR, WARNING, LogEvent
 from service.observation import Observation
 from service.pipeline.added_rows import account_for_added_rows
 from service.pipeline.contradictions import refuse_contradictory
@@ -47,7 +48,8 @@ from service.wiring import (
 #: A thread whose answer has come waits no longer for one that computes; Python's own 5 ms are a tenth of a request.
 _TURN_S = 0.0005
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_GAVE_UP = LogEvent("gave_up", "❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", "budget_seconds reason", logging.ERROR)
+_END_STEP_FAILED = LogEvent("end_step_failed", "⚠️ %s failed at the end of the run: %s", "step reason", logging.WARNING)
 
 #: Beside the chunks that are being read, one is anonymized and two are kept for outputs.
 _OTHER_CHUNKS_IN_HAND = 3
@@ -72,17 +74,17 @@ def _code_of(settings: Settings, clock: SystemClock) -> int:
     try:
         return _serve(settings, clock)
     except AnotherInstance as error:
-        _LOG.error("❌ %s", error)
+        ERROR.log(error)
         return exit_codes.ANOTHER_INSTANCE
     except (ConfigurationError, JournalDamaged, SpoolDamaged, SourceDenied, SourceRefused, OutputDenied) as error:
         for problem in getattr(error, "problems", (error,)):
-            _LOG.error("❌ %s", problem)
+            ERROR.log(problem)
         return exit_codes.CONFIGURATION
     except StateUnavailable as error:
-        _LOG.error("❌ %s", error)
+        ERROR.log(error)
         return exit_codes.UNREACHABLE
     except RetriesExhausted as error:
-        _LOG.error("❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", settings.retry_budget_seconds, error)
+        _GAVE_UP.log(settings.retry_budget_seconds, error)
         return exit_codes.UNREACHABLE
     except Stopped:
         return _exit_code(settings, Telemetry(k=0, verbose=False), clock)
@@ -197,7 +199,7 @@ def _work(
         _finish("Stopping the outputs", lambda: delivery.stop(GRACE_S))
     _raise_first(delivery.failures())
     if not (settings.streaming_mode or telemetry.totals.counts.read or telemetry.totals.skipped_windows or clock.is_stopping()):
-        _LOG.warning("⚠️ %s", source.advice_when_empty())
+        WARNING.log(source.advice_when_empty())
     telemetry.finished(clock.monotonic_s() - started_s)
     return _exit_code(settings, telemetry, clock)
 
@@ -217,7 +219,7 @@ def _finish(step: str, action: Callable[[], None]) -> None:
     try:
         action()
     except Exception as error:  # noqa: BLE001  (as above)
-        _LOG.warning("⚠️ %s failed at the end of the run: %s", step, error)
+        _END_STEP_FAILED.log(step, error)
 
 
 def _refuse_releases_elsewhere(

@@ -15,9 +15,16 @@ from types import FrameType
 from typing import NoReturn
 
 from service.clock import SystemClock
+from service.log_event import LogEvent
 from service.telemetry.log_writer import finish_log, hurry_log
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_STOP_OVERDUE = LogEvent(
+    "stop_overdue",
+    "Asked to stop %.0f s ago, and still waiting for an answer: it is asked for again at the next start",
+    "seconds",
+    logging.WARNING,
+)
+_HANG_UP_IGNORED = LogEvent("hang_up_ignored", "SIGHUP does not stop this process; SIGTERM does")
 
 #: Outputs get five seconds to finish what is in hand (`service/session.py`); whatever else takes longer is left behind.
 LONGEST_STOP_S = 7.0
@@ -93,7 +100,7 @@ class _SignalListener:
                 if number in self._stopping:
                     self._asked_to_stop(number)
                 elif number == _SIGHUP:
-                    self._say(lambda: _LOG.info("SIGHUP does not stop this process; SIGTERM does"))
+                    self._say(_HANG_UP_IGNORED.log)
 
     def _next(self) -> bytes:
         """Return the numbers of the next signals; end the process if none comes in time."""
@@ -131,7 +138,5 @@ class _SignalListener:
 
 
 def _say_that_it_takes_too_long() -> None:
-    _LOG.warning(
-        "Asked to stop %.0f s ago, and still waiting for an answer: it is asked for again at the next start", LONGEST_STOP_S
-    )
+    _STOP_OVERDUE.log(LONGEST_STOP_S)
     finish_log()

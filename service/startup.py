@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.samples import SampleSource
+from service.log_event import WARNING, LogEvent
 from service.retry import Retry
 from service.settings.declared import Settings
 from service.settings.load import Configuration
@@ -16,18 +17,27 @@ from service.wiring import output_address, ways_to_servers
 from transport.addresses import shown_address
 from transport.proxies import are_proxies_named
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_RULE = LogEvent("", "============================================================")
+_STARTED = LogEvent("started", "🚀 Central ECG Anonymization Service")
+_CONFIGURATION_FOLLOWS = LogEvent("configuration_follows", "Configuration Summary:")
+_CONFIGURATION = LogEvent("configuration", "  %-14s %s", "title value")
+_CONNECTED = LogEvent("connected", "✅ Connected to InfluxDB at %s", "url")
+_BUCKET_NAMED = LogEvent("bucket_named", "%s=%s is bucket %r", "setting given bucket")
+_CONNECTION_FAILED = LogEvent("connection_failed", "❌ Failed to connect to InfluxDB: %s", "reason", logging.ERROR)
+_CONNECTION_ADVICE = LogEvent(
+    "connection_advice", "   Is it running, and is INFLUX_URL right? Try: curl %s/health", "url", logging.ERROR
+)
 
 
 def log_configuration(configuration: Configuration) -> None:
     """Log the banner, the configuration, and what a person should know of it."""
-    _LOG.info("🚀 Central ECG Anonymization Service")
-    _LOG.info("=" * 60)
-    _LOG.info("Configuration Summary:")
+    _STARTED.log()
+    _RULE.log()
+    _CONFIGURATION_FOLLOWS.log()
     for title, value in _lines(configuration.settings):
-        _LOG.info("  %-14s %s", f"{title}:", value)
+        _CONFIGURATION.log(f"{title}:", value)
     for warning in configuration.warnings:
-        _LOG.warning("⚠️ %s", warning)
+        WARNING.log(warning)
 
 
 def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
@@ -73,9 +83,9 @@ def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
     except SourceDenied as error:
         raise ConfigurationError(str(error) if settings.input_file else f"Failed to connect to InfluxDB: {error}") from None
     for remark in source.remarks:
-        _LOG.warning("⚠️ %s", remark)
+        WARNING.log(remark)
     if not settings.input_file:
-        _LOG.info("✅ Connected to InfluxDB at %s", settings.influx_url)
+        _CONNECTED.log(settings.influx_url)
 
 
 def with_bucket_name(settings: Settings) -> Settings:
@@ -87,7 +97,7 @@ def with_bucket_name(settings: Settings) -> Settings:
     """
     name = _name_of_output_bucket(settings)
     if name != settings.influx_output_bucket:
-        _LOG.info("%s=%s is bucket %r", "INFLUX_OUTPUT_BUCKET", settings.influx_output_bucket, name)
+        _BUCKET_NAMED.log("INFLUX_OUTPUT_BUCKET", settings.influx_output_bucket, name)
     return dataclasses.replace(settings, influx_output_bucket=name)
 
 
@@ -102,9 +112,9 @@ def _saying_so(settings: Settings, source: SampleSource, retry: Retry) -> Callab
         except SourceUnavailable as error:
             is_refusal = isinstance(error, SourceDenied)
             if not (has_failed or settings.input_file or (is_refusal and not retry.is_endless)):
-                _LOG.error("❌ Failed to connect to InfluxDB: %s", error)
+                _CONNECTION_FAILED.log(error)
                 if not is_refusal:
-                    _LOG.error("   Is it running, and is INFLUX_URL right? Try: curl %s/health", settings.influx_url)
+                    _CONNECTION_ADVICE.log(settings.influx_url)
             has_failed = True
             raise
 

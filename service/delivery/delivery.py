@@ -16,12 +16,21 @@ from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.outbox import NAP_S, Outbox, Store
 from service.delivery.worker import Worker
+from service.log_event import LogEvent
 from service.retry import Retry
 from service.state.journal import Release
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_SPOOL_HALF_FULL = LogEvent(
+    "spool_half_full", "⚠️ The spool is more than half full: %d of %d bytes wait for outputs", "bytes limit_bytes", logging.WARNING
+)
+_SPOOL_FILE_MOVED_ASIDE = LogEvent(
+    "spool_file_moved_aside",
+    "⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s",
+    "number path",
+    logging.WARNING,
+)
 
 #: From this share of SPOOL_MAX_BYTES on somebody should know.
 _ALARM_SHARE = 0.5
@@ -69,7 +78,7 @@ class Delivery:
             if self._is_of_no_use(number, given_up):
                 spool.remove(number)
             elif kept := spool.move_aside(number):
-                _LOG.warning("⚠️ Spool file %d may hold released rows that no output waits for; it was moved to %s", number, kept)
+                _SPOOL_FILE_MOVED_ASIDE.log(number, kept)
         outputs.add_outputs([worker.output.name for worker in self._workers])
         for standing in outputs.standings():
             if standing.pending:
@@ -180,5 +189,5 @@ class Delivery:
     def _alarm(self, waiting: int) -> None:
         is_high = waiting > self._spool_max_bytes * _ALARM_SHARE
         if is_high and not self._has_alarmed:
-            _LOG.warning("⚠️ The spool is more than half full: %d of %d bytes wait for outputs", waiting, self._spool_max_bytes)
+            _SPOOL_HALF_FULL.log(waiting, self._spool_max_bytes)
         self._has_alarmed = is_high

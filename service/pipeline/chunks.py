@@ -18,8 +18,14 @@ from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
 from anonymizer.windows import MOST_WINDOWS, WindowRange
 from service import crash_points
+from service.log_event import LogEvent
 
-_LOG = logging.getLogger(__name__)
+_READ_AGAIN = LogEvent(
+    "read_again", "%d of %d windows hold fewer rows than were counted; reading them again", "windows of_windows", logging.WARNING
+)
+_VERIFICATION_FAILED = LogEvent(
+    "verification_failed", "❌ Withheld, because it failed verification: %s", "violation", logging.ERROR
+)
 
 #: The first chunk is so much smaller than others.
 _FIRST_SHARE = 8
@@ -132,7 +138,7 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
         short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
         if not len(short):
             return samples
-        _LOG.warning("%d of %d windows hold fewer rows than were counted; reading them again", len(short), len(chunk.windows))
+        _READ_AGAIN.log(len(short), len(chunk.windows))
         for index in short.tolist():
             window = chunk.windows.part(index, index + 1)
             counted[index] = source.count(window)[0]
@@ -193,7 +199,7 @@ def _certified(batch: Batch | None) -> Batch | None:
     try:
         return batch.certified(verify(batch))
     except PrivacyViolation as violation:
-        _LOG.error("❌ Withheld, because it failed verification: %s", violation)
+        _VERIFICATION_FAILED.log(violation)
         return None
 
 

@@ -16,10 +16,11 @@ from anonymizer.errors import SourceError
 from anonymizer.samples import SampleSource
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
+from service.log_event import LogEvent
 from service.state.journal import Journal, Recount
 from service.telemetry.hub import Telemetry
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_RECOUNT_POSTPONED = LogEvent("recount_postponed", "Late rows are counted another time: %s", "reason", logging.DEBUG)
 
 #: However short windows are, no more than one look in this time: each counts many windows in one query.
 LOOK_EVERY_S = 30.0
@@ -59,7 +60,7 @@ class Recounts:
             try:
                 self._count(run, now_ns)
             except SourceError as error:
-                _LOG.debug("Late rows are counted another time: %s", error)
+                _RECOUNT_POSTPONED.log(error)
                 return
 
     def _count(self, run: Sequence[Recount], now_ns: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from anonymizer.windows import WindowRange
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.delivery import Delivery
+from service.log_event import WARNING
 from service.pipeline.chunks import Chunk, FinishedChunk, finish_chunk, formula_ids, plan_chunks, read_completely, without_rows
 from service.pipeline.contradictions import Judgement, advice_for
 from service.pipeline.read_ahead import Reading, read_ahead
@@ -21,8 +21,6 @@ from service.pipeline.schedule import Schedule, empty_windows_ahead
 from service.retry import Retry
 from service.state.journal import Journal, Released
 from service.telemetry.hub import Telemetry, Unit
-
-_LOG = logging.getLogger("ecg_anonymizer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +98,7 @@ def _look(parts: Parts, told: set[str]) -> None:
     parts.retry.until_done(parts.source.look)
     for remark in set(parts.source.remarks) - told:
         told.add(remark)
-        _LOG.warning("⚠️ %s", remark)
+        WARNING.log(remark)
 
 
 def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> WindowRange:

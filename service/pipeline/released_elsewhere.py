@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
+from service.log_event import LogEvent
 from service.retry import Retry
 from service.state.intervals import merged, missing
 from service.state.journal import Journal
@@ -22,7 +23,24 @@ ANY_TIME = Window(0, 2**63 - 2)
 #: What was released in so long a time is asked for together, gaps or not.
 _DAY_NS = 24 * HOUR_NS
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_BUCKET_MISSING = LogEvent(
+    "bucket_missing", "Bucket %r does not exist, so it holds nothing that STATE_DIR does not know of", "bucket"
+)
+_BUCKET_NOT_READABLE = LogEvent(
+    "bucket_not_readable",
+    "What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR",
+    "bucket",
+)
+_BUCKET_NOT_READABLE_AT_FIRST = LogEvent(
+    "bucket_not_readable_at_first",
+    "⚠️ STATE_DIR knows of no release, and what bucket %r already holds cannot be read with this token: windows that were released "
+    "with another STATE_DIR would be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket",
+    "bucket",
+    logging.WARNING,
+)
+_BUCKET_NOT_COMPARED = LogEvent(
+    "bucket_not_compared", "⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", "bucket reason", logging.WARNING
+)
 
 
 def unknown_releases(summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
@@ -60,15 +78,11 @@ def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
 def _say_why_not_compared(summaries: WindowSummaries, journal: Journal, bucket: str) -> None:
     """Say that the bucket cannot be read: a warning where nothing else knows what was released. One that is not there holds nothing."""
     if summaries.is_missing():
-        _LOG.info("Bucket %r does not exist, so it holds nothing that STATE_DIR does not know of", bucket)
+        _BUCKET_MISSING.log(bucket)
     elif journal.released_intervals():
-        _LOG.info("What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR", bucket)
+        _BUCKET_NOT_READABLE.log(bucket)
     else:
-        _LOG.warning(
-            "⚠️ STATE_DIR knows of no release, and what bucket %r already holds cannot be read with this token: windows that were released "
-            "with another STATE_DIR would be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket",
-            bucket,
-        )
+        _BUCKET_NOT_READABLE_AT_FIRST.log(bucket)
 
 
 def refuse_releases_elsewhere(
@@ -96,7 +110,7 @@ def refuse_releases_elsewhere(
     try:
         unknown = ask() if journal.released_intervals() else retry.until_done(ask)
     except SourceUnavailable as error:
-        _LOG.warning("⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", bucket, error)
+        _BUCKET_NOT_COMPARED.log(bucket, error)
         return
     if unknown is None:
         _say_why_not_compared(summaries, journal, bucket)

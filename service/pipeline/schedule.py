@@ -13,8 +13,12 @@ from typing import Protocol
 from anonymizer.samples import SampleSource
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange, covering_windows, whole_windows
 from service.clock import Clock
+from service.log_event import LogEvent
 
-_LOG = logging.getLogger(__name__)
+_END_CLIPPED = LogEvent(
+    "end_clipped", "QUERY_END_TIME is later than the last window that is due; clipped to that window's end", level=logging.WARNING
+)
+_SPAN_CUT = LogEvent("span_cut", "Only whole windows of %d s are read; the span was cut to their edges", "window_seconds")
 
 #: Hours in nanoseconds, for DEFAULT_QUERY_HOURS.
 _HOUR_NS = 3600 * NANOSECONDS
@@ -175,7 +179,7 @@ def make_span(request: SpanRequest, source: SampleSource, clock: Clock) -> Span:
     due_end_ns = _due_end_ns(_now_ns(source, clock), request.length_ns, request.lateness_ns)
     end_ns = due_end_ns if request.end_ns is None else request.end_ns
     if end_ns > due_end_ns:
-        _LOG.warning("QUERY_END_TIME is later than the last window that is due; clipped to that window's end")
+        _END_CLIPPED.log()
         end_ns = due_end_ns
     start_ns = end_ns - int(request.hours * _HOUR_NS) if request.start_ns is None else request.start_ns
     return Span(_whole(start_ns, end_ns, request.length_ns))
@@ -197,7 +201,7 @@ def _windows_of_file(request: SpanRequest, bounds: tuple[int, int] | None) -> Wi
 def _whole(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
     windows = whole_windows(start_ns, end_ns, length_ns)
     if len(windows) and (windows.start_ns, windows.end_ns) != (start_ns, end_ns):
-        _LOG.info("Only whole windows of %d s are read; the span was cut to their edges", length_ns // NANOSECONDS)
+        _SPAN_CUT.log(length_ns // NANOSECONDS)
     return windows
 
 

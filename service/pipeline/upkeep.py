@@ -9,11 +9,18 @@ from anonymizer.errors import StateUnavailable
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
+from service.log_event import LogEvent
 from service.pipeline.recounts import LOOK_EVERY_S, Recounts
 from service.state.journal import Journal
 from service.time_texts import date_and_time, length_text
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_RETENTION_NEAR = LogEvent(
+    "retention_near",
+    "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost",
+    "position source kept left",
+    logging.WARNING,
+)
+_UPKEEP_POSTPONED = LogEvent("upkeep_postponed", "Upkeep is done another time: %s", "reason", logging.DEBUG)
 
 #: Entries of the journal older than this become one where they can.
 MERGED_AFTER_NS = 30 * 24 * 3600 * NANOSECONDS
@@ -51,7 +58,7 @@ class Upkeep:
         try:
             self._do_what_is_due(self._clock.monotonic_s())
         except StateUnavailable as error:
-            _LOG.debug("Upkeep is done another time: %s", error)
+            _UPKEEP_POSTPONED.log(error)
 
     def _do_what_is_due(self, now_s: float) -> None:
         if self._recounts is not None and now_s - self._recounted_s >= LOOK_EVERY_S:
@@ -72,8 +79,7 @@ class Upkeep:
         left_ns, kept_ns = position_ns - kept_since_ns, self._clock.now_ns() - kept_since_ns
         if left_ns > _ALARM_SHARE * kept_ns:
             return False
-        _LOG.warning(
-            "⚠️ Released up to %s; %s keeps rows for %s, so what is not released within %s is lost",
+        _RETENTION_NEAR.log(
             date_and_time(position_ns),
             self._source.name,
             length_text(kept_ns / NANOSECONDS),

@@ -6,10 +6,12 @@ import logging
 from pathlib import Path
 
 from disk.durable_file import PRIVATE, folder_mode, make_folder, mode_of, write_durably
+from service.log_event import LogEvent
 from service.report.figures import Figures
 from service.time_texts import as_datetime
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_REPORT_WRITTEN = LogEvent("report_written", "📄 Report: %s", "path")
+_REPORT_FAILED = LogEvent("report_failed", "⚠️ The report could not be written to %s: %r", "path reason", logging.WARNING)
 
 LAST = "report.html"
 
@@ -28,6 +30,6 @@ def write_report(figures: Figures, state_dir: Path, *, file_mode: int = PRIVATE)
         for one in (kept, path):
             write_durably(one, content, mode=mode_of(one, otherwise=file_mode))
     except Exception as error:  # noqa: BLE001  (the run it tells of is worth more than a report)
-        _LOG.warning("⚠️ The report could not be written to %s: %r", path, error)
+        _REPORT_FAILED.log(path, error)
     else:
-        _LOG.info("📄 Report: %s", path)
+        _REPORT_WRITTEN.log(path)

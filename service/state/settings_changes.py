@@ -9,12 +9,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from service.log_event import LogEvent, WARNING
 from anonymizer.errors import ConfigurationError
 from service.state.journal import Epoch, Journal
 from service.state.set_aside import SetAside
 from transport.addresses import canonical_address
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_SETTINGS_CHANGED = LogEvent("settings_changed", "⚠️ Settings changed since the last release: they hold for windows that are not yet released", level=logging.WARNING)
+_OUTPUT_RENAMED = LogEvent("output_renamed", "Output %s is called %s from now on", "output new_name")
 
 
 def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: bool, now_ns: int) -> None:
@@ -37,7 +39,7 @@ def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: b
         )
     journal.begin_epoch(epoch, now_ns=now_ns)
     if last is not None:
-        _LOG.warning("⚠️ Settings changed since the last release: they hold for windows that are not yet released")
+        _SETTINGS_CHANGED.log()
 
 
 def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[str], *, state_dir: Path) -> None:
@@ -68,7 +70,7 @@ def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[s
         journal.outputs.rename_outputs(new_names)
     journal.remember_place(str(here))
     for old, new in new_names.items():
-        _LOG.info("Output %s is called %s from now on", old, new)
+        _OUTPUT_RENAMED.log(old, new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,6 @@ def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
         )
     for standing in removed:
         if standing.set_aside:
-            _LOG.warning(
-                "⚠️ %s",
-                f"output {standing.name} was turned off; {standing.set_aside} rows that it refused stay in STATE_DIR/set_aside, and are no "
-                "longer offered to it",
-            )
+            WARNING.log(f"output {standing.name} was turned off; {standing.set_aside} rows that it refused stay in STATE_DIR/set_aside, and are no "
+                "longer offered to it")
         journal.outputs.drop_output(standing.name)

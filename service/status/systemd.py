@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import threading
@@ -11,8 +10,6 @@ from contextlib import suppress
 
 from service.status.judgement import judge
 from service.status.snapshot import Snapshot
-
-_LOG = logging.getLogger("ecg_anonymizer")
 
 #: How often the state is looked at.
 LOOK_EVERY_S = 1.0

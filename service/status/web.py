@@ -18,6 +18,7 @@ from typing import Any
 import bottle
 
 from anonymizer.errors import ConfigurationError
+from service.log_event import LogEvent
 from service.settings.address import StatusAddress
 from service.settings.declared import Settings
 from service.settings.shown import shown_settings
@@ -28,7 +29,7 @@ from service.status.judgement import judge
 from service.status.page_data import liveness, page_data, readiness
 from service.status.snapshot import Snapshot
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_STATUS_PAGE = LogEvent("status_page", "📟 Status page at http://%s/%s", "address note")
 
 _PAGES = Path(__file__).parent / "pages"
 
@@ -74,7 +75,7 @@ class StatusServer:
         self._server = Connections(app, listening)
         threading.Thread(target=self._server.run, name="status", daemon=True).start()
         asked = "; it asks for STATUS_TOKEN" if token else ""
-        _LOG.info("📟 Status page at http://%s/%s", StatusAddress(address.host, self.port), asked)
+        _STATUS_PAGE.log(StatusAddress(address.host, self.port), asked)
 
     def close(self) -> None:
         """Listen no more, and let the threads go."""

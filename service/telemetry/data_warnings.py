@@ -8,9 +8,37 @@ from collections.abc import Callable
 
 from anonymizer.units import UnitDoubts
 from service.clock import Clock
+from service.log_event import LogEvent
 from service.telemetry.events import Events
 
-_LOG = logging.getLogger("ecg_anonymizer")
+CONTRADICTORY = LogEvent(
+    "contradictory",
+    "⚠️ %d rows of %d windows are withheld: up to %d sources per window hold two different values for one time "
+    "(%d rows in this run). %s",
+    "rows windows sources rows_in_run advice",
+    logging.WARNING,
+)
+VALUES_HARDLY_MOVE = LogEvent(
+    "values_hardly_move",
+    "⚠️ The values of %d of %d sources hardly move: all within ±3 µV for a second or more, and no flat line. Are they "
+    "millivolts? Check VALUE_UNIT, which holds for all sources",
+    "sources of_sources",
+    logging.WARNING,
+)
+UNITS_DIFFER = LogEvent(
+    "units_differ",
+    "⚠️ The values of %d of %d sources move a hundred times more, or less, than those of the others: are they in another "
+    "unit? VALUE_UNIT holds for all sources; convert the others where they are written",
+    "sources of_sources",
+    logging.WARNING,
+)
+IDS_ARE_FORMULAS = LogEvent(
+    "ids_are_formulas",
+    "⚠️ %d source ids that are released as they are begin with =, +, -, @, a tab or a line end: a spreadsheet that opens "
+    "the CSV may run them as formulas. Set PSEUDONYMIZE_SOURCE_ID=true, or import that column as text",
+    "sources",
+    logging.WARNING,
+)
 
 #: Contradictions are told of at once, then no more often than this.
 TELL_EVERY_S = 3600.0
@@ -39,42 +67,20 @@ class DataWarnings(Events):
         if now_s - self._told_s < TELL_EVERY_S:
             return
         self._told_s = now_s
-        _LOG.warning(
-            "⚠️ %d rows of %d windows are withheld: up to %d sources per window hold two different values for one time "
-            "(%d rows in this run). %s",
-            self._rows,
-            self._windows,
-            self._sources,
-            self._rows_in_all,
-            advice(),
-        )
+        CONTRADICTORY.log(self._rows, self._windows, self._sources, self._rows_in_all, advice())
         self._rows = self._windows = self._sources = 0
 
     def units_look_wrong(self, doubts: UnitDoubts) -> None:
         """Warn of each kind once."""
         if doubts.still and self._is_new("still"):
-            _LOG.warning(
-                "⚠️ The values of %d of %d sources hardly move: all within ±3 µV for a second or more, and no flat line. Are they "
-                "millivolts? Check VALUE_UNIT, which holds for all sources",
-                doubts.still,
-                doubts.sources,
-            )
+            VALUES_HARDLY_MOVE.log(doubts.still, doubts.sources)
         if doubts.apart and self._is_new("apart"):
-            _LOG.warning(
-                "⚠️ The values of %d of %d sources move a hundred times more, or less, than those of the others: are they in another "
-                "unit? VALUE_UNIT holds for all sources; convert the others where they are written",
-                doubts.apart,
-                doubts.sources,
-            )
+            UNITS_DIFFER.log(doubts.apart, doubts.sources)
 
     def ids_are_formulas(self, sources: int) -> None:
         """Warn once."""
         if self._is_new("ids"):
-            _LOG.warning(
-                "⚠️ %d source ids that are released as they are begin with =, +, -, @, a tab or a line end: a spreadsheet that opens "
-                "the CSV may run them as formulas. Set PSEUDONYMIZE_SOURCE_ID=true, or import that column as text",
-                sources,
-            )
+            IDS_ARE_FORMULAS.log(sources)
 
     def _is_new(self, subject: str) -> bool:
         is_new = subject not in self._has_told

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 
 from anonymizer.fidelity_sums import Fidelity
+from service.log_event import LogEvent
 from service.telemetry.events import Events, Unit
 from service.telemetry.totals import FEWEST_WINDOWS
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_FIDELITY = LogEvent(
+    "fidelity", "🩺 Fidelity over %d windows, %d rows: r %.4f, PRDN %.2f %%", "windows rows correlation prdn_percent"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +51,4 @@ class FidelityReport(Events):
     def anonymized(self, unit: Unit) -> None:
         """Add the windows; say it when there are enough."""
         if step := self._steps.add(unit):
-            _LOG.info(
-                "🩺 Fidelity over %d windows, %d rows: r %.4f, PRDN %.2f %%",
-                step.windows,
-                step.sums.rows,
-                step.sums.correlation,
-                step.sums.prdn_percent,
-            )
+            _FIDELITY.log(step.windows, step.sums.rows, step.sums.correlation, step.sums.prdn_percent)

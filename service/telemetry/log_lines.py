@@ -15,12 +15,88 @@ from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.hierarchy import STAR_LEVEL
 from anonymizer.ports import Output
 from anonymizer.windows import WindowRange
+from service.log_event import LogEvent
 from service.state.journal import Released
 from service.telemetry.events import Events, Unit
 from service.telemetry.totals import Totals
 from service.time_texts import as_datetime
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_DAY = LogEvent("day", "📅 %s (UTC)", "day")
+_PROCESSING = LogEvent("processing", "📦 Processing batch: %s", "windows")
+_FETCHED = LogEvent("fetched", "  Fetched %d records from batch", "rows")
+_ANONYMIZING = LogEvent("anonymizing", "🔒 Anonymizing batch: %d records (K=%d)", "rows k")
+_SATISFIED = LogEvent("satisfied", "  %s", "summary")
+_ANONYMIZED = LogEvent("anonymized", "  Anonymization complete: %d records", "rows")
+_LEVELS = LogEvent("levels", "📈 Level distribution: %s", "rows_at_level")
+_WINDOW_STATISTICS = LogEvent(
+    "window_statistics",
+    "📊 Window %s: levels %s, %d groups, smallest %s, mean level %s",
+    "window rows_at_level groups smallest_group mean_level",
+)
+_NO_DATA = LogEvent("no_data", "No data in this batch, skipping...")
+_WINDOWS_EXPIRED = LogEvent(
+    "windows_expired", "⌛ %d windows expired: %s is older than what the source keeps", "count windows", logging.WARNING
+)
+_WINDOWS_SKIPPED = LogEvent(
+    "windows_skipped", "⏭️ %d windows of %s were released before (%s) and are skipped", "count windows promises"
+)
+_ROWS_LATE = LogEvent(
+    "rows_late",
+    "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
+    "waited for them",
+    "rows windows sufficient_lateness_seconds",
+)
+_ADDED_TOO_LATE = LogEvent(
+    "added_too_late",
+    "⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out",
+    "rows",
+    logging.WARNING,
+)
+_ROWS_OUTSIDE = LogEvent(
+    "rows_outside", "%d rows had times outside what was asked for; they are not released", "rows", logging.WARNING
+)
+MUCH_WITHHELD = LogEvent(
+    "much_withheld",
+    "⚠️ %.0f %% of records suppressed, dropped or withheld; raise BATCH_SIZE_SECONDS, lower K_VALUE or add sources",
+    "percent",
+    logging.WARNING,
+)
+_WIDE_LEVELS = LogEvent(
+    "wide_levels",
+    "⚠️ Mean level %.1f: values are blurred widely; raise BATCH_SIZE_SECONDS or lower K_VALUE",
+    "mean_level",
+    logging.WARNING,
+)
+MUCH_CLIPPED = LogEvent(
+    "much_clipped",
+    "⚠️ %.1f %% of records lie beyond the hierarchy's ends and were clipped; check VALUE_UNIT",
+    "percent",
+    logging.WARNING,
+)
+_SLOW = LogEvent(
+    "slow", "⚠️ %d records took %.1f s, more than a second per %d", "rows seconds rows_per_second_limit", logging.WARNING
+)
+_SET_ASIDE = LogEvent(
+    "set_aside",
+    "❌ %d of %d rows of batch %s were refused by %s and set aside: %s",
+    "rows of_rows batch_id output reason",
+    logging.ERROR,
+)
+_READING_PAUSED = LogEvent(
+    "reading_paused", "⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", "bytes limit_bytes", logging.WARNING
+)
+_READING_RESUMED = LogEvent("reading_resumed", "▶️ Reading goes on")
+_PENDING_AT_START = LogEvent("pending_at_start", "↩️ %d released rows still wait for %s", "rows output")
+_DONE = LogEvent(
+    "done",
+    "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "
+    "%d rows read = %d released + %d withheld + %d invalid + %d duplicate%s",
+    "windows empty_windows expired_windows withheld_windows skipped_windows seconds rows_read rows_released rows_withheld "
+    "rows_invalid rows_duplicate rows_beside",
+)
+_LEVELS_IN_ALL = LogEvent(
+    "levels_in_all", "📈 Level distribution: %s; %.0f %% of released rows keep their value", "rows_at_level percent_unchanged"
+)
 
 #: From this share of rows on that are suppressed, dropped or withheld, somebody should look at k and the window.
 SUPPRESSION_LIMIT = 0.15
@@ -39,11 +115,23 @@ LATE_LIMIT = 0.001
 
 #: What is logged before and after a write, by kind of output.
 _DELIVERY_LINES = {
-    "csv": ("💾 Saving %s records to CSV: %s", "  ✅ CSV saved"),
-    "influxdb": ("📤 Pushing %s records to InfluxDB: %s", "  ✅ Successfully pushed %s points"),
-    "api": ("🌐 Sending %s records to API: %s", "  ✅ API accepted %s records"),
+    "csv": (
+        LogEvent("writing", "💾 Saving %s records to CSV: %s", "rows target"),
+        LogEvent("wrote", "  ✅ CSV saved"),
+    ),
+    "influxdb": (
+        LogEvent("writing", "📤 Pushing %s records to InfluxDB: %s", "rows target"),
+        LogEvent("wrote", "  ✅ Successfully pushed %s points", "rows"),
+    ),
+    "api": (
+        LogEvent("writing", "🌐 Sending %s records to API: %s", "rows target"),
+        LogEvent("wrote", "  ✅ API accepted %s records", "rows"),
+    ),
 }
-_OTHER_LINES = ("📤 Writing %s records to %s", "  ✅ Wrote %s records")
+_OTHER_LINES = (
+    LogEvent("writing", "📤 Writing %s records to %s", "rows target"),
+    LogEvent("wrote", "  ✅ Wrote %s records", "rows"),
+)
 
 
 class LogLines(Events):
@@ -64,51 +152,42 @@ class LogLines(Events):
     def nothing_in(self, windows: WindowRange) -> None:
         """Report windows the source holds nothing for."""
         self._say_day(windows.start_ns)
-        _LOG.info("📦 Processing batch: %s", _times(windows))
-        _LOG.info("No data in this batch, skipping...")
+        _PROCESSING.log(_times(windows))
+        _NO_DATA.log()
 
     def expired(self, windows: WindowRange) -> None:
         """Report windows that are empty because the source no longer keeps rows so old: nobody knows what they held."""
         self._say_day(windows.start_ns)
-        _LOG.warning("⌛ %d windows expired: %s is older than what the source keeps", len(windows), _times(windows))
+        _WINDOWS_EXPIRED.log(len(windows), _times(windows))
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
         """Report them; a warning when they are many."""
         if not rows:
             return
         level = logging.WARNING if rows > LATE_LIMIT * of_rows else logging.INFO
-        _LOG.log(
-            level,
-            "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
-            "waited for them",
-            rows,
-            windows,
-            sufficient_lateness_s,
-        )
+        _ROWS_LATE.log(rows, windows, sufficient_lateness_s, level=level)
 
     def added_too_late(self, rows: int) -> None:
         """Warn of them."""
         if rows:
-            _LOG.warning("⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out", rows)
+            _ADDED_TOO_LATE.log(rows)
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
         """Report windows that are not released again, and what was promised of them when they were."""
         self._say_day(windows.start_ns)
         promises = {"a gap that was accepted" if one.promise is None else _promise(one.promise) for one in released}
-        _LOG.info(
-            "⏭️ %d windows of %s were released before (%s) and are skipped", count, _times(windows), "; ".join(sorted(promises))
-        )
+        _WINDOWS_SKIPPED.log(count, _times(windows), "; ".join(sorted(promises)))
 
     def anonymized(self, unit: Unit) -> None:
         """Report a unit that was read, anonymized and verified."""
         counts, levels = unit.counts, unit.rows_at_level
         self._say_day(unit.windows.start_ns)
-        _LOG.info("📦 Processing batch: %s", _times(unit.windows))
-        self._detail("  Fetched %d records from batch", counts.read)
-        _LOG.info("🔒 Anonymizing batch: %d records (K=%d)", counts.read, self._k)
-        self._detail("  %s", _satisfaction(levels, counts))
-        self._detail("  Anonymization complete: %d records", counts.released)
-        _LOG.info("📈 Level distribution: %s", _distribution(levels))
+        _PROCESSING.log(_times(unit.windows))
+        self._detail(_FETCHED, counts.read)
+        _ANONYMIZING.log(counts.read, self._k)
+        self._detail(_SATISFIED, _satisfaction(levels, counts))
+        self._detail(_ANONYMIZED, counts.released)
+        _LEVELS.log(_distribution(levels))
         if self._verbose:
             for result in unit.results:
                 self._say_day(result.window.start_ns)
@@ -118,53 +197,44 @@ class LogLines(Events):
     def writing(self, output: Output, batches: Sequence[Batch]) -> None:
         """Report that batches are about to be written."""
         before, _ = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
-        _LOG.info(before, sum(map(len, batches)), _targets(output, batches))
+        before.log(sum(map(len, batches)), _targets(output, batches))
 
     def wrote(self, output: Output, rows: int) -> None:
         """Report how many rows were taken."""
         _, after = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
-        self._detail(after, *([rows] if "%s" in after else []))
+        self._detail(after, *([rows] if after.fields else []))
 
     def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
         """Report that an output will never take some rows of a batch, or any."""
-        _LOG.error(
-            "❌ %d of %d rows of batch %s were refused by %s and set aside: %s",
-            rows,
-            len(batch),
-            batch.batch_id,
-            output.name,
-            reason,
-        )
+        _SET_ASIDE.log(rows, len(batch), batch.batch_id, output.name, reason)
 
     def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
         """Warn that outputs hold everything up."""
-        _LOG.warning("⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", waiting_bytes, most_bytes)
+        _READING_PAUSED.log(waiting_bytes, most_bytes)
 
     def reading_goes_on(self) -> None:
         """Report that outputs have taken enough."""
-        _LOG.info("▶️ Reading goes on")
+        _READING_RESUMED.log()
 
     def pending_at_start(self, output: str, rows: int) -> None:
         """Report what was released by an earlier run and is still to be brought to an output."""
-        _LOG.info("↩️ %d released rows still wait for %s", rows, output)
+        _PENDING_AT_START.log(rows, output)
 
     def rows_outside(self, rows: int) -> None:
         """Count rows whose time lies in no window that was asked for."""
         if rows:
-            _LOG.warning("%d rows had times outside what was asked for; they are not released", rows)
+            _ROWS_OUTSIDE.log(rows)
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """Warn when a chunk took longer than it should."""
         limit_s = max(1.0, rows / ROWS_PER_SECOND_LIMIT)
         if seconds > limit_s:
-            _LOG.warning("⚠️ %d records took %.1f s, more than a second per %d", rows, seconds, ROWS_PER_SECOND_LIMIT)
+            _SLOW.log(rows, seconds, ROWS_PER_SECOND_LIMIT)
 
     def finished(self, seconds: float) -> None:
         """Log the sums of a run that came to its end."""
         totals, counts = self._totals, self._totals.counts
-        _LOG.info(
-            "🏁 Done: %d windows (%d empty, %d expired, %d withheld, %d skipped) in %.1f s; "
-            "%d rows read = %d released + %d withheld + %d invalid + %d duplicate%s",
+        _DONE.log(
             totals.windows,
             totals.empty_windows,
             totals.expired_windows,
@@ -180,20 +250,18 @@ class LogLines(Events):
         )
         if counts.released:
             share = 100 * totals.unchanged / counts.released
-            _LOG.info(
-                "📈 Level distribution: %s; %.0f %% of released rows keep their value", _distribution(totals.rows_at_level), share
-            )
+            _LEVELS_IN_ALL.log(_distribution(totals.rows_at_level), share)
 
     def _say_day(self, start_ns: int) -> None:
         """Report the date once: the lines of windows tell only the time of day."""
         day = as_datetime(start_ns).strftime("%Y-%m-%d")
         if day != self._day:
             self._day = day
-            _LOG.info("📅 %s (UTC)", day)
+            _DAY.log(day)
 
-    def _detail(self, message: str, *values: object) -> None:
+    def _detail(self, event: LogEvent, *values: object) -> None:
         if self._verbose:
-            _LOG.info(message, *values)
+            event.log(*values)
 
     def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
         # What contradicts itself has its own warning: longer windows or another k do not help.
@@ -201,25 +269,19 @@ class LogLines(Events):
         usable = counts.read - counts.invalid - counts.duplicate - contradictory
         kept_back = counts.suppressed + counts.withheld - contradictory
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:
-            _LOG.warning(
-                "⚠️ %.0f %% of records suppressed, dropped or withheld; raise BATCH_SIZE_SECONDS, lower K_VALUE or add sources",
-                100 * kept_back / usable,
-            )
+            MUCH_WITHHELD.log(100 * kept_back / usable)
         mean_level = _mean_level(levels)
         if mean_level is not None and mean_level > MEAN_LEVEL_LIMIT:
-            _LOG.warning("⚠️ Mean level %.1f: values are blurred widely; raise BATCH_SIZE_SECONDS or lower K_VALUE", mean_level)
+            _WIDE_LEVELS.log(mean_level)
         coded = sum(result.statistics.coded for result in unit.results)
         if usable and coded / usable > CODED_LIMIT:
-            _LOG.warning(
-                "⚠️ %.1f %% of records lie beyond the hierarchy's ends and were clipped; check VALUE_UNIT", 100 * coded / usable
-            )
+            MUCH_CLIPPED.log(100 * coded / usable)
 
 
 def _log_statistics(result: WindowResult) -> None:
     statistics, certificate = result.statistics, result.batch.certificate if result.batch else None
     mean_level = _mean_level(statistics.rows_at_level)
-    _LOG.info(
-        "📊 Window %s: levels %s, %d groups, smallest %s, mean level %s",
+    _WINDOW_STATISTICS.log(
         _Time(as_datetime(result.window.start_ns)),
         _distribution(statistics.rows_at_level),
         certificate.distinct_values if certificate else 0,

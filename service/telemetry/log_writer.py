@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from datetime import UTC, datetime
 from typing import IO, Any, NamedTuple
 
-from service.telemetry.log_events import DECORATION, LOG_EVENTS, OTHER
+from service.log_event import LogEvent
 
 LINE_FORMAT = "%(asctime)s - %(levelname)s - %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -27,7 +27,12 @@ TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 #: These tell more than we would at DEBUG, headers and bodies among it.
 _TALKATIVE = ("urllib3", "influxdb_client", "reactivex", "requests", "charset_normalizer")
 
-_LOG = logging.getLogger("ecg_anonymizer")
+_LINES_MISSING = LogEvent(
+    "lines_missing", "⚠️ %d log lines are missing here: standard output did not take them", "count", logging.WARNING
+)
+
+#: Any line that is not declared, such as one that a library logs.
+_OTHER = ("other", "")
 
 #: How many lines may wait for the reader.
 MOST_LINES = 10_000
@@ -56,7 +61,7 @@ def set_up_logging(level: str, form: str = "text", *, is_stream: bool = False) -
     make_printable(sys.stderr)
     handler = LogWriter(sys.stdout, waits_for_reader=not is_stream)
     if form == "json":
-        handler.addFilter(lambda record: record.msg not in DECORATION)
+        handler.addFilter(lambda record: _event_of(record)[0] != "")
         handler.setFormatter(JsonLines())
     else:
         formatter = logging.Formatter(LINE_FORMAT, TIME_FORMAT)
@@ -168,10 +173,7 @@ class LogWriter(logging.Handler):
     def _say_what_was_left_out(self) -> None:
         if self._left_out:
             count, self._left_out = self._left_out, 0
-            level = max(logging.WARNING, logging.getLogger().level)
-            _LOG.log(
-                level, "⚠️ %d log lines are missing here: standard output did not take them", count, extra={"stands_for": count}
-            )
+            _LINES_MISSING.log(count, level=max(_LINES_MISSING.level, logging.getLogger().level), stands_for=count)
 
     def _write_all(self) -> None:
         while lines := self._next_lines():
@@ -262,18 +264,24 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line. Only ASCII, so that it prints on any console."""
-        event = LOG_EVENTS.get(str(record.msg), OTHER)
+        name, fields = _event_of(record)
         arguments = record.args if isinstance(record.args, tuple) else (record.args,)
         line: dict[str, Any] = {
             "time": datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
             "level": record.levelname,
-            "event": event.name,
+            "event": name,
             "message": record.getMessage().strip(),
-            **dict(zip(event.fields, arguments, strict=False)),
+            **dict(zip(fields.split(), arguments, strict=False)),
         }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps({name: _number(value) for name, value in line.items()}, default=_plain)
+
+
+def _event_of(record: logging.LogRecord) -> tuple[str, str]:
+    """Return the name of a line's event, and the names of its values (`service/log_event.py`)."""
+    event: tuple[str, str] = getattr(record, "event", _OTHER)
+    return event
 
 
 def _number(value: object) -> object:

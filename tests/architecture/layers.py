@@ -155,8 +155,8 @@ _SERVICE = Layer("the service knows every layer below it, and nothing that is ma
 
 
 def _room(why: str, project: str, *, more: frozenset[str] = frozenset()) -> Layer:
-    """Return what one room of `service/` may import: those rooms of the service, and those modules of the project below it."""
-    names = [name if "." in name or name in PROJECT else f"service.{name}" for name in project.split()]
+    """Return what one room of `service/` may import: those rooms of the service, and those modules of the project below it. All may log."""
+    names = [name if "." in name or name in PROJECT else f"service.{name}" for name in ["log_event", *project.split()]]
     return Layer(why, frozenset(names) | more)
 
 
@@ -166,6 +166,7 @@ _GROUND = Layer("it stands on the ground: the rest of the service builds on it",
 ROOMS = {
     "service/exit_codes.py": _GROUND,
     "service/crash_points.py": _GROUND,
+    "service/log_event.py": _GROUND,
     "service/clock.py": _GROUND,
     "service/time_texts.py": _GROUND,
     "service/version.py": _GROUND,
