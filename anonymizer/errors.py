@@ -7,11 +7,11 @@ AnonymizerError
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
 │   ├── SourceUnavailable  the source cannot answer now: ask again for the same windows
-│   │   └── SourceDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
+│   │   └── SourceDenied   nor ever, unless an operator fixes a token or a name: stop a one-shot run
 │   └── SourceRefused      what the source holds cannot be anonymized as configured: stop
 └── OutputError
     ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
-    │   └── OutputDenied   nor ever, unless somebody mends a token or a name: stop a one-shot run
+    │   └── OutputDenied   nor ever, unless an operator fixes a token or a name: stop a one-shot run
     ├── IntentChanged      the batch is to be written in another way than was put on record: record that, write again
     └── BatchRejected      the destination never will: set it, or the rows it names, aside, go on
 
@@ -29,7 +29,7 @@ class AnonymizerError(Exception):
 
 
 class ConfigurationError(AnonymizerError):
-    """One or more settings are wrong. Carries every problem, so that all can be mended at once."""
+    """One or more settings are wrong. Carries every problem, so that all can be fixed at once."""
 
     def __init__(self, problems: Sequence[str] | str) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
@@ -57,7 +57,7 @@ class SourceUnavailable(SourceError):
 
 
 class SourceDenied(SourceUnavailable):
-    """The source refuses us: a token, an organization or a bucket is wrong. Only a person can mend it.
+    """The source refuses us: a token, an organization or a bucket is wrong. Only an operator can fix it.
 
     Args:
         message: What was asked and what came back.
@@ -91,7 +91,7 @@ class OutputUnavailable(OutputError):
 
 
 class OutputDenied(OutputUnavailable):
-    """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only a person can mend it."""
+    """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only an operator can fix it."""
 
 
 class IntentChanged(OutputError):

@@ -58,7 +58,7 @@ class Output(Protocol):
             OutputUnavailable: Offer the same batch again later.
             IntentChanged: Ask for the intent again, record it, and write again at once.
             BatchRejected: It, or the rows the error names, will never be taken. The batch may be offered again as a whole, much later,
-                by somebody who has mended the reason.
+                by an operator who has fixed the cause.
         """
 
     def close(self) -> None:

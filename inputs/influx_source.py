@@ -116,7 +116,7 @@ class InfluxSource:
             if fault.status == 401:
                 raise self._as_source_error(fault) from None
             if fault.is_unreachable_for_good:
-                # At the start this is a setting; while a stream runs, it is something that somebody will mend (`_as_source_error`).
+                # At the start this is a setting; while a stream runs, it is something an operator will fix (`_as_source_error`).
                 raise SourceRefused(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {self._connection.address.url} cannot be reached: {fault}") from None

@@ -1,4 +1,4 @@
-"""Offering what was set aside again, after somebody has mended the reason."""
+"""Offering what was set aside again, after an operator has fixed the cause."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ class HttpApi:
 
     def _rejected(self, plan: Plan, part: Part, what: str) -> BatchRejected:
         rows = range(part.first, plan.parts[-1].stop) if plan.taken else None
-        # Whoever offers it again does so from its beginning, and may have mended what made the API refuse it.
+        # A later offer starts at the first part; the cause of the refusal may be fixed by then.
         plan.taken, plan.is_fixed = 0, True
         return BatchRejected(what, rows=rows)
 

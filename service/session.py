@@ -241,7 +241,7 @@ def _refuse_releases_elsewhere(
 
 
 def _raise_first(failures: list[Exception]) -> None:
-    """Raise what outputs gave up for: everything that a person must mend at once, else the first."""
+    """Raise what outputs gave up for: everything that an operator must fix at once, else the first."""
     refusals = [str(failure) for failure in failures if isinstance(failure, OutputDenied)]
     if refusals:
         raise ConfigurationError(refusals)

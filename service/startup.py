@@ -74,7 +74,7 @@ def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
     """Open the source, waiting for one that is unavailable.
 
     Raises:
-        ConfigurationError: It refuses us, and retries have a time limit: waiting does not mend a wrong token.
+        ConfigurationError: It refuses us, and retries have a time limit: waiting does not fix a wrong token.
         RetriesExhausted: It could not be reached.
         Stopped: We were asked to stop meanwhile.
     """

@@ -64,7 +64,7 @@ class InfluxFault(Exception):
 
     @property
     def is_denial(self) -> bool:
-        """Whether a token, an organization, a bucket or the address is wrong, which waiting does not mend."""
+        """Whether a token, an organization, a bucket or the address is wrong, which waiting does not fix."""
         # Below 400: a redirect, or a success that is not InfluxDB's.
         is_refused = self.status is not None and (self.status < 400 or self.status in (401, 403, 404, 405, 407))
         return is_refused or self.is_unreachable_for_good

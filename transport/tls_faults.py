@@ -42,7 +42,7 @@ class TlsFault:
 
     Args:
         text: In a sentence, without names of its own in quotes.
-        is_lasting: Whether only a person can mend it. One that passes may come of a clock that is not set yet.
+        is_lasting: Whether only an operator can fix it. One that passes may come of a clock that is not set yet.
     """
 
     text: str

@@ -24,7 +24,7 @@ _LONGEST_STATUS = 300
 class Notifier:
     """Looks at the state once a second, and tells the manager what it means.
 
-    READY=1 is sent as soon as there is nothing a person would have to mend: the loop runs, or waits for a source that is away. Whether data
+    READY=1 is sent once no operator needs to fix anything: the loop runs, or waits for an unreachable source. Whether data
     flows is in the status line, and in /readyz.
 
     Args:

@@ -28,7 +28,7 @@ PAGE = DOCUMENTATION / "DELIVERY.md"
 #: How many calls are to fail, at least.
 FAILURES = 500 if FULL else 20
 
-#: What a run may end with when a call failed at a bad moment: done; not now; only a person can mend it.
+#: What a run may end with when a call failed at a bad moment: done; not now; only an operator can fix it.
 ENDS = {0, 69, 78}
 
 #: Words that would send a person to give up rows, or a whole journal.

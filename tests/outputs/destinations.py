@@ -65,7 +65,7 @@ class Destination(Protocol):
     def refusing(self) -> Output | None:
         """Return an output of which the first write is refused in part, for good; None when the destination takes whatever has room.
 
-        The others find that whatever was refused is mended.
+        The others find that whatever was refused is fixed.
         """
 
     def rows(self) -> list[Row]:

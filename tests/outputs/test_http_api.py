@@ -362,7 +362,7 @@ def test_a_part_that_may_have_been_taken_is_never_cut_anew(reply: Reply, make_ap
         for part in ("413", "it may have taken before", "Let it take requests of ", f"Idempotency-Key {batch.batch_id}:8-16"):
             assert part in str(said)
 
-    # What the sentence asks for mends it.
+    # Doing what the message asks fixes it.
     api_server.limit(0)
     service.deliver(batch)
     assert records_in(api_server.stored()) == rows_of(batch)

@@ -157,7 +157,7 @@ def test_a_field_that_is_an_integer_in_one_shard_of_two_is_refused_there_only(
 
 
 @pytest.mark.influxdb
-def test_a_field_that_has_another_type_in_the_bucket_is_a_fault_to_be_mended_and_nothing_is_set_aside(
+def test_a_field_that_has_another_type_in_the_bucket_is_a_fault_to_be_fixed_and_nothing_is_set_aside(
     output_bucket: Bucket, make_output: MakeOutput
 ) -> None:
     output_bucket.write(f"ecg_anonymized,source_id=x ecg=1i {START_S * NANOSECONDS}".encode())
@@ -237,7 +237,7 @@ def test_rows_too_large_for_a_proxy_are_set_aside_alone_and_stored_once_it_takes
         assert stored_rows(output_bucket) == rows_at(batch, sorted(set(range(64)) - set(bad)))
         assert summaries(output_bucket) == {batch.window.start_ns: True}
 
-        # Somebody mends the proxy, and has what was set aside offered again: as a whole.
+        # An operator fixes the proxy, and has what was set aside offered again: as a whole.
         proxy.most_bytes = 1_000_000
         output.write(batch)
 
@@ -246,7 +246,7 @@ def test_rows_too_large_for_a_proxy_are_set_aside_alone_and_stored_once_it_takes
 
 
 @pytest.mark.influxdb
-def test_summaries_that_are_refused_are_a_fault_to_be_mended(output_bucket: Bucket, make_output: MakeOutput) -> None:
+def test_summaries_that_are_refused_are_a_fault_to_be_fixed(output_bucket: Bucket, make_output: MakeOutput) -> None:
     output_bucket.write(f'ecg_anonymized_windows k="five" {START_S * NANOSECONDS}'.encode())
 
     with pytest.raises(OutputDenied, match=r"'ecg_anonymized_windows' in bucket .* field type conflict") as denied:
