@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,10 @@ STAR_LEVEL = 8
 SUPPRESSED_LEVEL = 9
 
 STAR = "*"
+
+#: What happens to rows that no level can place, and what a group's value is: RESIDUAL and IMPUTATION.
+Residual = Literal["regroup", "impute", "drop"]
+Imputation = Literal["mean", "midpoint"]
 
 _COLUMNS = LEVELS + 2
 

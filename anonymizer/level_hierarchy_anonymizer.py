@@ -9,21 +9,17 @@ windows of a chunk at once; nothing here walks over rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import KUnit
 from anonymizer.generalization import NO_GROUP, WITHHELD_LEVEL, Generalization, whole_leaves
-from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL, Hierarchy
+from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL, Hierarchy, Imputation, Residual
 from anonymizer.mean_imputation import group_means, range_midpoints, window_means
 from anonymizer.regrouping import regroup
 from anonymizer.samples import ArrangedSamples
 from anonymizer.sharers import Sharers, sharers_of_windows
-
-Residual = Literal["regroup", "impute", "drop"]
-Imputation = Literal["mean", "midpoint"]
 
 _Int64s = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]

@@ -197,7 +197,7 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
         names=names,
         promise=Promise(
             k=settings.k_value,
-            k_unit=settings.k_unit,  # type: ignore[arg-type]
+            k_unit=settings.k_unit,
             method=settings.method,
             settings_digest=settings_digest(settings, hierarchy),
             key_id=key_id,
@@ -209,14 +209,14 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
 
 def _make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
     if settings.method == "optimal":
-        return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value, k_unit=settings.k_unit)  # type: ignore[arg-type]
+        return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value, k_unit=settings.k_unit)
     return LevelHierarchyAnonymizer(
         hierarchy=hierarchy,
         k=settings.k_value,
         max_level=settings.max_level,
-        residual=settings.residual,  # type: ignore[arg-type]  # one_of() checked it
-        imputation=settings.imputation,  # type: ignore[arg-type]
-        k_unit=settings.k_unit,  # type: ignore[arg-type]
+        residual=settings.residual,
+        imputation=settings.imputation,
+        k_unit=settings.k_unit,
     )
 
 

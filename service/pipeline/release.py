@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: J
         if are_empty:
             yield without_rows(run_of_windows)
             continue
-        counted = parts.retry.until_done(lambda asked=run_of_windows: parts.source.count(asked))  # type: ignore[misc]
+        counted = parts.retry.until_done(partial(parts.source.count, run_of_windows))
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
 
 

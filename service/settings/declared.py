@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from anonymizer.hierarchy import LEVELS
+from anonymizer.batch import KUnit
+from anonymizer.hierarchy import LEVELS, Imputation, Residual
 from service.settings.types import (
     LONGEST_REQUEST_S,
     MOST_K,
+    Gzip,
+    LogFormat,
+    LogLevel,
+    MethodName,
     Parser,
     Secret,
+    ValueUnit,
     boolean,
     file_mode,
     file_name_pattern,
@@ -88,8 +94,8 @@ class Settings:
     influx_ca_file: str = _setting(path, "", "Certificate authority file for https; empty: the system's.")
     influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Seconds until a query is given up.")
     influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Lines in one write request, at most.")
-    influx_gzip: str = _setting(
-        one_of("auto", "true", "false"),
+    influx_gzip: Gzip = _setting(
+        one_of(Gzip),
         "auto",
         "Whether rows are compressed on their way; auto: when the network turns out to be slow, never within this machine.",
     )
@@ -117,8 +123,8 @@ class Settings:
         "",
         "Of recordings that do not say when they were made: the time of the first sample, ISO 8601, UTC when no zone is given.",
     )
-    value_unit: str = _setting(
-        one_of("uV", "mV"), "uV", "What raw values are in; recordings say it themselves. Released values are microvolts always."
+    value_unit: ValueUnit = _setting(
+        one_of(ValueUnit), "uV", "What raw values are in; recordings say it themselves. Released values are microvolts always."
     )
     max_records_per_query: int = _setting(
         whole_number(1),
@@ -132,26 +138,26 @@ class Settings:
         "k: how many rows (or sources, see K_UNIT) share each released value, at least. 5 general, 10 sensitive, 20 public data.",
         section="Anonymization",
     )
-    k_unit: str = _setting(one_of("record", "source"), "record", "What k counts: rows (record) or different sources (source).")
+    k_unit: KUnit = _setting(one_of(KUnit), "record", "What k counts: rows (record) or different sources (source).")
     batch_size_seconds: int = _setting(
         seconds(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay and fewer alike values to share."
     )
-    method: str = _setting(
-        one_of("hierarchy", "optimal"),
+    method: MethodName = _setting(
+        one_of(MethodName),
         "hierarchy",
         "How groups are formed: level by level (hierarchy) or with the least error (optimal).",
     )
     max_level: int = _setting(
         whole_number(1, LEVELS), "3", "For METHOD=hierarchy: the widest level a group may be made at. Classic: 7."
     )
-    residual: str = _setting(
-        one_of("regroup", "impute", "drop"),
+    residual: Residual = _setting(
+        one_of(Residual),
         "regroup",
         "For METHOD=hierarchy: what happens to rows no level could place: optimal groups of k (regroup), "
         "the window's mean (impute, classic), or nothing is released of them (drop).",
     )
-    imputation: str = _setting(
-        one_of("mean", "midpoint"), "mean", "A group's value: the mean of its members or the midpoint of its range (classic)."
+    imputation: Imputation = _setting(
+        one_of(Imputation), "mean", "A group's value: the mean of its members or the midpoint of its range (classic)."
     )
     hierarchy_csv_path: str = _setting(
         path, "", "A value hierarchy of your own; empty: the shipped anonymizer/smarko_hierarchy_ecg.csv."
@@ -223,10 +229,8 @@ class Settings:
     )
     influx_verify_token: Secret = _setting(secret, "", "A token that may read both buckets, for the verifying tools only.")
 
-    log_level: str = _setting(
-        one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"), "INFO", "How much is logged.", section="Observation"
-    )
-    log_format: str = _setting(one_of("text", "json"), "text", "Form of the log.")
+    log_level: LogLevel = _setting(one_of(LogLevel), "INFO", "How much is logged.", section="Observation")
+    log_format: LogFormat = _setting(one_of(LogFormat), "text", "Form of the log.")
     verbose_logging: bool = _setting(boolean, "true", "Log the anonymization statistics of every window too.")
     utility_metrics: bool = _setting(
         boolean, "false", "Log and export how much of the signal is left (correlation, PRDN), over 12 windows or more together."
@@ -237,7 +241,7 @@ class Settings:
     status_token: Secret = _setting(secret, "", "Token of the status page, required on any address but loopback.")
 
 
-#: Settings that other settings cannot do without, and what for.
+#: Every setting by its name.
 DECLARED: Mapping[str, dataclasses.Field[Any]] = {field.name.upper(): field for field in dataclasses.fields(Settings)}
 
 #: These may be given as a file's content too, under their name with `_FILE` behind it.

@@ -18,7 +18,7 @@ from anonymizer.weak_keys import doubts_about
 from service.settings.address import parse_address
 from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, Settings
 from service.settings.env_file import EnvFile, UnreadableValue, can_be_read_by_others, meaning, read_env_file
-from service.settings.types import Secret, read_secret
+from service.settings.types import EMPTY, Secret, read_secret
 from service.settings.types import path as written_out
 from service.settings.unknown_names import unknown_names
 from transport.addresses import is_this_machine, shown_address
@@ -185,14 +185,19 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[s
 def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:
     values, problems = {}, []
     for name, field in DECLARED.items():
-        meta = field.metadata
-        text = given.get(name, "") if name in SECRETS else given.get(name, "").strip() or meta["default"]
+        default = field.metadata["default"]
+        text = given.get(name, "") if name in SECRETS else given.get(name, "").strip() or default
         try:
-            values[field.name] = meta["parse"](text) if text else _when_empty(field)
+            values[field.name] = _value(field, text)
         except ValueError as error:
             problems.append(f"{name} must be {error}, got {_shown(name, text)}")
-            values[field.name] = meta["parse"](meta["default"]) if meta["default"] else _when_empty(field)
+            values[field.name] = _value(field, default)
     return Settings(**values), problems
+
+
+def _value(field: dataclasses.Field[Any], text: str) -> Any:
+    parse = field.metadata["parse"]
+    return parse(text) if text else EMPTY.get(parse, "")
 
 
 def _shown(name: str, text: str) -> str:
@@ -202,15 +207,6 @@ def _shown(name: str, text: str) -> str:
     """
     is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or "=" in text or shown_address(text) != text
     return "what was given" if is_private else repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
-
-
-def _when_empty(field: dataclasses.Field[Any]) -> Any:
-    declared = str(field.type)
-    if declared == "Secret":
-        return Secret("")
-    if declared.endswith("| None"):
-        return None
-    return () if declared.startswith("tuple") else ""
 
 
 def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from anonymizer.pseudonyms import without_line_end
 from transport.addresses import may_hold_credentials
 
 Parser = Callable[[str], Any]
+
+MethodName = Literal["hierarchy", "optimal"]
+ValueUnit = Literal["uV", "mV"]
+Gzip = Literal["auto", "true", "false"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
+LogFormat = Literal["text", "json"]
 
 #: No number in the settings is greater, and no k.
 MOST, MOST_K, _MOST_DIGITS = 10**18, 10**9, 19
@@ -191,8 +197,9 @@ def file_mode(value: str) -> int:
     return mode
 
 
-def one_of(*choices: str) -> Parser:
-    """One of a few words, in any case."""
+def one_of(literal: Any) -> Parser:
+    """One of the words of a `Literal` type, in any case."""
+    choices: tuple[str, ...] = get_args(literal)
     by_lower = {choice.lower(): choice for choice in choices}
 
     def parse(value: str) -> str:
@@ -300,3 +307,7 @@ def file_name_pattern(value: str) -> str:
     if len(filled.encode(errors="surrogatepass")) > _LONGEST_FILE_NAME:
         raise ValueError(f"a file name of at most {_LONGEST_FILE_NAME} bytes")
     return value
+
+
+#: What an empty setting without a default means; for parsers not listed, an empty text.
+EMPTY: Mapping[Parser, Any] = {secret: Secret(""), moment: None, names: (), tag_filter: ()}

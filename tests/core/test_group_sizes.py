@@ -15,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymizer.generalization import NO_GROUP, Generalization
-from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer, Residual
+from anonymizer.hierarchy import Residual
+from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.samples import arrange
 from anonymizer.windows import WindowRange
 from tests.core.both_ways import method_of, samples_of, shipped_ranges
