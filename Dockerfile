@@ -5,11 +5,13 @@ FROM python:3.12-slim-trixie AS libraries
 
 WORKDIR /build
 # Alone, so that a change of the code does not install the libraries again.
-COPY requirements.txt ./
+COPY requirements.txt requirements-formats.txt ./
+# requirements-formats.txt reads EDF, BDF and DICOM too.
+ARG REQUIREMENTS=requirements.txt
 # Wheels only: a library that would have to be compiled fails here, and no compiler is ever needed.
 RUN python -m venv --without-pip /opt/venv \
     && python -m pip --python /opt/venv/bin/python install \
-        --no-cache-dir --disable-pip-version-check --only-binary :all: --requirement requirements.txt
+        --no-cache-dir --disable-pip-version-check --only-binary :all: --requirement "${REQUIREMENTS}"
 
 
 FROM python:3.12-slim-trixie

@@ -119,6 +119,40 @@ as *not asked for*, then as without a time, by its time as not asked for, as wit
 hundred of the rows asked for is invalid for one reason, a warning says the share and a line. Rows without a time belong to no span: each
 run over the file counts all of them. Where half or more of the cells of `timestamp` or `ecg` that hold something cannot be read, in the
 whole file and not only in the span that was asked for, the file is refused.
+
+### Recordings
+
+A file of the field is a *recording*: one channel of it is read, and goes the way of every file from there. `INPUT_FILE` may also name a
+folder of recordings, with all below it, or a pattern such as `/data/night/*.edf`: they are one data set, each file is one source. Hidden
+files and files of other kinds are passed over there; CSV and Parquet files among them are refused.
+
+| files | what is read | needs |
+| --- | --- | --- |
+| `.edf` | EDF, EDF+C and EDF+D, whose gaps are where the annotations of its records say | `pip install -r requirements-formats.txt` |
+| `.bdf` | BDF, BDF+C and BDF+D: the same with 24 bits | likewise |
+| `.hea` with `.dat` (either may be named) | WFDB | nothing |
+| `.dcm`, `.dicom` | DICOM waveforms | as EDF |
+
+- **WFDB**: formats 16, 24, 32, 61, 80, 160 and 212, with several samples a frame, several files and byte offsets; checksums are checked.
+  Refused: other formats, several segments, skew, files of samples that do not lie beside the header.
+- **DICOM**: whole numbers of 8, 16 and 32 bits, little endian, up to 512 MiB. Channels are counted through all multiplex groups; derived
+  groups, such as a median beat, are left out. The group's time offset, the channel's skew and padding count.
+- **Channel**: `INPUT_CHANNEL`, by label (`MLII`; `II` also finds `ECG II` and `Lead II`) or by number from 1. A file with several and no
+  `INPUT_CHANNEL` is refused with a list of them, in which labels that do not look like those of leads are not shown.
+- **Source id**: `INPUT_SOURCE_ID`, one name for all files or one for each, in the order of their names as bytes. Without it `recording`, or
+  `recording-1`, `recording-2` and so on. Name, date of birth, comments and ids in a header are never used, shown or logged. Two recordings
+  of different people, released into one bucket under the same id and time, would be taken for one: give them ids.
+- **Times**: sample *n* has start + n / frequency, computed in whole numbers and cut at nanoseconds, so nothing drifts. Starts without a
+  zone are UTC; of DICOM its own zone counts. `INPUT_START_TIME` is the time of the first sample, for files that do not say one.
+- **Values**: microvolts by the header's own unit (nV, uV, mV, V) and gain, whatever `VALUE_UNIT` says. A channel in another unit, or
+  without a gain, is refused. What the format marks as no sample is an invalid row.
+- **Memory**: recordings of together more than four million samples are read again part by part, 262,144 samples at a time, so that memory
+  does not grow with them; a DICOM file is parsed whole.
+- **Identity**: the digest of all files, in any order, and of `INPUT_START_TIME` where it was used; not of names, channel or source ids. A
+  window that was released of one channel is not released again of another.
+
+Refused with a sentence: files that are shorter or longer than their header says, numbers that are none, empty ranges, gains of 0, sampling
+frequencies of 0 or above 1,000,000 Hz, records that overlap in time, times outside the years 1678 to 2261.
 """
 
 #: What a newcomer has to fill in: shown without a comment sign.

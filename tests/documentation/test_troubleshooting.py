@@ -16,7 +16,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
+from pydicom.uid import UID
 
 from service import exit_codes
 from service.state.instance_lock import InstanceLock
 from testbed.influxdb_server import InfluxServer
 from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
+from tests.inputs.recording_files import Edf, dicom, dicom_group, edf, save_dicom, write_wfdb
 from tests.integration.clinic import START_NS, Clinic
 from tests.integration.service_process import Service, run_service
 from tests.servers.api_server import ApiServer, Reply
@@ -224,6 +226,21 @@ REFUSED: dict[str, Play] = {
     "is longer than": lambda s: of_file(s, HEADER + b"x" * (1 << 25)),
     "times its size": lambda s: of_file(s, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5),
     "is not a readable Parquet file": lambda s: of_file(s, b"PAR1 and no more"),
+    "does not say when it was recorded": lambda s: of_recordings(s, [write_wfdb(s.folder)], {"INPUT_CHANNEL": "1"}),
+    "INPUT_FILE is damaged: …": lambda s: of_edf(s, edf(duration="0")),
+    "was not closed by the program": lambda s: of_edf(s, edf(records="-1")),
+    "file 2 of 3": lambda s: of_recordings(s, a_folder_of_recordings(s, edf().data()[:-9]), {"INPUT_CHANNEL": "1"}),
+    "recordings and 1 CSV or Parquet files": lambda s: of_recordings(s, a_folder_of_recordings(s, b"", ".csv"), {}),
+    "names, and INPUT_FILE 3 recordings": lambda s: of_recordings(
+        s, a_folder_of_recordings(s, edf().data()), {"INPUT_CHANNEL": "1", "INPUT_SOURCE_ID": "a,b"}
+    ),
+    "INPUT_CHANNEL would have no effect": lambda s: s.check(INPUT_CHANNEL="II"),
+    "K_UNIT=source counts wearers": lambda s: of_edf(s, edf(), K_UNIT="source"),
+    "CSV_OUTPUT_DIR lies in the folder": lambda s: of_recordings(
+        s,
+        a_folder_of_recordings(s, edf().data())[:1],
+        {"INPUT_FILE": s.folder / "several", "CSV_OUTPUT_DIR": s.folder / "several" / "csv"},
+    ),
 }
 WARNED: dict[str, Play] = {
     "STATE_DIR knows of no release": lambda s: s.with_rows().run(),
@@ -234,6 +251,8 @@ WARNED: dict[str, Play] = {
         s, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2)
     ),
     "times name no zone": lambda s: of_file(s, HEADER + ROWS + ROWS.replace(b"Z", b"")),
+    "so INPUT_START_TIME is not used": lambda s: of_edf(s, edf(), INPUT_CHANNEL="1", INPUT_START_TIME=moment(0)),
+    "VALUE_UNIT=mV is not used": lambda s: of_edf(s, edf(), INPUT_CHANNEL="1", VALUE_UNIT="mV"),
     "rows of a leap second": lambda s: of_file(s, HEADER + b"2016-12-31T23:59:60Z,w,1\n2017-01-01T00:00:00Z,w,1\n"),
 }
 for _words, _play in REFUSED.items():
@@ -629,13 +648,72 @@ def of_file(scene: Scene, *contents: bytes | pa.Table) -> int:
     return code
 
 
+def of_recordings(scene: Scene, paths: Sequence[Path], *settings: dict[str, object]) -> int:
+    """Run over a recording, or the folder of several, once for each of some settings."""
+    given: dict[str, object] = {"INPUT_FILE": paths[0] if len(paths) == 1 else paths[0].parent}
+    times: dict[str, object] = {"OUTPUT_TO_INFLUX": "false", "QUERY_START_TIME": "", "QUERY_END_TIME": ""}
+    return max(scene.run(**{**given, **times, **changes}) for changes in settings)
+
+
+def of_edf(scene: Scene, made: Edf, **settings: object) -> int:
+    (scene.folder / "rec.edf").write_bytes(made.data())
+    return of_recordings(scene, [scene.folder / "rec.edf"], {"INPUT_CHANNEL": "1", **settings})
+
+
+def a_folder_of_recordings(scene: Scene, odd: bytes, ending: str = ".edf") -> list[Path]:
+    """Write three recordings into a folder, or two and another file; the odd one is the second."""
+    folder = scene.folder / "several"
+    folder.mkdir()
+    paths = [folder / f"{name}{ending if name == 'b' else '.edf'}" for name in ("abcd" if ending != ".edf" else "abc")]
+    for path in paths:
+        path.write_bytes(odd if path.stem == "b" else edf().data())
+    return paths
+
+
+@row("has 2 channels")
+def _a_channel_must_be_chosen(scene: Scene) -> int:
+    of_recordings(scene, [write_wfdb(scene.folder)], {}, {"INPUT_CHANNEL": "9"})
+    twice = "{name} 2 128 501\n{first}\n{first}\n"
+    return of_recordings(scene, [write_wfdb(scene.folder, header=twice)], {"INPUT_CHANNEL": "MLII"})
+
+
+@row("in a unit that is not")
+def _values_that_cannot_be_microvolts(scene: Scene) -> int:
+    of_edf(scene, edf(), INPUT_CHANNEL="3")
+    return of_recordings(scene, [write_wfdb(scene.folder, header="{name} 1 128 501\n{name}.dat 212x2\n")], {})
+
+
+@row("has samples in a format that is not read")
+def _forms_that_are_rare(scene: Scene) -> int:
+    headers = ("{name} 1 128 501\n{name}.dat 516 200\n", "{name}/2 1 128 501\na 1\nb 1\n")
+    for name, header in zip("pq", headers, strict=True):
+        of_recordings(scene, [write_wfdb(scene.folder, header=header, name=name)], {})
+    derived, deflated = dicom(dicom_group(WaveformOriginality="DERIVED")), dicom()
+    deflated.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
+    paths = [save_dicom(one, scene.folder / f"{number}.dcm") for number, one in enumerate((derived, deflated))]
+    return max(of_recordings(scene, [path], {}) for path in paths)
+
+
+@row("needs the Python package")
+def _a_library_is_missing(scene: Scene) -> int:
+    (scene.folder / "rec.edf").write_bytes(edf().data())
+    return scene.patched("import sys\nsys.modules['edfio'] = None", INPUT_FILE="rec.edf", OUTPUT_TO_INFLUX="false")
+
+
+@row("INPUT_FILE is cut off: by its header")
+def _a_cut_recording(scene: Scene) -> int:
+    data = edf().data()
+    (scene.folder / "rec.edf").write_bytes(data[: len(data) // 2])
+    return of_recordings(scene, [scene.folder / "rec.edf"], {"INPUT_CHANNEL": "1"})
+
+
 @row("either the first column or the last has no name")
 def _row_numbers_without_a_name(scene: Scene) -> int:
     row = f"1,{TIMES[0]},{TIMES[0]},w,1,\n".encode()
     return of_file(scene, b"arrived," + HEADER[:-1] + b",note\n" + row)
 
 
-@row("INPUT_FILE is cut off")
+@row("INPUT_FILE is cut off` and")
 def _a_cut_copy(scene: Scene) -> int:
     packed = gzip.compress(HEADER + ROWS)
     return of_file(scene, packed[:-9], packed + b"more")
