@@ -14,12 +14,14 @@ from anonymizer.errors import ConfigurationError
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from scripts.make_configuration import configuration_page, env_example
-from service.preflight import folder_problems, hierarchy_problems
+from service.preflight import folder_problems, hierarchy_problems, input_problems
 from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS
 from service.settings.load import Configuration, NoConfiguration, load
+from service.settings.shown import shown_settings
 from service.wiring import load_hierarchy, make_recipe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+MIT_BIH = ROOT / "tests" / "inputs" / "recordings" / "mitbih_100.hea"
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
 KEY = "0123456789abcdef"
 
@@ -28,7 +30,7 @@ def load_text(folder: Path, text: str | bytes, **environment: str) -> Configurat
     path = folder / ".env"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(0o600)
-    return load(path, environment, checks=(hierarchy_problems, folder_problems))
+    return load(path, environment, checks=(input_problems, hierarchy_problems, folder_problems))
 
 
 def load_with(folder: Path, **settings: str) -> Configuration:
@@ -110,6 +112,21 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "short"}, "PSEUDONYM_SALT needs at least 16 bytes"),
         ({"INFLUX_CA_FILE": __file__}, f"INFLUX_CA_FILE names {__file__}, which holds no certificate in PEM form"),
         ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names something, which is not a file"),
+        (
+            {"INPUT_CHANNEL": "II"},
+            "INPUT_CHANNEL would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and the samples come",
+        ),
+        (
+            {"INPUT_FILE": __file__, "INPUT_SOURCE_ID": "Zaphodea", "INPUT_START_TIME": "2025-11-03"},
+            "INPUT_SOURCE_ID, INPUT_START_TIME would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and INPUT_FILE",
+        ),
+        ({"INPUT_START_TIME": "half past two"}, "INPUT_START_TIME must be a time such as 2025-11-03T14:30:00Z"),
+        ({"INPUT_FILE": str(MIT_BIH), "K_UNIT": "source"}, "K_UNIT=source counts wearers, and nothing is read of a recording"),
+        ({"INPUT_FILE": str(MIT_BIH.parent / "*.dat"), "K_UNIT": "source"}, "K_UNIT=source counts wearers"),
+        (
+            {"INPUT_FILE": str(MIT_BIH.parent), "CSV_OUTPUT_DIR": f"{MIT_BIH.parent}/csv"},
+            "CSV_OUTPUT_DIR lies in the folder that INPUT_FILE",
+        ),
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
         ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
         ({"INFLUX_ORG": ""}, "INFLUX_ORG is required"),
@@ -125,6 +142,18 @@ def test_each_mistake_is_named_with_what_was_expected(tmp_path: Path, settings: 
 
     assert len(problems) == 1
     assert sentence in problems[0]
+
+
+@pytest.mark.parametrize("name", ["mitbih_100.hea", "mitbih_100.dat", "", "*.hea"])
+def test_a_recording_a_folder_and_a_pattern_of_them_may_be_named(name: str, tmp_path: Path) -> None:
+    settings = {"INPUT_CHANNEL": "1", "INPUT_SOURCE_ID": "a, b", "INPUT_START_TIME": "2025-11-03T15:30+01", "K_UNIT": "source"}
+
+    read = load_with(tmp_path, INPUT_FILE=str(MIT_BIH.parent / name), **settings).settings
+
+    assert (read.input_channel, read.input_source_id, read.input_start_time) == ("1", ("a", "b"), 1_762_180_200 * 10**9)
+    shown = dict(shown_settings(read))
+    assert shown["INPUT_SOURCE_ID"] == "(2 named, not shown)"
+    assert shown["INPUT_CHANNEL"] == shown["INPUT_FILE"] == "(set, not shown)"
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
