@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 import re
 import socket
@@ -34,7 +33,7 @@ HOUR_START_NS = 1_762_178_400 * NANOSECONDS
 TEN_SECONDS = WindowRange(HOUR_START_NS, HOUR_START_NS + 10 * NANOSECONDS, 5 * NANOSECONDS)
 
 #: What somebody might call a measurement, field or tag; line protocol can carry all of these.
-ODD_NAMES = (
+ODD_NAMES: tuple[str, ...] = (
     "two words",
     "a,b",
     "a=b",
@@ -48,12 +47,8 @@ ODD_NAMES = (
     "心電図",
     "a|b>c",
     "r._value",
-    "/* */",
-    "// no comment",
-    "%",
-    "carriage\rreturn",
-    "tab\there",
 )
+ODD_NAMES += ("/* */", "// no comment", "%", "carriage\rreturn", "tab\there")
 
 #: What an attacker might call one: each tries to end the string it is put into.
 HOSTILE = (
@@ -76,31 +71,16 @@ pytestmark = pytest.mark.influxdb
 def make_source(raw_bucket: Bucket) -> Iterator[MakeSource]:
     """What makes a source of the bucket, closed at the end."""
     made: list[InfluxSource] = []
+    server = raw_bucket.server
 
     def make(
-        *,
-        url: str = raw_bucket.server.url,
-        org: str = raw_bucket.server.org,
-        token: str = raw_bucket.read_token,
-        timeout_s: float = 30.0,
-        bucket: str = raw_bucket.name,
-        measurement: str = "ecg",
-        field: str = "ecg",
-        source_tag: str = "source_id",
-        sources: tuple[str, ...] = (),
-        tags: tuple[tuple[str, str], ...] = (),
-        microvolts_per_unit: float = 1.0,
+        *, url: str = server.url, org: str = server.org, token: str = raw_bucket.read_token, is_open: bool = False, **changes: Any
     ) -> InfluxSource:
-        series = InfluxSeries(
-            bucket=bucket,
-            measurement=measurement,
-            field=field,
-            source_tag=source_tag,
-            sources=sources,
-            tags=tags,
-            microvolts_per_unit=microvolts_per_unit,
-        )
-        made.append(InfluxSource(InfluxConnection(Address(url=url, org=org, timeout_s=timeout_s), lambda: token), series))
+        usual = {"bucket": raw_bucket.name, "measurement": "ecg", "field": "ecg", "source_tag": "source_id"}
+        connection = InfluxConnection(Address(url=url, org=org, timeout_s=30.0), lambda: token)
+        made.append(InfluxSource(connection, InfluxSeries(**{**usual, **changes})))
+        if is_open:
+            made[-1].open()
         return made[-1]
 
     yield make
@@ -181,8 +161,7 @@ YEAR_NS = 365 * 24 * HOUR_NS
 
 
 def test_the_next_row_of_ten_empty_years_is_found_with_a_few_questions(raw_bucket: Bucket, make_source: MakeSource) -> None:
-    source, first_ns, stop_ns = make_source(), HOUR_START_NS - 10 * YEAR_NS, HOUR_START_NS + HOUR_NS
-    source.open()
+    source, first_ns, stop_ns = make_source(is_open=True), HOUR_START_NS - 10 * YEAR_NS, HOUR_START_NS + HOUR_NS
     raw_bucket.write(
         line(first_ns + 5, "1.5")
         + line(HOUR_START_NS + 7, "1.5", tags=[("source_id", "b")])
@@ -199,8 +178,7 @@ def test_the_next_row_of_ten_empty_years_is_found_with_a_few_questions(raw_bucke
     assert took_s < 20
 
     many = tuple(f"wearer-{number}" for number in range(100))
-    of_many = make_source(sources=(*many, "b"))
-    of_many.open()
+    of_many = make_source(sources=(*many, "b"), is_open=True)
     began_s = time.monotonic()
     assert of_many.next_row_ns(first_ns + 6, stop_ns) == HOUR_START_NS + 7
     assert time.monotonic() - began_s < 20, "a long DEVICE_FILTER makes no long question"
@@ -230,8 +208,7 @@ def test_no_row_is_stepped_over_where_the_field_changes_its_type_and_back(
     floats = [monday_ns + HOUR_NS, monday_ns + 30 * week_ns + 40 * HOUR_NS]
     whole_ns = monday_ns + 11 * week_ns + 3 * HOUR_NS
     influxdb.write_lines("flips-by-the-week", b"".join([line(whole_ns, "3i"), *(line(at_ns, "1.5") for at_ns in floats)]))
-    source = make_source(bucket="flips-by-the-week", token=influxdb.token)
-    source.open()
+    source = make_source(bucket="flips-by-the-week", token=influxdb.token, is_open=True)
 
     # The server itself, asked for all of that, says that there is nothing: it follows the type of the first week.
     span = Window(floats[0] + 1, floats[1])
@@ -244,8 +221,7 @@ def test_no_row_is_stepped_over_in_shard_groups_that_are_shorter_than_the_bucket
 ) -> None:
     influxdb.make_bucket("groups-of-an-hour", shard_group_s=3600)
     influxdb.write_lines("groups-of-an-hour", line(HOUR_START_NS + 60, "3i") + line(HOUR_START_NS + HOUR_NS + 60, "1.5"))
-    source = make_source(bucket="groups-of-an-hour", token=influxdb.token)
-    source.open()
+    source = make_source(bucket="groups-of-an-hour", token=influxdb.token, is_open=True)
     source._shard_group_ns = 24 * HOUR_NS
 
     found_ns = source.next_row_ns(HOUR_START_NS + 61, HOUR_START_NS + 4 * HOUR_NS)
@@ -263,8 +239,7 @@ def test_the_next_row_is_never_behind_the_first(group_s: int, influxdb: InfluxSe
     times_ns = sorted(first_ns + chance.randrange(30 * group_ns) for _ in range(12))
     kinds = {number: chance.choice(["i", ".5", "u"]) for number in range(30)}
     influxdb.write_lines(bucket, b"".join(line(at_ns, f"1{kinds[(at_ns - first_ns) // group_ns]}") for at_ns in times_ns))
-    source = make_source(bucket=bucket, token=influxdb.token)
-    source.open()
+    source = make_source(bucket=bucket, token=influxdb.token, is_open=True)
 
     for start_ns in [first_ns, *(at_ns + more for at_ns in times_ns for more in (0, 1))]:
         expected = min((at_ns for at_ns in times_ns if at_ns >= start_ns), default=None)
@@ -275,8 +250,7 @@ def test_what_retention_has_removed_long_ago_is_not_asked_for(influxdb: InfluxSe
     influxdb.make_bucket("kept-for-an-hour", retention_s=3600)
     now_ns = time.time_ns()
     influxdb.write_lines("kept-for-an-hour", line(now_ns - 60 * NANOSECONDS, "1.5"))
-    source = make_source(bucket="kept-for-an-hour", token=influxdb.token)
-    source.open()
+    source = make_source(bucket="kept-for-an-hour", token=influxdb.token, is_open=True)
 
     began_s = time.monotonic()
     assert source.next_row_ns(0, now_ns) == now_ns - 60 * NANOSECONDS
@@ -328,35 +302,26 @@ def test_as_many_rows_are_counted_as_are_read_in_every_window(length_s: int, raw
     assert read.source_ids == tuple(f"source-{i}" for i in range(5))
 
 
-def test_nothing_is_read_and_counted_where_there_is_nothing(make_source: MakeSource) -> None:
+def test_other_measurements_and_fields_are_left_alone_and_nothing_is_read_where_there_is_nothing(
+    raw_bucket: Bucket, make_source: MakeSource
+) -> None:
+    raw_bucket.write(
+        line(HOUR_START_NS, "2.0", field="ppg")
+        + line(HOUR_START_NS, "3.0", measurement="ecg2")
+        + line(HOUR_START_NS, '"note"', measurement="ecg", field="text")
+    )
     source = make_source()
-
     assert len(source.read(TEN_SECONDS)) == 0
     assert source.count(TEN_SECONDS).tolist() == [0, 0]
     assert source.count(TEN_SECONDS.part(0, 0)).tolist() == []
 
-
-def test_other_measurements_and_fields_are_left_alone(raw_bucket: Bucket, make_source: MakeSource) -> None:
-    raw_bucket.write(
-        line(HOUR_START_NS, "1.0")
-        + line(HOUR_START_NS, "2.0", field="ppg")
-        + line(HOUR_START_NS, "3.0", measurement="ecg2")
-        + line(HOUR_START_NS, '"note"', measurement="ecg", field="text")
-    )
-
-    assert rows_of(make_source().read(TEN_SECONDS)) == [(HOUR_START_NS, "a", 1.0)]
+    raw_bucket.write(line(HOUR_START_NS, "1.0"))
+    assert rows_of(source.read(TEN_SECONDS)) == [(HOUR_START_NS, "a", 1.0)]
 
 
-def test_a_row_without_the_tag_is_a_row_without_a_source(raw_bucket: Bucket, make_source: MakeSource) -> None:
-    raw_bucket.write(line(HOUR_START_NS, "1.0") + line(HOUR_START_NS + 1, "2.0", tags=[("other", "x")]))
-
-    samples = make_source().read(TEN_SECONDS)
-
-    assert samples.source_codes.tolist() in ([0, NO_SOURCE], [NO_SOURCE, 0])
-    assert samples.source_ids == ("a",)
-
-
-def test_an_hour_in_which_all_rows_lack_the_tag_stops_nobody(raw_bucket: Bucket, make_source: MakeSource) -> None:
+def test_a_row_without_the_tag_is_a_row_without_a_source_and_an_hour_of_them_stops_nobody(
+    raw_bucket: Bucket, make_source: MakeSource
+) -> None:
     raw_bucket.write(line(HOUR_START_NS, "1.0") + line(HOUR_START_NS + HOUR_NS, "2.0", tags=[("other", "x")]))
     two_hours = WindowRange(HOUR_START_NS, HOUR_START_NS + 2 * HOUR_NS, HOUR_NS)
     source = make_source()
@@ -364,6 +329,10 @@ def test_an_hour_in_which_all_rows_lack_the_tag_stops_nobody(raw_bucket: Bucket,
     assert source.count(two_hours).tolist() == [1, 1]
     assert rows_of(source.read(two_hours)) == [(HOUR_START_NS, "a", 1.0), (HOUR_START_NS + HOUR_NS, None, 2.0)]
     assert source.read(two_hours.part(1, 2)).source_codes.tolist() == [NO_SOURCE]
+
+    raw_bucket.write(line(HOUR_START_NS + 1, "2.0", tags=[("other", "x")]))
+    both = source.read(TEN_SECONDS)
+    assert (sorted(both.source_codes.tolist()), both.source_ids) == (sorted([0, NO_SOURCE]), ("a",))
 
 
 def test_a_tag_that_is_not_there_is_refused_and_the_others_are_named(raw_bucket: Bucket, make_source: MakeSource) -> None:
@@ -399,8 +368,7 @@ def test_a_bucket_may_be_called_anything_the_server_allows(name: str, influxdb: 
     influxdb.make_bucket(name)
     influxdb.write_lines(name, line(HOUR_START_NS, "1.0"))
 
-    source = make_source(bucket=name, token=influxdb.token)
-    source.open()
+    source = make_source(bucket=name, token=influxdb.token, is_open=True)
 
     assert rows_of(source.read(TEN_SECONDS)) == [(HOUR_START_NS, "a", 1.0)]
 
@@ -655,8 +623,7 @@ def test_a_status_says_whether_to_wait_or_to_stop(
 
 
 def test_the_servers_clock_is_known_once_it_was_asked_and_never_ahead(make_source: MakeSource) -> None:
-    source = make_source()
-    source.open()
+    source = make_source(is_open=True)
 
     for _ in range(20):
         told_ns = source.now_ns()
@@ -665,22 +632,18 @@ def test_the_servers_clock_is_known_once_it_was_asked_and_never_ahead(make_sourc
     assert source.clock_check_in_s() >= 0
 
 
-def test_who_asks_when_it_tells_most_knows_the_servers_clock_within_seconds_although_he_always_wakes_late(
+def test_who_asks_when_it_tells_most_knows_the_servers_clock_ever_better_although_he_always_wakes_late(
     make_source: MakeSource,
 ) -> None:
-    source = make_source()
-    source.open()
+    source = make_source(is_open=True)
 
-    for _ in range(20):
-        if (moment_in_s := source.clock_check_in_s()) == math.inf:
-            break
-        time.sleep(moment_in_s + 0.002)
+    for _ in range(3):
+        time.sleep(source.clock_check_in_s() + 0.002)
         source.now_ns()
 
     told_ns = source.now_ns()
-    assert source.clock_check_in_s() == math.inf, "there is nothing more to learn"
     assert told_ns is not None
-    assert 0 <= time.time_ns() - told_ns < 100_000_000, "it is this machine's own clock"
+    assert 0 <= time.time_ns() - told_ns < 250_000_000, "it is this machine's own clock, and an eighth of a second is left"
 
 
 def test_shard_groups_that_are_not_whole_hours_are_refused(influxdb: InfluxServer, make_source: MakeSource) -> None:
@@ -691,25 +654,15 @@ def test_shard_groups_that_are_not_whole_hours_are_refused(influxdb: InfluxServe
         make_source(bucket=name, token=influxdb.make_token(read=[name])).open()
 
 
-def test_a_data_set_is_told_apart_by_where_it_is_and_not_by_how_it_is_reached_or_what_is_asked_of_it(
+def test_a_data_set_is_told_apart_by_where_it_is_and_not_by_how_it_is_reached_by_whom_or_what_is_asked_of_it(
     make_source: MakeSource, output_bucket: Bucket
 ) -> None:
     def data_set(**changes: Any) -> str:
-        source = make_source(**changes)
-        source.open()
-        return source.data_set
+        return str(make_source(is_open=True, **changes).data_set)
 
-    usual = data_set()
+    usual, server = data_set(), output_bucket.server
     others = [data_set(measurement="x"), data_set(field="x"), data_set(bucket=output_bucket.name, token=output_bucket.read_token)]
 
     assert data_set(sources=("a",), tags=(("lead", "I"),), source_tag="x") == usual
-    assert data_set(url=output_bucket.server.url.replace("127.0.0.1", "localhost")) == usual
+    assert data_set(url=server.url.replace("127.0.0.1", "localhost")) == data_set(token=server.token) == usual
     assert len({usual, *others}) == 4
-
-
-def test_a_data_set_is_the_same_for_every_token_that_may_read_it(raw_bucket: Bucket, make_source: MakeSource) -> None:
-    reader, administrator = make_source(), make_source(token=raw_bucket.server.token)
-    reader.open()
-    administrator.open()
-
-    assert reader.data_set == administrator.data_set

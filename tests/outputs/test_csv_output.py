@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,9 +84,13 @@ def test_only_windows_with_files_of_their_own_are_written_two_at_a_time(tmp_path
 def test_windows_written_at_the_same_time_and_offered_again_stand_once_in_their_files(tmp_path: Path) -> None:
     batches = [usual_batch(window=window) for window in range(60)]
     service = Service(opened(tmp_path, EACH_WINDOW))
-    pool: WorkerPool[Batch, None] = WorkerPool(
-        lambda batch: service.deliver(batch, batch), concurrency=service.output.concurrency
-    )
+    two_are_there = threading.Barrier(2, timeout=10)
+
+    def deliver_twice(batch: Batch) -> None:
+        two_are_there.wait()  # one that is far ahead would be remembered instead of ours
+        service.deliver(batch, batch)
+
+    pool: WorkerPool[Batch, None] = WorkerPool(deliver_twice, concurrency=service.output.concurrency)
 
     pool.begin(batches).results()
 
@@ -356,36 +361,11 @@ def test_the_last_window_of_a_file_of_its_own_is_stored_once_when_it_comes_again
     assert csv_rows(tmp_path / "ecg_20251103_143000.csv") == rows_of(usual_batch())
 
 
-PATTERNS = {
-    "%Y%m%d_%H%M%S": 1,
-    "%Y%m%dT%H%M%SZ": 1,
-    "%y%m%d%H%M%S": 1,
-    "%Y-%j %X": 1,
-    "%s": 1,
-    "%c": 1,
-    "%G-W%V-%u %H.%M.%S": 1,
-    "%Y%m%d %I%M%S%p": 1,
-    "%Y%m%d_%H%M": 60,
-    "%Y%m%d_%H": 3600,
-    "%F": 86_400,
-    "%Y%j": 86_400,
-    "%Y%m%d_%M%S": 86_400,
-    "%Y%m%d %I%M%S": 86_400,
-    "%Y%m": None,
-    "%Y": None,
-    "always": None,
-    "%%": None,
-    "%H%M%S": None,
-    "%d_%H%M%S": None,
-    "%m%d%H%M%S": None,
-    "%j%H%M%S": None,
-    "%a%H%M%S": None,
-    "%Y%A%H%M%S": None,
-    "%Y%d%A%H%M%S": None,
-    "%Y%U%H%M%S": None,
-    "%U%w%H%M%S": None,
-    "%Y%-m%-d_%H%M%S": None,
-}
+PATTERNS: dict[str, int | None] = dict.fromkeys(("%Y%m%d_%H%M%S", "%Y%m%dT%H%M%SZ", "%y%m%d%H%M%S", "%Y-%j %X", "%s", "%c"), 1)
+PATTERNS |= {"%G-W%V-%u %H.%M.%S": 1, "%Y%m%d %I%M%S%p": 1, "%Y%m%d_%H%M": 60, "%Y%m%d_%H": 3600}
+PATTERNS |= dict.fromkeys(("%F", "%Y%j", "%Y%m%d_%M%S", "%Y%m%d %I%M%S"), 86_400)
+PATTERNS |= dict.fromkeys(("%Y%m", "%Y", "always", "%%", "%H%M%S", "%d_%H%M%S", "%m%d%H%M%S", "%j%H%M%S", "%a%H%M%S"))
+PATTERNS |= dict.fromkeys(("%Y%A%H%M%S", "%Y%d%A%H%M%S", "%Y%U%H%M%S", "%U%w%H%M%S", "%Y%-m%-d_%H%M%S"))
 
 
 @pytest.mark.parametrize(("pattern", "expected_s"), PATTERNS.items())

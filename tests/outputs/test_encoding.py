@@ -95,3 +95,4 @@ def test_a_summary_holds_what_was_promised_and_counted_and_nothing_else() -> Non
         "key_id": "",
         "partial": False,
     }
+    assert summary_of(batch, partial=True) == {**summary_of(batch), "partial": True}

@@ -6,7 +6,7 @@ import itertools
 import re
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -234,26 +234,23 @@ def test_a_name_under_which_rows_would_silently_be_lost_is_named(setting: str, n
 
 
 @pytest.mark.influxdb
-def test_the_summary_is_one_point_at_the_start_of_the_window(output_bucket: Bucket, connections: list[InfluxConnection]) -> None:
-    batch = usual_batch()
-    output = output_to(output_bucket, connections)
+def test_the_summary_is_one_point_at_the_start_of_the_window_and_values_are_floats_counts_integers_and_texts_strings(
+    output_bucket: Bucket, connections: list[InfluxConnection]
+) -> None:
+    batch, output = usual_batch(), output_to(output_bucket, connections)
+    output.open({})
+    assert series_in(output_bucket) == [], "opening stores nothing and needs no right to read"
 
     output.write(batch)
     output.write(batch)
 
     assert values_in(output_bucket)["ecg_anonymized_windows"] == [({}, {"time": batch.window.start_ns, **summary_of(batch)})]
-
-
-@pytest.mark.influxdb
-def test_values_are_floats_counts_integers_and_texts_strings(output_bucket: Bucket, connections: list[InfluxConnection]) -> None:
-    output_to(output_bucket, connections).write(usual_batch())
-
     question = {"db": output_bucket.name, "q": "SHOW FIELD KEYS"}
     (result,) = output_bucket.server.ask("GET", "/query", params=question).json()["results"]
     types = {series["name"]: dict(series["values"]) for series in result["series"]}
     kinds = {bool: "boolean", int: "integer", str: "string"}
     assert types["ecg_anonymized"] == {"ecg": "float"}
-    assert types["ecg_anonymized_windows"] == {name: kinds[type(value)] for name, value in summary_of(usual_batch()).items()}
+    assert types["ecg_anonymized_windows"] == {name: kinds[type(value)] for name, value in summary_of(batch).items()}
 
 
 @pytest.mark.influxdb
@@ -274,50 +271,28 @@ def test_a_window_without_all_its_rows_has_no_summary(output_bucket: Bucket) -> 
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 
 
+WRONG = [
+    ({"token": "wrong"}, 401),
+    ({"token": ""}, 401),
+    ({"token": "read"}, 403),
+    ({"org": "nobody"}, 404),
+    ({"name": "none"}, 404),
+]
+
+
 @pytest.mark.influxdb
-def test_opening_stores_nothing_and_needs_no_right_to_read(output_bucket: Bucket, connections: list[InfluxConnection]) -> None:
-    output_to(output_bucket, connections).open({})
-
-    assert series_in(output_bucket) == []
-
-
-@pytest.mark.influxdb
-@pytest.mark.parametrize(
-    ("wrong", "status"),
-    [
-        ({"token": "wrong"}, 401),
-        ({"token": ""}, 401),
-        ({"token": "read"}, 403),
-        ({"org": "nobody"}, 404),
-        ({"name": "none"}, 404),
-    ],
-    ids=str,
-)
-def test_a_wrong_token_organization_or_bucket_is_noticed_at_the_start(
+@pytest.mark.parametrize(("wrong", "status"), WRONG, ids=str)
+def test_a_wrong_token_organization_or_bucket_is_noticed_at_the_start_and_later(
     wrong: dict[str, str], status: int, output_bucket: Bucket, connections: list[InfluxConnection]
 ) -> None:
     if wrong.get("token") == "read":
         wrong = {"token": output_bucket.read_token}
     output = output_to(output_bucket, connections, **wrong)
 
-    says_what_to_check = rf"\({status} .*check .*INFLUX_OUTPUT_TOKEN.*INFLUX_OUTPUT_BUCKET"
-    with pytest.raises(OutputDenied, match=says_what_to_check):
-        output.open({})
-    with pytest.raises(OutputDenied, match=says_what_to_check):
-        output.write(usual_batch())
-
-
-@pytest.mark.influxdb
-def test_a_token_that_is_revoked_meanwhile_is_denied_and_nothing_is_lost(
-    output_bucket: Bucket, connections: list[InfluxConnection]
-) -> None:
-    token = output_bucket.server.make_token(write=[output_bucket.name])
-    output = output_to(output_bucket, connections, token=token)
-    output.open({})
-    output_bucket.server.revoke_token(token)
-
-    with pytest.raises(OutputDenied, match="401"):
-        output.write(usual_batch())
+    asks: list[Callable[[], object]] = [lambda: output.open({}), lambda: output.write(usual_batch())]
+    for ask in asks:
+        with pytest.raises(OutputDenied, match=rf"\({status} .*check .*INFLUX_OUTPUT_TOKEN.*INFLUX_OUTPUT_BUCKET"):
+            ask()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable
 from anonymizer.windows import NANOSECONDS
-from outputs.encoding import summary_of
 from outputs.influxdb import InfluxOutput, InfluxTarget
 from tests.conftest import Bucket
 from tests.outputs.batches import LENGTH_S, START_S, Row, make_batch, row_of, rows_of, time_ns_of, usual_batch
@@ -330,7 +329,7 @@ def test_whatever_a_server_refuses_is_found_exactly_and_the_rest_is_stored(case:
     lines = [f"ecg_anonymized,source_id={row.source_id} ecg={row.value_uv} {row.time_ns}".encode() for row in rows_of(batch)]
     reasons = [rules.refuse(line) for line in lines]
     connection = RuledConnection(rules)
-    output = InfluxOutput(connection, target_in("bucket", lines_per_write))  # type: ignore[arg-type]  # a double
+    output = ruled(connection, lines_per_write)
 
     outcome: Exception | None = None
     try:
@@ -351,33 +350,36 @@ def test_whatever_a_server_refuses_is_found_exactly_and_the_rest_is_stored(case:
         assert f"partial={'true' if any(reasons) else 'false'}".encode() in connection.summaries[0]
 
 
-def test_rows_between_two_shards_of_another_type_are_stored() -> None:
-    batch = make_batch([(i * HOUR_NS // 100, "a", float(i // 2)) for i in range(200)])
+@pytest.mark.parametrize(
+    ("first_s", "step_ns", "too_old", "hours", "good"),
+    [
+        # Between two shards of another type.
+        (0, HOUR_NS // 100, 0, (0, 2), range(50, 150)),
+        # Half past two, 1700 s and 100 s more: three o'clock.
+        (1700, NANOSECONDS, 20, (1,), range(20, 100)),
+    ],
+    ids=["two shards of another type", "too old and of another type"],
+)
+def test_rows_between_those_that_are_refused_for_two_reasons_are_stored(
+    first_s: int, step_ns: int, too_old: int, hours: tuple[int, ...], good: range
+) -> None:
+    batch = make_batch([(first_s * NANOSECONDS + i * step_ns, "a", float(i // 2)) for i in range(200)])
     hour = batch.window.start_ns // HOUR_NS
-    connection = RuledConnection(Rules(integer_hours=frozenset({hour, hour + 2})))
+    rules = Rules(kept_from_ns=int(batch.times_ns[too_old]), integer_hours=frozenset(hour + one for one in hours))
 
-    refused = refused_by(InfluxOutput(connection, target_in("bucket", 20_000)), batch)  # type: ignore[arg-type]
+    refused = refused_by(ruled(RuledConnection(rules)), batch)
 
-    is_good = batch.times_ns // HOUR_NS == hour + 1
-    assert 50 < is_good.sum() < 150
-    assert refused.rows == tuple(i for i in range(200) if not is_good[i])
+    assert refused.rows == tuple(i for i in range(200) if i not in good)
 
 
-def test_rows_between_those_that_are_too_old_and_those_of_another_type_are_stored() -> None:
-    batch = make_batch([(1700 * NANOSECONDS + i * NANOSECONDS, "a", float(i // 2)) for i in range(200)])
-    rules = Rules(kept_from_ns=int(batch.times_ns[20]), integer_hours=frozenset({batch.window.start_ns // HOUR_NS + 1}))
-    connection = RuledConnection(rules)
-
-    refused = refused_by(InfluxOutput(connection, target_in("bucket", 20_000)), batch)  # type: ignore[arg-type]
-
-    # Half past two, 1700 s and 100 s more: three o'clock.
-    assert refused.rows == (*range(20), *range(100, 200))
+def ruled(connection: RuledConnection, lines_per_write: int = 20_000) -> InfluxOutput:
+    return InfluxOutput(connection, target_in("bucket", lines_per_write))  # type: ignore[arg-type]  # a double
 
 
 @pytest.mark.parametrize("most_bytes", [0, 30])
 def test_a_server_that_takes_not_even_a_row_is_not_asked_about_each(most_bytes: int) -> None:
     connection = RuledConnection(Rules(most_bytes=most_bytes))
-    output = InfluxOutput(connection, target_in("bucket", 20_000))  # type: ignore[arg-type]
+    output = ruled(connection)
 
     refused = refused_by(output, usual_batch(rows=10_000))
 
@@ -396,7 +398,7 @@ def test_a_server_that_refuses_everything_does_not_have_everything_set_aside(sta
     connection = Refusing(Rules())
 
     with pytest.raises(OutputDenied, match=rf"refuses even a comment \({status} what is this\?\).*INFLUX_OUTPUT_URL"):
-        InfluxOutput(connection, target_in("bucket", 20_000)).write(usual_batch(rows=10_000))  # type: ignore[arg-type]
+        ruled(connection).write(usual_batch(rows=10_000))
 
     assert connection.requests < 100
 
@@ -405,7 +407,7 @@ def test_rows_that_are_all_of_unwritable_sources_are_not_sent_at_all() -> None:
     connection = RuledConnection(Rules())
     batch = make_batch([(0, "line\nend", 1.0), (1, "back\\", 1.0)])
 
-    refused = refused_by(InfluxOutput(connection, target_in("bucket", 20_000)), batch)  # type: ignore[arg-type]
+    refused = refused_by(ruled(connection), batch)
 
     assert refused.rows is None
     assert connection.requests == 0
@@ -419,15 +421,10 @@ def test_a_server_that_goes_away_while_it_is_asked_row_by_row_gets_the_batch_aga
             super().write(bucket, lines)
 
     connection = Leaving(Rules(bad_sources=frozenset({"source-1"})))
-    output = InfluxOutput(connection, target_in("bucket", 20_000))  # type: ignore[arg-type]
+    output = ruled(connection)
 
     with pytest.raises(OutputUnavailable, match="no answer in time"):
         output.write(usual_batch(rows=100))
     assert connection.summaries == []
     connection.requests = 6
     assert refused_by(output, usual_batch(rows=100)).rows == tuple(range(1, 100, 2))
-
-
-def test_a_summary_says_partial_only_when_rows_are_missing() -> None:
-    assert summary_of(usual_batch())["partial"] is False
-    assert summary_of(usual_batch(), partial=True) == {**summary_of(usual_batch()), "partial": True}
