@@ -108,13 +108,37 @@ def test_a_csv_file_may_be_written_in_many_ways(text: str, encoding: str, tmp_pa
     assert rows_of(opened(csv_file(tmp_path, text, encoding=encoding))) == [(TIME_NS, "a", 1.0)]
 
 
-@pytest.mark.parametrize(
-    "text", ["bed 4, ward 3", 'say "hello"', "two\nlines", "two\r\nlines", "心電図", " spaces ", "#1", "'", "NULL", "nan"]
-)
+NAMES = ["bed 4, ward 3", 'say "hello"', "two\nlines", "two\r\nlines", "心電図", " spaces ", "#1", "'", "NULL", "nan"]
+
+
+@pytest.mark.parametrize("text", NAMES)
 def test_a_source_may_be_called_anything(text: str, tmp_path: Path) -> None:
     quoted = text.replace('"', '""')
 
     assert rows_of(opened(csv_file(tmp_path, f'{HEADER}{TIME},"{quoted}",1\n'))) == [(TIME_NS, text, 1.0)]
+
+
+CELLS: dict[tuple[str, str], float] = dict.fromkeys(((TIME, one) for one in ("1", "+1", "1.", "1.0", " 1 ", "1e0", "1E+0")), 0)
+CELLS |= dict.fromkeys(((TIME, one) for one in ("0.1e1", "10e-1", '"1"')), 0)
+CELLS |= dict.fromkeys(
+    ((f"2025-11-03{one}", "1") for one in ("T14:30:00Z", "T14:30:00", " 14:30:00", "T14:30", " 14:30:00+00:00")), 0
+)
+CELLS |= dict.fromkeys(
+    ((f"2025-11-03T{one}", "1") for one in ("14:30:00-00:00", "15:30:00+01:00", "15:30:00+0100", "09:00:00-05:30")), 0
+)
+CELLS |= {("2025-11-03T14:30:00.5Z", "1"): 0.5, ("2025-11-03T14:30:00.000000001Z", "1"): 1e-9}
+CELLS |= {("2025-11-03 14:30:00.123456", "1"): 0.123456}
+
+
+@pytest.mark.parametrize(("cells", "seconds"), CELLS.items())
+def test_times_and_values_may_be_written_in_many_ways_and_a_time_is_utc_without_a_zone(
+    cells: tuple[str, str], seconds: float, tmp_path: Path
+) -> None:
+    time, value = cells
+
+    assert rows_of(opened(csv_file(tmp_path, f"{HEADER}{time},a,{value}\n"))) == [
+        (TIME_NS + round(seconds * NANOSECONDS), "a", 1.0)
+    ]
 
 
 def test_line_ends_inside_cells_of_a_large_file_end_no_row(tmp_path: Path) -> None:
@@ -125,81 +149,25 @@ def test_line_ends_inside_cells_of_a_large_file_end_no_row(tmp_path: Path) -> No
     assert rows_of(opened(path)) == [(TIME_NS, name, float(i)) for i in range(10_000)]
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("2025-11-03T14:30:00Z", 0),
-        ("2025-11-03T14:30:00", 0),
-        ("2025-11-03 14:30:00", 0),
-        ("2025-11-03T14:30", 0),
-        ("2025-11-03 14:30:00+00:00", 0),
-        ("2025-11-03T14:30:00-00:00", 0),
-        ("2025-11-03T15:30:00+01:00", 0),
-        ("2025-11-03T15:30:00+0100", 0),
-        ("2025-11-03T09:00:00-05:30", 0),
-        ("2025-11-03T14:30:00.5Z", 0.5),
-        ("2025-11-03T14:30:00.000000001Z", 1e-9),
-        ("2025-11-03 14:30:00.123456", 0.123456),
-    ],
-)
-def test_a_time_may_be_written_in_many_ways_and_is_utc_without_a_zone(text: str, seconds: float, tmp_path: Path) -> None:
-    assert rows_of(opened(csv_file(tmp_path, f"{HEADER}{text},a,1\n"))) == [(TIME_NS + round(seconds * NANOSECONDS), "a", 1.0)]
+DECIMALS = [pa.array([1.25]), pa.array([1.25], pa.float32()), pa.array([decimal.Decimal("1.25")]), pa.array(["1.25"])]
+DECIMALS += [pa.array(["1.25"], pa.large_string()), pa.array(["1.25"]).dictionary_encode()]
+INTEGERS = [pa.array([7], kind) for kind in (pa.int8(), pa.uint8(), pa.int64(), pa.uint64())]
+TIMES = [pa.array([TIME_NS], pa.timestamp("ns")), pa.array([TIME_NS // 1000], pa.timestamp("us", "UTC"))]
+TIMES += [pa.array([TIME_NS // NANOSECONDS], pa.timestamp("s", "Asia/Kathmandu")), pa.array([TIME]).dictionary_encode()]
+TIMES += [pa.array([TIME], kind) for kind in (pa.string(), pa.large_string(), pa.string_view())]
+IDS = [pa.array(["a"]), pa.array(["a"], pa.large_string()), pa.array(["a"]).dictionary_encode()]
+
+PARQUET = [({"ecg": one}, (TIME_NS, "a", 1.25)) for one in DECIMALS] + [({"ecg": one}, (TIME_NS, "a", 7.0)) for one in INTEGERS]
+PARQUET += [({"timestamp": one}, (TIME_NS, "a", 1.0)) for one in TIMES] + [
+    ({"source_id": one}, (TIME_NS, "a", 1.0)) for one in IDS
+]
 
 
-@pytest.mark.parametrize("text", ["1", "+1", "1.", "1.0", " 1 ", "1e0", "1E+0", "0.1e1", "10e-1", '"1"'])
-def test_a_value_may_be_written_in_many_ways(text: str, tmp_path: Path) -> None:
-    assert rows_of(opened(csv_file(tmp_path, f"{HEADER}{TIME},a,{text}\n"))) == [(TIME_NS, "a", 1.0)]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        pa.array([1.25]),
-        pa.array([1.25], pa.float32()),
-        pa.array([decimal.Decimal("1.25")]),
-        pa.array(["1.25"]),
-        pa.array(["1.25"], pa.large_string()),
-        pa.array(["1.25"]).dictionary_encode(),
-    ],
-    ids=lambda values: str(values.type).partition("<")[0],
-)
-def test_parquet_values_may_be_of_any_type_of_number_or_text(values: pa.Array, tmp_path: Path) -> None:
-    assert rows_of(opened(parquet_file(tmp_path, ecg=values))) == [(TIME_NS, "a", 1.25)]
-
-
-@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int64(), pa.uint64()], ids=str)
-def test_parquet_integers_are_values(kind: pa.DataType, tmp_path: Path) -> None:
-    assert rows_of(opened(parquet_file(tmp_path, ecg=pa.array([7], kind)))) == [(TIME_NS, "a", 7.0)]
-
-
-@pytest.mark.parametrize(
-    "times",
-    [
-        pa.array([TIME_NS], pa.timestamp("ns")),
-        pa.array([TIME_NS // 1000], pa.timestamp("us", "UTC")),
-        pa.array([TIME_NS // NANOSECONDS], pa.timestamp("s", "Asia/Kathmandu")),
-        pa.array([TIME]),
-        pa.array([TIME], pa.large_string()),
-        pa.array([TIME], pa.string_view()),
-        pa.array([TIME]).dictionary_encode(),
-    ],
-    ids=lambda times: str(times.type).partition("<")[0],
-)
-def test_parquet_times_may_be_of_any_unit_zone_or_text(times: pa.Array, tmp_path: Path) -> None:
-    assert rows_of(opened(parquet_file(tmp_path, timestamp=times))) == [(TIME_NS, "a", 1.0)]
-
-
-@pytest.mark.parametrize(
-    "ids",
-    [pa.array(["a"]), pa.array(["a"], pa.large_string()), pa.array(["a"]).dictionary_encode()],
-    ids=lambda ids: str(ids.type).partition("<")[0],
-)
-def test_parquet_sources_may_be_of_any_text(ids: pa.Array, tmp_path: Path) -> None:
-    assert rows_of(opened(parquet_file(tmp_path, source_id=ids))) == [(TIME_NS, "a", 1.0)]
-
-
-def test_parquet_sources_may_be_numbers(tmp_path: Path) -> None:
-    assert rows_of(opened(parquet_file(tmp_path, source_id=pa.array([7])))) == [(TIME_NS, "7", 1.0)]
+@pytest.mark.parametrize(("columns", "row"), [*PARQUET, ({"source_id": pa.array([7])}, (TIME_NS, "7", 1.0))])
+def test_parquet_columns_may_be_of_any_type_of_number_time_or_text(
+    columns: dict[str, pa.Array], row: Row, tmp_path: Path
+) -> None:
+    assert rows_of(opened(parquet_file(tmp_path, **columns))) == [row]
 
 
 def test_millivolts_become_microvolts(tmp_path: Path) -> None:
