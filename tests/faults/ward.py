@@ -209,6 +209,17 @@ class Ward:
         """Start the service, to be used as a context."""
         return Service(self.folder, {**self.settings, **changes}, environment=environment)
 
+    @contextmanager
+    def streaming(
+        self, changes: Changes = NONE, *, within_s: float = TIMEOUT_S, environment: Mapping[str, str] | None = None
+    ) -> Iterator[Service]:
+        """Start a stream. At the end of the block see it deliver everything and stop, and that the outputs are complete."""
+        with self.start({**STREAMING, **changes}, environment=environment) as service:
+            yield service
+            self.wait_until_delivered(service, changes, within_s=within_s)
+            assert service.stop() == 0
+        self.assert_complete(changes)
+
     def holdings(self) -> Holdings:
         """Return what the outputs hold now."""
         return Holdings(
