@@ -41,33 +41,18 @@ variant = pytest.mark.skipif(not FULL, reason="a variant of another test; make t
 KILLED = -signal.SIGKILL
 
 #: Where a run reads and writes, and how patient it is, does not change what comes out.
-PLUMBING = frozenset(
-    {
-        "INFLUX_URL",
-        "INFLUX_TOKEN",
-        "INFLUX_OUTPUT_URL",
-        "INFLUX_OUTPUT_TOKEN",
-        "INFLUX_OUTPUT_BUCKET",
-        "INFLUX_TOKEN_FILE",
-        "INFLUX_OUTPUT_TOKEN_FILE",
-        "API_ENDPOINT",
-        "API_TOKEN",
-        "API_TIMEOUT_SECONDS",
-        "INFLUX_QUERY_TIMEOUT",
-        "INFLUX_WRITE_BATCH_SIZE",
-        "RETRY_BUDGET_SECONDS",
-        "STATE_DIR",
-        "CSV_OUTPUT_DIR",
-        "SPOOL_MAX_BYTES",
-        "STREAMING_MODE",
-        "STREAMING_INTERVAL",
-        "ALLOWED_LATENESS_SECONDS",
-        "LATE_RECOUNT_SECONDS",
-        "LOG_LEVEL",
-        "VERBOSE_LOGGING",
-        "MAX_RECORDS_PER_QUERY",
-    }
-)
+PLUMBING = {"INFLUX_URL", "INFLUX_TOKEN", "INFLUX_OUTPUT_URL", "INFLUX_OUTPUT_TOKEN", "INFLUX_OUTPUT_BUCKET", "INFLUX_TOKEN_FILE"}
+PLUMBING |= {"INFLUX_OUTPUT_TOKEN_FILE", "API_ENDPOINT", "API_TOKEN", "API_TIMEOUT_SECONDS", "INFLUX_QUERY_TIMEOUT"}
+PLUMBING |= {
+    "INFLUX_WRITE_BATCH_SIZE",
+    "RETRY_BUDGET_SECONDS",
+    "STATE_DIR",
+    "CSV_OUTPUT_DIR",
+    "SPOOL_MAX_BYTES",
+    "STREAMING_MODE",
+}
+PLUMBING |= {"STREAMING_INTERVAL", "ALLOWED_LATENESS_SECONDS", "LATE_RECOUNT_SECONDS", "LOG_LEVEL", "VERBOSE_LOGGING"}
+PLUMBING |= {"MAX_RECORDS_PER_QUERY"}
 
 #: Settings of one run that are not the ward's.
 Changes = Mapping[str, object]

@@ -157,7 +157,13 @@ def test_an_error_after_rows_is_an_error(between: bytes, end: bytes) -> None:
         read(answer)
 
 
-def test_an_error_alone_is_an_error() -> None:
+def test_an_empty_line_is_an_answer_without_tables_and_passed_over_nothing_at_all_is_none_and_an_error_alone_is_one() -> None:
+    one, two = (answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", value, "d")])]) for value in ("1", "2"))
+
+    assert read(b"\r\n") == []
+    assert read(b"\r\n" + one + b"\r\n" + two + b"\r\n") == [[(0, 1.0, "d")], [(0, 2.0, "d")]]
+    with pytest.raises(UnreadableAnswer, match="empty"):
+        read(b"")
     with pytest.raises(FluxError):
         read(ERROR)
 
@@ -178,18 +184,6 @@ def _is_noticed(answer: bytes) -> bool:
     except (UnreadableAnswer, FluxError):
         return True
     return False
-
-
-def test_an_empty_line_is_an_answer_without_tables_and_nothing_at_all_is_none() -> None:
-    assert read(b"\r\n") == []
-    with pytest.raises(UnreadableAnswer, match="empty"):
-        read(b"")
-
-
-def test_empty_results_before_and_between_tables_are_passed_over() -> None:
-    one, two = (answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", value, "d")])]) for value in ("1", "2"))
-
-    assert read(b"\r\n" + one + b"\r\n" + two + b"\r\n") == [[(0, 1.0, "d")], [(0, 2.0, "d")]]
 
 
 def test_a_header_that_changes_is_followed() -> None:
@@ -276,20 +270,15 @@ def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
 
 
 @pytest.mark.parametrize("rows", [[], [Row("1970-01-01T00:00:00Z", "2", "d")]])
-def test_a_column_that_is_not_there_is_refused(rows: list[Row]) -> None:
+def test_columns_have_the_types_wanted_even_without_rows_and_one_that_is_not_there_is_refused(rows: list[Row]) -> None:
     (table,) = read_tables(answer_of([Table("source_id", rows)]))
-
-    with pytest.raises(UnreadableAnswer):
-        table.columns([("lead", pa.string())])
-
-
-def test_a_table_without_rows_has_empty_columns_of_the_types_wanted() -> None:
-    (table,) = read_tables(answer_of([Table("source_id", [])]))
 
     times, values = table.columns([("_time", TIME_TYPE), ("_value", pa.float64())])
 
-    assert (len(times), len(values)) == (0, 0)
+    assert (len(times), len(values)) == (len(rows), len(rows))
     assert (times.type, values.type) == (TIME_TYPE, pa.float64())
+    with pytest.raises(UnreadableAnswer):
+        table.columns([("lead", pa.string())])
 
 
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
