@@ -6,6 +6,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -121,6 +122,19 @@ def api_server(_api_server_process: ApiServer) -> ApiServer:
     """An HTTP API in a process of its own, which has forgotten what earlier tests did."""
     _api_server_process.reset()
     return _api_server_process
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Iterator[Path]:
+    """Somebody's file elsewhere, which must be as it was in the end, and alone."""
+    path = tmp_path / "elsewhere" / "victim"
+    path.parent.mkdir()
+    path.write_bytes(b"precious\n")
+    path.chmod(0o644)
+    yield path
+    assert path.read_bytes() == b"precious\n", "it was written to"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(path.parent.iterdir()) == [path], "a link to nothing was followed"
 
 
 @pytest.fixture

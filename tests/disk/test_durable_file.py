@@ -23,6 +23,7 @@ from disk.durable_file import (
     sync_folder,
     write_durably,
 )
+from tests.disk.planted import LINKS, Plant
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes and links")
 
@@ -88,31 +89,12 @@ def test_who_may_read_files_may_enter_their_folder(file: int, folder: int) -> No
     assert folder_mode(file) == folder
 
 
-PLANTED: dict[str, Callable[[Path, Path], None]] = {
-    "link": lambda path, victim: path.symlink_to(victim),
-    "link to nothing": lambda path, victim: path.symlink_to(victim.with_name("made")),
-    "hard link": lambda path, victim: path.hardlink_to(victim),
-    "pipe": lambda path, victim: os.mkfifo(path),
-}
-
-
-@pytest.fixture
-def victim(tmp_path: Path) -> Iterator[Path]:
-    """Somebody's file elsewhere, which must be as it was in the end, and alone."""
-    path = tmp_path / "elsewhere" / "victim"
-    path.parent.mkdir()
-    path.write_bytes(b"precious")
-    path.chmod(0o644)
-    yield path
-    assert (path.read_bytes(), mode(path)) == (b"precious", 0o644)
-    assert list(path.parent.iterdir()) == [path]
+PLANTED: dict[str, Plant] = {**LINKS, "pipe": lambda path, victim: os.mkfifo(path)}
 
 
 @pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
 @pytest.mark.parametrize("name", ["fence", "fence.unfinished"])
-def test_writing_a_whole_file_replaces_what_was_planted(
-    plant: Callable[[Path, Path], None], name: str, victim: Path, tmp_path: Path
-) -> None:
+def test_writing_a_whole_file_replaces_what_was_planted(plant: Plant, name: str, victim: Path, tmp_path: Path) -> None:
     plant(tmp_path / name, victim)
 
     write_durably(tmp_path / "fence", b"ours")
@@ -125,7 +107,7 @@ def test_writing_a_whole_file_replaces_what_was_planted(
 @pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
 @pytest.mark.parametrize("function", [open_ours, open_or_create, create, make_private])
 def test_opening_what_was_planted_is_refused(
-    plant: Callable[[Path, Path], None], function: Callable[[Path], object], victim: Path, tmp_path: Path
+    plant: Plant, function: Callable[[Path], object], victim: Path, tmp_path: Path
 ) -> None:
     plant(tmp_path / "lock", victim)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.disk.planted import LINKS, Plant
 from tests.faults.test_calls import settings_of
 from tests.integration.service_process import run_service
 
@@ -30,37 +30,17 @@ REPLACED = (
 #: Names that it opens: a sentence ends the run.
 REFUSED = ("state/lock", *(f"state/journal.sqlite{suffix}" for suffix in ("", "-journal", "-wal", "-shm")))
 
-KINDS: dict[str, Callable[[Path, Path], None]] = {
-    "link": lambda path, victim: path.symlink_to(victim),
-    "link to nothing": lambda path, victim: path.symlink_to(victim.with_name("made")),
-    "hard link": lambda path, victim: path.hardlink_to(victim),
-}
 
-BOTH = pytest.mark.parametrize("plant", KINDS.values(), ids=KINDS)
+BOTH = pytest.mark.parametrize("plant", LINKS.values(), ids=LINKS)
 
 
-@pytest.fixture
-def victim(tmp_path: Path) -> Iterator[Path]:
-    """Somebody's file elsewhere."""
-    path = tmp_path / "elsewhere" / "victim"
-    path.parent.mkdir()
-    path.write_bytes(b"precious\n")
-    path.chmod(0o644)
-    yield path
-    assert path.read_bytes() == b"precious\n", "it was written to"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o644
-    assert list(path.parent.iterdir()) == [path], "a link to nothing was followed"
-
-
-def put(plant: Callable[[Path, Path], None], path: Path, victim: Path) -> None:
+def put(plant: Plant, path: Path, victim: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     plant(path, victim)
 
 
 @BOTH
-def test_a_run_goes_on_beside_links_at_names_that_it_makes(
-    plant: Callable[[Path, Path], None], victim: Path, tmp_path: Path
-) -> None:
+def test_a_run_goes_on_beside_links_at_names_that_it_makes(plant: Plant, victim: Path, tmp_path: Path) -> None:
     # A fence is read before it is written, and no link is followed for that either: the run would wait.
     names = [name for name in REPLACED if name != "state/fence"]
     for name in names:
@@ -77,7 +57,7 @@ def test_a_run_goes_on_beside_links_at_names_that_it_makes(
 @BOTH
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_link_at_a_name_that_is_opened_is_refused_with_a_sentence(
-    name: str, plant: Callable[[Path, Path], None], victim: Path, tmp_path: Path
+    name: str, plant: Plant, victim: Path, tmp_path: Path
 ) -> None:
     put(plant, tmp_path / name, victim)
 
@@ -90,7 +70,7 @@ def test_a_link_at_a_name_that_is_opened_is_refused_with_a_sentence(
 
 @BOTH
 def test_a_link_in_the_place_of_a_csv_file_that_grows_is_refused_with_a_sentence(
-    plant: Callable[[Path, Path], None], victim: Path, tmp_path: Path
+    plant: Plant, victim: Path, tmp_path: Path
 ) -> None:
     one_file = {"CSV_FILENAME_PATTERN": "all.csv"}
     code, log = run_service(tmp_path, settings_of(tmp_path, QUERY_END_TIME="2025-11-03T14:30:02Z", **one_file))
@@ -104,7 +84,7 @@ def test_a_link_in_the_place_of_a_csv_file_that_grows_is_refused_with_a_sentence
 
     assert victim.read_bytes() == b"x" * 100_000
     victim.write_bytes(victim_before)
-    if plant is KINDS["link to nothing"]:
+    if plant is LINKS["link to nothing"]:
         # As one that was taken away: begun again, and the link kept beside it.
         assert (code, (tmp_path / "csv" / "all.csv.previous-1").is_symlink()) == (0, True), log
     else:
