@@ -17,6 +17,7 @@ from service.telemetry.data_warnings import DataWarnings
 from service.telemetry.events import Events
 from service.telemetry.fidelity_totals import FidelityReport
 from service.telemetry.hub import Telemetry
+from service.telemetry.totals import Sums
 
 if TYPE_CHECKING:
     from service.report.recording import Recording
@@ -37,16 +38,17 @@ class Observation:
     def __init__(self, settings: Settings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
         self._settings = settings
         self._environment = environment
-        self._board = self._make_board(clock)
+        sums = Sums()
+        self._board = self._make_board(clock, sums)
         self._server: StatusServer | None = None
         self._notifier: Notifier | None = None
         self._promise: Promise | None = None
-        self._recording = None if settings.streaming_mode else _make_recording(settings, clock)
+        self._recording = None if settings.streaming_mode else _make_recording(settings, clock, sums)
         listeners: list[Events] = [one for one in (self._board, self._recording) if one is not None]
         listeners.append(DataWarnings(clock))
         if settings.utility_metrics:
             listeners.append(FidelityReport())
-        self.telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging, listeners=listeners)
+        self.telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging, listeners=listeners, sums=sums)
 
     def __enter__(self) -> Self:
         """Begin to serve and to notify.
@@ -100,15 +102,15 @@ class Observation:
             figures = self._recording.figures(journal.outputs.standings(), self._promise)
             write_report(figures, Path(self._settings.state_dir), file_mode=self._settings.output_file_mode)
 
-    def _make_board(self, clock: Clock) -> Board | None:
+    def _make_board(self, clock: Clock, sums: Sums) -> Board | None:
         if not (self._settings.status_address or self._environment.get("NOTIFY_SOCKET")):
             return None
         from service.status.board import Board
 
-        return Board(self._settings, clock)
+        return Board(self._settings, clock, sums)
 
 
-def _make_recording(settings: Settings, clock: Clock) -> Recording:
+def _make_recording(settings: Settings, clock: Clock, sums: Sums) -> Recording:
     from service.report.recording import Recording
 
-    return Recording(settings, clock)
+    return Recording(settings, clock, sums)

@@ -29,23 +29,23 @@ class Recording(Events):
     Args:
         settings: Shown in the report, without secrets.
         clock: Ours.
+        sums: The totals of the run.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, sums: Sums) -> None:
         self._settings = settings
         self._clock = clock
         self._began_s = clock.monotonic_s()
         length_ns = settings.batch_size_seconds * NANOSECONDS
         self._over_time = TimeBins(FEWEST_WINDOWS * length_ns)
         self._throughput = TimeBins(NANOSECONDS // 10)
-        self._sums = Sums()
+        self._sums = sums
         self._lock = threading.Lock()
         self._taken: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         self._spans: list[Window] = []
         self._covered: list[Window] = []
         self._smallest_groups: Counter[int] = Counter()
-        self._groups = self._windows_in_levels = 0
         self._is_complete = False
 
     def figures(self, standings: Sequence[Standing], promise: Promise) -> Figures:
@@ -80,7 +80,6 @@ class Recording(Events):
 
     def nothing_in(self, windows: WindowRange) -> None:
         """Count them."""
-        self._sums.nothing_in(windows)
         self._cover(windows)
         # Years may be empty: by stretches, not by windows.
         for start_ns, end_ns in self._over_time.stretches(windows.start_ns, windows.end_ns):
@@ -89,17 +88,14 @@ class Recording(Events):
 
     def expired(self, windows: WindowRange) -> None:
         """Count them."""
-        self._sums.expired(windows)
         self._cover(windows)
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
         """Count them."""
-        self._sums.skipped(count, windows, released)
         self._cover(windows)
 
     def anonymized(self, unit: Unit) -> None:
         """Add up its windows."""
-        self._sums.anonymized(unit)
         self._cover(unit.windows)
         for result in unit.results:
             counts = result.counts
@@ -109,34 +105,8 @@ class Recording(Events):
         for batch in unit.batches:
             assert batch.certificate is not None, "only certified batches are reported"
             self._spans.append(batch.window)
-            self._groups += batch.certificate.distinct_values
             self._smallest_groups[batch.certificate.smallest_group] += 1
         self._spans = merged(sorted(self._spans))
-        self._windows_in_levels += len(unit.batches)
-
-    def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
-        """Count the rows."""
-        self._sums.late(rows=rows, windows=windows, of_rows=of_rows, sufficient_lateness_s=sufficient_lateness_s)
-
-    def chunk_failed_verification(self, violations: int) -> None:
-        """Count the batches."""
-        self._sums.chunk_failed_verification(violations)
-
-    def rows_outside(self, rows: int) -> None:
-        """Count the rows."""
-        self._sums.rows_outside(rows)
-
-    def added_too_late(self, rows: int) -> None:
-        """Count the rows."""
-        self._sums.added_too_late(rows)
-
-    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
-        """Count the rows."""
-        self._sums.rows_beside(without_time=without_time, not_asked_for=not_asked_for)
-
-    def rows_without_source(self, rows: int) -> None:
-        """Count the rows."""
-        self._sums.rows_without_source(rows)
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """Spread the rows over the time they took."""
@@ -165,7 +135,7 @@ class Recording(Events):
 
     def _detail(self) -> Detail:
         totals = self._sums.totals
-        enough = self._windows_in_levels >= FEWEST_WINDOWS
+        enough = totals.released_windows >= FEWEST_WINDOWS
         throughput = self._throughput.plot("rows")
         ((_, rows_at_a_time),), per_second = throughput.series, NANOSECONDS / throughput.width_ns
         return Detail(
@@ -177,11 +147,11 @@ class Recording(Events):
             rows_outside=totals.outside,
             invalid_by_reason=totals.invalid_by_reason,
             rows_contradictory=totals.contradictory,
-            smallest_group=min(self._smallest_groups, default=0),
-            groups=self._groups,
+            smallest_group=totals.smallest_group,
+            groups=totals.groups,
             smallest_groups=_by_size(self._smallest_groups, self._settings.k_value),
-            rows_at_level=tuple(int(rows) for rows in totals.rows_at_level[1:]) if enough else None,
-            unchanged=totals.unchanged if enough else None,
+            rows_at_level=tuple(int(rows) for rows in self._sums.rows_at_level[1:]) if enough else None,
+            unchanged=self._sums.unchanged if enough else None,
             took_s=self._clock.monotonic_s() - self._began_s,
             throughput=dataclasses.replace(throughput, series=(("rows", tuple(rows * per_second for rows in rows_at_a_time)),)),
             is_complete=self._is_complete,

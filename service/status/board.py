@@ -13,14 +13,13 @@ from anonymizer.ports import Output
 from anonymizer.windows import HOUR_NS, MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
 from service.settings.declared import Settings
-from service.state.journal import Released
 from service.state.output_standings import OutputStandings, Standing
 from service.status.figures_reader import FiguresReader
 from service.status.level_steps import LevelSteps
-from service.status.snapshot import Durations, Moment, OutputState, Snapshot, Trouble
+from service.status.snapshot import Dependency, Durations, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
 from service.telemetry.events import SOURCE, STATE, Events, Phase, Unit
 from service.telemetry.fidelity_totals import FidelityStep, FidelitySteps
-from service.telemetry.totals import Sums
+from service.telemetry.totals import Sums, totals_of
 
 #: What the histogram of durations tells apart, in seconds.
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -74,9 +73,10 @@ class Board(Events):
     Args:
         settings: For limits and lengths.
         clock: Ours.
+        sums: The totals of the run.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, sums: Sums) -> None:
         self._clock = clock
         self._is_stream = settings.streaming_mode
         self._length_ns = settings.batch_size_seconds * NANOSECONDS
@@ -86,7 +86,7 @@ class Board(Events):
         self._idle_limit_s = _IDLE_LIMIT_S + _QUESTIONS_AN_HOUR * hours * settings.influx_query_timeout
         self._spool_limit_bytes = settings.spool_max_bytes
         self._lock = threading.RLock()
-        self._sums = Sums()
+        self._sums = sums
         self._levels = LevelSteps()
         self._fidelity_steps = FidelitySteps()
         self._fidelity: FidelityStep | None = None
@@ -98,7 +98,6 @@ class Board(Events):
         self._troubles: dict[str, Trouble] = {}
         self._retries = {SOURCE: 0, STATE: 0}
         self._reading_pauses = False
-        self._groups = self._smallest_group = 0
         self._within, self._timed, self._timed_s = [0] * len(BUCKETS_S), 0, 0.0
         self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
         self._notes: dict[str, _OutputNotes] = {}
@@ -138,46 +137,17 @@ class Board(Events):
         figures = self._figures.latest()
         with self._lock:
             self._note_lag()
-            totals, now_ns, monotonic_s = self._sums.totals, self._clock.now_ns(), self._clock.monotonic_s()
-            counts = totals.counts
             return Snapshot(
-                now_ns=now_ns,
-                started_ns=self._started_ns,
-                phase="stopping" if self._clock.is_stopping() else self._phase,
-                is_stream=self._is_stream,
-                windows_in_all=self._windows_in_all,
-                up_to_ns=self._up_to_ns,
-                lag_s=self._lag_s(),
-                idle_s=max(0.0, monotonic_s - self._alive_until_s) if self._phase == "working" else 0.0,
-                idle_limit_s=self._idle_limit_s,
-                lag_limit_s=self._lag_limit_s,
-                source_trouble=self._troubles.get(SOURCE),
-                state_trouble=self._troubles.get(STATE),
-                reading_pauses=self._reading_pauses,
-                counts=counts,
-                windows={
-                    "released": totals.released_windows,
-                    "withheld": totals.withheld_windows,
-                    "empty": totals.empty_windows,
-                    "expired": totals.expired_windows,
-                    "skipped": totals.skipped_windows,
-                },
-                violations=totals.violations,
-                rows_late=totals.late,
-                rows_outside=totals.outside,
-                invalid_by_reason=totals.invalid_by_reason,
-                rows_contradictory=totals.contradictory,
-                unaccounted=counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate,
-                rows_at_level=self._levels.rows_at_level,
-                windows_in_levels=self._levels.windows,
+                now_ns=self._clock.now_ns(),
+                run=Run(self._started_ns, self._phase_now(), self._is_stream, self._windows_in_all, self._up_to_ns),
+                pace=Pace(self._lag_s(), self._lag_limit_s, self._idle_s(), self._idle_limit_s),
+                source=self._dependency(SOURCE),
+                state=self._dependency(STATE),
+                spool=SpoolState(figures.spool_bytes, self._spool_limit_bytes, self._reading_pauses),
+                totals=self._sums.totals,
+                levels=self._levels.shown,
                 fidelity=self._fidelity,
-                groups=self._groups,
-                smallest_group=self._smallest_group,
                 durations=Durations(tuple(self._within), self._timed, self._timed_s),
-                source_retries=self._retries[SOURCE],
-                state_retries=self._retries[STATE],
-                spool_bytes=figures.spool_bytes,
-                spool_limit_bytes=self._spool_limit_bytes,
                 outputs=tuple(self._output(name, note, figures) for name, note in self._notes.items()),
                 moments=tuple(self._moments),
             )
@@ -241,68 +211,33 @@ class Board(Events):
         self._reading_pauses = False
 
     def nothing_in(self, windows: WindowRange) -> None:
-        """Count them."""
+        """Note empty windows."""
         with self._lock:
-            self._sums.nothing_in(windows)
             self._note(windows_empty=len(windows))
 
     def expired(self, windows: WindowRange) -> None:
-        """Count them."""
+        """Note expired windows as empty."""
         with self._lock:
-            self._sums.expired(windows)
             self._note(windows_empty=len(windows))
 
-    def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
-        """Count them."""
-        with self._lock:
-            self._sums.skipped(count, windows, released)
-
     def anonymized(self, unit: Unit) -> None:
-        """Count its windows, rows and groups."""
+        """Note what became of a unit's windows and rows."""
         with self._lock:
-            before = dataclasses.replace(self._sums.totals)
-            self._sums.anonymized(unit)
-            after = self._sums.totals
+            totals = totals_of(unit)
             self._note(
-                windows_released=after.released_windows - before.released_windows,
-                windows_withheld=after.withheld_windows - before.withheld_windows,
-                windows_empty=after.empty_windows - before.empty_windows,
-                rows_read=after.counts.read - before.counts.read,
-                rows_withheld=after.counts.withheld - before.counts.withheld,
-                rows_contradictory=after.contradictory - before.contradictory,
+                windows_released=totals.released_windows,
+                windows_withheld=totals.withheld_windows,
+                windows_empty=totals.empty_windows,
+                rows_read=totals.counts.read,
+                rows_withheld=totals.counts.withheld,
+                rows_contradictory=totals.contradictory,
             )
             self._levels.add(unit)
             self._fidelity = self._fidelity_steps.add(unit) or self._fidelity
-            for batch in unit.batches:
-                assert batch.certificate is not None, "only certified batches are reported"
-                self._groups += batch.certificate.distinct_values
-                smallest = batch.certificate.smallest_group
-                self._smallest_group = min(self._smallest_group or smallest, smallest)
-
-    def chunk_failed_verification(self, violations: int) -> None:
-        """Count the batches."""
-        self._sums.chunk_failed_verification(violations)
-
-    def rows_outside(self, rows: int) -> None:
-        """Count the rows."""
-        self._sums.rows_outside(rows)
-
-    def added_too_late(self, rows: int) -> None:
-        """Count the rows."""
-        self._sums.added_too_late(rows)
-
-    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
-        """Count the rows."""
-        self._sums.rows_beside(without_time=without_time, not_asked_for=not_asked_for)
-
-    def rows_without_source(self, rows: int) -> None:
-        """Count the rows."""
-        self._sums.rows_without_source(rows)
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
-        """Count the rows."""
+        """Note late rows."""
         with self._lock:
-            self._sums.late(rows=rows, windows=windows, of_rows=of_rows, sufficient_lateness_s=sufficient_lateness_s)
             self._note(rows_late=rows)
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
@@ -326,6 +261,15 @@ class Board(Events):
             self._rows_in_flight = 0
 
     # What is shown
+
+    def _phase_now(self) -> Phase:
+        return "stopping" if self._clock.is_stopping() else self._phase
+
+    def _dependency(self, who: str) -> Dependency:
+        return Dependency(self._troubles.get(who), self._retries[who])
+
+    def _idle_s(self) -> float:
+        return max(0.0, self._clock.monotonic_s() - self._alive_until_s) if self._phase == "working" else 0.0
 
     def _lag_s(self) -> float:
         if not self._is_stream or self._up_to_ns is None:

@@ -58,13 +58,13 @@ class Judgement:
 
 def judge(now: Snapshot) -> Judgement:
     """Return what a snapshot means."""
-    is_live = now.idle_s <= now.idle_limit_s
+    is_live = now.pace.idle_s <= now.pace.idle_limit_s
     reasons = tuple(_reasons(now, is_live=is_live))
     notices = tuple(_notices(now))
     if reasons:
         headline, sentence = _HEADLINES[reasons[0].code], " ".join(one.text for one in reasons)
     else:
-        headline = "Needs attention" if notices else _ALL_WELL[now.phase]
+        headline = "Needs attention" if notices else _ALL_WELL[now.run.phase]
         sentence = " ".join([_progress(now), *(one.text for one in notices)])
     return Judgement(is_live, reasons, notices, headline, sentence)
 
@@ -86,22 +86,22 @@ _ALL_WELL = {"connecting": "Starting", "working": "All is well", "finishing": "F
 
 def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
     """Yield why data does not flow, the most telling first."""
-    if now.phase == "stopping":
+    if now.run.phase == "stopping":
         yield Finding("stopping", "The service was asked to stop and brings what is in hand to its end.")
     if not is_live:
-        yield Finding("hangs", f"The work loop has not come by for {length_text(now.idle_s)}.")
-    if now.source_trouble:
-        yield Finding("source_unreachable", f"The source has not answered since {_since(now.source_trouble)}.")
-    elif now.phase == "connecting":
+        yield Finding("hangs", f"The work loop has not come by for {length_text(now.pace.idle_s)}.")
+    if now.source.trouble:
+        yield Finding("source_unreachable", f"The source has not answered since {_since(now.source.trouble)}.")
+    elif now.run.phase == "connecting":
         yield Finding("connecting", "The service is starting and has not read anything yet.")
-    if now.state_trouble:
-        yield Finding("state_unavailable", f"STATE_DIR cannot be used since {_since(now.state_trouble)}.")
+    if now.state.trouble:
+        yield Finding("state_unavailable", f"STATE_DIR cannot be used since {_since(now.state.trouble)}.")
     for output in now.outputs:
         yield from _trouble_of(output)
-    if now.reading_pauses:
+    if now.spool.is_full:
         yield Finding("reading_paused", "The spool is full: nothing is read until outputs have taken something.")
-    if now.lag_s > now.lag_limit_s:
-        yield Finding("behind", f"The next window has been due for {length_text(now.lag_s)}.")
+    if now.pace.lag_s > now.pace.lag_limit_s:
+        yield Finding("behind", f"The next window has been due for {length_text(now.pace.lag_s)}.")
 
 
 def _trouble_of(output: OutputState) -> Iterator[Finding]:
@@ -117,10 +117,12 @@ def _trouble_of(output: OutputState) -> Iterator[Finding]:
 
 
 def _notices(now: Snapshot) -> Iterator[Finding]:
-    if now.unaccounted or any(output.unaccounted for output in now.outputs):
+    if now.totals.unaccounted or any(output.unaccounted for output in now.outputs):
         yield Finding("not_conserved", "Rows are unaccounted for: this is a bug, please report it.")
-    if now.violations:
-        yield Finding("verification_failed", f"{many_text(now.violations, 'window')} failed verification and stayed withheld.")
+    if now.totals.violations:
+        yield Finding(
+            "verification_failed", f"{many_text(now.totals.violations, 'window')} failed verification and stayed withheld."
+        )
     for output in now.outputs:
         if output.set_aside:
             yield Finding(
@@ -141,14 +143,16 @@ def _notices(now: Snapshot) -> Iterator[Finding]:
 
 
 def _progress(now: Snapshot) -> str:
-    done = sum(now.windows.values())
-    if not now.is_stream and now.windows_in_all is not None:
-        return f"{done:,} of {many_text(now.windows_in_all, 'window')} done."
-    if now.up_to_ns is None:
+    done = sum(now.totals.windows_by_outcome.values())
+    if not now.run.is_stream and now.run.windows_in_all is not None:
+        return f"{done:,} of {many_text(now.run.windows_in_all, 'window')} done."
+    if now.run.up_to_ns is None:
         return "Nothing was read yet."
     waiting = sum(output.pending for output in now.outputs)
-    behind = f", {length_text(now.lag_s)} behind" if now.lag_s >= 1 else ""
-    return f"Up to {date_and_time(now.up_to_ns)} UTC everything is done{behind}; {many_text(waiting, 'row')} wait for outputs."
+    behind = f", {length_text(now.pace.lag_s)} behind" if now.pace.lag_s >= 1 else ""
+    return (
+        f"Up to {date_and_time(now.run.up_to_ns)} UTC everything is done{behind}; {many_text(waiting, 'row')} wait for outputs."
+    )
 
 
 def _since(trouble: Trouble) -> str:

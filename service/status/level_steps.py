@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from anonymizer.hierarchy import SUPPRESSED_LEVEL
+from service.status.snapshot import Levels
 from service.telemetry.events import Unit
 from service.telemetry.totals import FEWEST_WINDOWS
 
@@ -19,13 +20,12 @@ class LevelSteps:
     def __init__(self) -> None:
         self._shown = np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64)
         self._waiting = self._shown.copy()
-        self._windows_waiting = 0
-        self.windows = 0
+        self._windows = self._windows_waiting = 0
 
     @property
-    def rows_at_level(self) -> tuple[int, ...]:
-        """Released rows by level 1 … 9, over `windows` windows."""
-        return tuple(int(rows) for rows in self._shown[1:])
+    def shown(self) -> Levels:
+        """The sums as of the last step."""
+        return Levels(tuple(int(rows) for rows in self._shown[1:]), self._windows)
 
     def add(self, unit: Unit) -> None:
         """Take in a unit's windows; those of which nothing was released do not count."""
@@ -33,6 +33,6 @@ class LevelSteps:
         self._windows_waiting += len(unit.batches)
         if self._windows_waiting >= FEWEST_WINDOWS:
             self._shown = self._shown + self._waiting
-            self.windows += self._windows_waiting
+            self._windows += self._windows_waiting
             self._waiting = np.zeros_like(self._waiting)
             self._windows_waiting = 0

@@ -63,25 +63,25 @@ def families(now: Snapshot) -> Iterator[Metric]:
 def _of_the_run(now: Snapshot, judgement: Judgement) -> Iterator[Metric]:
     build = {"version": VERSION, "python": platform.python_version(), "numpy": version("numpy"), "pyarrow": version("pyarrow")}
     yield InfoMetricFamily(f"{PREFIX}build", "Versions of the service and what it rests on.", value=build)
-    yield _gauge("start_timestamp_seconds", "When the run began.", now.started_ns / NANOSECONDS)
+    yield _gauge("start_timestamp_seconds", "When the run began.", now.run.started_ns / NANOSECONDS)
     yield _gauge("live", "1 while the work loop advances, or waits as it said it would.", judgement.is_live)
     yield _gauge("ready", "1 while data flows: the same as /readyz.", judgement.is_ready)
-    yield _gauge("source_up", "1 unless the source does not answer.", now.source_trouble is None)
-    yield _gauge("state_up", "1 unless STATE_DIR cannot be used.", now.state_trouble is None)
-    yield _gauge("reading_paused", "1 while the spool is full and nothing is read.", now.reading_pauses)
-    yield _counter("source_retries", "Questions to the source that were asked again.", now.source_retries)
-    yield _counter("state_retries", "Uses of STATE_DIR that were tried again.", now.state_retries)
-    yield _gauge("lag_seconds", "How long the next window has been due; 0 when none is, and in a one-shot run.", now.lag_s)
-    yield _gauge("lag_limit_seconds", "From this lag on the service is not ready.", now.lag_limit_s)
-    up_to_s = 0.0 if now.up_to_ns is None else now.up_to_ns / NANOSECONDS
+    yield _gauge("source_up", "1 unless the source does not answer.", now.source.trouble is None)
+    yield _gauge("state_up", "1 unless STATE_DIR cannot be used.", now.state.trouble is None)
+    yield _gauge("reading_paused", "1 while the spool is full and nothing is read.", now.spool.is_full)
+    yield _counter("source_retries", "Questions to the source that were asked again.", now.source.retries)
+    yield _counter("state_retries", "Uses of STATE_DIR that were tried again.", now.state.retries)
+    yield _gauge("lag_seconds", "How long the next window has been due; 0 when none is, and in a one-shot run.", now.pace.lag_s)
+    yield _gauge("lag_limit_seconds", "From this lag on the service is not ready.", now.pace.lag_limit_s)
+    up_to_s = 0.0 if now.run.up_to_ns is None else now.run.up_to_ns / NANOSECONDS
     yield _gauge("position_timestamp_seconds", "Every window that ends by then is done with; 0 before the first look.", up_to_s)
-    yield _gauge("spool_bytes", "How much waits on disk for outputs.", now.spool_bytes)
-    yield _gauge("spool_limit_bytes", "How much may wait before reading pauses: SPOOL_MAX_BYTES.", now.spool_limit_bytes)
+    yield _gauge("spool_bytes", "How much waits on disk for outputs.", now.spool.size_bytes)
+    yield _gauge("spool_limit_bytes", "How much may wait before reading pauses: SPOOL_MAX_BYTES.", now.spool.limit_bytes)
 
 
 def _of_windows(now: Snapshot) -> Iterator[Metric]:
-    yield _counters("windows", "Windows by outcome.", "outcome", now.windows.items())
-    yield _counter("verification_failures", "Batches the second opinion withheld; must be 0.", now.violations)
+    yield _counters("windows", "Windows by outcome.", "outcome", now.totals.windows_by_outcome.items())
+    yield _counter("verification_failures", "Batches the second opinion withheld; must be 0.", now.totals.violations)
     durations = now.durations
     buckets = [(str(bound), float(count)) for bound, count in zip(BUCKETS_S, durations.within, strict=True)]
     yield HistogramMetricFamily(
@@ -90,39 +90,34 @@ def _of_windows(now: Snapshot) -> Iterator[Metric]:
         buckets=[*buckets, ("+Inf", float(durations.count))],
         sum_value=durations.sum_s,
     )
-    yield _counter("groups", "Different released values, summed over windows.", now.groups)
+    yield _counter("groups", "Different released values, summed over windows.", now.totals.groups)
     yield _gauge(
-        "smallest_group_rows", "The fewest rows of a window that shared a value; 0 before a release.", now.smallest_group
+        "smallest_group_rows", "The fewest rows of a window that shared a value; 0 before a release.", now.totals.smallest_group
     )
 
 
 def _of_rows(now: Snapshot) -> Iterator[Metric]:
-    counts = now.counts
-    fates = {
-        "read": counts.read,
-        "released": counts.released,
-        "withheld": counts.withheld,
-        "invalid": counts.invalid,
-        "duplicate": counts.duplicate,
-    }
-    yield _counters("rows", "Rows by outcome; read = released + withheld + invalid + duplicate.", "outcome", fates.items())
+    totals, counts = now.totals, now.totals.counts
+    yield _counters(
+        "rows", "Rows by outcome; read = released + withheld + invalid + duplicate.", "outcome", totals.rows_by_outcome.items()
+    )
     imputed = {"starred": counts.starred, "suppressed": counts.suppressed}
     yield _counters(
         "imputed_rows", "Released rows with the window's mean instead of their group's value.", "kind", imputed.items()
     )
-    yield _counter("late_rows", "Rows that came after their window was released; they stay out.", now.rows_late)
+    yield _counter("late_rows", "Rows that came after their window was released; they stay out.", totals.late)
     yield _counters(
         "invalid_rows",
         "Invalid rows by what they lack; one that lacks several counts under the first.",
         "lacks",
-        now.invalid_by_reason.items(),
+        totals.invalid_by_reason.items(),
     )
     yield _counter(
-        "contradictory_rows", "Withheld rows whose source held two different values for one time.", now.rows_contradictory
+        "contradictory_rows", "Withheld rows whose source held two different values for one time.", totals.contradictory
     )
-    yield _counter("outside_rows", "Rows of times or sources that were not asked for; not among those read.", now.rows_outside)
-    yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", now.unaccounted)
-    levels = ((str(level), rows) for level, rows in enumerate(now.rows_at_level, 1))
+    yield _counter("outside_rows", "Rows of times or sources that were not asked for; not among those read.", totals.outside)
+    yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", totals.unaccounted)
+    levels = ((str(level), rows) for level, rows in enumerate(now.levels.rows, 1))
     yield _counters("rows_at_level", "Released rows by level; moves in steps of at least 12 windows.", "level", levels)
 
 

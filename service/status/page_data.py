@@ -19,13 +19,13 @@ def readiness(judgement: Judgement) -> dict[str, Any]:
 
 def liveness(now: Snapshot, judgement: Judgement) -> dict[str, Any]:
     """Return what `/livez` answers."""
-    return {"live": judgement.is_live, "idle_seconds": round(now.idle_s, 1), "limit_seconds": now.idle_limit_s}
+    return {"live": judgement.is_live, "idle_seconds": round(now.pace.idle_s, 1), "limit_seconds": now.pace.idle_limit_s}
 
 
 def page_data(now: Snapshot) -> dict[str, Any]:
     """Return what `/status.json` answers."""
     judgement = judge(now)
-    counts = now.counts
+    run, totals = now.run, now.totals
     return {
         **readiness(judgement),
         "live": judgement.is_live,
@@ -34,37 +34,33 @@ def page_data(now: Snapshot) -> dict[str, Any]:
         "sentence": judgement.sentence,
         "notices": [_finding(one) for one in judgement.notices],
         "now": _time(now.now_ns),
-        "started": _time(now.started_ns),
+        "started": _time(run.started_ns),
         "version": VERSION,
-        "phase": now.phase,
-        "streaming": now.is_stream,
-        "windows_in_all": now.windows_in_all,
-        "up_to": None if now.up_to_ns is None else _time(now.up_to_ns),
-        "lag_seconds": round(now.lag_s, 1),
-        "lag_limit_seconds": now.lag_limit_s,
-        "windows": now.windows,
+        "phase": run.phase,
+        "streaming": run.is_stream,
+        "windows_in_all": run.windows_in_all,
+        "up_to": None if run.up_to_ns is None else _time(run.up_to_ns),
+        "lag_seconds": round(now.pace.lag_s, 1),
+        "lag_limit_seconds": now.pace.lag_limit_s,
+        "windows": totals.windows_by_outcome,
         "rows": {
-            "read": counts.read,
-            "released": counts.released,
-            "withheld": counts.withheld,
-            "invalid": counts.invalid,
-            "duplicate": counts.duplicate,
-            "late": now.rows_late,
-            "invalid_by_reason": now.invalid_by_reason,
-            "outside": now.rows_outside,
-            "contradictory": now.rows_contradictory,
-            "unaccounted": now.unaccounted,
+            **totals.rows_by_outcome,
+            "late": totals.late,
+            "invalid_by_reason": totals.invalid_by_reason,
+            "outside": totals.outside,
+            "contradictory": totals.contradictory,
+            "unaccounted": totals.unaccounted,
         },
-        "verification_failures": now.violations,
-        "levels": {"rows": now.rows_at_level, "windows": now.windows_in_levels, "fewest_windows": FEWEST_WINDOWS},
+        "verification_failures": totals.violations,
+        "levels": {"rows": now.levels.rows, "windows": now.levels.windows, "fewest_windows": FEWEST_WINDOWS},
         "groups": {
-            "number": now.groups,
-            "smallest": now.smallest_group,
-            "mean_rows": round(counts.released / now.groups, 1) if now.groups else 0,
+            "number": totals.groups,
+            "smallest": totals.smallest_group,
+            "mean_rows": round(totals.counts.released / totals.groups, 1) if totals.groups else 0,
         },
         "outputs": [_output(one) for one in now.outputs],
-        "source": {"trouble": _trouble(now.source_trouble), "retries": now.source_retries},
-        "spool": {"bytes": now.spool_bytes, "limit_bytes": now.spool_limit_bytes},
+        "source": {"trouble": _trouble(now.source.trouble), "retries": now.source.retries},
+        "spool": {"bytes": now.spool.size_bytes, "limit_bytes": now.spool.limit_bytes},
         "moments": _columns(now.moments),
     }
 

@@ -1,17 +1,17 @@
-"""How the service is at one moment: the one truth that metrics, health, page and systemd's status line are written from. Counts only."""
+"""How the service is at one moment: what metrics, health, page and systemd's status line are made from. Counts only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from anonymizer.batch import WindowCounts
 from service.telemetry.events import Phase
 from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.totals import Totals
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Somebody who cannot be used now: since when (nanoseconds since the epoch), and the last reason."""
+    """Why something cannot be used now: since when (nanoseconds since the epoch), and the last reason."""
 
     since_ns: int
     reason: str
@@ -22,17 +22,17 @@ class OutputState:
     """One output.
 
     Args:
-        name: What kind it is and where it goes.
+        name: Its kind and its target.
         kind: Such as `csv`.
         position: The last chunk it has taken.
-        taken: Rows it has taken since the journal knows it.
+        taken: Rows it has taken since it was added to the journal.
         set_aside: Rows it refused for good.
         pending: Rows that wait for it.
         unaccounted: Rows released in this run that are neither taken nor set aside nor pending; must be 0.
         retries: Writes of this run that were tried again.
-        trouble: Why it takes nothing now; None while it does.
-        last_error: The last reason it gave, and when; None when it never gave one in this run.
-        has_ended: Whether it is not written to any more in this run.
+        trouble: Why it takes nothing now; None while it takes rows.
+        last_error: Its last error in this run, and when; None if there was none.
+        has_ended: Whether the service has given it up for this run.
     """
 
     name: str
@@ -50,7 +50,7 @@ class OutputState:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happened within one stretch of time of the run, by our clock; `lag_s` is the highest seen in it."""
+    """What happened in one stretch of the run, by our clock; `lag_s` is the highest lag in it."""
 
     start_ns: int
     windows_released: int = 0
@@ -65,7 +65,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Durations:
-    """A histogram of how long windows took: for each of `BUCKETS_S`, how many took no longer; their number and their sum."""
+    """How long windows took, as a histogram: windows within each of `BUCKETS_S`, their number, and the sum of their times."""
 
     within: tuple[int, ...]
     count: int
@@ -73,75 +73,94 @@ class Durations:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything, at `now_ns`.
+class Run:
+    """Where the run is.
 
     Args:
-        now_ns: Nanoseconds since the epoch.
-        started_ns: When the run began.
-        phase: Where the run is.
-        is_stream: Whether there is no end.
+        started_ns: When it began.
+        phase: What it does now.
+        is_stream: Whether it has no end.
         windows_in_all: How many windows there will be; None without an end.
-        up_to_ns: Every window that ends by then is done with; None before the first look.
-        lag_s: How long the next window has been due; 0 when it is not, and in a run with an end.
-        idle_s: How long the work loop has not come by, waiting it has announced left out.
-        idle_limit_s: From when on that means that it hangs.
-        lag_limit_s: From when on the service counts as behind.
-        source_trouble: Why the source cannot be used now.
-        state_trouble: Why our own disk cannot.
-        reading_pauses: Whether the spool is full.
-        counts: Rows by fate.
-        windows: Windows by outcome.
-        violations: Batches that failed verification.
-        rows_late: Rows that came after their window's release.
-        rows_outside: Rows of times or sources that were not asked for; they count as not read.
-        invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
-        rows_contradictory: Withheld rows whose source held two different values for one time.
-        unaccounted: Rows that were read and are neither released, withheld, invalid nor duplicate; must be 0.
-        rows_at_level: Released rows by level 1 … 9, in steps of at least 12 windows.
-        windows_in_levels: How many windows these are the sums of.
-        fidelity: How much of the signal the last twelve windows or more left; None without UTILITY_METRICS, and before there were so many.
-        groups: Different released values, summed over windows.
-        smallest_group: The fewest rows that shared one, ever in this run; 0 before the first release.
-        durations: How long windows took.
-        source_retries: Questions to the source that were asked again.
-        state_retries: Uses of our disk that were tried again.
-        spool_bytes: How much waits on disk for outputs.
-        spool_limit_bytes: How much may.
-        outputs: Each output.
-        moments: What happened lately, oldest first.
+        up_to_ns: Every window that ends by then is done; None before the first look.
     """
 
-    now_ns: int
     started_ns: int
     phase: Phase
     is_stream: bool
     windows_in_all: int | None
     up_to_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Whether the run keeps up.
+
+    Args:
+        lag_s: How long the next window has been due; 0 when it is not, and in a run with an end.
+        lag_limit_s: Above this lag the service counts as behind.
+        idle_s: Time since the work loop last showed that it is alive, announced waits not counted.
+        idle_limit_s: Above this the loop counts as hanging.
+    """
+
     lag_s: float
+    lag_limit_s: float
     idle_s: float
     idle_limit_s: float
-    lag_limit_s: float
-    source_trouble: Trouble | None
-    state_trouble: Trouble | None
-    reading_pauses: bool
-    counts: WindowCounts
-    windows: dict[str, int]
-    violations: int
-    rows_late: int
-    rows_outside: int
-    invalid_by_reason: dict[str, int]
-    rows_contradictory: int
-    unaccounted: int
-    rows_at_level: tuple[int, ...]
-    windows_in_levels: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What the run cannot do without, the source or its own disk: why it cannot be used now, and retries in this run."""
+
+    trouble: Trouble | None = None
+    retries: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolState:
+    """Bytes that wait on disk for outputs, the most that may, and whether reading pauses because that is reached."""
+
+    size_bytes: int
+    limit_bytes: int
+    is_full: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Released rows by level 1 … 9, in steps of at least 12 windows, and the number of windows they come from."""
+
+    rows: tuple[int, ...]
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything, at `now_ns` (nanoseconds since the epoch).
+
+    Args:
+        now_ns: The time.
+        run: Where the run is.
+        pace: Whether it keeps up.
+        source: Whether the source answers.
+        state: Whether STATE_DIR can be used.
+        spool: What waits on disk.
+        totals: What the run adds up to.
+        levels: How far rows were generalized.
+        fidelity: What is left of the signal in the last step of twelve windows or more; None before it, and without UTILITY_METRICS.
+        durations: How long windows took.
+        outputs: Each output.
+        moments: The last hour, oldest first.
+    """
+
+    now_ns: int
+    run: Run
+    pace: Pace
+    source: Dependency
+    state: Dependency
+    spool: SpoolState
+    totals: Totals
+    levels: Levels
     fidelity: FidelityStep | None
-    groups: int
-    smallest_group: int
     durations: Durations
-    source_retries: int
-    state_retries: int
-    spool_bytes: int
-    spool_limit_bytes: int
     outputs: tuple[OutputState, ...]
     moments: tuple[Moment, ...]

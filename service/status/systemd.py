@@ -57,9 +57,9 @@ class Notifier:
 
     def _tell(self, now: Snapshot) -> None:
         judgement = judge(now)
-        if now.phase == "stopping":
+        if now.run.phase == "stopping":
             self._say_stopping()
-        elif not self._is_ready and (now.phase != "connecting" or now.source_trouble):
+        elif not self._is_ready and (now.run.phase != "connecting" or now.source.trouble):
             self._is_ready = True
             self._send("READY=1")
         status = f"{judgement.headline}. {judgement.sentence}".replace("\n", " ")[:_LONGEST_STATUS]

@@ -1,4 +1,4 @@
-"""Tells everybody who listens what happens: the sums first, then the log, then whoever else asked to."""
+"""Passes every event of a run to its listeners: the totals first, then the log, then the others."""
 
 from __future__ import annotations
 
@@ -13,18 +13,23 @@ __all__ = ["SOURCE", "STATE", "Telemetry", "Unit"]
 
 
 class Telemetry(Events):
-    """Hands every event on to its listeners, in order. What each event means: `service/telemetry/events.py`.
+    """Passes every event to its listeners, in order. What each event means: `service/telemetry/events.py`.
 
     Args:
         k: For the log lines.
         verbose: Whether details and the statistics of each window are logged too.
-        listeners: Who else wants to know.
+        listeners: Further listeners.
+        sums: The totals of the run, if a listener reads them too.
     """
 
-    def __init__(self, *, k: int, verbose: bool, listeners: Sequence[Events] = ()) -> None:
-        sums = Sums()
-        self.totals: Totals = sums.totals
-        self._listeners: tuple[Events, ...] = (sums, LogLines(k=k, verbose=verbose, totals=sums.totals), *listeners)
+    def __init__(self, *, k: int, verbose: bool, listeners: Sequence[Events] = (), sums: Sums | None = None) -> None:
+        self._sums = sums or Sums()
+        self._listeners: tuple[Events, ...] = (self._sums, LogLines(k=k, verbose=verbose, sums=self._sums), *listeners)
+
+    @property
+    def totals(self) -> Totals:
+        """The totals so far."""
+        return self._sums.totals
 
 
 def _handing_on(name: str) -> Callable[..., None]:
@@ -36,6 +41,6 @@ def _handing_on(name: str) -> Callable[..., None]:
     return hand_on
 
 
-# Written out, a new event could be forgotten here, and then nobody would ever hear of it.
+# Written out by hand, a new event could be forgotten here, and would reach no listener.
 for _name in [name for name in vars(Events) if not name.startswith("_")]:
     setattr(Telemetry, _name, _handing_on(_name))

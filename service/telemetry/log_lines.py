@@ -18,7 +18,7 @@ from anonymizer.windows import WindowRange
 from service.log_event import LogEvent
 from service.state.journal import Released
 from service.telemetry.events import Events, Unit
-from service.telemetry.totals import Totals
+from service.telemetry.totals import Sums, totals_of
 from service.time_texts import as_datetime
 
 _DAY = LogEvent("day", "📅 %s (UTC)", "day")
@@ -140,13 +140,13 @@ class LogLines(Events):
     Args:
         k: For the log lines.
         verbose: Whether details and the statistics of each window are logged too.
-        totals: The sums of the run, logged at its end; whoever adds them up hears of each event before us.
+        sums: The totals of the run, logged at its end; they hear of each event first.
     """
 
-    def __init__(self, *, k: int, verbose: bool, totals: Totals) -> None:
+    def __init__(self, *, k: int, verbose: bool, sums: Sums) -> None:
         self._k = k
         self._verbose = verbose
-        self._totals = totals
+        self._sums = sums
         self._day: str | None = None
 
     def nothing_in(self, windows: WindowRange) -> None:
@@ -233,7 +233,7 @@ class LogLines(Events):
 
     def finished(self, seconds: float) -> None:
         """Log the sums of a run that came to its end."""
-        totals, counts = self._totals, self._totals.counts
+        totals, counts = self._sums.totals, self._sums.totals.counts
         _DONE.log(
             totals.windows,
             totals.empty_windows,
@@ -249,8 +249,8 @@ class LogLines(Events):
             _Beside(totals.invalid_by_reason, totals.contradictory, totals.outside),
         )
         if counts.released:
-            share = 100 * totals.unchanged / counts.released
-            _LEVELS_IN_ALL.log(_distribution(totals.rows_at_level), share)
+            share = 100 * self._sums.unchanged / counts.released
+            _LEVELS_IN_ALL.log(_distribution(self._sums.rows_at_level), share)
 
     def _say_day(self, start_ns: int) -> None:
         """Report the date once: the lines of windows tell only the time of day."""
@@ -265,7 +265,7 @@ class LogLines(Events):
 
     def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
         # What contradicts itself has its own warning: longer windows or another k do not help.
-        contradictory = sum(result.statistics.contradictory for result in unit.results)
+        contradictory = totals_of(unit).contradictory
         usable = counts.read - counts.invalid - counts.duplicate - contradictory
         kept_back = counts.suppressed + counts.withheld - contradictory
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:

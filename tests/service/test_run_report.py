@@ -26,6 +26,8 @@ from service.report.recording import Recording
 from service.report.templates import render
 from service.report.time_bins import MOST_BINS, TimeBins
 from service.state.output_standings import Standing
+from service.telemetry.hub import Telemetry
+from service.telemetry.totals import Sums
 from tests.documentation.pages import ROOT
 from tests.integration.service_process import KEY, run_on_file, run_service
 from tests.service.fakes import FakeClock
@@ -62,9 +64,16 @@ def test_no_figure_is_lost_however_wide_the_stretches_become(figures: list[tuple
     assert {start: value for start, value in zip(starts, sums, strict=True) if value} == {k: v for k, v in expected.items() if v}
 
 
-def recording(**settings: object) -> tuple[Recording, FakeClock]:
-    clock = FakeClock(1000.0)
-    return Recording(settings_with(STREAMING_MODE="false", DEVICE_FILTER="patient-17", **settings), clock), clock
+class Watching:
+    """A run that is told what happens, and its recording."""
+
+    def __init__(self, **settings: object) -> None:
+        sums = Sums()
+        self.clock = FakeClock(1000.0)
+        self.recording = Recording(
+            settings_with(STREAMING_MODE="false", DEVICE_FILTER="patient-17", **settings), self.clock, sums
+        )
+        self.run = Telemetry(k=5, verbose=False, listeners=[self.recording], sums=sums)
 
 
 def standings(*, pending: int = 0) -> Sequence[Standing]:
@@ -73,16 +82,16 @@ def standings(*, pending: int = 0) -> Sequence[Standing]:
 
 def figures_of_a_run(**settings: object) -> Figures:
     """Return the report of a run of sixteen windows from the epoch on: 14 released, 1 withheld, 1 empty, then 3 expired."""
-    watching, clock = recording(**settings)
+    watching = Watching(**settings)
     csv = Sink("csv:./output")
-    watching.anonymized(unit(*[{1: 30, 8: 12}] * 14, {0: 4}, {}, smallest=6, groups=4))
-    watching.expired(unit({}, {}, {}, start_ns=80 * NANOSECONDS).windows)
-    watching.wrote(csv, 500)
-    watching.rejected(csv, None, 88, ValueError("x"))
-    clock.now_s += 2
-    watching.took(2.0, 592, 16)
-    watching.finished(2.0)
-    return watching.figures(standings(pending=7), PROMISE)
+    watching.run.anonymized(unit(*[{1: 30, 8: 12}] * 14, {0: 4}, {}, smallest=6, groups=4))
+    watching.run.expired(unit({}, {}, {}, start_ns=80 * NANOSECONDS).windows)
+    watching.recording.wrote(csv, 500)
+    watching.recording.rejected(csv, None, 88, ValueError("x"))
+    watching.clock.now_s += 2
+    watching.recording.took(2.0, 592, 16)
+    watching.recording.finished(2.0)
+    return watching.recording.figures(standings(pending=7), PROMISE)
 
 
 def read(figures: Figures) -> str:
@@ -111,10 +120,10 @@ def test_a_run_is_added_up() -> None:
 
 
 def test_what_levels_of_few_windows_would_tell_is_left_out() -> None:
-    watching, _ = recording()
-    watching.anonymized(unit(*[{1: 30}] * 11))
+    watching = Watching()
+    watching.run.anonymized(unit(*[{1: 30}] * 11))
 
-    figures = watching.figures(standings(), PROMISE)
+    figures = watching.recording.figures(standings(), PROMISE)
 
     assert figures.detail is not None
     assert (figures.detail.rows_at_level, figures.detail.unchanged) == (None, None)
@@ -124,12 +133,12 @@ def test_what_levels_of_few_windows_would_tell_is_left_out() -> None:
 
 
 def test_a_year_of_nothing_is_quick_to_report() -> None:
-    watching, _ = recording()
+    watching = Watching()
     year = unit({}).windows.__class__(0, 31_536_000 * NANOSECONDS, 5 * NANOSECONDS)
     for first in range(0, len(year), 4096):
-        watching.nothing_in(year.part(first, min(first + 4096, len(year))))
+        watching.run.nothing_in(year.part(first, min(first + 4096, len(year))))
 
-    figures = watching.figures(standings(), PROMISE)
+    figures = watching.recording.figures(standings(), PROMISE)
 
     assert figures.windows_in_all == 6_307_200
     assert sum(dict(figures.over_time.series)["empty"]) == 6_307_200
@@ -269,10 +278,10 @@ def test_whom_a_file_may_be_called_after_is_not_said(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_cut_short_says_so() -> None:
-    watching, _ = recording()
-    watching.anonymized(unit({1: 30}))
+    watching = Watching()
+    watching.run.anonymized(unit({1: 30}))
 
-    assert "The run did not come to its end" in read(watching.figures(standings(), PROMISE))
+    assert "The run did not come to its end" in read(watching.recording.figures(standings(), PROMISE))
     assert "The run did not come to its end" not in read(figures_of_a_run())
 
 

@@ -18,6 +18,8 @@ from service.status.judgement import judge
 from service.status.snapshot import Trouble
 from service.telemetry.events import SOURCE, STATE, Unit
 from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.hub import Telemetry
+from service.telemetry.totals import Sums
 from tests.service.batches import PROMISE, make_batch
 from tests.service.fakes import FakeClock
 from tests.status.events import LENGTH_NS, Sink, settings_with, unit
@@ -28,7 +30,9 @@ class Watched:
 
     def __init__(self) -> None:
         self.clock = FakeClock(1000.0)
-        self.board = Board(settings_with(), self.clock)
+        sums = Sums()
+        self.board = Board(settings_with(), self.clock, sums)
+        self.run = Telemetry(k=5, verbose=False, listeners=[self.board], sums=sums)
         self.csv, self.api = Sink("csv:./output"), Sink("api:http://sink")
         self.board.expect([self.csv, self.api])
         self.board.phase("working")
@@ -40,35 +44,45 @@ def watched() -> Watched:
 
 
 def test_windows_and_rows_are_counted_by_their_outcome(watched: Watched) -> None:
-    watched.board.anonymized(unit({1: 30, 3: 10}, {0: 4}, {}, invalid=2))
-    watched.board.nothing_in(unit({}, {}, {}).windows)
-    watched.board.expired(unit({}, {}).windows)
-    watched.board.skipped(7, unit({}).windows, [])
+    watched.run.anonymized(unit({1: 30, 3: 10}, {0: 4}, {}, invalid=2))
+    watched.run.nothing_in(unit({}, {}, {}).windows)
+    watched.run.expired(unit({}, {}).windows)
+    watched.run.skipped(7, unit({}).windows, [])
 
     now = watched.board.look()
 
-    assert now.windows == {"released": 1, "withheld": 2, "empty": 3, "expired": 2, "skipped": 7}
-    assert (now.counts.read, now.counts.released, now.counts.withheld, now.counts.invalid) == (50, 40, 4, 6)
-    assert now.unaccounted == 0
+    assert now.totals.windows_by_outcome == {"released": 1, "withheld": 2, "empty": 3, "expired": 2, "skipped": 7}
+    assert (now.totals.counts.read, now.totals.counts.released, now.totals.counts.withheld, now.totals.counts.invalid) == (
+        50,
+        40,
+        4,
+        6,
+    )
+    assert now.totals.unaccounted == 0
+    (moment,) = now.moments
+    assert (moment.windows_released, moment.windows_withheld, moment.windows_empty) == (1, 2, 5), (
+        "expired ones are empty on the plot"
+    )
+    assert (moment.rows_read, moment.rows_withheld) == (50, 4)
 
 
 def test_lag_is_how_long_the_next_window_has_been_due(watched: Watched) -> None:
     # Windows end at multiples of 5 s; the one after 985 s ends at 990 and is due at 1000.
     watched.board.reached(985 * NANOSECONDS)
-    assert watched.board.look().lag_s == 0
+    assert watched.board.look().pace.lag_s == 0
 
     watched.clock.now_s = 1004.5
-    assert watched.board.look().lag_s == 4.5
+    assert watched.board.look().pace.lag_s == 4.5
 
     watched.board.reached(990 * NANOSECONDS)
-    assert watched.board.look().lag_s == 0
+    assert watched.board.look().pace.lag_s == 0
 
 
 def test_a_run_with_an_end_is_never_behind() -> None:
-    board = Board(settings_with(STREAMING_MODE="false"), FakeClock(1e6))
+    board = Board(settings_with(STREAMING_MODE="false"), FakeClock(1e6), Sums())
     board.reached(5 * NANOSECONDS)
 
-    assert board.look().lag_s == 0
+    assert board.look().pace.lag_s == 0
 
 
 def test_the_loop_is_alive_while_it_comes_by_or_waits_as_announced(watched: Watched) -> None:
@@ -80,11 +94,11 @@ def test_the_loop_is_alive_while_it_comes_by_or_waits_as_announced(watched: Watc
     assert not judge(watched.board.look()).is_live
 
     watched.board.reached(0)
-    assert watched.board.look().idle_s == 0
+    assert watched.board.look().pace.idle_s == 0
 
     watched.board.waits(SOURCE, SourceUnavailable("away"), 50.0)
     watched.clock.now_s += 50
-    assert watched.board.look().idle_s == 0
+    assert watched.board.look().pace.idle_s == 0
 
 
 def test_whoever_is_waited_for_is_in_trouble_until_he_goes_on(watched: Watched) -> None:
@@ -97,9 +111,9 @@ def test_whoever_is_waited_for_is_in_trouble_until_he_goes_on(watched: Watched) 
     watched.board.waits(watched.api.name, OutputUnavailable("504"), 1.0)
 
     now = watched.board.look()
-    assert now.source_trouble is not None
-    assert (now.source_trouble.since_ns, now.source_trouble.reason) == (1000 * NANOSECONDS, "no route")
-    assert (now.source_retries, now.state_retries, now.outputs[1].retries, now.outputs[0].retries) == (2, 1, 2, 0)
+    assert now.source.trouble is not None
+    assert (now.source.trouble.since_ns, now.source.trouble.reason) == (1000 * NANOSECONDS, "no route")
+    assert (now.source.retries, now.state.retries, now.outputs[1].retries, now.outputs[0].retries) == (2, 1, 2, 0)
     assert now.outputs[0].trouble is None
     assert now.outputs[1].trouble == Trouble(1005 * NANOSECONDS, "504"), "since the first, with the last reason"
     assert now.outputs[1].last_error == Trouble(1010 * NANOSECONDS, "504")
@@ -107,7 +121,7 @@ def test_whoever_is_waited_for_is_in_trouble_until_he_goes_on(watched: Watched) 
     for who in (SOURCE, STATE, watched.api.name):
         watched.board.goes_on(who)
     now = watched.board.look()
-    assert (now.source_trouble, now.state_trouble, now.outputs[1].trouble) == (None, None, None)
+    assert (now.source.trouble, now.state.trouble, now.outputs[1].trouble) == (None, None, None)
     assert now.outputs[1].last_error is not None, "the last error is remembered"
 
 
@@ -129,29 +143,29 @@ def test_retry_tells_the_board_who_is_waited_for(watched: Watched) -> None:
     retry.for_output(watched.csv.name).until_done(failing_once(StateUnavailable("x")))  # type: ignore[arg-type]
 
     while_waiting = seen[1::2]
-    troubles = [(one.source_trouble, one.outputs[0].trouble, one.state_trouble) for one in while_waiting]  # type: ignore[attr-defined]
+    troubles = [(one.source.trouble, one.outputs[0].trouble, one.state.trouble) for one in while_waiting]  # type: ignore[attr-defined]
     assert [[trouble is not None for trouble in three] for three in troubles] == [
         [True, False, False],
         [False, True, False],
         [False, False, True],
     ]
     after = watched.board.look()
-    assert (after.source_trouble, after.outputs[0].trouble, after.state_trouble) == (None, None, None)
+    assert (after.source.trouble, after.outputs[0].trouble, after.state.trouble) == (None, None, None)
 
 
 def test_levels_are_shown_only_in_sums_over_twelve_windows(watched: Watched) -> None:
     for _ in range(11):
-        watched.board.anonymized(unit({2: 10}))
-        assert watched.board.look().rows_at_level == (0,) * 9
-    watched.board.anonymized(unit({0: 40}))
-    assert watched.board.look().windows_in_levels == 0, "a window of which nothing was released does not count"
+        watched.run.anonymized(unit({2: 10}))
+        assert watched.board.look().levels.rows == (0,) * 9
+    watched.run.anonymized(unit({0: 40}))
+    assert watched.board.look().levels.windows == 0, "a window of which nothing was released does not count"
 
-    watched.board.anonymized(unit({3: 7}))
-    assert watched.board.look().rows_at_level[1:3] == (110, 7)
-    assert watched.board.look().windows_in_levels == 12
+    watched.run.anonymized(unit({3: 7}))
+    assert watched.board.look().levels.rows[1:3] == (110, 7)
+    assert watched.board.look().levels.windows == 12
 
-    watched.board.anonymized(unit({3: 7}))
-    assert watched.board.look().rows_at_level[1:3] == (110, 7), "the next step takes twelve windows more"
+    watched.run.anonymized(unit({3: 7}))
+    assert watched.board.look().levels.rows[1:3] == (110, 7), "the next step takes twelve windows more"
 
 
 def with_fidelity(step: Unit, **sums: float) -> Unit:
@@ -165,33 +179,33 @@ def with_fidelity(step: Unit, **sums: float) -> Unit:
 
 def test_fidelity_is_shown_of_twelve_windows_and_each_is_in_one_figure_only(watched: Watched) -> None:
     for _ in range(11):
-        watched.board.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
-        watched.board.anonymized(with_fidelity(unit({0: 10}), raw=9.0, error=9.0))
+        watched.run.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
+        watched.run.anonymized(with_fidelity(unit({0: 10}), raw=9.0, error=9.0))
         assert watched.board.look().fidelity is None, "and a window of which nothing was released does not count"
 
-    watched.board.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
+    watched.run.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
     first = watched.board.look().fidelity
     assert first == FidelityStep(12, Fidelity(rows=120, raw=48.0, error=12.0))
 
     for _ in range(11):
-        watched.board.anonymized(with_fidelity(unit({2: 10}), raw=2.0, error=2.0))
+        watched.run.anonymized(with_fidelity(unit({2: 10}), raw=2.0, error=2.0))
         assert watched.board.look().fidelity == first, "the next step takes twelve windows more"
-    watched.board.anonymized(with_fidelity(unit({2: 10}), raw=2.0, error=2.0))
+    watched.run.anonymized(with_fidelity(unit({2: 10}), raw=2.0, error=2.0))
     assert watched.board.look().fidelity == FidelityStep(12, Fidelity(rows=120, raw=24.0, error=24.0))
 
 
 def test_without_utility_metrics_nothing_is_said_of_fidelity(watched: Watched) -> None:
-    watched.board.anonymized(unit(*[{2: 10}] * 24))
+    watched.run.anonymized(unit(*[{2: 10}] * 24))
 
     assert watched.board.look().fidelity is None
 
 
 def test_groups_are_counted_and_the_smallest_remembered(watched: Watched) -> None:
-    watched.board.anonymized(unit({1: 40}, smallest=8, groups=5))
-    watched.board.anonymized(unit({1: 40}, smallest=6, groups=3))
-    watched.board.anonymized(unit({1: 40}, smallest=9, groups=4))
+    watched.run.anonymized(unit({1: 40}, smallest=8, groups=5))
+    watched.run.anonymized(unit({1: 40}, smallest=6, groups=3))
+    watched.run.anonymized(unit({1: 40}, smallest=9, groups=4))
 
-    assert (watched.board.look().groups, watched.board.look().smallest_group) == (12, 6)
+    assert (watched.board.look().totals.groups, watched.board.look().totals.smallest_group) == (12, 6)
 
 
 def test_durations_are_shared_by_windows_that_were_done_together(watched: Watched) -> None:
@@ -207,7 +221,7 @@ def test_durations_are_shared_by_windows_that_were_done_together(watched: Watche
 
 def test_the_last_hour_is_kept_and_no_more(watched: Watched) -> None:
     for _ in range(500):
-        watched.board.anonymized(unit({1: 5}))
+        watched.run.anonymized(unit({1: 5}))
         watched.clock.now_s += 10
 
     moments = watched.board.look().moments
@@ -216,9 +230,9 @@ def test_the_last_hour_is_kept_and_no_more(watched: Watched) -> None:
 
 
 def test_late_rows_stand_in_the_hour_and_in_the_sum(watched: Watched) -> None:
-    watched.board.late(rows=3, windows=2, of_rows=500, sufficient_lateness_s=20)
+    watched.run.late(rows=3, windows=2, of_rows=500, sufficient_lateness_s=20)
 
-    assert watched.board.look().rows_late == 3
+    assert watched.board.look().totals.late == 3
     assert watched.board.look().moments[-1].rows_late == 3
 
 
@@ -261,7 +275,7 @@ def test_each_output_shows_what_it_took_refused_and_still_lacks(books: Books) ->
 
     assert (csv.position, csv.taken, csv.set_aside, csv.pending, csv.unaccounted) == (1, 7, 3, 6, 0)
     assert (api.position, api.taken, api.set_aside, api.pending, api.unaccounted) == (0, 0, 0, 16, 0)
-    assert board.look().spool_bytes == 1600
+    assert board.look().spool.size_bytes == 1600
 
 
 def test_rows_that_an_output_neither_took_nor_lacks_are_unaccounted_for(books: Books) -> None:

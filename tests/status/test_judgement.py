@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import Any
 
 import pytest
 
+from anonymizer.batch import WindowCounts
 from service.status.judgement import judge
 from service.status.page_data import page_data
 from service.status.snapshot import Moment, Trouble
@@ -17,15 +17,15 @@ from tests.status import states
 HELP = (ROOT / "service" / "status" / "pages" / "help.html").read_text(encoding="utf-8")
 
 NOT_READY: list[tuple[dict[str, Any], str, str]] = [
-    ({"phase": "connecting"}, "connecting", "Starting"),
-    ({"phase": "stopping"}, "stopping", "Stopping"),
-    ({"source_trouble": Trouble(states.NOW_NS, "refused")}, "source_unreachable", "The source does not answer"),
-    ({"state_trouble": Trouble(states.NOW_NS, "disk full")}, "state_unavailable", "Our own disk cannot be used"),
+    ({"run.phase": "connecting"}, "connecting", "Starting"),
+    ({"run.phase": "stopping"}, "stopping", "Stopping"),
+    ({"source.trouble": Trouble(states.NOW_NS, "refused")}, "source_unreachable", "The source does not answer"),
+    ({"state.trouble": Trouble(states.NOW_NS, "disk full")}, "state_unavailable", "Our own disk cannot be used"),
     ({"outputs": states.one_output_down().outputs}, "output_unreachable", "An output does not take data"),
     ({"outputs": (states.output("x", trouble=Trouble(0, "401"), has_ended=True),)}, "output_ended", "An output is not written"),
-    ({"reading_pauses": True}, "reading_paused", "Reading pauses"),
-    ({"lag_s": 60.1}, "behind", "Behind"),
-    ({"idle_s": 240.1}, "hangs", "The work loop hangs"),
+    ({"spool.is_full": True}, "reading_paused", "Reading pauses"),
+    ({"pace.lag_s": 60.1}, "behind", "Behind"),
+    ({"pace.idle_s": 240.1}, "hangs", "The work loop hangs"),
 ]
 
 NOTICES: list[tuple[dict[str, Any], str]] = [
@@ -33,8 +33,8 @@ NOTICES: list[tuple[dict[str, Any], str]] = [
     ({"moments": (Moment(0, rows_read=1000, rows_withheld=3, rows_contradictory=3),)}, "contradictory"),
     ({"moments": (Moment(0, rows_read=1000, rows_late=1), Moment(1, rows_read=1000, rows_late=2))}, "late"),
     ({"outputs": (states.output("x", set_aside=1),)}, "set_aside"),
-    ({"violations": 1}, "verification_failed"),
-    ({"unaccounted": 1}, "not_conserved"),
+    ({"totals.violations": 1}, "verification_failed"),
+    ({"totals.counts": WindowCounts(read=3, released=2)}, "not_conserved"),
     ({"outputs": (states.output("x", unaccounted=-1),)}, "not_conserved"),
 ]
 
@@ -49,7 +49,7 @@ def test_a_stream_that_goes_well_is_ready_and_says_how_far_it_is() -> None:
 
 @pytest.mark.parametrize(("changes", "code", "headline"), NOT_READY, ids=[code for _, code, _ in NOT_READY])
 def test_what_keeps_data_from_flowing_makes_it_not_ready(changes: dict[str, Any], code: str, headline: str) -> None:
-    judgement = judge(dataclasses.replace(states.healthy(), **changes))
+    judgement = judge(states.changed(states.healthy(), changes))
 
     assert [one.code for one in judgement.reasons] == [code]
     assert judgement.state == "trouble"
@@ -59,7 +59,7 @@ def test_what_keeps_data_from_flowing_makes_it_not_ready(changes: dict[str, Any]
 
 @pytest.mark.parametrize(("changes", "code"), NOTICES)
 def test_what_somebody_should_look_at_leaves_it_ready(changes: dict[str, Any], code: str) -> None:
-    judgement = judge(dataclasses.replace(states.healthy(), **changes))
+    judgement = judge(states.changed(states.healthy(), changes))
 
     assert judgement.is_ready
     assert (judgement.state, [one.code for one in judgement.notices]) == ("attention", [code])
@@ -68,19 +68,19 @@ def test_what_somebody_should_look_at_leaves_it_ready(changes: dict[str, Any], c
 @pytest.mark.parametrize(
     "changes",
     [
-        {"lag_s": 60.0},
-        {"idle_s": 240.0},
+        {"pace.lag_s": 60.0},
+        {"pace.idle_s": 240.0},
         {"moments": (Moment(0, rows_read=90, rows_withheld=14), Moment(1, rows_read=10))},
         {"moments": (Moment(0, rows_read=1000, rows_late=1), Moment(1, rows_read=1000, rows_late=1))},
-        {"rows_late": 800_000, "moments": ()},
+        {"totals.late": 800_000, "moments": ()},
     ],
 )
 def test_what_is_within_its_limit_is_well(changes: dict[str, Any]) -> None:
-    assert judge(dataclasses.replace(states.healthy(), **changes)).state == "ok"
+    assert judge(states.changed(states.healthy(), changes)).state == "ok"
 
 
 def test_a_source_that_is_away_at_the_start_is_named_as_the_reason() -> None:
-    judgement = judge(dataclasses.replace(states.source_down(), phase="connecting", lag_s=0.0))
+    judgement = judge(states.changed(states.source_down(), {"run.phase": "connecting", "pace.lag_s": 0.0}))
 
     assert [one.code for one in judgement.reasons] == ["source_unreachable"]
 
@@ -100,7 +100,7 @@ def test_the_last_error_and_the_rows_that_wait_are_in_the_sentence() -> None:
 
 
 def test_a_run_with_an_end_says_how_much_is_done() -> None:
-    snapshot = dataclasses.replace(states.healthy(), is_stream=False, windows_in_all=720)
+    snapshot = states.changed(states.healthy(), {"run.is_stream": False, "run.windows_in_all": 720})
 
     assert judge(snapshot).sentence == "418 of 720 windows done."
 

@@ -16,6 +16,7 @@ from service.status.board import Board
 from service.status.metrics import exposition
 from service.status.snapshot import Snapshot
 from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.totals import Sums
 from tests.documentation.pages import DOCUMENTATION, table_with, text_of
 from tests.service.fakes import FakeClock
 from tests.status import states
@@ -42,7 +43,7 @@ def value(snapshot: Snapshot, name: str, **labels: str) -> float:
 
 def fresh() -> Snapshot:
     """Return what a board shows before anything happened."""
-    board = Board(settings_with(), FakeClock(1000.0))
+    board = Board(settings_with(), FakeClock(1000.0), Sums())
     board.expect([Sink("csv:./output"), Sink("api:http://sink")])
     return board.look()
 
@@ -152,17 +153,17 @@ def test_an_output_that_is_down_shows_how_much_waits_and_since_when() -> None:
 @pytest.mark.parametrize(
     ("changes", "name", "expected"),
     [
-        ({"unaccounted": 3}, "unaccounted_rows", 3),
-        ({"source_trouble": states.source_down().source_trouble}, "source_up", 0),
-        ({"reading_pauses": True}, "reading_paused", 1),
-        ({"violations": 2}, "verification_failures_total", 2),
-        ({"idle_s": 1000.0}, "live", 0),
-        ({"spool_bytes": 77}, "spool_bytes", 77),
-        ({"lag_s": 12.5}, "lag_seconds", 12.5),
-        ({"counts": WindowCounts(read=9, released=9, starred=4, suppressed=2)}, "rows_total", 9),
+        ({"totals.counts": WindowCounts(read=9, released=6)}, "unaccounted_rows", 3),
+        ({"source": states.source_down().source}, "source_up", 0),
+        ({"spool.is_full": True}, "reading_paused", 1),
+        ({"totals.violations": 2}, "verification_failures_total", 2),
+        ({"pace.idle_s": 1000.0}, "live", 0),
+        ({"spool.size_bytes": 77}, "spool_bytes", 77),
+        ({"pace.lag_s": 12.5}, "lag_seconds", 12.5),
+        ({"totals.counts": WindowCounts(read=9, released=9, starred=4, suppressed=2)}, "rows_total", 9),
     ],
 )
 def test_what_is_wrong_shows(changes: dict[str, object], name: str, expected: float) -> None:
-    snapshot = dataclasses.replace(states.healthy(), **changes)  # type: ignore[arg-type]
+    snapshot = states.changed(states.healthy(), changes)
 
     assert value(snapshot, name, **({"outcome": "released"} if name == "rows_total" else {})) == expected

@@ -15,7 +15,7 @@ import pytest
 from anonymizer.windows import NANOSECONDS
 from service.settings.address import StatusAddress
 from service.settings.types import Secret
-from service.status.snapshot import Snapshot
+from service.status.snapshot import Levels, Snapshot
 from service.status.web import StatusServer
 from tests.status import states
 from tests.status.events import settings_with
@@ -322,7 +322,7 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(shown: Shown) -
 
 
 def test_levels_of_few_windows_are_not_shown(shown: Shown) -> None:
-    shown.make = lambda now_ns: states.healthy(now_ns, rows_at_level=(0,) * 9, windows_in_levels=0)
+    shown.make = lambda now_ns: states.healthy(now_ns, {"levels": Levels((0,) * 9, 0)})
     shown.open()
 
     assert "Shown once 12 windows were released" in shown.text("#levels-note")
@@ -331,7 +331,8 @@ def test_levels_of_few_windows_are_not_shown(shown: Shown) -> None:
 
 def test_a_run_with_an_end_shows_how_much_is_done(shown: Shown) -> None:
     shown.make = lambda now_ns: states.healthy(
-        now_ns, is_stream=False, windows_in_all=720, up_to_ns=states.NOW_NS // NANOSECONDS * NANOSECONDS
+        now_ns,
+        {"run.is_stream": False, "run.windows_in_all": 720, "run.up_to_ns": states.NOW_NS // NANOSECONDS * NANOSECONDS},
     )
     shown.open()
 

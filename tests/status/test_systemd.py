@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 import sys
@@ -78,12 +77,12 @@ def test_ready_and_a_status_are_said_once_the_loop_works(manager: Manager) -> No
 
 
 def test_ready_waits_for_the_first_look_but_not_for_a_database_that_is_away(manager: Manager) -> None:
-    showing = Showing(dataclasses.replace(states.healthy(), phase="connecting"))
+    showing = Showing(states.changed(states.healthy(), {"run.phase": "connecting"}))
     telling = notifier(showing, manager)
     manager.wait_for("STATUS=Starting")
     assert "READY=1" not in manager.said
 
-    showing.snapshot = dataclasses.replace(states.source_down(), phase="connecting")
+    showing.snapshot = states.changed(states.source_down(), {"run.phase": "connecting"})
     manager.wait_for("READY=1")
     manager.wait_for("STATUS=The source does not answer. The source has not answered since 14:29:18 UTC")
     telling.close()
@@ -94,7 +93,7 @@ def test_the_watchdog_hears_of_us_only_while_the_loop_lives(manager: Manager) ->
     telling = notifier(showing, manager, WATCHDOG_USEC="300000", WATCHDOG_PID=str(os.getpid()))
     manager.wait_for("WATCHDOG=1")
 
-    showing.snapshot = dataclasses.replace(states.healthy(), idle_s=241.0)
+    showing.snapshot = states.changed(states.healthy(), {"pace.idle_s": 241.0})
     manager.wait_for("STATUS=The work loop hangs")
     signs = manager.listen().count("WATCHDOG=1")
     time.sleep(0.5)

@@ -25,6 +25,7 @@ from service.status import connections
 from service.status.board import Board
 from service.status.snapshot import Snapshot
 from service.status.web import StatusServer
+from service.telemetry.totals import Sums
 from tests.documentation.pages import DOCUMENTATION
 from tests.status import states
 from tests.status.events import settings_with
@@ -81,7 +82,7 @@ def test_liveness_is_about_the_loop_alone(served: Served) -> None:
     served.snapshot = states.source_down()
     assert served.get("/livez").status_code == 200
 
-    served.snapshot = states.healthy(idle_s=240.1)
+    served.snapshot = states.changed(states.healthy(), {"pace.idle_s": 240.1})
     hanging = served.get("/livez")
     assert (hanging.status_code, hanging.json()) == (503, {"live": False, "idle_seconds": 240.1, "limit_seconds": 240.0})
 
@@ -335,7 +336,7 @@ def test_a_journal_that_is_busy_does_not_silence_anybody(monkeypatch: pytest.Mon
         def spooled(self) -> dict[int, int]:
             return {}
 
-    board = Board(settings_with(), SystemClock())
+    board = Board(settings_with(), SystemClock(), Sums())
     monkeypatch.setattr(board, "_standings", Busy())
     served = Served()
     served.look = board.look
