@@ -1,12 +1,14 @@
-"""One run of the service from its parts, in their order: lock, source, journal, outputs, loop, end."""
+"""One run of the service, step by step: lock, source, journal, outputs, release loop, end."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+from anonymizer.anonymize import Recipe
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
 from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
@@ -45,27 +47,27 @@ from service.wiring import (
     selection_digest,
 )
 
-#: A thread whose answer has come waits no longer for one that computes; Python's own 5 ms are a tenth of a request.
+#: Seconds until a computing thread yields to one whose answer has arrived. Python's default of 5 ms is a tenth of a request.
 _TURN_S = 0.0005
 
 _GAVE_UP = LogEvent("gave_up", "❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", "budget_seconds reason", logging.ERROR)
 _END_STEP_FAILED = LogEvent("end_step_failed", "⚠️ %s failed at the end of the run: %s", "step reason", logging.WARNING)
 
-#: Beside the chunks that are being read, one is anonymized and two are kept for outputs.
+#: Besides the chunks being read, one is being anonymized and two are kept for outputs.
 _OTHER_CHUNKS_IN_HAND = 3
 
-#: What a shell adds to the number of the signal that ended a process.
+#: Shells add this to the number of the signal that ended a process.
 _SIGNAL_BASE = 128
 
-#: How long outputs may still write after we were asked to stop.
+#: How long outputs may go on writing after a request to stop.
 GRACE_S = 5.0
 
 
 def serve(settings: Settings, clock: SystemClock) -> int:
-    """Do what the settings say until the end, or until asked to stop; return the exit code. Every failure is logged as a sentence."""
+    """Run as the settings say, to the end or until asked to stop; return the exit code. Every failure is logged as a sentence."""
     sys.setswitchinterval(_TURN_S)
     clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
-    # A process that is stuck after this, in its last log lines, still ends with this code.
+    # A process that hangs after this, in its last log lines, still exits with this code.
     clock.code_when_stuck = code = _code_of(settings, clock)
     return code
 
@@ -104,24 +106,37 @@ def _retry(settings: Settings, clock: SystemClock, telemetry: Telemetry | None =
     return Retry(clock, budget_s=budget_s, telemetry=telemetry)
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What is open during a run."""
+
+    settings: Settings
+    clock: SystemClock
+    source: SampleSource
+    outputs: list[Output]
+    journal: Journal
+    retry: Retry
+    observation: Observation
+
+    @property
+    def state_dir(self) -> Path:
+        return Path(self.settings.state_dir)
+
+    @property
+    def reports_each_window(self) -> bool:
+        return self.settings.streaming_mode and self.settings.verbose_logging
+
+
 def _open_and_work(given: Settings, clock: SystemClock, observation: Observation) -> int:
     retry = _retry(given, clock, observation.telemetry)
     settings = retry.until_done(lambda: with_bucket_name(given))
     source, outputs = make_source(settings), make_outputs(settings)
     observation.expect(outputs)
-    folder = Path(settings.state_dir)
     try:
         open_source(settings, source, retry)
-        journal = retry.until_done(
-            lambda: Journal(
-                folder,
-                data_set=source.data_set,
-                address=source.data_set_address,
-                has_grown_from=lambda known: source.added_since(known) is not None,
-            )
-        )
+        journal = retry.until_done(lambda: _open_journal(settings, source))
         try:
-            return _work(settings, clock, source, outputs, journal, retry, observation)
+            return _work(_Session(settings, clock, source, outputs, journal, retry, observation))
         finally:
             _finish("Reading the last figures", lambda: observation.unwatch(journal))
             _finish("Closing the journal", journal.close)
@@ -129,83 +144,124 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
         _finish("Closing the source", source.close)
 
 
-def _work(
-    settings: Settings,
-    clock: SystemClock,
-    source: SampleSource,
-    outputs: list[Output],
-    journal: Journal,
-    retry: Retry,
-    observation: Observation,
-) -> int:
-    telemetry = observation.telemetry
-    label = retry.until_done(lambda: data_set_label(settings, source, journal))
-    recipe = make_recipe(settings, load_hierarchy(settings), label)
-    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
-    retry.until_done(
-        lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=settings.accept_new_pseudonym_key, now_ns=clock.now_ns())
+def _open_journal(settings: Settings, source: SampleSource) -> Journal:
+    return Journal(
+        Path(settings.state_dir),
+        data_set=source.data_set,
+        address=source.data_set_address,
+        has_grown_from=lambda known: source.added_since(known) is not None,
     )
-    state, names = Path(settings.state_dir), [output.name for output in outputs]
-    set_aside = SetAside(state / "set_aside")
-    retry.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=state))
-    retry.until_done(lambda: forget_removed_outputs(journal, names))
-    stream_position_ns = retry.until_done(journal.stream_position_ns)
-    retry.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))
-    schedule = make_schedule(settings, source, clock, stream_position_ns=stream_position_ns)
-    observation.plan(schedule.windows_in_all)
-    _tell_rows_beside(source, schedule, settings, telemetry)
-    labels = retry.until_done(lambda: data_set_labels(settings, source, journal))
-    _refuse_releases_elsewhere(settings, journal, schedule, labels, retry)
-    batch_by_batch = settings.streaming_mode and settings.verbose_logging
-    delivery = Delivery(
-        outputs,
-        Store(journal, retry.until_done(lambda: Spool(state / "spool", waiting=journal.outputs.spooled_chunks)), set_aside),
-        retry=retry,
-        telemetry=telemetry,
-        clock=clock,
-        spool_max_bytes=settings.spool_max_bytes,
-        batch_by_batch=batch_by_batch,
-    )
-    started_s = clock.monotonic_s()
+
+
+def _work(session: _Session) -> int:
+    """Release every window of the run and deliver it; return the exit code."""
+    recipe, retry, telemetry = _begin_epoch(session), session.retry, session.observation.telemetry
+    set_aside = _recognise_outputs(session)
+    schedule = _plan(session)
+    delivery = _make_delivery(session, set_aside)
+    started_s = session.clock.monotonic_s()
     retry.until_done(delivery.start)
-    retry.until_done(lambda: observation.watch(journal, recipe.promise))
+    retry.until_done(lambda: session.observation.watch(session.journal, recipe.promise))
     try:
-        if not settings.streaming_mode:
-            delivery.wait_until_tried()
-            _raise_first(delivery.failures())
-        if settings.input_file:
-            windows = WindowRange(schedule.start_ns, schedule.due_end_ns, epoch.window_ns)
-            retry.until_done(lambda: refuse_contradictory(source, windows, most_rows=settings.max_records_per_query))
+        _check_before_first_release(session, schedule, delivery)
         with progress_of(schedule.windows_in_all) as advance:
-            parts = Parts(
-                source=source,
-                recipe=recipe,
-                journal=journal,
-                delivery=delivery,
-                telemetry=telemetry,
-                retry=retry,
-                clock=clock,
-                most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
-                is_stream=settings.streaming_mode,
-                judges_first_chunk=not settings.input_file,
-                unit_is_window=batch_by_batch,
-                advance=advance,
-                upkeep=make_upkeep(settings, source, journal, telemetry, clock),
-            )
-            run(schedule, parts)
+            run(schedule, _parts(session, recipe, delivery, advance))
             telemetry.phase("finishing")
             delivery.drain()
     finally:
         _finish("Stopping the outputs", lambda: delivery.stop(GRACE_S))
     _raise_first(delivery.failures())
-    if not (settings.streaming_mode or telemetry.totals.counts.read or telemetry.totals.skipped_windows or clock.is_stopping()):
-        WARNING.log(source.advice_when_empty())
-    telemetry.finished(clock.monotonic_s() - started_s)
-    return _exit_code(settings, telemetry, clock)
+    _warn_if_nothing_was_read(session)
+    telemetry.finished(session.clock.monotonic_s() - started_s)
+    return _exit_code(session.settings, telemetry, session.clock)
+
+
+def _begin_epoch(session: _Session) -> Recipe:
+    """Return how windows are anonymized; a change of settings is recorded, or refused."""
+    settings, journal = session.settings, session.journal
+    label = session.retry.until_done(lambda: data_set_label(settings, session.source, journal))
+    recipe = make_recipe(settings, load_hierarchy(settings), label)
+    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
+    accept, now_ns = settings.accept_new_pseudonym_key, session.clock.now_ns
+    session.retry.until_done(lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=accept, now_ns=now_ns()))
+    return recipe
+
+
+def _recognise_outputs(session: _Session) -> SetAside:
+    """Match outputs with those the journal knows; return where their refused rows are kept."""
+    journal, names = session.journal, [output.name for output in session.outputs]
+    set_aside = SetAside(session.state_dir / "set_aside")
+    session.retry.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=session.state_dir))
+    session.retry.until_done(lambda: forget_removed_outputs(journal, names))
+    return set_aside
+
+
+def _plan(session: _Session) -> Schedule:
+    """Return which windows to release; the run is refused if any of them may have been released elsewhere."""
+    settings, source, journal, retry = session.settings, session.source, session.journal, session.retry
+    telemetry = session.observation.telemetry
+    stream_position_ns = retry.until_done(journal.stream_position_ns)
+    retry.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))
+    schedule = make_schedule(settings, source, session.clock, stream_position_ns=stream_position_ns)
+    session.observation.plan(schedule.windows_in_all)
+    _tell_rows_beside(source, schedule, settings, telemetry)
+    _refuse_releases_elsewhere(session, schedule)
+    return schedule
+
+
+def _make_delivery(session: _Session, set_aside: SetAside) -> Delivery:
+    journal, spool_dir = session.journal, session.state_dir / "spool"
+    spool = session.retry.until_done(lambda: Spool(spool_dir, waiting=journal.outputs.spooled_chunks))
+    return Delivery(
+        session.outputs,
+        Store(journal, spool, set_aside),
+        retry=session.retry,
+        telemetry=session.observation.telemetry,
+        clock=session.clock,
+        spool_max_bytes=session.settings.spool_max_bytes,
+        batch_by_batch=session.reports_each_window,
+    )
+
+
+def _check_before_first_release(session: _Session, schedule: Schedule, delivery: Delivery) -> None:
+    """Refuse a one-shot run if an output refuses it, and a file whose sources mostly contradict themselves."""
+    settings = session.settings
+    if not settings.streaming_mode:
+        delivery.wait_until_tried()
+        _raise_first(delivery.failures())
+    if settings.input_file:
+        windows = WindowRange(schedule.start_ns, schedule.due_end_ns, settings.batch_size_seconds * NANOSECONDS)
+        session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=settings.max_records_per_query))
+
+
+def _parts(session: _Session, recipe: Recipe, delivery: Delivery, advance: Callable[[int, int], None]) -> Parts:
+    settings, source, journal, clock = session.settings, session.source, session.journal, session.clock
+    telemetry = session.observation.telemetry
+    return Parts(
+        source=source,
+        recipe=recipe,
+        journal=journal,
+        delivery=delivery,
+        telemetry=telemetry,
+        retry=session.retry,
+        clock=clock,
+        most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
+        is_stream=settings.streaming_mode,
+        judges_first_chunk=not settings.input_file,
+        unit_is_window=session.reports_each_window,
+        advance=advance,
+        upkeep=make_upkeep(settings, source, journal, telemetry, clock),
+    )
+
+
+def _warn_if_nothing_was_read(session: _Session) -> None:
+    totals = session.observation.telemetry.totals
+    if not (session.settings.streaming_mode or totals.counts.read or totals.skipped_windows or session.clock.is_stopping()):
+        WARNING.log(session.source.advice_when_empty())
 
 
 def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settings, telemetry: Telemetry) -> None:
-    """Count what of the source lies in no window of the run: once a run, whatever of its windows was released before."""
+    """Count the rows that lie in no window of the run: once per run, whether or not its windows were released before."""
     if schedule.windows_in_all is None:
         return
     end_ns = schedule.start_ns + schedule.windows_in_all * settings.batch_size_seconds * NANOSECONDS
@@ -215,33 +271,27 @@ def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settin
 
 
 def _finish(step: str, action: Callable[[], None]) -> None:
-    """Do one step of the end. A failure is logged: raised, it would hide an earlier error and skip the steps that follow."""
+    """Take one step of shutting down. A failure is only logged: raised, it would hide an earlier error and skip later steps."""
     try:
         action()
     except Exception as error:  # noqa: BLE001  (as above)
         _END_STEP_FAILED.log(step, error)
 
 
-def _refuse_releases_elsewhere(
-    settings: Settings, journal: Journal, schedule: Schedule, labels: Collection[str], retry: Retry
-) -> None:
-    windows_in_all = schedule.windows_in_all
+def _refuse_releases_elsewhere(session: _Session, schedule: Schedule) -> None:
+    settings, journal, windows = session.settings, session.journal, schedule.windows_in_all
     length_ns = settings.batch_size_seconds * NANOSECONDS
-    end_ns = ANY_TIME.end_ns if windows_in_all is None else schedule.start_ns + windows_in_all * length_ns
-    if settings.output_to_influx and end_ns > schedule.start_ns:
-        with open_summaries(settings) as summaries:
-            refuse_releases_elsewhere(
-                summaries,
-                journal,
-                labels,
-                Window(schedule.start_ns, end_ns),
-                bucket=settings.influx_output_bucket,
-                retry=retry,
-            )
+    end_ns = ANY_TIME.end_ns if windows is None else schedule.start_ns + windows * length_ns
+    if not settings.output_to_influx or end_ns <= schedule.start_ns:
+        return
+    labels = session.retry.until_done(lambda: data_set_labels(settings, session.source, journal))
+    span, bucket = Window(schedule.start_ns, end_ns), settings.influx_output_bucket
+    with open_summaries(settings) as summaries:
+        refuse_releases_elsewhere(summaries, journal, labels, span, bucket=bucket, retry=session.retry)
 
 
 def _raise_first(failures: list[Exception]) -> None:
-    """Raise what outputs gave up for: everything that an operator must fix at once, else the first."""
+    """Raise the failures of outputs: everything an operator must fix at once, else the first."""
     refusals = [str(failure) for failure in failures if isinstance(failure, OutputDenied)]
     if refusals:
         raise ConfigurationError(refusals)
