@@ -501,7 +501,8 @@ def test_a_column_of_folders_with_one_value_tells_nothing_apart(tmp_path: Path) 
 
 def rewritten(path: Path) -> None:
     before = path.stat()
-    write(path, [(0, "z", 99.0)])
+    write(path, [(20_000 + at, "a", 2.0) for at in range(50)])
+    assert path.stat().st_size == before.st_size
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
