@@ -5,14 +5,14 @@ Only inputs, the core and the service may import this module. An output that did
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.windows import WindowRange
+from anonymizer.windows import Window, WindowRange
 
 #: The code of a row that names no source.
 NO_SOURCE = -1
@@ -80,6 +80,19 @@ class RowsBeside:
     not_asked_for: int = 0
 
 
+class Inventory(Protocol):
+    """The files that a data set is made of, by their paths, which may name wearers and are shown nowhere."""
+
+    def states(self) -> Mapping[str, str]:
+        """Return all that are there, and of each what changes with its content."""
+
+    def is_asked(self, path: str) -> bool:
+        """Return whether a file of this path would be part of what is read."""
+
+    def times_of(self, paths: Collection[str]) -> list[Window]:
+        """Return the stretches of time in which these have rows, in order; they may overlap."""
+
+
 class SampleSource(Protocol):
     """Where samples come from.
 
@@ -101,6 +114,14 @@ class SampleSource(Protocol):
 
     #: How many reads it answers sooner together than one after the other.
     reads_at_a_time: int
+
+    @property
+    def is_looked_through(self) -> bool:
+        """Whether all of it is at hand once it is open, so that it can be judged before anything is released."""
+
+    @property
+    def inventory(self) -> Inventory | None:
+        """What it is made of, once it is open; None unless files can be added to it."""
 
     @property
     def remarks(self) -> tuple[str, ...]:

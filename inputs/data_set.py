@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
+from anonymizer.samples import NO_SOURCE, Inventory, RowsBeside, Samples, make_samples
 from anonymizer.windows import Window, WindowRange
 from inputs.data_set_index import (
     BATCH_ROWS,
@@ -126,6 +126,11 @@ class DataSetSource:
         """Whether all rows were looked at when it was opened."""
         return self._index.rows_in_all <= self._rows_at_a_time
 
+    @property
+    def inventory(self) -> Inventory:
+        """The parts that are there."""
+        return _Parts(self._index, self._store.is_asked)
+
     def open(self) -> None:
         """Look for its parts, read their footers, and look through the first rows. Raises as `SampleSource.open` says."""
         with self._lock:
@@ -179,18 +184,6 @@ class DataSetSource:
         """Return first time and last time + 1, whatever the source; None where no row has a time."""
         return self._index.extent()
 
-    def parts(self) -> dict[str, str]:
-        """Return the path of each part, and what changes with its content."""
-        return {part.key: f"{part.size} {part.version}" for part in self._parts}
-
-    def times_of_parts(self, paths: Iterable[str]) -> list[Window]:
-        """Return the stretches of time in which row groups of these parts have rows, in order; they may overlap."""
-        asked = set(paths)
-        is_asked = np.array([part.key in asked for part in self._parts], np.bool_)
-        found = np.flatnonzero(is_asked[self._index.part] & (self._index.first_ns <= self._index.last_ns))
-        firsts, lasts = self._index.first_ns[found].tolist(), self._index.last_ns[found].tolist()
-        return sorted(Window(first_ns, last_ns + 1) for first_ns, last_ns in zip(firsts, lasts, strict=True))
-
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
         """Return how many rows lie in no window between two times, and why.
 
@@ -229,7 +222,7 @@ class DataSetSource:
         return before_ns
 
     def added_since(self, data_set: str) -> None:
-        """Return None: a data set stays the same whatever is added. What is new is told by `parts`."""
+        """Return None: a data set stays the same whatever is added. What is new is told by `inventory`."""
         return
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
@@ -496,6 +489,25 @@ class DataSetSource:
         part, group = int(self._index.part[position]), int(self._index.group[position])
         before = int(self._index.rows[(self._index.part == part) & (self._index.group < group)].sum())
         return f"row {before + row + 1} of part {part + 1} (row group {group + 1}; {HOW_PARTS_ARE_COUNTED})"
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The parts of a data set."""
+
+    index: Index
+    is_asked: Callable[[str], bool]
+
+    def states(self) -> dict[str, str]:
+        return {part.key: f"{part.size} {part.version}" for part in self.index.parts}
+
+    def times_of(self, paths: Collection[str]) -> list[Window]:
+        asked, index = set(paths), self.index
+        is_asked = np.array([part.key in asked for part in index.parts], np.bool_)
+        found = np.flatnonzero(is_asked[index.part] & (index.first_ns <= index.last_ns))
+        return sorted(
+            Window(*one) for one in zip(index.first_ns[found].tolist(), (index.last_ns[found] + 1).tolist(), strict=True)
+        )
 
 
 class _Gathered:

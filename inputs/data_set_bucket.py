@@ -26,13 +26,13 @@ class BucketFolder:
     def __init__(self, store: ObjectStore, root: str, is_asked: Callable[[str], bool] = lambda _: True) -> None:
         self._store = store
         self._root = root
-        self._is_asked = is_asked
+        self.is_asked = is_asked
         self.address = f"{store.endpoint} {store.bucket} {root}"
         self.folders = tuple(root.split("/"))
 
     def listing(self) -> Listing:
         """Return what is below the prefix."""
-        found = Listing(self._is_asked)
+        found = Listing(self.is_asked)
         try:
             if self._root.lower().endswith(PART_SUFFIXES) and (one := self._store.find(self._root)):
                 found.add(_part(one, one.key.rpartition("/")[2]))

@@ -80,6 +80,9 @@ class PartStore(Protocol):
     #: What folders above the data set are called, and the last one its own; for `key=value` names.
     folders: tuple[str, ...]
 
+    #: Whether a path below the data set's address is one that was asked for.
+    is_asked: Callable[[str], bool]
+
     def listing(self) -> Listing:
         """Return what there is now. Raises SourceUnavailable, SourceDenied or SourceRefused."""
 
@@ -193,13 +196,13 @@ class Folder:
 
     def __init__(self, root: Path, is_asked: Callable[[str], bool] = lambda _: True) -> None:
         self._root = Path(os.path.realpath(root))
-        self._is_asked = is_asked
+        self.is_asked = is_asked
         self.address = f"folder {self._root}"
         self.folders = self._root.parts
 
     def listing(self) -> Listing:
         """Return what is in the folder and those in it."""
-        found = Listing(self._is_asked)
+        found = Listing(self.is_asked)
         try:
             with _disk_errors():
                 self._walk(self._root, "", found)

@@ -84,6 +84,8 @@ class FileSource:
 
     reads_at_a_time = 1
     data_set_tells_samples = True
+    is_looked_through = True
+    inventory = None
     name = "INPUT_FILE"
 
     def __init__(

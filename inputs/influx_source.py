@@ -96,6 +96,8 @@ class InfluxSource:
     #: The server looks for the next rows while the last ones are parsed here.
     reads_at_a_time = 2
     data_set_tells_samples = False
+    is_looked_through = False
+    inventory = None
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection

@@ -19,7 +19,7 @@ from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
 from service.log_event import ERROR, WARNING, LogEvent
 from service.observation import Observation
-from service.pipeline.added_rows import account_for_added_rows
+from service.pipeline.added_rows import account_for_added_rows, account_for_parts
 from service.pipeline.contradictions import refuse_contradictory
 from service.pipeline.release import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
@@ -105,6 +105,9 @@ def _retry(settings: Settings, clock: SystemClock, telemetry: Telemetry | None =
     budget_s = None if settings.streaming_mode else settings.retry_budget_seconds
     return Retry(clock, budget_s=budget_s, telemetry=telemetry)
 
+#: What is in STATE_DIR of the index of a data set. It may be removed: then all footers are read again.
+_INDEX_FILE = "data_set_index"
+
 
 @dataclass(frozen=True, slots=True)
 class _Session:
@@ -130,7 +133,7 @@ class _Session:
 def _open_and_work(given: Settings, clock: SystemClock, observation: Observation) -> int:
     retry = _retry(given, clock, observation.telemetry)
     settings = retry.until_done(lambda: with_bucket_name(given))
-    source, outputs = make_source(settings), make_outputs(settings)
+    source, outputs = make_source(settings, index_file=Path(settings.state_dir) / _INDEX_FILE), make_outputs(settings)
     observation.expect(outputs)
     try:
         open_source(settings, source, retry)
@@ -202,9 +205,10 @@ def _plan(session: _Session) -> Schedule:
     telemetry = session.observation.telemetry
     stream_position_ns = retry.until_done(journal.stream_position_ns)
     retry.until_done(lambda: account_for_added_rows(settings, source, journal, telemetry))
+    retry.until_done(lambda: account_for_parts(source, journal, telemetry))
     schedule = make_schedule(settings, source, session.clock, stream_position_ns=stream_position_ns)
     session.observation.plan(schedule.windows_in_all)
-    _tell_rows_beside(source, schedule, settings, telemetry)
+    retry.until_done(lambda: _tell_rows_beside(source, schedule, settings, telemetry))
     _refuse_releases_elsewhere(session, schedule)
     return schedule
 
@@ -229,7 +233,7 @@ def _check_before_first_release(session: _Session, schedule: Schedule, delivery:
     if not settings.streaming_mode:
         delivery.wait_until_tried()
         _raise_first(delivery.failures())
-    if settings.input_file:
+    if session.source.is_looked_through:
         windows = WindowRange(schedule.start_ns, schedule.due_end_ns, settings.batch_size_seconds * NANOSECONDS)
         session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=settings.max_records_per_query))
 
@@ -247,7 +251,7 @@ def _parts(session: _Session, recipe: Recipe, delivery: Delivery, advance: Calla
         clock=clock,
         most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
         is_stream=settings.streaming_mode,
-        judges_first_chunk=not settings.input_file,
+        judges_first_chunk=not session.source.is_looked_through,
         unit_is_window=session.reports_each_window,
         advance=advance,
         upkeep=make_upkeep(settings, source, journal, telemetry, clock),

@@ -1,19 +1,24 @@
-"""A file with rows added since it was released: which of it is new, and how to release just that.
+"""A file or data set with rows added since it was released: what of it is new, and of a file how to release just that.
 
 It is the data set that the journal knows, so no window that was released is released again. But windows that stayed open, because they
 were withheld, are only looked at again if somebody asks for them: rows that were added go out alone, from a time that is asked for.
+
+Files are added to a data set as rows are to a bucket: windows that are still open are released, and what comes too late is counted.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from anonymizer.errors import ConfigurationError
 from anonymizer.samples import SampleSource
-from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, Window, WindowRange
 from service.settings.declared import Settings
-from service.state.journal import Journal
+from service.state.intervals import merged
+from service.state.journal import Entry, Journal
 from service.telemetry.hub import Telemetry
 from service.time_texts import date_and_time, moment_text
 
@@ -36,6 +41,63 @@ def account_for_added_rows(settings: Settings, source: SampleSource, journal: Jo
         if settings.query_start_time is None or settings.query_start_time < first_ns:
             raise ConfigurationError(_advice(added_ns, late, first_ns))
     telemetry.added_too_late(late)
+
+
+def account_for_parts(source: SampleSource, journal: Journal, telemetry: Telemetry) -> None:
+    """Tell which files of a data set are new, have changed or are gone since the last start, and count the rows that come too late.
+
+    Windows that were released stay as they are. Others are released with what they hold now: nothing of them is out.
+    """
+    if source.inventory is None:
+        return
+    now, known = source.inventory.states(), journal.parts()
+    added = [path for path in now if path not in known]
+    changed = [path for path in now if path in known and known[path] != now[path]]
+    gone = [path for path in known if path not in now and source.inventory.is_asked(path)]
+    late = _late_in(source, journal, merged(source.inventory.times_of([*added, *changed])))
+    if known and (added or changed or gone):
+        telemetry.parts_changed(added=len(added), changed=len(changed), gone=len(gone))
+    telemetry.added_too_late(sum(rows - entry.late for entry, rows in late))
+    journal.record_late({entry.interval.start_ns: rows for entry, rows in late})
+    journal.record_parts(now, gone=gone)
+
+
+def _late_in(source: SampleSource, journal: Journal, spans: list[Window]) -> list[tuple[Entry, int]]:
+    """Return released intervals that overlap spans and hold more rows than was known, each with the rows that came late."""
+    entries = {
+        entry.interval.start_ns: entry
+        for span in spans
+        for entry in journal.entries_within(span)
+        if entry.window_ns is not None and entry.is_comparable
+    }
+    found = []
+    for run in _runs(list(entries.values())):
+        length_ns = run[0].window_ns or 1
+        windows = WindowRange(run[0].interval.start_ns, run[-1].interval.end_ns, length_ns)
+        counted = source.count(windows)
+        for entry in run:
+            first, stop = ((at - windows.start_ns) // length_ns for at in (entry.interval.start_ns, entry.interval.end_ns))
+            late = int(counted[first:stop].sum()) - entry.counts.read
+            if late > entry.late:
+                found.append((entry, late))
+    return found
+
+
+def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield neighbours with windows of one length, of no more windows than are counted at a time, unless it is one entry."""
+    first = 0
+    for index in range(1, len(entries) + 1):
+        is_end = index == len(entries)
+        if is_end or not _are_one_run(entries[first], entries[index - 1], entries[index]):
+            if index > first:
+                yield entries[first:index]
+            first = index
+
+
+def _are_one_run(first: Entry, last: Entry, following: Entry) -> bool:
+    windows = (following.interval.end_ns - first.interval.start_ns) // (first.window_ns or 1)
+    is_next = following.interval.start_ns == last.interval.end_ns
+    return is_next and following.window_ns == first.window_ns and windows <= MOST_WINDOWS
 
 
 def _late(source: SampleSource, journal: Journal, starts_ns: npt.NDArray[np.int64], length_ns: int) -> int:

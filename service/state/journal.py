@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +76,7 @@ class Entry:
         windows: How many windows it is made of.
         counts: The sums over its windows.
         late: Rows that came after the release, as far as is known.
+        is_comparable: Whether a count of its windows now can be compared with what was read, because the same sources are read.
     """
 
     interval: Window
@@ -85,6 +86,7 @@ class Entry:
     windows: int
     counts: WindowCounts
     late: int
+    is_comparable: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +200,14 @@ class Journal:
     def entries_within(self, span: Window) -> list[Entry]:
         """Return what is known of every released interval that overlaps the span, in order."""
         rows = self._file.rows(
-            f"SELECT i.start_ns, i.end_ns, i.chunk, e.promise, e.window_ns, i.windows, i.late, {', '.join(_COUNTS)} FROM intervals i "
+            f"SELECT i.start_ns, i.end_ns, i.chunk, e.promise, e.window_ns, i.windows, i.late, "
+            f"i.recounts < {_NEVER_AGAIN}, {', '.join(_COUNTS)} FROM intervals i "
             f"LEFT JOIN epochs e ON e.epoch = i.epoch WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": span.start_ns, "end": span.end_ns},
         )
         return [
-            Entry(Window(start, end), chunk, self._promise(promise), window_ns, windows, WindowCounts(*counts), late)
-            for start, end, chunk, promise, window_ns, windows, late, *counts in rows
+            Entry(Window(start, end), chunk, self._promise(promise), window_ns, windows, WindowCounts(*counts), late, bool(comparable))
+            for start, end, chunk, promise, window_ns, windows, late, comparable, *counts in rows
         ]
 
     def record_release(
@@ -365,6 +368,26 @@ class Journal:
                 f"UPDATE intervals SET late = ?, recounts = max(recounts + 1, {_RECOUNTS_DUE}) WHERE start_ns = ?",
                 ((one.late, json.dumps(list(after_ns)), now_ns, one.window.start_ns) for one in recounts),
             )
+
+    def record_late(self, late: Mapping[int, int]) -> None:
+        """Remember how many rows came late for released intervals, by their starts."""
+        with self._file.transaction() as db:
+            db.executemany("UPDATE intervals SET late = ? WHERE start_ns = ?", ((rows, start_ns) for start_ns, rows in late.items()))
+
+    # What a data set of files was made of
+
+    def parts(self) -> dict[str, str]:
+        """Return the files that were there at the last start, by path, and their states."""
+        return dict(self._file.rows("SELECT path, state FROM parts"))
+
+    def record_parts(self, parts: Mapping[str, str], *, gone: Collection[str]) -> None:
+        """Remember what is there now, and forget what has gone."""
+        known = self.parts()
+        changed = [(path, state) for path, state in parts.items() if known.get(path) != state]
+        if changed or gone:
+            with self._file.transaction() as db:
+                db.executemany("DELETE FROM parts WHERE path = ?", ((path,) for path in gone))
+                db.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?)", changed)
 
     # Where the stream is
 

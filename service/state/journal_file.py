@@ -54,6 +54,10 @@ CREATE TABLE receipts (
 CREATE TABLE positions (stream TEXT PRIMARY KEY, position_ns INTEGER NOT NULL) STRICT;
 """
 
+#: What of a data set of files was there at the last start. Made where it is missing: it came later than form 3, and while it is empty the
+#: file is as it was before.
+_PARTS = "CREATE TABLE IF NOT EXISTS parts (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT"
+
 #: What form 2 lacks: what waits was summed up at every question.
 _FROM_FORM_2 = """
 CREATE TABLE spooled (chunks INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
@@ -67,7 +71,7 @@ UPDATE outputs SET
 
 #: What decides what is offered to whom.
 _SEALED_IN_FORM_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
-_SEALED = (*_SEALED_IN_FORM_2, "spooled", "receipts", "intervals", "facts")
+_SEALED = (*_SEALED_IN_FORM_2, "spooled", "receipts", "intervals", "facts", "parts")
 
 _SEAL = "seal"
 _SEAL_BYTES = 16
@@ -228,7 +232,7 @@ class JournalFile:
                 self._bring_to_this_form(_TABLES)
 
     def _bring_to_this_form(self, statements: str) -> None:
-        for statement in statements.split(";"):
+        for statement in (*statements.split(";"), _PARTS):
             self._db.execute(statement)
         self._db.execute(f"PRAGMA user_version = {FORM}")
         self._put_seal(self._sum_of_digests())
@@ -242,6 +246,8 @@ class JournalFile:
             raise StateUnavailable(f"{self.path} cannot be read now ({verdict.splitlines()[-1]})")
         if verdict != "ok":
             raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
+        if form == FORM:
+            self._db.execute(_PARTS)
         if not (self._is_sealed_in_form_2() if form == 2 else self._seal() == self._sum_of_digests()):
             raise JournalDamaged(f"{self.path} is damaged (its digest is another). {WAY_ON}")
         if form == 2:

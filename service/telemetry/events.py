@@ -142,6 +142,9 @@ class Events:
             sufficient_lateness_s: The ALLOWED_LATENESS_SECONDS with which they would have been released.
         """
 
+    def parts_changed(self, *, added: int, changed: int, gone: int) -> None:
+        """So many files of a data set were added, have changed or are gone since the last start."""
+
     def added_too_late(self, rows: int) -> None:
         """So many rows were added to a file for windows that were released before; they stay out."""
 

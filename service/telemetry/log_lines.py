@@ -46,6 +46,11 @@ _ROWS_LATE = LogEvent(
     "waited for them",
     "rows windows sufficient_lateness_seconds",
 )
+_PARTS_CHANGED = LogEvent(
+    "parts_changed",
+    "🗂️ INPUT_FILE since the last start: %d files are new, %d have changed, %d are gone; what was released of them stays as it is",
+    "added changed gone",
+)
 _ADDED_TOO_LATE = LogEvent(
     "added_too_late",
     "⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out",
@@ -166,6 +171,10 @@ class LogLines(Events):
             return
         level = logging.WARNING if rows > LATE_LIMIT * of_rows else logging.INFO
         _ROWS_LATE.log(rows, windows, sufficient_lateness_s, level=level)
+
+    def parts_changed(self, *, added: int, changed: int, gone: int) -> None:
+        """Report them; a warning where it is more than files that were added."""
+        _PARTS_CHANGED.log(added, changed, gone, level=logging.WARNING if changed or gone else logging.INFO)
 
     def added_too_late(self, rows: int) -> None:
         """Warn of them."""

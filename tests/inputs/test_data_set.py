@@ -218,7 +218,7 @@ def test_the_index_is_written_once_and_only_new_and_changed_footers_are_read_aga
 
     def footers_read() -> int:
         source = opened(folder, index_file=kept)
-        assert [at for at, *_ in rows_of(source)] == [number * NANOSECONDS for number in range(len(source.parts()))]
+        assert [at for at, *_ in rows_of(source)] == [number * NANOSECONDS for number in range(len(source.inventory.states()))]
         return source.footers_read
 
     assert footers_read() == 10
@@ -589,8 +589,8 @@ def test_a_data_set_is_known_by_its_address_and_not_by_its_content(tmp_path: Pat
     after = opened(tmp_path / "one")
 
     assert (after.data_set, after.data_set_tells_samples) == (before.data_set, False)
-    assert set(after.parts()) - set(before.parts()) == {"b.parquet"}
-    (window,) = after.times_of_parts(["b.parquet"])
+    assert set(after.inventory.states()) - set(before.inventory.states()) == {"b.parquet"}
+    (window,) = after.inventory.times_of(["b.parquet"])
     assert (window.start_ns, window.end_ns) == (TIME_NS + 1_000_000, TIME_NS + 1_000_001)
 
 
@@ -672,7 +672,7 @@ def test_a_bucket_is_read_like_a_folder(s3_server: S3Server, s3_bucket: str, tmp
     assert rows_of(source) == [(at * 1_000_000, "a", float(at)) for at in range(30_000)]
     assert source.data_set == in_bucket(s3_server, s3_bucket).data_set
     one = in_bucket(s3_server, s3_bucket, "set/day=1/a.parquet")
-    assert (len(rows_of(one)), len(one.parts())) == (20_000, 1)
+    assert (len(rows_of(one)), len(one.inventory.states())) == (20_000, 1)
 
 
 def test_an_object_that_changed_or_went_is_never_read(s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ class FakeSource:
     data_set = "fake"
     data_set_address = ""
     data_set_tells_samples = False
+    is_looked_through = False
+    inventory = None
     remarks: tuple[str, ...] = ()
 
     def __init__(self, rows: Sequence[tuple[float, str, float]] = ()) -> None:
