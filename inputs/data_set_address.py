@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,12 +49,12 @@ def data_set_address(text: str) -> DataSetAddress | None:
         if scheme[1].lower() != "s3":
             raise ValueError(f"is an address of a kind that is not read; read are {_ADDRESSES}")
         return _of_bucket(scheme[2])
-    path = Path(text)
-    if path.is_dir():
+    # Unlike those of Path, these do not raise what the disk says.
+    if os.path.isdir(text):  # noqa: PTH112
         return DataSetAddress(text)
-    if not glob.has_magic(text) or path.exists():
+    if not glob.has_magic(text) or os.path.exists(text):  # noqa: PTH110
         return None
-    root, pattern = _split(path.as_posix())
+    root, pattern = _split(Path(text).as_posix())
     return DataSetAddress(root or ".", pattern)
 
 

@@ -13,9 +13,8 @@ from anonymizer.ports import Output
 from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.log_event import WARNING, LogEvent
 from service.settings.declared import Settings
-from service.settings.load import is_folder_or_pattern
 from service.startup import with_bucket_name
-from service.wiring import load_hierarchy, make_outputs, make_source, recordings_of, ways_to_servers
+from service.wiring import address_of_input, load_hierarchy, make_outputs, make_source, recordings_of, ways_to_servers
 
 _FOLDERS_NOT_SYNCED = LogEvent(
     "folders_not_synced",
@@ -71,15 +70,21 @@ _OF_RECORDINGS = ("INPUT_CHANNEL", "INPUT_SOURCE_ID", "INPUT_START_TIME")
 
 def input_problems(settings: Settings) -> list[str]:
     """Return what is wrong with INPUT_FILE and the settings that say what of it is read, a sentence each."""
-    if recordings_of(settings):
-        return list(_problems_with_recordings(settings))
-    if settings.input_file and is_folder_or_pattern(settings.input_file):
-        return ["INPUT_FILE names something, which is not a file, and no folder or pattern with recordings in it"]
+    try:
+        address = address_of_input(settings)
+    except ValueError as error:
+        return [f"INPUT_FILE {error}"]
+    if address is None and recordings_of(settings):
+        return [*_problems_with_recordings(settings), *_folders_of_ours_in(Path(settings.input_file), settings)]
+    problems = [] if address is None or address.bucket else list(_folders_of_ours_in(Path(address.root), settings))
     unused = [name for name in _OF_RECORDINGS if getattr(settings, name.lower()) not in ("", (), None)]
     if not unused:
-        return []
+        return problems
     names_what = "INPUT_FILE names none" if settings.input_file else "the samples come from InfluxDB"
-    return [f"{', '.join(unused)} would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and {names_what}"]
+    return [
+        *problems,
+        f"{', '.join(unused)} would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and {names_what}",
+    ]
 
 
 def _problems_with_recordings(settings: Settings) -> Iterator[str]:
@@ -88,9 +93,14 @@ def _problems_with_recordings(settings: Settings) -> Iterator[str]:
             "K_UNIT=source counts wearers, and nothing is read of a recording that says whose it is: set INPUT_SOURCE_ID to a name for "
             "each file, the same one for files of the same wearer"
         )
-    folder = Path(settings.input_file).resolve()
-    if settings.output_to_csv and folder in (out := Path(settings.csv_output_dir).resolve(), *out.parents):
-        yield "CSV_OUTPUT_DIR lies in the folder that INPUT_FILE names: put it elsewhere"
+
+
+def _folders_of_ours_in(folder: Path, settings: Settings) -> Iterator[str]:
+    """Yield which of our folders lie in a folder that is read: what we write there would be read the next time."""
+    ours = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
+    for name, path in ours.items():
+        if folder.resolve() in (resolved := Path(path).resolve(), *resolved.parents):
+            yield f"{name} lies in the folder that INPUT_FILE names: put it elsewhere"
 
 
 def proxy_problems(settings: Settings) -> list[str]:

@@ -31,6 +31,7 @@ from service.telemetry.hub import Telemetry
 from transport.proxies import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
+    from inputs.data_set_address import DataSetAddress
     from inputs.recordings.folder import Recordings
     from inputs.window_summaries import WindowSummaries
     from transport.influx_connection import Address
@@ -38,21 +39,63 @@ if TYPE_CHECKING:
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 
-def make_source(settings: Settings, token: Secret | None = None) -> SampleSource:
-    """Return the source the settings name, not yet open; a bucket is asked with `token` if there is one, else with INFLUX_TOKEN."""
-    microvolts = _MICROVOLTS[settings.value_unit]
-    if settings.input_file:
-        from inputs.files import FileSource  # only what is used is loaded: the database's client takes half a second
+def make_source(settings: Settings, token: Secret | None = None, *, index_file: Path | None = None) -> SampleSource:
+    """Return the source the settings name, not yet open.
 
-        return FileSource(
-            Path(settings.input_file),
-            sources=settings.device_filter,
-            microvolts_per_unit=microvolts,
-            start_ns=settings.query_start_time,
-            end_ns=settings.query_end_time,
-            recordings=recordings_of(settings),
-        )
+    Args:
+        settings: What was asked for.
+        token: A bucket of InfluxDB is asked with it if there is one, else with INFLUX_TOKEN.
+        index_file: Where the index of a data set is kept; None: nowhere.
+    """
+    # Only what is used is loaded: the database's client takes half a second.
+    if not settings.input_file:
+        return _make_influx_source(settings, token)
+    address = address_of_input(settings)
+    return _make_file_source(settings) if address is None else _make_data_set(settings, address, index_file)
 
+
+def address_of_input(settings: Settings) -> DataSetAddress | None:
+    """Return where the data set is that INPUT_FILE names; None where it names a file, or recordings. Raises as `data_set_address`."""
+    from inputs.data_set_address import data_set_address
+
+    address = data_set_address(settings.input_file) if settings.input_file else None
+    return None if address is not None and not address.bucket and recordings_of(settings) else address
+
+
+def _make_file_source(settings: Settings) -> SampleSource:
+    from inputs.files import FileSource
+
+    return FileSource(
+        Path(settings.input_file),
+        sources=settings.device_filter,
+        microvolts_per_unit=_MICROVOLTS[settings.value_unit],
+        start_ns=settings.query_start_time,
+        end_ns=settings.query_end_time,
+        recordings=recordings_of(settings),
+    )
+
+
+def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path | None) -> SampleSource:
+    from inputs.data_set import DataSetSource
+    from inputs.data_set_parts import Folder, PartStore
+
+    store: PartStore = Folder(Path(address.root), address.is_asked())
+    if address.bucket:
+        from inputs.data_set_bucket import BucketFolder
+        from transport.object_store import ObjectStore, StoreAccess
+
+        store = BucketFolder(ObjectStore(address.bucket, StoreAccess.of(os.environ)), address.root, address.is_asked())
+    return DataSetSource(
+        store,
+        sources=settings.device_filter,
+        microvolts_per_unit=_MICROVOLTS[settings.value_unit],
+        start_ns=settings.query_start_time,
+        end_ns=settings.query_end_time,
+        index_file=index_file,
+    )
+
+
+def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSource:
     from inputs.influx_source import InfluxSeries, InfluxSource
     from transport.influx_connection import Address, InfluxConnection
 
@@ -71,7 +114,7 @@ def make_source(settings: Settings, token: Secret | None = None) -> SampleSource
         source_tag=settings.source_tag,
         sources=settings.device_filter,
         tags=settings.influx_tag_filter,
-        microvolts_per_unit=microvolts,
+        microvolts_per_unit=_MICROVOLTS[settings.value_unit],
     )
     return InfluxSource(InfluxConnection(address, (token or settings.influx_token).current), series)
 

@@ -236,8 +236,8 @@ def _file_problems(settings: Settings) -> Iterator[str]:
         elif path and not _is_certificate_file(path):
             yield f"{name} names {path}, which holds no certificate in PEM form"
     reason = _why_no_file(settings.input_file) if settings.input_file else ""
-    # What a folder or a pattern holds is looked at when all settings are known (`service/preflight.py`).
-    if reason and not is_folder_or_pattern(settings.input_file):
+    # What a folder, a pattern or a bucket holds is looked at when all settings are known (`service/preflight.py`).
+    if reason and not _is_no_single_file(settings.input_file):
         # The name of a recording may be that of a person.
         yield f"INPUT_FILE names something, which {reason}"
 
@@ -260,10 +260,10 @@ def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
             yield f"{name} lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
 
 
-def is_folder_or_pattern(path: str) -> bool:
-    """Return whether a path names a folder, or is a pattern of names and no file."""
+def _is_no_single_file(path: str) -> bool:
+    """Return whether a path names a folder, or is an address or a pattern of names and no file."""
     try:
-        return Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists())
+        return "://" in path or Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists())
     except OSError:
         return False
 
