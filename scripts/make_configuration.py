@@ -80,7 +80,7 @@ This page is written from the code by `python scripts/make_configuration.py`; a 
 _PAGE_END = """
 ## What is read of INPUT_FILE
 
-The whole file is looked through before anything is released. What can be read without doubt is read; a cell that cannot be read makes its
+A file is looked through whole before anything is released. What can be read without doubt is read; a cell that cannot be read makes its
 row invalid, and is counted; what is in doubt is refused with exit code 78 and the line (in Parquet the row and its row group). No message
 shows a cell or the name of the file. The file must stay as it is while it is read: one that is written to meanwhile is refused; another one
 may take its name.
@@ -153,6 +153,27 @@ files and files of other kinds are passed over there; CSV and Parquet files amon
 
 Refused with a sentence: files that are shorter or longer than their header says, numbers that are none, empty ranges, gains of 0, sampling
 frequencies of 0 or above 1,000,000 Hz, records that overlap in time, times outside the years 1678 to 2261.
+
+### Data sets
+
+`INPUT_FILE` may name a folder, a glob (`*`, `?`, `[…]`, and `**` for any number of folders) or `s3://bucket/prefix`: all files in it
+whose names end in `.parquet` or `.pq` are one data set, however many and large they are. It is known by its address, not by its content:
+files may be added between runs, and a run releases what windows are still open.
+
+- **Files**: the three columns as above, but `timestamp` must be of a Parquet type of times with statistics (not INT96, numbers or text).
+  Units, zones and types of ids may differ from file to file. Passed over, counted and said: names that begin with `.` or `_`, links, other
+  files; refused where half or more is other files and links, or where a folder is a Delta, Iceberg or Hudi table.
+- **Folders** named `source_id=…` give the source of their files (percent-encoded; `__HIVE_DEFAULT_PARTITION__` is none); those named by a
+  part of the time (`year=`, `month=`, `day=`, `date=`, `hour=`, `dt=` and the like) say nothing new. Refused: others with more than one
+  value, such as `lead=I` beside `lead=II`, and folders that contradict a column.
+- **Order**: files need not be sorted, but rows of the same time should lie together. How many rows must be decoded for each row is computed
+  first: above 3 it is warned of, above 20 refused with the command that sorts the data set.
+- **Changes**: a file that is written to, moved or removed while a run reads it ends the run. What was added or changed since the last start
+  is said; rows that come too late for windows that were released are counted, and stay out.
+- **Large data sets**: of more than 1,500,000 rows only the first of what is asked for are looked through before the first release, and a
+  warning says so; of the rest, cells in doubt end the run where they are met. Sources that contradict themselves are then judged by the
+  first chunk, as those of a bucket are. With `DEVICE_FILTER`, rows of other sources are not counted as *not asked for*.
+- **Object stores**: Amazon S3 and what speaks its language. Keys and endpoint come from the usual variables, and are shown nowhere.
 """
 
 #: What a newcomer has to fill in: shown without a comment sign.

@@ -105,6 +105,7 @@ def _retry(settings: Settings, clock: SystemClock, telemetry: Telemetry | None =
     budget_s = None if settings.streaming_mode else settings.retry_budget_seconds
     return Retry(clock, budget_s=budget_s, telemetry=telemetry)
 
+
 #: What is in STATE_DIR of the index of a data set. It may be removed: then all footers are read again.
 _INDEX_FILE = "data_set_index"
 

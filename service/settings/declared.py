@@ -103,8 +103,9 @@ class Settings:
     input_file: str = _setting(
         path,
         "",
-        "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; or a recording in EDF, "
-        "BDF, WFDB or DICOM, or a folder of them. What of it is read: at the end of documentation/CONFIGURATION.md.",
+        "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; a data set of Parquet "
+        "files (a folder, a glob, or s3://bucket/prefix); a recording in EDF, BDF, WFDB or DICOM, or a folder of them. What of it is read: "
+        "at the end of documentation/CONFIGURATION.md.",
         section="Input",
     )
     input_channel: str = _setting(

@@ -36,6 +36,7 @@ from tests.integration.service_process import Service, run_service
 from tests.servers.api_server import ApiServer, Reply
 from tests.servers.certificates import Certificates, serving
 from tests.servers.http_proxy import HttpProxy
+from tests.servers.socket_server import socket_servers
 from tests.small_disks import mounted
 
 pytestmark = pytest.mark.influxdb
@@ -241,11 +242,26 @@ REFUSED: dict[str, Play] = {
         a_folder_of_recordings(s, edf().data())[:1],
         {"INPUT_FILE": s.folder / "several", "CSV_OUTPUT_DIR": s.folder / "several" / "csv"},
     ),
+    "is an address of a kind that is not read": lambda s: (
+        s.check(INPUT_FILE="s3://UPPER/x") and s.check(INPUT_FILE="gs://bucket/x")
+    ),
+    "STATE_DIR lies in the folder that INPUT_FILE names": lambda s: of_folder(s, {"a.parquet": {}}, INPUT_FILE=s.folder),
+    "holds no Parquet files": lambda s: of_folder(s, {"a.csv": b""}),
+    "name just the Parquet files": lambda s: of_folder(s, {"a.parquet": {}, "b": b"", "c": b"", "d": b""}),
+    "is a Delta table": lambda s: of_folder(s, {"a.parquet": {}, "_delta_log/0.json": b""}),
+    "holds a file that is not readable Parquet": lambda s: of_folder(s, {"a.parquet": {}, "b.parquet": b"PAR1"}),
+    "must be of a Parquet type of times": lambda s: of_folder(s, {"a.parquet": {"timestamp": [START_NS] * 9}}),
+    "divide it by more than source_id and time": lambda s: of_folder(s, {"lead=I/a.parquet": {}, "lead=II/a.parquet": {}}),
+    "rows name another source than their folder": lambda s: of_folder(s, {"source_id=a/a.parquet": {}}),
 }
 WARNED: dict[str, Play] = {
     "STATE_DIR knows of no release": lambda s: s.with_rows().run(),
     "has no measurement": lambda s: s.with_rows().run(INFLUX_MEASUREMENT="eeg"),
     "check the times, DEVICE_FILTER and INFLUX_TAG_FILTER": lambda s: s.with_rows().run(DEVICE_FILTER="nobody"),
+    "beside 3 Parquet files": lambda s: of_folder(s, {**{f"{number}.parquet": {} for number in range(3)}, "notes.txt": b""}),
+    "the times of 1 of 2 parts name no zone": lambda s: of_folder(
+        s, {"a.parquet": {}, "b.parquet": {"timestamp": pa.array([START_NS] * 9, pa.timestamp("us", "UTC"))}}
+    ),
     "is easy to guess": lambda s: s.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025"),
     "they have no readable time": lambda s: of_file(
         s, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2)
@@ -747,6 +763,86 @@ def _a_file_that_is_still_written(scene: Scene) -> int:
         "csv_text.Block.table = table_and_more_rows"
     )
     return scene.patched(patch, INPUT_FILE="0.csv", OUTPUT_TO_INFLUX="false", QUERY_START_TIME="", QUERY_END_TIME="")
+
+
+# Data sets
+
+_AT_FIRST: dict[str, Any] = {"timestamp": pa.array([START_NS] * 9, pa.timestamp("ns")), "source_id": ["w"] * 9, "ecg": [1.0] * 9}
+
+
+def of_folder(scene: Scene, files: dict[str, dict[str, Any] | bytes], **settings: object) -> int:
+    """Run over a folder of Parquet files, each with some columns that are not the usual."""
+    for name, content in files.items():
+        path = scene.folder / "set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            pa_parquet.write_table(pa.table({**_AT_FIRST, **content}), path)
+    whole = {"OUTPUT_TO_INFLUX": "false", "QUERY_START_TIME": "", "QUERY_END_TIME": "", "INPUT_FILE": scene.folder / "set"}
+    return scene.run(**{**whole, **settings})
+
+
+def _patched_folder(scene: Scene, patch: str) -> int:
+    of_folder(scene, {"a.parquet": {}})
+    unlimited = {"QUERY_START_TIME": "", "QUERY_END_TIME": "", "STATE_DIR": scene.folder / "another"}
+    return scene.patched(patch, INPUT_FILE=scene.folder / "set", OUTPUT_TO_INFLUX="false", **unlimited)
+
+
+@row("since the last start", ends=exit_codes.DONE)
+def _files_are_added_and_changed(scene: Scene) -> int:
+    of_folder(scene, {"a.parquet": {}})
+    return of_folder(scene, {"a.parquet": {}, "b.parquet": {}})
+
+
+@row("a file of the data set was written to")
+def _a_file_of_a_data_set_is_written_to(scene: Scene) -> int:
+    return _patched_folder(
+        scene,
+        "from inputs import data_set_index\nfrom pathlib import Path\nreally = data_set_index.footer_of\n"
+        "def footer_of(*arguments, **options):\n    Path('set/a.parquet').touch()\n    return really(*arguments, **options)\n"
+        "from inputs import data_set\ndata_set.footer_of = footer_of",
+    )
+
+
+@row("were looked through before the first release", ends=exit_codes.DONE)
+def _a_large_data_set(scene: Scene) -> int:
+    return _patched_folder(
+        scene, "from inputs import data_set\ndata_set.DataSetSource.__init__.__kwdefaults__['rows_at_a_time'] = 5"
+    )
+
+
+@row("statistics of column timestamp are wrong")
+def _wrong_statistics(scene: Scene) -> int:
+    return _patched_folder(
+        scene,
+        "from inputs import data_set_index as index\nreally = index._from_statistics\n"
+        "index._from_statistics = lambda *a, **k: (really(*a, **k)[0] + 1, really(*a, **k)[1] + 1, *really(*a, **k)[2:])",
+    )
+
+
+@row("rows that are asked for together lie far apart")
+def _files_of_all_of_the_time(scene: Scene) -> int:
+    times = {"timestamp": pa.array([START_NS + index * SECOND_NS for index in range(9)], pa.timestamp("ns"))}
+    of_folder(scene, {f"{number}.parquet": times for number in range(40)})
+    return _patched_folder(
+        scene, "from inputs import data_set\ndata_set.DataSetSource.__init__.__kwdefaults__['rows_at_a_time'] = 9"
+    )
+
+
+@row("at … cannot be reached", ends=exit_codes.UNREACHABLE)
+def _an_object_store_that_is_down(scene: Scene) -> int:
+    scene.environment = {"AWS_ENDPOINT_URL": NOBODY, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    return scene.run(INPUT_FILE="s3://recordings/2025", OUTPUT_TO_INFLUX="false", RETRY_BUDGET_SECONDS=1)
+
+
+@row("answered 403")
+def _an_object_store_that_refuses(scene: Scene) -> int:
+    body = b"<Error><Code>AccessDenied</Code></Error>"
+    with socket_servers() as serve:
+        server = serve([b"HTTP/1.1 403 Forbidden\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)])
+        scene.environment = {"AWS_ENDPOINT_URL": server.url, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+        return scene.run(INPUT_FILE="s3://recordings/2025", OUTPUT_TO_INFLUX="false")
 
 
 # State
