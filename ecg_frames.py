@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 import zoneinfo
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -321,7 +322,8 @@ def read_released(
     """Return released rows of a span, in order of time, then id: columns `timestamp` (UTC), `source_id` (a category) and `ecg` (µV).
 
     Args:
-        where: A CSV or Parquet file, a folder of them (a Parquet data set's folder holds `rows/`), a pyarrow data set, or a `Bucket`.
+        where: A CSV or Parquet file, a folder of them (that of a Parquet output holds `rows/`), a pattern such as `output/*.csv`, or
+            `s3://bucket/prefix` with keys in the usual variables; a pyarrow data set; or a `Bucket` of InfluxDB.
         start: The first time, as ISO 8601 or a datetime, in UTC where no zone is given; None: no bound. A bucket needs both.
         end: The end, not included.
 
@@ -336,7 +338,7 @@ def read_released(
     elif isinstance(where, ds.Dataset):
         samples = of_data_set(where, span)
     else:
-        samples = of_path(where, span)
+        samples = of_path(where, span, os.environ)
     inside = np.flatnonzero((samples.times_ns >= span.start_ns) & (samples.times_ns < span.end_ns))
     ordered = ReleaseOrder.of(samples, inside, samples.source_ids).samples
     _refuse_repeated(ordered)
@@ -863,14 +865,24 @@ def _span(start: str | datetime | None, end: str | datetime | None) -> Window:
     bounds, problems = [], []
     for name, given, default in (("start", start, ANY_TIME.start_ns), ("end", end, ANY_TIME.end_ns)):
         try:
-            bounds.append(default if given is None else moment(given.isoformat() if isinstance(given, datetime) else given))
-        except (ValueError, TypeError) as error:
-            problems.append(f"{name} must be {error}, got {given!r}")
+            bounds.append(default if given is None else _moment_ns(given))
+        except (ValueError, TypeError):
+            problems.append(f"{name} must be a time such as 2025-11-03T14:30:00Z (UTC when no zone is given), got {given!r}")
     if not problems and bounds[0] >= bounds[1]:
         problems.append("start must be before end")
     if problems:
         raise ConfigurationError(problems)
     return Window(*bounds)
+
+
+def _moment_ns(given: str | datetime) -> int:
+    if not isinstance(given, datetime):
+        return moment(given)
+    time = pd.Timestamp(given)
+    if time is pd.NaT:
+        raise ValueError
+    in_ns = (time.tz_localize("UTC") if time.tzinfo is None else time).as_unit("ns")
+    return int(in_ns.value)
 
 
 def _of_bucket(bucket: Bucket, span: Window) -> Samples:

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 import anonymizer
 from anonymizer.anonymize import Method, Recipe, anonymize_chunk
 from anonymizer.batch import KUnit, Promise
@@ -25,6 +27,7 @@ from anonymizer.samples import Samples, make_samples
 from anonymizer.verify import verify
 from anonymizer.windows import NANOSECONDS, WindowRange
 from benchmarks.figures import Figures
+from ecg_frames import anonymize_frame
 from testbed.wearers import Wearers
 
 WINDOW_S = 5
@@ -120,8 +123,31 @@ def print_table(load: Load, figure: Callable[[float], str], taken: dict[Choice, 
         )
 
 
+def measure_frames(hierarchy: Hierarchy, rounds: int) -> dict[str, list[tuple[float, float]]]:
+    """Return for each type of a frame's ids the seconds of the frame and of the core alone on its million rows, round by round."""
+    load = make_load("a frame of 94 windows of 6 wearers, 360 Hz, 5 s", 6, 94)
+    ids = pd.Categorical.from_codes(load.samples.source_codes, list(load.samples.source_ids))
+    times = pd.DatetimeIndex(load.samples.times_ns.view("datetime64[ns]")).tz_localize("UTC")
+    frame = pd.DataFrame({"timestamp": times, "source_id": ids, "ecg": load.samples.values_uv})
+    frames = {"categories": frame, "text": frame.astype({"source_id": "str"})}
+    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in frames}
+    for number in range(rounds + 1):
+        for name, one in frames.items():
+            core_s = sum(anonymize_and_verify(load, make_recipe(DEFAULT, hierarchy)))
+            started_s = time.perf_counter()
+            anonymize_frame(one)
+            if number:
+                seconds[name].append((time.perf_counter() - started_s, core_s))
+    print(f"\n{load}: anonymize_frame beside the core alone")
+    for name, each in seconds.items():
+        ratio = statistics.median(ours / cores for ours, cores in each)
+        ours_s, core_s = (1000 * statistics.median(part) for part in zip(*each, strict=True))
+        print(f"ids as {name:<17} {ours_s:>11.1f} ms {core_s:>11.1f} ms {ratio:>10.2f}")
+    return seconds
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.core", description="How quickly the core anonymizes.")
     parser.add_argument("--rounds", type=int, default=5, help="how often everything is done (default 5)")
     rounds = parser.parse_args().rounds
@@ -144,6 +170,10 @@ def main() -> None:
                 )
             else:
                 figures.add(f"18,000 rows, {choice.method}, k {choice.k}, {choice.k_unit}", 1000 * both_s, "ms")
+    for name, taken in measure_frames(hierarchy, rounds).items():
+        for frame_s, core_s in taken:
+            figures.add(f"frame of a million rows, ids as {name}", 1000 * frame_s, "ms")
+            figures.add(f"frame of a million rows, ids as {name}, ÷ the core alone", frame_s / core_s, "×")
     figures.keep("core")
 
 

@@ -1,19 +1,25 @@
-"""The notebook runs from a fresh clone, its kept outputs are what it prints today, and it stays small."""
+"""The notebook runs from a fresh clone, its kept outputs are what it prints today, and it stays small; NOTEBOOKS.md says what is so."""
 
 from __future__ import annotations
 
 import base64
+import inspect
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
-from tests.documentation.pages import ROOT
+import ecg_frames
+from anonymizer.errors import ConfigurationError, SourceRefused
+from tests.documentation.pages import DOCUMENTATION, ROOT, anchors_of, links_in, table_with, text_of
 
+PAGE = DOCUMENTATION / "NOTEBOOKS.md"
 NOTEBOOK = ROOT / "examples" / "anonymized_ecg.ipynb"
 
 MOST_BYTES = 300_000
@@ -77,3 +83,45 @@ def test_the_notebook_is_small_and_holds_nothing_of_the_machine_it_ran_on(kept: 
     assert str(ROOT) not in text
     assert kept["metadata"]["language_info"] == {"name": "python"}
     assert all(not cell["metadata"] for cell in kept["cells"])
+
+
+def test_the_first_example_on_the_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    first = re.findall(r"```python\n(.*?)```", text_of(PAGE), re.DOTALL)[0]
+    names: dict[str, Any] = {}
+
+    exec(first, names)
+
+    assert names["certificate"].counts.released == len(names["released"]) == 648_000
+
+
+def test_every_argument_on_the_page_exists_and_every_name_of_the_module_is_there() -> None:
+    arguments = inspect.signature(ecg_frames.anonymize_frame).parameters
+    text = text_of(PAGE)
+
+    assert set(re.findall(r"`(\w+)=", text)) <= {*arguments}
+    assert {name for name in arguments if f"`{name}`" in text or f"{name}=" in text} == {*arguments} - {"frame"}
+    for name in ("anonymize_frame", "verify_frame", "read_released", "advise_frame", "Bucket"):
+        assert name in text
+    for link in links_in(PAGE):
+        path, _, anchor = link.partition("#")
+        assert (DOCUMENTATION / path).exists(), link
+        assert not anchor or anchor in anchors_of(DOCUMENTATION / path), link
+
+
+def test_what_the_page_says_is_refused_is_refused_in_these_words() -> None:
+    times = pd.Series(pd.date_range("2025-10-26T02:30", periods=20, freq="1s"))
+    frame = pd.DataFrame({"timestamp": times, "source_id": "a", "ecg": range(20)})
+    good = frame.assign(timestamp=times.dt.tz_localize("UTC"))
+    provoked: list[tuple[pd.DataFrame, dict[str, Any]]] = [
+        (frame, {}),
+        (frame, {"zone": "Europe/Vienna"}),
+        (good.rename(columns={"ecg": "lead_I"}), {}),
+        (good.set_index("source_id", drop=False).rename_axis("who"), {"pseudonym_key": b"8f41c09be7d2a6530f9e8b7c6d5a4e31"}),
+        (good.assign(timestamp=good["timestamp"].iloc[0]), {}),
+    ]
+
+    for row, (given, arguments) in zip(table_with(PAGE, "refused", "what to do"), provoked, strict=True):
+        sentence = ".*".join(map(re.escape, row["refused"].strip("`").split("…")))
+        with pytest.raises((ConfigurationError, SourceRefused), match=sentence):
+            ecg_frames.anonymize_frame(given, **arguments)
