@@ -10,12 +10,15 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from anonymizer.errors import ConfigurationError
 from service import exit_codes
+from service.settings.load import load
 from testbed.influxdb_server import InfluxServer
 from tests.heartbeat.commands import on_a_terminal
 from tests.integration.clinic import Clinic
@@ -65,11 +68,24 @@ def run(folder: Path, script: str, *arguments: str, stdin: str = "", **environme
 
 def serve(folder: Path, env: str | bytes | Path, *arguments: str, **environment: str) -> Ended:
     """Run the service with a file of settings."""
+    give(folder, env)
+    return run(folder, "central_anonymizer.py", "--env-file", "given.env", *arguments, **environment)
+
+
+def give(folder: Path, env: str | bytes | Path) -> Path:
     path = folder / "given.env"
     content = env.read_bytes() if isinstance(env, Path) else env
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     path.chmod(0o600)
-    return run(folder, "central_anonymizer.py", "--env-file", "given.env", *arguments, **environment)
+    return path
+
+
+def refusal(env_file: Path, **environment: str) -> str:
+    """Return what the service says of settings that it refuses, without a process of its own."""
+    with pytest.raises(ConfigurationError) as refused:
+        load(env_file, environment)
+    assert KEY not in str(refused.value)
+    return str(refused.value)
 
 
 def serve_environment(folder: Path, env: str, **environment: str) -> Ended:
@@ -96,43 +112,52 @@ def pseudonym(key: bytes, source: str = "w1") -> str:
 
 def assert_refused(ended: Ended, *lines: int, folder: Path) -> None:
     assert ended.code == exit_codes.CONFIGURATION, ended.said
-    for line in lines:
-        assert f"given.env, line {line}: " in ended.said, ended.said
-    assert ended.said.count("given.env, line ") == len(lines), ended.said
+    assert_named(ended.said, lines)
     assert KEY not in ended.said
     assert made_by(folder) == set()
+
+
+def assert_named(said: str, lines: Sequence[int]) -> None:
+    for line in lines:
+        assert f"given.env, line {line}: " in said, said
+    assert said.count("given.env, line ") == len(lines), said
 
 
 GOOD = f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={KEY}\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        (CASES / "colon_instead_of_equals.env", (4, 5)),
-        (CASES / "quote_left_open.env", (3,)),
-        (f"{GOOD}K_VALUE 20\nK_UNIT\nexport METHOD\n=20\n", (5, 6, 7, 8)),
-        (f"{FROM_FILE}PSEUDONYM_SALT: {KEY}\nPSEUDONYM_SALT {KEY}\n{KEY}\n{KEY}=\n", (3, 4, 5, 6)),
-        (f"{GOOD}API_TOKEN='abc\nK_VALUE=20\nSTATE_DIR='./state'\n", (5,)),
-        (f'{GOOD}API_TOKEN="abc" def\nAPI_TOKEN_FILE=abc"\nSTATE_DIR="\n', (5, 6, 7)),
-        (f"{GOOD}K_VALUE=20 # sensitive\nK_UNIT='source' # wearers\nMAX_LEVEL= # 1 to 7\n", (5, 6, 7)),
-        (f"{GOOD}K_VALUE=20\nK_VALUE=5\nexport K_UNIT=source\nK_UNIT=record\n", (6, 8)),
-        (
-            GOOD.encode() + b"CSV_OUTPUT_DIR=\xe9\n# x\xe9\nK_VALUE=2\x000\nMETHOD=optimal\x0b\nINFLUX_ORG=a\rK_VALUE=9\n",
-            (5, 6, 7, 8, 9),
-        ),
-        (GOOD.replace("\n", "\r"), (1,)),
-        (f"{GOOD}\ufeffK_VALUE=20\n", (5,)),
-        (f"{GOOD}k_value=20\nK\u00a0VALUE=20\nK_VALUE\u00a0=20\nK_VALUE\uff1d20\n", (5, 6, 7, 8)),
-        (f"{GOOD}CSV_OUTPUT_DIR=“out”\nSTATE_DIR=state\u00a0\nINFLUX_ORG=ward\u200b\nDEVICE_FILTER=‘w1‘\n", (5, 6, 7, 8)),
-        (f"{GOOD}STATE_DIR=./stateK_VALUE=20\nINFLUX_ORG=ward METHOD=optimal\n", (5, 6)),
-        (f"{GOOD}PSEUDONYMISE_SOURCE_IDS=true\nDEVICE_FILTERS=w1\n", (5, 6)),
-    ],
-    ids=range(15),
-)
-def test_a_line_that_cannot_be_read_is_refused_by_its_number_and_nothing_is_made(
+UNREADABLE: list[tuple[str | bytes | Path, tuple[int, ...]]] = [
+    (CASES / "colon_instead_of_equals.env", (4, 5)),
+    (CASES / "quote_left_open.env", (3,)),
+    (f"{GOOD}K_VALUE 20\nK_UNIT\nexport METHOD\n=20\n", (5, 6, 7, 8)),
+    (f"{FROM_FILE}PSEUDONYM_SALT: {KEY}\nPSEUDONYM_SALT {KEY}\n{KEY}\n{KEY}=\n", (3, 4, 5, 6)),
+    (f"{GOOD}API_TOKEN='abc\nK_VALUE=20\nSTATE_DIR='./state'\n", (5,)),
+    (f'{GOOD}API_TOKEN="abc" def\nAPI_TOKEN_FILE=abc"\nSTATE_DIR="\n', (5, 6, 7)),
+    (f"{GOOD}K_VALUE=20 # sensitive\nK_UNIT='source' # wearers\nMAX_LEVEL= # 1 to 7\n", (5, 6, 7)),
+    (f"{GOOD}K_VALUE=20\nK_VALUE=5\nexport K_UNIT=source\nK_UNIT=record\n", (6, 8)),
+    (
+        GOOD.encode() + b"CSV_OUTPUT_DIR=\xe9\n# x\xe9\nK_VALUE=2\x000\nMETHOD=optimal\x0b\nINFLUX_ORG=a\rK_VALUE=9\n",
+        (5, 6, 7, 8, 9),
+    ),
+    (GOOD.replace("\n", "\r"), (1,)),
+    (f"{GOOD}\ufeffK_VALUE=20\n", (5,)),
+    (f"{GOOD}k_value=20\nK\u00a0VALUE=20\nK_VALUE\u00a0=20\nK_VALUE\uff1d20\n", (5, 6, 7, 8)),
+    (f"{GOOD}CSV_OUTPUT_DIR=“out”\nSTATE_DIR=state\u00a0\nINFLUX_ORG=ward\u200b\nDEVICE_FILTER=‘w1‘\n", (5, 6, 7, 8)),
+    (f"{GOOD}STATE_DIR=./stateK_VALUE=20\nINFLUX_ORG=ward METHOD=optimal\n", (5, 6)),
+    (f"{GOOD}PSEUDONYMISE_SOURCE_IDS=true\nDEVICE_FILTERS=w1\n", (5, 6)),
+]
+
+
+@pytest.mark.parametrize(("text", "lines"), UNREADABLE, ids=range(15))
+def test_a_line_that_cannot_be_read_is_refused_by_its_number(
     folder: Path, text: str | bytes | Path, lines: tuple[int, ...]
 ) -> None:
+    assert_named(refusal(give(folder, text)), lines)
+
+
+@pytest.mark.parametrize("number", [0, 1, 8])
+def test_nothing_is_made_where_a_line_cannot_be_read(folder: Path, number: int) -> None:
+    text, lines = UNREADABLE[number]
     assert_refused(serve(folder, text), *lines, folder=folder)
 
 
@@ -187,18 +212,23 @@ def test_quotes_and_blanks_mean_the_same_in_a_file_and_in_the_environment(folder
     ]
 
 
-@pytest.mark.parametrize("value", [f'"{KEY}', f'{KEY}"', f'"{KEY}" #', f"“{KEY}”", f"{KEY}\u00a0", f'"{KEY[:20]}\\n{KEY}"'])
+UNCLOSED = [f'"{KEY}', f'{KEY}"', f'"{KEY}" #', f"“{KEY}”", f"{KEY}\u00a0", f'"{KEY[:20]}\\n{KEY}"']
+
+
+@pytest.mark.parametrize("value", UNCLOSED)
 def test_a_quote_that_is_not_closed_is_refused_in_a_file_in_the_environment_and_by_the_heartbeat_tools(
     folder: Path, value: str
 ) -> None:
     text = f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={value}\n"
+    given = dict(line.split("=", 1) for line in text.splitlines())
 
-    assert_refused(serve(folder, text), 4, folder=folder)
-    for ended in (
-        serve_environment(folder, text),
-        run(folder, "scripts/anonymize.py", HEART_SALT=value),
-        run(folder, "scripts/ingest_heartbeat.py", "--anonymize", HEART_SALT=value),
-    ):
+    assert_named(refusal(give(folder, text)), (4,))
+    assert "SALT in the environment cannot be read: " in refusal(folder / "none.env", **given)
+    ends = [run(folder, "scripts/anonymize.py", HEART_SALT=value)]
+    if value == UNCLOSED[0]:
+        assert_refused(serve(folder, text), 4, folder=folder)
+        ends += [serve_environment(folder, text), run(folder, "scripts/ingest_heartbeat.py", "--anonymize", HEART_SALT=value)]
+    for ended in ends:
         assert ended.code == exit_codes.CONFIGURATION, ended.said
         assert "SALT in the environment cannot be read: " in ended.said
         assert KEY not in ended.said
@@ -238,11 +268,14 @@ def test_a_key_file_gives_one_pseudonym_everywhere_that_of_its_bytes_without_one
 
     assert ended.code == exit_codes.DONE, ended.said
     assert expected in sources_in(folder)
-    assert heartbeat_pseudonyms(folder, HEART_SALT_FILE="salt") == (expected, expected)
+    shown = run(folder, "scripts/anonymize.py", stdin='{"source_id": "w1"}\n', HEART_SALT_FILE="salt")
+    assert json.loads(shown.stdout)["source_id"] == expected
     is_strange = kind not in ("an ordinary one", "bytes that are no text")
     assert ("PSEUDONYM_SALT begins " in ended.said) == is_strange
-    assert ("warning: the salt begins " in run(folder, "scripts/anonymize.py", HEART_SALT_FILE="salt").said) == is_strange
-    assert KEY not in ended.said
+    assert ("warning: the salt begins " in shown.said) == is_strange
+    assert KEY not in ended.said + shown.said
+    if kind == "a space behind":
+        assert heartbeat_pseudonyms(folder, HEART_SALT_FILE="salt") == (expected, expected)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -372,8 +405,6 @@ HUGE = "9" * 5000
     ids=lambda text: text[:40],
 )
 def test_times_and_numbers_beyond_all_sense_are_refused(folder: Path, text: str) -> None:
-    from service.settings.load import load
-
     name = text.partition("=")[0]
     with pytest.raises(Exception, match=f"{name} must be ") as caught:
         load(
