@@ -151,7 +151,7 @@ def test_a_stream_that_waits_asks_no_more_than_once_a_second(has_date: bool, cli
             service.wait_for("Connected to InfluxDB")
             time.sleep(0.5)  # the start asks for several things one after the other
             before = len(proxy.asked())
-            seconds = 6
+            seconds = 4
             time.sleep(seconds)
             asked = proxy.asked()[before:]
             assert service.stop() == 0

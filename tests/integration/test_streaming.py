@@ -20,7 +20,7 @@ from tests.integration.service_process import Service
 pytestmark = pytest.mark.influxdb
 
 #: How long wearers are replayed. Two minutes by `make test-live`, less in `make test`.
-LIVE_SECONDS = int(os.environ.get("LIVE_SECONDS", "24"))
+LIVE_SECONDS = int(os.environ.get("LIVE_SECONDS", "16"))
 
 LATENESS_S = 2
 WINDOW_S = 5
