@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from anonymizer.batch import Batch
 
@@ -63,3 +63,14 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Let go. Never loses a batch that `write` returned from."""
+
+
+@runtime_checkable
+class ChunkOutput(Output, Protocol):
+    """An output that stores the batches of a chunk together. Every other is given them one by one."""
+
+    def write_chunk(self, batches: Sequence[Batch]) -> Receipt | None:
+        """Store batches that were released together, in order of time, as `write` stores one; it refuses no single row.
+
+        A chunk whose write was interrupted comes again with the same batches, perhaps to another process.
+        """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
@@ -16,9 +17,10 @@ from anonymizer.errors import SourceUnavailable
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window, WindowRange
 from inputs.window_summaries import WindowSummaries
+from outputs.parquet_held import HeldParquet
 from service.settings.declared import Settings
 from service.time_texts import as_datetime
-from service.wiring import make_outputs, output_address, reading_token
+from service.wiring import held_parquet, make_outputs, output_address, reading_token
 
 
 class OutputReader(Protocol):
@@ -119,8 +121,30 @@ class Summaries(Protocol):
         """Return the released rows each summary states, by window start."""
 
 
-def make_output_readers(settings: Settings, summaries: WindowSummaries) -> list[OutputReader]:
-    """Return what tells what the outputs hold, for those that can be read back; buckets with INFLUX_VERIFY_TOKEN."""
+class ParquetReader:
+    """Counts rows and summaries in Parquet files.
+
+    Args:
+        name: The output's name.
+        held: The files.
+    """
+
+    may_count_twice = False
+
+    def __init__(self, name: str, held: HeldParquet) -> None:
+        self.name = name
+        self.rows_in = held.rows_in
+        self.summarized = held.rows_released
+
+
+def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: Collection[str]) -> list[OutputReader]:
+    """Return what tells what the outputs hold, for those that can be read back; buckets with INFLUX_VERIFY_TOKEN.
+
+    Args:
+        settings: What was asked for.
+        summaries: Of the output bucket.
+        labels: What the data set is called, or was, in batch ids.
+    """
     from inputs.influx_source import InfluxSeries, InfluxSource
     from transport.influx_connection import InfluxConnection
 
@@ -137,4 +161,6 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries) -> list[
             )
             rows = InfluxSource(InfluxConnection(output_address(settings), reading_token(settings).current), series)
             readers.append(BucketReader(output.name, rows, summaries))
+        elif output.kind == "parquet":
+            readers.append(ParquetReader(output.name, held_parquet(settings, labels)))
     return readers

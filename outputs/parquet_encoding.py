@@ -131,9 +131,13 @@ def _partitions(times_ns: npt.NDArray[np.int64], partition: Partition) -> Iterat
     numbers = times_ns // _SPAN_NS[partition]
     firsts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
     for first, stop in zip(firsts.tolist(), [*firsts[1:].tolist(), len(numbers)], strict=True):
-        hour = np.datetime64(int(numbers[first]) * _SPAN_NS[partition], "ns").astype("datetime64[h]").astype(str)
-        day, _, number = hour.partition("T")
-        yield f"date={day}/hour={number}" if partition == "hour" else f"date={day}", first, stop
+        yield folder_of(int(times_ns[first]), partition), first, stop
+
+
+def folder_of(time_ns: int, partition: Partition) -> str:
+    """Return the folder of a time, such as `date=2025-11-03/hour=14`."""
+    day, _, hour = str(np.datetime64(time_ns, "ns").astype("datetime64[h]")).partition("T")
+    return f"date={day}/hour={hour}" if partition == "hour" else f"date={day}"
 
 
 def _table_of_rows(rows: _Rows) -> pa.Table:

@@ -7,6 +7,7 @@ taken, and one with other rows is never replaced.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputDenied, OutputUnavailable
@@ -24,13 +25,15 @@ class ParquetFiles:
     Args:
         place: Where.
         partition: How long a span of time one folder holds.
+        label: What the data set is called here; empty: as in the ids of batches.
     """
 
     kind = "parquet"
     concurrency = 1
 
-    def __init__(self, place: Place, partition: Partition) -> None:
+    def __init__(self, place: Place, partition: Partition, *, label: str = "") -> None:
         self._place = place
+        self._label = label
         self._partition: Partition = partition
         self.name = f"parquet:{place.name}"
 
@@ -51,13 +54,18 @@ class ParquetFiles:
 
     def write_chunk(self, batches: Sequence[Batch]) -> Receipt:
         """Put the files of a chunk in place, summaries last."""
-        for file in files_of(batches, self._partition):
+        for file in files_of([self._named(batch) for batch in batches], self._partition):
             if not self._place.put_new(file.path, file.content):
                 self._recognise(file)
         return _WAS_WRITTEN
 
     def close(self) -> None:
         """Nothing stays open between writes."""
+
+    def _named(self, batch: Batch) -> Batch:
+        if not self._label:
+            return batch
+        return replace(batch, batch_id=f"{self._label}-{batch.window.start_ns}-{batch.window.end_ns}")
 
     def _recognise(self, file: ParquetFile) -> None:
         content = self._place.read(file.path)

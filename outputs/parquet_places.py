@@ -41,8 +41,8 @@ class Place(Protocol):
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is none."""
 
-    def paths(self, folder: str) -> list[str]:
-        """Return the paths of all files in a folder and those below it, in order."""
+    def paths(self, folder: str, *, after: str = "") -> list[str]:
+        """Return the paths of all files in a folder and those below it that come after some text, in order."""
 
 
 class Folder:
@@ -97,7 +97,7 @@ class Folder:
         except OSError as error:
             raise self._unavailable(error) from None
 
-    def paths(self, folder: str) -> list[str]:
+    def paths(self, folder: str, *, after: str = "") -> list[str]:
         """Return what is in a folder."""
 
         def fail(error: OSError) -> None:
@@ -107,7 +107,7 @@ class Folder:
         found = []
         for above, _, names in os.walk(self._root / folder, onerror=fail):
             found += [(Path(above) / name).relative_to(self._root).as_posix() for name in names]
-        return sorted(found)
+        return sorted(path for path in found if path > after)
 
     def _see_that_it_is_mounted(self) -> None:
         if self._must_hold and not os.path.isdir(self._root / self._must_hold):  # noqa: PTH112  (Path.is_dir raises what the disk says)
@@ -174,9 +174,10 @@ class Bucket:
         """Return an object's content."""
         return self._ask(lambda store: store.read_whole(self._prefix + path))
 
-    def paths(self, folder: str) -> list[str]:
+    def paths(self, folder: str, *, after: str = "") -> list[str]:
         """Return what is in a folder."""
-        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder)])
+        first = self._prefix + after if after else ""
+        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder, after=first)])
         return sorted(key.removeprefix(self._prefix) for key in keys)
 
     def _ask(self, question: Callable[[ObjectStore], _T]) -> _T:

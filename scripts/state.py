@@ -13,6 +13,7 @@ import sqlite3
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -34,7 +35,7 @@ from operations.audit import Audit, audit
 from operations.output_readers import make_output_readers
 from operations.second_offer import offer_again, unknown
 from service import exit_codes
-from service.pipeline.released_elsewhere import ANY_TIME, unknown_releases
+from service.pipeline.released_elsewhere import ANY_TIME, SummaryReader, unknown_releases
 from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
 from service.settings.declared import DECLARED, KNOWN_NAMES, Settings
@@ -51,7 +52,7 @@ from service.state.settings_changes import Moves, recognise_outputs
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
-from service.wiring import data_set_labels, make_outputs, make_source, open_summaries
+from service.wiring import data_set_labels, held_parquet, make_outputs, make_source, open_summaries
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
@@ -138,10 +139,11 @@ def drop_output(folder: Path, name: str) -> int:
 def accept_gap(folder: Path, settings: Settings | None) -> int:
     """Mark everything that the fence, or the output bucket's summaries, know and the journal does not as released."""
     journal = Journal(folder, data_set=None, accepting_gap=True)
-    if settings is not None and settings.output_to_influx:
-        print(_accept_what_the_bucket_tells(journal, settings))
+    if settings is not None and (settings.output_to_influx or settings.output_to_parquet):
+        for sentence in _accept_what_outputs_tell(journal, settings):
+            print(sentence)
     else:
-        print("Without a configuration that writes to InfluxDB, only the fence can tell what was released.")
+        print("Without a configuration that writes to InfluxDB or Parquet files, only the fence can tell what was released.")
     print("What counts as released now. Of what the old journal knew beyond that, nothing is known:")
     for interval in journal.released_intervals():
         print(f"  {span_text(interval)} will not be released again")
@@ -149,17 +151,30 @@ def accept_gap(folder: Path, settings: Settings | None) -> int:
     return exit_codes.DONE
 
 
-def _accept_what_the_bucket_tells(journal: Journal, settings: Settings) -> str:
+def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[str]:
     source = make_source(settings)
     try:
         source.open()
-        with open_summaries(settings) as summaries:
-            found = journal.accept_gap(unknown_releases(summaries, journal, data_set_labels(settings, source, journal), ANY_TIME))
+        labels = data_set_labels(settings, source, journal)
     except SourceDenied as error:
-        return f"Only the fence can tell what was released: {error}. INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
+        yield f"Only the fence can tell what was released: {error}. INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
+        return
     finally:
         source.close()
-    return f"Bucket {settings.influx_output_bucket} told of {len(found)} more stretches of time."
+
+    def accept(summaries: SummaryReader, place: str, way_on: str) -> str:
+        try:
+            found = journal.accept_gap(unknown_releases(summaries, journal, labels, ANY_TIME))
+        except SourceDenied as error:
+            return f"Only the fence can tell what was released: {error}. {way_on}"
+        return f"{place} told of {len(found)} more stretches of time."
+
+    if settings.output_to_influx:
+        with open_summaries(settings) as summaries:
+            way_on = "INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
+            yield accept(summaries, f"Bucket {settings.influx_output_bucket}", way_on)
+    if settings.output_to_parquet:
+        yield accept(held_parquet(settings, labels), "PARQUET_URL", "Mend that, and run this again.")
 
 
 def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
@@ -264,15 +279,21 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
         has_grown_from=lambda known: source.added_since(known) is not None,
     )
     with open_summaries(settings) as summaries:
-        readers = make_output_readers(settings, summaries)
+        labels = data_set_labels(settings, source, journal)
+        readers = make_output_readers(settings, summaries, labels)
         names = [reader.name for reader in readers]
         recognise_outputs(journal, SetAside(folder / "set_aside"), names, state_dir=folder)
         found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), readers=readers)
         if settings.output_to_influx:
-            elsewhere = unknown_releases(summaries, journal, data_set_labels(settings, source, journal), span)
+            elsewhere = unknown_releases(summaries, journal, labels, span)
             found.disagreements += [
                 f"{span_text(one)}: bucket {settings.influx_output_bucket} holds summaries that the journal does not know"
                 for one in elsewhere
+            ]
+        if settings.output_to_parquet:
+            found.disagreements += [
+                f"{span_text(one)}: PARQUET_URL holds summaries that the journal does not know"
+                for one in unknown_releases(held_parquet(settings, labels), journal, labels, span)
             ]
     journal.close()
     source.close()

@@ -28,7 +28,7 @@ _FOLDERS_NOT_SYNCED = LogEvent(
 def connection_problems(settings: Settings) -> list[str]:
     """Open everything once; return what went wrong, a sentence each.
 
-    Not CSV files: to open them makes their folder, and whoever only asks leaves nothing behind (`folder_problems`).
+    Not files: to open them makes their folder, and whoever only asks leaves nothing behind (`folder_problems`).
     """
     problems = []
     try:
@@ -37,7 +37,7 @@ def connection_problems(settings: Settings) -> list[str]:
         problems.append(str(error))
         settings = dataclasses.replace(settings, output_to_influx=False)
     source, outputs = make_source(settings), make_outputs(settings)
-    for opening in (source.open, *(_opening(output) for output in outputs if output.kind != "csv")):
+    for opening in (source.open, *(_opening(output) for output in outputs if not _is_folder(settings, output))):
         try:
             opening()
         except (SourceError, OutputUnavailable) as error:
@@ -52,12 +52,25 @@ def say_what_the_disks_cannot(settings: Settings) -> None:
 
     A disk that fails is met, and waited for, where it is used.
     """
-    folders = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
-    for name, folder in folders.items():
+    for name, folder in _folders(settings).items():
         with suppress(OSError):
             nearest = next(one for one in (Path(folder), *Path(folder).absolute().parents) if one.is_dir())
             if not sync_folder(nearest):
                 _FOLDERS_NOT_SYNCED.log(name, folder)
+
+
+def _folders(settings: Settings) -> dict[str, str]:
+    """Return the folders that are written to, by the setting that names each."""
+    folders = {"STATE_DIR": settings.state_dir}
+    if settings.output_to_csv:
+        folders["CSV_OUTPUT_DIR"] = settings.csv_output_dir
+    if settings.output_to_parquet and "://" not in settings.parquet_url:
+        folders["PARQUET_URL"] = settings.parquet_url
+    return folders
+
+
+def _is_folder(settings: Settings, output: Output) -> bool:
+    return output.kind == "csv" or (output.kind == "parquet" and "PARQUET_URL" in _folders(settings))
 
 
 def _opening(output: Output) -> Callable[[], None]:
@@ -132,6 +145,6 @@ def lasting_folder_problems(settings: Settings) -> list[str]:
 
 
 def _folder_problems(settings: Settings, *, but_for: Collection[int]) -> list[str]:
-    folders = {"STATE_DIR": settings.state_dir, **({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})}
+    folders = _folders(settings)
     reasons = {name: why_not_writable(Path(folder), but_for=but_for) for name, folder in folders.items()}
     return [f"{name} {folders[name]} cannot be written to ({reason})" for name, reason in reasons.items() if reason]

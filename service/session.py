@@ -37,6 +37,7 @@ from service.telemetry.progress import progress_of
 from service.wiring import (
     data_set_label,
     data_set_labels,
+    held_parquet,
     load_hierarchy,
     make_outputs,
     make_recipe,
@@ -44,6 +45,7 @@ from service.wiring import (
     make_source,
     make_upkeep,
     open_summaries,
+    plans_by_hour,
     selection_digest,
 )
 
@@ -254,6 +256,7 @@ def _parts(session: _Session, recipe: Recipe, delivery: Delivery, advance: Calla
         is_stream=settings.streaming_mode,
         judges_first_chunk=not session.source.is_looked_through,
         unit_is_window=session.reports_each_window,
+        plans_by_hour=plans_by_hour(settings),
         advance=advance,
         upkeep=make_upkeep(settings, source, journal, telemetry, clock),
     )
@@ -287,12 +290,15 @@ def _refuse_releases_elsewhere(session: _Session, schedule: Schedule) -> None:
     settings, journal, windows = session.settings, session.journal, schedule.windows_in_all
     length_ns = settings.batch_size_seconds * NANOSECONDS
     end_ns = ANY_TIME.end_ns if windows is None else schedule.start_ns + windows * length_ns
-    if not settings.output_to_influx or end_ns <= schedule.start_ns:
+    if end_ns <= schedule.start_ns:
         return
     labels = session.retry.until_done(lambda: data_set_labels(settings, session.source, journal))
     span, bucket = Window(schedule.start_ns, end_ns), settings.influx_output_bucket
-    with open_summaries(settings) as summaries:
-        refuse_releases_elsewhere(summaries, journal, labels, span, bucket=bucket, retry=session.retry)
+    if settings.output_to_influx:
+        with open_summaries(settings) as summaries:
+            refuse_releases_elsewhere(summaries, journal, labels, span, bucket=bucket, retry=session.retry)
+    if settings.output_to_parquet:
+        refuse_releases_elsewhere(held_parquet(settings, labels), journal, labels, span, bucket=None, retry=session.retry)
 
 
 def _raise_first(failures: list[Exception]) -> None:

@@ -57,6 +57,8 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.output_to_influx:
         address = shown_address(settings.influx_output_url or settings.influx_url)
         yield "Output", f"InfluxDB {address}, bucket {settings.influx_output_bucket}"
+    if settings.output_to_parquet:
+        yield "Output", f"Parquet {settings.parquet_url}, a folder for each {settings.parquet_partition}"
     if settings.output_to_api:
         yield "Output", f"API {shown_address(settings.api_endpoint)}"
     if are_proxies_named(os.environ):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +29,17 @@ from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.types import Secret
 from service.state.journal import Journal
 from service.telemetry.hub import Telemetry
+from transport.addresses import canonical_address
 from transport.proxies import UnusableProxy, proxy_for
 
 if TYPE_CHECKING:
     from inputs.data_set_address import DataSetAddress
     from inputs.recordings.folder import Recordings
     from inputs.window_summaries import WindowSummaries
+    from outputs.parquet_held import HeldParquet
+    from outputs.parquet_places import Place
     from transport.influx_connection import Address
+    from transport.object_store import StoreAccess
 
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
@@ -168,6 +173,71 @@ def output_address(settings: Settings) -> Address:
     )
 
 
+def _make_parquet(settings: Settings) -> Output:
+    from outputs.parquet_files import ParquetFiles
+
+    return ParquetFiles(parquet_place(settings), settings.parquet_partition, label=_parquet_label(settings))
+
+
+def _parquet_label(settings: Settings) -> str:
+    """Return what a single file is called in Parquet files while there are no pseudonyms; empty: as everywhere else.
+
+    Everywhere else its label hangs on a name that only the journal knows, which must not be told by the samples. What is held here must
+    be found again when just that journal is lost, so here it hangs on where the file is.
+    """
+    if settings.pseudonymize_source_id or not (settings.input_file and Path(settings.input_file).is_file()):
+        return ""
+    return hashlib.sha256(f"file {os.path.realpath(settings.input_file)}".encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def held_parquet(settings: Settings, labels: Collection[str]) -> HeldParquet:
+    """Return what Parquet files of the data set tell of earlier releases.
+
+    Args:
+        settings: What was asked for.
+        labels: What the data set is called, or was, in batch ids.
+    """
+    from outputs.parquet_held import HeldParquet
+
+    own = _parquet_label(settings)
+    return HeldParquet(parquet_place(settings), (own,) if own else labels)
+
+
+def parquet_place(settings: Settings) -> Place:
+    """Return where Parquet files are kept."""
+    from outputs.parquet_places import Bucket, Folder
+
+    address = settings.parquet_url.removeprefix("s3://")
+    if address == settings.parquet_url:
+        return Folder(Path(address), file_mode=settings.output_file_mode)
+
+    from transport.object_store import ObjectStore
+
+    bucket, _, prefix = address.partition("/")
+    return Bucket(
+        lambda: ObjectStore(bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
+        name=canonical_address(f"{store_access(settings).endpoint}/{address}"),
+        prefix=prefix,
+    )
+
+
+def store_access(settings: Settings) -> StoreAccess:
+    """Return how object stores are reached now: keys in files may be others than before."""
+    from transport.object_store import StoreAccess
+
+    keys = (settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token)
+    given = {
+        "AWS_ENDPOINT_URL": settings.aws_endpoint_url,
+        "AWS_REGION": settings.aws_region,
+        "AWS_CA_BUNDLE": settings.aws_ca_bundle,
+        **dict(
+            zip(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"), (key.current() for key in keys), strict=True)
+        ),
+    }
+    access = StoreAccess.of({**os.environ, **{name: text for name, text in given.items() if text}})
+    return dataclasses.replace(access, proxy=_proxy_for(access.endpoint))
+
+
 def _make_api(settings: Settings) -> Output:
     from outputs.http_api import ApiTarget, HttpApi
 
@@ -184,6 +254,7 @@ def _make_api(settings: Settings) -> Output:
 OUTPUTS: tuple[tuple[str, Callable[[Settings], Output]], ...] = (
     ("output_to_csv", _make_csv),
     ("output_to_influx", _make_influxdb),
+    ("output_to_parquet", _make_parquet),
     ("output_to_api", _make_api),
 )
 
@@ -330,6 +401,7 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
             hours=settings.default_query_hours,
             length_ns=length_ns,
             lateness_ns=lateness_ns,
+            is_by_hour=plans_by_hour(settings),
         )
         return make_span(request, source, clock)
     if stream_position_ns is not None:
@@ -349,6 +421,14 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
     )
 
 
+def plans_by_hour(settings: Settings) -> bool:
+    """Return whether chunks are planned by whole hours, so that files are named the same wherever a run was killed.
+
+    A stream releases windows as they fall due: its files are named after what was due together.
+    """
+    return settings.output_to_parquet and not settings.streaming_mode
+
+
 def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield for each server that is used the setting that names it, and the proxy that leads there; empty: none.
 
@@ -363,6 +443,8 @@ def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
     }
     for name in (name for name, is_used in used.items() if is_used):
         yield name, _proxy_for(getattr(settings, name.lower()))
+    if settings.output_to_parquet and settings.parquet_url.startswith("s3://"):
+        yield "PARQUET_URL", store_access(settings).proxy
 
 
 def _proxy_for(url: str) -> str:

@@ -164,12 +164,12 @@ class ObjectStore:
         """Where it is, for messages."""
         return f"bucket {self.bucket} at {shown_address(self.endpoint)}"
 
-    def objects(self, prefix: str) -> Iterator[StoredObject]:
-        """Yield every object below a prefix, which ends where a slash follows. Raises StoreFault."""
+    def objects(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
+        """Yield every object below a prefix, which ends where a slash follows, with a key that comes after another. Raises StoreFault."""
         import obstore
 
         try:
-            for page in obstore.list(self._connected(), f"{prefix}/" if prefix else None):
+            for page in obstore.list(self._connected(), f"{prefix}/" if prefix else None, offset=after or None):
                 for found in page:
                     yield StoredObject(found["path"], found["size"], found["e_tag"] or found["last_modified"].isoformat())
         except Exception as error:

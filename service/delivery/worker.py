@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable, StateUnavailable
-from anonymizer.ports import Output, Receipt
+from anonymizer.ports import ChunkOutput, Output, Receipt
 from service import crash_points
 from service.clock import Stopped
 from service.delivery.offer import Offer
@@ -103,15 +104,15 @@ class Worker(threading.Thread):
         self.was_tried.set()
 
     def _deliver(self) -> None:
-        pool: WorkerPool[Batch, _Answer] = WorkerPool(self._write, concurrency=self.output.concurrency)
-        under_way: deque[tuple[_Group, Job[_Answer]]] = deque()
+        pool: WorkerPool[Sequence[Batch], list[_Answer]] = WorkerPool(self._write, concurrency=self.output.concurrency)
+        under_way: deque[tuple[_Group, Job[list[_Answer]]]] = deque()
         try:
             for group in self._groups():
                 if group is not None:
                     self._is_resting = False
                     if not under_way:
                         self._telemetry.writing(self.output, group.batches)
-                    under_way.append((group, pool.begin(group.batches)))
+                    under_way.append((group, pool.begin(self._offers(group.batches))))
                 if under_way and (group is None or self._is_enough(under_way)):
                     self._finish_first(under_way)
                 elif not under_way:
@@ -126,7 +127,11 @@ class Worker(threading.Thread):
         finally:
             pool.close()
 
-    def _is_enough(self, under_way: deque[tuple[_Group, Job[_Answer]]]) -> bool:
+    def _offers(self, batches: list[Batch]) -> list[list[Batch]]:
+        """Return what the output is given at a time: a chunk if it stores chunks, else each batch."""
+        return [batches] if isinstance(self.output, ChunkOutput) else [[batch] for batch in batches]
+
+    def _is_enough(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
         """Return whether every worker thread stays busy, even when the first group is nearly written."""
         return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.concurrency - 1
 
@@ -139,7 +144,8 @@ class Worker(threading.Thread):
                 yield None
                 continue
             batches = self._state_retry.until_done(partial(self._outbox.batches_of, chunk))
-            groups = [[batch] for batch in batches] if self._batch_by_batch else [batches]
+            one_by_one = self._batch_by_batch and not isinstance(self.output, ChunkOutput)
+            groups = [[batch] for batch in batches] if one_by_one else [batches]
             for index, group in enumerate(groups):
                 yield _Group(chunk, group, is_last=index == len(groups) - 1)
             last_chunk = chunk
@@ -150,10 +156,10 @@ class Worker(threading.Thread):
             self._outbox.wake_all()
         self._outbox.wait()
 
-    def _finish_first(self, under_way: deque[tuple[_Group, Job[_Answer]]]) -> None:
+    def _finish_first(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> None:
         """Wait until a group is written, and put its chunk on record once that is complete."""
         group, job = under_way.popleft()
-        answers = list(zip(group.batches, job.results(), strict=True))
+        answers = list(zip(group.batches, chain.from_iterable(job.results()), strict=True))
         self._answers += answers
         self._telemetry.wrote(
             self.output, sum(len(batch) - (answer if isinstance(answer, int) else 0) for batch, answer in answers)
@@ -176,13 +182,18 @@ class Worker(threading.Thread):
         crash_points.reached(crash_points.AFTER_TAKEN)
         self._state_retry.until_done(self._outbox.remove_taken)
 
-    def _write(self, batch: Batch) -> _Answer:
-        """Bring one batch to the output; return its receipt, or how many of its rows were set aside."""
+    def _write(self, batches: Sequence[Batch]) -> list[_Answer]:
+        """Bring one batch, or a chunk, to the output; return for each its receipt, or how many of its rows were set aside."""
         crash_points.reached(crash_points.BEFORE_WRITE)
+        if isinstance(self.output, ChunkOutput):
+            write_chunk = self.output.write_chunk
+            receipt = self._retry.until_done(lambda: write_chunk(batches))
+            return [receipt, *[None] * (len(batches) - 1)]
+        (batch,) = batches
         try:
-            return self._retry.until_done(lambda: self._offer.once(batch))
+            return [self._retry.until_done(lambda: self._offer.once(batch))]
         except BatchRejected as rejection:
-            return self._set_aside(batch, rejection)
+            return [self._set_aside(batch, rejection)]
 
     def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
         keep = self._outbox.store.set_aside.keep

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from anonymizer.errors import PrivacyViolation, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, make_samples
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
-from anonymizer.windows import MOST_WINDOWS, WindowRange
+from anonymizer.windows import HOUR_NS, MOST_WINDOWS, WindowRange
 from service import crash_points
 from service.log_event import LogEvent
 
@@ -82,7 +83,9 @@ def without_rows(windows: WindowRange) -> Chunk:
     return Chunk(windows, np.zeros(0, dtype=np.int64))
 
 
-def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
+def plan_chunks(
+    windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int, first_share: int = _FIRST_SHARE
+) -> Iterator[Chunk]:
     """Yield chunks of at most `most_rows` rows each, or of a single window; windows without rows make chunks of their own.
 
     The first ones are smaller, each up to twice the one before, so that outputs have something to do while the next are read.
@@ -91,8 +94,9 @@ def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_ro
         windows: All windows to cover.
         counted: Rows the source counted in each, shape (len(windows),).
         most_rows: What one query should bring, at most. Never cuts a window.
+        first_share: The first chunk is so much smaller than others.
     """
-    first, most = 0, max(most_rows // _FIRST_SHARE, 1)
+    first, most = 0, max(most_rows // first_share, 1)
     while first < len(windows):
         stop, rows = first + 1, int(counted[first])
         is_empty = rows == 0
@@ -103,6 +107,38 @@ def plan_chunks(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_ro
             stop += 1
         yield Chunk(windows.part(first, stop), counted[first:stop])
         first, most = stop, min(2 * most, most_rows)
+
+
+def plan_by_hour(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
+    """Yield chunks of which none reaches from the windows that begin in one UTC hour into those of another, all of full size.
+
+    What an hour is cut into hangs on its counts alone: not on what was released before, nor on where a run begins or was killed.
+
+    Args:
+        windows: From the first window of an hour on (`from_full_hour`).
+        counted: Rows the source counted in each, shape (len(windows),).
+        most_rows: As for `plan_chunks`.
+    """
+    starts_ns = windows.start_ns + windows.length_ns * np.arange(len(windows), dtype=np.int64)
+    edges = [0, *(np.flatnonzero(np.diff(starts_ns // HOUR_NS)) + 1).tolist(), len(windows)]
+    for first, stop in itertools.pairwise(edges):
+        yield from plan_chunks(windows.part(first, stop), counted[first:stop], most_rows=most_rows, first_share=1)
+
+
+def from_full_hour(windows: WindowRange) -> WindowRange:
+    """Return the windows and those before them that begin in the same UTC hour as the first."""
+    length_ns = windows.length_ns
+    first_ns = -(-(windows.start_ns // HOUR_NS * HOUR_NS) // length_ns) * length_ns
+    return WindowRange(min(first_ns, windows.start_ns), windows.end_ns, length_ns)
+
+
+def part_of(chunk: Chunk, windows: WindowRange) -> Chunk | None:
+    """Return what of a chunk lies in a run of windows, with the counts it was planned from; None if nothing does."""
+    start_ns, end_ns = max(chunk.windows.start_ns, windows.start_ns), min(chunk.windows.end_ns, windows.end_ns)
+    if start_ns >= end_ns:
+        return None
+    first, stop = ((at - chunk.windows.start_ns) // windows.length_ns for at in (start_ns, end_ns))
+    return Chunk(chunk.windows.part(first, stop), chunk.counted[first:stop])
 
 
 def finish_chunk(

@@ -15,7 +15,18 @@ from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.delivery import Delivery
 from service.log_event import WARNING
-from service.pipeline.chunks import Chunk, FinishedChunk, finish_chunk, formula_ids, plan_chunks, read_completely, without_rows
+from service.pipeline.chunks import (
+    Chunk,
+    FinishedChunk,
+    finish_chunk,
+    formula_ids,
+    from_full_hour,
+    part_of,
+    plan_by_hour,
+    plan_chunks,
+    read_completely,
+    without_rows,
+)
 from service.pipeline.contradictions import Judgement, advice_for
 from service.pipeline.read_ahead import Reading, read_ahead
 from service.pipeline.schedule import Schedule, empty_windows_ahead
@@ -41,6 +52,7 @@ class Parts:
         unit_is_window: Whether each window is reported by itself, or a chunk together.
         advance: Told after each chunk how many windows and rows it had.
         upkeep: Called again and again; does what is due besides releasing.
+        plans_by_hour: Whether chunks are those of whole hours, whatever was released before: files are named after them.
         judges_first_chunk: Whether the run ends where most sources contradict themselves in most of the first chunk's windows.
     """
 
@@ -56,6 +68,7 @@ class Parts:
     unit_is_window: bool
     advance: Callable[[int, int], None]
     upkeep: Callable[[], None] = lambda: None
+    plans_by_hour: bool = False
     judges_first_chunk: bool = True
 
 
@@ -133,12 +146,25 @@ def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: J
         parts.advance(skipped, 0)
         if judgement is not None:
             judgement.add_good(skipped)
+    if parts.plans_by_hour and not are_empty:
+        yield from _chunks_by_hour(runs, parts)
+        return
     for run_of_windows in runs:
         if are_empty:
             yield without_rows(run_of_windows)
             continue
         counted = parts.retry.until_done(partial(parts.source.count, run_of_windows))
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
+
+
+def _chunks_by_hour(runs: list[WindowRange], parts: Parts) -> Iterator[Chunk]:
+    """Yield what of chunks planned by whole hours lies in runs of windows that were not released."""
+    if not runs:
+        return
+    windows = from_full_hour(WindowRange(runs[0].start_ns, runs[-1].end_ns, runs[0].length_ns))
+    counted = parts.retry.until_done(lambda: parts.source.count(windows))
+    for chunk in plan_by_hour(windows, counted, most_rows=parts.most_rows):
+        yield from filter(None, (part_of(chunk, run_of_windows) for run_of_windows in runs))
 
 
 def _readings(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Reading]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
@@ -13,9 +13,6 @@ from service.retry import Retry
 from service.state.intervals import merged, missing
 from service.state.journal import Journal
 from service.time_texts import span_text
-
-if TYPE_CHECKING:
-    from inputs.window_summaries import WindowSummaries
 
 #: Every window there can be: InfluxDB knows no later time.
 ANY_TIME = Window(0, 2**63 - 2)
@@ -43,7 +40,32 @@ _BUCKET_NOT_COMPARED = LogEvent(
 )
 
 
-def unknown_releases(summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
+_PARQUET_NOT_READABLE = LogEvent(
+    "parquet_not_readable",
+    "What PARQUET_URL already holds cannot be read with these keys, so it is not compared with STATE_DIR",
+)
+_PARQUET_NOT_READABLE_AT_FIRST = LogEvent(
+    "parquet_not_readable_at_first",
+    "⚠️ STATE_DIR knows of no release, and what PARQUET_URL already holds cannot be read with these keys: windows that were released "
+    "with another STATE_DIR would be released again. Let the keys list and read what is there",
+    level=logging.WARNING,
+)
+_PARQUET_NOT_COMPARED = LogEvent(
+    "parquet_not_compared", "⚠️ What PARQUET_URL already holds is not compared with STATE_DIR: %s", "reason", logging.WARNING
+)
+
+
+class SummaryReader(Protocol):
+    """Tells which windows an output holds."""
+
+    def released(self, labels: Collection[str], span: Window) -> list[Window]:
+        """Return the windows of the data set that reach into the span and have a summary, in order."""
+
+    def is_missing(self) -> bool:
+        """Return whether it is certain that there is no such place, and so nothing in it."""
+
+
+def unknown_releases(summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
     """Return the stretches of the span that have a summary in the output bucket and no entry in the journal.
 
     Args:
@@ -75,9 +97,11 @@ def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
         yield stretch
 
 
-def _say_why_not_compared(summaries: WindowSummaries, journal: Journal, bucket: str) -> None:
-    """Say that the bucket cannot be read: a warning where nothing else knows what was released. One that is not there holds nothing."""
-    if summaries.is_missing():
+def _say_why_not_compared(summaries: SummaryReader, journal: Journal, bucket: str | None) -> None:
+    """Say that summaries cannot be read: a warning where nothing else knows what was released. What is not there holds nothing."""
+    if bucket is None:
+        _say_why_files_are_not_compared(journal)
+    elif summaries.is_missing():
         _BUCKET_MISSING.log(bucket)
     elif journal.released_intervals():
         _BUCKET_NOT_READABLE.log(bucket)
@@ -85,12 +109,27 @@ def _say_why_not_compared(summaries: WindowSummaries, journal: Journal, bucket: 
         _BUCKET_NOT_READABLE_AT_FIRST.log(bucket)
 
 
+def _say_why_files_are_not_compared(journal: Journal) -> None:
+    if journal.released_intervals():
+        _PARQUET_NOT_READABLE.log()
+    else:
+        _PARQUET_NOT_READABLE_AT_FIRST.log()
+
+
 def refuse_releases_elsewhere(
-    summaries: WindowSummaries, journal: Journal, labels: Collection[str], span: Window, *, bucket: str, retry: Retry
+    summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window, *, bucket: str | None, retry: Retry
 ) -> None:
     """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
 
     A journal that knows of releases does not wait for a bucket that cannot be asked now; a new one does.
+
+    Args:
+        summaries: Tells of releases.
+        journal: Ours.
+        labels: What the data set is called, or was, in batch ids.
+        span: From when to when.
+        bucket: The output bucket; None: the summaries are those of Parquet files.
+        retry: How long to wait.
 
     Raises:
         ConfigurationError: Something was, and would be released twice.
@@ -110,14 +149,18 @@ def refuse_releases_elsewhere(
     try:
         unknown = ask() if journal.released_intervals() else retry.until_done(ask)
     except SourceUnavailable as error:
-        _BUCKET_NOT_COMPARED.log(bucket, error)
+        if bucket is None:
+            _PARQUET_NOT_COMPARED.log(error)
+        else:
+            _BUCKET_NOT_COMPARED.log(bucket, error)
         return
     if unknown is None:
         _say_why_not_compared(summaries, journal, bucket)
     if unknown:
+        place = "PARQUET_URL" if bucket is None else f"bucket {bucket!r}"
         stretch = span_text(Window(unknown[0].start_ns, unknown[-1].end_ns))
         raise ConfigurationError(
-            f"bucket {bucket!r} holds summaries of windows of this data set ({stretch}) that STATE_DIR knows nothing of: they were "
+            f"{place} holds summaries of windows of this data set ({stretch}) that STATE_DIR knows nothing of: they were "
             "released with a state folder that is lost, or with another one. Put that folder back; or run scripts/state.py accept-gap, "
             "which marks them as released, so that none is released twice"
         )

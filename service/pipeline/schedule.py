@@ -51,9 +51,15 @@ class Schedule(Protocol):
 
 @dataclass(slots=True)
 class Span:
-    """A schedule with an end: the windows of one run."""
+    """A schedule with an end: the windows of one run.
+
+    Args:
+        windows: All of them.
+        is_by_hour: Whether what it yields ends with the last window that begins in a UTC hour, where it can.
+    """
 
     windows: WindowRange
+    is_by_hour: bool = False
     _position_ns: int = 0
 
     @property
@@ -80,6 +86,8 @@ class Span:
         self._position_ns = self.windows.start_ns
         while self._position_ns < self.windows.end_ns:
             run = _run_of_windows(self._position_ns, self.windows.end_ns, self.windows.length_ns)
+            if self.is_by_hour and run.end_ns < self.windows.end_ns:
+                run = _up_to_an_hour(run)
             self._position_ns = run.end_ns
             yield run
 
@@ -149,7 +157,8 @@ def empty_windows_ahead(source: SampleSource, schedule: Schedule, windows: Windo
     """
     due_end_ns, length_ns = schedule.due_end_ns, windows.length_ns
     row_ns: int | None = windows.start_ns
-    if len(windows) == MOST_WINDOWS or windows.end_ns - windows.start_ns >= _LONG_NS:
+    due_ns = due_end_ns - windows.start_ns
+    if due_ns >= min(MOST_WINDOWS * length_ns, _LONG_NS):
         row_ns = source.next_row_ns(windows.start_ns, due_end_ns)
     end_ns = due_end_ns if row_ns is None else max(windows.start_ns, row_ns // length_ns * length_ns)
     return WindowRange(windows.start_ns, end_ns, length_ns)
@@ -169,24 +178,31 @@ class SpanRequest:
     hours: float
     length_ns: int
     lateness_ns: int
+    is_by_hour: bool = False
 
 
 def make_span(request: SpanRequest, source: SampleSource, clock: Clock) -> Span:
     """Return the windows of a one-shot run: only whole ones, only due ones, and for a file all it holds unless told otherwise."""
     bounds = source.extent()
     if source.now_ns() is None:
-        return Span(_windows_of_file(request, bounds))
+        return Span(_windows_of_file(request, bounds), request.is_by_hour)
     due_end_ns = _due_end_ns(_now_ns(source, clock), request.length_ns, request.lateness_ns)
     end_ns = due_end_ns if request.end_ns is None else request.end_ns
     if end_ns > due_end_ns:
         _END_CLIPPED.log()
         end_ns = due_end_ns
     start_ns = end_ns - int(request.hours * _HOUR_NS) if request.start_ns is None else request.start_ns
-    return Span(_whole(start_ns, end_ns, request.length_ns))
+    return Span(_whole(start_ns, end_ns, request.length_ns), request.is_by_hour)
 
 
 def _run_of_windows(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
     return WindowRange(start_ns, min(end_ns, start_ns + MOST_WINDOWS * length_ns), length_ns)
+
+
+def _up_to_an_hour(run: WindowRange) -> WindowRange:
+    """Return a run up to the last hour that begins in it; all of it if none does."""
+    first_ns = -(-(run.end_ns // _HOUR_NS * _HOUR_NS) // run.length_ns) * run.length_ns
+    return WindowRange(run.start_ns, first_ns if run.start_ns < first_ns < run.end_ns else run.end_ns, run.length_ns)
 
 
 def _windows_of_file(request: SpanRequest, bounds: tuple[int, int] | None) -> WindowRange:

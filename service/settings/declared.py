@@ -20,12 +20,14 @@ from service.settings.types import (
     LogFormat,
     LogLevel,
     MethodName,
+    ParquetPartition,
     Parser,
     Secret,
     ValueUnit,
     boolean,
     file_mode,
     file_name_pattern,
+    files_address,
     hours,
     moment,
     names,
@@ -177,6 +179,7 @@ class Settings:
 
     output_to_csv: bool = _setting(boolean, "true", "Write CSV files.", section="Outputs")
     output_to_influx: bool = _setting(boolean, "true", "Write to INFLUX_OUTPUT_BUCKET.")
+    output_to_parquet: bool = _setting(boolean, "false", "Write Parquet files to PARQUET_URL.")
     output_to_api: bool = _setting(boolean, "false", "POST to API_ENDPOINT.")
     csv_output_dir: str = _setting(path, "./output", "Folder of the CSV files.")
     csv_filename_pattern: str = _setting(
@@ -184,10 +187,21 @@ class Settings:
         "ecg_anonymized_%Y%m%d_%H%M%S.csv",
         "Name of a CSV file, filled with the window's start in UTC; windows that give the same name share a file.",
     )
+    parquet_url: str = _setting(
+        files_address,
+        "./output/parquet",
+        "Where Parquet files go: a folder, or s3://bucket/prefix. Rows are under rows/, a summary of each window under windows/.",
+    )
+    parquet_partition: ParquetPartition = _setting(
+        one_of(ParquetPartition), "hour", "How long a span of time one folder of Parquet files holds: hour or day (UTC)."
+    )
+    parquet_timeout_seconds: int = _setting(
+        seconds(1, LONGEST_REQUEST_S), "60", "Seconds until a request to an object store is given up."
+    )
     output_file_mode: int = _setting(
         file_mode,
         "0600",
-        "Permissions of new CSV files and reports, in octal: 0640 lets the group read them. Existing files keep theirs.",
+        "Permissions of new CSV and Parquet files and reports, in octal: 0640 lets the group read them. Existing files keep theirs.",
     )
     api_endpoint: str = _setting(
         web_address, "", "Address of the API, such as http://localhost:5000/api/data. Required when OUTPUT_TO_API=true."
@@ -195,6 +209,22 @@ class Settings:
     api_token: Secret = _setting(secret, "", "Bearer token of the API; empty: none is sent.")
     api_timeout_seconds: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Seconds until a request to the API is given up.")
     api_ca_file: str = _setting(path, "", "Certificate authority file for the API; empty: the system's.")
+
+    aws_endpoint_url: str = _setting(
+        server_address,
+        "",
+        "Address of an object store of your own, for s3:// addresses; empty: Amazon's.",
+        section="Object store",
+    )
+    aws_region: str = _setting(text, "", "Region of the object store; empty: us-east-1.")
+    aws_access_key_id: Secret = _setting(
+        secret,
+        "",
+        "Key for the object store; empty: from the file that AWS_SHARED_CREDENTIALS_FILE names, or the machine's role.",
+    )
+    aws_secret_access_key: Secret = _setting(secret, "", "The secret that belongs to AWS_ACCESS_KEY_ID.")
+    aws_session_token: Secret = _setting(secret, "", "The token that belongs to a key that is lent for a while.")
+    aws_ca_bundle: str = _setting(path, "", "Certificate authority file for the object store; empty: the system's.")
 
     streaming_mode: bool = _setting(
         boolean,

@@ -9,7 +9,7 @@ import ssl
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from anonymizer.errors import ConfigurationError
@@ -215,10 +215,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
         for name in ("INFLUX_TOKEN", "INFLUX_ORG"):
             if not given.get(name, "").strip():
                 yield f"{name} is required: the service reads from or writes to InfluxDB"
-    if not (settings.output_to_csv or settings.output_to_influx or settings.output_to_api):
-        yield "no output is enabled: set OUTPUT_TO_CSV, OUTPUT_TO_INFLUX or OUTPUT_TO_API to true"
-    if settings.output_to_api and not settings.api_endpoint:
-        yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
+    yield from _output_problems(settings)
     yield from _token_problems(settings)
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
@@ -229,7 +226,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
 
 
 def _file_problems(settings: Settings) -> Iterator[str]:
-    for name in ("INFLUX_CA_FILE", "API_CA_FILE"):
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "AWS_CA_BUNDLE"):
         path = getattr(settings, name.lower())
         if path and (reason := _why_no_file(path)):
             yield f"{name} names {path}, which {reason}"
@@ -240,6 +237,36 @@ def _file_problems(settings: Settings) -> Iterator[str]:
     if reason and not _is_no_single_file(settings.input_file):
         # The name of a recording may be that of a person.
         yield f"INPUT_FILE names something, which {reason}"
+
+
+def _output_problems(settings: Settings) -> Iterator[str]:
+    if not (settings.output_to_csv or settings.output_to_influx or settings.output_to_parquet or settings.output_to_api):
+        yield "no output is enabled: set OUTPUT_TO_CSV, OUTPUT_TO_INFLUX, OUTPUT_TO_PARQUET or OUTPUT_TO_API to true"
+    if settings.output_to_api and not settings.api_endpoint:
+        yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
+    if settings.output_to_parquet:
+        yield from _parquet_problems(settings)
+
+
+def _parquet_problems(settings: Settings) -> Iterator[str]:
+    """Yield where Parquet files would stand among files that are none, or be read as raw ECG."""
+    is_bucket = settings.parquet_url.startswith("s3://")
+    folder = PurePosixPath(settings.parquet_url) if is_bucket else Path(settings.parquet_url).resolve()
+    if is_bucket and bool(settings.aws_access_key_id) != bool(settings.aws_secret_access_key):
+        yield "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither"
+    state = Path(settings.state_dir).resolve()
+    if folder == state or any(state / name in (folder, *folder.parents) for name in _FOLDERS_OF_THE_STATE):
+        yield "PARQUET_URL is STATE_DIR, or a folder that the service keeps in it: give the Parquet files a folder of their own"
+    if settings.input_file:
+        # What stands before the first wildcard that reaches into folders of any depth.
+        given = settings.input_file.partition("**")[0] or "."
+        source = PurePosixPath(given) if given.startswith("s3://") else Path(given).resolve()
+        if folder in (source, *source.parents) or (source in folder.parents and not _is_file(given)):
+            yield "INPUT_FILE lies in PARQUET_URL, or the other way round: what was released would be read as raw ECG. Keep them apart"
+
+
+def _is_file(path: str) -> bool:
+    return not _why_no_file(path)
 
 
 #: In STATE_DIR; other folders there are none of ours.
@@ -354,6 +381,8 @@ def _unencrypted(settings: Settings) -> Iterator[str]:
         yield from _readable_on_the_way("INFLUX_URL", settings.influx_url, "its token", "INFLUX_CA_FILE")
     if writes and own_output:
         yield from _readable_on_the_way("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
+    if settings.aws_endpoint_url and (settings.output_to_parquet or settings.input_file):
+        yield from _readable_on_the_way("AWS_ENDPOINT_URL", settings.aws_endpoint_url, "ECG", "AWS_CA_BUNDLE")
     if settings.output_to_api and (settings.api_token or "?" in settings.api_endpoint):
         sent = "API_TOKEN" if settings.api_token else "what follows its question mark"
         yield from _readable_on_the_way("API_ENDPOINT", settings.api_endpoint, sent, "API_CA_FILE")

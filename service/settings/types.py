@@ -20,6 +20,7 @@ ValueUnit = Literal["uV", "mV"]
 Gzip = Literal["auto", "true", "false"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogFormat = Literal["text", "json"]
+ParquetPartition = Literal["hour", "day"]
 
 #: No number in the settings is greater, and no k.
 MOST, MOST_K, _MOST_DIGITS = 10**18, 10**9, 19
@@ -226,6 +227,23 @@ def web_address(value: str) -> str:
         raise ValueError("an address without # (what follows it is never sent; write a # as %23)")
     # What follows a question mark may be a key: it is sent as it stands.
     return value if "?" in value else value.rstrip("/")
+
+
+#: What a bucket may be called.
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+
+
+def files_address(value: str) -> str:
+    """A folder, or a bucket of an object store and what the keys in it begin with."""
+    if "://" not in value:
+        return path(value)
+    scheme, _, rest = value.partition("://")
+    bucket, *names = rest.split("/")
+    names = [name for name in names if name]
+    is_plain = not re.search(r"[?#*\\\x00-\x1f]", rest) and not {".", ".."} & set(names)
+    if scheme.lower() != "s3" or not _BUCKET.fullmatch(bucket) or not is_plain:
+        raise ValueError("a folder, or s3://bucket/prefix (keys and endpoint have settings of their own)")
+    return "s3://" + "/".join((bucket, *names))
 
 
 def server_address(value: str) -> str:

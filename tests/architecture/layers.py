@@ -42,6 +42,7 @@ CLIENT_LIBRARY = {
     "outputs/memory.py": frozenset[str](),
     "outputs/parquet_files.py": frozenset[str](),
     "outputs/parquet_encoding.py": frozenset({"pyarrow"}),
+    "outputs/parquet_held.py": frozenset({"pyarrow"}),
     "outputs/parquet_places.py": frozenset[str](),
 }
 
@@ -52,6 +53,7 @@ OWN_MODULES = {
     "outputs/http_api.py": frozenset({"outputs.api_parts"}),
     "outputs/csv_files.py": frozenset({"outputs.committed_file", "outputs.csv_names"}),
     "outputs/parquet_files.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
+    "outputs/parquet_held.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
 }
 
 #: Modules that Windows does not have.
