@@ -15,7 +15,7 @@ from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange
-from service.pipeline.chunks import Chunk, finish_chunk, plan_chunks
+from service.pipeline.chunks import Chunk, finish_chunk, from_full_hour, part_of, plan_by_hour, plan_chunks
 from service.settings.declared import SHIPPED_HIERARCHY
 from tests.service.fakes import FakeSource
 
@@ -133,3 +133,29 @@ def test_a_batch_that_fails_verification_is_withheld_and_the_others_are_released
     assert [result.counts.withheld for result in finished.results] == [0, 50, 0, 0]
     assert all(result.counts.are_conserved() for result in finished.results)
     assert "test's victim" in caplog.text
+
+
+@pytest.mark.parametrize("length_s", [1, 5, 7, 60, 3600, 5400, 86400])
+def test_an_hour_is_cut_into_the_same_chunks_wherever_a_run_begins(length_s: int) -> None:
+    length_ns, hour_ns, most_rows = length_s * S, 3600 * S, 1000
+    chance = np.random.default_rng(length_s)
+    everything = WindowRange(0, 3 * max(hour_ns, length_ns) // length_ns * length_ns, length_ns)
+    counted = chance.integers(0, 60, len(everything)) * (chance.random(len(everything)) < 0.9)
+    whole = list(plan_by_hour(everything, counted, most_rows=most_rows))
+
+    assert [one for chunk in whole for one in chunk.windows] == list(everything)
+    for chunk in whole:
+        starts_ns = [window.start_ns // hour_ns for window in chunk.windows]
+        assert len(set(starts_ns)) == 1, "none reaches over an hour"
+        assert chunk.counted.sum() <= most_rows or len(chunk.windows) == 1
+
+    for first in chance.integers(0, len(everything), 20).tolist():
+        rest = everything.part(first, len(everything))
+        extended = from_full_hour(rest)
+        assert extended.start_ns // hour_ns == rest.start_ns // hour_ns
+        planned = plan_by_hour(extended, counted[len(counted) - len(extended) :], most_rows=most_rows)
+        parts = [part for chunk in planned if (part := part_of(chunk, rest))]
+        edges = {chunk.windows.start_ns for chunk in whole}
+        assert [one for part in parts for one in part.windows] == list(rest)
+        assert {part.windows.start_ns for part in parts[1:]} <= edges
+        assert all(len(part.counted) == len(part.windows) for part in parts)
