@@ -1,15 +1,16 @@
 """Check anonymized ECG from the outside: is every released value shared by at least k rows (or sources) of its window?
 
 For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
-copied wherever it is needed. It reads CSV files, gzipped ones too, or the output bucket of an InfluxDB 2 with the window summaries in it.
+copied wherever it is needed. It reads CSV files, gzipped ones too; a folder of Parquet files (the one that holds rows/ and windows/), for
+which it needs pyarrow; or the output bucket of an InfluxDB 2 with the window summaries in it.
 
 Of every window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
-that no window comes twice; of files, that rows are in order of time and id; of a bucket, that each window has a summary, and that rows
-released, k, smallest group, distinct values and distinct sources are what the summary says. A window whose summary says `partial` lacks
-rows that the server refused: what can follow from that is "incomplete", not "violated".
+that no window comes twice; of files, that rows are in order of time and id; of a bucket and of Parquet files, that each window has a
+summary, and that rows released, k, smallest group, distinct values and distinct sources are what the summary says. A window whose
+summary says `partial` lacks rows that the server refused: what can follow from that is "incomplete", not "violated".
 
 The token for a bucket comes from INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file. Rows are held for
-one window of a file, or for up to an hour of a bucket, never all of them.
+one window of a file, one chunk of Parquet files, or for up to an hour of a bucket, never all of them.
 Exit codes: 0 no window breaks its promise, 1 at least one does, 64 the arguments, files or bucket cannot be used, 69 no server answers.
 """
 
@@ -43,6 +44,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 HEADER = ["timestamp", "source_id", "ecg"]
+
+PARQUET_SUFFIX = ".parquet"
 
 #: What gzipped files, and files of UTF-16 text, begin with.
 GZIP_MAGIC, UTF_16_MARKS = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
@@ -303,11 +306,14 @@ def findings_in_files(paths: Iterable[Path], question: Question) -> Iterator[Fin
 
 
 def read_rows(path: Path) -> Iterator[Row]:
-    """Yield the rows of a CSV file.
+    """Yield the rows of a CSV file, or of a Parquet file.
 
     Raises:
         Unusable: It cannot be read or is of another form; with the line.
     """
+    if path.suffix == PARQUET_SUFFIX:
+        yield from _parquet_rows(path)
+        return
     seconds: dict[str, int] = {}
     line = 1
     try:
@@ -374,6 +380,73 @@ def _nanoseconds(text: str, seconds: dict[str, int]) -> int:
         seconds.clear()
         seconds[whole] = int(datetime.fromisoformat(f"{whole}+00:00").timestamp())
     return seconds[whole] * SECOND_NS + int(fraction.ljust(9, "0") or "0")
+
+
+# Parquet files
+
+
+def findings_in_folder(folder: Path, question: Question) -> Iterator[Finding]:
+    """Yield a finding for each window of a folder of Parquet files, chunk by chunk: the files of a chunk have one name.
+
+    Raises:
+        Unusable: A file cannot be read or is of another form, or there are none.
+    """
+    chunks: dict[tuple[str, int, str], dict[str, list[Path]]] = defaultdict(lambda: {"rows": [], "windows": []})
+    for table in ("rows", "windows"):
+        for path in sorted((folder / table).glob(f"**/*{PARQUET_SUFFIX}")):
+            if not path.name.startswith("."):
+                chunks[_key_of(path)][table].append(path)
+    if not chunks:
+        raise Unusable(f"{folder} holds no Parquet files of this project: name the folder that holds rows/ and windows/")
+    seen: dict[str, SeenWindows] = defaultdict(SeenWindows)
+    for (label, _, _), paths in sorted(chunks.items()):
+        if not paths["windows"] and any(time.time_ns() - path.stat().st_mtime_ns < SETTLED_AFTER_NS for path in paths["rows"]):
+            continue  # its summaries are still on their way
+        told = [
+            Held(start_ns, end_ns, summary) for path in paths["windows"] for start_ns, end_ns, summary in _parquet_summaries(path)
+        ]
+        rows = [row for path in paths["rows"] for row in _parquet_rows(path)]
+        for held in _sorted_into(told, rows, question):
+            yield _examined(held, question, seen[label], in_order=True)
+
+
+def _key_of(path: Path) -> tuple[str, int, str]:
+    """Return what the name of a file says: the data set, and the first and last moment of its chunk."""
+    label, *span = path.stem.rsplit("-", 2)
+    if len(span) != 2 or not all(text.isdecimal() for text in span):
+        raise Unusable(f"{path} has no name that this project gives: <data set>-<start>-<end>{PARQUET_SUFFIX}")
+    return label, int(span[0]), span[1]
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    times_ns, ids, values = _parquet_columns(path, ["timestamp"], ["source_id", "ecg"])
+    if any(None in column for column in (times_ns, ids, values)):
+        raise Unusable(f"{path} holds rows without a time, an id or a number")
+    yield from zip(times_ns, ids, values, strict=True)
+
+
+def _parquet_summaries(path: Path) -> Iterator[tuple[int, int, Summary]]:
+    starts_ns, ends_ns, *columns = _parquet_columns(path, ["window_start", "window_end"], _FIELDS)
+    for start_ns, end_ns, *cells in zip(starts_ns, ends_ns, *columns, strict=True):
+        texts = (str(cell).lower() if isinstance(cell, bool) else str(cell) for cell in cells)
+        summary = dict(zip(_FIELDS, texts, strict=True))
+        _check_form(summary, str(path))
+        yield start_ns, end_ns, summary
+
+
+def _parquet_columns(path: Path, times: list[str], others: list[str]) -> list[list[Any]]:
+    """Return columns of a file, times as nanoseconds since the epoch."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        raise Unusable("to read Parquet files this script needs pyarrow: pip install pyarrow") from None
+    try:
+        table = pyarrow.parquet.ParquetFile(path).read([*times, *others])
+        moments = [table.column(name).cast("timestamp[ns]").cast("int64") for name in times]
+        return [column.to_pylist() for column in (*moments, *(table.column(name) for name in others))]
+    except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
+        raise Unusable(f"{path} cannot be read as Parquet of this project ({type(error).__name__})") from None
 
 
 # An InfluxDB bucket
@@ -568,8 +641,10 @@ def findings_in_bucket(bucket: Bucket, question: Question) -> Iterator[Finding]:
     yield from (_examined(held, question, seen) for held in waiting if held.end_ns <= place.stop_ns)
 
 
-def _examined(held: Held, question: Question, seen: SeenWindows) -> Finding:
+def _examined(held: Held, question: Question, seen: SeenWindows, *, in_order: bool = False) -> Finding:
     finding = examine(held, question, in_a_file=False)
+    if in_order and (problems := [one for one in _problems_of_rows(held.rows, in_order=True) if one not in finding.problems]):
+        finding = replace(finding, problems=(*finding.problems, *problems))
     if held.summary is not None and seen.add(held.start_ns, held.end_ns):
         finding = replace(finding, problems=(*finding.problems, "it overlaps another window: released twice"))
     return finding
@@ -594,12 +669,18 @@ def _spans(bucket: Bucket, first_ns: int) -> Iterator[tuple[int, int]]:
 def _with_rows_of(waiting: list[Held], bucket: Bucket, start_ns: int, end_ns: int, question: Question) -> list[Held]:
     """Return the windows in hand with the summaries and rows of one span added, in order of time."""
     for window_ns, summary in bucket.summaries(start_ns, end_ns):
-        _check_form(summary, bucket.place.bucket)
+        _check_form(summary, f"bucket {bucket.place.bucket!r}")
         waiting.append(Held(window_ns, window_ns + int(summary["window_seconds"]) * SECOND_NS, summary))
+    return _sorted_into(waiting, bucket.rows(start_ns, end_ns), question)
+
+
+def _sorted_into(waiting: Iterable[Held], rows: Iterable[Row], question: Question) -> list[Held]:
+    """Return windows with rows added to the one each lies in, and windows made for those of none, in order of time."""
+    waiting = list(waiting)
     told = sorted((held for held in waiting if held.summary is not None), key=lambda held: held.start_ns)
     untold = {held.start_ns: held for held in waiting if held.summary is None}
     starts = [held.start_ns for held in told]
-    for row in bucket.rows(start_ns, end_ns):
+    for row in rows:
         at = bisect.bisect_right(starts, row[0]) - 1
         if at >= 0 and row[0] < told[at].end_ns:
             told[at].rows.append(row)
@@ -616,12 +697,16 @@ _NUMBERS = (
 )
 
 
-def _check_form(summary: Summary, bucket: str) -> None:
-    missing = [name for name in (*_NUMBERS, "schema", "k_unit", "partial") if not summary.get(name)]
+#: All that is looked at.
+_FIELDS = [*_NUMBERS, "schema", "k_unit", "partial"]
+
+
+def _check_form(summary: Summary, where: str) -> None:
+    missing = [name for name in _FIELDS if not summary.get(name)]
     wrong = [name for name in _NUMBERS if not summary.get(name, "").isdecimal()]
     if missing or wrong or int(summary["window_seconds"]) < 1:
         fields = ", ".join(dict.fromkeys([*missing, *wrong])) or "window_seconds"
-        raise Unusable(f"a window summary in bucket {bucket!r} lacks a usable {fields}: is it one of this project?")
+        raise Unusable(f"a window summary in {where} lacks a usable {fields}: is it one of this project?")
 
 
 # What a person asks and is told
@@ -698,8 +783,11 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = read_env_file(options.env_file) if options.env_file else {}
+        folder = _folder(options.files)
         question = _question(options, settings)
-        if options.files:
+        if folder:
+            findings = findings_in_folder(folder, question)
+        elif options.files:
             findings = findings_in_files(options.files, question)
         else:
             findings = findings_in_bucket(_bucket(options, settings, environment), question)
@@ -714,6 +802,17 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
         sys.stderr.write(f"{error}\n")
         return EXIT_NO_SERVER
     return report.verdict(question)
+
+
+def _folder(files: Sequence[Path]) -> Path | None:
+    """Return the folder of Parquet files that is to be checked, if it is one."""
+    if any(str(path).startswith("s3:/") for path in files):
+        raise Unusable("an object store is not read: copy what is there to a folder, and name that")
+    if not any(path.is_dir() for path in files):
+        return None
+    if len(files) > 1:
+        raise Unusable("one folder of Parquet files is checked at a time, and no files beside it")
+    return files[0]
 
 
 def read_env_file(path: Path) -> dict[str, str]:
@@ -772,7 +871,7 @@ def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Quest
     k = options.k or _whole_number(settings, "K_VALUE", 5 if settings else None)
     seconds = options.batch_seconds or _whole_number(settings, "BATCH_SIZE_SECONDS", 5 if settings else None)
     unit = options.k_unit or settings.get("K_UNIT") or "record"
-    if options.files and not (k and seconds):
+    if any(not path.is_dir() for path in options.files) and not (k and seconds):
         raise Unusable("files do not say what was promised: give --k and --batch-seconds, or --env-file")
     if (k is not None and k < 2) or (seconds is not None and seconds < 1):
         raise Unusable("--k must be at least 2 and --batch-seconds at least 1")
@@ -871,7 +970,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="CSV files, in order of time; none: a bucket is read")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="CSV files, in order of time, or a folder of Parquet files; none: a bucket is read",
+    )
     parser.add_argument("--k", type=_whole, help="how many must share each value; of a bucket, by default what each summary says")
     parser.add_argument("--batch-seconds", type=_whole, help="length of a window, BATCH_SIZE_SECONDS; a summary says its own")
     parser.add_argument("--k-unit", choices=("record", "source"), help="what k counts: rows (default) or sources")

@@ -236,10 +236,10 @@ _SCRIPT = Layer(
     "a script knows the project and other scripts, never the tests or the test bed", _ABOVE | {"scripts", "operations"}
 )
 _OUTSIDE_CHECK = Layer(
-    "the outside check of an output must not rest on anything it checks, and needs nothing but Python",
+    "the outside check of an output must not rest on anything it checks, and needs nothing but Python, and pyarrow for Parquet",
     frozenset(),
     None,
-    frozenset(),
+    frozenset({"pyarrow"}),
 )
 _ADVICE = Layer(
     "the advice knows the project and what measures utility, never the tests or the test bed", _ABOVE | {"scripts", "utility"}

@@ -18,11 +18,11 @@ SECOND_NS = 10**9
 START_NS = 1762180200 * SECOND_NS
 
 
-def run_check(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
-    """Return exit code and everything that was said. Nothing of our own environment gets in but the PATH."""
+def run_check(*arguments: str, environment: Mapping[str, str] | None = None, packages: bool = False) -> tuple[int, str]:
+    """Return exit code and everything that was said. Nothing of our own environment gets in but the PATH, and packages if told."""
     done = subprocess.run(
         # Isolated, and without the packages of the environment: what anybody has who has Python.
-        [sys.executable, "-I", "-S", str(SCRIPT), *arguments],
+        [sys.executable, "-I", *([] if packages else ["-S"]), str(SCRIPT), *arguments],
         env={"PATH": os.environ["PATH"], **(environment or {})},
         capture_output=True,
         encoding="utf-8",
