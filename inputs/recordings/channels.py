@@ -19,6 +19,8 @@ _SHOWN_WORD = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+_NUMBER = re.compile(r"(#?)(\d{1,6})", re.ASCII)
+
 #: More channels are not listed.
 _MOST_LISTED = 40
 
@@ -31,7 +33,7 @@ def chosen(labels: Sequence[str], wanted: str) -> int:
 
     Args:
         labels: Of the file's channels.
-        wanted: A label, or a number counted from 1; empty: the file has only one.
+        wanted: A label, or a number counted from 1, with # before it where a label is a number too; empty: the file has only one.
 
     Raises:
         Unreadable: It cannot be told which one is meant. The sentence lists the channels.
@@ -46,16 +48,19 @@ def chosen(labels: Sequence[str], wanted: str) -> int:
     if len(found) == 1:
         return found[0]
     if found:
-        raise Unreadable(f"has {_listed(labels)}; INPUT_CHANNEL fits {len(found)} of them: set it to a number that is no label")
+        raise Unreadable(
+            f"has {_listed(labels)}; INPUT_CHANNEL fits {len(found)} of them: set it to # and the number of one, such as #2"
+        )
     raise Unreadable(f"has {_listed(labels)}; INPUT_CHANNEL names none of them")
 
 
 def _matching(labels: Sequence[str], wanted: str) -> list[int]:
     """Return which channels a text names: by label, by number, by label in other letters, or by lead (`II` for `ECG II`)."""
     exact = [position for position, label in enumerate(labels) if label.strip() == wanted]
-    if wanted.isascii() and wanted.isdigit() and 1 <= int(wanted) <= len(labels):
+    number = _NUMBER.fullmatch(wanted)
+    if number and 1 <= int(number[2]) <= len(labels):
         # A label may be a number too: then the two must agree.
-        return sorted({*exact, int(wanted) - 1})
+        return sorted({*(() if number[1] else exact), int(number[2]) - 1})
     for form in (str.casefold, _lead):
         if not exact:
             exact = [position for position, label in enumerate(labels) if form(label.strip()) == form(wanted)]

@@ -142,7 +142,9 @@ def files_of(header_path: Path) -> tuple[Path, ...]:
     """Return a record's files: its header, and those of samples, which lie beside it."""
     signals = _header(_text(header_path)).signals
     of_samples = [header_path.parent / name for name in dict.fromkeys(signal.file_name for signal in signals)]
-    missing = sum(not path.is_file() for path in of_samples)
+    # A link beside the header may lead anywhere, as a path in it may.
+    folder = header_path.resolve().parent
+    missing = sum(not path.is_file() or path.resolve().parent != folder for path in of_samples)
     if missing:
         raise Unreadable(f"lacks samples: {missing} of the {len(of_samples)} files that its header names do not lie beside it")
     return header_path, *of_samples

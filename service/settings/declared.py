@@ -113,7 +113,8 @@ class Settings:
     input_channel: str = _setting(
         text,
         "",
-        "Of recordings: the channel to read, by its label or by its number from 1, such as MLII or 2; empty: the only one.",
+        "Of recordings: the channel to read, by its label or by its number from 1, such as MLII or 2; #2 where labels are numbers. Empty: "
+        "the only one.",
     )
     input_source_id: tuple[str, ...] = _setting(
         names,

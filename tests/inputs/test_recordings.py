@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 import warnings
@@ -103,6 +104,14 @@ def test_each_sample_has_the_time_start_plus_n_over_the_frequency_rounded_down(
     ]
 
 
+def test_a_frequency_of_many_digits_is_exact_where_its_products_exceed_64_bits() -> None:
+    hertz, first = Fraction("128.12345678901234567"), 10**8
+
+    assert times_of_samples(0, NANOSECONDS / hertz, first, first + 1).tolist() == [
+        first * NANOSECONDS * hertz.denominator // hertz.numerator
+    ]
+
+
 def test_after_a_day_of_360_hertz_no_error_has_added_up() -> None:
     day = 86_400 * 360
 
@@ -122,6 +131,8 @@ def test_after_a_day_of_360_hertz_no_error_has_added_up() -> None:
         (["Lead I (Einthoven)", "Lead II"], "I", 0),
         (["ECG Lead II", "ECG Lead I"], "II", 0),
         (["1", "2"], "2", 1),
+        (["2", "1"], "#1", 0),
+        (["I", "I"], "#2", 1),
         (["I", "i"], "i", 1),
     ],
 )
@@ -357,13 +368,21 @@ def test_years_are_those_that_two_digits_mean_or_the_text_says(date: str, plus: 
     assert found == np.datetime64(f"{year}-11-03T14:30:00", "ns").astype(np.int64)
 
 
+def _odd_frames(folder: Path) -> Path:
+    """Write frames of three samples of 12 bits, so that every second one begins in the middle of a byte."""
+    (folder / "odd.dat").write_bytes(wfdb_digits("212", wave(303)))
+    lines = "".join(f"odd.dat 212 200 12 0 0 {checksum(wave(303)[at::3])} 0 {at}\n" for at in range(3))
+    return written(folder, f"odd 3 100 101\n{lines}".encode(), "odd.hea")
+
+
 def test_a_file_is_read_in_parts_that_join_without_a_seam(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     paths = [
         written(tmp_path, edf(times_s=["+0", "+5", "+6"], kind="EDF+D").data()),
         write_wfdb(tmp_path),
+        _odd_frames(tmp_path),
         save_dicom(dicom(dicom_group(["II", "I"])), tmp_path / "rec.dcm"),
     ]
-    whole = [samples_of(opened(path, channel="2", start_ns=0)) for path in paths]
+    whole = [samples_of(opened(path, channel="#2", start_ns=0)) for path in paths]
     for module, name, size in (
         (folder_reader, "ROWS_READ_TOGETHER", 37),
         (edf_reader, "_BYTES_READ_TOGETHER", 500),
@@ -372,7 +391,7 @@ def test_a_file_is_read_in_parts_that_join_without_a_seam(tmp_path: Path, monkey
         monkeypatch.setattr(module, name, size)
 
     for path, before in zip(paths, whole, strict=True):
-        found = samples_of(opened(path, channel="2", start_ns=0))
+        found = samples_of(opened(path, channel="#2", start_ns=0))
         assert found.times_ns.tolist() == before.times_ns.tolist()
         np.testing.assert_array_equal(found.values_uv, before.values_uv)
 
@@ -563,6 +582,20 @@ def pipe_for_dat(folder: Path) -> Path:
     return path
 
 
+def link_for_dat(folder: Path) -> Path:
+    path = write_wfdb(folder)
+    (folder / "elsewhere").mkdir()
+    path.with_suffix(".dat").rename(folder / "elsewhere" / "rec.dat")
+    path.with_suffix(".dat").symlink_to(folder / "elsewhere" / "rec.dat")
+    return path
+
+
+def a_file_above(folder: Path) -> Path:
+    (folder / "outside.dat").write_bytes(bytes(1503))
+    (folder / "in").mkdir()
+    return write_wfdb(folder / "in", header="{name} 1 128 501\n../outside.dat 212x2 200 12 0\n")
+
+
 def of_line(line: str, *, first: str = "{name} 1 128 501") -> Damage:
     return of_wfdb(f"{first}\n{line}\n")
 
@@ -574,12 +607,14 @@ DAMAGED_WFDB: dict[str, Damage] = {
     "samples longer": longer(of_wfdb(), ".dat"),
     "no samples file": without_dat,
     "a pipe for samples": pipe_for_dat,
+    "a link out of the folder": link_for_dat,
     "a bit flipped": with_a_flipped_bit,
     "checksum wrong": of_line("{name}.dat 212x2 200 12 0 0 7 0 MLII"),
     "checksum no number": of_line("{name}.dat 212x2 200 12 0 0 Zaphodea 0 MLII"),
     "out of the folder": of_line("../../etc/passwd 212 200 12 0"),
     "out of the folder from the root": of_line("/etc/passwd 212 200 12 0"),
     "out of the folder as on Windows": of_line("..\\..\\etc\\passwd 212 200 12 0"),
+    "a file that is there, out of the folder": a_file_above,
     "the folder above": of_line(".. 212 200 12 0"),
     "standard input": of_line("- 212 200 12 0"),
     "an address": of_line("http://example.invalid/r.dat 212 200 12 0"),
@@ -665,6 +700,7 @@ DAMAGED_DICOM: dict[str, Damage] = {
     "more data": of_dicom(WaveformData=b"\0\0" * 7000),
     "fewer channels": of_dicom(NumberOfWaveformChannels=1),
     "more channels": of_dicom(NumberOfWaveformChannels=3),
+    "fewer channels and as much data": of_dicom(NumberOfWaveformChannels=1, WaveformData=b"\0\0" * 700),
     "no channels": of_dicom(NumberOfWaveformChannels=0),
     "no samples": of_dicom(NumberOfWaveformSamples=0),
     "terabytes": of_dicom(NumberOfWaveformSamples=4_000_000_000),
@@ -883,6 +919,33 @@ def test_a_missing_library_is_a_sentence_with_the_command_that_brings_it(
         sentence
         == f"INPUT_FILE needs the Python package {library}, which is not installed: pip install -r requirements-formats.txt"
     )
+
+
+@pytest.mark.parametrize(("library", "function", "ending"), [("edfio", "read_edf", ".edf"), ("pydicom", "dcmread", ".dcm")])
+def test_what_a_library_says_of_a_file_is_not_passed_on(
+    library: str,
+    function: str,
+    ending: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def says(*_: object, **__: object) -> None:
+        warnings.warn("Zaphodea", stacklevel=2)
+        logging.getLogger("pydicom").error("Zaphodea")
+        raise ValueError("Zaphodea")
+
+    path = save_dicom(dicom(), tmp_path / "rec.dcm") if ending == ".dcm" else written(tmp_path, edf().data())
+    monkeypatch.setattr(sys.modules.get(library) or __import__(library), function, says)
+
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        with pytest.raises(SourceRefused, match=r"\(ValueError\)") as caught:
+            opened(path, channel="1")
+
+    assert "Zaphodea" not in str(caught.value)
+    assert not heard
+    assert library != "pydicom" or not caplog.records
 
 
 def test_wfdb_needs_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
