@@ -1,4 +1,4 @@
-"""Time, and being asked to stop: passed in everywhere, so that tests can have their own."""
+"""The clock and the request to stop. Passed in everywhere, so that tests can supply their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Stopped(Exception):
-    """We were asked to stop while waiting. Caught by the loop; never seen by anybody else."""
+    """The service was asked to stop while waiting. The release loop catches it."""
 
 
 class Clock(Protocol):
@@ -18,20 +18,20 @@ class Clock(Protocol):
         """Return nanoseconds since the epoch, UTC."""
 
     def monotonic_s(self) -> float:
-        """Return seconds on a clock that nobody sets."""
+        """Return seconds on a monotonic clock."""
 
     def wait(self, seconds: float) -> None:
         """Let time pass; return early when asked to stop."""
 
     def is_stopping(self) -> bool:
-        """Return whether we were asked to stop."""
+        """Return whether a stop was requested."""
 
 
 class SystemClock:
-    """The machine's clock. `stop` takes a lock, so no signal handler may call it: one could interrupt `wait` while that holds it.
+    """The machine's clock. `stop` takes a lock, so no signal handler may call it: the handler could interrupt `wait`, which holds the lock.
 
-    `code_when_stuck` is what the process ends with when it was asked to stop and cannot, such as while a server owes us an answer; None:
-    128 and the signal's number.
+    `code_when_stuck` is the exit code of a process that was asked to stop and cannot, such as while waiting for a server; None: 128 plus
+    the signal's number.
     """
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class SystemClock:
         return time.time_ns()
 
     def monotonic_s(self) -> float:
-        """Return seconds on a clock that nobody sets."""
+        """Return seconds on a monotonic clock."""
         return time.monotonic()
 
     def wait(self, seconds: float) -> None:
@@ -52,10 +52,10 @@ class SystemClock:
         self._stop.wait(max(seconds, 0.0))
 
     def is_stopping(self) -> bool:
-        """Return whether we were asked to stop."""
+        """Return whether a stop was requested."""
         return self._stop.is_set()
 
     def stop(self, signal_number: int) -> None:
-        """Ask everybody who waits on this clock to stop."""
+        """Stop every thread that waits on this clock."""
         self.stopped_by = signal_number
         self._stop.set()

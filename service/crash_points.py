@@ -1,7 +1,7 @@
-"""Named places at which the process can be made to kill itself, so that a test can write down a crash.
+"""Named places at which the process can kill itself, so that a test can specify a crash.
 
-Off, a call does nothing. They are switched on by `ECG_ANONYMIZER_CRASH_AT=name` or `name:n` (the n-th time it is reached), which the
-service says loudly at its start: nobody should meet them in production.
+By default a call does nothing. `ECG_ANONYMIZER_CRASH_AT=name` or `name:n` (the n-th time it is reached) arms one, and the service warns
+of it at its start: crash points are not for production.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AFTER_WRITE = "after-write"
 AFTER_TAKEN = "after-taken"
 MID_DELETE = "mid-delete"
 
-#: Every place, in the order in which a chunk comes by.
+#: Every place, in the order a chunk reaches them.
 ALL = (
     AFTER_READ,
     AFTER_ANONYMIZE,
@@ -39,7 +39,7 @@ ALL = (
 
 
 def _nothing(name: str) -> None:
-    """What happens in production."""
+    """Do nothing: the default."""
 
 
 #: Called as `crash_points.reached(NAME)`.
@@ -47,7 +47,7 @@ reached: Callable[[str], None] = _nothing
 
 
 def switch_on(environment: Mapping[str, str]) -> str | None:
-    """Arm the place that the environment names, if any; return what was armed.
+    """Arm the crash point named by the environment, if any; return what was armed.
 
     Raises:
         ValueError: There is no such place.

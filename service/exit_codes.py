@@ -1,17 +1,17 @@
-"""What the process says when it ends. Numbers from 64 on follow BSD's sysexits."""
+"""Exit codes. Numbers from 64 on follow BSD's sysexits."""
 
 from __future__ import annotations
 
-#: Done, or stopped as asked while streaming.
+#: Done, or stopped on request while streaming.
 DONE = 0
 
-#: Checked, and something does not agree; said by `scripts/state.py verify`.
+#: `scripts/state.py verify` found a disagreement.
 DISAGREEMENT = 1
 
-#: The running service was asked by `--health` and says that data does not flow, or does not answer.
+#: `--health`: the running service reports that data does not flow, or does not answer.
 NOT_READY = 1
 
-#: The command line was not understood.
+#: The command line is wrong.
 USAGE = 64
 
 #: Done, but an output refused rows, which were set aside.
@@ -23,14 +23,14 @@ UNREACHABLE = 69
 #: A batch failed verification and was withheld.
 VERIFICATION_FAILED = 70
 
-#: What a script prints could not be written, such as on a disk that is full.
+#: A script's output could not be written, such as on a full disk.
 OUTPUT_LOST = 74
 
-#: Another instance works on the same state folder.
+#: Another instance uses the same state folder.
 ANOTHER_INSTANCE = 75
 
-#: A setting is wrong, or a server refuses us because of one.
+#: A setting is wrong, or a server refuses the service because of one.
 CONFIGURATION = 78
 
-#: A one-shot run was interrupted before its end: by the end of its terminal, by Ctrl+C, by SIGTERM.
+#: A one-shot run was interrupted: by the loss of its terminal, by Ctrl+C, by SIGTERM.
 HUNG_UP, INTERRUPTED, TERMINATED = 129, 130, 143

@@ -17,7 +17,7 @@ class LogEvent:
     """One kind of log line.
 
     Args:
-        name: What it is called with LOG_FORMAT=json; empty for decoration, which is left out there.
+        name: The event's name with LOG_FORMAT=json; empty for decoration, which JSON logs leave out.
         text: What people read, with a placeholder for each value.
         fields: The names of the values, in the order of the placeholders, separated by spaces.
         level: A level of `logging`.
@@ -32,13 +32,13 @@ class LogEvent:
         """Log it.
 
         Args:
-            values: What the placeholders stand for.
-            level: Another level than the declared one.
+            values: The values of the placeholders.
+            level: Overrides the declared level.
             extra: Further attributes of the log record.
         """
         _LOG.log(self.level if level is None else level, self.text, *values, extra={"event": (self.name, self.fields), **extra})
 
 
-#: Lines whose text is made elsewhere.
+#: Lines whose text is built elsewhere.
 WARNING = LogEvent("warning", "⚠️ %s", "warning", logging.WARNING)
 ERROR = LogEvent("error", "❌ %s", "error", logging.ERROR)

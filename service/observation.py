@@ -1,4 +1,4 @@
-"""Who watches a run besides the log: the status page, systemd, the run's report. Nobody is loaded who was not asked for."""
+"""The observers of a run besides the log: status page, systemd, report. Each is imported only if it is enabled."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 
 class Observation:
-    """From `with` to its end, the run can be watched; `telemetry` is what is to be told.
+    """Makes a run observable while its `with` block lasts; the run reports to `telemetry`.
 
     Args:
-        settings: Say who watches.
-        clock: Ours.
-        environment: The process's variables; systemd names its socket there.
+        settings: Which observers are enabled.
+        clock: The service's clock.
+        environment: The process's variables, where systemd names its socket.
     """
 
     def __init__(self, settings: Settings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
@@ -51,7 +51,7 @@ class Observation:
         self.telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging, listeners=listeners, sums=sums)
 
     def __enter__(self) -> Self:
-        """Begin to serve and to notify.
+        """Start the status server and the systemd notifier.
 
         Raises:
             ConfigurationError: STATUS_ADDRESS cannot be listened on.
@@ -77,23 +77,23 @@ class Observation:
             self._server.close()
 
     def expect(self, outputs: Sequence[Output]) -> None:
-        """Let those who watch know which outputs there are."""
+        """Tell observers which outputs there are."""
         if self._board is not None:
             self._board.expect(outputs)
 
     def plan(self, windows_in_all: int | None) -> None:
-        """Let those who watch know how many windows there will be; None: there is no end."""
+        """Tell observers how many windows there will be; None: no end."""
         if self._board is not None:
             self._board.plan(windows_in_all)
 
     def watch(self, journal: Journal, promise: Promise) -> None:
-        """Let those who watch look into the journal, in which every output now stands, and know what is promised."""
+        """Give observers the journal, in which every output is now registered, and the promise."""
         self._promise = promise
         if self._board is not None:
             self._board.watch(journal.outputs)
 
     def unwatch(self, journal: Journal) -> None:
-        """Let them look a last time before it is closed, and write the report of a run that has an end, however it ended."""
+        """Let observers read the journal once more before it is closed; write the report of a one-shot run, however it ended."""
         if self._board is not None:
             self._board.unwatch()
         if self._recording is not None and self._promise is not None:

@@ -1,4 +1,4 @@
-"""What a run needs of its surroundings, tried without leaving a trace: folders, hierarchy, proxies, servers."""
+"""Checks of folders, hierarchy, proxies and servers before a run. They leave no file behind."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _FOLDERS_NOT_SYNCED = LogEvent(
 
 
 def connection_problems(settings: Settings) -> list[str]:
-    """Open everything once; return what went wrong, a sentence each.
+    """Open source and outputs once; return what went wrong, one sentence each.
 
-    Not files: to open them makes their folder, and whoever only asks leaves nothing behind (`folder_problems`).
+    File outputs are left out, since opening one makes its folder; `folder_problems` checks those instead.
     """
     problems = []
     try:
@@ -48,9 +48,9 @@ def connection_problems(settings: Settings) -> list[str]:
 
 
 def say_what_the_disks_cannot(settings: Settings) -> None:
-    """Warn of each folder on a disk that cannot sync folders, whether it is made already or not.
+    """Warn of each folder on a disk that cannot sync folders, whether or not the folder exists yet.
 
-    A disk that fails is met, and waited for, where it is used.
+    A disk that fails here is ignored; the run waits for it where it uses it.
     """
     for name, folder in _folders(settings).items():
         with suppress(OSError):
@@ -77,12 +77,12 @@ def _opening(output: Output) -> Callable[[], None]:
     return lambda: output.open({})
 
 
-#: Settings that say what of recordings is read.
+#: Settings that select what is read from recordings.
 _OF_RECORDINGS = ("INPUT_CHANNEL", "INPUT_SOURCE_ID", "INPUT_START_TIME")
 
 
 def input_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with INPUT_FILE and the settings that say what of it is read, a sentence each."""
+    """Return what is wrong with INPUT_FILE and the settings that select what is read from it, one sentence each."""
     try:
         address = address_of_input(settings)
     except ValueError as error:
@@ -126,7 +126,7 @@ def proxy_problems(settings: Settings) -> list[str]:
 
 
 def hierarchy_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with the hierarchy, a sentence each."""
+    """Return what is wrong with the hierarchy, one sentence each."""
     try:
         load_hierarchy(settings)
     except ConfigurationError as error:
@@ -135,12 +135,12 @@ def hierarchy_problems(settings: Settings) -> list[str]:
 
 
 def folder_problems(settings: Settings) -> list[str]:
-    """Return why STATE_DIR or the folder of CSV files could not be used, if so. Makes neither."""
+    """Return why STATE_DIR or CSV_OUTPUT_DIR cannot be used. Makes neither."""
     return _folder_problems(settings, but_for=frozenset())
 
 
 def lasting_folder_problems(settings: Settings) -> list[str]:
-    """Return the same but for what may pass: a run meets a disk that fails, and waits for it, where it is used."""
+    """Return the same without faults that may pass: a run waits for a failing disk where it uses it."""
     return _folder_problems(settings, but_for=PASSING)
 
 

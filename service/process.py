@@ -1,4 +1,4 @@
-"""How a command begins and ends: standard streams that survive the loss of their reader, and an exit code that is always returned."""
+"""How a command starts and exits: standard streams that survive losing their reader, and an exit code that is always returned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import IO, Any, NoReturn
 from service import exit_codes
 from service.telemetry.log_writer import finish_log, make_printable
 
-#: Errors that mean that the reader has gone: a pipe's or a connection's; and a terminal's.
+#: Errors that mean the reader is gone, for a pipe or connection; and for a terminal.
 _READER_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENXIO, errno.EBADF})
 _TERMINAL_GONE = _READER_GONE | {errno.EIO}
 
@@ -25,9 +25,9 @@ _LAST_FLUSH_S = 1.0
 
 
 class SurvivingFile(io.FileIO):
-    """A standard stream that never fails. What cannot be written is dropped: the result of a command must not depend on its reader.
+    """A standard stream that never fails. What cannot be written is dropped: a command's result must not depend on its reader.
 
-    `left_out` is how many writes failed, `failure` the last reason that is no vanished reader, such as a full disk.
+    `left_out` counts failed writes; `failure` is the last error other than a vanished reader, such as a full disk.
     """
 
     def __init__(self, number: int) -> None:
@@ -37,7 +37,7 @@ class SurvivingFile(io.FileIO):
         self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:  # type: ignore[override]
-        """Write at least one byte, however long that takes; return how many bytes are written or dropped."""
+        """Write at least one byte, however long it takes; return how many bytes were written or dropped."""
         try:
             while (written := super().write(data)) is None:
                 # Another process made the shared stream non-blocking; a slow reader still gets everything.
@@ -51,7 +51,7 @@ class SurvivingFile(io.FileIO):
 
 
 def run(main: Callable[[list[str]], int]) -> NoReturn:
-    """Run a command on this process's arguments, and end with its exit code."""
+    """Run a command with this process's arguments, and exit with its code."""
     leave_out_pandas()
     prepare_streams()
     try:
@@ -67,7 +67,7 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
 
 
 class _NoPandas:
-    """Says of pandas that there is no such module."""
+    """Reports that pandas is not installed."""
 
     @staticmethod
     def find_spec(name: str, *_: object) -> None:
@@ -76,22 +76,22 @@ class _NoPandas:
 
 
 def leave_out_pandas() -> None:
-    """Keep pandas out of this process.
+    """Prevent the import of pandas.
 
-    pyarrow imports it, where it is installed, as soon as it makes an array: 0.2 s and 40 MB for nothing that a command uses.
+    pyarrow imports it, if installed, when it makes its first array: 0.2 s and 40 MB that no command needs.
     """
     sys.meta_path.insert(0, _NoPandas)
 
 
 def _shown(path: str) -> str:
-    """Return a path if it stands on the command line; any other may be named after a person."""
+    """Return a path if it is on the command line; any other may contain a person's name."""
     return path if any(path.startswith(argument) for argument in sys.argv[1:] if argument) else "A file or folder"
 
 
 def prepare_streams() -> None:
     """Make sure that writing to standard output and standard error never fails.
 
-    A closed descriptor is replaced first: the next file to be opened would get its number, and messages would be written into that file.
+    A closed descriptor is replaced first: otherwise the next file opened would get its number, and messages would go into that file.
     """
     for number in range(3):
         try:
@@ -110,7 +110,7 @@ def _surviving(stream: IO[str] | None) -> io.TextIOWrapper:
     buffer = stream.buffer
     raw = getattr(buffer, "raw", buffer)
     if not isinstance(raw, io.FileIO):
-        # The console of Windows, which takes text.
+        # The Windows console takes text.
         return stream
     is_unbuffered = raw is buffer
     file: Any = SurvivingFile(raw.fileno())
@@ -124,16 +124,15 @@ def _surviving(stream: IO[str] | None) -> io.TextIOWrapper:
 
 
 def end_process(code: int) -> NoReturn:
-    """End with an exit code, at once: everything that must last is on the disk already.
+    """Exit with a code at once; everything that must last is on disk already.
 
-    Arrow may still be starting a thread for the last answer it parsed. An interpreter that ends the usual way then aborts ("terminate
-    called without an active exception"), and the exit code, which says what to do, is lost. Threads that wait for a server, or for
-    the reader of the log, are not waited for.
+    Arrow may still be starting a thread for the last answer it parsed. A normal interpreter exit then aborts ("terminate called without
+    an active exception") and loses the exit code. Threads that wait for a server, or for the reader of the log, are abandoned.
     """
     finish_log()
     flushing = threading.Thread(target=_flush, daemon=True)
     flushing.start()
-    # Without a log the streams hold the command's result, which may be read slowly.
+    # Without a log, the streams carry the command's result, which may be read slowly.
     has_log = bool(logging.getLogger().handlers)
     flushing.join(_LAST_FLUSH_S if has_log else None)
     os._exit(code if has_log else _code_unless_output_was_lost(code))
@@ -145,7 +144,7 @@ def _flush() -> None:
 
 
 def _code_unless_output_was_lost(code: int) -> int:
-    """Return the command's code; another one, with a message, if its result could not be written and its reader did not just leave."""
+    """Return the command's code; or OUTPUT_LOST, with a message, if its result could not be written although a reader was there."""
     buffer = getattr(sys.stdout, "buffer", None)
     failure: OSError | None = getattr(getattr(buffer, "raw", buffer), "failure", None)
     if failure is None:

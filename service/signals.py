@@ -1,4 +1,4 @@
-"""Ctrl+C, SIGTERM and SIGHUP: how they stop the clock, and how a process that is stuck ends all the same."""
+"""Ctrl+C, SIGTERM and SIGHUP: how they stop the clock, and how a process that hangs is ended."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from service.telemetry.log_writer import finish_log, hurry_log
 
 _STOP_OVERDUE = LogEvent(
     "stop_overdue",
-    "Asked to stop %.0f s ago, and still waiting for an answer: it is asked for again at the next start",
+    "Shutdown timed out after %.0f s waiting for a server or disk; the request is retried at the next start",
     "seconds",
     logging.WARNING,
 )
 _HANG_UP_IGNORED = LogEvent("hang_up_ignored", "SIGHUP does not stop this process; SIGTERM does")
 
-#: Outputs get five seconds to finish what is in hand (`service/session.py`); whatever else takes longer is left behind.
+#: Outputs get five seconds to finish their current write (`service/session.py`); anything that takes longer is abandoned.
 LONGEST_STOP_S = 7.0
 
 #: How long the last message may take before the process is ended.
 _LAST_MESSAGE_S = 0.5
 
-#: The shortest time-out of the socket; zero would make it non-blocking.
+#: The shortest socket timeout; zero would make the socket non-blocking.
 _SHORTEST_S = 0.001
 
 #: Windows has no SIGHUP.
@@ -40,15 +40,15 @@ _SIGHUP: int | None = getattr(signal, "SIGHUP", None)
 
 
 def clock_stopped_by_signals() -> SystemClock:
-    """Return a clock that Ctrl+C and SIGTERM stop. Asked a second time, or stuck for too long, the process ends at once.
+    """Return a clock that Ctrl+C and SIGTERM stop. A second signal, or a shutdown that takes too long, ends the process at once.
 
-    Nothing is lost by that: what is on its way is done again at the next start, as after a crash. SIGHUP stops the clock only if the
-    process was started at a terminal, which has gone then; else it is logged and ignored.
+    Nothing is lost: unfinished work is repeated at the next start, as after a crash. SIGHUP stops the clock only if the process was
+    started at a terminal, which is then gone; otherwise it is logged and ignored.
     """
     clock = SystemClock()
     hearing, telling = socket.socketpair()
     telling.setblocking(False)
-    # Python's own handler, in C, writes the signal's number here. That takes no lock, and works while the main thread is stuck in a write.
+    # Python's C-level handler writes the signal's number here. It takes no lock, and works while the main thread hangs in a write.
     signal.set_wakeup_fd(telling.fileno(), warn_on_full_buffer=False)
     stopping = {signal.SIGINT, signal.SIGTERM} | ({_SIGHUP} if _SIGHUP and _hang_up_means_the_end(_SIGHUP) else set())
     listener = _SignalListener(clock, hearing, telling, frozenset(stopping))
@@ -59,25 +59,25 @@ def clock_stopped_by_signals() -> SystemClock:
 
 
 def _leave_it_to_the_thread(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing: a handler runs between any two steps of the main thread, which may hold any lock that the handler would take."""
+    """Do nothing: a handler may interrupt the main thread while that holds a lock the handler needs."""
 
 
 def _hang_up_means_the_end(sighup: int) -> bool:
-    """Return whether SIGHUP tells that our terminal has gone. Programs that rotate logs send it too, and nohup has it ignored."""
+    """Return whether SIGHUP means that the terminal is gone. Log rotation sends it too, and nohup ignores it."""
     is_ignored = signal.getsignal(sighup) == signal.SIG_IGN
     return not is_ignored and sys.stdin is not None and sys.stdin.isatty()
 
 
 class _SignalListener:
-    """Receives signals in a thread of its own, and ends the process if it does not end by itself in time.
+    """Receives signals in its own thread, and ends the process if it does not exit in time.
 
-    Nothing here blocks: messages are logged by a further thread.
+    Nothing here blocks: another thread logs messages.
 
     Args:
         clock: Stopped by the first signal.
-        hearing: Where numbers of signals arrive.
+        hearing: Where signal numbers arrive.
         telling: The other end, which must stay open.
-        stopping: Which of them stop the clock.
+        stopping: Which signals stop the clock.
     """
 
     def __init__(
@@ -113,14 +113,14 @@ class _SignalListener:
 
     def _asked_to_stop(self, number: int) -> None:
         if self._clock.is_stopping():
-            # A second signal means: do not wait any longer.
+            # A second signal ends the wait.
             os._exit(128 + number)
         self._deadline_s = time.monotonic() + LONGEST_STOP_S
         self._clock.stop(number)
         hurry_log()
 
     def _end(self) -> NoReturn:
-        """End the process; say why if that can be said."""
+        """End the process; log why if that is possible."""
         self._say(_say_that_it_takes_too_long)
         if self._speaker is not None:
             self._speaker.join(_LAST_MESSAGE_S)
@@ -128,11 +128,11 @@ class _SignalListener:
         os._exit(128 + (self._clock.stopped_by or 0) if code is None else code)
 
     def _say(self, words: Callable[[], None]) -> None:
-        """Log something from another thread, unless the previous message is still stuck."""
+        """Log from another thread, unless the previous message still hangs."""
         if self._speaker is not None and self._speaker.is_alive():
             return
         speaker = threading.Thread(target=words, daemon=True)
-        with suppress(RuntimeError):  # no thread can be started: then nothing is logged
+        with suppress(RuntimeError):  # no thread can be started, so nothing is logged
             speaker.start()
             self._speaker = speaker
 

@@ -1,4 +1,4 @@
-"""The start of a run: what it says of itself, and a source that may not be there yet."""
+"""The start of a run: the configuration summary, and opening a source that may be unavailable."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _CONNECTION_ADVICE = LogEvent(
 
 
 def log_configuration(configuration: Configuration) -> None:
-    """Log the banner, the configuration, and what a person should know of it."""
+    """Log the banner, the configuration and its warnings."""
     _STARTED.log()
     _RULE.log()
     _CONFIGURATION_FOLLOWS.log()
@@ -76,9 +76,9 @@ def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
     """Open the source, waiting for one that is unavailable.
 
     Raises:
-        ConfigurationError: It refuses us, and retries have a time limit: waiting does not fix a wrong token.
+        ConfigurationError: It refuses the service, and retries have a time limit: waiting does not fix a wrong token.
         RetriesExhausted: It could not be reached.
-        Stopped: We were asked to stop meanwhile.
+        Stopped: The service was asked to stop meanwhile.
     """
     try:
         retry.until_done(_saying_so(settings, source, retry))
@@ -94,7 +94,7 @@ def with_bucket_name(settings: Settings) -> Settings:
     """Return the settings with the output bucket by its name.
 
     Raises:
-        ConfigurationError: INFLUX_OUTPUT_BUCKET is an id, and no token of ours may look it up.
+        ConfigurationError: INFLUX_OUTPUT_BUCKET is an id, and no configured token may look it up.
         SourceUnavailable: The server does not answer.
     """
     name = _name_of_output_bucket(settings)
@@ -104,7 +104,7 @@ def with_bucket_name(settings: Settings) -> Settings:
 
 
 def _saying_so(settings: Settings, source: SampleSource, retry: Retry) -> Callable[[], None]:
-    """Return the opening of the source, with advice at the first failure that is waited for."""
+    """Return a function that opens the source, and logs advice at the first failure that is retried."""
     has_failed = False
 
     def opening() -> None:
@@ -124,10 +124,10 @@ def _saying_so(settings: Settings, source: SampleSource, retry: Retry) -> Callab
 
 
 def _name_of_output_bucket(settings: Settings) -> str:
-    """Return the output bucket's name, also where INFLUX_OUTPUT_BUCKET is its id: queries and output names only know names.
+    """Return the output bucket's name, also where INFLUX_OUTPUT_BUCKET is its id: queries and output names need the name.
 
     Raises:
-        ConfigurationError: No token of ours may look it up.
+        ConfigurationError: No configured token may look it up.
         SourceUnavailable: The server does not answer.
     """
     from transport.influx_connection import InfluxConnection, InfluxFault, looks_like_id

@@ -1,4 +1,4 @@
-"""From settings to parts: which source, recipe, outputs and schedule they ask for. Makes no folder, asks no server."""
+"""Builds the parts that the settings ask for: source, recipe, outputs, schedule. Makes no folder and contacts no server."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def make_source(settings: Settings, token: Secret | None = None, *, index_file: 
     """Return the source the settings name, not yet open.
 
     Args:
-        settings: What was asked for.
-        token: A bucket of InfluxDB is asked with it if there is one, else with INFLUX_TOKEN.
+        settings: The settings.
+        token: Replaces INFLUX_TOKEN.
         index_file: Where the index of a data set is kept; None: nowhere.
     """
-    # Only what is used is loaded: the database's client takes half a second.
+    # Imported only if used: the database client takes half a second.
     if not settings.input_file:
         return _make_influx_source(settings, token)
     address = address_of_input(settings)
@@ -159,7 +159,7 @@ def _make_influxdb(settings: Settings) -> Output:
 
 
 def output_address(settings: Settings) -> Address:
-    """Return the server that is written to."""
+    """Return the address of the output server."""
     from transport.influx_connection import Address
 
     url = settings.influx_output_url or settings.influx_url
@@ -250,7 +250,7 @@ def _make_api(settings: Settings) -> Output:
     return HttpApi(target, settings.api_token.current)
 
 
-#: Every output there is: the setting that turns it on, and what makes it. A new one needs a line here (outputs/README.md).
+#: Every output: the setting that enables it, and the function that makes it. A new output needs a line here (outputs/README.md).
 OUTPUTS: tuple[tuple[str, Callable[[Settings], Output]], ...] = (
     ("output_to_csv", _make_csv),
     ("output_to_influx", _make_influxdb),
@@ -260,18 +260,18 @@ OUTPUTS: tuple[tuple[str, Callable[[Settings], Output]], ...] = (
 
 
 def make_outputs(settings: Settings) -> list[Output]:
-    """Return the outputs that are turned on, not yet open."""
+    """Return the enabled outputs, not yet open."""
     return [make(settings) for setting, make in OUTPUTS if getattr(settings, setting)]
 
 
 def reading_token(settings: Settings) -> Secret:
-    """Return the token that reads from the server that is written to."""
+    """Return the token for reading from the output server."""
     return settings.influx_verify_token or settings.influx_output_token or settings.influx_token
 
 
 @contextmanager
 def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
-    """Yield what the output bucket tells of earlier releases, asked with INFLUX_VERIFY_TOKEN or else with the token that writes."""
+    """Yield the output bucket's window summaries, read with INFLUX_VERIFY_TOKEN or else with the write token."""
     from inputs.window_summaries import WindowSummaries
     from transport.influx_connection import InfluxConnection
 
@@ -335,10 +335,10 @@ def _make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
 
 
 def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -> str:
-    """Return what names the data set in batch ids, which everybody sees; the source must be open.
+    """Return the data set's label in batch ids, which every reader sees; the source must be open.
 
-    With a file's own digest, whoever knows all of a file but one value could try values until it fits. So it is keyed: with the pseudonym
-    key, which makes it the same wherever the file is released, or else with a name that nobody but the journal knows.
+    A reader who knows all of a file but one value could try values until the file's plain digest matches. So the digest is keyed: with the
+    pseudonym key, which gives the same label wherever the file is released, or else with a name that only the journal knows.
     """
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
@@ -347,14 +347,14 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
 
 
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:
-    """Return everything that the data set may be called in batch ids: by the bucket's id, and by its address where no token saw that."""
+    """Return every label the data set may have in batch ids: from the bucket's id, or from its address if no token could see the id."""
     label = data_set_label(settings, source, journal)
     others = () if source.data_set_tells_samples else (source.data_set, source.data_set_address)
     return tuple(dict.fromkeys((label, *others)))
 
 
 def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
-    """Return a digest of every setting that shapes values, 16 hexadecimal digits; never of filters or paths."""
+    """Return a digest of every setting that affects values, 16 hexadecimal digits; filters and paths are not part of it."""
     shaping = {
         "k": settings.k_value,
         "k_unit": settings.k_unit,
@@ -369,7 +369,7 @@ def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
 
 
 def selection_digest(settings: Settings) -> str:
-    """Return a digest of which sources and series are read, 16 hexadecimal digits: counts under another cannot be compared."""
+    """Return a digest of which sources and series are read, 16 hexadecimal digits. Counts under different digests cannot be compared."""
     selection: list[object] = [sorted(settings.device_filter), sorted(settings.influx_tag_filter)]
     if settings.input_channel:
         selection.append(settings.input_channel)
@@ -377,7 +377,7 @@ def selection_digest(settings: Settings) -> str:
 
 
 def make_upkeep(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry, clock: Clock) -> Upkeep:
-    """Return what the loop does besides releasing; nothing is added to a file, so its windows are not counted again."""
+    """Return the loop's periodic tasks. A file gets no recounts, since nothing is added to it."""
     after_s = settings.late_recount_seconds
     recounts = None if settings.input_file else Recounts(source, journal, telemetry, clock, after_s=after_s)
     return Upkeep(source, journal, recounts, clock, most_recounts=len(after_s))
@@ -387,10 +387,10 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
     """Return which windows to release; the source must be open.
 
     Args:
-        settings: What was asked for.
+        settings: The settings.
         source: Asked for its clock and its extent.
-        clock: Ours.
-        stream_position_ns: Where an earlier stream was; None when there was none.
+        clock: The service's clock.
+        stream_position_ns: Where an earlier stream stopped; None if there was none.
     """
     length_ns = settings.batch_size_seconds * NANOSECONDS
     lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
@@ -405,7 +405,7 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
         )
         return make_span(request, source, clock)
     if stream_position_ns is not None:
-        # Another window length begins with its first whole window behind what was passed.
+        # A new window length starts with its first whole window after that position.
         position_ns = -(-stream_position_ns // length_ns) * length_ns
     elif settings.query_start_time is not None:
         position_ns = settings.query_start_time // length_ns * length_ns
@@ -430,10 +430,10 @@ def plans_by_hour(settings: Settings) -> bool:
 
 
 def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield for each server that is used the setting that names it, and the proxy that leads there; empty: none.
+    """Yield, for each server in use, the setting that names it and the proxy that leads there; empty: none.
 
     Raises:
-        ConfigurationError: A variable names no proxy that can be used.
+        ConfigurationError: A variable names a proxy that cannot be used.
     """
     own_output = settings.output_to_influx and bool(settings.influx_output_url)
     used = {
