@@ -118,7 +118,8 @@ def test_every_output_gets_every_batch_once_and_in_order(tmp_path: Path) -> None
     desk = Desk(tmp_path, a, b)
 
     for index in range(0, 20, 2):
-        desk.deliver(index, index + 1)
+        desk.release(index, index + 1)
+    desk.delivery.drain()
 
     assert a.writes == b.writes == ids(*range(20))
     assert desk.store.spool.numbers() == set()
@@ -159,10 +160,13 @@ def test_one_output_that_is_down_delays_no_other_and_catches_up(tmp_path: Path) 
     assert slow.writes == fast.writes == ids(*range(6))
 
 
-def test_a_batch_that_an_output_refuses_is_set_aside_and_the_others_are_delivered(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("rows", "taken"), [(None, 8), ((1, 3), 10)])
+def test_what_an_output_refuses_is_set_aside_alone_and_the_others_are_delivered(
+    rows: tuple[int, ...] | None, taken: int, tmp_path: Path
+) -> None:
     def refuse_second(batch: Batch) -> None:
         if batch.batch_id == ids(2)[0]:
-            raise BatchRejected("422")
+            raise BatchRejected("422", rows=rows)
 
     picky = Named("picky", refuse_second)
     desk = Desk(tmp_path, picky)
@@ -170,25 +174,12 @@ def test_a_batch_that_an_output_refuses_is_set_aside_and_the_others_are_delivere
     desk.deliver(1, 2, 3)
 
     assert picky.writes == ids(1, 3)
-    assert [(one.output, one.batch_id) for one in desk.store.set_aside.all()] == [("picky", ids(2)[0])]
-    (standing,) = desk.journal.outputs.standings()
-    assert (standing.taken, standing.set_aside, standing.pending) == (8, 4, 0)
-    assert desk.telemetry.totals.set_aside == 4
-
-
-def test_rows_that_an_output_refuses_are_set_aside_alone(tmp_path: Path) -> None:
-    def refuse_two_rows(batch: Batch) -> None:
-        raise BatchRejected("422", rows=[1, 3])
-
-    desk = Desk(tmp_path, Named("picky", refuse_two_rows))
-
-    desk.deliver(1)
-
     (kept,) = desk.store.set_aside.all()
-    assert (kept.rows, kept.count, kept.reason) == ((1, 3), 2, "422")
-    assert kept.batch().values_uv.tolist() == make_batch(1).values_uv.tolist()
+    assert (kept.output, kept.batch_id, kept.rows, kept.count, kept.reason) == ("picky", ids(2)[0], rows, 12 - taken, "422")
+    assert kept.batch().values_uv.tolist() == make_batch(2).values_uv.tolist()
     (standing,) = desk.journal.outputs.standings()
-    assert (standing.taken, standing.set_aside, standing.pending) == (2, 2, 0)
+    assert (standing.taken, standing.set_aside, standing.pending) == (taken, 12 - taken, 0)
+    assert desk.telemetry.totals.set_aside == 12 - taken
 
 
 def test_a_changed_intent_is_recorded_before_the_write_is_tried_again_and_without_a_pause(tmp_path: Path) -> None:
@@ -252,24 +243,35 @@ def test_a_journal_that_cannot_be_used_for_a_moment_ends_neither_worker_nor_rele
 
     for index in range(3):
         desk.delivery.wait_for_room()
-        desk.deliver(index)
+        desk.release(index)
+    desk.delivery.drain()
 
     assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2))
 
 
-def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for_and_what_was_written_before_a_damaged_one_is_on_record(
+    is_damaged: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = OpensLate("a")
+    output.concurrency = 2 if is_damaged else 1
     desk = Desk(tmp_path, output, budget_s=None)
     for index in range(4):
         desk.release(index)
     # The last two are kept in memory, the others must be read.
     errors: list[Exception] = [OSError(5, "Input/output error"), OSError(24, "Too many open files")]
-    monkeypatch.setattr("service.state.spool.read_ours", failing_first(read_ours, errors))
+    monkeypatch.setattr("service.state.spool.read_ours", failing_first(read_ours, [] if is_damaged else errors))
+    if is_damaged:
+        (tmp_path / "spool" / "000000000002.spool").write_bytes(b"damaged")
 
     output.may_open.set()
     desk.delivery.drain()
 
-    assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2, 3))
+    if is_damaged:
+        assert isinstance(desk.delivery.failures()[0], SpoolDamaged)
+        assert desk.journal.outputs.standings()[0].position == 1
+    else:
+        assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2, 3))
 
 
 def test_nothing_is_offered_before_spool_journal_and_fence_know_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -492,19 +494,3 @@ def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_i
     assert desk.delivery.failures() == []
     assert recorded == [1, 2, 3], "in the order of release"
     assert sorted(output.writes) == sorted(ids(0, 1, 2))
-
-
-def test_what_was_written_before_a_damaged_spool_file_is_on_record(tmp_path: Path) -> None:
-    output = OpensLate("a")
-    output.concurrency = 2
-    desk = Desk(tmp_path, output)
-    for index in range(4):
-        desk.release(index)
-    # The last two are kept in memory, the others must be read.
-    (tmp_path / "spool" / "000000000002.spool").write_bytes(b"damaged")
-
-    output.may_open.set()
-    desk.delivery.drain()
-
-    assert isinstance(desk.delivery.failures()[0], SpoolDamaged)
-    assert desk.journal.outputs.standings()[0].position == 1
