@@ -128,7 +128,7 @@ def test_nothing_is_reported_as_written_before_it_is_on_the_disk(tmp_path: Path,
     assert synced == [("file", first), ("folder", 0), ("file", second)]
 
 
-def test_what_a_crash_left_is_on_the_disk_before_it_is_reported_as_written(
+def test_what_a_crash_left_and_what_somebody_else_appended_is_on_the_disk_before_it_is_reported_or_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / DAY).write_bytes(HEADER + encode(usual_batch()))
@@ -136,21 +136,12 @@ def test_what_a_crash_left_is_on_the_disk_before_it_is_reported_as_written(
     synced = _synced_files(monkeypatch)
 
     output.write(usual_batch())
-
     assert (tmp_path / DAY).stat().st_ino in synced
 
-
-def test_what_somebody_else_appended_is_on_the_disk_elsewhere_before_it_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    output = opened(tmp_path)
-    output.write(usual_batch(window=0))
     append(tmp_path, b"foreign")
-    synced = _synced_files(monkeypatch)
-
+    synced.clear()
     output.write(usual_batch(window=1))
-
-    assert synced == [path.stat().st_ino for path in (tmp_path / "20251103.csv.tail-1", tmp_path, tmp_path / DAY)]
+    assert synced == [path.stat().st_ino for path in (tmp_path / f"{DAY}.tail-1", tmp_path, tmp_path / DAY)]
 
 
 def test_a_receipt_is_the_length_of_the_file_and_survives_json(tmp_path: Path) -> None:
@@ -165,27 +156,19 @@ def test_a_receipt_is_the_length_of_the_file_and_survives_json(tmp_path: Path) -
     }
 
 
-def test_a_file_is_on_record_before_it_is_there(tmp_path: Path) -> None:
+def test_a_file_is_on_record_before_it_is_there_and_one_that_a_crash_left_half_written_is_ours(tmp_path: Path) -> None:
     output = opened(tmp_path)
 
     intent = output.intent(usual_batch())
 
     assert intent == {"key": DAY, "length": 0, "covered_ns": 0}
     assert list(tmp_path.iterdir()) == []
-    output.write(usual_batch(window=0))
-    assert output.intent(usual_batch(window=1)) is None
-
-
-def test_a_file_that_a_crash_left_half_written_is_ours_if_that_was_on_record(tmp_path: Path) -> None:
-    intent = opened(tmp_path).intent(usual_batch())
-    assert intent is not None
     (tmp_path / DAY).write_bytes((HEADER + encode(usual_batch()))[:77])
-
-    again = opened(tmp_path, receipts={intent["key"]: intent})
+    again = opened(tmp_path, receipts={DAY: intent})
     again.write(usual_batch())
-
-    assert [path.name for path in tmp_path.iterdir()] == [DAY]
+    assert names_in(tmp_path) == [DAY]
     assert csv_rows(tmp_path / DAY) == rows_of(usual_batch())
+    assert again.intent(usual_batch(window=1)) is None
 
 
 def test_half_a_line_is_never_left_for_readers(tmp_path: Path) -> None:
@@ -332,33 +315,17 @@ def test_a_file_that_several_windows_share_is_remembered_until_there_is_no_more_
     assert sorted(csv_rows(tmp_path / "20251103_1430.csv")) == rows_of(*(usual_batch(window=window) for window in range(12)))
 
 
-def test_a_file_with_a_gap_that_may_yet_be_filled_is_remembered(tmp_path: Path) -> None:
+def test_a_file_with_a_gap_that_may_yet_be_filled_is_remembered_and_one_that_comes_again_for_ever(tmp_path: Path) -> None:
     service = Service(opened(tmp_path, "%Y%m%d_%H%M.csv"))
-
     service.deliver(*(usual_batch(window=window) for window in range(36) if window != 5))
     assert list(service.receipts) == ["20251103_1430.csv"]
     Service(CsvFiles(tmp_path, "%Y%m%d_%H%M.csv"), service.receipts).deliver(usual_batch(window=5))
-
     assert service.receipts == {}
     assert names_in(tmp_path) == [f"20251103_14{minute}.csv" for minute in (30, 31, 32)]
 
-
-def test_a_file_that_comes_again_is_remembered_for_ever(tmp_path: Path) -> None:
-    service = Service(opened(tmp_path, "%M.csv"))
-
-    service.deliver(*(usual_batch(window=window) for window in range(12)), usual_batch(window=720))
-
-    assert list(service.receipts) == ["30.csv"]
-    assert names_in(tmp_path) == ["30.csv"]
-
-
-def test_the_last_window_of_a_file_of_its_own_is_stored_once_when_it_comes_again(tmp_path: Path) -> None:
-    service = Service(opened(tmp_path, EACH_WINDOW))
-
-    service.deliver(usual_batch(), usual_batch())
-
-    assert names_in(tmp_path) == ["ecg_20251103_143000.csv"]
-    assert csv_rows(tmp_path / "ecg_20251103_143000.csv") == rows_of(usual_batch())
+    other = Service(opened(tmp_path / "other", "%M.csv"))
+    other.deliver(*windows(*range(12), 720))
+    assert (list(other.receipts), names_in(tmp_path / "other")) == (["30.csv"], ["30.csv"])
 
 
 PATTERNS: dict[str, int | None] = dict.fromkeys(("%Y%m%d_%H%M%S", "%Y%m%dT%H%M%SZ", "%y%m%d%H%M%S", "%Y-%j %X", "%s", "%c"), 1)
@@ -410,10 +377,13 @@ def test_a_foreign_file_of_the_same_name_is_kept_under_another(tmp_path: Path) -
     assert csv_rows(tmp_path / DAY) == rows_of(usual_batch())
 
 
-def test_the_folder_is_made_with_those_above_it_and_left_clean(tmp_path: Path) -> None:
+def test_the_folder_is_made_with_those_above_it_and_left_clean_and_one_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
     opened(tmp_path / "a" / "b")
-
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputUnavailable, match=r"CSV_OUTPUT_DIR"):
+        opened(tmp_path / "file")
 
 
 def test_a_folder_that_was_deleted_is_waited_for_and_then_used_again(tmp_path: Path) -> None:
@@ -572,13 +542,6 @@ def test_a_disk_that_is_full_shows_whole_windows_only_and_takes_the_rest_once_it
         service.deliver(batches[2])
 
         assert (disk / DAY).read_bytes() == HEADER + b"".join(map(encode, batches[:3]))
-
-
-def test_a_folder_that_is_a_file_is_unavailable(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-
-    with pytest.raises(OutputUnavailable, match=r"CSV_OUTPUT_DIR"):
-        opened(tmp_path / "file")
 
 
 def test_a_target_is_shown_relative_to_where_the_service_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,8 +65,11 @@ def test_exactly_the_windows_that_overlap_nothing_released_are_released(
     journal.close()
 
 
-def test_a_release_is_remembered_by_the_next_process(tmp_path: Path, journal: Journal) -> None:
-    release(journal, (0, 5), (5, 10), stream_to_s=10)
+def test_a_release_is_remembered_by_the_next_process_with_its_promise(tmp_path: Path, journal: Journal) -> None:
+    release(journal, (0, 5), stream_to_s=5)
+    stricter = dataclasses.replace(PROMISE, k=20)
+    journal.begin_epoch(Epoch(stricter, 5 * S), now_ns=0)
+    release(journal, (5, 10), stream_to_s=10)
     journal.close()
 
     again = open_journal(tmp_path)
@@ -74,18 +77,8 @@ def test_a_release_is_remembered_by_the_next_process(tmp_path: Path, journal: Jo
     assert intervals(again, 0, 100) == [(0, 5), (5, 10)]
     assert again.stream_position_ns() == 10 * S
     assert again.totals() == WindowCounts(read=20, released=20)
-
-
-def test_the_promise_of_a_release_is_remembered_with_it(journal: Journal) -> None:
-    release(journal, (0, 5))
-    stricter = dataclasses.replace(PROMISE, k=20)
-    journal.begin_epoch(Epoch(stricter, 5 * S), now_ns=0)
-    release(journal, (5, 10))
-
-    promises = [one.promise for one in journal.released_within(WindowRange(0, 10 * S, 5 * S))]
-
-    assert promises == [PROMISE, stricter]
-    assert journal.last_epoch() == Epoch(stricter, 5 * S)
+    promises = [one.promise for one in again.released_within(WindowRange(0, 10 * S, 5 * S))]
+    assert (promises, again.last_epoch()) == ([PROMISE, stricter], Epoch(stricter, 5 * S))
 
 
 def test_the_same_window_cannot_be_released_twice_even_by_a_mistake(journal: Journal) -> None:
