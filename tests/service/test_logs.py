@@ -118,11 +118,7 @@ def test_a_reader_that_has_stopped_is_waited_for_once(make_pipe: MakePipe, monke
     monkeypatch.setattr(logs, "_DEAD_AFTER_S", 0.5)
     monkeypatch.setattr(logs, "_DEAD_AT_END_S", 0.5)
     pipe = make_pipe(waits_for_reader=True)
-    began_s = time.monotonic()
-    for number in range(500):
-        pipe.log.info("%d %s", number, LINE)
-    pipe.writer.flush()
-    assert time.monotonic() - began_s < 3
+    write_500(pipe)
 
     lines = pipe.read_all()
     counts = [int(found[1]) for line in lines if (found := MISSING.search(line))]
@@ -132,12 +128,16 @@ def test_a_reader_that_has_stopped_is_waited_for_once(make_pipe: MakePipe, monke
 def test_nobody_is_waited_for_who_was_asked_to_stop(make_pipe: MakePipe) -> None:
     pipe = make_pipe(waits_for_reader=True)
     pipe.writer.hurry()
+    write_500(pipe)
+    pipe.read_all()
+
+
+def write_500(pipe: Pipe) -> None:
     began_s = time.monotonic()
-    for _ in range(500):
-        pipe.log.info(LINE)
+    for number in range(500):
+        pipe.log.info("%d %s", number, LINE)
     pipe.writer.flush()
     assert time.monotonic() - began_s < 3
-    pipe.read_all()
 
 
 def test_lines_that_a_full_disk_did_not_take_are_counted_once_it_takes_some(make_pipe: MakePipe) -> None:
