@@ -1,6 +1,7 @@
 """Which K_VALUE and BATCH_SIZE_SECONDS suit your data? Tries them out on some minutes of it and prints what each costs.
 
-Reads a file (CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg), or the raw bucket that `.env` or the arguments name.
+Reads a file (CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; or a recording in EDF, BDF, WFDB or DICOM, with
+INPUT_CHANNEL and INPUT_START_TIME in the environment), or the raw bucket that `.env` or the arguments name.
 Writes nothing, anonymizes nothing for anybody: what is printed, and the page of --plot, is computed from raw data and as confidential.
 
   python scripts/advise.py recording.csv

@@ -149,7 +149,8 @@ files and files of other kinds are passed over there; CSV and Parquet files amon
 - **Memory**: recordings of together more than four million samples are read again part by part, 262,144 samples at a time, so that memory
   does not grow with them; a DICOM file is parsed whole.
 - **Identity**: the digest of all files, in any order, and of `INPUT_START_TIME` where it was used; not of names, channel or source ids. A
-  window that was released of one channel is not released again of another.
+  window that was released of one channel is not released again of another. Never release a file again from another `INPUT_START_TIME`:
+  with the same `STATE_DIR` that is refused; with another one nothing can tell that it is the same.
 
 Refused with a sentence: files that are shorter or longer than their header says, numbers that are none, empty ranges, gains of 0, sampling
 frequencies of 0 or above 1,000,000 Hz, records that overlap in time, times outside the years 1678 to 2261.

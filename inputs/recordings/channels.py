@@ -13,13 +13,16 @@ from inputs.recordings.recording import Unreadable
 
 #: Words that are shown: leads, electrodes, signals beside an ECG, and short numbers.
 _SHOWN_WORD = re.compile(
-    r"(e[ck]g|lead|ch|chan|channel|einthoven|goldberger|wilson|frank|mod|modified|derived|i{1,3}|d[123]|d?i{1,3}|-?av[rlf]|m?li{1,3}|"
-    r"m?v\d?|v[1-9]r|mcl\d|c[mcsb]\d|e[ck]g\d|ch\d{1,2}|nasa|v?[xyz]|r[al]|l[al]|"
+    r"(e[ck]g|lead|ch|chan|channel|einthoven|goldberger|wilson|frank|mod|modified|derived|i{1,3}|d[123]|d?i{1,3}|av[rlf]|m?li{1,3}|"
+    r"m?v\d?|v[1-9]r|mcl\d|c[mcsb]\d|e[ck]g\d|ch\d{1,2}|nasa|v?[xyz]|[rl][al]?|exg\d|"
     r"eeg|eog|emg|resp|respiration|pleth|ppg|spo2|sao2|abp|cvp|pap|icp|hr|temp|status|trigger|event|marker|\d{1,2})",
     re.IGNORECASE | re.ASCII,
 )
 
 _NUMBER = re.compile(r"(#?)(\d{1,6})", re.ASCII)
+
+#: A label of more words is not shown.
+_MOST_WORDS = 6
 
 #: More channels are not listed.
 _MOST_LISTED = 40
@@ -73,7 +76,7 @@ def _lead(label: str) -> tuple[str, ...]:
 
 
 def _words(label: str) -> tuple[str, ...]:
-    return tuple(word for word in re.split(r"[\s()\[\]:._/,]+", label) if word)
+    return tuple(word for word in re.split(r"[\s()\[\]:._/,+-]+", label) if word)
 
 
 def _listed(labels: Sequence[str]) -> str:
@@ -89,7 +92,8 @@ def _shown(label: str) -> str:
         return ""
     # Two numbers may be part of a date of birth.
     is_shown = (
-        label.strip().isprintable()
+        len(words) <= _MOST_WORDS
+        and label.strip().isprintable()
         and all(_SHOWN_WORD.fullmatch(word) for word in words)
         and sum(word.isdigit() for word in words) <= 1
     )

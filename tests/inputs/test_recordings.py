@@ -151,6 +151,7 @@ def test_a_channel_is_chosen_by_label_or_number(labels: list[str], wanted: str, 
         (["2", "1"], "1", "fits 2 of them"),
         ([], "", "has no channel"),
         (["", "V5"], "", "(1, 2 V5)"),
+        (["ECG LA-RA", "Lead aVR (Goldberger)", "EXG1"], "", "(1 ECG LA-RA, 2 Lead aVR (Goldberger), 3 EXG1)"),
     ],
 )
 def test_a_channel_that_cannot_be_told_is_refused_with_the_channels_there_are(
@@ -164,7 +165,16 @@ def test_a_channel_that_cannot_be_told_is_refused_with_the_channels_there_are(
 
 @pytest.mark.parametrize(
     "label",
-    ["Zaphodea Q.", "Marie ECG", "ECG 19710123", "ECG 23 01 71", "5551234", "ECG\N{CIRCLED LATIN CAPITAL LETTER I}", "II\nX"],
+    [
+        "Zaphodea Q.",
+        "Marie ECG",
+        "II " * 9,
+        "ECG 19710123",
+        "ECG 23 01 71",
+        "5551234",
+        "ECG\N{CIRCLED LATIN CAPITAL LETTER I}",
+        "II\nX",
+    ],
 )
 def test_a_label_that_is_not_a_leads_is_not_shown(label: str) -> None:
     with pytest.raises(Unreadable) as caught:
