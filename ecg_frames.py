@@ -30,8 +30,8 @@ from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.errors import ConfigurationError, PrivacyViolation, SourceRefused
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.pseudonyms import ShortKey, check_key
-from anonymizer.release_order import ReleaseOrder, picked
-from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples
+from anonymizer.release_order import ReleaseOrder
+from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples, picked
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
 from anonymizer.weak_keys import doubts_about
@@ -40,6 +40,7 @@ from inputs.file_cells import within_microvolts
 from inputs.file_columns import ValueKind, Values, source_ids, values
 from inputs.file_survey import Cells, Survey
 from inputs.file_times import UNIT_NS, TimeKind, Times, calendar_times, counted_times, times
+from inputs.files import is_spoiled, spoiled_seconds
 from inputs.released_rows import ANY_TIME, joined, of_data_set, of_path, only_released
 from service.log_event import LogEvent
 from service.pipeline.chunks import Chunk, formula_ids, plan_chunks, read_completely
@@ -61,6 +62,9 @@ _NO_ENV_FILE = Path(__file__).with_name("no.env")
 
 #: How the service's warning begins that source ids leave as they are.
 _IDS_ARE_KEPT = "PSEUDONYMIZE_SOURCE_ID=false"
+
+#: Why rows of a leap second may be invalid.
+_SPOILED = "their sources have rows in the second after it as well, and both cannot be the same second"
 
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
@@ -486,10 +490,7 @@ def _said_of(names: _Names, sentence: str) -> str:
 
 
 def _survey(cells: Cells) -> tuple[_Marks, list[str]]:
-    """Return which rows have a time, and what to warn of; refuse what nobody can tell.
-
-    A leap second is no time here: pandas has none.
-    """
+    """Return which rows have a time, and what to warn of; refuse what nobody can tell."""
     is_plain = (
         (cells.time_kinds == TimeKind.CALENDAR).all()
         and (cells.value_kinds == ValueKind.NUMBER).all()
@@ -500,7 +501,15 @@ def _survey(cells: Cells) -> tuple[_Marks, list[str]]:
     survey = Survey()
     survey.add(cells, _place)
     conclusion = survey.conclude()
-    return conclusion.has_time(cells.time_kinds), conclusion.remarks()
+    has_time, remarks = conclusion.has_time(cells.time_kinds), conclusion.remarks()
+    if survey.has_leap_seconds:
+        lost = is_spoiled(cells, spoiled_seconds(lambda: iter([cells])))
+        if rows := int(np.count_nonzero(has_time & lost)):
+            remarks.append(
+                f"INPUT_FILE: {rows} rows of a leap second (23:59:60), {survey.place_of_leap_second}, are invalid: {_SPOILED}"
+            )
+        has_time &= ~lost
+    return has_time, remarks
 
 
 def _place(row: int) -> str:
@@ -554,7 +563,9 @@ def _times(column: pd.Series, names: _Names) -> Times:
         local = pd.Series(found.times_ns[rows].view("datetime64[ns]"))
         found.times_ns[rows] = _calendar_times(_localized(local, names, rows)).times_ns
         found.kinds[rows] = TimeKind.CALENDAR
-    found.kinds[found.kinds == TimeKind.LEAP_SECOND] = TimeKind.UNREADABLE
+    if names.zone is not None and str(names.zone) != "UTC":
+        # Of such a text nobody can tell any more whether it named its zone.
+        found.kinds[found.kinds == TimeKind.LEAP_SECOND] = TimeKind.UNREADABLE
     return found
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import Batch
-from anonymizer.samples import NO_SOURCE, Samples, sort_key
+from anonymizer.samples import NO_SOURCE, Samples, picked, sort_key
 
 _Rows = npt.NDArray[np.intp]
 
@@ -58,8 +58,3 @@ class ReleaseOrder:
             sources=len(self.ranks),
         )
         return first + usable[np.searchsorted(key[: len(usable)], key[len(usable) :])]
-
-
-def picked(samples: Samples, rows: _Rows | slice) -> Samples:
-    """Return some of the rows."""
-    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])

@@ -67,6 +67,11 @@ def make_samples(
     )
 
 
+def picked(samples: Samples, rows: slice | _Rows) -> Samples:
+    """Return some of the rows."""
+    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])
+
+
 @dataclass(frozen=True, slots=True)
 class RowsBeside:
     """Rows of a source that lie in no window of a run.

@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, Inventory, RowsBeside, Samples, make_samples
+from anonymizer.samples import NO_SOURCE, Inventory, RowsBeside, Samples, make_samples, picked
 from anonymizer.windows import Window, WindowRange
 from inputs.data_set_index import (
     BATCH_ROWS,
@@ -36,7 +36,7 @@ from inputs.data_set_index import (
     read_footers,
 )
 from inputs.data_set_parts import HOW_PARTS_ARE_COUNTED, WAS_CHANGED, Part, PartStore, sources_of_paths
-from inputs.file_cells import CellParser, between, picked
+from inputs.file_cells import CellParser, between
 from inputs.file_columns import source_ids
 from inputs.file_survey import Cells, Survey
 from inputs.file_text import without_values

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from anonymizer.samples import Samples, make_samples
+from anonymizer.samples import Samples, make_samples, picked
 from inputs.file_columns import ValueKind, Values, source_ids, values
 from inputs.file_survey import Cells
 from inputs.file_times import times
@@ -69,8 +69,3 @@ def between(samples: Samples, start_ns: int, end_ns: int) -> Samples:
     """Return the rows between two times; they are in order of time."""
     first, stop = np.searchsorted(samples.times_ns, (start_ns, end_ns))
     return picked(samples, slice(first, stop))
-
-
-def picked(samples: Samples, rows: slice | npt.NDArray[np.intp]) -> Samples:
-    """Return some rows."""
-    return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])

@@ -21,11 +21,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
+from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples, picked
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.csv_text import HashingReader
-from inputs.file_cells import CellParser, between, picked
+from inputs.file_cells import CellParser, between
 from inputs.file_survey import Cells, Place, Survey
 from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
@@ -325,9 +325,7 @@ class FileSource:
         self._spoiled, self._spoiled_rows = frozenset(), 0
         remarks = self._conclusion.remarks()
         if survey.has_leap_seconds and TimeKind.LEAP_SECOND in self._conclusion.time_kinds:
-            leaps = {second for one in cells() for second in _seconds(one, TimeKind.LEAP_SECOND)}
-            usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE, among=leaps)}
-            self._spoiled = frozenset(leaps & usual)
+            self._spoiled = spoiled_seconds(cells)
             self._spoiled_rows = sum(self._spoiled_in_span(one) for one in cells()) if self._spoiled else 0
         if self._spoiled_rows:
             remarks.append(
@@ -339,13 +337,13 @@ class FileSource:
     def _spoiled_in_span(self, cells: Cells) -> int:
         """Return how many rows are spoiled and were asked for; those at other times were not, whatever they are."""
         in_span = self._conclusion.survey.is_in_span(cells.samples.times_ns)
-        return int((in_span & _is_spoiled(cells, self._spoiled)).sum())
+        return int((in_span & is_spoiled(cells, self._spoiled)).sum())
 
     def _samples(self, cells: Cells) -> Samples:
         """Return the rows that have a time and were asked for, in order of time."""
         keep = self._conclusion.has_time(cells.time_kinds) & cells.is_wanted
         if self._spoiled:
-            keep &= ~_is_spoiled(cells, self._spoiled)
+            keep &= ~is_spoiled(cells, self._spoiled)
         samples = cells.samples
         order = np.flatnonzero(keep)
         if not (np.diff(samples.times_ns[order]) >= 0).all():
@@ -367,6 +365,13 @@ def _with_maybe_times(cells: Cells) -> Cells:
     return Cells(picked(cells.samples, rows), cells.time_kinds[rows], cells.value_kinds[rows], cells.is_wanted[rows])
 
 
+def spoiled_seconds(cells: Callable[[], Iterator[Cells]]) -> frozenset[_Second]:
+    """Return the leap seconds of sources that have rows in the second after as well: both cannot be the same second."""
+    leaps = {second for one in cells() for second in _seconds(one, TimeKind.LEAP_SECOND)}
+    usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE, among=leaps)}
+    return frozenset(leaps & usual)
+
+
 def _seconds(cells: Cells, *kinds: TimeKind, among: set[_Second] | None = None) -> set[_Second]:
     """Return the seconds in which sources have rows of some kinds."""
     rows = np.isin(cells.time_kinds, kinds) & cells.is_wanted & (cells.samples.source_codes != NO_SOURCE)
@@ -376,7 +381,7 @@ def _seconds(cells: Cells, *kinds: TimeKind, among: set[_Second] | None = None) 
     return {(cells.samples.source_ids[code], second) for code, second in pairs.tolist()}
 
 
-def _is_spoiled(cells: Cells, spoiled: frozenset[_Second]) -> npt.NDArray[np.bool_]:
+def is_spoiled(cells: Cells, spoiled: frozenset[_Second]) -> npt.NDArray[np.bool_]:
     """Return which rows are of a leap second that cannot be told from the second after it."""
     found: npt.NDArray[np.bool_] = (cells.time_kinds == TimeKind.LEAP_SECOND) & cells.is_wanted
     for row in np.flatnonzero(found).tolist():

@@ -47,7 +47,10 @@ def cases(draw: st.DrawFn) -> Case:
     rows += rows[: draw(st.integers(0, 5))]
     if draw(st.integers(0, 3)):
         known: dict[tuple[int, str | None], float] = {}
-        rows = [row._replace(value_uv=known.setdefault((row.time_ns, row.source), row.value_uv)) for row in rows]
+        for row in rows:
+            if math.isfinite(row.value_uv):
+                known.setdefault((row.time_ns, row.source), row.value_uv)
+        rows = [row._replace(value_uv=known[row.time_ns, row.source]) if math.isfinite(row.value_uv) else row for row in rows]
     return _in_some_form(draw, rows, length_s)
 
 

@@ -306,3 +306,30 @@ def test_times_before_1970_and_centuries_apart_are_in_their_windows() -> None:
     assert released["ecg"].notna().all()
     for half in (slice(0, 20), slice(20, 40)):
         np.testing.assert_array_equal(released["ecg"].iloc[::-1][half], anonymize_frame(BASE[half]).frame["ecg"])
+
+
+def test_a_row_without_a_value_takes_nothing_from_one_of_its_time_and_source() -> None:
+    lacking = BASE.iloc[[2, 9]].assign(ecg=np.nan)
+    frame = pd.concat([lacking, BASE, lacking], ignore_index=True)
+
+    released, certificate = anonymize_frame(frame)
+
+    np.testing.assert_array_equal(released["ecg"].to_numpy(), [np.nan, np.nan, *RELEASED, np.nan, np.nan])
+    assert certificate.counts.numbers()[:5] == (ROWS + 4, ROWS, 0, 4, 0)
+
+
+def test_a_leap_second_is_the_second_after_it_unless_that_has_rows_of_its_source_as_well() -> None:
+    leap = [f"2016-12-31T23:59:60.{number:03d}Z" for number in range(20)]
+    after = [f"2017-01-01T00:00:00.{number:03d}Z" for number in range(20)]
+    frame = BASE.assign(timestamp=leap + after, source_id=["a"] * 20 + ["b"] * 20)
+
+    apart, certificate = anonymize_frame(frame)
+    same, refused = anonymize_frame(frame.assign(source_id="a"))
+
+    assert apart["ecg"].notna().all()
+    assert certificate.windows.index.tolist() == [pd.Timestamp("2017-01-01", tz="UTC")]
+    assert np.flatnonzero(same["ecg"].isna()).tolist() == list(range(20))
+    assert refused.rows_without_time == 20
+    assert refused.remarks[-1].startswith(
+        "The frame: 20 rows of a leap second (23:59:60), such as .iloc[0], are invalid: their sources"
+    )

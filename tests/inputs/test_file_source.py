@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import Samples, SampleSource
+from anonymizer.samples import Samples, SampleSource, picked
 from anonymizer.windows import NANOSECONDS, WindowRange
-from inputs import csv_text, file_cells, files, parquet_rows
+from inputs import csv_text, files, parquet_rows
 from inputs.files import FileSource
 from inputs.held_file import HeldFile
 
@@ -492,12 +492,11 @@ def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch:
     times = pa.array([TIME_NS + second * NANOSECONDS for second in range(100)], pa.timestamp("ns"))
     pa_parquet.write_table(pa.table({"timestamp": times, "source_id": ["a"] * 100, "ecg": [1.0] * 100}), path, row_group_size=10)
     made: list[weakref.ref[Any]] = []
-    really_pick = file_cells.picked
 
     def pick_and_watch(*arguments: Any) -> Samples:
-        picked = really_pick(*arguments)
-        made.append(weakref.ref(picked.values_uv))
-        return picked
+        some = picked(*arguments)
+        made.append(weakref.ref(some.values_uv))
+        return some
 
     monkeypatch.setattr(files, "picked", pick_and_watch)
 
