@@ -66,7 +66,7 @@ def test_windows_and_rows_are_counted_by_their_outcome(watched: Watched) -> None
     assert (moment.rows_read, moment.rows_withheld) == (50, 4)
 
 
-def test_lag_is_how_long_the_next_window_has_been_due(watched: Watched) -> None:
+def test_lag_is_how_long_the_next_window_has_been_due_and_a_run_with_an_end_has_none(watched: Watched) -> None:
     # Windows end at multiples of 5 s; the one after 985 s ends at 990 and is due at 1000.
     watched.board.reached(985 * NANOSECONDS)
     assert watched.board.look().pace.lag_s == 0
@@ -77,12 +77,9 @@ def test_lag_is_how_long_the_next_window_has_been_due(watched: Watched) -> None:
     watched.board.reached(990 * NANOSECONDS)
     assert watched.board.look().pace.lag_s == 0
 
-
-def test_a_run_with_an_end_is_never_behind() -> None:
-    board = Board(settings_with(STREAMING_MODE="false"), FakeClock(1e6), Sums())
-    board.reached(5 * NANOSECONDS)
-
-    assert board.look().pace.lag_s == 0
+    with_an_end = Board(settings_with(STREAMING_MODE="false"), FakeClock(1e6), Sums())
+    with_an_end.reached(5 * NANOSECONDS)
+    assert with_an_end.look().pace.lag_s == 0
 
 
 def test_the_loop_is_alive_while_it_comes_by_or_waits_as_announced(watched: Watched) -> None:
@@ -101,7 +98,7 @@ def test_the_loop_is_alive_while_it_comes_by_or_waits_as_announced(watched: Watc
     assert watched.board.look().pace.idle_s == 0
 
 
-def test_whoever_is_waited_for_is_in_trouble_until_he_goes_on(watched: Watched) -> None:
+def test_a_source_disk_or_output_that_is_waited_for_is_in_trouble_until_it_goes_on(watched: Watched) -> None:
     watched.board.waits(SOURCE, SourceUnavailable("refused"), 0.5)
     watched.clock.now_s += 5
     watched.board.waits(SOURCE, SourceUnavailable("no route"), 1.0)
@@ -178,6 +175,9 @@ def with_fidelity(step: Unit, **sums: float) -> Unit:
 
 
 def test_fidelity_is_shown_of_twelve_windows_and_each_is_in_one_figure_only(watched: Watched) -> None:
+    watched.run.anonymized(unit(*[{2: 10}] * 24))
+    assert watched.board.look().fidelity is None, "without UTILITY_METRICS"
+
     for _ in range(11):
         watched.run.anonymized(with_fidelity(unit({2: 10}), raw=4.0, error=1.0))
         watched.run.anonymized(with_fidelity(unit({0: 10}), raw=9.0, error=9.0))
@@ -194,29 +194,20 @@ def test_fidelity_is_shown_of_twelve_windows_and_each_is_in_one_figure_only(watc
     assert watched.board.look().fidelity == FidelityStep(12, Fidelity(rows=120, raw=24.0, error=24.0))
 
 
-def test_without_utility_metrics_nothing_is_said_of_fidelity(watched: Watched) -> None:
-    watched.run.anonymized(unit(*[{2: 10}] * 24))
-
-    assert watched.board.look().fidelity is None
-
-
-def test_groups_are_counted_and_the_smallest_remembered(watched: Watched) -> None:
-    watched.run.anonymized(unit({1: 40}, smallest=8, groups=5))
-    watched.run.anonymized(unit({1: 40}, smallest=6, groups=3))
-    watched.run.anonymized(unit({1: 40}, smallest=9, groups=4))
-
-    assert (watched.board.look().totals.groups, watched.board.look().totals.smallest_group) == (12, 6)
-
-
-def test_durations_are_shared_by_windows_that_were_done_together(watched: Watched) -> None:
+def test_groups_late_rows_and_durations_are_counted_and_windows_done_together_share_their_time(watched: Watched) -> None:
+    for smallest, groups in ((8, 5), (6, 3), (9, 4)):
+        watched.run.anonymized(unit({1: 40}, smallest=smallest, groups=groups))
+    watched.run.late(rows=3, windows=2, of_rows=500, sufficient_lateness_s=20)
     watched.board.took(0.8, 1000, 4)
     watched.board.took(3.0, 1000, 1)
 
-    durations = watched.board.look().durations
+    now = watched.board.look()
 
+    assert (now.totals.groups, now.totals.smallest_group) == (12, 6)
+    assert (now.totals.late, now.moments[-1].rows_late) == (3, 3)
     # Of .005 .01 .025 .05 .1 .25 .5 1 2.5 5 10: four windows of 0.2 s, one of 3 s.
-    assert durations.within == (0, 0, 0, 0, 0, 4, 4, 4, 4, 5, 5)
-    assert (durations.count, durations.sum_s) == (5, 3.8)
+    assert now.durations.within == (0, 0, 0, 0, 0, 4, 4, 4, 4, 5, 5)
+    assert (now.durations.count, now.durations.sum_s) == (5, 3.8)
 
 
 def test_the_last_hour_is_kept_and_no_more(watched: Watched) -> None:
@@ -227,13 +218,6 @@ def test_the_last_hour_is_kept_and_no_more(watched: Watched) -> None:
     moments = watched.board.look().moments
     assert len(moments) == 360
     assert all(one.windows_released == 1 for one in moments[:-1])
-
-
-def test_late_rows_stand_in_the_hour_and_in_the_sum(watched: Watched) -> None:
-    watched.run.late(rows=3, windows=2, of_rows=500, sufficient_lateness_s=20)
-
-    assert watched.board.look().totals.late == 3
-    assert watched.board.look().moments[-1].rows_late == 3
 
 
 class Books:
@@ -264,7 +248,7 @@ def books(tmp_path: Path, watched: Watched) -> Books:
     return Books(tmp_path, watched)
 
 
-def test_each_output_shows_what_it_took_refused_and_still_lacks(books: Books) -> None:
+def test_each_output_shows_what_it_took_refused_and_still_lacks_also_after_the_journal_was_closed(books: Books) -> None:
     board, outputs = books.watched.board, books.journal.outputs
     board.watch(outputs)
     books.release(10)
@@ -276,6 +260,10 @@ def test_each_output_shows_what_it_took_refused_and_still_lacks(books: Books) ->
     assert (csv.position, csv.taken, csv.set_aside, csv.pending, csv.unaccounted) == (1, 7, 3, 6, 0)
     assert (api.position, api.taken, api.set_aside, api.pending, api.unaccounted) == (0, 0, 0, 16, 0)
     assert board.look().spool.size_bytes == 1600
+    books.release(2)
+    board.unwatch()
+    books.journal.close()
+    assert [one.pending for one in board.look().outputs] == [8, 18]
 
 
 def test_rows_that_an_output_neither_took_nor_lacks_are_unaccounted_for(books: Books) -> None:
@@ -311,16 +299,6 @@ def test_what_an_earlier_run_left_is_no_fault_of_this_one(books: Books) -> None:
     books.release(6)
 
     assert [(one.taken, one.pending, one.unaccounted) for one in board.look().outputs] == [(10, 6, 0), (0, 16, 0)]
-
-
-def test_a_journal_that_was_closed_leaves_its_last_figures(books: Books) -> None:
-    board = books.watched.board
-    board.watch(books.journal.outputs)
-    books.release(6)
-    board.unwatch()
-    books.journal.close()
-
-    assert [one.pending for one in board.look().outputs] == [6, 6]
 
 
 def test_a_system_without_threads_still_shows_what_was_known_last(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

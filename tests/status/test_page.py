@@ -1,4 +1,4 @@
-"""The status page as a person meets it: in a real browser, with clicks and keys, on a narrow screen, in the dark, and when things break."""
+"""The status page in a real browser: with clicks and keys, on a narrow screen, in dark mode, and when things break."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.status.events import settings_with
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-#: Where pictures of each state go, for somebody to look at; none are taken while it is empty.
+#: Where to save pictures of each state; empty: none are taken.
 PICTURES = os.environ.get("STATUS_PICTURES", "")
 
 #: How long the page may take to show what changed; it asks every two seconds.
@@ -117,16 +117,21 @@ def test_an_output_that_is_down_is_named_with_its_error_and_what_to_do(shown: Sh
     assert "It is offered the same again" in shown.text("#output_unreachable + dd")
 
 
-def test_a_stream_that_is_behind_says_by_how_much(shown: Shown) -> None:
+def test_a_stream_says_how_far_it_is_behind_and_a_run_with_an_end_how_much_is_done(shown: Shown) -> None:
     shown.make = states.behind
     shown.open()
-
-    assert shown.text("#headline") == "Behind"
-    assert shown.text("#lag") == "45 min"
+    assert (shown.text("#headline"), shown.text("#lag")) == ("Behind", "45 min")
     shown.picture("behind")
 
+    with_an_end = {"run.is_stream": False, "run.windows_in_all": 720, "run.up_to_ns": states.NOW_NS // NANOSECONDS * NANOSECONDS}
+    shown.make = lambda now_ns: states.healthy(now_ns, {**with_an_end, "levels": Levels((0,) * 9, 0)})
+    shown.open()
+    assert (shown.text("#lag-name"), shown.text("#lag")) == ("Done", "418 of 720 windows")
+    assert "Shown once 12 windows were released" in shown.text("#levels-note")
+    assert shown.run("return document.querySelectorAll('#levels li').length") == 0
 
-def test_the_page_follows_without_being_loaded_again(shown: Shown) -> None:
+
+def test_the_page_follows_without_being_loaded_again_unless_updates_are_paused(shown: Shown) -> None:
     shown.open()
     shown.run("window.untouched = true")
 
@@ -137,39 +142,33 @@ def test_the_page_follows_without_being_loaded_again(shown: Shown) -> None:
     shown.wait_until(lambda: shown.text("#headline") == "All is well")
     assert shown.text("#findings") == ""
 
+    shown.click("#pause")
+    time.sleep(0.3)
+    shown.make = states.behind
+    time.sleep(3)
+    assert shown.text("#headline") == "All is well"
+    assert shown.run("return document.getElementById('pause').getAttribute('aria-pressed')") == "true"
+    shown.click("#pause")
+    shown.wait_until(lambda: shown.text("#headline") == "Behind")
     assert shown.run("return window.untouched") is True
 
 
 def test_a_service_that_ended_is_not_shown_as_well(shown: Shown) -> None:
     shown.open()
 
+    def network(*, offline: bool) -> None:
+        conditions = {"offline": offline, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+        shown.browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+
     shown.server.close()
     # The browser keeps a connection open; a server that has ended keeps none.
     shown.browser.execute_cdp_cmd("Network.enable", {})
-    shown.browser.execute_cdp_cmd(
-        "Network.emulateNetworkConditions", {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-    )
+    network(offline=True)
     try:
         shown.wait_until(lambda: shown.text("#headline") == "The service does not answer")
         assert re.search(r"What is below is from \d\d:\d\d:\d\d UTC", shown.text("#sentence"))
     finally:
-        shown.browser.execute_cdp_cmd(
-            "Network.emulateNetworkConditions", {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        )
-
-
-def test_updates_can_be_paused(shown: Shown) -> None:
-    shown.open()
-    shown.click("#pause")
-    time.sleep(0.3)
-
-    shown.make = states.behind
-    time.sleep(3)
-    assert shown.text("#headline") == "All is well"
-    assert shown.run("return document.getElementById('pause').getAttribute('aria-pressed')") == "true"
-
-    shown.click("#pause")
-    shown.wait_until(lambda: shown.text("#headline") == "Behind")
+        network(offline=False)
 
 
 def test_the_charts_can_be_read_as_a_table(shown: Shown) -> None:
@@ -197,16 +196,6 @@ def test_pointing_at_a_chart_tells_its_figures_and_nothing_is_told_before(shown:
     time_of_day, released, withheld = (shown.text(f"#windows-chart .u-series:nth-child({index}) .u-value") for index in (1, 2, 3))
     assert re.fullmatch(r"\d\d:\d\d", time_of_day)
     assert int(released) + int(withheld) == 12, "twelve windows a minute"
-
-
-def test_settings_are_shown_without_secrets_and_names_of_people(shown: Shown) -> None:
-    shown.open()
-    shown.click("#settings-details summary")
-
-    shown.wait_until(lambda: "K_VALUE" in shown.text("#settings"))
-    assert "(set, not shown)" in shown.text("#settings")
-    for private in ("patient-17", "read-only-token", "0123456789abcdef"):
-        assert private not in shown.text("body")
 
 
 @pytest.mark.parametrize("width", [320, 360, 768])
@@ -308,9 +297,13 @@ def test_a_browser_that_was_told_the_token_once_goes_on_asking_with_it(browser: 
         guarded.server.close()
 
 
-def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(shown: Shown) -> None:
+def test_settings_show_no_secret_or_person_and_nothing_is_loaded_from_elsewhere_or_goes_wrong(shown: Shown) -> None:
     shown.open()
     shown.click("#settings-details summary")
+    shown.wait_until(lambda: "K_VALUE" in shown.text("#settings"))
+    assert "(set, not shown)" in shown.text("#settings")
+    for private in ("patient-17", "read-only-token", "0123456789abcdef"):
+        assert private not in shown.text("body")
     shown.open("help")
 
     log = shown.browser.get_log("browser")  # type: ignore[no-untyped-call]
@@ -319,21 +312,3 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_goes_wrong(shown: Shown) -
     assert [entry for entry in log if entry["level"] in ("SEVERE", "WARNING")] == []
     assert {url.split("/")[2] for url in asked if url.startswith("http")} == {shown.url.split("/")[2]}
     assert any(url.endswith("/status.json") for url in asked)
-
-
-def test_levels_of_few_windows_are_not_shown(shown: Shown) -> None:
-    shown.make = lambda now_ns: states.healthy(now_ns, {"levels": Levels((0,) * 9, 0)})
-    shown.open()
-
-    assert "Shown once 12 windows were released" in shown.text("#levels-note")
-    assert shown.run("return document.querySelectorAll('#levels li').length") == 0
-
-
-def test_a_run_with_an_end_shows_how_much_is_done(shown: Shown) -> None:
-    shown.make = lambda now_ns: states.healthy(
-        now_ns,
-        {"run.is_stream": False, "run.windows_in_all": 720, "run.up_to_ns": states.NOW_NS // NANOSECONDS * NANOSECONDS},
-    )
-    shown.open()
-
-    assert (shown.text("#lag-name"), shown.text("#lag")) == ("Done", "418 of 720 windows")

@@ -29,19 +29,15 @@ def test_this_machine_may_look_without_a_token(address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "10.0.0.7:9464", "ward-server:9464"])
-def test_an_address_that_others_can_reach_needs_a_token(address: str) -> None:
+def test_an_address_that_others_can_reach_needs_a_token_and_is_said_to_be_unencrypted(address: str) -> None:
     (problem,) = problems(STATUS_ADDRESS=address)
 
     assert problem.startswith(
         f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: "
     )
     assert problems(STATUS_ADDRESS=address, STATUS_TOKEN="0123456789abcdef") == []
-
-
-def test_an_address_that_others_can_reach_is_said_to_be_unencrypted() -> None:
-    configuration = load(Path("no.env"), {**GIVEN, "STATUS_ADDRESS": "0.0.0.0:9464", "STATUS_TOKEN": "0123456789abcdef"})
-
-    assert [one for one in configuration.warnings if "STATUS_ADDRESS=0.0.0.0:9464 is not encrypted" in one]
+    configuration = load(Path("no.env"), {**GIVEN, "STATUS_ADDRESS": address, "STATUS_TOKEN": "0123456789abcdef"})
+    assert [one for one in configuration.warnings if f"STATUS_ADDRESS={address} is not encrypted" in one]
     assert not [one for one in load(Path("no.env"), {**GIVEN, "STATUS_ADDRESS": "127.0.0.1:9464"}).warnings if "STATUS" in one]
 
 
@@ -52,12 +48,13 @@ def test_a_token_that_can_be_guessed_is_refused_and_not_shown() -> None:
     assert "guess-me" not in problem
 
 
-@pytest.mark.parametrize("address", ["9464", "http://localhost:9464", "localhost"])
-def test_what_is_no_address_is_a_mistake_with_an_example(address: str) -> None:
+@pytest.mark.parametrize(
+    ("address", "example"),
+    [("9464", "127.0.0.1:9464"), ("localhost", "127.0.0.1:9464"), ("http://localhost:9464", "127.0.0.1:9464 or [::1]:9464")],
+)
+def test_what_is_not_an_address_is_a_mistake_with_an_example(address: str, example: str) -> None:
     assert problems(STATUS_ADDRESS=address) == [
-        f"STATUS_ADDRESS must be an address and a port, such as 127.0.0.1:9464, got {address!r}"
-        if address != "http://localhost:9464"
-        else f"STATUS_ADDRESS must be an address and a port, such as 127.0.0.1:9464 or [::1]:9464, got {address!r}"
+        f"STATUS_ADDRESS must be an address and a port, such as {example}, got {address!r}"
     ]
 
 
