@@ -14,6 +14,10 @@ from dataclasses import dataclass
 TIMEOUT_S = 30.0
 
 
+#: How a client begins to speak TLS. It is hung up on, as by servers that do not, or it would wait for an answer.
+TLS_HANDSHAKE = b"\x16"
+
+
 class Reset:
     """Reset the connection."""
 
@@ -65,7 +69,10 @@ class SocketServer:
 
     def _answer(self, connection: socket.socket, answer: Answer) -> None:
         connection.settimeout(TIMEOUT_S)
-        self.requests.append(_request(connection))
+        request = _request(connection)
+        if request.startswith(TLS_HANDSHAKE):
+            return
+        self.requests.append(request)
         for step in answer:
             if isinstance(step, bytes):
                 connection.sendall(step)
@@ -83,8 +90,8 @@ def _request(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received:
         piece = connection.recv(65536)
-        if not piece:
-            return received
+        if not piece or piece.startswith(TLS_HANDSHAKE):
+            return received + piece
         received += piece
     head, _, body = received.partition(b"\r\n\r\n")
     lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]

@@ -33,33 +33,24 @@ def test_a_network_is_taken_for_slow_once_five_large_transfers_in_a_row_were() -
     assert states == [False] * 9 + [True, True]
 
 
-def test_small_transfers_tell_nothing_of_a_network() -> None:
-    compression = Compression("auto", FAR)
+@pytest.mark.parametrize(
+    ("asked", "url", "transfer", "is_on"),
+    [
+        ("auto", FAR, (1000, 1.0), False),
+        ("false", FAR, SLOW, False),
+        *(("auto", f"http://{host}:8086", SLOW, False) for host in ("localhost", "127.0.0.1", "[::1]", "db.localhost")),
+        ("true", "http://localhost:8086", QUICK, True),
+    ],
+)
+def test_small_transfers_a_refusal_and_this_machine_never_turn_compression_on_and_a_request_does(
+    asked: str, url: str, transfer: tuple[int, float], is_on: bool
+) -> None:
+    compression = Compression(asked, url)
 
     for _ in range(100):
-        compression.transferred(1000, 1.0)
+        compression.transferred(*transfer)
 
-    assert not compression.is_on
-
-
-@pytest.mark.parametrize("url", ["http://localhost:8086", "http://127.0.0.1:8086", "http://[::1]:8086", "http://db.localhost"])
-def test_nothing_is_compressed_within_this_machine_unless_asked_for(url: str) -> None:
-    left_to_us, asked_for = Compression("auto", url), Compression("true", url)
-
-    for _ in range(100):
-        left_to_us.transferred(*SLOW)
-
-    assert not left_to_us.is_on
-    assert asked_for.is_on
-
-
-def test_nothing_is_ever_compressed_when_that_was_forbidden() -> None:
-    compression = Compression("false", FAR)
-
-    for _ in range(100):
-        compression.transferred(*SLOW)
-
-    assert not compression.is_on
+    assert compression.is_on is is_on
 
 
 def test_the_same_rows_are_the_same_bytes_compressed_too() -> None:

@@ -16,14 +16,14 @@ from transport.never_sent import was_never_sent
 
 LIMIT_S = 0.5
 
-#: What the library is told: far longer.
-PATIENT = urllib3.Timeout(30)
+#: The library's own limit: far longer.
+LIBRARY_LIMIT = urllib3.Timeout(30)
 
 
 @pytest.fixture
 def pool() -> Iterator[urllib3.PoolManager]:
     """Connections that keep limits."""
-    with urllib3.PoolManager(retries=False, timeout=PATIENT) as manager:
+    with urllib3.PoolManager(retries=False, timeout=LIBRARY_LIMIT) as manager:
         keep_limits(manager)
         yield manager
 

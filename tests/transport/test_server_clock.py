@@ -43,6 +43,13 @@ class Server:
         return received_ns
 
 
+def told(clock: ServerClock, at_ns: int) -> int:
+    """Return the time that the clock tells, which must be known."""
+    told_ns = clock.now_ns(at_ns)
+    assert told_ns is not None
+    return told_ns
+
+
 @given(
     OFFSETS_NS,
     DRIFTS,
@@ -59,8 +66,7 @@ def test_the_time_is_never_ahead_of_the_servers(
         now_ns = server.answer(clock, now_ns + gap_ns if asked_ns is None else asked_ns, there_ns, back_ns)
 
         for moment_ns in (now_ns, now_ns + 1, now_ns + later_ns):
-            told_ns = clock.now_ns(moment_ns)
-            assert told_ns is not None
+            told_ns = told(clock, moment_ns)
             assert told_ns <= server.time_ns(moment_ns)
 
 
@@ -71,9 +77,7 @@ def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_nobody_asks(offse
     for _ in range(8):
         now_ns = server.answer(clock, clock.next_question_ns(now_ns) or now_ns, 0, 0)
 
-    told_ns = clock.now_ns(now_ns + later_ns)
-
-    assert told_ns is not None
+    told_ns = told(clock, now_ns + later_ns)
     assert told_ns <= server.time_ns(now_ns + later_ns)
 
 
@@ -90,8 +94,7 @@ def test_nothing_that_was_learned_is_forgotten_while_nobody_sets_a_clock(
 
         now_ns = server.answer(clock, asked_ns, there_ns, back_ns)
 
-        told_ns = clock.now_ns(now_ns)
-        assert told_ns is not None
+        told_ns = told(clock, now_ns)
         drift_ns = (gap_ns + there_ns + back_ns) * WORST_DRIFT + 1
         assert server.time_ns(now_ns) - told_ns <= doubt_ns + drift_ns
         doubt_ns = server.time_ns(now_ns) - told_ns
@@ -110,8 +113,7 @@ def test_eight_well_timed_questions_tell_the_time_to_20_ms_and_two_round_trips(
             break
         now_ns = server.answer(clock, question_ns, there_ns, back_ns)
 
-    told_ns = clock.now_ns(now_ns)
-    assert told_ns is not None
+    told_ns = told(clock, now_ns)
     # Eight questions take up to ten seconds, in which clocks may drift by a millisecond. When the whole round trip is on one side,
     # halving ends at twice of it.
     drift_ns = round(10 * SECOND_NS * WORST_DRIFT)
@@ -126,8 +128,7 @@ def test_one_answer_tells_the_time_to_a_second_and_the_round_trip(
 
     now_ns = server.answer(clock, sent_ns, there_ns, back_ns)
 
-    told_ns = clock.now_ns(now_ns)
-    assert told_ns is not None
+    told_ns = told(clock, now_ns)
     assert server.time_ns(now_ns) - told_ns <= SECOND_NS + there_ns + back_ns
 
 
@@ -143,8 +144,7 @@ def test_a_server_clock_that_was_set_is_noticed_at_the_next_question(
 
     now_ns = server.answer(clock, now_ns + gap_ns, there_ns, back_ns)
 
-    told_ns = clock.now_ns(now_ns)
-    assert told_ns is not None
+    told_ns = told(clock, now_ns)
     assert 0 <= server.time_ns(now_ns) - told_ns <= SECOND_NS + there_ns + back_ns
 
 
