@@ -46,17 +46,9 @@ def one_wearer(path: Path, *, seconds: int = 60, hertz: int = 120) -> Path:
     """Write a minute of record 100, a third of its samples, in millivolts."""
     ecg = read_sample_ecg()
     rows = range(0, seconds * 360, 360 // hertz)
-    return write_csv(
-        path,
-        (
-            (
-                f"2025-11-03T14:30:{index // 360:02}.{index % 360 * 10**9 // 360:09}Z",
-                "canary-wearer",
-                f"{ecg.values_uv[0][index] / 1000}",
-            )
-            for index in rows
-        ),
-    )
+    times = (f"2025-11-03T14:30:{index // 360:02}.{index % 360 * 10**9 // 360:09}Z" for index in rows)
+    values = (f"{ecg.values_uv[0][index] / 1000}" for index in rows)
+    return write_csv(path, ((time, "canary-wearer", value) for time, value in zip(times, values, strict=True)))
 
 
 def test_every_pair_of_the_grid_has_a_line_for_each_thing_that_k_may_count(tmp_path: Path) -> None:
@@ -69,6 +61,7 @@ def test_every_pair_of_the_grid_has_a_line_for_each_thing_that_k_may_count(tmp_p
     ]
     assert said.startswith("CONFIDENTIAL: computed from raw data.\nSample: 129,600 rows of 6 sources over 60 s.")
     assert "With K_UNIT=record take K_VALUE=6 and BATCH_SIZE_SECONDS=5" in said
+    assert "WARNING" not in said
     assert "mitbih" not in said
 
 
@@ -89,10 +82,11 @@ def test_figures_are_those_of_the_service_for_the_same_rows(tmp_path: Path) -> N
     assert "No heartbeats were found in the raw sample" in said
 
 
-def test_millivolts_are_taken_for_what_they_are_and_no_id_is_shown(tmp_path: Path) -> None:
+def test_millivolts_are_taken_for_what_they_are_a_wrong_unit_is_warned_of_and_no_id_is_shown(tmp_path: Path) -> None:
     path = one_wearer(tmp_path / "one.csv")
 
     code, said = advise(str(path), "--value-unit", "mV", "--windows", "5", "--k", "5")
+    taken_for_microvolts, warning = advise(str(path), "--windows", "5", "--k", "5")
 
     line = next(line for line in said.splitlines() if line.strip().startswith("rows "))
     assert code == 0, said
@@ -100,18 +94,14 @@ def test_millivolts_are_taken_for_what_they_are_and_no_id_is_shown(tmp_path: Pat
     assert 2 < float(line.split()[6]) < 12
     assert "100.0 %" in line
     assert "WARNING" not in said
+    assert taken_for_microvolts == 0, warning
+    assert "WARNING: the values of 1 of 1 sources hardly move" in warning
+    assert "VALUE_UNIT=mV" in warning
 
 
-def test_a_unit_that_looks_wrong_is_warned_of_with_the_setting(tmp_path: Path) -> None:
-    code, said = advise(str(one_wearer(tmp_path / "one.csv")), "--windows", "5", "--k", "5")
-
-    assert code == 0, said
-    assert "WARNING: the values of 1 of 1 sources hardly move" in said
-    assert "VALUE_UNIT=mV" in said
-    assert "WARNING" not in advise(str(RECORDS), *QUICK)[1]
-
-
-def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential(tmp_path: Path) -> None:
+def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential_and_one_that_cannot_be_written_a_sentence(
+    tmp_path: Path,
+) -> None:
     code, said = advise(str(RECORDS), *QUICK, "--plot", str(tmp_path / "new" / "advice.html"))
 
     page = (tmp_path / "new" / "advice.html").read_text(encoding="utf-8")
@@ -119,6 +109,10 @@ def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential(tmp_path: Pa
     assert "<strong>Confidential.</strong>" in page
     assert page.count("<svg") == 2
     assert not re.search(r'(src|href)="(?!#)', page)
+
+    below_a_file = tmp_path / "new" / "advice.html" / "advice.html"
+    code, said = advise(str(RECORDS), *QUICK, "--plot", str(below_a_file))
+    assert (code, "--plot" in said and "cannot be written" in said) == (64, True), said
 
 
 def test_without_the_detector_it_says_how_to_get_it_and_does_the_rest(tmp_path: Path) -> None:
@@ -158,14 +152,6 @@ def test_a_mistake_is_a_sentence(tmp_path: Path, arguments: list[str], code: int
     ended, said = advise(*arguments, folder=tmp_path, environment={"INFLUX_VERIFY_TOKEN": "t"} if "--bucket" in arguments else {})
 
     assert (ended, sentence in said) == (code, True), said
-
-
-def test_a_plot_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("", encoding="utf-8")
-
-    code, said = advise(str(RECORDS), *QUICK, "--plot", str(tmp_path / "file" / "advice.html"))
-
-    assert (code, "--plot" in said and "cannot be written" in said) == (64, True), said
 
 
 @pytest.mark.influxdb

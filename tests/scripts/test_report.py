@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def figures_in(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_it_adds_up_what_the_journal_remembers_of_the_span(folder: Path) -> None:
+def test_it_adds_up_what_the_journal_remembers_of_the_span_without_secrets_or_names(folder: Path) -> None:
     done = run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:11:00Z", "--to", "r.html")
 
     assert (done.returncode, done.stdout.strip()) == (0, "📄 Report: r.html"), done.stderr
@@ -83,34 +84,22 @@ def test_it_adds_up_what_the_journal_remembers_of_the_span(folder: Path) -> None
     assert (by_name["csv:./output"]["taken"], by_name["csv:./output"]["set_aside"]) == (43, 1)
     assert by_name["api:http://sink"]["pending"] == 44
     assert sum(dict(figures["over_time"]["series"])["released"]) == 11
-
-
-def test_windows_outside_the_span_do_not_count(folder: Path) -> None:
-    run(folder, "--since", "1970-01-01T00:10:10Z", "--until", "1970-01-01T00:10:20Z")
-    assert figures_in(folder / "report.html")["windows_released"] == 2
-
-    run(folder, "--since", "1970-01-01", "--until", "1971-01-01")
-    assert (figures_in(folder / "report.html")["windows_in_all"], figures_in(folder / "report.html")["windows_released"]) == (
-        12,
-        11,
-    )
-
-    run(folder, "--since", "1970-01-01T00:10:11Z", "--until", "1970-01-01T00:10:21Z")
-    assert figures_in(folder / "report.html")["windows_released"] == 2, "those that begin in the span"
-
-
-def test_it_says_what_the_journal_cannot_know(folder: Path) -> None:
-    run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:11:00Z")
-
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    assert "Between the first and the last of them 1 window was not released: empty, or withheld whole" in text
+    text = (folder / "r.html").read_text(encoding="utf-8")
     assert "The journal keeps neither levels nor group sizes" in text
+    for private in ("the-token-itself", "patient-17", KEY, '"a"', '"b"'):
+        assert private not in text
 
 
-def test_it_says_when_no_window_is_missing(folder: Path) -> None:
-    run(folder, "--since", "1970-01-01T00:10:00Z", "--until", "1970-01-01T00:10:25Z")
-
-    assert "Between the first and the last of them no window is missing." in (folder / "report.html").read_text(encoding="utf-8")
+def test_windows_that_begin_in_the_span_count_and_it_says_whether_one_is_missing(folder: Path) -> None:
+    for since, until, windows, released, said in (
+        ("1970-01-01T00:10:11Z", "1970-01-01T00:10:21Z", 2, 2, "no window is missing."),
+        ("1970-01-01T00:10:00Z", "1970-01-01T00:10:25Z", 5, 5, "no window is missing."),
+        ("1970-01-01", "1971-01-01", 12, 11, "1 window was not released: empty, or withheld whole"),
+    ):
+        run(folder, "--since", since, "--until", until)
+        figures = figures_in(folder / "report.html")
+        assert (figures["windows_in_all"], figures["windows_released"]) == (windows, released)
+        assert f"Between the first and the last of them {said}" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_it_is_called_a_stream_only_where_there_is_one(folder: Path) -> None:
@@ -147,14 +136,6 @@ def test_a_gap_that_was_accepted_is_said_to_be_unknown(folder: Path) -> None:
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "Of 1970-01-01 00:10:25 - 1970-01-01 00:10:30 UTC nothing is known" in text
     assert figures_in(folder / "report.html")["windows_released"] == 11
-
-
-def test_no_secret_and_nobodys_name_is_in_it(folder: Path) -> None:
-    run(folder, "--since", "1970-01-01")
-
-    text = (folder / "report.html").read_text(encoding="utf-8")
-    for private in ("the-token-itself", "patient-17", KEY, '"a"', '"b"'):
-        assert private not in text
 
 
 @pytest.mark.parametrize(
@@ -212,7 +193,7 @@ journal.close()
 """
 
 
-def test_fifty_reports_of_a_service_that_releases_without_a_pause_find_nothing_wrong(
+def test_reports_of_a_service_that_releases_without_a_pause_find_nothing_wrong(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("scripts.report.page", str)
@@ -222,7 +203,10 @@ def test_fifty_reports_of_a_service_that_releases_without_a_pause_find_nothing_w
         assert service.stdout is not None
         first = int(service.stdout.readline())
 
-        codes = [report.main(arguments) for _ in range(50)]
+        # The journal grows all the while, and every report reads the whole of it.
+        codes, enough_s = [], time.monotonic() + 8
+        while len(codes) < 10 or (len(codes) < 50 and time.monotonic() < enough_s):
+            codes.append(report.main(arguments))
 
         last, _ = service.communicate()
     assert set(codes) == {0}, capsys.readouterr().out
@@ -253,21 +237,14 @@ def test_a_state_of_which_nothing_was_released_yet_makes_a_report(folder: Path) 
     assert figures_in(folder / "report.html")["windows_released"] == 0
 
 
-def test_a_damaged_journal_is_said_to_be_one(folder: Path) -> None:
+def test_a_damaged_journal_is_said_to_be_one_and_a_missing_state_is_not_made(folder: Path) -> None:
     (folder / "state" / "journal.sqlite").write_bytes(b"not a database at all" * 100)
-
-    done = run(folder, "--since", "1970-01-01")
-
-    assert done.returncode == 78
-    assert "journal.sqlite cannot be read" in done.stdout
-
-
-def test_a_state_that_is_not_there_is_not_made(folder: Path) -> None:
+    damaged = run(folder, "--since", "1970-01-01")
     env = folder / ".env"
     env.write_text(env.read_text(encoding="utf-8").replace(f"{folder / 'state'}", f"{folder / 'other'}"), encoding="utf-8")
+    missing = run(folder, "--since", "2025-01-01")
 
-    done = run(folder, "--since", "2025-01-01")
-
-    assert done.returncode == 78
-    assert "holds no journal" in done.stdout
+    assert (damaged.returncode, missing.returncode) == (78, 78)
+    assert "journal.sqlite cannot be read" in damaged.stdout
+    assert "holds no journal" in missing.stdout
     assert not (folder / "other").exists()

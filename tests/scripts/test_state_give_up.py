@@ -69,15 +69,8 @@ def failing(times: int) -> Callable[[Path], bytes]:
     return read
 
 
-def test_files_that_can_be_read_are_not_given_up_whatever_the_log_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert state.give_up_lost(folder, is_confirmed=True) == 0
-
-    assert "0 chunks were given up" in capsys.readouterr().out
-    assert pending(folder) == [1, 2]
-
-
-@pytest.mark.parametrize("times", [1, 2])
-def test_a_disk_that_fails_for_a_moment_costs_no_rows(
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_files_that_can_be_read_are_not_given_up_even_if_the_disk_fails_for_a_moment(
     times: int, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(state, "_BETWEEN_READS_S", 0)
