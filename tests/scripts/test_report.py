@@ -204,7 +204,8 @@ def test_reports_of_a_service_that_releases_without_a_pause_find_nothing_wrong(
         first = int(service.stdout.readline())
 
         # The journal grows all the while, and every report reads the whole of it.
-        codes, enough_s = [], time.monotonic() + 8
+        codes: list[int] = []
+        enough_s = time.monotonic() + 8
         while len(codes) < 10 or (len(codes) < 50 and time.monotonic() < enough_s):
             codes.append(report.main(arguments))
 
