@@ -1,7 +1,8 @@
 """Which K_VALUE and BATCH_SIZE_SECONDS suit your data? Tries them out on some minutes of it and prints what each costs.
 
 Reads a file (CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; or a recording in EDF, BDF, WFDB or DICOM, with
-INPUT_CHANNEL and INPUT_START_TIME in the environment), or the raw bucket that `.env` or the arguments name.
+INPUT_CHANNEL and INPUT_START_TIME in the environment), a data set of Parquet files (a folder, a glob or s3://bucket/prefix), or the raw
+bucket that `.env` or the arguments name.
 Writes nothing, anonymizes nothing for anybody: what is printed, and the page of --plot, is computed from raw data and as confidential.
 
   python scripts/advise.py recording.csv
@@ -33,7 +34,7 @@ from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
 from service.settings.declared import Settings
 from service.settings.load import NoConfiguration, load
-from service.settings.types import moment, positive_number
+from service.settings.types import moment, path, positive_number
 from service.telemetry.log_writer import make_printable
 from service.wiring import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, try_out
@@ -120,7 +121,7 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     given = {**environment, **WITHOUT}
     given |= {name: getattr(options, option) for option, name in SETTING_OF.items() if getattr(options, option)}
     if options.file:
-        given["INPUT_FILE"] = str(options.file)
+        given["INPUT_FILE"] = options.file
     elif not given.get("INFLUX_TOKEN") and not given.get("INFLUX_TOKEN_FILE"):
         for form in ("", "_FILE"):
             if verify_token := given.get(f"INFLUX_VERIFY_TOKEN{form}"):
@@ -272,7 +273,12 @@ def _minutes(text: str) -> int:
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Parser(prog="advise.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "file", nargs="?", type=path_argument, metavar="FILE", help="a recording; without one the raw bucket is read"
+        "file",
+        nargs="?",
+        # No Path, which would make one slash of the two in s3://.
+        type=argument(path),
+        metavar="FILE",
+        help="a file, or a folder, a glob or s3://bucket/prefix of Parquet files; without one the raw bucket is read",
     )
     parser.add_argument("--k", type=_numbers(2, "numbers"), default=[5, 10, 20], metavar="5,10,20", help="K_VALUE to try")
     parser.add_argument(

@@ -85,8 +85,8 @@ def input_problems(settings: Settings) -> list[str]:
     """Return what is wrong with INPUT_FILE and the settings that select what is read from it, one sentence each."""
     try:
         address = address_of_input(settings)
-    except ValueError as error:
-        return [f"INPUT_FILE {error}"]
+    except ConfigurationError as error:
+        return list(error.problems)
     if address is None and recordings_of(settings):
         return [*_problems_with_recordings(settings), *_folders_of_ours_in(Path(settings.input_file), settings)]
     problems = [] if address is None or address.bucket else list(_folders_of_ours_in(Path(address.root), settings))

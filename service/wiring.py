@@ -60,10 +60,17 @@ def make_source(settings: Settings, token: Secret | None = None, *, index_file: 
 
 
 def address_of_input(settings: Settings) -> DataSetAddress | None:
-    """Return where the data set is that INPUT_FILE names; None where it names a file, or recordings. Raises as `data_set_address`."""
+    """Return where the data set is that INPUT_FILE names; None where it names a file, or recordings.
+
+    Raises:
+        ConfigurationError: It is an address that is not read.
+    """
     from inputs.data_set_address import data_set_address
 
-    address = data_set_address(settings.input_file) if settings.input_file else None
+    try:
+        address = data_set_address(settings.input_file) if settings.input_file else None
+    except ValueError as error:
+        raise ConfigurationError(f"INPUT_FILE {error}") from None
     return None if address is not None and not address.bucket and recordings_of(settings) else address
 
 

@@ -19,6 +19,7 @@ from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, Window, WindowRange
 from service.settings.declared import Settings
 from service.state.intervals import merged
 from service.state.journal import Entry, Journal
+from service.telemetry.events import Events
 from service.telemetry.hub import Telemetry
 from service.time_texts import date_and_time, moment_text
 
@@ -43,7 +44,7 @@ def account_for_added_rows(settings: Settings, source: SampleSource, journal: Jo
     telemetry.added_too_late(late)
 
 
-def account_for_parts(source: SampleSource, journal: Journal, telemetry: Telemetry) -> None:
+def account_for_parts(source: SampleSource, journal: Journal, telemetry: Events) -> None:
     """Tell which files of a data set are new, have changed or are gone since the last start, and count the rows that come too late.
 
     Windows that were released stay as they are. Others are released with what they hold now: nothing of them is out.

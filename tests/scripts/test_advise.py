@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -63,6 +64,15 @@ def test_every_pair_of_the_grid_has_a_line_for_each_thing_that_k_may_count(tmp_p
     assert "With K_UNIT=record take K_VALUE=6 and BATCH_SIZE_SECONDS=5" in said
     assert "WARNING" not in said
     assert "mitbih" not in said
+
+
+def test_a_data_set_is_advised_on_like_a_file(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    shutil.copy(RECORDS, tmp_path / "set" / "part.parquet")
+
+    assert advise(str(tmp_path / "set" / "*.parquet"), *QUICK) == advise(str(RECORDS), *QUICK)
+    code, said = advise("gs://bucket/set", *QUICK)
+    assert (code, "INPUT_FILE is an address of a kind that is not read" in said) == (78, True), said
 
 
 def test_figures_are_those_of_the_service_for_the_same_rows(tmp_path: Path) -> None:

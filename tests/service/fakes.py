@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.samples import RowsBeside, Samples, make_samples
+from anonymizer.samples import Inventory, RowsBeside, Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 
 
@@ -45,7 +45,7 @@ class FakeSource:
     data_set_address = ""
     data_set_tells_samples = False
     is_looked_through = False
-    inventory = None
+    inventory: Inventory | None = None
     remarks: tuple[str, ...] = ()
 
     def __init__(self, rows: Sequence[tuple[float, str, float]] = ()) -> None:

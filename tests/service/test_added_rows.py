@@ -1,14 +1,26 @@
-"""A file that grew keeps the name its windows were released under, and only free windows count as new."""
+"""What was added to a file or a data set since its release: a file keeps its name, only free windows are new, and late rows are counted."""
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing
 from pathlib import Path
 
+import pytest
+
+from anonymizer.errors import JournalDamaged
+from anonymizer.windows import Window
 from inputs.files import FileSource
+from service.pipeline.added_rows import account_for_parts
 from service.settings.declared import Settings
 from service.settings.load import load
-from service.state.journal import Journal
+from service.state.journal import Epoch, Journal
+from service.telemetry.events import Events
 from service.wiring import data_set_label, make_source
+from tests.service.batches import PROMISE
+from tests.service.fakes import FakeSource
+from tests.service.journals import S, new_journal, release
 
 FIRST = "timestamp,source_id,ecg\n2025-11-03T14:30:00Z,w,1\n"
 
@@ -58,3 +70,107 @@ def test_the_times_of_added_rows_are_told(tmp_path: Path) -> None:
     assert added is not None
     assert sorted((added // 10**9 - 1_762_180_200).tolist()) == [-60, 10, 60]
     assert opened(path)[1].added_since("0" * 12) is None
+
+
+class Files:
+    """An inventory of files, each with the seconds in which it has rows."""
+
+    def __init__(self, **spans_s: tuple[int, int]) -> None:
+        self.spans_s = spans_s
+        self.versions = dict.fromkeys(spans_s, "1")
+        self.asked = ""
+
+    def states(self) -> dict[str, str]:
+        return self.versions
+
+    def is_asked(self, path: str) -> bool:
+        return path.startswith(self.asked)
+
+    def times_of(self, paths: Collection[str]) -> list[Window]:
+        return sorted(Window(self.spans_s[path][0] * S, self.spans_s[path][1] * S) for path in paths)
+
+
+class Told(Events):
+    """What is told of files and late rows."""
+
+    def __init__(self) -> None:
+        self.said: list[object] = []
+
+    def parts_changed(self, *, added: int, changed: int, gone: int) -> None:
+        self.said.append((added, changed, gone))
+
+    def added_too_late(self, rows: int) -> None:
+        self.said.append(rows)
+
+
+def account(journal: Journal, source: FakeSource, files: Files) -> list[object]:
+    source.inventory = files
+    told = Told()
+    account_for_parts(source, journal, told)
+    return told.said
+
+
+def test_rows_of_new_and_changed_files_in_released_windows_are_late_once(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    rows = [(second + 0.1, "w", 1.0) for second in range(20)]
+    source, files = FakeSource(rows), Files(a=(0, 20))
+    assert account(journal, source, files) == [0], "nothing was released before the first start"
+    release(journal, (0, 5), (5, 10), rows=5)
+    assert account(journal, source, files) == [0]
+
+    source.rows += [(2.5, "x", 1.0), (7.5, "x", 1.0), (12.5, "x", 1.0)]
+    files = Files(a=(0, 20), b=(2, 13))
+
+    assert account(journal, source, files) == [(1, 0, 0), 2]
+    assert (journal.late_rows(), journal.parts()) == (2, {"a": "1", "b": "1"})
+    assert account(journal, source, files) == [0], "they are told once"
+    source.rows += [(3.5, "y", 1.0)]
+    files.versions["a"] = "2"
+    assert account(journal, source, files) == [(0, 1, 0), 1]
+    del files.versions["b"]
+    files.asked = "c"
+    assert account(journal, source, files) == [0], "a file that is not asked for is not gone"
+    files.asked = ""
+    assert account(journal, source, files) == [(0, 0, 1), 0]
+    journal.close()
+    reopened = Journal(tmp_path, data_set="data")
+    assert (reopened.parts(), reopened.late_rows()) == ({"a": "2"}, 3)
+    reopened.close()
+
+
+def test_only_what_can_be_compared_is_counted_again(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    release(journal, *((start, start + 5) for start in range(0, 100, 5)), rows=5)
+    journal.accept_gap([Window(200 * S, 300 * S)])
+    source = FakeSource([(second + 0.1, "w", 1.0) for second in range(300)])
+    files = Files(a=(0, 300))
+    assert account(journal, source, files) == [0]
+    counted = [windows for what, windows in source.questions if what == "count"]
+    assert [(one.start_ns // S, one.end_ns // S) for one in counted] == [(0, 100)], "neighbours are counted together"
+
+    # Of other sources fewer rows were read: what is there now says nothing about them.
+    journal.begin_epoch(Epoch(PROMISE, 5 * S, "another selection"), now_ns=0)
+    source.rows += [(2.5, "x", 1.0)]
+    files.versions["a"] = "2"
+
+    assert account(journal, source, files) == [(0, 1, 0), 0]
+    journal.close()
+
+
+def test_a_journal_of_before_knows_no_files_and_is_as_it_was_until_there_are_some(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    release(journal, (0, 5))
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("DROP TABLE parts")
+
+    journal = Journal(tmp_path, data_set="data")
+
+    assert (journal.parts(), journal.released_intervals()) == ({}, [Window(0, 5 * S)])
+    journal.record_parts({"a": "1"}, gone=())
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
+        db.execute("UPDATE parts SET state = '2'")
+        db.commit()
+    with pytest.raises(JournalDamaged):
+        Journal(tmp_path, data_set="data")
