@@ -18,21 +18,22 @@ class BucketFolder:
     """The objects of a bucket below a prefix, or one object.
 
     Args:
-        store: The bucket.
+        connect: Returns the bucket as it is reached now: asked at each listing, because keys may be others than before.
         root: The prefix, or the key of one object.
         is_asked: Whether a path below it is one that was asked for.
     """
 
-    def __init__(self, store: ObjectStore, root: str, is_asked: Callable[[str], bool] = lambda _: True) -> None:
-        self._store = store
+    def __init__(self, connect: Callable[[], ObjectStore], root: str, is_asked: Callable[[str], bool] = lambda _: True) -> None:
+        self._connect = connect
+        self._store = connect()
         self._root = root
         self.is_asked = is_asked
-        self.address = f"{store.endpoint} {store.bucket} {root}"
+        self.address = f"{self._store.endpoint} {self._store.bucket} {root}"
         self.folders = tuple(root.split("/"))
 
     def listing(self) -> Listing:
         """Return what is below the prefix."""
-        found = Listing(self.is_asked)
+        found, self._store = Listing(self.is_asked), self._connect()
         try:
             if self._root.lower().endswith(PART_SUFFIXES) and (one := self._store.find(self._root)):
                 found.add(_part(one, one.key.rpartition("/")[2]))

@@ -84,7 +84,7 @@ def _bucket_source(address: DataSetAddress, environment: Mapping[str, str]) -> S
         has_rows = not address.pattern and any(islice(store.objects(rows), 1))
     except StoreFault as fault:
         raise (SourceDenied if fault.is_denial else SourceUnavailable)(str(fault)) from None
-    return DataSetSource(BucketFolder(store, rows if has_rows else address.root, address.is_asked()))
+    return DataSetSource(BucketFolder(lambda: store, rows if has_rows else address.root, address.is_asked()))
 
 
 def _of_source(source: SampleSource, span: Window, name: str) -> Samples:

@@ -94,9 +94,9 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
     store: PartStore = Folder(Path(address.root), address.is_asked())
     if address.bucket:
         from inputs.data_set_bucket import BucketFolder
-        from transport.object_store import ObjectStore, StoreAccess
+        from transport.object_store import ObjectStore
 
-        store = BucketFolder(ObjectStore(address.bucket, StoreAccess.of(os.environ)), address.root, address.is_asked())
+        store = BucketFolder(lambda: ObjectStore(address.bucket, store_access(settings)), address.root, address.is_asked())
     return DataSetSource(
         store,
         sources=settings.device_filter,
@@ -450,6 +450,8 @@ def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
     }
     for name in (name for name, is_used in used.items() if is_used):
         yield name, _proxy_for(getattr(settings, name.lower()))
+    if settings.input_file.lower().startswith("s3://"):
+        yield "INPUT_FILE", store_access(settings).proxy
     if settings.output_to_parquet and settings.parquet_url.startswith("s3://"):
         yield "PARQUET_URL", store_access(settings).proxy
 

@@ -246,14 +246,16 @@ def _output_problems(settings: Settings) -> Iterator[str]:
         yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
     if settings.output_to_parquet:
         yield from _parquet_problems(settings)
+    used = (settings.input_file.lower(), settings.parquet_url if settings.output_to_parquet else "")
+    is_half_a_key = bool(settings.aws_access_key_id) != bool(settings.aws_secret_access_key)
+    if is_half_a_key and any(address.startswith("s3://") for address in used):
+        yield "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither"
 
 
 def _parquet_problems(settings: Settings) -> Iterator[str]:
     """Yield where Parquet files would stand among files that are none, or be read as raw ECG."""
     is_bucket = settings.parquet_url.startswith("s3://")
     folder = PurePosixPath(settings.parquet_url) if is_bucket else Path(settings.parquet_url).resolve()
-    if is_bucket and bool(settings.aws_access_key_id) != bool(settings.aws_secret_access_key):
-        yield "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither"
     state = Path(settings.state_dir).resolve()
     if folder == state or any(state / name in (folder, *folder.parents) for name in _FOLDERS_OF_THE_STATE):
         yield "PARQUET_URL is STATE_DIR, or a folder that the service keeps in it: give the Parquet files a folder of their own"

@@ -651,7 +651,7 @@ def test_thousands_of_parts_open_in_a_moment_once_they_are_known(tmp_path: Path)
 
 def in_bucket(server: S3Server, bucket: str, root: str = "set", **options: Any) -> DataSetSource:
     store = ObjectStore(bucket, StoreAccess.of(server.variables()), timeout_s=2)
-    source = DataSetSource(BucketFolder(store, root), **options)
+    source = DataSetSource(BucketFolder(lambda: store, root), **options)
     source.open()
     return source
 
@@ -713,7 +713,7 @@ def test_wrong_keys_and_a_missing_bucket_are_denied(s3_server: S3Server, s3_buck
     wrong = StoreAccess(s3_server.url, "us-east-1", {"access_key_id": "AKIAX", "secret_access_key": "nobody-sees-me"})
     for store in (ObjectStore(s3_bucket, wrong), ObjectStore("no-such-bucket", StoreAccess.of(s3_server.variables()))):
         with pytest.raises(SourceDenied) as caught:
-            DataSetSource(BucketFolder(store, "set")).open()
+            DataSetSource(BucketFolder(lambda store=store: store, "set")).open()  # type: ignore[misc]
         assert "nobody-sees-me" not in str(caught.value)
     with pytest.raises(SourceRefused, match="holds no Parquet files"):
         in_bucket(s3_server, s3_bucket)

@@ -200,8 +200,8 @@ def test_a_bucket_is_released_and_waited_for(
     with TcpProxy(s3_server.port) as proxy:
         keys = {**s3_server.variables(), "AWS_ENDPOINT_URL": proxy.url}
         proxy.refuse()
-        settings = {**ALONE, "INPUT_FILE": address}
-        with Service(tmp_path, settings, environment=keys) as service:
+        settings = {**ALONE, **keys, "INPUT_FILE": address}
+        with Service(tmp_path, settings) as service:
             service.wait_for("cannot be reached; trying again")
             proxy.listen()
             code, log = service.exit_code(), service.log
