@@ -1,7 +1,7 @@
-"""Brings released batches to every output, each at its own pace: a worker an output, its position in the journal, its batches in the spool.
+"""Delivers released batches: one worker per output, its position in the journal, its batches in the spool.
 
-What was released is offered again and again until the output has it, in the order of release, after a restart too, and always as the same
-bytes: from the spool, never from the source. A slow or dead output delays only itself, until the spool is full; then reading pauses.
+A batch is retried until the output has taken it, in the order of release, across restarts, and always as the same bytes: from the spool,
+never from the source. A slow or dead output delays only itself, until the spool is full; then reading pauses.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _SPOOL_FILE_MOVED_ASIDE = LogEvent(
     logging.WARNING,
 )
 
-#: From this share of SPOOL_MAX_BYTES on somebody should know.
+#: Above this share of SPOOL_MAX_BYTES the service warns.
 _ALARM_SHARE = 0.5
 
 
 class Delivery:
-    """Releases chunks of batches, and has them delivered.
+    """Releases chunks of batches and delivers them.
 
     Args:
         outputs: Not yet open; each is opened, written to and closed by its own worker.
-        store: Journal, spool and what was set aside.
-        retry: How long to wait for an output.
+        store: Journal, spool, and set-aside rows.
+        retry: How to retry outputs.
         telemetry: Told what happens.
         clock: Tells when to stop.
         spool_max_bytes: How much may wait for slow outputs.
@@ -70,7 +70,7 @@ class Delivery:
         self._workers = [Worker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
 
     def start(self) -> None:
-        """Clear away what a crash left, and let the workers begin with what is pending."""
+        """Clean up after a crash, and start the workers on what is pending."""
         outputs, spool = self._store.journal.outputs, self._store.spool
         spool.remove_unfinished()
         given_up = outputs.given_up()
@@ -87,7 +87,7 @@ class Delivery:
             worker.start()
 
     def _is_of_no_use(self, number: int, given_up: Collection[int]) -> bool:
-        """Return whether every output has taken what is in a spool file, or none has seen it: then the source is read again."""
+        """Return whether a spool file can go: every output has taken it, or it was never released and the source is read again."""
         journal = self._store.journal
         if number < journal.outputs.next_chunk():
             return number not in given_up
@@ -95,15 +95,15 @@ class Delivery:
             windows = [batch.window for batch in self._store.spool.read(number)]
         except (SpoolDamaged, StateUnavailable):
             return False
-        # Another journal, which is gone, may have released them.
+        # A lost journal may have released them.
         return not any(journal.entries_within(window) for window in windows)
 
     def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
-        """Fix batches for ever, then offer them. A crash before the journal's entry means that their windows are read again.
+        """Make batches final, then offer them. After a crash before the journal entry, their windows are read again.
 
         Raises:
             RetriesExhausted: The disk did not take them.
-            Stopped: We were asked to stop before it did.
+            Stopped: The service was asked to stop first.
         """
         journal, spool = self._store.journal, self._store.spool
         number = self._retry.until_done(journal.outputs.next_chunk)
@@ -124,14 +124,14 @@ class Delivery:
         self.outbox.put(number, batches)
 
     def wait_for_room(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return once the spool has room; back-pressure instead of loss.
+        """Return once the spool has room: back-pressure instead of loss.
 
         Args:
-            meanwhile: Called again and again while there is none.
+            meanwhile: Called repeatedly while the spool is full.
 
         Raises:
-            RetriesExhausted: The disk does not say how much waits.
-            Stopped: We were asked to stop meanwhile.
+            RetriesExhausted: The journal cannot be read.
+            Stopped: The service was asked to stop meanwhile.
         """
         paused = False
         while (waiting := self._retry.until_done(self._spooled_bytes)) >= self._spool_max_bytes and self.is_delivering():
@@ -147,7 +147,7 @@ class Delivery:
         self._alarm(waiting)
 
     def wait_until_tried(self) -> None:
-        """Return once every output was opened or could not be: what refuses us refuses us before anything is read."""
+        """Return once every output has been tried, so that a refusal is known before anything is read."""
         for worker in self._workers:
             while not (worker.was_tried.wait(NAP_S) or self._clock.is_stopping()):
                 pass
@@ -157,10 +157,10 @@ class Delivery:
         return all(worker.failure is None for worker in self._workers)
 
     def drain(self, *, within_s: float | None = None) -> None:
-        """Return once every worker has taken everything that was released, or has ended, or the time is over.
+        """Return once every worker has delivered everything or ended, or the time is over.
 
         Args:
-            within_s: How long to wait; None: for ever, or until we are asked to stop.
+            within_s: How long to wait; None: until done or asked to stop.
         """
         deadline_s = None if within_s is None else self._clock.monotonic_s() + within_s
         while any(not worker.has_ended and not worker.is_idle() for worker in self._workers):
@@ -171,7 +171,7 @@ class Delivery:
             self.outbox.wait()
 
     def stop(self, grace_s: float) -> None:
-        """Let workers bring what is pending for at most `grace_s`, then end; what they do not finish stays in the spool."""
+        """Let workers deliver for at most `grace_s`, then end them; unfinished batches stay in the spool."""
         self.drain(within_s=grace_s)
         for worker in self._workers:
             worker.ask_to_stop()

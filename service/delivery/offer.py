@@ -1,4 +1,4 @@
-"""One batch to one output, with whatever must be on record before it is written."""
+"""Writes one batch to one output, after recording the output's intent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Offer:
         self._on_record: Receipt | None = None
 
     def once(self, batch: Batch) -> Receipt | None:
-        """Record the output's intent, if it has one that is not on record already, and write. Raises as `Output.write` does."""
+        """Record the output's intent, unless there is none or it is recorded, and write. Raises as `Output.write` does."""
         while True:
             intent = self._output.intent(batch)
             if intent is not None and intent != self._on_record:
@@ -34,5 +34,5 @@ class Offer:
                 continue
 
     def receipts_were_recorded(self) -> None:
-        """Take nothing for recorded any more: receipts of the same keys may have replaced it."""
+        """Forget which intent is recorded: receipts with the same keys may have replaced it."""
         self._on_record = None

@@ -1,4 +1,4 @@
-"""What was released and waits for outputs: in journal and spool, the newest chunks in memory too. Delivery fills it, workers empty it."""
+"""Released chunks that wait for outputs: in journal and spool, the newest in memory too. Delivery fills it; workers empty it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
 
-#: So many chunks stay in memory, so that outputs that keep up need not read them back from the disk.
+#: How many chunks stay in memory, so that outputs that keep up need not read them from disk.
 _CHUNKS_IN_MEMORY = 2
 
 #: How long a thread sleeps when nothing changes.
@@ -20,7 +20,7 @@ NAP_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where a release is kept until every output has it."""
+    """Where a release is kept until every output has taken it."""
 
     journal: Journal
     spool: Spool
@@ -40,7 +40,7 @@ class Outbox:
         self._recent: dict[int, list[Batch]] = {}
 
     def put(self, number: int, batches: list[Batch]) -> None:
-        """Offer a chunk that is released: its spool file, journal entry and fence are on disk."""
+        """Add a released chunk, whose spool file, journal entry and fence are on disk."""
         with self._changed:
             self._recent[number] = batches
             while len(self._recent) > _CHUNKS_IN_MEMORY:
@@ -54,7 +54,7 @@ class Outbox:
         return self.store.spool.read(number) if recent is None else recent
 
     def remove_taken(self) -> None:
-        """Remove what every output has taken."""
+        """Remove chunks that every output has taken."""
         for number in self.store.journal.outputs.forget_chunks_all_have():
             crash_points.reached(crash_points.MID_DELETE)
             self.store.spool.remove(number)

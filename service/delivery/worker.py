@@ -1,4 +1,4 @@
-"""Brings what was released to one output, in order, and notes what it has taken."""
+"""Delivers released chunks to one output, in order, and records what it has taken."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from service.state.output_standings import OutputStandings
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
-#: What the output said of a batch: its receipt, if it gives any; or how many rows were set aside.
+#: An output's answer for a batch: its receipt, if it gives one; or how many rows were set aside.
 _Answer = Receipt | int | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Batches of one chunk that are reported together; `is_last` of their chunk."""
+    """Batches of one chunk that are reported together. `is_last`: the last group of its chunk."""
 
     chunk: int
     batches: list[Batch]
@@ -36,14 +36,14 @@ class _Group:
 
 
 class Worker(threading.Thread):
-    """Brings chunks to one output, in order.
+    """Delivers chunks to one output, in order.
 
-    An output that takes several batches at a time is given the next ones while what it took before is put on record: it never waits for us.
+    An output with a concurrency above 1 gets its next batches while earlier ones are recorded, so it never waits for the journal.
 
     Args:
         output: Not yet open.
         outbox: Where released chunks wait.
-        retry: How long to wait for an output.
+        retry: How to retry the output.
         telemetry: Told what happens.
         batch_by_batch: Whether each batch is reported by itself.
     """
@@ -56,7 +56,7 @@ class Worker(threading.Thread):
         self.was_tried = threading.Event()
         self._outbox = outbox
         self._retry = retry.for_output(output.name)
-        # A full disk of ours waits by itself: an output may have asked for minutes.
+        # Waits for the service's own disk have their own back-off: an output may have asked for minutes.
         self._state_retry = retry.for_output(output.name)
         self._telemetry = telemetry
         self._batch_by_batch = batch_by_batch
@@ -66,27 +66,27 @@ class Worker(threading.Thread):
         self._answers: list[tuple[Batch, _Answer]] = []
 
     def ask_to_stop(self) -> None:
-        """Let the worker end after the chunk in hand."""
+        """Let the worker end after the current chunk."""
         self._stopping.set()
 
     def is_idle(self) -> bool:
-        """Return whether the output has everything that was released, and nothing is left to be put away."""
+        """Return whether the output has taken everything released, and all of it is recorded."""
         try:
-            # In this order: nothing pending may mean that the last chunk is just being put away.
+            # In this order: nothing may be pending while the last chunk is still being recorded.
             return self._standings.next_pending(self.output.name) is None and self._is_resting
         except StateUnavailable:
-            # Not known now, so not idle: the caller asks again, and the worker itself says that it waits for the disk.
+            # Unknown, so not idle: the caller asks again, and the worker itself reports the wait for the disk.
             return False
 
     def run(self) -> None:
-        """Open the output, bring it what is pending, and what is released from now on."""
+        """Open the output, then deliver what is pending and what is released from now on."""
         try:
             self._retry.until_done(self._open)
             self._deliver()
             self.output.close()
         except Stopped:
             pass
-        except Exception as error:  # noqa: BLE001  (told by `failure`: a thread that dies in silence would look like one with nothing to do)
+        except Exception as error:  # noqa: BLE001  (kept in `failure`: a thread that dies silently would look idle)
             self.failure = error
             self._telemetry.gave_up(self.output, error)
         self.has_ended = True
@@ -97,7 +97,7 @@ class Worker(threading.Thread):
         try:
             self.output.open(self._standings.receipts(self.output.name))
         except OutputUnavailable as error:
-            # One that refuses us is still to be told apart from one that may come back; `Retry` decides.
+            # A refusal is not yet a result: `Retry` decides whether to wait.
             if not isinstance(error, OutputDenied):
                 self.was_tried.set()
             raise
@@ -120,7 +120,7 @@ class Worker(threading.Thread):
             while under_way:
                 self._finish_first(under_way)
         except SpoolDamaged:
-            # What lies before the damage is written, and is put on record.
+            # Groups before the damage are written and recorded.
             while under_way:
                 self._finish_first(under_way)
             raise
@@ -136,7 +136,7 @@ class Worker(threading.Thread):
         return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.concurrency - 1
 
     def _groups(self) -> Iterator[_Group | None]:
-        """Yield what is to be written, in order; None when there is nothing more now. Ends behind a chunk when we are asked to stop."""
+        """Yield what to write, in order; None when nothing is pending now. Ends after a chunk once asked to stop."""
         last_chunk = 0
         while not self._stopping.is_set():
             chunk = self._state_retry.until_done(partial(self._standings.next_pending, self.output.name, after=last_chunk))
@@ -157,7 +157,7 @@ class Worker(threading.Thread):
         self._outbox.wait()
 
     def _finish_first(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> None:
-        """Wait until a group is written, and put its chunk on record once that is complete."""
+        """Wait until a group is written, and record its chunk once that is complete."""
         group, job = under_way.popleft()
         answers = list(zip(group.batches, chain.from_iterable(job.results()), strict=True))
         self._answers += answers
@@ -183,7 +183,7 @@ class Worker(threading.Thread):
         self._state_retry.until_done(self._outbox.remove_taken)
 
     def _write(self, batches: Sequence[Batch]) -> list[_Answer]:
-        """Bring one batch, or a chunk, to the output; return for each its receipt, or how many of its rows were set aside."""
+        """Write one batch, or a chunk; return for each batch its receipt, or how many of its rows were set aside."""
         crash_points.reached(crash_points.BEFORE_WRITE)
         if isinstance(self.output, ChunkOutput):
             write_chunk = self.output.write_chunk

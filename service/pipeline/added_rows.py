@@ -1,9 +1,9 @@
-"""A file or data set with rows added since it was released: what of it is new, and of a file how to release just that.
+"""A file or data set with rows added since it was released: which rows are new, and for a file how to release only those.
 
-It is the data set that the journal knows, so no window that was released is released again. But windows that stayed open, because they
-were withheld, are only looked at again if somebody asks for them: rows that were added go out alone, from a time that is asked for.
+The journal knows the data set, so no released window is released again. But in a file, windows that stayed open because they were
+withheld must not be retried unasked: QUERY_START_TIME must name the first window with added rows.
 
-Files are added to a data set as rows are to a bucket: windows that are still open are released, and what comes too late is counted.
+Files are added to a data set as rows are to a bucket: windows that are still open are released, and rows that come too late are counted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from service.time_texts import date_and_time, moment_text
 
 
 def account_for_added_rows(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry) -> None:
-    """Let a run over a file that grew begin only with windows that hold added rows; count added rows that come too late.
+    """See that a run over a grown file starts at the first window with added rows; count added rows that came too late.
 
     Raises:
         ConfigurationError: QUERY_START_TIME does not say so. The message says which part is new and what to set.
@@ -102,7 +102,7 @@ def _are_one_run(first: Entry, last: Entry, following: Entry) -> bool:
 
 
 def _late(source: SampleSource, journal: Journal, starts_ns: npt.NDArray[np.int64], length_ns: int) -> int:
-    """Return how many rows released windows hold beyond those that were read then; only windows that rows were added to are counted."""
+    """Return how many rows released windows have gained since they were read; only windows with added rows are counted."""
     if not len(starts_ns):
         return 0
     late = 0
@@ -119,7 +119,7 @@ def _is_free(starts_ns: npt.NDArray[np.int64], length_ns: int, released: list[Wi
     """Return which windows overlap no released interval; the intervals ascend."""
     ends = np.array([one.end_ns for one in released], dtype=np.int64)
     begins = np.array([one.start_ns for one in released] + [np.iinfo(np.int64).max], dtype=np.int64)
-    # The first interval that ends behind a window's start: if that begins behind the window's end, none overlaps.
+    # Take the first interval that ends after a window's start. If it begins after the window's end, none overlaps.
     free: npt.NDArray[np.bool_] = begins[np.searchsorted(ends, starts_ns, side="right")] >= starts_ns + length_ns
     return free
 

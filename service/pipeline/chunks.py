@@ -1,4 +1,4 @@
-"""One chunk of windows: planned from counts, read completely, anonymized, verified. Done again from the start when the source fails."""
+"""One chunk of windows: planned from counts, read completely, anonymized, verified. Repeated from the start when the source fails."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _VERIFICATION_FAILED = LogEvent(
     "verification_failed", "❌ Withheld, because it failed verification: %s", "violation", logging.ERROR
 )
 
-#: The first chunk is so much smaller than others.
+#: The first chunk is this many times smaller than later ones.
 _FIRST_SHARE = 8
 
 #: A window that holds fewer rows than were counted is read again this often before the source counts as unavailable.
 _MOST_READS = 3
 
 
-#: A cell that begins with one of these is run by spreadsheets, not shown.
+#: Spreadsheets execute a cell that begins with one of these.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -43,7 +43,7 @@ _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 class Chunk:
     """Neighbouring windows and how many rows the source counted in each, shape (len(windows),).
 
-    Of windows that were stepped over, which may be millions, there are no counts: they are empty.
+    Windows known to be empty, which may be millions, have no counts.
     """
 
     windows: WindowRange
@@ -57,15 +57,15 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FinishedChunk:
-    """What a chunk came to.
+    """The result of a chunk.
 
     Args:
         chunk: The chunk.
         results: One for each window, each batch certified.
         violations: How many batches failed verification.
-        outside: Rows of no window.
+        outside: Rows that belong to no window.
         contradictions: Which sources contradict themselves, by window.
-        units: How many sources look as if they were in another unit.
+        units: How many sources look as if they used another unit.
         without_source: How many of the invalid rows name no source.
     """
 
@@ -88,12 +88,12 @@ def plan_chunks(
 ) -> Iterator[Chunk]:
     """Yield chunks of at most `most_rows` rows each, or of a single window; windows without rows make chunks of their own.
 
-    The first ones are smaller, each up to twice the one before, so that outputs have something to do while the next are read.
+    The first ones are smaller, each up to twice the one before, so that outputs have work while the next are read.
 
     Args:
         windows: All windows to cover.
         counted: Rows the source counted in each, shape (len(windows),).
-        most_rows: What one query should bring, at most. Never cuts a window.
+        most_rows: The most rows one query should return. Never cuts a window.
         first_share: The first chunk is so much smaller than others.
     """
     first, most = 0, max(most_rows // first_share, 1)
@@ -150,7 +150,7 @@ def finish_chunk(
         source: Where it is.
         chunk: Which windows.
         recipe: How they are anonymized.
-        read: Returns the chunk's complete samples, if somebody else has read them.
+        read: Returns the chunk's complete samples, if they are read elsewhere.
 
     Raises:
         SourceUnavailable: It could not be read completely now.
@@ -164,7 +164,7 @@ def finish_chunk(
 def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     """Return the chunk's rows, at least as many in each window as were counted.
 
-    Only the windows that fall short are counted and read again, so that rows that arrive meanwhile cannot keep a chunk from ending.
+    Only windows that fall short are counted and read again, so that rows arriving meanwhile cannot prevent completion.
 
     Raises:
         SourceUnavailable: The source does not answer, or holds less than it counts.
@@ -186,7 +186,7 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
 
 
 def formula_ids(batches: Sequence[Batch]) -> int:
-    """Return how many ids of released rows begin with what a spreadsheet takes for a formula."""
+    """Return how many released ids a spreadsheet would take for a formula."""
     ids = batches[0].source_ids if batches else ()
     suspects = {code for code, source_id in enumerate(ids) if source_id.startswith(_FORMULA_SIGNS)}
     return len(suspects & {int(code) for batch in batches for code in np.unique(batch.source_index)}) if suspects else 0
@@ -229,7 +229,7 @@ def _verified(chunk: Chunk, anonymized: ChunkResult) -> FinishedChunk:
 
 
 def _certified(batch: Batch | None) -> Batch | None:
-    """Return the batch with its certificate, or None when it must not leave."""
+    """Return the batch with its certificate, or None if it must not be released."""
     if batch is None:
         return None
     try:

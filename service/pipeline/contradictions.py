@@ -1,7 +1,7 @@
-"""Whether a source contradicts itself so much that nothing should be released of it: judged once, before the first release.
+"""Whether the input contradicts itself so much that nothing should be released: judged once, before the first release.
 
-One bad wearer, or one bad point, loses the rows of its source and window. Most sources in most windows are no accident but a setting: two
-leads under one id, packets with one time stamp. A run that has begun to release is never stopped for it.
+One bad wearer, or one bad point, costs only the rows of that source and window. When most sources in most windows contradict themselves, a
+setting is wrong: two leads under one id, packets with one time stamp. A run that has begun to release is never stopped for it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ ADVICE = (
     "packets whose samples share a time stamp, or a local hour that comes twice (write times with their zone)."
 )
 
-#: One or two windows say too little: there, a source counts only if it contradicts itself throughout, not by one bad point.
+#: One or two windows are little evidence: there, a source counts only if it contradicts itself throughout, not in one point.
 _FEW_WINDOWS = 2
 
 
 class Hinting(Protocol):
-    """Who may know what tells series of one source apart."""
+    """May know what distinguishes the series of one source."""
 
     def hint_on_contradictions(self) -> str:
         """Return a sentence on that; or nothing."""
@@ -38,7 +38,7 @@ class Judgement:
         self._windows = self._bad = self._bad_throughout = 0
 
     def add_good(self, windows: int) -> None:
-        """Count windows that speak for the source, such as those that an earlier run released."""
+        """Count good windows, such as those an earlier run released."""
         self._windows += windows
 
     def add(self, found: Contradictions, windows: int) -> None:

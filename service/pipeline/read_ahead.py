@@ -52,7 +52,7 @@ class Reading:
 
 
 def read_ahead(chunks: Iterable[Chunk], read: Read, *, at_a_time: int = 1) -> Iterator[Reading]:
-    """Yield each chunk's reading once it has ended; the next ones are under way while the caller works on it.
+    """Yield each chunk's reading once it has ended; the next ones run while the caller works on it.
 
     Args:
         chunks: What to read, in order.

@@ -1,7 +1,7 @@
-"""Late rows: released windows are counted again in the source, some time after, and what has come since is counted as late.
+"""Late rows: released windows are counted again later, and rows that arrived since are counted as late.
 
-A window is never released again: a second release with one row more would tell that row. So nothing can be done with late rows but to say
-how many there were, and which ALLOWED_LATENESS_SECONDS would have waited for them.
+A window is never released again: a second release with one more row would reveal that row. So the service can only report how many rows
+were late, and which ALLOWED_LATENESS_SECONDS would have waited for them.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from service.log_event import LogEvent
 from service.state.journal import Journal, Recount
 from service.telemetry.hub import Telemetry
 
-_RECOUNT_POSTPONED = LogEvent("recount_postponed", "Late rows are counted another time: %s", "reason", logging.DEBUG)
+_RECOUNT_POSTPONED = LogEvent("recount_postponed", "Counting late rows is postponed: %s", "reason", logging.DEBUG)
 
-#: However short windows are, no more than one look in this time: each counts many windows in one query.
+#: At most one look per this time, however short windows are: each counts many windows in one query.
 LOOK_EVERY_S = 30.0
 
-#: Windows with so many others between them are still counted in one query.
+#: Windows with at most this many others between them are counted in one query.
 _LONGEST_GAP = 60
 
-#: So many windows of one query that seem to have late rows are counted again, each by itself.
+#: At most this many windows per query that seem to have late rows are counted again one by one.
 _MOST_ALONE = 64
 
 
 class Recounts:
-    """Counts released windows again when it is time to.
+    """Counts released windows again when due.
 
     Args:
         source: Asked to count.
-        journal: Knows what was read, and remembers what came late.
-        telemetry: Told what came late.
-        clock: Ours.
+        journal: Knows how many rows were read, and remembers how many came late.
+        telemetry: Told about late rows.
+        clock: The service's clock.
         after_s: How long after a release, in seconds; one recount each.
     """
 
@@ -53,7 +53,7 @@ class Recounts:
         self._after_ns = [seconds * NANOSECONDS for seconds in sorted(after_s)]
 
     def look(self) -> None:
-        """Count what is due, a bounded number of windows. A source that does not answer is asked another time."""
+        """Count the windows that are due, up to a limit. If the source does not answer, they are counted later."""
         now_ns = self._clock.now_ns()
         due = self._journal.due_for_recount(self._after_ns, now_ns=now_ns, most=MOST_WINDOWS)
         for run in _runs(due):
@@ -70,7 +70,7 @@ class Recounts:
         index = windows.index_of(np.array([one.window.start_ns for one in run]))
         known = np.array([one.read + one.late for one in run])
         for at in index[counted[index] > known][:_MOST_ALONE].tolist():
-            # Of a long range InfluxDB up to 2.7.12 may count rows twice (decision 016), of a window by itself hardly ever.
+            # In a long range InfluxDB up to 2.7.12 may count rows twice (decision 016), in a single window hardly ever.
             counted[at] = self._source.count(windows.part(at, at + 1))[0]
         late_now = [max(one.late, int(rows) - one.read) for one, rows in zip(run, counted[index], strict=True)]
         found = [dataclasses.replace(one, late=late) for one, late in zip(run, late_now, strict=True)]
@@ -80,7 +80,7 @@ class Recounts:
     def _report(self, before: Sequence[Recount], after: Sequence[Recount], now_ns: int) -> None:
         changed = [one for one, was in zip(after, before, strict=True) if one.late > was.late]
         rows = sum(one.late for one in after) - sum(one.late for one in before)
-        # They were there now: so long after the end of the oldest of their windows.
+        # The late rows are here by now: this long after the end of their oldest window.
         sufficient_s = -(-max((now_ns - one.window.end_ns for one in changed), default=0) // NANOSECONDS)
         self._telemetry.late(
             rows=rows, windows=len(changed), of_rows=sum(one.read for one in after), sufficient_lateness_s=sufficient_s

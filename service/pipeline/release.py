@@ -1,4 +1,4 @@
-"""The loop both modes share: for each run of windows that is due, count, then chunk by chunk read, anonymize, verify, release."""
+"""The loop of both modes: count the windows that are due, then read, anonymize, verify and release them chunk by chunk."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ class Parts:
         source: Already open.
         recipe: How windows are anonymized.
         journal: Knows what was released.
-        delivery: Where batches go; already started.
+        delivery: Takes released batches; already started.
         telemetry: Told what happens.
-        retry: How long to wait for the source.
+        retry: How to retry the source.
         clock: Tells when to stop.
-        most_rows: How many rows to ask for in one query, about.
-        is_stream: Whether the journal's stream moves on with the windows.
-        unit_is_window: Whether each window is reported by itself, or a chunk together.
+        most_rows: Roughly how many rows to ask for in one query.
+        is_stream: Whether the journal's stream position advances with the windows.
+        unit_is_window: Whether each window is reported separately, or each chunk.
         advance: Told after each chunk how many windows and rows it had.
-        upkeep: Called again and again; does what is due besides releasing.
+        upkeep: Called often; runs periodic tasks.
         plans_by_hour: Whether chunks are those of whole hours, whatever was released before: files are named after them.
-        judges_first_chunk: Whether the run ends where most sources contradict themselves in most of the first chunk's windows.
+        judges_first_chunk: Whether to refuse the run if most sources contradict themselves in most windows of the first chunk.
     """
 
     source: SampleSource
@@ -73,7 +73,7 @@ class Parts:
 
 
 def run(schedule: Schedule, parts: Parts) -> None:
-    """Release every window the schedule yields that was not released before; return at its end, or when asked to stop.
+    """Release every window of the schedule that was not released before; return at the end, or when asked to stop.
 
     Raises:
         RetriesExhausted: The source did not answer for too long.
@@ -103,11 +103,11 @@ def run(schedule: Schedule, parts: Parts) -> None:
 
 
 def _look(parts: Parts, told: set[str]) -> None:
-    """See that the source still answers although nothing is due: its end must be noticed before the next window falls due.
+    """Check that the source still answers although nothing is due, so that an outage is noticed before the next window is due.
 
     Args:
         parts: What the loop works with.
-        told: What was said of the source already; grows.
+        told: Remarks logged so far; new ones are added.
     """
     parts.retry.until_done(parts.source.look)
     for remark in set(parts.source.remarks) - told:
@@ -116,7 +116,7 @@ def _look(parts: Parts, told: set[str]) -> None:
 
 
 def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> WindowRange:
-    """Return the windows before the source's next row, where that was worth asking; the schedule goes on behind them."""
+    """Return the empty windows before the source's next row, if the source was asked; the schedule continues after them."""
     empty = parts.retry.until_done(lambda: empty_windows_ahead(parts.source, schedule, windows))
     if empty:
         schedule.go_on_at(empty.end_ns)
@@ -214,7 +214,7 @@ def _report_empty(windows: WindowRange, parts: Parts) -> None:
 
 
 def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
-    """Let the stream go on although nothing was released; the windows stay open for a one-shot run."""
+    """Advance the stream although nothing was released; the windows stay open for a one-shot run."""
     if stream_to_ns is not None:
         parts.retry.until_done(lambda: parts.journal.move_stream(stream_to_ns))
 

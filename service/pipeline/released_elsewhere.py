@@ -1,4 +1,4 @@
-"""Windows that were released by a state folder that is lost, or by another one: the output bucket's summaries tell of them."""
+"""Windows released with another or a lost state folder, found by their summaries in the output bucket."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from service.state.intervals import merged, missing
 from service.state.journal import Journal
 from service.time_texts import span_text
 
-#: Every window there can be: InfluxDB knows no later time.
+#: All of time: InfluxDB has no later timestamps.
 ANY_TIME = Window(0, 2**63 - 2)
 
-#: What was released in so long a time is asked for together, gaps or not.
+#: Gaps within this time are asked for in one query.
 _DAY_NS = 24 * HOUR_NS
 
 _BUCKET_MISSING = LogEvent(
-    "bucket_missing", "Bucket %r does not exist, so it holds nothing that STATE_DIR does not know of", "bucket"
+    "bucket_missing", "Bucket %r does not exist yet, so it holds no releases unknown to STATE_DIR", "bucket"
 )
 _BUCKET_NOT_READABLE = LogEvent(
     "bucket_not_readable",
@@ -62,17 +62,17 @@ class SummaryReader(Protocol):
         """Return the windows of the data set that reach into the span and have a summary, in order."""
 
     def is_missing(self) -> bool:
-        """Return whether it is certain that there is no such place, and so nothing in it."""
+        """Return whether the place certainly does not exist, so that it holds nothing."""
 
 
 def unknown_releases(summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
-    """Return the stretches of the span that have a summary in the output bucket and no entry in the journal.
+    """Return the stretches of the span with a summary in the output bucket and no entry in the journal.
 
     Args:
-        summaries: Of the output bucket.
-        journal: Ours.
-        labels: What the data set is called, or was, in batch ids.
-        span: From when to when.
+        summaries: The output bucket's window summaries.
+        journal: The service's journal.
+        labels: Present and past labels of the data set in batch ids.
+        span: Where to look.
 
     Raises:
         SourceDenied: The token may not read the output bucket.
@@ -84,7 +84,7 @@ def unknown_releases(summaries: SummaryReader, journal: Journal, labels: Collect
 
 
 def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
-    """Yield stretches that cover the gaps: those of a day together, since windows that were withheld can leave thousands of them."""
+    """Yield stretches that cover the gaps, those of a day together: withheld windows can leave thousands of gaps."""
     stretch: Window | None = None
     for gap in gaps:
         if stretch is not None and gap.end_ns - stretch.start_ns <= _DAY_NS:
@@ -98,7 +98,7 @@ def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
 
 
 def _say_why_not_compared(summaries: SummaryReader, journal: Journal, bucket: str | None) -> None:
-    """Say that summaries cannot be read: a warning where nothing else knows what was released. What is not there holds nothing."""
+    """Log that summaries cannot be read; a warning if nothing else knows of earlier releases. A missing place holds none."""
     if bucket is None:
         _say_why_files_are_not_compared(journal)
     elif summaries.is_missing():
@@ -119,23 +119,23 @@ def _say_why_files_are_not_compared(journal: Journal) -> None:
 def refuse_releases_elsewhere(
     summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window, *, bucket: str | None, retry: Retry
 ) -> None:
-    """See that nothing in the span was released that the journal does not know of, as far as the token lets us see.
+    """Refuse the run if the span has releases that the journal does not know, as far as the token can see.
 
-    A journal that knows of releases does not wait for a bucket that cannot be asked now; a new one does.
+    With a journal that knows of releases, the run does not wait for a bucket that cannot be read now; with a new one it does.
 
     Args:
-        summaries: Tells of releases.
-        journal: Ours.
-        labels: What the data set is called, or was, in batch ids.
-        span: From when to when.
+        summaries: Knows which windows an output holds.
+        journal: The service's journal.
+        labels: Present and past labels of the data set in batch ids.
+        span: Where to look.
         bucket: The output bucket; None: the summaries are those of Parquet files.
-        retry: How long to wait.
+        retry: How to retry.
 
     Raises:
-        ConfigurationError: Something was, and would be released twice.
+        ConfigurationError: There are such releases, which would be released twice.
         RetriesExhausted: The server did not answer.
-        SourceDenied: There is no way to it, and retries have a time limit.
-        Stopped: We were asked to stop meanwhile.
+        SourceDenied: It cannot be reached for good, and retries have a time limit.
+        Stopped: The service was asked to stop meanwhile.
     """
 
     def ask() -> list[Window] | None:

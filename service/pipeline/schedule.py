@@ -1,6 +1,6 @@
-"""Which windows are next: all of a span (one-shot), or each as it falls due (streaming).
+"""Which windows come next: all of a span (one-shot), or each as it falls due (streaming).
 
-A window is due when both our clock and the source's say that its end is `lateness_ns` ago.
+A window is due when its end is `lateness_ns` ago by both the service's clock and the source's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SPAN_CUT = LogEvent("span_cut", "Only whole windows of %d s are read; the span 
 #: Hours in nanoseconds, for DEFAULT_QUERY_HOURS.
 _HOUR_NS = 3600 * NANOSECONDS
 
-#: Counting costs a question for each hour: of so many hours the source is asked first where its next row lies.
+#: Counting costs one query per hour. For a span this long, the source is first asked for its next row.
 _LONG_NS = 6 * _HOUR_NS
 
 
@@ -32,7 +32,7 @@ class Schedule(Protocol):
 
     @property
     def windows_in_all(self) -> int | None:
-        """How many windows there will be; None when there is no end."""
+        """How many windows there will be; None: no end."""
 
     @property
     def start_ns(self) -> int:
@@ -40,13 +40,13 @@ class Schedule(Protocol):
 
     @property
     def due_end_ns(self) -> int:
-        """Where the last window ends that is due, as far as was known at the last look."""
+        """Where the last due window ends, as of the last look."""
 
     def go_on_at(self, time_ns: int) -> None:
-        """Yield next the window that begins then: those before it are done with."""
+        """Continue with the window that begins then."""
 
     def __iter__(self) -> Iterator[WindowRange]:
-        """Yield what is due, and no windows now and then while it waits; ends when there is no more or when asked to stop."""
+        """Yield due windows, and an empty range at intervals while none is due; end after the last window or when asked to stop."""
 
 
 @dataclass(slots=True)
@@ -78,7 +78,7 @@ class Span:
         return self.windows.end_ns
 
     def go_on_at(self, time_ns: int) -> None:
-        """Yield next the window that begins then."""
+        """Continue with the window that begins then."""
         self._position_ns = time_ns
 
     def __iter__(self) -> Iterator[WindowRange]:
@@ -98,12 +98,12 @@ class Stream:
 
     Args:
         source: Asked for its clock.
-        clock: Ours.
-        position_ns: Start of the first window; moves on.
+        clock: The service's clock.
+        position_ns: Start of the next window.
         length_ns: Length of a window.
         lateness_ns: How long after its end a window falls due.
         interval_s: The longest pause between two looks.
-        due_end_ns: Where the last window ended that was due at the last look.
+        due_end_ns: Where the last due window ended, as of the last look.
     """
 
     source: SampleSource
@@ -125,11 +125,11 @@ class Stream:
         return self.position_ns
 
     def go_on_at(self, time_ns: int) -> None:
-        """Yield next the window that begins then."""
+        """Continue with the window that begins then."""
         self.position_ns = time_ns
 
     def __iter__(self) -> Iterator[WindowRange]:
-        """Yield windows as they fall due, many at once when behind; none, then wait, when none is due."""
+        """Yield windows as they fall due, many at once when behind; when none is due, an empty range, then wait."""
         while not self.clock.is_stopping():
             now_ns = _now_ns(self.source, self.clock)
             self.due_end_ns = _due_end_ns(now_ns, self.length_ns, self.lateness_ns)
@@ -145,15 +145,15 @@ class Stream:
 
 
 def empty_windows_ahead(source: SampleSource, schedule: Schedule, windows: WindowRange) -> WindowRange:
-    """Return the windows from the first of `windows` on that lie before the source's next row: they need not be counted one by one.
+    """Return the windows from the start of `windows` to the source's next row, which need not be counted one by one.
 
-    Asked where many windows are due at once, because a clock was set wrong or a stream begins years ago; none where few are, or the next
-    row is near.
+    The source is asked only if many windows are due at once, such as after a wrongly set clock or when a stream begins years ago.
+    Otherwise, or if the next row is near, the result is empty.
 
     Args:
         source: Asked for its next row.
         schedule: Knows what is due.
-        windows: What it yielded.
+        windows: What the schedule yielded.
     """
     due_end_ns, length_ns = schedule.due_end_ns, windows.length_ns
     row_ns: int | None = windows.start_ns
@@ -165,13 +165,13 @@ def empty_windows_ahead(source: SampleSource, schedule: Schedule, windows: Windo
 
 
 def first_position_ns(source: SampleSource, clock: Clock, *, length_ns: int) -> int:
-    """Return where a stream that begins now begins: with the first window that has not begun yet."""
+    """Return where a new stream begins: at the next window start."""
     return -(-_now_ns(source, clock) // length_ns) * length_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanRequest:
-    """What a one-shot run was asked for, times in nanoseconds since the epoch."""
+    """The span asked for in a one-shot run; times in nanoseconds since the Unix epoch."""
 
     start_ns: int | None
     end_ns: int | None
@@ -182,7 +182,7 @@ class SpanRequest:
 
 
 def make_span(request: SpanRequest, source: SampleSource, clock: Clock) -> Span:
-    """Return the windows of a one-shot run: only whole ones, only due ones, and for a file all it holds unless told otherwise."""
+    """Return the windows of a one-shot run: only whole and due ones; for a file, all it holds unless a span is set."""
     bounds = source.extent()
     if source.now_ns() is None:
         return Span(_windows_of_file(request, bounds), request.is_by_hour)
@@ -222,7 +222,7 @@ def _whole(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
 
 
 def _now_ns(source: SampleSource, clock: Clock) -> int:
-    """Return the earlier of the two clocks: a window must not be taken for complete because one of them is ahead."""
+    """Return the earlier of the two clocks: a window must not seem complete because one of them is ahead."""
     theirs = source.now_ns()
     return clock.now_ns() if theirs is None else min(clock.now_ns(), theirs)
 

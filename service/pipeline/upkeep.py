@@ -1,4 +1,4 @@
-"""What the loop does besides releasing: count late rows, warn before the source forgets rows, keep the journal small."""
+"""Periodic tasks of the release loop: count late rows, warn before the source's retention removes rows, keep the journal small."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ _RETENTION_NEAR = LogEvent(
     "position source kept left",
     logging.WARNING,
 )
-_UPKEEP_POSTPONED = LogEvent("upkeep_postponed", "Upkeep is done another time: %s", "reason", logging.DEBUG)
+_UPKEEP_POSTPONED = LogEvent("upkeep_postponed", "Upkeep is postponed: %s", "reason", logging.DEBUG)
 
-#: Entries of the journal older than this become one where they can.
+#: Journal entries older than this are merged where possible.
 MERGED_AFTER_NS = 30 * 24 * 3600 * NANOSECONDS
 
 _MERGE_EVERY_S = 24 * 3600.0
 
-#: A person should know when less than this share of the source's retention is left, and again so often.
+#: The service warns when less than this share of the source's retention is left, and repeats the warning at this interval.
 _ALARM_SHARE = 0.5
 _ALARM_EVERY_S = 600.0
 
 
 class Upkeep:
-    """Called again and again; does each of its tasks when its time has come.
+    """Runs each task when it is due. Called often.
 
     Args:
         source: Knows its retention.
-        journal: Knows where the stream is.
-        recounts: Counts late rows; None for a source to which nothing is added.
-        clock: Ours.
+        journal: Knows the stream's position.
+        recounts: Counts late rows; None for a source that cannot grow.
+        clock: The service's clock.
         most_recounts: How often a window is counted again.
     """
 
@@ -54,7 +54,7 @@ class Upkeep:
         self._recounted_s = self._merged_s = self._warned_s = -math.inf
 
     def __call__(self) -> None:
-        """Do what is due. What our own disk does not take now is done another time: nothing is lost by that."""
+        """Run what is due. What the service's own disk does not take now is done later; nothing is lost."""
         try:
             self._do_what_is_due(self._clock.monotonic_s())
         except StateUnavailable as error:
@@ -66,13 +66,13 @@ class Upkeep:
             self._recounts.look()
         if now_s - self._merged_s >= _MERGE_EVERY_S:
             self._journal.merge_before(self._clock.now_ns() - MERGED_AFTER_NS, recounts=self._most_recounts)
-            # Only now: what the disk did not take is done at the next call, not a day later.
+            # Set only now, so that what the disk did not take is tried at the next call, not a day later.
             self._merged_s = now_s
         if now_s - self._warned_s >= _ALARM_EVERY_S and self._is_running_out():
             self._warned_s = now_s
 
     def _is_running_out(self) -> bool:
-        """Return, and say, whether the stream is so far behind that the source will soon have removed what it has not released."""
+        """Return whether the source's retention will soon remove rows that the stream has not released, and warn if so."""
         position_ns, kept_since_ns = self._journal.stream_position_ns(), self._source.kept_since_ns()
         if position_ns is None or kept_since_ns is None:
             return False
