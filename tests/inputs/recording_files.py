@@ -252,3 +252,12 @@ def by_wfdb(record: str, **options: Any) -> Any:
         import wfdb
 
         return wfdb.rdrecord(record, **options)
+
+
+def write_by_wfdb(record: str, **options: Any) -> None:
+    """Write a record with the `wfdb` package."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import wfdb
+
+        wfdb.wrsamp(record, **options)

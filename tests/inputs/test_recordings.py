@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date, datetime, time
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import edfio
 import numpy as np
 import pydicom
 import pytest
@@ -41,10 +44,12 @@ from tests.inputs.recording_files import (
     save_dicom,
     wave,
     wfdb_digits,
+    write_by_wfdb,
     write_wfdb,
 )
 
 CASES = Path(__file__).parent / "recordings"
+ROOT = Path(__file__).resolve().parents[2]
 
 START_NS = 1_762_180_200 * NANOSECONDS  # 2025-11-03T14:30:00Z
 
@@ -116,6 +121,49 @@ def test_after_a_day_of_360_hertz_no_error_has_added_up() -> None:
     day = 86_400 * 360
 
     assert times_of_samples(0, Fraction(NANOSECONDS, 360), day, day + 1).tolist() == [86_400 * NANOSECONDS]
+
+
+# --- other programs' files ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["Edf", "Bdf"])
+def test_what_edfio_writes_is_read(kind: str, tmp_path: Path) -> None:
+    values_uv = wave(500).astype(float)
+    signal = getattr(edfio, f"{kind}Signal")(
+        values_uv, 250, label="ECG II", physical_dimension="uV", physical_range=(-1000, 1000)
+    )
+    recording = edfio.Recording(startdate=date(2025, 11, 3), equipment_code="Borborygm")
+    patient = edfio.Patient(code="MRN-5551234", birthdate=date(1971, 1, 23), name="Zaphodea_Quintessa")
+    path = tmp_path / f"rec.{kind.lower()}"
+    made = getattr(edfio, kind)(
+        [signal], patient=patient, recording=recording, starttime=time(14, 30, 0, 250_000), annotations=[]
+    )
+    made.write(path)
+
+    found = samples_of(opened(path))
+
+    np.testing.assert_allclose(found.values_uv, values_uv, atol=0.05)
+    assert found.times_ns.tolist() == times_by_definition(START_NS + NANOSECONDS // 4, 250, 500)
+
+
+def test_what_wfdb_writes_is_read(tmp_path: Path) -> None:
+    values_mv = np.stack((wave(777), -wave(777)), axis=1) / 1000
+    start = datetime(2025, 11, 3, 14, 30, 0, 500_000)  # noqa: DTZ001  (WFDB knows no zones)
+    signals: dict[str, Any] = {"units": ["mV", "mV"], "sig_name": ["I", "II"], "fmt": ["16", "16"], "p_signal": values_mv}
+    write_by_wfdb("rec", fs=125.5, **signals, base_datetime=start, comments=["Zaphodea"], write_dir=str(tmp_path))
+
+    found = samples_of(opened(tmp_path / "rec.hea", channel="II"))
+
+    np.testing.assert_allclose(found.values_uv, values_mv[:, 1] * 1000, atol=0.05)
+    assert found.times_ns.tolist() == times_by_definition(START_NS + NANOSECONDS // 2, Fraction(251, 2), 777)
+
+
+def test_no_library_is_loaded_before_a_file_needs_it() -> None:
+    program = "import sys, inputs.files; print([name for name in ('edfio', 'pydicom', 'wfdb', 'pandas') if name in sys.modules])"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+
+    assert done.stdout == "[]\n"
 
 
 # --- channels -------------------------------------------------------------------------------------------------------------------
