@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import backlog, growth, small, throughput
+from benchmarks import backlog, growth, parquet, small, throughput
 from benchmarks.figures import FOLDER, Figures, machine
 from benchmarks.plots import plot
 
@@ -13,7 +13,7 @@ from benchmarks.plots import plot
 def main() -> None:
     """Measure what was asked for, or everything."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=("throughput", "small", "growth", "backlog", []), help="only these")
+    parser.add_argument("what", nargs="*", choices=("throughput", "small", "growth", "backlog", "parquet", []), help="only these")
     parser.add_argument("--wearers", type=int, default=6)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
@@ -23,6 +23,7 @@ def main() -> None:
         "small": lambda: small.measure(repeats=max(5, options.repeats)),
         "growth": lambda: growth.measure(repeats=options.repeats),
         "backlog": lambda: backlog.measure(repeats=options.repeats),
+        "parquet": lambda: parquet.measure(repeats=options.repeats),
     }
     about = machine()
     print(f"{about['cores']} cores, {about['processor']}, Python {about['python']}, commit {about['commit']}")

@@ -41,11 +41,11 @@ def measure(*, repeats: int) -> Figures:
     figures = Figures(f"Growth, {repeats} rounds")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        by_rows = [_file(folder, wearers=6, hertz=360, seconds=60 * minutes) for minutes in _MINUTES]
+        by_rows = [recording(folder, wearers=6, hertz=360, seconds=60 * minutes) for minutes in _MINUTES]
         by_sources = [
-            _file(folder, wearers=wearers, hertz=hertz, seconds=_WINDOWS * window_s) for wearers, hertz, window_s in _WEARERS
+            recording(folder, wearers=wearers, hertz=hertz, seconds=_WINDOWS * window_s) for wearers, hertz, window_s in _WEARERS
         ]
-        one_window, rows_of_one = _file(folder, wearers=6, hertz=360, seconds=5)
+        one_window, rows_of_one = recording(folder, wearers=6, hertz=360, seconds=5)
         for _ in range(repeats):
             start_s = _median_s(
                 run_service({**_ONE_FILE, "INPUT_FILE": str(one_window)}, rows=rows_of_one) for _ in range(_SHORT_RUNS)
@@ -78,7 +78,7 @@ def _median_s(runs: Iterable[Run]) -> float:
     return statistics.median(run.wall_s for run in runs)
 
 
-def _file(folder: Path, *, wearers: int, hertz: int, seconds: int) -> tuple[Path, int]:
+def recording(folder: Path, *, wearers: int, hertz: int, seconds: int) -> tuple[Path, int]:
     """Write a Parquet file minute by minute; return it and its rows."""
     path = folder / f"{wearers}-{hertz}-{seconds}.parquet"
     worn = Wearers(wearers, hertz=hertz)

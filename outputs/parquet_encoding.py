@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -128,9 +129,12 @@ def _rows_of(batches: Sequence[Batch]) -> _Rows:
 
 def _partitions(times_ns: npt.NDArray[np.int64], partition: Partition) -> Iterator[tuple[str, int, int]]:
     """Yield each folder that sorted times lie in, and which of them do."""
-    numbers = times_ns // _SPAN_NS[partition]
-    firsts = np.flatnonzero(np.diff(numbers, prepend=numbers[:1] - 1))
-    for first, stop in zip(firsts.tolist(), [*firsts[1:].tolist(), len(numbers)], strict=True):
+    span_ns = _SPAN_NS[partition]
+    edges_ns = np.arange(int(times_ns[0]) // span_ns + 1, int(times_ns[-1]) // span_ns + 1, dtype=np.int64) * span_ns
+    edges = [0, *np.searchsorted(times_ns, edges_ns).tolist(), len(times_ns)]
+    for first, stop in itertools.pairwise(edges):
+        if first == stop:
+            continue
         yield folder_of(int(times_ns[first]), partition), first, stop
 
 

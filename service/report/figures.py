@@ -147,7 +147,7 @@ class Figures:
     @property
     def read_back(self) -> frozenset[str]:
         """Kinds of outputs that a check without us can read; an API cannot be read back."""
-        return frozenset(one.name.partition(":")[0] for one in self.outputs) & {"csv", "influxdb"}
+        return frozenset(one.name.partition(":")[0] for one in self.outputs) & {"csv", "influxdb", "parquet"}
 
     @property
     def outside_checks(self) -> Mapping[str, list[Window]]:

@@ -88,14 +88,14 @@ class Moves:
     def forms(self, name: str) -> set[str]:
         """Return what an output may be called now that is or was called so."""
         kind, _, target = name.partition(":")
-        if kind != "csv":
+        if kind not in ("csv", "parquet") or "://" in target:
             return {f"{kind}:{canonical_address(target)}"}
         # A relative path was meant from where the service ran: here, or beside STATE_DIR.
         paths = [base / target for base in (Path.cwd(), self.state_dir.parent)]
         before = Path(self.was).parent
         if self.was and Path(target).is_relative_to(before):
             paths.append(self.state_dir.parent / Path(target).relative_to(before))
-        return {f"csv:{os.path.realpath(path)}" for path in paths}
+        return {f"{kind}:{os.path.realpath(path)}" for path in paths}
 
 
 def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
