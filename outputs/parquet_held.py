@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable
+from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceRefused, SourceUnavailable
 from anonymizer.windows import Window, WindowRange
 from outputs.parquet_encoding import ROWS, SUFFIX, WINDOWS, folder_of
 from outputs.parquet_places import Place
@@ -51,6 +51,7 @@ class HeldParquet:
 
         Raises:
             SourceDenied: Our keys may not read it.
+            SourceRefused: A file is damaged, so nobody can tell.
             SourceUnavailable: It cannot be read now.
         """
         found = [Window(start_ns, end_ns) for start_ns, end_ns, _ in self._summaries(span)]
@@ -93,10 +94,9 @@ class HeldParquet:
         try:
             return pq.ParquetFile(pa.BufferReader(content or b"")).read(columns)
         except (pa.ArrowException, OSError, KeyError):
-            raise SourceDenied(
+            raise SourceRefused(
                 f"PARQUET_URL: {file.path} cannot be read as Parquet of ours, so what it holds is not known: put a good copy in its place, "
-                "or move it away",
-                was_reached=False,
+                "or move it away"
             ) from None
 
     def _asked(self, question: Callable[[], _T]) -> _T:

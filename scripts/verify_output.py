@@ -397,7 +397,7 @@ def findings_in_folder(folder: Path, question: Question) -> Iterator[Finding]:
             if not path.name.startswith("."):
                 chunks[_key_of(path)][table].append(path)
     if not chunks:
-        raise Unusable(f"{folder} holds no Parquet files of this project: name the folder that holds rows/ and windows/")
+        raise Unusable(f"{folder} is no folder of Parquet files of this project: name the one that holds rows/ and windows/")
     seen: dict[str, SeenWindows] = defaultdict(SeenWindows)
     for (label, _, _), paths in sorted(chunks.items()):
         if not paths["windows"] and any(time.time_ns() - path.stat().st_mtime_ns < SETTLED_AFTER_NS for path in paths["rows"]):

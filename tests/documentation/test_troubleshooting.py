@@ -36,7 +36,7 @@ from tests.integration.service_process import Service, run_service
 from tests.servers.api_server import ApiServer, Reply
 from tests.servers.certificates import Certificates, serving
 from tests.servers.http_proxy import HttpProxy
-from tests.servers.socket_server import socket_servers
+from tests.servers.socket_server import Pause, http_answer, socket_servers
 from tests.small_disks import mounted
 
 pytestmark = pytest.mark.influxdb
@@ -53,6 +53,9 @@ SILENT = {"memory grows": "the system says it, not the program"}
 NOBODY = "http://127.0.0.1:9"
 
 SECOND_NS = 10**9
+
+#: Runs the outside check within a process of its own.
+RUN_THE_CHECK = f"import runpy; runpy.run_path({str(ROOT / 'scripts' / 'verify_output.py')!r}, run_name='__main__')"
 
 HEADER = b"timestamp,source_id,ecg\n"
 TIMES = [f"2025-11-03T14:30:0{second}Z" for second in range(9)]
@@ -255,7 +258,7 @@ REFUSED: dict[str, Play] = {
     "rows name another source than their folder": lambda s: of_folder(s, {"source_id=a/a.parquet": {}}),
 }
 WARNED: dict[str, Play] = {
-    "STATE_DIR knows of no release": lambda s: s.with_rows().run(),
+    "knows of no release, and what bucket": lambda s: s.with_rows().run(),
     "has no measurement": lambda s: s.with_rows().run(INFLUX_MEASUREMENT="eeg"),
     "check the times, DEVICE_FILTER and INFLUX_TAG_FILTER": lambda s: s.with_rows().run(DEVICE_FILTER="nobody"),
     "beside 3 Parquet files": lambda s: of_folder(s, {**{f"{number}.parquet": {} for number in range(3)}, "notes.txt": b""}),
@@ -931,7 +934,7 @@ def _a_fence_that_knows_too_little(scene: Scene) -> int:
     return scene.run(**short)
 
 
-@row("that STATE_DIR knows nothing of")
+@row("❌ bucket … holds summaries of windows")
 def _another_state_folder(scene: Scene) -> int:
     readable = scene.clinic.server.make_token(read=[scene.clinic.raw, scene.clinic.released])
     scene.with_rows().run()
@@ -1140,7 +1143,7 @@ def _a_first_start_without_the_output_server(scene: Scene) -> int:
     return scene.with_rows().run(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
 
 
-@row("is not compared with STATE_DIR", ends=exit_codes.UNREACHABLE)
+@row("What bucket … already holds is not compared", ends=exit_codes.UNREACHABLE)
 def _a_later_start_without_the_output_server(scene: Scene) -> int:
     scene.with_rows().run()
     return scene.second_window(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
@@ -1209,6 +1212,101 @@ def _the_output_holds_integers(scene: Scene) -> int:
 
 
 # The page
+
+
+# Parquet files
+
+
+def to_parquet(scene: Scene, **changes: object) -> int:
+    """Run with nothing but Parquet files as output."""
+    where = {
+        "OUTPUT_TO_CSV": "false",
+        "OUTPUT_TO_INFLUX": "false",
+        "OUTPUT_TO_PARQUET": "true",
+        "PARQUET_URL": scene.folder / "pq",
+    }
+    return scene.run(**{**where, **changes})
+
+
+def to_store(scene: Scene, url: str, **changes: object) -> int:
+    """Run with a bucket for Parquet files."""
+    keys = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "a-secret", "AWS_ENDPOINT_URL": url}
+    return to_parquet(scene, **{"PARQUET_URL": "s3://ecg/released", "PARQUET_TIMEOUT_SECONDS": 1, **keys, **changes})
+
+
+@row("PARQUET_URL must be a folder")
+def _a_place_that_cannot_be_for_parquet_files(scene: Scene) -> int:
+    for changes in (
+        {"PARQUET_URL": "gs://bucket/prefix"},
+        {"PARQUET_URL": scene.state},
+        {"PARQUET_URL": scene.folder / "pq", "INPUT_FILE": scene.folder / "pq" / "rows"},
+        {"PARQUET_URL": "s3://bucket", "AWS_ACCESS_KEY_ID": "an-id"},
+    ):
+        code = scene.check(OUTPUT_TO_PARQUET="true", **changes)
+    return code
+
+
+@row("❌ PARQUET_URL: bucket ecg at")
+def _a_bucket_that_is_not_there(scene: Scene) -> int:
+    with socket_servers() as serve:
+        return to_store(scene, serve([http_answer("404 Not Found", b"<Code>NoSuchBucket</Code>")]).url)
+
+
+@row("⏳ PARQUET_URL: bucket ecg at", ends=exit_codes.UNREACHABLE)
+def _a_store_that_does_not_take_anything(scene: Scene) -> int:
+    with socket_servers() as serve:
+        answers = ([Pause(9)], [b""], [http_answer("507 Insufficient Storage")])
+        for url in (NOBODY, *(serve(answer).url for answer in answers)):
+            code = to_store(scene, url, RETRY_BUDGET_SECONDS=3)
+    return code
+
+
+@row("already, with other rows than those to be written")
+def _a_file_with_other_rows(scene: Scene) -> int:
+    to_parquet(scene.with_rows())
+    for path in (scene.folder / "pq").glob("rows/**/*.parquet"):
+        path.write_bytes(b"mine")
+    shutil.rmtree(scene.folder / "pq" / "windows")
+    shutil.rmtree(scene.state)
+    return to_parquet(scene)
+
+
+@row("❌ PARQUET_URL holds summaries of windows")
+@row("cannot be read as Parquet of ours")
+def _a_lost_state_folder_beside_parquet_files(scene: Scene) -> int:
+    to_parquet(scene.with_rows())
+    shutil.rmtree(scene.state)
+    to_parquet(scene)
+    for path in (scene.folder / "pq").glob("windows/**/*.parquet"):
+        path.write_bytes(b"mine")
+    return to_parquet(scene)
+
+
+@row("does not hold the folder rows", ends=exit_codes.UNREACHABLE)
+def _parquet_files_that_are_gone(scene: Scene) -> int:
+    to_parquet(scene.with_rows())
+    shutil.rmtree(scene.folder / "pq" / "rows")
+    return to_parquet(scene, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10), RETRY_BUDGET_SECONDS=1)
+
+
+@row("and what PARQUET_URL already holds cannot be read", ends=exit_codes.DONE)
+def _keys_that_may_not_list(scene: Scene) -> int:
+    with socket_servers() as serve:
+        return to_store(scene, serve([http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url)
+
+
+@row("What PARQUET_URL already holds is not compared", ends=exit_codes.UNREACHABLE)
+def _a_store_that_is_down_at_a_later_start(scene: Scene) -> int:
+    scene.with_rows().run(OUTPUT_TO_INFLUX="false")
+    return to_store(scene, NOBODY, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10))
+
+
+@row("is no folder of Parquet files of this project", ends=exit_codes.USAGE)
+def _what_the_outside_check_cannot_read(scene: Scene) -> int:
+    to_parquet(scene.with_rows())
+    scene.process("-c", f"import sys; sys.modules['pyarrow'] = None; sys.argv[1:] = ['pq']; {RUN_THE_CHECK}")
+    scene.script("verify_output.py", "s3://ecg/released")
+    return scene.script("verify_output.py", ".")
 
 
 def symptoms() -> list[str]:

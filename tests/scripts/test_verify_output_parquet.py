@@ -138,7 +138,7 @@ def test_rows_and_windows_that_stand_in_two_chunks_were_released_twice(released:
         (lambda folder: rewrite(first(folder, "windows"), _stated("rows_read", -1)), "lacks a usable rows_read"),
         (lambda folder: rewrite(first(folder, "rows"), _nulls), "rows without a time, an id or a number"),
         (lambda folder: first(folder, "rows").rename(folder / "rows" / "mine.parquet"), "has no name that this project gives"),
-        (shutil.rmtree, "holds no Parquet files of this project"),
+        (shutil.rmtree, "is no folder of Parquet files of this project"),
     ],
     ids=range(7),
 )
