@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from anonymizer.windows import NANOSECONDS, Window
 from benchmarks.database import START_NS
 from benchmarks.figures import Figures
 from benchmarks.growth import recording
-from benchmarks.service_runs import run_service
+from benchmarks.service_runs import peak_memory_mib, run_service
 from outputs.csv_files import CsvFiles
 from outputs.parquet_files import ParquetFiles
 from outputs.parquet_places import Folder
@@ -74,7 +74,7 @@ def _write(kind: str, folder: str) -> tuple[float, float]:
                 output.intent(batch)
                 output.write(batch)
         seconds += time.perf_counter() - started_s
-    return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return seconds, peak_memory_mib(os.getpid())
 
 
 def _chunks() -> Iterator[list[Batch]]:
