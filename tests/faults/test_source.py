@@ -21,9 +21,6 @@ pytestmark = pytest.mark.influxdb
 
 QUERY = "/api/v2/query"
 
-#: The end of a table in an answer to a Flux query.
-TABLE_END = b"\r\n\r\n"
-
 
 @pytest.fixture
 def path(ward: Ward) -> Iterator[TcpProxy]:

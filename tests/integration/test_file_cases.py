@@ -314,13 +314,6 @@ def test_a_file_in_doubt_is_refused_with_the_place(
     assert (ran.code, sentence in ran.log, ran.rows_out) == (78, True, 0), ran.log
 
 
-def test_a_file_that_is_not_there_is_refused_without_its_name(tmp_path: Path) -> None:
-    code, log = run_service(tmp_path, {"INPUT_FILE": tmp_path / f"{NAME}.csv", "OUTPUT_TO_INFLUX": "false"})
-
-    assert (code, "INPUT_FILE names something, which is not a file" in log) == (78, True), log
-    assert NAME not in log
-
-
 # --- size ------------------------------------------------------------------------------------------------------------------------
 
 

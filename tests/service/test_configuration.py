@@ -142,6 +142,7 @@ def test_each_mistake_is_named_with_what_was_expected(tmp_path: Path, settings: 
 
     assert len(problems) == 1
     assert sentence in problems[0]
+    assert "/no/such/file" not in problems[0], "a recording may be called after a person"
 
 
 @pytest.mark.parametrize("name", ["mitbih_100.hea", "mitbih_100.dat", "", "*.hea"])
