@@ -1,4 +1,4 @@
-"""The fence: a small file of its own that says again which intervals were released; each release is on its disk before it is offered.
+"""The fence: a second, small file that lists the released intervals. Each release is synced to it before outputs are offered the release.
 
 A journal that knows less than the fence beside it is an old copy; one that knows more than its last release beyond it is none of ours.
 Either way working with it could release windows twice.
@@ -25,12 +25,12 @@ from service.state.intervals import merged
 
 _HEAD = b"ecg-anonymizer fence 2\n"
 
-#: The form before: JSON with all intervals, written anew at every release.
+#: The previous format: JSON with all intervals, rewritten at every release.
 _FORM_1 = 1
 
 _CHECKSUM_BYTES = 8
 
-#: The first number of nanoseconds that is none: times have 64 bits.
+#: One more than the largest time in nanoseconds: times have 64 bits.
 _BEYOND_NS = 1 << 63
 
 #: The file is gone, a link is in its place, or it has a second name, as in a backup made of hard links, which is not to change.
@@ -92,7 +92,7 @@ class Fence:
         self._place: _Place | None = None
 
     def read(self) -> Fenced:
-        """Return what it holds; nothing when there is no fence yet.
+        """Return the fence's content; empty if there is no fence yet.
 
         Raises:
             JournalDamaged: It is not what was written.
@@ -114,7 +114,7 @@ class Fence:
             ) from None
 
     def add(self, intervals: Sequence[Window], known: Iterable[Window]) -> None:
-        """Let it hold one more release, durably.
+        """Add one release, durably.
 
         Args:
             intervals: Of the release.
@@ -128,7 +128,7 @@ class Fence:
             record, checksum = _record(place.checksum, intervals)
             size_bytes = place.size_bytes + len(record)
             if size_bytes - place.rewritten_bytes <= max(_LONGEST_TAIL_BYTES, place.rewritten_bytes):
-                # An append that fails may leave half a line, on the disk or only in memory: then the whole is written anew.
+                # A failed append may leave half a line, on disk or only in memory: the whole file is then rewritten.
                 self._place = None
                 if _append(self.path, place.size_bytes, record):
                     self._place = _Place(size_bytes, checksum, place.rewritten_bytes)
@@ -136,7 +136,7 @@ class Fence:
         self.replace(known)
 
     def replace(self, intervals: Iterable[Window]) -> None:
-        """Replace what it holds, durably.
+        """Replace the content, durably.
 
         Raises:
             OSError: The disk cannot take it now.
@@ -159,7 +159,7 @@ class Fence:
         unread = lines[len(sizes) - 1 :]
         if len(unread) > 1 or (unread and rest):
             raise ValueError("a line in its middle is another")
-        # Without its line end, or with another byte in its place, a line is still one.
+        # A line counts even without its line end, or with another byte in its place.
         last = next((one for one in (_intervals_of(rest, checksum), _intervals_of(rest[:-1], checksum)) if one is not None), None)
         if not unread and not rest:
             self._place = _Place(sizes[-1], checksum, sizes[min(1, len(sizes) - 1)])
@@ -169,7 +169,7 @@ class Fence:
 
 
 def _intervals_of(line: bytes, checksum_before: str) -> list[Window] | None:
-    """Return what a line holds; None if it is not what was written."""
+    """Return the content of a line; None if it is damaged."""
     stated, body = line[: 2 * _CHECKSUM_BYTES], line[2 * _CHECKSUM_BYTES + 1 :]
     if stated != _checksum(checksum_before, body).encode():
         return None
@@ -177,7 +177,7 @@ def _intervals_of(line: bytes, checksum_before: str) -> list[Window] | None:
 
 
 def _window(start_ns: object, end_ns: object) -> Window:
-    """Return a stretch of time; raise ValueError for numbers that no journal can hold."""
+    """Return an interval; raise ValueError for numbers that no journal can hold."""
     if type(start_ns) is int and type(end_ns) is int and start_ns >= -_BEYOND_NS and end_ns < _BEYOND_NS:
         return Window(start_ns, end_ns)
     raise ValueError("a time is none")
@@ -203,7 +203,7 @@ def _checksum(before: str, body: bytes) -> str:
 
 
 def _append(path: Path, size_bytes: int, record: bytes) -> bool:
-    """Bring a line behind what is there, onto the disk; return False, and do nothing, if that is not as it was left."""
+    """Append a line and sync it. Return False, and do nothing, if the file was changed meanwhile."""
     try:
         descriptor = open_ours(path, os.O_WRONLY | os.O_APPEND)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""One instance for each state folder: an advisory lock that ends with the process that holds it."""
+"""One instance per state folder: an advisory lock that ends with the process that holds it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from anonymizer.errors import ConfigurationError, StateUnavailable
 from disk.durable_file import make_folder, open_or_create
 from disk.file_lock import NO_LOCKS, try_to_lock
 
-#: More than a process's number is not read from a lock file.
+#: Only a process id is read from a lock file.
 _LONGEST_NUMBER = 20
 
-#: Only a person can change that: whose the file is, and where it lies.
+#: Only an operator can change these: the owner of the file and its place.
 _NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.EINVAL})
 
 
 class AnotherInstance(Exception):
-    """Somebody else works on this folder; the message names them."""
+    """Another process uses this folder; the message names it."""
 
 
 class InstanceLock:
-    """Holds a folder for as long as the process lives, or until `release`.
+    """Locks a folder until the process ends, or until `release`.
 
     Args:
         folder: STATE_DIR; made when it is not there.
@@ -43,7 +43,7 @@ class InstanceLock:
             raise
 
     def release(self) -> None:
-        """Let others have the folder."""
+        """Unlock the folder."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
@@ -62,7 +62,7 @@ class InstanceLock:
                     "other. Put STATE_DIR on a local disk, or on a share with locks (NFS: start its lock service)"
                 ) from None
             raise StateUnavailable(f"{folder / 'lock'} cannot be used now ({error.strerror or error})") from None
-        # Only for the message above: on a full disk the lock holds without it.
+        # Only for the message above: the lock holds without it, such as on a full disk.
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())

@@ -1,4 +1,4 @@
-"""Arithmetic of stretches of time, given as windows in ascending order, and a set of them that is quick to ask and to add to."""
+"""Arithmetic of time intervals, given as ascending windows, and a set of them with fast queries and insertions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anonymizer.windows import Window
 
 
 def merged(intervals: Iterable[Window]) -> list[Window]:
-    """Return ascending intervals with neighbours made one."""
+    """Return ascending intervals with neighbours merged."""
     made: list[Window] = []
     for interval in intervals:
         if made and interval.start_ns <= made[-1].end_ns:
@@ -25,7 +25,7 @@ def missing(wanted: Sequence[Window], known: Sequence[Window]) -> list[Window]:
 
 
 class IntervalSet:
-    """Stretches of time, neighbours made one.
+    """Time intervals, with neighbours merged.
 
     A question costs the logarithm of how many there are, plus what it finds. An addition costs the same, plus moving what lies behind
     it: nothing at the end, which is where a stream adds.
@@ -46,7 +46,7 @@ class IntervalSet:
         return map(Window, self._starts_ns, self._ends_ns)
 
     def add(self, interval: Window) -> None:
-        """Add a stretch of time; what it touches or overlaps becomes one with it."""
+        """Add an interval, merged with those it touches or overlaps."""
         first = bisect_left(self._ends_ns, interval.start_ns)
         stop = bisect_right(self._starts_ns, interval.end_ns)
         start_ns, end_ns = interval.start_ns, interval.end_ns

@@ -1,6 +1,6 @@
 """The journal: which intervals of time were released, under which promise, and which output has taken what.
 
-What it says was released stays released, whatever crashes next: every call is on the disk before it returns. Beside it lies the fence
+What it records as released stays released, whatever crashes next: every call is on disk before it returns. Beside it lies the fence
 (`service/state/fence.py`), by which an old or damaged copy is recognised before it can make us release anything twice.
 """
 
@@ -38,19 +38,19 @@ _OVERLAPS = (
     "AND i.end_ns > :start"
 )
 
-#: How many of the delays of a JSON list have passed since the release.
+#: How many of a JSON list's delays have passed since the release.
 _RECOUNTS_DUE = "(SELECT count(*) FROM json_each(?) AS delay WHERE released_ns + delay.value <= ?)"
 
-#: So many entries are looked at in one transaction to make neighbours one.
+#: How many entries one transaction examines when merging neighbours.
 _MERGED_AT_ONCE = 10_000
 
-#: More often than anybody will ever ask: an interval that is not counted again.
+#: A recount number that is never reached: marks intervals that are not counted again.
 _NEVER_AGAIN = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """One released window, as the journal remembers it."""
+    """One released window, as recorded in the journal."""
 
     window: Window
     counts: WindowCounts
@@ -58,7 +58,7 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """A stretch of time that was released, and under which promise; None when it was only accepted as a gap."""
+    """A released interval and its promise; None for an accepted gap."""
 
     interval: Window
     promise: Promise | None
@@ -66,17 +66,17 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the journal holds of a released stretch: one window, or many old ones made one.
+    """The journal's entry for a released interval: one window, or many old ones merged.
 
     Args:
-        interval: Where.
-        chunk: The chunk it was released in; the last of them.
-        promise: What was promised of it; None for a gap that was accepted, of which nothing is known.
+        interval: The interval.
+        chunk: The chunk it was released in; the last one, if merged.
+        promise: The promise it was released under; None for an accepted gap, of which nothing is known.
         window_ns: Length of its windows; None for such a gap.
-        windows: How many windows it is made of.
+        windows: How many windows it covers.
         counts: The sums over its windows.
-        late: Rows that came after the release, as far as is known.
-        is_comparable: Whether a count of its windows now can be compared with what was read, because the same sources are read.
+        late: Rows known to have come after the release.
+        is_comparable: Whether counting its windows now is comparable with what was read, because the same sources are read.
     """
 
     interval: Window
@@ -91,12 +91,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What held for the windows released in it.
+    """A period of releases under the same settings. A change of any of these begins the next epoch.
 
     Args:
-        promise: What was promised of them.
-        window_ns: Their length.
-        selection: Digest of which sources and series were read.
+        promise: The promise of its windows.
+        window_ns: The length of its windows.
+        selection: Digest of which sources and series are read.
     """
 
     promise: Promise
@@ -106,7 +106,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """A released window to be counted again in the source: what was read then, what came late since, how often it was counted."""
+    """A released window to count again in the source: rows read then, rows late since, number of recounts."""
 
     window: Window
     read: int
@@ -115,12 +115,12 @@ class Recount:
 
 
 class Journal:
-    """The memory of one data set; `outputs` is the part about who has taken what. Safe to use from several threads.
+    """The release record of one data set; `outputs` records what each output has taken. Safe to use from several threads.
 
     Args:
         folder: STATE_DIR; made when it is not there.
-        data_set: Whose memory it is; None for a tool that takes it as it is.
-        address: The same where only its address can be seen; empty when there is no such thing.
+        data_set: The data set it belongs to; None for a tool that does not check this.
+        address: The data set's name where only its address can be seen; empty if there is none.
         accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
         has_grown_from: Tells whether this is the data set the journal knows, with rows added.
         copied: For a copy that was made while somebody else worked with the original: what its fence held before the journal was copied,
@@ -163,12 +163,12 @@ class Journal:
 
     @property
     def name(self) -> str:
-        """A name that this journal drew for itself, and tells nobody; empty before it has a data set."""
+        """A random secret name of this journal; empty before it has a data set."""
         return str(self._facts().get("journal", ""))
 
     @property
     def data_set(self) -> str:
-        """What it was told at first of whose memory it is: so the data set is called in batch ids, for good; empty before that."""
+        """The data set's name at first use, which batch ids keep for good; empty before that."""
         return self._facts().get("data_set", "")
 
     @property
@@ -183,7 +183,7 @@ class Journal:
                 db.execute("INSERT OR REPLACE INTO facts VALUES ('state_dir', ?)", (place,))
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
     # What was released
@@ -213,7 +213,7 @@ class Journal:
     def record_release(
         self, releases: Sequence[Release], *, chunk: int, size_bytes: int, now_ns: int, stream_to_ns: int | None
     ) -> None:
-        """Fix for ever that these windows were released. After `raise_fence` they may be offered to outputs, and not before.
+        """Record these windows as released, for good. They may be offered to outputs only after `raise_fence`.
 
         Args:
             releases: The windows and their counts.
@@ -240,7 +240,7 @@ class Journal:
             self._unfenced.append(release.window)
 
     def raise_fence(self) -> None:
-        """Let the fence know what was released since it was last raised; only then is any of it offered to outputs.
+        """Write the latest releases to the fence; only then may outputs be offered them.
 
         Raises:
             StateUnavailable: It cannot be written now.
@@ -252,7 +252,7 @@ class Journal:
         self.outputs.offer_up_to(self.outputs.next_chunk() - 1)
 
     def released_intervals(self) -> list[Window]:
-        """Return every released stretch of time, neighbours made one, in order."""
+        """Return every released interval, neighbours merged, in order."""
         return list(self._known)
 
     def totals(self) -> WindowCounts:
@@ -265,7 +265,7 @@ class Journal:
         return int(self._file.value("SELECT coalesce(sum(late), 0) FROM intervals"))
 
     def accept_gap(self, intervals: Sequence[Window]) -> list[Window]:
-        """Mark stretches of time as released, so that they never will be; return those that were not known."""
+        """Mark intervals as released, so that they never will be; return those that were not known."""
         unknown = self._known.missing(merged(sorted(intervals)))
         with self._file.transaction() as db:
             db.executemany(
@@ -273,7 +273,7 @@ class Journal:
                 ((gap.start_ns, gap.end_ns, 0, 0, 0, 0, _NEVER_AGAIN, 0, *(0 for _ in _COUNTS)) for gap in unknown),
             )
             if unknown:
-                # What was released there may stand in a file behind the length that this journal remembers.
+                # A release made there may be in a file beyond the length that this journal records.
                 db.execute("UPDATE receipts SET receipt = json_set(receipt, '$.may_have_grown', json('true'))")
         for gap in unknown:
             self._known.add(gap)
@@ -283,7 +283,7 @@ class Journal:
         return unknown
 
     def merge_before(self, time_ns: int, *, recounts: int) -> int:
-        """Make one interval of neighbours that every output has taken, that end before `time_ns`, and that are counted again no more.
+        """Merge neighbouring entries that every output has taken, that end before `time_ns`, and that need no more recounts.
 
         Not across the time at which an output came, nor with what was given up: who should have what must stay to be told.
 
@@ -296,7 +296,7 @@ class Journal:
         """
         fewer, from_ns = 0, -(1 << 63)
         while True:
-            # A bounded number at a time: outputs have something to put on record meanwhile.
+            # A bounded number at a time, so that outputs can write records in between.
             last_ns = self._file.value(
                 "SELECT max(start_ns) FROM (SELECT start_ns FROM intervals WHERE start_ns >= ? AND start_ns < ? ORDER BY start_ns LIMIT ?)",
                 from_ns,
@@ -306,7 +306,7 @@ class Journal:
             if last_ns is None or last_ns == from_ns:
                 return fewer
             fewer += self._merge_between(from_ns, last_ns, before_ns=time_ns, recounts=recounts)
-            # The last of them may have become a part of an entry that goes on.
+            # The last entry may have been merged into one that goes on.
             from_ns = self._file.value("SELECT max(start_ns) FROM intervals WHERE start_ns <= ?", last_ns)
 
     def _merge_between(self, first_ns: int, last_ns: int, *, before_ns: int, recounts: int) -> int:
@@ -341,12 +341,12 @@ class Journal:
     # What came late
 
     def due_for_recount(self, after_ns: Sequence[int], *, now_ns: int, most: int) -> list[Recount]:
-        """Return windows that are to be counted again, in order of time. Old windows that were made one entry never are.
+        """Return windows to count again, in order of time. Merged entries are not counted again.
 
         Args:
             after_ns: How long after the release, ascending; one recount each.
             now_ns: The time.
-            most: No more windows than this.
+            most: The most windows to return.
         """
         due = [
             Recount(Window(start, end), read, late, recounts)
@@ -362,7 +362,7 @@ class Journal:
         return sorted(due, key=lambda one: one.window)[:most]
 
     def record_recounts(self, recounts: Iterable[Recount], *, after_ns: Sequence[int], now_ns: int) -> None:
-        """Remember what came late for windows that were counted again. One count stands for every recount that was due."""
+        """Record late rows for windows that were counted again. One count serves every recount that was due."""
         with self._file.transaction() as db:
             db.executemany(
                 f"UPDATE intervals SET late = ?, recounts = max(recounts + 1, {_RECOUNTS_DUE}) WHERE start_ns = ?",
@@ -392,12 +392,12 @@ class Journal:
     # Where the stream is
 
     def stream_position_ns(self) -> int | None:
-        """Return where the stream goes on; None when there never was one."""
+        """Return where the stream continues; None if there never was one."""
         position_ns: int | None = self._file.value("SELECT position_ns FROM positions WHERE stream = ?", _STREAM)
         return position_ns
 
     def move_stream(self, position_ns: int) -> None:
-        """Remember that the stream has passed windows of which nothing was released. They stay open for a one-shot run."""
+        """Record that the stream has passed windows without a release. They stay open for a one-shot run."""
         with self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_STREAM, position_ns))
 
@@ -410,7 +410,7 @@ class Journal:
         return None if promise is None else Epoch(promise, rows[0][1], rows[0][2])
 
     def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
-        """Remember what holds for every window released from now on.
+        """Record what holds for every window released from now on.
 
         Windows of which other sources were read cannot be compared with a count any more, so they are not counted again.
         """
@@ -426,7 +426,7 @@ class Journal:
             )
 
     def _check_data_set(self, data_set: str | None, address: str, has_grown_from: Callable[[str], bool] | None) -> None:
-        """See that this is the data set's journal, by what it is or where it is, and remember both."""
+        """Check that the journal belongs to this data set, by its name or address, and record both."""
         if data_set is None:
             return
         facts = self._facts()
@@ -435,7 +435,7 @@ class Journal:
         elif not _is_same_data_set(facts, data_set, address):
             if has_grown_from is not None and has_grown_from(facts["data_set"]):
                 return
-            # A file is called by its digest: whoever reads that could check a guess of a value in it.
+            # A file's name is its digest, with which a reader could check a guessed value.
             told = f" ({facts['data_set']}, this one is {data_set})" if address else ""
             raise JournalDamaged(
                 f"{self._file.path} belongs to another data set{told}: another server, bucket, measurement, field or file. Give each data "
@@ -459,7 +459,7 @@ class Journal:
         )
 
     def _promise(self, described: str | None) -> Promise | None:
-        """Return what was promised in an epoch; None for a gap that was accepted, which is of none."""
+        """Return the promise of an epoch; None for an accepted gap, which belongs to none."""
         if described is None:
             return None
         try:
@@ -478,10 +478,10 @@ class Journal:
         )
 
     def _check_fence(self, *, accepting_gap: bool) -> None:
-        """See that journal and fence tell the same; a fence that lacks the last release, as after a crash, is brought up to date."""
+        """Check that journal and fence agree; a fence that lacks the last release, as after a crash, is updated."""
         fenced = self._fence.read()
         beyond = self._known_beyond(fenced)
-        # Half a line stands for what no output was offered yet: accept-gap may pass it by, for it can be released without harm.
+        # Half a line is a release that no output was offered: accept-gap may skip it, since it can be released safely.
         if fenced.unread and not fenced.is_explained_by(beyond) and not (accepting_gap and fenced.is_cut):
             raise JournalDamaged(
                 f"{self._file.path} is older than {self._fence.path}, or that is damaged: its last line cannot be read, and is not "

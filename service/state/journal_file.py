@@ -1,4 +1,4 @@
-"""The SQLite file under the journal: its tables, its transactions, and how damage to it is noticed.
+"""The journal's SQLite file: its tables, its transactions, and how damage is detected.
 
 Each transaction is on the disk before it returns (WAL, synchronous=FULL). All tables are sealed: SQLite notices a torn page, but no
 flipped bit in a number. The seal is the sum of the digests of all rows. Each transaction changes it by the rows that it changes, whatever
@@ -23,7 +23,7 @@ from typing import Any
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from disk.durable_file import make_private, open_or_create
 
-#: Another number means another form. Form 2 is brought up to date when it is opened.
+#: The format's number. Format 2 is upgraded when it is opened.
 FORM = 3
 
 _TABLES = """
@@ -69,7 +69,7 @@ UPDATE outputs SET
     pending = (SELECT coalesce(sum(rows), 0) FROM chunks WHERE chunk > position)
 """
 
-#: What decides what is offered to whom.
+#: The tables that decide which output is offered what.
 _SEALED_IN_FORM_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
 _SEALED = (*_SEALED_IN_FORM_2, "spooled", "receipts", "intervals", "facts", "parts")
 
@@ -80,14 +80,14 @@ _SEALS = 1 << 8 * _SEAL_BYTES
 #: Numbers in columns have 64 bits, one of them for the sign.
 _LONGEST_NUMBER_BITS = 63
 
-#: How long another process, such as `scripts/state.py`, may hold the file before we say so.
+#: How long another process, such as `scripts/state.py`, may hold the file before an error is raised.
 _BUSY_S = 10.0
 
-#: What SQLite calls the lack of room, which may be for a file of its own of half of that.
+#: Codes that SQLite returns when the disk is full.
 _FOR_LACK_OF_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 _LEAST_FREE_BYTES = 1 << 16
 
-#: Failures of the disk or of somebody else's, not of what is on it. A file that ends too early is what is on it.
+#: Failures of the disk or of another process, not damage to the content. A truncated file is damage.
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -101,11 +101,11 @@ _PASSING = {
     sqlite3.SQLITE_INTERRUPT,
 }
 
-#: How a check of the whole file says that it could not read a page.
+#: How SQLite's integrity check reports that it could not read a page.
 _UNREAD_PAGE = re.compile(r"error code=(\d+)")
 _PRIMARY_CODE = 0xFF
 
-#: What a person can do whose journal is of no use. The fence, or a backup, knows what must not be released again.
+#: What an operator can do about a damaged journal. The fence, or a backup, knows what must not be released again.
 WAY_ON = (
     "Put a good copy of the journal in its place, after moving journal.sqlite-wal and -shm away; or move all three away and run: "
     "scripts/state.py accept-gap, which marks everything the fence knows as released, so that none of it is released twice"
@@ -126,17 +126,17 @@ class JournalFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
-        #: By how much the transaction at hand has changed the seal so far.
+        #: How much the current transaction has changed the seal so far.
         self._sealed_since = 0
         self._is_in_doubt = False
         try:
             self._open()
         except JournalDamaged:
-            # A read that failed may look like damage; damage is there the next time too.
+            # A failed read may look like damage; real damage is still there the next time.
             self._open()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         with self._lock, suppress(sqlite3.Error):
             self._db.close()
 
@@ -169,7 +169,7 @@ class JournalFile:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Do several things or none of them; they are on the disk afterwards.
+        """Run a transaction: all of it or nothing, on disk afterwards.
 
         Raises:
             StateUnavailable: Nothing was done, and may be tried again.
@@ -194,7 +194,7 @@ class JournalFile:
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """Let nothing out but our own errors, and of damage only what a fresh connection sees too.
+        """Raise only the project's own errors, and report damage only if a fresh connection sees it too.
 
         SQLite may also speak of damage, or of a transaction that is none, when a call of the operating system failed at a bad moment.
         """
@@ -268,13 +268,13 @@ class JournalFile:
         return sum(_digest(table, *row) for table in _SEALED for row in self._db.execute(f"SELECT * FROM {table}")) % _SEALS
 
     def _watch_sealed_tables(self) -> None:
-        """Have SQLite tell of every row of a sealed table that this connection adds, changes or removes, whatever the statement."""
+        """Have SQLite report every row of a sealed table that this connection adds, changes or removes."""
 
         def change(sign: int, *row: Any) -> None:
             self._sealed_since += sign * _digest(*row)
 
         self._db.create_function("row_changed", -1, change)
-        # Without this, what INSERT OR REPLACE replaces would be removed without a word.
+        # Without this, INSERT OR REPLACE would remove rows without firing a trigger.
         self._db.execute("PRAGMA recursive_triggers = ON")
         for table in _SEALED:
             columns = [name for _, name, *_ in self._db.execute(f"PRAGMA table_info({table})")]
@@ -291,14 +291,14 @@ class JournalFile:
         return hashlib.sha256(repr(contents).encode()).hexdigest() == found[0] if found else not any(contents)
 
     def _reason(self, error: sqlite3.DatabaseError, code: int) -> str:
-        with suppress(OSError):  # a folder that is gone tells nothing
+        with suppress(OSError):  # a missing folder has nothing to report
             if code & _PRIMARY_CODE in _FOR_LACK_OF_ROOM and shutil.disk_usage(self.path.parent).free < _LEAST_FREE_BYTES:
                 return os.strerror(errno.ENOSPC)
         return str(error)
 
     @contextmanager
     def _only_ours(self) -> Iterator[None]:
-        """Let nothing out but our own errors: what may pass, and what will not."""
+        """Raise only the project's own errors: those that may pass, and those that will not."""
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -325,13 +325,13 @@ def _digest(table: str, *row: Any) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Created here, so that from its first byte on only the owner can read it, and no planted link is followed.
+    # Created here, so that only the owner can ever read it, and no planted link is followed.
     os.close(open_or_create(path))
     for one in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-journal", "-wal", "-shm"))):
         make_private(one)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    # SQLite's own notes, such as the triggers below, need no folder for temporary files, which may be full or read-only.
+    # Temporary tables, such as those of the triggers below, stay in memory: the folder for temporary files may be full or read-only.
     db.execute("PRAGMA temp_store = MEMORY")
     return db

@@ -1,6 +1,6 @@
-"""The part of the journal that knows which output has taken which chunk, what it must remember, and what it refused.
+"""The part of the journal that records which output has taken which chunk, its receipts, and what it refused.
 
-What waits is counted as it comes and goes, never summed up: a question costs the same however many chunks wait.
+Pending rows are counted as they come and go, never summed: a query costs the same however many chunks wait.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ GIVEN_UP = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """How far an output is: first chunk − 1 and last chunk it has taken, and rows by fate."""
+    """An output's position: first chunk − 1 and last chunk it has taken, and rows by outcome."""
 
     name: str
     since: int
@@ -47,7 +47,7 @@ class Spooled:
 
 
 class OutputStandings:
-    """Positions, receipts and refusals, one output independent of the others. Chunks are numbered in the order of their release.
+    """Positions, receipts and refusals of each output, independent of the others. Chunks are numbered in the order of release.
 
     Args:
         file: The journal's file.
@@ -68,12 +68,12 @@ class OutputStandings:
         )
 
     def standings(self) -> list[Standing]:
-        """Return how far each output is. For each: all rows released since it came = taken + set aside + pending."""
+        """Return each output's position. For each: rows released since it was added = taken + set aside + pending."""
         rows = self._file.rows("SELECT name, since, position, taken, set_aside, pending FROM outputs ORDER BY name")
         return [Standing(*row) for row in rows]
 
     def add_outputs(self, names: Sequence[str]) -> None:
-        """Let outputs begin with the next release; nothing changes for those that are known.
+        """Start new outputs with the next release; known ones do not change.
 
         The first outputs that a journal ever has begin with what waits already: with batches that a lost journal had released.
         """
@@ -88,7 +88,7 @@ class OutputStandings:
             )
 
     def rename_outputs(self, new_names: Mapping[str, str]) -> None:
-        """Let outputs be called otherwise, by their old names; everything that is known of them stays."""
+        """Rename outputs, by their old names; everything else about them stays."""
         with self._file.transaction() as db:
             for old, new in new_names.items():
                 db.execute("UPDATE outputs SET name = ? WHERE name = ?", (new, old))
@@ -104,17 +104,17 @@ class OutputStandings:
             _forget_chunks_all_have(db)
 
     def record_chunk(self, db: sqlite3.Connection, chunk: int, *, size_bytes: int, rows: int) -> None:
-        """Let a chunk wait for every output, as part of the transaction that releases it. It is offered after `offer_up_to`."""
+        """Make a chunk pending for every output, in the transaction that releases it. It is offered after `offer_up_to`."""
         db.execute("INSERT INTO chunks (chunk, bytes, rows) VALUES (?, ?, ?)", (chunk, size_bytes, rows))
         db.execute("UPDATE spooled SET chunks = chunks + 1, bytes = bytes + ?", (size_bytes,))
         db.execute("UPDATE outputs SET pending = pending + ? WHERE position < ?", (rows, chunk))
 
     def offer_up_to(self, chunk: int) -> None:
-        """Let outputs have the chunks up to this one: the fence is on the disk."""
+        """Offer outputs the chunks up to this one: the fence is on disk."""
         self._offered_to = chunk
 
     def next_pending(self, name: str, *, after: int = 0) -> int | None:
-        """Return the next chunk to be offered to an output, none up to `after`; None while there is none."""
+        """Return the next chunk for an output, later than `after`; None if there is none."""
         chunk: int | None = self._file.value(
             "SELECT chunk FROM chunks WHERE chunk > max(?, (SELECT position FROM outputs WHERE name = ?)) AND chunk <= ? "
             "ORDER BY chunk LIMIT 1",
@@ -130,14 +130,14 @@ class OutputStandings:
         return {key: self._file.parsed(receipt) for key, receipt in rows}
 
     def record_receipt(self, name: str, receipt: Receipt) -> None:
-        """Remember something for an output before it writes."""
+        """Record an output's intent before it writes."""
         with self._file.transaction() as db:
             _put_receipts(db, name, [receipt])
 
     def record_taken(
         self, name: str, *, chunk: int, receipts: Iterable[Receipt], rows: int, set_aside: Mapping[str, int] | None = None
     ) -> None:
-        """Remember that an output has a chunk, with what it must remember of it.
+        """Record that an output has taken a chunk, with its receipts.
 
         Args:
             name: The output.
@@ -162,7 +162,7 @@ class OutputStandings:
         return dict(self._file.rows("SELECT batch_id, rows FROM set_aside WHERE output = ? ORDER BY batch_id", name))
 
     def record_taken_after_all(self, name: str, batch_id: str, *, receipt: Receipt | None, still_refused: int = 0) -> None:
-        """Remember that an output has taken what it had refused, or all but `still_refused` rows of it."""
+        """Record that an output has taken what it had refused, or all but `still_refused` rows of it."""
         with self._file.transaction() as db:
             _put_receipts(db, name, [] if receipt is None else [receipt])
             refused = _refused_rows(db, name, batch_id)
@@ -205,7 +205,7 @@ class OutputStandings:
         return Spooled(*self._file.rows("SELECT chunks, bytes FROM spooled")[0])
 
     def spooled_chunks(self) -> list[int]:
-        """Return every chunk that some output has not yet taken, in order; as many as wait."""
+        """Return every chunk that some output has not yet taken, in order."""
         return [chunk for (chunk,) in self._file.rows("SELECT chunk FROM chunks ORDER BY chunk")]
 
 
@@ -226,7 +226,7 @@ def _put_receipts(db: sqlite3.Connection, name: str, receipts: Iterable[Receipt]
 
 
 def _put_set_aside(db: sqlite3.Connection, name: str, batch_id: str, rows: int) -> None:
-    """Let so many rows of a batch stand as refused by an output, whatever stood there before; with none nothing does."""
+    """Set how many rows of a batch an output refused; zero removes the entry."""
     more = rows - _refused_rows(db, name, batch_id)
     if rows:
         db.execute("INSERT OR REPLACE INTO set_aside VALUES (?, ?, ?)", (name, batch_id, rows))

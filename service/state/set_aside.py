@@ -1,4 +1,4 @@
-"""Batches of which an output will never take some rows: kept on disk with the reason, and offered again by a command.
+"""Batches with rows that an output will never take: kept on disk with the reason, and offered again by a command.
 
 Only anonymized rows are ever here. One pair of files for each batch and output: what was refused and why, and the whole batch.
 """
@@ -19,13 +19,13 @@ from anonymizer.errors import BatchRejected, StateUnavailable
 from disk.durable_file import make_folder, read_ours, write_durably
 from service.state.spool import SpoolDamaged, decode, encode
 
-#: What a person can do about a file that is damaged or missing.
+#: What an operator can do about a damaged or missing file.
 _WAY_ON = "Put a good copy in its place; or move it and the file of the same name beside it away: its rows then stay refused"
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What an output refused of one batch.
+    """Rows of one batch that an output refused.
 
     Args:
         output: The output's name.
@@ -61,7 +61,7 @@ class Kept:
 
 
 class SetAside:
-    """A folder of what was set aside.
+    """A folder of set-aside rows.
 
     Args:
         folder: Made when something is kept.
@@ -71,7 +71,7 @@ class SetAside:
         self._folder = folder
 
     def keep(self, batch: Batch, *, output: str, rejection: BatchRejected) -> int:
-        """Keep what was refused of a batch; keeping it again replaces it. Returns how many rows that is.
+        """Keep the refused rows of a batch, replacing an earlier copy; return how many rows that is.
 
         Raises:
             StateUnavailable: The disk cannot take it now.
@@ -94,7 +94,7 @@ class SetAside:
         return count
 
     def rename_outputs(self, new_names: Mapping[str, str]) -> None:
-        """Let outputs be called otherwise, by their old names. Interrupted at any point, it may be done again.
+        """Rename outputs, by their old names. If interrupted, it can be repeated.
 
         Raises:
             SpoolDamaged: A file does not hold what was written.
@@ -134,7 +134,7 @@ class SetAside:
             )
 
     def remove(self, kept: Kept) -> None:
-        """Forget what the output has taken after all. Files that cannot be removed now are removed by the next offer."""
+        """Forget rows that the output has taken after all. Files that cannot be removed now are removed by the next offer."""
         with suppress(OSError):
             kept.path.with_suffix(".json").unlink(missing_ok=True)
             kept.path.unlink(missing_ok=True)
@@ -149,7 +149,7 @@ class SetAside:
 
 
 def _mark_of(output: str) -> str:
-    """Return what tells an output's files from others' of the same window."""
+    """Return the part of a file name that distinguishes outputs."""
     return hashlib.sha256(output.encode()).hexdigest()[:8]
 
 

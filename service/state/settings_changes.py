@@ -1,4 +1,4 @@
-"""Changed settings: what may change between runs, and what must be confirmed by a person."""
+"""Changed settings: which may change between runs, and which an operator must confirm."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _OUTPUT_RENAMED = LogEvent("output_renamed", "Output %s is called %s from now on
 
 
 def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: bool, now_ns: int) -> None:
-    """See that windows released from now on may be released as `epoch` says, and remember a change.
+    """Check that windows may be released under `epoch` from now on, and record a change of settings.
 
-    A new k, method, window length or filter holds for windows that are not yet released. A new pseudonym key makes new pseudonyms: the same
-    wearer then has two, and whoever expects one would not notice.
+    A new k, method, window length or filter applies to windows that are not yet released. A new pseudonym key gives the same wearer a
+    second pseudonym, which readers would not notice.
 
     Raises:
-        ConfigurationError: The pseudonym key is another one and was not confirmed.
+        ConfigurationError: The pseudonym key changed and was not confirmed.
     """
     last = journal.last_epoch()
     if last == epoch:
@@ -43,19 +43,19 @@ def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: b
 
 
 def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[str], *, state_dir: Path) -> None:
-    """Let the journal call outputs as they are called now, where it knows them by another spelling or place.
+    """Rename outputs in the journal that it knows by another spelling or place.
 
-    Earlier versions called an output as its setting spelled it. A folder of files that was moved along with STATE_DIR is the same output.
+    Earlier versions named an output as its setting spelled it. A folder of files that was moved along with STATE_DIR is the same output.
 
     Args:
         journal: What outputs have taken.
         set_aside: What they refused.
-        names: What the outputs that are turned on are called.
+        names: The names of the enabled outputs.
         state_dir: Where the journal is.
 
     Raises:
         SpoolDamaged: What was set aside is damaged.
-        StateUnavailable: Our own disk cannot be used now.
+        StateUnavailable: The service's own disk cannot be used now.
     """
     here = Path(os.path.realpath(state_dir))
     moves = Moves(here, journal.place)
@@ -75,7 +75,7 @@ def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[s
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """How a folder of files may have been called before.
+    """Earlier names that a folder of files may have had.
 
     Args:
         state_dir: The real path of STATE_DIR.
@@ -86,7 +86,7 @@ class Moves:
     was: str = ""
 
     def forms(self, name: str) -> set[str]:
-        """Return what an output may be called now that is or was called so."""
+        """Return the names that an output with this old name may have now."""
         kind, _, target = name.partition(":")
         if kind not in ("csv", "parquet") or "://" in target:
             return {f"{kind}:{canonical_address(target)}"}
@@ -99,10 +99,10 @@ class Moves:
 
 
 def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
-    """Forget outputs that are no longer turned on and have nothing pending. What was set aside for them stays on the disk, and is told of.
+    """Forget disabled outputs with nothing pending. Rows set aside for them stay on disk, with a warning.
 
     Raises:
-        ConfigurationError: One of them has; somebody must say that it may be lost to it.
+        ConfigurationError: One has pending rows; an operator must confirm that it will not get them.
     """
     removed = [standing for standing in journal.outputs.standings() if standing.name not in names]
     waiting = [standing for standing in removed if standing.pending]

@@ -1,8 +1,8 @@
-"""Batches on disk between their release and the moment every output has them: one file a chunk, whole or not there.
+"""Batches on disk from their release until every output has taken them: one file per chunk, complete or absent.
 
 A file holds a line that names the form, a JSON header with everything but the columns, the columns of each batch as little-endian bytes,
 and a SHA-256 of all of it. It is written under another name, synced, and only then given its own, so that a crash leaves no half file.
-Nothing raw is ever in it: it is made from certified batches.
+It holds no raw data: it is written from certified batches.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _HEADER_LENGTH_BYTES = 8
 _SUFFIX = ".spool"
 
 
-#: What a person can do. The source is not read again for it: rows may have come since, and a second release would tell them apart.
+#: What an operator can do. The source is not read again: rows may have come since, and a second release would reveal them.
 _WAY_ON = (
     "Its windows are released, and some output lacks them. Put a good copy in its place; or run scripts/state.py give-up-lost, "
     "which reads it again and counts the rows of a lost file as set aside"
 )
 
 
-#: Beside the spool: files of which the rows were released, but no output waits for them.
+#: Beside the spool: files with released rows that no output waits for.
 GIVEN_UP = "given_up"
 
 
@@ -54,7 +54,7 @@ class Spool:
 
     Args:
         folder: Made when it is not there and nothing waits in it; only its owner may read it.
-        waiting: Tells the numbers that outputs wait for.
+        waiting: Returns the numbers that outputs wait for.
 
     Raises:
         StateUnavailable: The folder cannot be made, or is gone with what waits in it.
@@ -70,7 +70,7 @@ class Spool:
             raise StateUnavailable(f"{folder} cannot be made ({error.strerror or error})") from None
 
     def write(self, number: int, batches: Sequence[Batch]) -> int:
-        """Store batches under a number; return their size in bytes once they are on the disk.
+        """Store batches under a number; return their size in bytes once they are on disk.
 
         Raises:
             StateUnavailable: The disk cannot take them now.
@@ -101,12 +101,12 @@ class Spool:
         return decode(content, name=path.name, number=number)
 
     def remove(self, number: int) -> None:
-        """Forget a number; it need not exist. A file that cannot be removed now is removed at the next start."""
+        """Remove a number's file, if any. A file that cannot be removed now is removed at the next start."""
         with suppress(OSError):
             self._path(number).unlink(missing_ok=True)
 
     def move_aside(self, number: int) -> Path | None:
-        """Keep a file that no output waits for in the folder `given_up` beside the spool; return where, None if there is no file.
+        """Move a file that no output waits for to the folder `given_up` beside the spool; return where, None if there is no file.
 
         Raises:
             StateUnavailable: The disk does not do it now.
@@ -219,7 +219,7 @@ def _described(batch: Batch, id_table: int) -> dict[str, Any]:
 
 
 def _by_name(fields: Promise | WindowCounts | Certificate) -> dict[str, Any]:
-    # What `dataclasses.asdict` does, which for fields that are plain takes ten times as long.
+    # The same as `dataclasses.asdict`, which takes ten times as long for plain fields.
     return {name: getattr(fields, name) for name in fields.__slots__}
 
 
