@@ -111,6 +111,17 @@ def through_the_plain_one(
     return ChunkSeen(tuple(map(_seen_in_plain, plain)), outside)
 
 
+Way = Callable[[Sequence[Row], WindowRange, PlainSettings, Ranges], ChunkSeen]
+
+ONE_WINDOW = WindowRange(0, 1000, 1000)
+
+
+def one_window(way: Way, rows: Sequence[Row], settings: PlainSettings) -> WindowSeen:
+    """Return what one of the two makes of the rows of one window."""
+    (window,) = way(rows, ONE_WINDOW, settings, shipped_ranges()).windows
+    return window
+
+
 def seen_in(chunk: ChunkResult) -> ChunkSeen:
     """Return what the project's result says."""
     return ChunkSeen(tuple(map(_seen_in_result, chunk.results)), chunk.outside)

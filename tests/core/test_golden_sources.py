@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from anonymizer.batch import WindowCounts
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
-from anonymizer.windows import WindowRange
-from tests.core.both_ways import ChunkSeen, Ranges, WindowSeen, shipped_ranges, through_the_plain_one, through_the_project
+from tests.core.both_ways import Way, one_window, shipped_ranges
 from tests.core.plain_anonymizer import PlainSettings, Row
 
-WINDOW = WindowRange(0, 1000, 1000)
 DEFAULT = PlainSettings(k=2, k_unit="source")
 OPTIMAL = PlainSettings(k=2, k_unit="source", method="optimal")
-
-Way = Callable[[Sequence[Row], WindowRange, PlainSettings, Ranges], ChunkSeen]
-
-
-@pytest.fixture(params=[through_the_project, through_the_plain_one])
-def way(request: pytest.FixtureRequest) -> Way:
-    """Every golden window binds the project and the plain implementation alike."""
-    chosen: Way = request.param
-    return chosen
-
-
-def one_window(way: Way, rows: Sequence[Row], settings: PlainSettings) -> WindowSeen:
-    (window,) = way(rows, WINDOW, settings, shipped_ranges()).windows
-    return window
 
 
 @dataclass(frozen=True)

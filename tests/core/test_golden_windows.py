@@ -13,26 +13,23 @@ Rows stand at times 0, 1, 2 … of one source unless a case says otherwise, so r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
 from anonymizer.batch import WindowCounts
 from anonymizer.windows import WindowRange
-from tests.core.both_ways import ChunkSeen, Ranges, WindowSeen, shipped_ranges, through_the_plain_one, through_the_project
+from tests.core.both_ways import (
+    ONE_WINDOW,
+    Way,
+    WindowSeen,
+    one_window,
+    shipped_ranges,
+    through_the_plain_one,
+    through_the_project,
+)
 from tests.core.plain_anonymizer import PlainSettings, Row
-
-WINDOW = WindowRange(0, 1000, 1000)
-
-Way = Callable[[Sequence[Row], WindowRange, PlainSettings, Ranges], ChunkSeen]
-
-
-@pytest.fixture(params=[through_the_project, through_the_plain_one])
-def way(request: pytest.FixtureRequest) -> Way:
-    """Every golden window binds the project and the plain implementation alike."""
-    chosen: Way = request.param
-    return chosen
 
 
 def classic(k: int, max_level: int = 7) -> PlainSettings:
@@ -45,11 +42,6 @@ def default(k: int) -> PlainSettings:
 
 def optimal(k: int) -> PlainSettings:
     return PlainSettings(k=k, method="optimal")
-
-
-def one_window(way: Way, rows: Sequence[Row], settings: PlainSettings) -> WindowSeen:
-    (window,) = way(rows, WINDOW, settings, shipped_ranges()).windows
-    return window
 
 
 def values_of(window: WindowSeen) -> list[float]:
@@ -475,8 +467,8 @@ def test_equal_values_and_times_are_told_apart_by_the_raw_id_whatever_the_pseudo
     rows += [Row(time_ns, "a", value) for time_ns, value in enumerate((0.0, 0.0, 0.0, 8.0, 8.0, 8.0))]
     settings = PlainSettings(k=4, max_level=1)
 
-    (fast,) = through_the_project(rows, WINDOW, settings, shipped_ranges(), Reversed()).windows
-    (plain,) = through_the_plain_one(rows, WINDOW, settings, shipped_ranges(), Reversed().released_id).windows
+    (fast,) = through_the_project(rows, ONE_WINDOW, settings, shipped_ranges(), Reversed()).windows
+    (plain,) = through_the_plain_one(rows, ONE_WINDOW, settings, shipped_ranges(), Reversed().released_id).windows
 
     assert fast.rows[-2:] == plain.rows[-2:] == ((9, "y", "7.0"), (9, "z", "1.0"))
 

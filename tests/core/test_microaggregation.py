@@ -162,11 +162,8 @@ def test_a_segment_is_cut_the_same_whatever_segments_stand_beside_it() -> None:
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0, 0]])
-def test_segments_without_values_have_no_groups(lengths: list[int]) -> None:
+def test_segments_without_values_have_no_groups_wherever_they_stand(lengths: list[int]) -> None:
     groups = optimal_groups(np.array([], dtype=np.int64), np.array(lengths, dtype=np.int64), 3)
 
     assert groups.tolist() == []
-
-
-def test_an_empty_segment_may_stand_first_between_and_last() -> None:
     assert sizes_of_groups([[], [1, 2], [], [], [5, 5, 9], []], 2) == [[], [2], [], [], [3], []]

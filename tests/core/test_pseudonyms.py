@@ -39,11 +39,7 @@ def test_a_pseudonym_is_the_hmac_of_the_id_in_utf_8_for_keys_of_any_length(key: 
     pseudonym = Pseudonymizer(key).released_id(source_id)
 
     assert pseudonym == hmac_by_its_definition(key, message) == hmac.new(key, message, "sha256").hexdigest()
-
-
-@given(key=KEYS, source_id=st.text())
-def test_an_unkeyed_hash_of_the_id_is_never_the_pseudonym(key: bytes, source_id: str) -> None:
-    assert Pseudonymizer(key).released_id(source_id) != hashlib.sha256(source_id.encode()).hexdigest()
+    assert pseudonym != hashlib.sha256(message).hexdigest()
 
 
 @given(ids=st.lists(st.text(), unique=True))
@@ -64,36 +60,23 @@ def test_the_key_id_is_not_the_digest_of_any_id_nor_the_beginning_of_one(source_
     assert not names.released_id(source_id).startswith(names.key_id)
 
 
-def test_the_key_id_is_made_from_the_key_and_too_short_to_be_a_pseudonym() -> None:
+def test_the_key_id_is_made_from_the_key_too_short_to_be_a_pseudonym_and_no_unkeyed_hash() -> None:
     ids = {Pseudonymizer(KEY[:-1] + bytes([last])).key_id for last in range(256)}
 
     assert len(ids) == 256
     assert all(len(key_id) < 64 for key_id in ids)
     assert Pseudonymizer(KEY).key_id == Pseudonymizer(KEY).key_id
-
-
-def test_the_key_id_does_not_give_the_key_away_by_an_unkeyed_hash() -> None:
     unkeyed = [hashlib.sha256(KEY).hexdigest(), hashlib.sha1(KEY).hexdigest(), hashlib.md5(KEY).hexdigest(), KEY.hex()]
-
     assert not any(digest.startswith(Pseudonymizer(KEY).key_id) for digest in unkeyed)
 
 
-@pytest.mark.parametrize("length", [0, 1, MINIMUM_KEY_BYTES - 1])
-def test_a_short_key_is_refused(length: int) -> None:
+@pytest.mark.parametrize("key", [b"", b"k", b"Zq9!vW", b"k" * 15])
+def test_a_key_of_fewer_than_16_bytes_is_refused_and_not_shown(key: bytes) -> None:
     for refuse in (check_key, Pseudonymizer):
-        with pytest.raises(ShortKey, match=f"at least 16 bytes .* got {length}"):
-            refuse(b"k" * length)
-
-
-def test_a_refused_key_is_not_shown() -> None:
-    with pytest.raises(ShortKey) as refused:
-        check_key(b"Zq9!vW")
-
-    assert "Zq9" not in str(refused.value)
-    assert b"Zq9!vW".hex() not in str(refused.value)
-
-
-def test_a_key_of_just_enough_bytes_is_taken() -> None:
+        with pytest.raises(ShortKey, match=f"at least 16 bytes .* got {len(key)}") as refused:
+            refuse(key)
+        assert "Zq9" not in str(refused.value)
+        assert b"Zq9!vW".hex() not in str(refused.value)
     check_key(b"k" * MINIMUM_KEY_BYTES)
     assert MINIMUM_KEY_BYTES == 16
 

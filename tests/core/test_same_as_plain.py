@@ -144,11 +144,8 @@ def test_the_columns_that_leave_have_the_types_that_outputs_rely_on(chunk: Chunk
     result = anonymize_chunk(samples_of(chunk.rows), chunk.windows, recipe_of(choices, shipped_ranges()))
 
     for batch in (window.batch for window in result.results if window.batch is not None):
-        assert [str(column.dtype) for column in (batch.times_ns, batch.source_index, batch.values_uv)] == [
-            "int64",
-            "int32",
-            "float64",
-        ]
+        types = [str(column.dtype) for column in (batch.times_ns, batch.source_index, batch.values_uv)]
+        assert types == ["int64", "int32", "float64"]
         assert batch.imputed_rows is None or str(batch.imputed_rows.dtype) == "bool"
 
 

@@ -31,18 +31,12 @@ def test_rows_keep_their_source_whatever_order_the_dictionary_comes_in(ids: list
     assert "" not in samples.source_ids
 
 
-def test_columns_have_the_types_that_everything_relies_on() -> None:
-    samples = make_samples([1], [0], ["a"], [2])
+def test_columns_have_the_types_that_everything_relies_on_and_no_row_is_shown_when_printed() -> None:
+    samples = make_samples([12345], [0], ["wearer-7"], [2])
+    types = [str(column.dtype) for column in (samples.times_ns, samples.source_codes, samples.values_uv)]
 
-    assert [str(column.dtype) for column in (samples.times_ns, samples.source_codes, samples.values_uv)] == [
-        "int64",
-        "int32",
-        "float64",
-    ]
-
-
-def test_samples_say_nothing_of_a_row_when_printed() -> None:
-    assert repr(make_samples([12345], [0], ["wearer-7"], [678.9])) == "Samples(1 rows)"
+    assert types == ["int64", "int32", "float64"]
+    assert repr(samples) == "Samples(1 rows)"
 
 
 def test_rows_are_put_in_order_of_time_then_of_the_rank_asked_for() -> None:
