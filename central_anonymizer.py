@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__":
-    # Ctrl+C while the rest is loaded ends the process as a signal does, not with a traceback.
+    # Ctrl+C during the imports ends the process like a signal, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     """Do what `.env` says; return the exit code."""
     options = _parse(arguments)
     env_file = Path(options.env_file or ".env")
-    # Whoever only asks how the service is touches nothing of its.
+    # A health probe must not touch the service's files.
     of_folders = folder_problems if options.check else lasting_folder_problems
     checks = (proxy_problems,) if options.health else (input_problems, hierarchy_problems, of_folders, proxy_problems)
     try:

@@ -1,6 +1,6 @@
-"""The vocabulary: a batch, the only data that may leave, and what is said about it.
+"""The vocabulary: a batch, which is the only data that may be released, and its counts, promise and certificate.
 
-Everybody may import this module. It must never know a raw sample.
+Every module may import this one. It must never know a raw sample.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Promise:
         k_unit: What k counts: `record` or `source`.
         method: The name of the method that formed the groups.
         settings_digest: Digest of every setting that shapes values; never of filters or paths.
-        key_id: Tells one pseudonym key from another; empty while pseudonyms are off.
+        key_id: Identifies the pseudonym key; empty while pseudonyms are off.
     """
 
     k: int
@@ -66,7 +66,7 @@ class WindowCounts:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What the second opinion counted behind the released values of a batch.
+    """What `verify` counted in a batch: a second opinion, independent of the code that formed the groups.
 
     Args:
         distinct_values: How many different values were released, imputed ones left out.
@@ -88,13 +88,13 @@ class Batch:
         window: The span that all times lie in.
         times_ns: Nanoseconds since the epoch, shape (n,), int64.
         source_index: Position of each row's id in `source_ids`, shape (n,), int32.
-        source_ids: Released ids: pseudonyms when they are on. May hold ids without a row here.
+        source_ids: Released ids; pseudonyms if enabled. May hold ids without a row here.
         values_uv: Released values in microvolts, shape (n,), float64.
         promise: What the batch claims.
         counts: What became of the window's rows.
         imputed_rows: Which rows carry `imputed_value` instead of a group's, shape (n,), bool; None when none does.
         imputed_value_uv: The mean of the other rows' released values; None when no row is imputed.
-        certificate: The second opinion; None until it was asked.
+        certificate: What `verify` counted; None before that.
     """
 
     batch_id: str
@@ -116,5 +116,5 @@ class Batch:
         return f"Batch({self.batch_id!r}, {len(self)} rows)"
 
     def certified(self, certificate: Certificate) -> Batch:
-        """Return this batch with its second opinion."""
+        """Return this batch with its certificate."""
         return replace(self, certificate=certificate)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: A segment is cut in so many blocks or not at all.
+#: A segment is cut into this many blocks, or not at all.
 FEWEST = 4
 
 _Int64s = npt.NDArray[np.int64]

@@ -35,7 +35,7 @@ _NEAR = 0.25
 
 _LARGEST = np.int64(2**63 - 1)
 
-#: Numbers worked on at once; so many stay in the processor's cache.
+#: How many numbers are processed at once; this many stay in the processor's cache.
 _AT_ONCE = 2**17
 
 

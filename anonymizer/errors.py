@@ -1,9 +1,9 @@
-"""Everything that can go wrong, and what we do then.
+"""Everything that can go wrong, and what the service does then.
 
 AnonymizerError
 ├── ConfigurationError     a setting is wrong: refuse to start
-├── StateUnavailable       the disk cannot take what we must remember now: try again
-├── JournalDamaged         the disk no longer says what we wrote: stop
+├── StateUnavailable       the service's own disk cannot be used now: retry
+├── JournalDamaged         the disk no longer holds what was written: stop
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
 │   ├── SourceUnavailable  the source cannot answer now: ask again for the same windows
@@ -15,7 +15,7 @@ AnonymizerError
     ├── IntentChanged      the batch is to be written in another way than was put on record: record that, write again
     └── BatchRejected      the destination never will: set it, or the rows it names, aside, go on
 
-The type is the instruction. Nobody reads the message but people, so it says what was asked, what was got and what to do.
+The type tells the service what to do. The message is for people: it says what was asked, what was got and what to do.
 Exceptions of client libraries stop where the library is called; nothing above an input or output sees one.
 """
 
@@ -25,7 +25,7 @@ from collections.abc import Sequence
 
 
 class AnonymizerError(Exception):
-    """Anything this project raises on purpose."""
+    """Base of every error the project raises deliberately."""
 
 
 class ConfigurationError(AnonymizerError):
@@ -37,15 +37,15 @@ class ConfigurationError(AnonymizerError):
 
 
 class StateUnavailable(AnonymizerError):
-    """What the service must remember cannot be written or read now, such as on a full disk; the same may be tried again."""
+    """The service's state cannot be written or read now, such as on a full disk; a retry may succeed."""
 
 
 class JournalDamaged(AnonymizerError):
-    """What the service must remember is gone, damaged, too old, or another data set's. The message says what a person can do."""
+    """The service's state is missing, damaged, too old, or another data set's. The message says what an operator can do."""
 
 
 class PrivacyViolation(AnonymizerError):
-    """A finished batch does not keep the promise it states. It must not leave."""
+    """A finished batch breaks its own promise and must not be released."""
 
 
 class SourceError(AnonymizerError):
@@ -53,15 +53,15 @@ class SourceError(AnonymizerError):
 
 
 class SourceUnavailable(SourceError):
-    """The source cannot answer now; the same question may be asked again."""
+    """The source cannot answer now; a retry may succeed."""
 
 
 class SourceDenied(SourceUnavailable):
-    """The source refuses us: a token, an organization or a bucket is wrong. Only an operator can fix it.
+    """The source refuses the service: a token, an organization or a bucket is wrong. Only an operator can fix it.
 
     Args:
         message: What was asked and what came back.
-        was_reached: Whether the source itself said so; else there is no way to it, such as with a certificate that has expired.
+        was_reached: Whether the source itself refused; otherwise it cannot be reached, such as with an expired certificate.
     """
 
     def __init__(self, message: str, *, was_reached: bool = True) -> None:
@@ -70,7 +70,7 @@ class SourceDenied(SourceUnavailable):
 
 
 class SourceRefused(SourceError):
-    """The samples are of a form that cannot be anonymized as configured, such as two series for one source and time."""
+    """The samples cannot be anonymized as configured, such as two series for one source and time."""
 
 
 class OutputError(AnonymizerError):
@@ -82,7 +82,7 @@ class OutputUnavailable(OutputError):
 
     Args:
         message: What was asked and what came back.
-        retry_after_s: How long the destination asked us to wait, in seconds, if it did.
+        retry_after_s: The wait that the destination asked for, in seconds, if any.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
@@ -91,15 +91,15 @@ class OutputUnavailable(OutputError):
 
 
 class OutputDenied(OutputUnavailable):
-    """The destination refuses us: a token, an organization, a bucket or an address is wrong. Only an operator can fix it."""
+    """The destination refuses the service: a token, organization, bucket or address is wrong. Only an operator can fix it."""
 
 
 class IntentChanged(OutputError):
-    """What was put on record before this write no longer holds: ask for the intent again, record it, and write at once."""
+    """The intent recorded before this write no longer holds: ask for it again, record it, and write at once."""
 
 
 class BatchRejected(OutputError):
-    """The destination will never take this batch, or never some rows of it; the others it has stored.
+    """The destination will never take this batch, or some rows of it; the other rows are stored.
 
     Args:
         message: What was asked and what came back.

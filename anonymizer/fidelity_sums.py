@@ -13,7 +13,7 @@ import numpy.typing as npt
 class Fidelity:
     """Sums over released rows; `+` puts windows together.
 
-    Deviations are from each source's own mean in its window, so that neither a slow drift nor wearers at different heights flatter us.
+    Deviations are from each source's own mean in its window, so that slow drift and different baselines do not improve the figures.
 
     Args:
         rows: How many.

@@ -85,7 +85,7 @@ class LevelHierarchyAnonymizer:
             raise ValueError("rows cannot be imputed where k counts sources")
 
     def generalize(self, rows: ArrangedSamples) -> Generalization:
-        """Return what is released for each row. But for imputed ones, no value stands for fewer than k rows, or sources, of a window."""
+        """Return what is released for each row. Except for imputed rows, a value is shared by k or more rows, or sources, of its window."""
         windows = len(rows.windows)
         leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
         is_open = sharers_of_windows(rows.window_index, rows.source_codes, windows, self.k_unit) >= self.k

@@ -24,7 +24,7 @@ _BLOCK = 32
 _SHORT_BLOCK = 16
 _RUN_UP = 12
 
-#: With so many blocks side by side longer ones take no more time.
+#: With this many blocks side by side, longer blocks take no more time.
 _MANY_BLOCKS = 64
 
 #: As many blocks are worked on side by side as make this many comparisons at once.

@@ -36,7 +36,7 @@ class OptimalAnonymizer:
     k_unit: KUnit = "record"
 
     def generalize(self, rows: ArrangedSamples) -> Generalization:
-        """Return what is released for each row. No released value stands for fewer than k rows, or sources, of its window."""
+        """Return what is released for each row. Each value is shared by k or more rows, or sources, of its window."""
         windows = len(rows.windows)
         leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
         is_open = sharers_of_windows(rows.window_index, rows.source_codes, windows, self.k_unit) >= self.k

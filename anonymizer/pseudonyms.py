@@ -1,7 +1,7 @@
 """Keyed pseudonyms: HMAC-SHA256 under a secret key (RFC 2104, FIPS 180-4).
 
-One-way without the key, and the same for the same key: whoever holds the key can recompute a pseudonym, and all windows of one
-source carry the same one. An unkeyed hash would be no protection: device ids are few and easily guessed.
+One-way without the key, and the same for the same key: a holder of the key can recompute a pseudonym, and all windows of one source
+carry the same one. An unkeyed hash would not protect: device ids are few and easily guessed.
 """
 
 from __future__ import annotations

@@ -101,28 +101,28 @@ class Inventory(Protocol):
 class SampleSource(Protocol):
     """Where samples come from.
 
-    The service may read from one thread while it asks something else from another. Asking twice for the same windows is always allowed: a
-    source keeps nothing and consumes nothing.
+    The service may read in one thread while it calls another method in a second thread. Reading the same windows twice is always allowed:
+    reading does not consume rows.
     """
 
     #: What is read, for logs and messages, such as a bucket's name; no secret in it.
     name: str
 
-    #: Tells one data set from another: the same for the same server, bucket, measurement and field, or the same file.
+    #: Identifies the data set: the same for the same server, bucket, measurement and field, or the same file.
     data_set: str
 
-    #: The same where only the source's address can be seen, and not what it says of itself; empty when there is no such thing.
+    #: The data set's name where only its address can be seen, not its own id; empty if there is none.
     data_set_address: str
 
-    #: Whether `data_set` is computed from the samples, so that whoever sees it could check a guess of them.
+    #: Whether `data_set` is computed from the samples, so that a reader could check a guess of them.
     data_set_tells_samples: bool
 
-    #: How many reads it answers sooner together than one after the other.
+    #: How many concurrent reads it answers faster than sequential ones.
     reads_at_a_time: int
 
     @property
     def is_looked_through(self) -> bool:
-        """Whether all of it is at hand once it is open, so that it can be judged before anything is released."""
+        """Whether it is examined whole when opened, so that it can be judged before anything is released."""
 
     @property
     def inventory(self) -> Inventory | None:
@@ -130,42 +130,42 @@ class SampleSource(Protocol):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings of what was found when it was opened, or later, a sentence each: counts and places, no sample."""
+        """Warnings found when it was opened, or later, one sentence each: counts and places, no sample."""
 
     def open(self) -> None:
-        """Reach the source and see that it can be read.
+        """Connect to the source and check that it can be read.
 
         Raises:
             SourceUnavailable: It cannot be reached now.
-            SourceDenied: It refuses us.
+            SourceDenied: It refuses the service.
             SourceRefused: It can never be anonymized as configured.
         """
 
     def look(self) -> None:
-        """See that it can still be read, by the smallest question there is; raises as `open` does."""
+        """Check with the cheapest request that it can still be read. Raises as `open` does."""
 
     def now_ns(self) -> int | None:
         """Return what the source's own clock says, never ahead of it; None when it has none."""
 
     def clock_check_in_s(self) -> float:
-        """Return in how many seconds calling `now_ns` would tell the time better; infinity when it is known well enough."""
+        """Return in how many seconds a call of `now_ns` would improve the known time; infinity if it is known well enough."""
 
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1 of all samples, in nanoseconds; None when the source has no natural bounds."""
 
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
-        """Return what the source has besides the rows between two times, in nanoseconds; of a source without bounds, nothing is known."""
+        """Return what the source holds besides the rows between two times, in nanoseconds; nothing for a source without bounds."""
 
     def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
-        """Return the times of rows added since this was another data set, in nanoseconds; None if it never was, or that cannot be told."""
+        """Return the times of rows added since it was the given data set, in nanoseconds; None if it never was, or that is unknown."""
 
     def kept_since_ns(self) -> int | None:
-        """Return before which time rows may have been removed because of their age, in nanoseconds; None when none ever are."""
+        """Return the time before which retention may have removed rows, in nanoseconds; None if there is no retention."""
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
         """Return a time in `[start_ns, end_ns)` before which the span holds no row; None when the whole span holds none.
 
-        Asked before long spans are counted window by window, so that empty years cost one question. Raises as `open` does.
+        Called before long spans are counted window by window, so that empty years cost one query. Raises as `open` does.
         """
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
@@ -175,10 +175,10 @@ class SampleSource(Protocol):
         """Return all rows of the windows, or raise as `open` does: never a part of them."""
 
     def advice_when_empty(self) -> str:
-        """Return a sentence that helps somebody who expected rows and got none."""
+        """Return a sentence of advice for a run that found no rows."""
 
     def hint_on_contradictions(self) -> str:
-        """Return what of this source may tell its series apart, where sources hold two different values for one time; or nothing."""
+        """Return what may distinguish the series of a source that holds two different values for one time; or nothing."""
 
     def close(self) -> None:
         """Let go of the source."""

@@ -25,7 +25,7 @@ def sharers_of_windows(window_index: _Int64s, source_codes: npt.NDArray[np.int32
 
 
 class Sharers:
-    """Counts who stands behind sets of runs. A run is the rows of one window and value.
+    """Counts the rows or sources that share sets of runs. A run is the rows of one window and value.
 
     Args:
         rows: Number of rows of each run, shape (runs,).

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from anonymizer.samples import ArrangedSamples
 from anonymizer.windows import NANOSECONDS
 
-#: An ECG in millivolts taken for microvolts lies wholly within this range, whose ends are 3 µV from its middle.
+#: An ECG in millivolts that is read as microvolts stays within this range around its middle: ±3 µV.
 STILL_RANGE_UV = 6.0
 
 #: A flat line takes few values: whole microvolts within the range are 7.

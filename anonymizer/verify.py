@@ -64,7 +64,7 @@ def verify(batch: Batch) -> Certificate:
 
 
 def _sharers(values: npt.NDArray[np.float64], sources: npt.NDArray[np.int32], k_unit: str) -> npt.NDArray[np.intp]:
-    """Return how many rows, or different sources, stand behind each distinct value."""
+    """Return how many rows, or different sources, share each distinct value."""
     which, values_at_most = _numbered(values)
     if k_unit == "record":
         behind = np.bincount(which, minlength=values_at_most)

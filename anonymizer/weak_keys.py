@@ -1,6 +1,6 @@
-"""Keys that a person thought up: repeats, sequences, words. Whoever has one pseudonym can try such keys until one fits.
+"""Keys that a person made up: repeats, sequences, words. An attacker with one pseudonym can try such keys until one fits.
 
-That a key is not found here says nothing for it: only one that was made by chance is good.
+A key that is not found here may still be weak: only a random key is good.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ NANOSECONDS = 1_000_000_000
 #: No shard group of InfluxDB is shorter than this or starts anywhere else: reads and counts are cut here.
 HOUR_NS = 3600 * NANOSECONDS
 
-#: So many windows are counted, read or planned together at most, however few rows they hold.
+#: At most this many windows are counted, read or planned together, however few rows they hold.
 MOST_WINDOWS = 4096
 
 

@@ -1,7 +1,7 @@
-"""Files that a power cut does not take, that a planted link does not redirect, and that only those may read who should.
+"""Files that survive a power cut, that a planted link cannot redirect, and that have the permissions asked for.
 
-No link is followed at the last part of a path: whoever can plant one at a name that is known beforehand could have us write to, or cut, a
-file elsewhere. A folder may be a link. Permissions are those asked for, whatever the process's umask is.
+No link is followed at the last part of a path: an attacker who plants one at a predictable name could make the service overwrite or
+truncate a file elsewhere. A folder may be a link. Permissions do not depend on the process's umask.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-#: Only the owner may read what the service remembers.
+#: Only the owner may read the service's state.
 PRIVATE = 0o600
 PRIVATE_FOLDER = 0o700
 
-#: Folders on the way to one of ours; nobody else may put anything into them.
+#: Folders above one of the service's; only their owner may write to them.
 _FOLDER_ABOVE = 0o755
 
-#: Failures of a disk, a share or a process's limits that may be gone the next time. No person has to change a path or a permission.
+#: Failures of a disk, a share or a process limit that may pass. No path or permission has to change.
 PASSING = frozenset(
     {
         *(errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM),
@@ -29,11 +29,11 @@ PASSING = frozenset(
     }
 )
 
-#: Windows has no O_NOFOLLOW, and turns line ends into others without O_BINARY.
+#: Windows has no O_NOFOLLOW, and converts line ends without O_BINARY.
 _FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 
-#: What a platform answers that cannot sync a folder: CIFS and FUSE say EINVAL, others one of the next three. Windows cannot open a folder
-#: (EACCES), nor can we without the right to list it. Anything else, such as EIO, is a failure of the disk.
+#: Errors of platforms that cannot sync a folder: EINVAL for CIFS and FUSE, others for the rest. Windows cannot open a folder (EACCES), nor
+#: can a process without the right to list it. Anything else, such as EIO, is a failure of the disk.
 _CANNOT_SYNC_FOLDERS = frozenset({errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF})
 _CANNOT_LINK = _CANNOT_SYNC_FOLDERS | {errno.EPERM, errno.EMLINK}
 _CANNOT_OPEN_FOLDERS = _CANNOT_SYNC_FOLDERS | {errno.EACCES, errno.EPERM}
@@ -191,7 +191,7 @@ def open_or_create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> i
 
 
 def make_private(path: Path) -> None:
-    """Let nobody but the owner read a file that may have been made by others; it need not be there.
+    """Make a file, if it exists, readable by its owner only.
 
     Raises:
         OSError: It is a link, or no regular file; or its permissions cannot be told.
@@ -244,7 +244,7 @@ def why_not_writable(folder: Path, *, but_for: Collection[int] = ()) -> str:
 
     Args:
         folder: It need not be there.
-        but_for: Error numbers that are no reason, such as `PASSING`.
+        but_for: Error numbers to ignore, such as `PASSING`.
     """
     try:
         if folder.exists():
@@ -261,7 +261,7 @@ def why_not_writable(folder: Path, *, but_for: Collection[int] = ()) -> str:
 
 
 def probe(folder: Path) -> None:
-    """See that files can be made in a folder, under a name that nobody can know.
+    """Check that files can be made in a folder, under an unpredictable name.
 
     Raises:
         OSError: They cannot.

@@ -12,10 +12,10 @@ import os
 #: Which byte Windows locks. It keeps others from reading that byte, so it is the last the call can name.
 _WINDOWS_LOCKED_BYTE = 2**31 - 2
 
-#: What a platform answers when somebody else holds the lock: flock the first two, which are one on Linux; Windows and fcntl the others.
+#: Errors when another process holds the lock: the first two from flock, which are equal on Linux; the others from Windows and fcntl.
 _HELD = frozenset({errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK})
 
-#: What a file system without locks answers, such as NFS without lockd. It may pass when lockd is only not yet up.
+#: Errors of a file system without locks, such as NFS without lockd. They may pass if lockd is still starting.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.EBADF})
 
 

@@ -1,4 +1,4 @@
-"""What an address tells, and what of it may be shown: a key can follow its question mark, and a password can precede its host."""
+"""Addresses: their parts, and what of them may be shown. A query can hold a key, and a password can precede the host."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def shown_address(address: str) -> str:
     if not may_hold_credentials(address):
         return scheme + shown
     credentials = _CREDENTIALS.match(shown)
-    # A password can hold a question mark: then nothing is left that could be shown.
+    # A password can hold a question mark; then nothing can be shown.
     return scheme + (shown[credentials.end() :] if credentials else "…")
 
 
 def may_hold_credentials(address: str) -> bool:
-    """Return whether a user name or password stands in an address, or something that can be taken for one."""
+    """Return whether an address holds, or seems to hold, a user name or password."""
     return bool(_CREDENTIALS.match(_scheme_and_rest(address)[1]))
 
 

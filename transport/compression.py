@@ -1,4 +1,4 @@
-"""Whether what goes over a network is compressed: not within this machine, nor where the network is faster than what it would save.
+"""Decides whether traffic is compressed: not within this machine, nor on a network faster than the compression.
 
 Rows compress to less than a tenth, at about half a second of processor time for a million on either side.
 """
@@ -10,16 +10,16 @@ import zlib
 
 from transport.addresses import is_this_machine
 
-#: Whoever moves fewer bytes a second than this waits for the network, or for a server that has time to unpack.
+#: Below this rate in bytes per second, the network is the bottleneck, or the server has time to decompress.
 _SLOW_BYTES_A_S = 8_000_000
 
-#: Less than this tells nothing about a network.
+#: Smaller transfers say nothing about a network.
 _LEAST_BYTES = 200_000
 
-#: So many slow ones in a row are no hiccup.
+#: This many slow transfers in a row mean that the network is slow.
 _SLOW_IN_A_ROW = 5
 
-#: Quick, and all but as small as the best.
+#: Fast, and nearly as small as the best level.
 _LEVEL = 1
 
 #: A window size of zlib that means the format of gzip.

@@ -18,11 +18,11 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-#: So much is taken from a socket at a time, if it is there.
+#: The most that is read from a socket at a time.
 _BUFFER_BYTES = 1 << 18
 
-#: A server sends a long answer in pieces of a few kilobytes. To be woken for each costs more than to copy it, so once an answer is known to
-#: be long, its next pieces are given a moment to gather.
+#: A server sends a long answer in pieces of a few kilobytes. Waking up for each costs more than copying it, so once an answer is known to
+#: be long, the client waits a moment for more pieces.
 _LONG_BYTES = 1 << 16
 _MOMENT_S = 0.002
 
@@ -31,7 +31,7 @@ _running = threading.local()
 
 @contextmanager
 def whole_request_within(seconds: float) -> Iterator[None]:
-    """Let no request that this thread makes here, over a pool that keeps limits, take longer; it fails as one that timed out."""
+    """Limit each request that this thread makes here, over a pool that keeps limits; a longer one fails with a timeout."""
     _running.ends_s = time.monotonic() + seconds
     try:
         yield
@@ -40,7 +40,7 @@ def whole_request_within(seconds: float) -> Iterator[None]:
 
 
 def keep_limits(manager: PoolManager) -> None:
-    """Let connections that the pool makes from now on keep the limit of `whole_request_within`."""
+    """Make the pool's new connections keep the limit of `whole_request_within`."""
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
 

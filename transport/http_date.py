@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 
 def earliest_http_date(texts: Iterable[str]) -> datetime | None:
-    """Return the earliest time that any of several headers of one name states; None when none states one.
+    """Return the earliest time in several headers of one name; None if none holds a time.
 
-    Two `Date` headers come from two clocks, such as a server's and a proxy's. Windows must not be taken for complete early.
+    Two `Date` headers come from two clocks, such as a server's and a proxy's. The earlier one never makes a window complete too soon.
     """
     dates = [date for text in texts if (date := parse_http_date(text)) is not None]
     return min(dates, default=None)
 
 
 def parse_http_date(text: str) -> datetime | None:
-    """Return the time a header states, in UTC unless it names another zone; None when it states none."""
+    """Return the time in a header, in UTC unless it names another zone; None if it holds none."""
     try:
         date = email.utils.parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # the second for a zone of twenty digits

@@ -29,7 +29,7 @@ from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 from transport.tls_faults import answered_to_plain_http, tls_fault
 
-#: Only the types of the columns are asked for; units and groups are nothing to us.
+#: Only column types are requested; units and groups are not used.
 _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
 
 #: Unknown token, token without the right, and a bucket that this token may not see.
@@ -45,8 +45,8 @@ class InfluxFault(Exception):
     Args:
         message: What came back, in a sentence.
         status: HTTP status; None when there was no answer, or none that ended properly.
-        retry_after_s: How long the server asked us to wait.
-        is_unreachable_for_good: Whether there is no way to the server until a person changes an address or a certificate.
+        retry_after_s: The wait that the server asked for.
+        is_unreachable_for_good: Whether the server stays unreachable until an operator changes an address or a certificate.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class BucketFacts:
-    """What a server says of a bucket.
+    """A bucket's properties, as the server reports them.
 
     Args:
         name: Its name.
@@ -156,7 +156,7 @@ class InfluxConnection:
         self._client.close()
 
     def ping(self) -> None:
-        """See that a server answers at all; this needs no token. Teaches the clock."""
+        """Check that a server answers at all, which needs no token. Updates the server clock."""
         sent_ns = time.monotonic_ns()
         with self._only_faults():
             _, status, headers = self._client.api_client.call_api(
@@ -260,11 +260,11 @@ class InfluxConnection:
 
     @contextmanager
     def _only_faults(self, within_s: float = math.inf) -> Iterator[None]:
-        """Let nothing out but InfluxFault, and our own bugs; after a refusal, look whether there is another token."""
+        """Raise only InfluxFault, apart from bugs in this project; after a refusal, look for a replaced token."""
         token = self._token
         try:
             if not (token.isascii() and token.isprintable()):
-                # Below us this would be an error that quotes the token.
+                # A library's error would quote the token.
                 raise InfluxFault("the token holds characters that no token has, such as a line end or a curly quote", status=401)
             with whole_request_within(min(within_s, self.address.timeout_s)):
                 yield
@@ -302,7 +302,7 @@ def _facts_of(bucket: dict[str, Any]) -> BucketFacts:
 
 
 def _as_fault(error: Exception, *, token: str) -> InfluxFault:
-    """Translate whatever the client and the libraries below it raise; what is none of theirs is our bug and goes on."""
+    """Translate errors of the client and its libraries; any other error is a bug in this project and is raised unchanged."""
     if isinstance(error, ApiException) and error.status:
         retry_after = parse_retry_after((error.headers or {}).get("Retry-After"), now=datetime.now(UTC))
         message = f"{error.status} {_short(_message(error), token)}"
@@ -343,7 +343,7 @@ def _message(error: ApiException) -> str:
 
 
 def _short(text: str, token: str) -> str:
-    """Return what a server said as one line of bearable length, without our token: a proxy may quote what it was sent."""
+    """Return a server's message as one short line, without the token: a proxy may quote what it was sent."""
     one_line = " ".join(text.split())
     if token:
         one_line = one_line.replace(token, "…")

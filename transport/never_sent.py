@@ -1,4 +1,4 @@
-"""Whether a request that failed can have reached anybody."""
+"""Whether a failed request can have reached a server."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ def was_never_sent(error: BaseException) -> bool:
     """
     cause = error.args[0] if error.args else None
     reason = cause.reason if isinstance(cause, urllib3.exceptions.MaxRetryError) else cause
-    # ConnectTimeoutError is no NewConnectionError in all versions; a name that cannot be resolved is one.
+    # ConnectTimeoutError is not a NewConnectionError in all versions; a name resolution error is one.
     return isinstance(reason, NewConnectionError | ConnectTimeoutError)

@@ -42,7 +42,7 @@ _FULL = re.compile(r"Quota|StorageFull|InsufficientStorage|NotEnoughSpace")
 #: Where machines of Amazon's learn the keys of their role; asked where no others are given.
 _ROLE_ADDRESS = "169.254.169.254"
 
-#: Refusals that pass, although they are those of a client.
+#: Client errors that may pass.
 _PASSING_STATUS = {408, 425, 429}
 
 HOW_TO_GIVE_KEYS = (
@@ -56,11 +56,11 @@ class StoreFault(Exception):
 
     Args:
         message: What was asked and what came back.
-        is_denial: Whether only a person can change that: keys, bucket, region.
+        is_denial: Whether only an operator can change that: keys, bucket, region.
         is_missing: Whether there is no such object.
         is_changed: Whether the object is another version.
         is_unknown_request: Whether the store does not know a part of the request.
-        code: What the store calls it; empty where it does not say.
+        code: The store's error code; empty if it gives none.
     """
 
     def __init__(
@@ -239,7 +239,7 @@ class ObjectStore:
         from obstore.exceptions import AlreadyExistsError
 
         try:
-            # In parts, a write that breaks off would leave parts behind that nobody sees and the bucket's owner pays for.
+            # An interrupted multipart upload would leave invisible parts that the bucket's owner pays for.
             obstore.put(self._connected(), key, content, mode=mode, use_multipart=False)
         except AlreadyExistsError:
             return False
@@ -248,7 +248,7 @@ class ObjectStore:
         return True
 
     def look(self, prefix: str) -> None:
-        """Raise StoreFault unless the bucket answers and knows our keys; they need not be allowed to list it."""
+        """Raise StoreFault unless the bucket answers and accepts the keys; they need not be allowed to list it."""
         try:
             next(self.objects(prefix), None)
         except StoreFault as fault:

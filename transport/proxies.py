@@ -17,7 +17,7 @@ _SCHEMES = ("http", "https")
 
 
 class UnusableProxy(ValueError):
-    """A variable names a proxy that cannot be used. The message never holds its value, in which a password may stand."""
+    """A variable names a proxy that cannot be used. The message never holds its value, which may contain a password."""
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str:

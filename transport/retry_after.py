@@ -1,4 +1,4 @@
-"""How long a server asks us to wait: the `Retry-After` header (RFC 9110, section 10.2.3)."""
+"""The wait that a server asks for: the `Retry-After` header (RFC 9110, section 10.2.3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import datetime
 
 from transport.http_date import parse_http_date
 
-#: Nobody who asks for more is obeyed further.
+#: Longer values are capped.
 LONGEST_RETRY_AFTER_S = 600.0
 
 

@@ -1,4 +1,4 @@
-"""What time it is on a server that only says so in whole seconds.
+"""The time on a server that reports it only in whole seconds.
 
 Every HTTP answer has a `Date` header: the server's clock, cut to the second. One answer therefore tells the server's time to within a
 second and the round trip; several, at different moments, narrow it down. Windows must not be taken for complete early, so what is
@@ -15,17 +15,17 @@ _SECOND_NS = 1_000_000_000
 #: How much two clocks may drift apart: bounds are widened by this much of the time that has passed since they were found.
 _DRIFT = 100e-6
 
-#: Narrower than this there is nothing more to learn.
+#: Bounds narrower than this are good enough.
 GOOD_ENOUGH_NS = 20_000_000
 
 
-#: What an answer told is believed for so long although later answers tell nothing.
+#: How long bounds stay valid while later answers tell no time.
 _FORGOTTEN_NS = 600 * _SECOND_NS
 
 
 @dataclass(slots=True)
 class ServerClock:
-    """Bounds of the server's time minus our monotonic clock, both in nanoseconds."""
+    """Bounds of the server's time minus the local monotonic clock, both in nanoseconds."""
 
     #: Whether answers come, and tell no time.
     is_silent: bool = False
@@ -38,15 +38,15 @@ class ServerClock:
 
         Args:
             date_s: The `Date` header, in seconds since the epoch.
-            sent_ns: Our monotonic clock when the request was sent.
-            received_ns: And when the answer's head was there.
+            sent_ns: The local monotonic clock when the request was sent.
+            received_ns: The same when the answer's head had arrived.
         """
         least = date_s * _SECOND_NS - received_ns
         most = (date_s + 1) * _SECOND_NS - sent_ns
         if self._least_ns is not None:
             drift = self._drift_ns(received_ns)
             narrowed = max(least, self._least_ns - drift), min(most, self._most_ns + drift)
-            # Bounds that cross mean that one of the clocks was set: what was known before is worthless.
+            # Bounds that cross mean that one of the clocks was set: the old bounds are worthless.
             if narrowed[0] <= narrowed[1]:
                 least, most = narrowed
         self._least_ns, self._most_ns, self._learned_at_ns, self.is_silent = least, most, received_ns, False
@@ -61,7 +61,7 @@ class ServerClock:
         return None if self._least_ns is None else self._least_ns - self._drift_ns(monotonic_ns) + monotonic_ns
 
     def next_question_ns(self, monotonic_ns: int) -> int | None:
-        """Return when, on our monotonic clock, asking again would halve the doubt; None when the time is known well enough."""
+        """Return when, on the local monotonic clock, another request would halve the bounds; None if they are narrow enough."""
         if self._least_ns is None:
             return monotonic_ns
         if self._most_ns - self._least_ns <= GOOD_ENOUGH_NS:

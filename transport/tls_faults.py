@@ -1,6 +1,6 @@
-"""What is wrong between us and a server when no secure connection comes about, in a sentence that says what to do.
+"""Why a TLS connection to a server fails, in a sentence that says what to do.
 
-Certificates are judged by the TLS library; here its verdict is only put into words.
+The TLS library judges certificates; this module only words its verdict.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: What OpenSSL calls an answer that is no TLS: a server that speaks plain http.
+#: OpenSSL's errors for an answer that is not TLS: the server speaks plain http.
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 
 #: What servers say when they are spoken to in plain http where they speak https: Go, nginx, Apache.
@@ -73,9 +73,9 @@ def answered_to_plain_http(url: str, body: bytes) -> TlsFault | None:
 
 
 def greet(url: str, *, ca_file: str, ca_setting: str, within_s: float) -> TlsFault | None:
-    """Greet a server that is to speak https, without asking it anything; return what is wrong with it.
+    """Make a TLS handshake with a server, without a request; return what is wrong with it.
 
-    None when nothing is, and when nobody answers: that may pass.
+    None if nothing is wrong, or if the server does not answer, which may pass.
     """
     host, port = _host_and_port(url)
     try:
@@ -132,7 +132,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _speaks_tls(url: str) -> bool:
     host, port = _host_and_port(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Nothing is sent to whom it may be; it is only asked which language it speaks.
+    # Nothing is sent: the handshake only shows whether the server speaks TLS.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with socket.create_connection((host, port), _GREETING_S) as plain, context.wrap_socket(plain, server_hostname=host):

@@ -55,7 +55,7 @@ def _setting(parse: Parser, default: str, meaning: str, *, section: str = "") ->
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the service was asked to do. Secrets are held so that no representation shows them."""
+    """The checked settings. Secrets are held so that no `repr` shows them."""
 
     influx_url: str = _setting(
         server_address,
@@ -279,7 +279,7 @@ DECLARED: Mapping[str, dataclasses.Field[Any]] = {field.name.upper(): field for 
 #: These may be given as a file's content too, under their name with `_FILE` behind it.
 SECRETS: tuple[str, ...] = tuple(name for name, field in DECLARED.items() if field.metadata["parse"] is secret)
 
-#: Addresses, of which `transport.addresses.shown_address` returns what may be shown.
+#: Addresses, to be shown only through `transport.addresses.shown_address`.
 ADDRESSES: tuple[str, ...] = tuple(
     name for name, field in DECLARED.items() if field.metadata["parse"] in (web_address, server_address)
 )

@@ -1,8 +1,8 @@
-"""How `.env` is read: one setting per line, and no line is passed over that cannot be read.
+"""How `.env` is read: one setting per line, and no unreadable line is skipped.
 
-python-dotenv reads each line. By itself it would skip what it cannot read, and let an open quote swallow the lines below; a privacy
-setting among them would then have its default. So a line that it cannot read, or that other readers of such files read in another way
-(Docker takes every line as it stands), is a problem, named by its number. What stands in a line is never shown: it may be a secret.
+python-dotenv parses each line. By itself it would skip what it cannot read, and let an open quote swallow the lines below; a privacy
+setting among them would then get its default. So a line that it cannot read, or that other readers of such files read differently (Docker
+takes every line literally), is a problem, reported by its number. A line's text is never shown: it may be a secret.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
 
-#: A longer file is no `.env`, but some other file named by mistake.
+#: A longer file is not an `.env`; it was named by mistake.
 MOST_BYTES = 1 << 20
 
-#: So many problems are listed; the others are counted.
+#: At most this many problems are listed; the others are counted.
 _MOST_LISTED = 20
 
 _NAME = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=(.*)", re.DOTALL)
@@ -35,7 +35,7 @@ _READ_THE_PAGE = "documentation/CONFIGURATION.md says how this file is read"
 
 
 class UnreadableValue(ValueError):
-    """A value means nothing, or one thing here and another elsewhere. The message says why, without the value."""
+    """A value cannot be read, or other readers would read it differently. The message says why, without the value."""
 
 
 @dataclass(slots=True)
@@ -138,7 +138,7 @@ def meaning(text: str) -> str:
             if is_closed
             else "its quote is not closed; a value ends with its line"
         )
-    # Only needed where quotes are: the heartbeat commands run without the library else.
+    # Imported only for quoted values, so that the heartbeat commands usually run without the library.
     from dotenv.parser import parse_stream
 
     (binding,) = parse_stream(io.StringIO(f"VALUE={bare}"))

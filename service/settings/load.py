@@ -1,4 +1,4 @@
-"""From `.env` and the environment to checked settings: every mistake at once, each as a sentence, none with a secret in it."""
+"""Loads and checks settings from `.env` and the environment: every mistake at once, each as a sentence, without secrets."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from service.settings.types import path as written_out
 from service.settings.unknown_names import unknown_names
 from transport.addresses import is_this_machine, shown_address
 
-#: Printed, with the line above it, when nothing at all tells us what to do.
+#: Printed when there is no configuration at all.
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
 
 #: Settings whose value may name wearers.
@@ -32,10 +32,10 @@ _NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_C
 #: A value that cannot be used is shown up to here.
 _LONGEST_SHOWN = 200
 
-#: A token that many machines may try to guess.
+#: The shortest STATUS_TOKEN: other machines may try to guess it.
 _SHORTEST_STATUS_TOKEN = 16
 
-#: The one secret that is a key, of which every byte counts and none need be text.
+#: The one secret that is a key: every byte counts, and it need not be text.
 _KEY = "PSEUDONYM_SALT"
 
 
@@ -45,7 +45,7 @@ class NoConfiguration(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Checked settings and what a person should know of them."""
+    """Checked settings and warnings about them."""
 
     settings: Settings
     warnings: tuple[str, ...]

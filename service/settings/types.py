@@ -1,4 +1,4 @@
-"""What a setting's text may say, and what it then means. Each parser returns the value or raises ValueError with what was expected."""
+"""Parsers of settings. Each returns the value, or raises ValueError with what was expected."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"]
 LogFormat = Literal["text", "json"]
 ParquetPartition = Literal["hour", "day"]
 
-#: No number in the settings is greater, and no k.
+#: The largest number in any setting, and the largest k.
 MOST, MOST_K, _MOST_DIGITS = 10**18, 10**9, 19
 
-#: No length of time is longer: a leap year, so that times and lengths in nanoseconds can be added in 64 bits.
+#: The longest time span: a leap year, so that sums of times and spans in nanoseconds fit into 64 bits.
 LONGEST_S = 366 * 86_400
 
-#: Limits of one request are shorter: the operating system waits no longer than 2³¹ ms for a socket.
+#: The longest request timeout: the operating system waits at most 2³¹ ms for a socket.
 LONGEST_REQUEST_S = 86_400
 
 MOST_HOURS = 876_600
@@ -44,7 +44,7 @@ class Secret:
 
     Args:
         text: The secret.
-        file: The file it was read from, if it was: its content may change while we run.
+        file: The file it was read from, if any: its content may change while the service runs.
     """
 
     __slots__ = ("_file", "_text")
@@ -62,7 +62,7 @@ class Secret:
         return self._text.encode(errors="surrogateescape")
 
     def current(self) -> str:
-        """Return what the file holds now, for a token that somebody may replace; the text itself when there is no file to read."""
+        """Return the file's current content, for a token that may be replaced; the text itself if there is no file."""
         if self._file is not None:
             with suppress(OSError, ValueError):
                 self._text = read_secret(self._file) or self._text
@@ -75,7 +75,7 @@ class Secret:
         return "Secret(…)"
 
 
-#: A longer file holds no secret; it was named by mistake.
+#: A longer file is not a secret; it was named by mistake.
 MOST_SECRET_BYTES = 4096
 
 
@@ -100,7 +100,7 @@ def read_secret(file: Path, *, may_be_bytes: bool = False) -> str:
         raise ValueError("not UTF-8 text") from None
 
 
-#: `~`, `$HOME`, `${HOME}`, `$(pwd)`, `` `pwd` ``, `%USERPROFILE%`, `%h`: what shells and systemd write out and nothing here does.
+#: `~`, `$HOME`, `${HOME}`, `$(pwd)`, `` `pwd` ``, `%USERPROFILE%`, `%h`: shells and systemd expand these; the service does not.
 _TO_BE_WRITTEN_OUT = re.compile(r"~|.*\$[A-Za-z_{(]|.*`|.*%[A-Za-z_]{2,}%|(.*/)?%[A-Za-z](/|$)", re.DOTALL)
 
 
@@ -154,7 +154,7 @@ def _digits(text: str) -> int | None:
     """Return a whole number in decimal digits. Not by `int` alone, which takes `1_000` and digits of other scripts."""
     if re.fullmatch("[0-9]+", text) is None:
         return None
-    # More digits than any number may have that we take, and than `int` reads.
+    # More digits than any setting allows, and than `int` reads.
     return int(text[-_MOST_DIGITS:]) if not text[:-_MOST_DIGITS].strip("0") else MOST + 1
 
 
@@ -182,7 +182,7 @@ def hours(value: str) -> float:
     return number
 
 
-#: Every permission that a file of data may have: its owner reads and writes, its group may too, others may read. No one executes it.
+#: Every permission that a data file may have: read and write for owner and group, read for others; never execute.
 _MOST_OF_A_FILE_MODE = 0o664
 _OWNER_READS_AND_WRITES = 0o600
 
@@ -225,7 +225,7 @@ def web_address(value: str) -> str:
         raise ValueError("an address without user name and password in it (tokens have settings of their own; write an @ as %40)")
     if "#" in value:
         raise ValueError("an address without # (what follows it is never sent; write a # as %23)")
-    # What follows a question mark may be a key: it is sent as it stands.
+    # The query may hold a key: it is sent unchanged.
     return value if "?" in value else value.rstrip("/")
 
 
@@ -254,7 +254,7 @@ def server_address(value: str) -> str:
     return address
 
 
-#: ISO 8601 as people write moments. Python alone would take a fraction of an hour or a minute for one of a second.
+#: ISO 8601 as people write it. Python alone would read a fraction of an hour or minute as one of a second.
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d([Tt ]\d\d(:\d\d(:\d\d([.,]\d+)?)?)?([Zz]|[+-]\d\d(:?\d\d)?)?)?|\d{8}([Tt]\d{6}([.,]\d+)?([Zz]|[+-]\d{2}(\d{2})?)?)?",
     re.ASCII,
@@ -307,7 +307,7 @@ def seconds_list(value: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-#: Most file systems take 255 bytes; a file that is moved aside gets some more behind its name.
+#: Most file systems allow 255 bytes; a file that is moved aside gets a suffix.
 _LONGEST_FILE_NAME = 200
 
 

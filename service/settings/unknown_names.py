@@ -1,7 +1,7 @@
-"""Names that are no settings: each is warned of with its line, and one that may be meant for a privacy setting is a mistake.
+"""Unknown names: each is a warning with its line, and one that may mean a privacy setting is an error.
 
-Whoever wrote `PSEUDONYMISE_SOURCE_ID=true` must not get the default. A name is shown only if it looks like a name of ours: where the `=`
-moved, a part of a secret stands in its place.
+`PSEUDONYMISE_SOURCE_ID=true` must not result in the default. A name is shown only if it looks like a setting's: with a misplaced `=`, a
+part of a secret stands in its place.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from service.settings.declared import KNOWN_NAMES
 from service.settings.env_file import EnvFile
 
-#: Names this much alike are taken for a typo: in a file, whose names are all meant for us, sooner than in the environment.
+#: Names this similar are treated as typos: sooner in a file, whose names are all meant for the service, than in the environment.
 _ALIKE_IN_FILE, _ALIKE_IN_ENVIRONMENT = 0.8, 0.87
 
-#: What decides what leaves, of whom, and that it leaves once: a default in its place is worse than not starting.
+#: Settings that decide what is released, of whom, and that it is released once: refusing to start is better than using a default.
 _PRIVACY = frozenset(
     {
         *("K_VALUE", "K_UNIT", "BATCH_SIZE_SECONDS", "METHOD", "MAX_LEVEL", "RESIDUAL", "IMPUTATION"),
@@ -28,10 +28,10 @@ _PRIVACY = frozenset(
 #: Beginnings of names that are always meant for one of those.
 _PRIVACY_PREFIXES = ("PSEUDO", "K_", "ANONYM")
 
-#: No other program's variables are known to begin so.
+#: No other program is known to use variables with this prefix.
 _OUR_PREFIX = "PSEUDONYM"
 
-#: Short words that other programs use as names of variables too.
+#: Short words that other programs also use as variables.
 _COMMON_WORDS = frozenset({"METHOD", "RESIDUAL", "IMPUTATION"})
 
 #: Names in `.env` that are for others: the heartbeat tools, the compose file and the images it starts.
