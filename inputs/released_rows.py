@@ -56,7 +56,7 @@ def of_path(where: str | Path, span: Window, environment: Mapping[str, str]) -> 
     texts = _csv_files(address)
     if not texts:
         return _of_source(_folder_source(address, text), span, text)
-    if not address.pattern and next(Path(address.root).rglob("*.parquet"), None):
+    if not address.pattern and (_holds_rows(Path(address.root)) or next(Path(address.root).glob("*.parquet"), None)):
         raise ConfigurationError(f"{text} holds CSV and Parquet: name the folder of the Parquet files, or {text}/*.csv")
     return joined([_of_source(FileSource(path), span, str(path)) for path in texts])
 
@@ -67,11 +67,15 @@ def _csv_files(address: DataSetAddress) -> list[Path]:
     return sorted(path for path in found if path.name.endswith((".csv", ".csv.gz")))
 
 
+def _holds_rows(folder: Path) -> bool:
+    return (folder / _ROWS).is_dir()
+
+
 def _folder_source(address: DataSetAddress, text: str) -> SampleSource:
     root = Path(address.root)
     if address.pattern:
         return DataSetSource(Folder(root, address.is_asked()))
-    rows = root / _ROWS if (root / _ROWS).is_dir() else root
+    rows = root / _ROWS if _holds_rows(root) else root
     if next(rows.rglob("*.parquet"), None) is None:
         raise ConfigurationError(f"{text} holds no CSV or Parquet file")
     return DataSetSource(Folder(rows))

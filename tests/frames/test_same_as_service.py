@@ -96,7 +96,12 @@ def test_a_frame_comes_out_as_the_service_releases_a_file_of_its_rows(
 
 def test_all_six_records_with_pseudonyms_come_out_alike_and_are_read_back(tmp_path: Path) -> None:
     records = pd.read_parquet(RECORDS)
-    settings = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY, "K_VALUE": 7, "BATCH_SIZE_SECONDS": 10}
+    # As the defaults have it, one folder in the other.
+    parquet = tmp_path / "csv" / "parquet"
+    settings = {
+        **{"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY, "K_VALUE": 7, "BATCH_SIZE_SECONDS": 10},
+        **{"OUTPUT_TO_PARQUET": "true", "PARQUET_URL": parquet},
+    }
     released_by_the_service(tmp_path, records, settings)
 
     frame, certificate = anonymize_frame(records, k=7, window="10s", pseudonym_key=KEY)
@@ -104,6 +109,7 @@ def test_all_six_records_with_pseudonyms_come_out_alike_and_are_read_back(tmp_pa
     theirs = read_released(tmp_path / "csv")
     ours = frame.assign(source_id=frame["source_id"].astype(str)).sort_values(["timestamp", "source_id"], ignore_index=True)
     pd.testing.assert_frame_equal(theirs.astype({"source_id": str}), ours, check_dtype=False)
+    pd.testing.assert_frame_equal(read_released(parquet), theirs)
     assert certificate.promise.settings_digest
     assert len(certificate.windows) == 30
     assert certificate.counts.released == len(records) == 648_000
