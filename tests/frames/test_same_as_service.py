@@ -99,8 +99,12 @@ def test_all_six_records_with_pseudonyms_come_out_alike_and_are_read_back(tmp_pa
     # As the defaults have it, one folder in the other.
     parquet = tmp_path / "csv" / "parquet"
     settings = {
-        **{"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY, "K_VALUE": 7, "BATCH_SIZE_SECONDS": 10},
-        **{"OUTPUT_TO_PARQUET": "true", "PARQUET_URL": parquet},
+        "PSEUDONYMIZE_SOURCE_ID": "true",
+        "PSEUDONYM_SALT": KEY,
+        "K_VALUE": 7,
+        "BATCH_SIZE_SECONDS": 10,
+        "OUTPUT_TO_PARQUET": "true",
+        "PARQUET_URL": parquet,
     }
     released_by_the_service(tmp_path, records, settings)
 
