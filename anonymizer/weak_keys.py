@@ -56,7 +56,7 @@ _LETTER_OF = str.maketrans("0134578@$!", "oieastbasi")
 def doubts_about(key: bytes) -> Iterator[str]:
     """Yield what a person should know of a key, as the end of a sentence that begins with its setting. The key is never shown."""
     if why := _obvious(key):
-        yield f"is easy to guess: {why}. Whoever sees a pseudonym can find it and then every wearer; make a key with: {MAKE_A_KEY}"
+        yield f"is easy to guess: {why}. A reader of one pseudonym can find it and then every wearer; make a key with: {MAKE_A_KEY}"
     if key.strip() != key:
         yield "begins or ends with a blank or line end, which is part of the key; only one line end at the end of a file is not"
     if key[:1] == key[-1:] and key[:1] in (b"'", b'"'):

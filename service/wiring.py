@@ -411,21 +411,24 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
             is_by_hour=plans_by_hour(settings),
         )
         return make_span(request, source, clock)
-    if stream_position_ns is not None:
-        # A new window length starts with its first whole window after that position.
-        position_ns = -(-stream_position_ns // length_ns) * length_ns
-    elif settings.query_start_time is not None:
-        position_ns = settings.query_start_time // length_ns * length_ns
-    else:
-        position_ns = first_position_ns(source, clock, length_ns=length_ns)
     return Stream(
         source=source,
         clock=clock,
-        position_ns=position_ns,
+        position_ns=_first_stream_position_ns(settings, source, clock, stream_position_ns),
         length_ns=length_ns,
         lateness_ns=lateness_ns,
         interval_s=settings.streaming_interval,
     )
+
+
+def _first_stream_position_ns(settings: Settings, source: SampleSource, clock: Clock, stopped_at_ns: int | None) -> int:
+    length_ns = settings.batch_size_seconds * NANOSECONDS
+    if stopped_at_ns is not None:
+        # A new window length starts with its first whole window after that position.
+        return -(-stopped_at_ns // length_ns) * length_ns
+    if settings.query_start_time is not None:
+        return settings.query_start_time // length_ns * length_ns
+    return first_position_ns(source, clock, length_ns=length_ns)
 
 
 def plans_by_hour(settings: Settings) -> bool:

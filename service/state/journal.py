@@ -123,12 +123,12 @@ class Journal:
         address: The data set's name where only its address can be seen; empty if there is none.
         accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
         has_grown_from: Tells whether this is the data set the journal knows, with rows added.
-        copied: For a copy that was made while somebody else worked with the original: what its fence held before the journal was copied,
-            and after. Without it the fence in the folder is read, and brought up to date.
+        copied: For a copy made while another process used the original: what its fence held before the journal was copied, and after.
+            Without it the fence in the folder is read and updated.
 
     Raises:
         JournalDamaged: It cannot be read, is older than its fence, or belongs to another data set. The message says what to do.
-        StateUnavailable: The disk cannot be used now, or somebody else holds the file.
+        StateUnavailable: The disk cannot be used now, or another process holds the file.
     """
 
     def __init__(
