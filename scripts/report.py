@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
 import sys
-import tempfile
 import time
-from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -23,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailable
 from anonymizer.windows import Window
 from disk.durable_file import mode_of, write_durably
+from operations.journal_copy import copied_journal
 from operations.report_from_journal import figures_of
 from service import exit_codes
 from service.process import run
@@ -32,8 +30,6 @@ from service.settings.declared import Settings
 from service.settings.load import load
 from service.settings.shown import shown_settings
 from service.settings.types import moment
-from service.state.fence import Fence, Fenced
-from service.state.journal import Journal
 from service.telemetry.log_writer import make_printable
 
 
@@ -73,13 +69,8 @@ def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
         ) from None
     if not is_there:
         raise ConfigurationError(f"STATE_DIR {folder} holds no journal: nothing was ever released with it")
-    with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-report-") as copy:
-        try:
-            journal = Journal(Path(copy), data_set=None, copied=_copy_state(folder, Path(copy)))
-        except (JournalDamaged, StateUnavailable) as error:
-            # Of the folder that a person knows, not of ours that is gone when this is read.
-            raise ConfigurationError(str(error).replace(copy, str(folder))) from None
-        try:
+    try:
+        with copied_journal(folder) as (journal, _):
             figures = figures_of(
                 journal,
                 Window(since_ns, until_ns),
@@ -87,26 +78,9 @@ def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
                 pseudonyms=settings.pseudonymize_source_id,
                 settings=tuple(shown_settings(settings)),
             )
-            return page(figures)
-        finally:
-            journal.close()
-
-
-def _copy_state(folder: Path, to: Path) -> tuple[Fenced, Fenced]:
-    """Copy the journal as it is at one moment, and return what its fence held before and after. The original is not to be touched.
-
-    The service may release windows meanwhile. Each is in the journal before it is in the fence, and in the fence before the next is in
-    the journal. So the copy knows all that the fence held before, and the fence holds afterwards all that the copy knows but its last.
-    """
-    path, fence = folder / "journal.sqlite", Fence(folder / "fence")
-    before = fence.read()
-    try:
-        source, copy = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True), sqlite3.connect(to / path.name)
-        with closing(source), closing(copy):
-            source.backup(copy)
-    except (OSError, sqlite3.Error) as error:
-        raise ConfigurationError(f"{path} cannot be read ({error})") from None
-    return before, fence.read()
+    except (JournalDamaged, StateUnavailable) as error:
+        raise ConfigurationError(str(error)) from None
+    return page(figures)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

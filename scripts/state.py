@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import sqlite3
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -30,8 +27,8 @@ from anonymizer.errors import (
     StateUnavailable,
 )
 from anonymizer.windows import Window
-from disk.durable_file import open_ours
 from operations.audit import Audit, audit
+from operations.journal_copy import copied_journal
 from operations.output_readers import make_output_readers
 from operations.second_offer import offer_again, unknown
 from service import exit_codes
@@ -43,10 +40,9 @@ from service.settings.env_file import settings_in
 from service.settings.load import load, meant_by
 from service.settings.types import moment, path
 from service.startup import with_bucket_name
-from service.state.fence import Fence, Fenced
 from service.state.instance_lock import AnotherInstance, InstanceLock
 from service.state.journal import Journal
-from service.state.journal_file import FORM, WAY_ON
+from service.state.journal_file import FORM
 from service.state.set_aside import SetAside
 from service.state.settings_changes import Moves, recognise_outputs
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
@@ -66,42 +62,12 @@ _BETWEEN_READS_S = 0.5
 
 
 def show(folder: Path) -> int:
-    """Print what was released, where the stream is, how far each output is, and what came late. Nothing is changed: a copy is read."""
-    with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-state-") as copy:
-        try:
-            fenced, form = _copy_to_look_at(folder, Path(copy))
-            journal = Journal(Path(copy), data_set=None, copied=(fenced, fenced))
-        except (JournalDamaged, StateUnavailable) as error:
-            # Of the folder that a person knows, not of ours that is gone when this is read.
-            raise type(error)(str(error).replace(copy, str(folder))) from None
-        try:
-            _print_state(folder, journal)
-        finally:
-            journal.close()
+    """Print what was released, where the stream is, how far each output is, and what came late. Changes nothing."""
+    with copied_journal(folder) as (journal, form):
+        _print_state(folder, journal)
     if form not in (0, FORM):
         print(f"form       {form}, of an earlier version; it is brought to form {FORM} at the next start of the service")
     return exit_codes.DONE
-
-
-def _copy_to_look_at(folder: Path, to: Path) -> tuple[Fenced, int]:
-    """Copy the journal; return what its fence holds, and the journal's form, 0 where there is none."""
-    path, fenced = folder / "journal.sqlite", Fence(folder / "fence").read()
-    try:
-        # No pipe is opened, and no link followed, as when the service opens it.
-        os.close(open_ours(path, os.O_RDONLY))
-    except FileNotFoundError:
-        return fenced, 0
-    except OSError as error:
-        raise StateUnavailable(f"{path} cannot be used now ({error.strerror or error})") from None
-    try:
-        source, copy = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True), sqlite3.connect(to / path.name)
-        with closing(source), closing(copy):
-            source.backup(copy)
-            return fenced, int(copy.execute("PRAGMA user_version").fetchone()[0])
-    except sqlite3.OperationalError as error:
-        raise StateUnavailable(f"{path} cannot be used now ({error})") from None
-    except sqlite3.Error as error:
-        raise JournalDamaged(f"{path} cannot be used ({error}). {WAY_ON}") from None
 
 
 def _print_state(folder: Path, journal: Journal) -> None:

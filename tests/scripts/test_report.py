@@ -246,6 +246,6 @@ def test_a_damaged_journal_is_said_to_be_one_and_a_missing_state_is_not_made(fol
     missing = run(folder, "--since", "2025-01-01")
 
     assert (damaged.returncode, missing.returncode) == (78, 78)
-    assert "journal.sqlite cannot be read" in damaged.stdout
+    assert "journal.sqlite cannot be used (file is not a database)" in damaged.stdout
     assert "holds no journal" in missing.stdout
     assert not (folder / "other").exists()

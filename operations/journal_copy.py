@@ -1,0 +1,58 @@
+"""A journal as it is at one moment, for commands that look at STATE_DIR while the service may be running."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from anonymizer.errors import JournalDamaged, StateUnavailable
+from disk.durable_file import open_ours
+from service.state.fence import Fence
+from service.state.journal import Journal
+from service.state.journal_file import WAY_ON
+
+
+@contextmanager
+def copied_journal(folder: Path) -> Iterator[tuple[Journal, int]]:
+    """Yield a copy of a STATE_DIR's journal, and the form of the original: 0 where there is none. STATE_DIR is not changed.
+
+    Raises:
+        JournalDamaged: It does not say what was written to it.
+        StateUnavailable: It cannot be read now.
+    """
+    with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-state-") as copy:
+        try:
+            # Each release is in the journal before it is in the fence, and in the fence before the next is in the journal. So the copy
+            # has all that the fence held before, and the fence holds afterwards all that the copy has but its last release.
+            before = Fence(folder / "fence").read()
+            form = _copy(folder / "journal.sqlite", Path(copy))
+            journal = Journal(Path(copy), data_set=None, copied=(before, Fence(folder / "fence").read()))
+        except (JournalDamaged, StateUnavailable) as error:
+            # Name the folder that the operator knows, not the copy, which is gone when the message is read.
+            raise type(error)(str(error).replace(copy, str(folder))) from None
+        with closing(journal):
+            yield journal, form
+
+
+def _copy(path: Path, to: Path) -> int:
+    """Copy a journal into a folder; return its form, 0 where there is none."""
+    try:
+        # As in the service, no pipe is opened and no link followed.
+        os.close(open_ours(path, os.O_RDONLY))
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StateUnavailable(f"{path} cannot be used now ({error.strerror or error})") from None
+    try:
+        source, copy = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True), sqlite3.connect(to / path.name)
+        with closing(source), closing(copy):
+            source.backup(copy)
+            return int(copy.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        raise StateUnavailable(f"{path} cannot be used now ({error})") from None
+    except sqlite3.Error as error:
+        raise JournalDamaged(f"{path} cannot be used ({error}). {WAY_ON}") from None
