@@ -302,8 +302,8 @@ class DataSetSource:
         if times_as_many <= WARNING_AMPLIFICATION:
             return []
         found = (
-            f"INPUT_FILE: rows that are asked for together lie far apart in its files: {times_as_many:.0f} rows must be read for each of "
-            "the data set"
+            "INPUT_FILE: rows that are asked for together lie far apart in its files, or its row groups are large: "
+            f"{times_as_many:.0f} rows must be read for each of the data set"
         )
         if times_as_many > REFUSAL_AMPLIFICATION:
             raise SourceRefused(f"{found}, more than {REFUSAL_AMPLIFICATION:.0f}. Sort it once: {HOW_TO_SORT}")
