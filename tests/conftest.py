@@ -37,7 +37,6 @@ settings.load_profile("project")
 
 _SERVER = pytest.StashKey[str]()
 _FOLDERS = pytest.StashKey[str]()
-_FAILED = pytest.StashKey[bool]()
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +143,8 @@ def serve() -> Iterator[Serve]:
         yield start
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand what this worker knows of the server to the process that prints the summary."""
-    session.config.stash[_FAILED] = bool(exitstatus)
     if (output := getattr(session.config, "workeroutput", None)) is not None:
         output["server"] = session.config.stash.get(_SERVER, None)
 
@@ -173,8 +171,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give the memory back, but for the folders of tests that failed."""
-    if (folders := config.stash.get(_FOLDERS, "")) and not config.stash.get(_FAILED, True):
+    """Give the memory back; whoever wants to look into the folders of a test that failed runs it with `--basetemp`."""
+    if folders := config.stash.get(_FOLDERS, ""):
         shutil.rmtree(folders, ignore_errors=True)
 
 
