@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pa_parquet
@@ -292,7 +293,6 @@ def test_how_many_rows_must_be_read_is_computed_first(tmp_path: Path) -> None:
 
 
 def test_the_command_that_sorts_is_one_that_works(tmp_path: Path) -> None:
-    duckdb = pytest.importorskip("duckdb")
     folder = tmp_path / "set"
     rows: list[list[Row]] = [[(at, f"w{number}", float(number)) for at in range(0, 100_000, 100)] for number in range(40)]
     for number, some in enumerate(rows):
