@@ -7,7 +7,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +158,29 @@ def test_one_output_that_is_down_delays_no_other_and_catches_up(tmp_path: Path) 
     desk.delivery.drain()
 
     assert slow.writes == fast.writes == ids(*range(6))
+
+
+def test_an_output_that_stores_chunks_is_given_each_whole_and_again_until_it_has_it(tmp_path: Path) -> None:
+    class Chunks(Named):
+        chunks: list[list[str]] = []  # noqa: RUF012  (one test's)
+        failures = 2
+
+        def write_chunk(self, batches: Sequence[Batch]) -> Receipt:
+            self.chunks.append([batch.batch_id for batch in batches])
+            if len(self.chunks) <= self.failures:
+                raise OutputUnavailable("down", retry_after_s=0.01)
+            return {"key": "", "last": batches[-1].batch_id}
+
+    chunks, single = Chunks("chunks"), Named("single")
+    desk = Desk(tmp_path, chunks, single)
+
+    desk.deliver(1, 2, 3)
+    desk.deliver(4)
+
+    assert chunks.chunks == [ids(1, 2, 3)] * 3 + [ids(4)]
+    assert (chunks.writes, single.writes) == ([], ids(1, 2, 3, 4))
+    assert desk.journal.outputs.receipts("chunks") == {"": {"key": "", "last": ids(4)[0]}}
+    assert {(one.taken, one.pending) for one in desk.journal.outputs.standings()} == {(16, 0)}
 
 
 @pytest.mark.parametrize(("rows", "taken"), [(None, 8), ((1, 3), 10)])
