@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -148,6 +150,10 @@ def test_an_hour_is_cut_into_the_same_chunks_wherever_a_run_begins(length_s: int
         starts_ns = [window.start_ns // hour_ns for window in chunk.windows]
         assert len(set(starts_ns)) == 1, "none reaches over an hour"
         assert chunk.counted.sum() <= most_rows or len(chunk.windows) == 1
+    for one, following in itertools.pairwise(chunk for chunk in whole if not chunk.is_empty):
+        in_one_hour = one.windows.start_ns // hour_ns == following.windows.start_ns // hour_ns
+        if in_one_hour and one.windows.end_ns == following.windows.start_ns:
+            assert one.counted.sum() + following.counted[0] > most_rows, "the first ones are no smaller than others"
 
     for first in chance.integers(0, len(everything), 20).tolist():
         rest = everything.part(first, len(everything))
