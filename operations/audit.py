@@ -27,7 +27,7 @@ Count = Callable[[WindowRange], npt.NDArray[np.int64]]
 
 @dataclass(slots=True)
 class OutputAudit:
-    """Rows of one output, by fate, and how many it was found to hold; None where nobody can look."""
+    """Rows of one output by outcome, and how many it holds; None where it cannot be read."""
 
     name: str
     taken: int = 0
@@ -66,7 +66,7 @@ def audit(
     """Compare everything that was released in a span with what is there now.
 
     Args:
-        journal: The books.
+        journal: The journal.
         span: From when to when.
         count_raw: Counts rows in the source.
         kept_since_ns: Before which the source may have removed rows.

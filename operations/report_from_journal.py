@@ -1,4 +1,4 @@
-"""A report of what the journal remembers of a stretch of time: for a stream, which never ends by itself."""
+"""A report from the journal for a span of time: for a stream, which has no end of its own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from service.state.intervals import merged
 from service.state.journal import Entry, Journal
 from service.version import VERSION
 
-#: At first a bar stands for a minute; for longer times bars grow wider.
+#: A bar is a minute at first, and grows with the span.
 _FIRST_WIDTH_NS = 60 * NANOSECONDS
 
 #: Old windows were made one entry; it is spread over this many bars at most.
@@ -25,7 +25,7 @@ def figures_of(
     """Return the report of all windows that begin in a span.
 
     Args:
-        journal: The books.
+        journal: The journal.
         span: From when to when.
         now_ns: The time.
         pseudonyms: Whether source ids are replaced.

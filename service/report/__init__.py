@@ -1,1 +1,1 @@
-"""The report of a run, for somebody to read and to sign: what was promised, for which times, was it kept, what was withheld."""
+"""The report of a run, for a privacy officer to read and sign: what was promised, when, whether it was kept, what was withheld."""

@@ -1,4 +1,4 @@
-"""Everything a report says, as figures; nothing in it is a row, a value or an id of a source."""
+"""The figures of a report. None is a row, a value or an id of a source."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What only the run itself knows, and no journal keeps.
+    """What only the run knows: the journal does not keep it.
 
     Args:
         windows_withheld: Windows with rows of which nothing was released.
@@ -63,7 +63,7 @@ class Detail:
         rows_at_level: Released rows by level 1 … 9; None of fewer than 12 windows, of which they would tell too much.
         unchanged: Released rows whose value is the one that was measured; likewise.
         took_s: How long the run took.
-        throughput: Rows read a second over the run's own time.
+        throughput: Rows read per second over the run's own time.
         is_complete: Whether the run came to its end by itself.
     """
 
@@ -125,7 +125,7 @@ class Figures:
 
     @property
     def was_kept(self) -> bool:
-        """Whether nothing speaks against the promise: everything is accounted for, and nothing failed verification."""
+        """Whether nothing contradicts the promise: every row is accounted for, and no batch failed verification."""
         return self.counts.are_conserved() and self.groups_are_large_enough and not (self.detail and self.detail.violations)
 
     @property
@@ -146,7 +146,7 @@ class Figures:
 
     @property
     def read_back(self) -> frozenset[str]:
-        """Kinds of outputs that a check without us can read; an API cannot be read back."""
+        """Kinds of outputs that an independent check can read; an API cannot be read back."""
         return frozenset(one.name.partition(":")[0] for one in self.outputs) & {"csv", "influxdb", "parquet"}
 
     @property

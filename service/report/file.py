@@ -1,4 +1,4 @@
-"""Where reports are put: `STATE_DIR/reports/`, one a run, and the last one as `STATE_DIR/report.html`."""
+"""Where reports are written: `STATE_DIR/reports/`, one per run, and the last one as `STATE_DIR/report.html`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST = "report.html"
 
 
 def write_report(figures: Figures, state_dir: Path, *, file_mode: int = PRIVATE) -> None:
-    """Write a report, and say where; one that cannot be written fails no run. A last report that is there keeps its permissions."""
+    """Write a report and log where. A failure is logged and does not fail the run. An existing last report keeps its permissions."""
     path = state_dir / LAST
     try:
         # Only now: it loads the template engine.
@@ -29,7 +29,7 @@ def write_report(figures: Figures, state_dir: Path, *, file_mode: int = PRIVATE)
         kept = folder / as_datetime(figures.made_ns).strftime("report-%Y%m%dT%H%M%SZ.html")
         for one in (kept, path):
             write_durably(one, content, mode=mode_of(one, otherwise=file_mode))
-    except Exception as error:  # noqa: BLE001  (the run it tells of is worth more than a report)
+    except Exception as error:  # noqa: BLE001  (a report must not fail its run)
         _REPORT_FAILED.log(path, error)
     else:
         _REPORT_WRITTEN.log(path)

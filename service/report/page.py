@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: for a privacy officer to read, print and sign. What it says is in `template/`."""
+"""A report as one self-contained HTML file, for a privacy officer to read, print and sign. Its text is in `template/`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where bars, marks and labels of a plot over time stand; how they look is the template's."""
+"""Positions of bars, marks and labels in a plot over time; the template decides how they look."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _EACH_MAJOR, _NARROW_PERCENT = 3, 70
 #: The gap between two bars, as a part of the plot's width.
 _GAP = 0.0012
 
-#: No bar is lower than this part of the plot: what is not zero is seen.
+#: The least height of a bar, so that a value above zero is visible.
 _LEAST_HEIGHT = 0.01
 
 

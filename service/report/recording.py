@@ -1,4 +1,4 @@
-"""Listens to a run and remembers what its report needs: sums by time, never a window of its own."""
+"""Records what the report of a run needs: sums over time, never a single window."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from service.version import VERSION
 
 
 class Recording(Events):
-    """Remembers a run.
+    """Records a run.
 
     Args:
         settings: Shown in the report, without secrets.
@@ -53,7 +53,7 @@ class Recording(Events):
 
         Args:
             standings: How far each output is.
-            promise: What is promised of whatever is released.
+            promise: What is promised of released windows.
         """
         totals = self._sums.totals
         covered = merged(sorted(self._covered))

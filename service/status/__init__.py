@@ -1,1 +1,1 @@
-"""What a person on call sees: metrics, health, a page, and systemd's line, all from one board."""
+"""What an operator on call sees: metrics, health, a page and systemd's status line, all from one board."""

@@ -1,4 +1,4 @@
-"""Keeps what is shown of a run, told by events and asked from other threads. Sums and reasons only, and never more than an hour of them."""
+"""Keeps what is shown of a run, from its events, for readers in other threads. Sums and reasons only, of the last hour at most."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from service.telemetry.events import SOURCE, STATE, Events, Phase, Unit
 from service.telemetry.fidelity_totals import FidelityStep, FidelitySteps
 from service.telemetry.totals import Sums, totals_of
 
-#: What the histogram of durations tells apart, in seconds.
+#: Upper bounds of the histogram of durations, in seconds.
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: The last hour is kept, in stretches of this length.
+#: The last hour is kept in stretches of this length.
 MOMENT_S = 10
 _MOST_MOMENTS = 3600 // MOMENT_S
 
@@ -32,15 +32,15 @@ _MOST_MOMENTS = 3600 // MOMENT_S
 _LAG_LIMIT_S = 60.0
 _LAG_LIMIT_WINDOWS = 6
 
-#: Between two signs of life the loop may ask for each hour of a run of windows so often, and take so long for the rest. A question that
-#: takes longer than INFLUX_QUERY_TIMEOUT is a sign of life itself. What goes on for longer than all of that hangs.
+#: Between two signs of life, the work loop may query each hour of a run of windows this often, and take this long for the rest. A query
+#: that exceeds INFLUX_QUERY_TIMEOUT is itself a sign of life. A loop that is silent for longer counts as hanging.
 _QUESTIONS_AN_HOUR = 3
 _IDLE_LIMIT_S = 120.0
 
 
 @dataclass(slots=True)
 class _OutputNotes:
-    """What events tell of an output."""
+    """What is known of an output from events."""
 
     kind: str
     retries: int = 0
@@ -51,9 +51,9 @@ class _OutputNotes:
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """What the journal said: each output's standing, the size of the spool; and between which sums of rows released in this run that was.
+    """What the journal said: each output's standing, the size of the spool, and bounds of the rows released in this run at that time.
 
-    A release may be recorded while the journal is read, and the journal may be ahead of us by the one that is being recorded.
+    A release may be recorded while the journal is read, and the journal may be ahead of the board by that one release.
     """
 
     standings: Mapping[str, Standing] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class _Figures:
 
 
 class Board(Events):
-    """Listens, and answers how things are. Safe to use from several threads.
+    """Listens to a run and answers with snapshots. Safe to use from several threads.
 
     Args:
         settings: For limits and lengths.
@@ -107,17 +107,17 @@ class Board(Events):
         self._rows_released = self._rows_in_flight = 0
 
     def expect(self, outputs: Sequence[Output]) -> None:
-        """Learn which outputs there are, so that each is shown from the start."""
+        """Set the outputs, so that each is shown from the start."""
         with self._lock:
             self._notes = {output.name: _OutputNotes(output.kind) for output in outputs}
 
     def plan(self, windows_in_all: int | None) -> None:
-        """Learn how many windows there will be; None: there is no end."""
+        """Set how many windows there will be; None in a run without an end."""
         with self._lock:
             self._windows_in_all = windows_in_all
 
     def watch(self, standings: OutputStandings) -> None:
-        """Look into the journal from now on; every output is in it, and nothing was released in this run yet.
+        """Read the journal from now on. It has every output already, and this run has released nothing yet.
 
         Raises:
             StateUnavailable: It cannot be read now.
@@ -128,12 +128,12 @@ class Board(Events):
             self._standings = standings
 
     def unwatch(self) -> None:
-        """Look into the journal a last time: it is about to be closed."""
+        """Read the journal for the last time, before it is closed."""
         self._figures.latest()
         self._standings = None
 
     def look(self) -> Snapshot:
-        """Return how things are now. Does not wait for a journal that is busy, and lets nobody wait who tells us something meanwhile."""
+        """Return a snapshot. Neither waits for a busy journal nor blocks events meanwhile."""
         figures = self._figures.latest()
         with self._lock:
             self._note_lag()
@@ -168,7 +168,7 @@ class Board(Events):
             self._note_lag()
 
     def waits(self, who: str, reason: Exception, seconds: float) -> None:
-        """Remember who is in trouble since when; a loop that waits as it said is alive."""
+        """Remember since when; a loop in an announced wait is alive."""
         with self._lock:
             now_ns = self._clock.now_ns()
             note = self._notes.get(who)
@@ -295,7 +295,7 @@ class Board(Events):
         self._moments[-1] = changed(self._moments[-1])
 
     def _read_journal(self) -> _Figures:
-        """Return what the journal says now. Takes as long as that takes, so the lock is not held meanwhile."""
+        """Return what the journal says now. This may take long, so the lock is not held meanwhile."""
         with self._lock:
             watched, fewest = self._standings, self._rows_released
         if watched is None:

@@ -28,7 +28,7 @@ class FiguresReader(Generic[_T]):
         self._thread: threading.Thread | None = None
 
     def latest(self) -> _T:
-        """Return the figures as they are now; as they were when they could last be read, if that takes too long."""
+        """Return the figures as they are now, or those that were read last if that takes too long."""
         with suppress(RuntimeError):  # no thread can be started now
             self._reading_thread().join(TIMEOUT_S)
         return self.last

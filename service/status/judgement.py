@@ -1,4 +1,4 @@
-"""From how things are to what that means: does the loop live, is the service ready, and what to tell a person, in words."""
+"""What a snapshot means: whether the work loop is alive, whether the service is ready, and both in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from service.status.snapshot import OutputState, Snapshot, Trouble
 from service.time_texts import as_datetime, date_and_time, length_text, many_text
 
-#: From this share of the last hour's rows on that are withheld, or late, somebody should look.
+#: From these shares of the last hour's rows on, withheld and late rows need an operator's attention.
 _WITHHELD_LIMIT = 0.15
 _LATE_LIMIT = 0.001
 
@@ -18,7 +18,7 @@ State = Literal["ok", "attention", "trouble"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be: a stable code for programs, a sentence for people, and of which output, if of one."""
+    """A problem: a stable code for programs, a sentence for people, and the output it concerns, if any."""
 
     code: str
     text: str
@@ -30,9 +30,9 @@ class Judgement:
     """What a snapshot means.
 
     Args:
-        is_live: Whether the work loop advances, or waits as it said it would.
+        is_live: Whether the work loop advances, or waits as announced.
         reasons: Why the service is not ready; empty when it is.
-        notices: What somebody should look at although data flows.
+        notices: What needs an operator's attention although data flows.
         headline: The state in a few words.
         sentence: The state in one sentence.
     """
@@ -50,7 +50,7 @@ class Judgement:
 
     @property
     def state(self) -> State:
-        """The worst of what was found."""
+        """The worst finding."""
         if self.reasons:
             return "trouble"
         return "attention" if self.notices else "ok"
@@ -85,7 +85,7 @@ _ALL_WELL = {"connecting": "Starting", "working": "All is well", "finishing": "F
 
 
 def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
-    """Yield why data does not flow, the most telling first."""
+    """Yield why data does not flow, the most important first."""
     if now.run.phase == "stopping":
         yield Finding("stopping", "The service was asked to stop and brings what is in hand to its end.")
     if not is_live:

@@ -1,7 +1,7 @@
 """Rows by level, shown only in sums over at least twelve windows.
 
-The levels of a single window tell more of its values than its release does (documentation/PRIVACY.md). Whoever reads a sum again and again
-can subtract, so it moves in steps of as many windows.
+The levels of one window reveal more of its values than its release does (documentation/PRIVACY.md). A reader who polls a sum could
+subtract, so the sum moves in steps of that many windows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from service.telemetry.totals import FEWEST_WINDOWS
 
 
 class LevelSteps:
-    """Sums that move on only when twelve windows have come together."""
+    """Sums that change only when twelve more windows are complete."""
 
     def __init__(self) -> None:
         self._shown = np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64)
@@ -28,7 +28,7 @@ class LevelSteps:
         return Levels(tuple(int(rows) for rows in self._shown[1:]), self._windows)
 
     def add(self, unit: Unit) -> None:
-        """Take in a unit's windows; those of which nothing was released do not count."""
+        """Add a unit's windows; withheld and empty ones do not count."""
         self._waiting = self._waiting + unit.rows_at_level
         self._windows_waiting += len(unit.batches)
         if self._windows_waiting >= FEWEST_WINDOWS:

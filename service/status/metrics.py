@@ -1,6 +1,6 @@
 """A snapshot as Prometheus reads it; what each series means: `documentation/METRICS.md`.
 
-Every series is there from the start, at zero, but those of fidelity: there, a zero would be the worst there can be.
+Every series exists from the start, at zero, except those of fidelity, where zero would be the worst value.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _of_rows(now: Snapshot) -> Iterator[Metric]:
 
 
 def _of_fidelity(step: FidelityStep) -> Iterator[Metric]:
-    """Yield what can be said: of a signal that never changes there is neither correlation nor difference."""
+    """Yield what is defined: a flat signal has neither correlation nor PRDN."""
     yield _gauge("fidelity_windows", "How many windows the figures of fidelity are of; 12 or more.", step.windows)
     if not math.isnan(step.sums.correlation):
         yield _gauge(

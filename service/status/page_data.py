@@ -1,4 +1,4 @@
-"""What the status page polls: a snapshot and its judgement as JSON. Counts, times, and the names of outputs; nothing else."""
+"""What the status page polls: a snapshot and its judgement as JSON. Counts, times and names of outputs only."""
 
 from __future__ import annotations
 

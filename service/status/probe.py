@@ -8,10 +8,10 @@ import json
 from service.settings.address import StatusAddress
 from service.settings.types import Secret
 
-#: A service that does not say how it is within so many seconds is not well.
+#: Time limit for the answer.
 _TIMEOUT_S = 10
 
-#: Whoever listens on every address is asked on this machine's own.
+#: A service that listens on every address is queried on loopback.
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound here)
 
 

@@ -1,4 +1,4 @@
-"""Tells systemd what it asks of a `Type=notify` service: ready, how it is, that it lives, that it stops (sd_notify(3))."""
+"""Sends systemd what it expects of a `Type=notify` service: ready, status, watchdog, stopping (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from contextlib import suppress
 from service.status.judgement import judge
 from service.status.snapshot import Snapshot
 
-#: How often the state is looked at.
+#: How often the state is checked.
 LOOK_EVERY_S = 1.0
 
-#: The manager hears of us this many times within WatchdogSec=.
+#: Signs of life per WatchdogSec=.
 _SIGNS_WITHIN_WATCHDOG = 3
 
-#: A status line is one line, and nobody reads a long one.
+#: A status line is cut at this length.
 _LONGEST_STATUS = 300
 
 
 class Notifier:
-    """Looks at the state once a second, and tells the manager what it means.
+    """Checks the state once a second and notifies systemd.
 
     READY=1 is sent once no operator needs to fix anything: the loop runs, or waits for an unreachable source. Whether data
     flows is in the status line, and in /readyz.

@@ -1,4 +1,4 @@
-"""Serves metrics, health and the status page from threads of its own. Looks, changes nothing, and answers GET only."""
+"""Serves metrics, health and the status page from its own threads. Read-only: answers GET and HEAD."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _FILES = {
     },
 }
 
-#: Nothing from elsewhere, no inline code, no frame around it.
+#: Nothing from other servers, no inline code, no frames.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -61,7 +61,7 @@ class StatusServer:
         address: Where. Port 0 takes any that is free.
         look: Returns what is shown.
         settings: Shown without secrets.
-        token: Asked of everybody; nobody is asked while it is empty.
+        token: Every request needs it; empty: none does.
 
     Raises:
         ConfigurationError: The address cannot be listened on.
@@ -78,7 +78,7 @@ class StatusServer:
         _STATUS_PAGE.log(StatusAddress(address.host, self.port), asked)
 
     def close(self) -> None:
-        """Listen no more, and let the threads go."""
+        """Stop listening and end the threads."""
         self._server.task_dispatcher.shutdown(timeout=1)
         self._server.close()
 
@@ -99,7 +99,7 @@ def make_app(look: Callable[[], Snapshot], settings: Settings, token: Secret, *,
     Args:
         look: Returns what is shown.
         settings: Shown without secrets.
-        token: Asked of everybody; nobody is asked while it is empty.
+        token: Every request needs it; empty: none does.
         loopback_only: Whether it is served to this machine only.
     """
     app = bottle.Bottle()
@@ -149,7 +149,7 @@ def _let_in(token: Secret, loopback_only: bool) -> None:
     if token and not _knows(token, bottle.request.get_header("Authorization", "")):
         raise _answer(401, _PLAIN, "STATUS_TOKEN is needed: as bearer token, or as password.\n", asks=True)
     if loopback_only and not token and not _is_local(bottle.request.get_header("Host", "")):
-        # A web site that has its own name resolved to this machine must not read the page through somebody's browser.
+        # DNS rebinding: a web site whose name resolves to this machine must not read the page through a visitor's browser.
         raise _answer(403, _PLAIN, "Only localhost may be asked for.\n")
 
 
@@ -178,7 +178,7 @@ def _answer(status: int, content_type: str, body: str | bytes, *, asks: bool = F
 
 
 def _knows(token: Secret, authorization: str) -> bool:
-    """Return whether somebody showed the token: as bearer token, or as the password that a browser asks for."""
+    """Return whether a header carries the token, as bearer token or as password."""
     kind, _, shown = authorization.partition(" ")
     if kind.lower() == "basic":
         try:

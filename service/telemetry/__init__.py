@@ -1,1 +1,1 @@
-"""What happens in a run, and who is told: totals, log, progress."""
+"""What happens in a run, and how it is reported: events, totals, log, progress."""

@@ -1,4 +1,4 @@
-"""What a person should hear about the data that is read, and not for every window: contradictions, units, ids. Counts only."""
+"""Warnings about the data: contradictions, units, ids. Each at most once, or once an hour, and with counts only."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ IDS_ARE_FORMULAS = LogEvent(
     logging.WARNING,
 )
 
-#: Contradictions are told of at once, then no more often than this.
+#: The first contradiction is reported at once, further ones no more often than this.
 TELL_EVERY_S = 3600.0
 
 

@@ -1,6 +1,6 @@
-"""What can happen in a run, one method each. Whoever wants to know listens: the log, the sums, the status page, the report.
+"""What can happen in a run, one method each. The log, the totals, the status page and the report listen.
 
-Nothing here holds a row, a value or an id of a source, but for batches on their way out: a listener must not keep those.
+No event holds a row, a value or an id of a source, except batches on their way out: a listener must not keep those.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from service.state.journal import Released
 #: `connecting`: nothing was read yet; `working`: the loop runs; `finishing`: all is read, outputs still take; `stopping`: asked to stop.
 Phase = Literal["connecting", "working", "finishing", "stopping"]
 
-#: Who can be waited for besides an output, which is called by its name.
+#: What a run can wait for besides an output, which goes by its name.
 SOURCE, STATE = "source", "state"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """What is reported together: one window while streaming, a chunk of them otherwise."""
+    """What is reported together: one window in a stream, a chunk of windows in a one-shot run."""
 
     windows: WindowRange
     results: tuple[WindowResult, ...]
@@ -41,7 +41,7 @@ class Unit:
 
     @property
     def counts(self) -> WindowCounts:
-        """The sums over the windows."""
+        """Rows by outcome, over the windows."""
         return sum((result.counts for result in self.results), WindowCounts())
 
     @property
@@ -54,33 +54,33 @@ class Unit:
 
 
 class Events:
-    """Listens to everything and does nothing. A listener overrides what it wants to know of.
+    """Ignores every event; a listener overrides those it needs.
 
-    Events of outputs come from their workers' threads, all others from the loop's. A listener may neither raise nor take long.
+    Events of outputs come from their workers' threads, all others from the work loop. A listener may neither raise nor block.
     """
 
     # The run
 
     def phase(self, phase: Phase) -> None:
-        """The run is now here."""
+        """The run enters a phase."""
 
     def reached(self, up_to_ns: int) -> None:
-        """The loop came by: it is done with every window that ends by then, also when it has nothing to do."""
+        """The work loop is alive, and done with every window that ends by then. Comes when there is nothing to do as well."""
 
     def waits(self, who: str, reason: Exception, seconds: float) -> None:
-        """Somebody cannot be used now and is asked again in so many seconds.
+        """Something cannot be used now; the service retries after a pause.
 
         Args:
             who: `SOURCE`, `STATE` (our own disk) or the name of an output.
             reason: Why, without data.
-            seconds: Until the next try.
+            seconds: Until the retry.
         """
 
     def goes_on(self, who: str) -> None:
-        """Whoever was waited for answers again."""
+        """It can be used again."""
 
     def finished(self, seconds: float) -> None:
-        """The run came to its end after so many seconds."""
+        """The run ended, after so many seconds."""
 
     # Windows
 
@@ -88,19 +88,19 @@ class Events:
         """The source holds nothing for these windows."""
 
     def expired(self, windows: WindowRange) -> None:
-        """These windows are empty because the source no longer keeps rows so old: nobody knows what they held."""
+        """These windows are empty because the source no longer keeps rows so old: what they held is unknown."""
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
-        """So many of the windows were released before and are not released again; `released` says what was promised of them."""
+        """Windows were released before and are skipped; `released` has what was promised of them."""
 
     def anonymized(self, unit: Unit) -> None:
         """A unit was read, anonymized and verified."""
 
     def chunk_failed_verification(self, violations: int) -> None:
-        """So many batches of a chunk were withheld because the second opinion disagreed."""
+        """Batches of a chunk failed verification and were withheld."""
 
     def rows_outside(self, rows: int) -> None:
-        """So many rows had times that lie in no window that was asked for."""
+        """Rows lie in no window that was asked for."""
 
     def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
         """Rows of the source lie in no window of this run.
@@ -111,7 +111,7 @@ class Events:
         """
 
     def rows_without_source(self, rows: int) -> None:
-        """So many of the invalid rows of a chunk name no source; its other invalid rows have no number."""
+        """Invalid rows of a chunk that name no source; its other invalid rows have no number."""
 
     def contradicted(self, *, rows: int, windows: int, sources: int, advice: Callable[[], str]) -> None:
         """Rows of a chunk are withheld because their sources hold two different values for one time.
@@ -120,17 +120,17 @@ class Events:
             rows: How many.
             windows: In how many windows.
             sources: How many sources contradict themselves in one of them, at most.
-            advice: Returns what usually makes sources do so, and what helps; asks the source.
+            advice: Returns the usual cause and the remedy; queries the source.
         """
 
     def units_look_wrong(self, doubts: UnitDoubts) -> None:
         """Sources of a chunk look as if their values were in another unit."""
 
     def ids_are_formulas(self, sources: int) -> None:
-        """So many released ids begin with what a spreadsheet takes for a formula."""
+        """Released ids that a spreadsheet would take for formulas."""
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
-        """A chunk of so many windows and rows was anonymized, verified and released in so many seconds; reading is not in them."""
+        """How long a chunk took to anonymize, verify and release; reading is not included."""
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
         """Rows came after their windows were released.
@@ -146,33 +146,33 @@ class Events:
         """So many files of a data set were added, have changed or are gone since the last start."""
 
     def added_too_late(self, rows: int) -> None:
-        """So many rows were added to a file for windows that were released before; they stay out."""
+        """Rows that a file gained for windows that were released before; they stay out."""
 
     # Releases and outputs
 
     def releasing(self, rows: int) -> None:
-        """So many rows are about to be fixed for ever."""
+        """Rows are about to be released."""
 
     def released(self, rows: int) -> None:
-        """They are: outputs may be offered them."""
+        """They are released: outputs may be offered them."""
 
     def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
-        """The spool is full: nothing is read until outputs have taken something."""
+        """The spool is full: the service reads nothing until outputs have taken some of it."""
 
     def reading_goes_on(self) -> None:
         """There is room in the spool again."""
 
     def pending_at_start(self, output: str, rows: int) -> None:
-        """So many rows that an earlier run released are still to be brought to an output."""
+        """Rows that an earlier run released still wait for an output."""
 
     def writing(self, output: Output, batches: Sequence[Batch]) -> None:
         """Batches are about to be written."""
 
     def wrote(self, output: Output, rows: int) -> None:
-        """So many rows were taken."""
+        """An output took rows."""
 
     def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
         """An output will never take some rows of a batch, or any."""
 
     def gave_up(self, output: Output, reason: Exception) -> None:
-        """An output is not written to any more in this run."""
+        """The service writes to an output no more in this run."""

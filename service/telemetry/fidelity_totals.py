@@ -1,4 +1,4 @@
-"""UTILITY_METRICS: how much of the signal is left, said for many windows at a time. One window's figures would tell its values."""
+"""UTILITY_METRICS: how much of the signal is left, over many windows at a time. One window's figures would reveal its values."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _FIDELITY = LogEvent(
 
 @dataclass(frozen=True, slots=True)
 class FidelityStep:
-    """What `windows` windows came to, of which each stands in one step only: steps cannot be subtracted from one another."""
+    """Sums over `windows` windows. Each window is in one step only, so steps cannot be subtracted from one another."""
 
     windows: int
     sums: Fidelity
 
 
 class FidelitySteps:
-    """Puts released windows together until there are enough to speak of."""
+    """Collects released windows until there are enough to report."""
 
     def __init__(self) -> None:
         self._sum = Fidelity()
         self._windows = 0
 
     def add(self, unit: Unit) -> FidelityStep | None:
-        """Take in the windows of which something is released; return what they came to once they are twelve or more, and begin anew."""
+        """Add the released windows of a unit; return their sums once there are twelve or more, and start again."""
         for result in unit.results:
             if result.batch is not None and result.statistics.fidelity is not None:
                 self._sum = self._sum + result.statistics.fidelity
@@ -43,12 +43,12 @@ class FidelitySteps:
 
 
 class FidelityReport(Events):
-    """Says in the log what each step came to."""
+    """Logs each step."""
 
     def __init__(self) -> None:
         self._steps = FidelitySteps()
 
     def anonymized(self, unit: Unit) -> None:
-        """Add the windows; say it when there are enough."""
+        """Add the windows; log the step that they complete."""
         if step := self._steps.add(unit):
             _FIDELITY.log(step.windows, step.sums.rows, step.sums.correlation, step.sums.prdn_percent)

@@ -1,4 +1,4 @@
-"""What is logged of a run: the lines of `documentation/OPERATIONS.md`, and warnings. Counts only."""
+"""The log lines of a run (`documentation/OPERATIONS.md`), and its warnings. Counts only."""
 
 from __future__ import annotations
 
@@ -103,19 +103,19 @@ _LEVELS_IN_ALL = LogEvent(
     "levels_in_all", "📈 Level distribution: %s; %.0f %% of released rows keep their value", "rows_at_level percent_unchanged"
 )
 
-#: From this share of rows on that are suppressed, dropped or withheld, somebody should look at k and the window.
+#: Above this share of suppressed, dropped or withheld rows, an operator should review k and the window length.
 SUPPRESSION_LIMIT = 0.15
 
-#: A mean level above this means that values are blurred far more than usual.
+#: Above this mean level, values are blurred far more than usual.
 MEAN_LEVEL_LIMIT = 6.0
 
-#: So many rows should take no more than a second, and a window no more than that however small it is.
+#: This many rows should take no more than a second; so should any smaller window.
 ROWS_PER_SECOND_LIMIT = 2000
 
-#: More rows than this share beyond the hierarchy's ends are worth a word.
+#: Above this share of rows beyond the hierarchy's ends, the log warns.
 CODED_LIMIT = 0.01
 
-#: From this share of rows that came after their window's release on, windows should wait longer.
+#: Above this share of late rows, windows should wait longer.
 LATE_LIMIT = 0.001
 
 #: What is logged before and after a write, by kind of output.
@@ -161,7 +161,7 @@ class LogLines(Events):
         _NO_DATA.log()
 
     def expired(self, windows: WindowRange) -> None:
-        """Report windows that are empty because the source no longer keeps rows so old: nobody knows what they held."""
+        """Report windows older than what the source keeps."""
         self._say_day(windows.start_ns)
         _WINDOWS_EXPIRED.log(len(windows), _times(windows))
 
@@ -218,7 +218,7 @@ class LogLines(Events):
         _SET_ASIDE.log(rows, len(batch), batch.batch_id, output.name, reason)
 
     def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
-        """Warn that outputs hold everything up."""
+        """Warn that the service waits for outputs."""
         _READING_PAUSED.log(waiting_bytes, most_bytes)
 
     def reading_goes_on(self) -> None:
@@ -262,7 +262,7 @@ class LogLines(Events):
             _LEVELS_IN_ALL.log(_distribution(self._sums.rows_at_level), share)
 
     def _say_day(self, start_ns: int) -> None:
-        """Report the date once: the lines of windows tell only the time of day."""
+        """Log the date once a day: the lines of windows have only the time."""
         day = as_datetime(start_ns).strftime("%Y-%m-%d")
         if day != self._day:
             self._day = day
@@ -273,7 +273,7 @@ class LogLines(Events):
             event.log(*values)
 
     def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
-        # What contradicts itself has its own warning: longer windows or another k do not help.
+        # Contradictions have a warning of their own: longer windows or another k do not help.
         contradictory = totals_of(unit).contradictory
         usable = counts.read - counts.invalid - counts.duplicate - contradictory
         kept_back = counts.suppressed + counts.withheld - contradictory
@@ -340,7 +340,7 @@ def _targets(output: Output, batches: Sequence[Batch]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """Where windows lie: short for people, whole for programs."""
+    """The times of windows: short in text, whole in JSON."""
 
     start: datetime
     end: datetime
@@ -355,7 +355,7 @@ class _Times:
 
 @dataclass(frozen=True, slots=True)
 class _Time:
-    """When a window begins, likewise."""
+    """The start of a window, likewise."""
 
     start: datetime
 
@@ -368,7 +368,7 @@ class _Time:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Why rows are invalid or withheld, and how many were not asked for: for people what there is, for programs a number each."""
+    """Why rows are invalid or withheld, and how many were not asked for: in text what there is, in JSON a number each."""
 
     invalid_by_reason: dict[str, int]
     contradictory: int

@@ -24,7 +24,7 @@ from service.log_event import LogEvent
 LINE_FORMAT = "%(asctime)s - %(levelname)s - %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
-#: These tell more than we would at DEBUG, headers and bodies among it.
+#: At DEBUG these libraries log headers and bodies.
 _TALKATIVE = ("urllib3", "influxdb_client", "reactivex", "requests", "charset_normalizer")
 
 _LINES_MISSING = LogEvent(
@@ -73,7 +73,7 @@ def set_up_logging(level: str, form: str = "text", *, is_stream: bool = False) -
 
 
 class _Line(NamedTuple):
-    """What is written, and how many lines it stands for: itself, or those that are missing."""
+    """A line, and how many it stands for: itself, or those that are missing."""
 
     text: str
     stands_for: int
@@ -248,7 +248,7 @@ def _left_out_by(stream: IO[str]) -> int:
 
 
 def _unread_bytes(stream: IO[str]) -> int:
-    """Return how many bytes of a pipe its reader has not taken yet; 0 where that cannot be told."""
+    """Return how many bytes of a pipe its reader has not taken yet; 0 where that is unknown."""
     with suppress(ImportError, OSError, ValueError):
         import fcntl  # Windows has neither
         import termios

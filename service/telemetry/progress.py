@@ -1,6 +1,6 @@
-"""A progress bar on a terminal: windows, rows a second, time left. Nothing anywhere else.
+"""A progress bar on a terminal: windows, rows per second, time left. Elsewhere there is none.
 
-It is drawn by a thread of its own: a terminal that is stopped with Ctrl+S, or has gone, blocks nothing else.
+A thread of its own draws it, so a terminal that is stopped with Ctrl+S, or gone, blocks nothing else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LAST_DRAW_S = 0.5
 
 @contextmanager
 def progress_of(windows: int | None) -> Iterator[Callable[[int, int], None]]:
-    """Yield what is to be told after each chunk how many windows and rows it had.
+    """Yield a function to call after each chunk, with its windows and rows.
 
     Args:
         windows: How many windows there will be; None when there is no end, and so no bar.
