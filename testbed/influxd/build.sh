@@ -23,7 +23,7 @@ check_tools() {
     (cd "$here" && cargo --version >/dev/null) || missing "cargo does not start. With rustup: rustup toolchain install stable"
 }
 
-# libflux, the Rust half of the server, asks rustup for a compiler of its own age, which nobody has. The stable one does.
+# libflux, the Rust half of the server, asks rustup for a compiler of its own age, which is hard to get. The stable one does.
 # A cargo that did not come from rustup never looks at this variable.
 export RUSTUP_TOOLCHAIN=stable
 check_tools
@@ -34,7 +34,7 @@ mkdir -p "$folder"
 if command -v flock >/dev/null; then
     exec 9>"$folder/build.lock"
     flock 9
-    # What a killed build left: nobody else is building now.
+    # What a killed build left: no other build is running.
     rm -rf "$folder"/build.??????
 fi
 if [ -x "$result" ]; then

@@ -81,7 +81,7 @@ OF_THE_OPTIMAL = [
     Golden("two far clusters with k sources each", "0a 1000a 0b 1000b 0a", [0, 1000, 0, 1000, 0], {8: 5}),
     # 0a 1a 2b | 8a 9b: error 2 + 0.5. 0a 1a 2b cannot be cut. 3 / 3 and 17 / 2 = 8.5, to the even 8.
     Golden("a group is as large as it must be to hold k sources", "0a 1a 2b 8a 9b", [1, 1, 1, 8, 8], {8: 5}),
-    # 0a 0b | 10a 10b 12a and 0a 0b | 10a 10b … the last 12a has nobody after it: 32 / 3 = 10.67.
+    # 0a 0b | 10a 10b 12a and 0a 0b | 10a 10b … no source follows the last 12a: 32 / 3 = 10.67.
     Golden("a source with the highest values all to itself joins those below", "0a 0b 10a 10b 12a", [0, 0, 11, 11, 11], {8: 5}),
     # 0a 5b 10a 15b: 0 5 | 10 15 has error 25, one group 125.
     Golden("sources that take turns are cut wherever k of them are", "0a 5b 10a 15b", [2, 2, 12, 12], {8: 4}),

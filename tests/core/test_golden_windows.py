@@ -188,7 +188,7 @@ OPTIMAL_WITH_K_3 = [
     # 2 / 3 rounds to 1; no level is climbed, so all of them are past the last.
     Golden("k rows", [0, 1, 1], [1, 1, 1], {8: 3}),
     Golden("k rows far apart", [0, 1000, 2000], [1000, 1000, 1000], {8: 3}),
-    # 502 / 4 = 125.5 rounds to the even 126: 500 has nobody else.
+    # 502 / 4 = 125.5 rounds to the even 126: 500 is alone.
     Golden("k + 1 rows", [0, 1, 1, 500], [126, 126, 126, 126], {8: 4}),
     Golden("2k − 1 rows cannot be cut", [0, 0, 0, 100, 100], [40, 40, 40, 40, 40], {8: 5}),
     Golden("all equal", [7, 7, 7, 7, 7], [7] * 5, {8: 5}),

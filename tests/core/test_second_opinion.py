@@ -205,9 +205,9 @@ BROKEN: dict[tuple[str, str], Callable[[], Batch]] = {
     ),
     ("marked rows and no value declared", "nothing they could be imputed from"): lambda: imputed_batch(value_uv=None),
     ("marked rows and a value declared that is not a number", "imputed rows"): lambda: imputed_batch(value_uv=math.nan),
-    ("marked rows that nobody counted", "marks 2 rows"): lambda: with_counts(imputed_batch(), suppressed=0),
+    ("marked rows that were not counted", "marks 2 rows"): lambda: with_counts(imputed_batch(), suppressed=0),
     ("more counted than marked", "marks 2 rows"): lambda: with_counts(imputed_batch(), starred=1),
-    ("rows counted as imputed that nobody marked", "marks 0 rows"): lambda: replace(
+    ("rows counted as imputed that were not marked", "marks 0 rows"): lambda: replace(
         imputed_batch(), imputed_rows=None, imputed_value_uv=None
     ),
     ("imputed rows only", "nothing they could be imputed from"): lambda: imputed_batch(IMPUTED_ROWS[6:]),
@@ -247,7 +247,7 @@ def test_a_refusal_names_the_batch_and_shows_no_value_and_no_source(broken: Call
 
 
 def test_an_imputed_value_that_no_row_carries_is_refused() -> None:
-    # It would be a number in the batch that nobody has looked at, such as the raw value of one row.
+    # It would be an unchecked number in the batch, such as the raw value of one row.
     with pytest.raises(PrivacyViolation):
         verify(replace(good_batch(), imputed_value_uv=1234.0))
 

@@ -128,7 +128,7 @@ def test_the_stream_streams_and_restarts_and_the_backfill_does_neither() -> None
     assert [service(name)["restart"] for name in OURS] == ["on-failure", "no"]
 
 
-def test_nobody_is_given_a_secret_of_another() -> None:
+def test_no_service_is_given_the_secret_of_another() -> None:
     for name in OURS:
         environment = environment_inside(name, FILLED_IN)
         assert not settings_inside(name).influx_verify_token

@@ -1,4 +1,4 @@
-"""Dashboard and alerts against the metrics that exist: a query for a series that nobody exports shows nothing, and warns of nothing."""
+"""Dashboard and alerts against the metrics that exist: a query for a series that is not exported shows nothing and never alerts."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_every_query_can_be_read_and_finds_series_that_are_exported(place: str, 
             assert wanted["job"].value == loaded("prometheus/prometheus.yml")["scrape_configs"][0]["job_name"]
             continue
         labels = [sample.labels for sample in EXPORTED if sample.name == selector.name]
-        assert labels, f"{place}: nobody exports {selector.name}"
+        assert labels, f"{place}: {selector.name} is not exported"
         for name, matcher in wanted.items():
             assert matcher.value in {one.get(name) for one in labels}, f"{place}: {selector.name} has no {name}={matcher.value}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -189,18 +189,23 @@ FIGURES: dict[str, tuple[Callable[[], Iterator[str]], str]] = {
 }
 
 
+def print_asked(arguments: Sequence[str], program: str, what: str, known: Mapping[str, Callable[[], Iterator[str]]]) -> int:
+    """Print the tables asked for by name, or all of them."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tests.documentation.{program}", description=f"Measure the documentation's {program}."
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(known)}")
+    names = parser.parse_args(arguments).names
+    if unknown := set(names) - set(known):
+        parser.error(f"no {what} is called {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
+    for name in names or known:
+        print(f"{name}:", *known[name](), "", sep="\n")
+    return 0
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the figures asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.documentation.figures", description="Measure the documentation's figures."
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(FIGURES)}")
-    names = parser.parse_args(arguments).names
-    if unknown := set(names) - set(FIGURES):
-        parser.error(f"no figure is called {', '.join(sorted(unknown))}; there are: {', '.join(FIGURES)}")
-    for name in names or FIGURES:
-        print(f"{name}:", *FIGURES[name][0](), "", sep="\n")
-    return 0
+    return print_asked(arguments, "figures", "figure", {name: measure for name, (measure, _) in FIGURES.items()})
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def together() -> Samples:
 
 @cache
 def alone() -> tuple[Samples, ...]:
-    """Return the six records, each as a data set of its own: the hard case, since nobody shares its windows."""
+    """Return the six records, each as a data set of its own: the hard case, since no other source shares its windows."""
     ecg = read_sample_ecg()
     codes = np.zeros(len(ecg.times_ns), dtype=np.int32)
     return tuple(

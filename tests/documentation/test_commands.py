@@ -1,4 +1,4 @@
-"""Whoever types the commands of README and quick start, in their order, gets what the pages say."""
+"""The commands of README and quick start, typed in their order, do what the pages say."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ TABLES = ("warning", "symptom", "message", "input file")
 #: Rows about something that is not printed.
 SILENT = {"memory grows": "the system says it, not the program"}
 
-#: Where nobody listens.
+#: An address where nothing listens.
 NOBODY = "http://127.0.0.1:9"
 
 SECOND_NS = 10**9
@@ -1331,7 +1331,7 @@ def _pattern(piece: str) -> str:
 def words_of(symptom: str) -> str:
     """Return by which words a row of the page is told."""
     found = [words for words in CASES if words in symptom]
-    assert len(found) == 1, f"nobody has tried this row, or it is told by words that are not its own: {symptom}"
+    assert len(found) == 1, f"no case tries this row, or its words stand in another row too: {symptom}"
     return found[0]
 
 

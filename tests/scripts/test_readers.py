@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads to its end, or that have none: no traceback, and what they do is done."""
+"""Commands whose output is not read to its end, or that have no output: no traceback, and what they do is done."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def run_command(folder: Path, command: tuple[str, ...], **streams: Any) -> tuple
 
 @pytest.mark.parametrize("ending", [no_reader, no_output])
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_that_nobody_reads_ends_as_ever(folder: Path, name: str, ending: Any) -> None:
+def test_a_command_whose_output_is_not_read_ends_as_usual(folder: Path, name: str, ending: Any) -> None:
     made = folder / "made.html"
     made.unlink(missing_ok=True)
     with ending() as streams:

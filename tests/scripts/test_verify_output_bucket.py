@@ -152,7 +152,7 @@ def test_what_the_service_released_is_passed_and_one_changed_value_is_not(influx
     assert "12 windows, 129600 rows." in said
     assert "(promised: 10)" in said
 
-    # The released id of somebody, with a value that is nobody else's.
+    # A released id with a value that no other row has.
     (time_text, source), _ = next(iter(clinic.stored().items()))
     time_ns = START_NS + int(time_text[17:19]) * SECOND_NS + int(time_text[20:29])
     clinic.server.write_lines(clinic.released, f"ecg_anonymized,source_id={source} ecg=1234.5 {time_ns}".encode())

@@ -161,7 +161,7 @@ class TcpProxy:
             connection.reset()
 
     def pass_all(self) -> None:
-        """Be a proxy that nobody notices, from now on."""
+        """Pass everything on from now on."""
         self.requests.become(Pass())
         self.answers.become(Pass())
         self.listen()

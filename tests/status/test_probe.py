@@ -50,7 +50,7 @@ def test_a_wrong_token_is_not_healthy(served: Served, tmp_path: Path) -> None:
     assert (code, said) == (1, f"❌ STATUS_ADDRESS=0.0.0.0:{served.server.port} answered 401 Unauthorized\n")
 
 
-def test_whoever_answers_something_else_is_not_the_service(serve: Serve) -> None:
+def test_a_server_that_answers_something_else_is_not_the_service(serve: Serve) -> None:
     port = int(serve([b"not http at all\r\n\r\n"]).url.rpartition(":")[2])
 
     (reason,) = why_not_ready(StatusAddress("127.0.0.1", port), Secret(""))

@@ -304,7 +304,7 @@ def test_a_request_too_large_or_malformed_is_refused(guarded: Served, request_by
 
 
 def test_a_journal_that_is_busy_does_not_silence_anybody(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever looks waits for a moment, then gets what was known last; and the loop tells what it has to tell meanwhile."""
+    """A reader waits briefly, then gets the last known figures; the work loop goes on telling meanwhile."""
     released = threading.Event()
 
     class Busy:

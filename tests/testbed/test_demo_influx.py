@@ -15,7 +15,7 @@ from testbed.demo_influx import PID_NAME, stop_previous, write_env_file
 
 @pytest.fixture
 def sleeper(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Yield a process that is somebody else's."""
+    """Yield a process that the demo did not start."""
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         yield process
         process.kill()
