@@ -55,7 +55,7 @@ from service.wiring import load_hierarchy, make_recipe
 _LOG = logging.getLogger("ecg_anonymizer")
 
 #: Rows that are anonymized together, about; results do not depend on it.
-_ROWS_AT_ONCE = 1 << 22
+_ROWS_AT_ONCE = 1 << 23
 
 #: A file that is not there: a frame's settings are arguments, never somebody's `.env`.
 _NO_ENV_FILE = Path(__file__).with_name("no.env")
@@ -474,7 +474,8 @@ def _read(frame: pd.DataFrame, names: _Names, *, microvolts_per_unit: float) -> 
         found = _times(times_of, names)
         codes, ids = source_ids(_encoded(ids_of))
         measured = within_microvolts(_values(values_of), microvolts_per_unit)
-        samples = make_samples(found.times_ns, codes, ids, measured.values * microvolts_per_unit)
+        values_uv = measured.values if microvolts_per_unit == 1.0 else measured.values * microvolts_per_unit
+        samples = make_samples(found.times_ns, codes, ids, values_uv)
         has_time, remarks = _survey(Cells(samples, found.kinds, measured.kinds, np.ones(len(samples), np.bool_)))
     except SourceRefused as error:
         raise SourceRefused(_said_of(names, str(error))) from None
@@ -613,9 +614,10 @@ def _values(column: pd.Series) -> Values:
         return values(_arrow(column))
     numbers = column.to_numpy(np.float64)
     is_finite = np.isfinite(numbers)
-    if not is_finite.all():
-        numbers = np.where(is_finite, numbers, np.nan)
-    return Values(numbers, np.where(is_finite, ValueKind.NUMBER, ValueKind.MISSING).astype(np.int8))
+    if is_finite.all():
+        return Values(numbers, np.full(len(numbers), ValueKind.NUMBER, np.int8))
+    kinds = np.where(is_finite, ValueKind.NUMBER, ValueKind.MISSING).astype(np.int8)
+    return Values(np.where(is_finite, numbers, np.nan), kinds)
 
 
 def _encoded(column: pd.Series) -> pa.ChunkedArray:
@@ -860,8 +862,13 @@ def _index(index: pd.Index, names: _Names, read: _Read, pseudonyms: npt.NDArray[
 def _without_unused(released: pd.DataFrame) -> pd.DataFrame:
     """Return the frame without categories and levels that no row of it has: they may be ids of others."""
     for name in released.columns:
-        if isinstance(released[name].dtype, pd.CategoricalDtype):
-            released[name] = released[name].cat.remove_unused_categories()
+        column = released[name]
+        # pandas would sort all rows to learn which are used.
+        if (
+            isinstance(column.dtype, pd.CategoricalDtype)
+            and not np.bincount(column.array.codes + 1, minlength=len(column.cat.categories) + 1)[1:].all()
+        ):
+            released[name] = column.cat.remove_unused_categories()
     if isinstance(released.index, pd.CategoricalIndex):
         released.index = released.index.remove_unused_categories()
     elif isinstance(released.index, pd.MultiIndex):

@@ -36,7 +36,8 @@ class ReleaseOrder:
         rows: _Rows | slice = slice(None) if chosen is None else chosen
         times_ns = samples.times_ns[rows]
         if len(times_ns):
-            first_ns, span_ns = int(times_ns.min()), int(times_ns.max()) - int(times_ns.min()) + 1
+            first_ns = int(times_ns.min())
+            span_ns = int(times_ns.max()) - first_ns + 1
             # Over three centuries, 64 bits do not hold the difference of two times.
             offsets_ns = times_ns - first_ns if span_ns < 2**63 else times_ns
             key = sort_key(offsets_ns, ranks[samples.source_codes[rows]], span_ns=span_ns, sources=len(ranks))

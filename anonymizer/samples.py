@@ -59,9 +59,11 @@ def make_samples(
     position = {source_id: code for code, source_id in enumerate(ascending)}
     # The extra last entry is what NO_SOURCE, -1, finds.
     code_of = np.array([*(position.get(source_id, NO_SOURCE) for source_id in source_ids), NO_SOURCE], dtype=np.int32)
+    codes = np.asarray(source_codes, dtype=np.int32)
+    stay = bool((code_of[:-1] == np.arange(len(source_ids))).all())
     return Samples(
         times_ns=np.asarray(times_ns, dtype=np.int64),
-        source_codes=code_of[np.asarray(source_codes, dtype=np.int32)],
+        source_codes=codes if stay else code_of[codes],
         source_ids=ascending,
         values_uv=np.asarray(values_uv, dtype=np.float64),
     )
