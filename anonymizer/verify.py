@@ -97,7 +97,7 @@ def _check_form(batch: Batch) -> None:
     if len(lengths) != 1 or not len(batch):
         raise _violation(batch, f"must have columns of one length, at least 1, got {sorted(lengths)}")
     if batch.promise.k < 2:
-        raise _violation(batch, f"promises k={batch.promise.k}, which is no promise")
+        raise _violation(batch, f"promises k={batch.promise.k}, which is not a valid k")
 
 
 def _check_rows(batch: Batch) -> None:

@@ -323,7 +323,7 @@ def _is_a_link() -> OSError:
 def _kind_problem_of(status: os.stat_result) -> OSError | None:
     if stat.S_ISLNK(status.st_mode):
         return _is_a_link()
-    return None if stat.S_ISREG(status.st_mode) else OSError(errno.EINVAL, "it is no regular file")
+    return None if stat.S_ISREG(status.st_mode) else OSError(errno.EINVAL, "it is not a regular file")
 
 
 def _problem_of(status: os.stat_result) -> OSError | None:

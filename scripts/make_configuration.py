@@ -39,7 +39,7 @@ One setting per line, in UTF-8, with line ends LF or CRLF. A line that cannot be
 | `INFLUX_ORG="ward 3"`, `INFLUX_ORG='ward 3'` | the value without one pair of quotes; in it `\\` escapes the same quote or a `\\` |
 | `API_TOKEN=a$b#c=d"e` | taken as it stands: nothing is interpolated |
 | empty, or `# …` | nothing |
-| `NAME=a` where that is no setting | a warning with the line |
+| `NAME=a` where that is not a setting | a warning with the line |
 | `K_VALU=20`, `PSEUDONYMISE_SOURCE_ID=true` | refused: it may be meant for a setting that decides what is released |
 | `k_value=20` | refused: names are in capitals |
 | `K_VALUE=5` twice | a warning with the line; another value is refused |

@@ -854,7 +854,7 @@ def _setting(line: bytes) -> tuple[str, str]:
         return "", ""
     name, equals, value = re.sub(r"^export[ \t]+", "", text).partition("=")
     if not (equals and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*[ \t]*", name)):
-        raise ValueError("it is no setting: write NAME=value, or begin a comment with #")
+        raise ValueError("it is not a setting: write NAME=value, or begin a comment with #")
     return name.strip(" \t"), _bare(value.strip(" \t"))
 
 

@@ -109,7 +109,7 @@ def _problems_with_recordings(settings: Settings) -> Iterator[str]:
 
 
 def _folders_of_ours_in(folder: Path, settings: Settings) -> Iterator[str]:
-    """Yield which of our folders lie in a folder that is read: what we write there would be read the next time."""
+    """Yield which of the service's folders lie in the input folder: what is written there would be read the next time."""
     ours = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
     for name, path in ours.items():
         if folder.resolve() in (resolved := Path(path).resolve(), *resolved.parents):

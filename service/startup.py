@@ -150,6 +150,6 @@ def _name_of_output_bucket(settings: Settings) -> str:
         if name is not None:
             return name
     raise ConfigurationError(
-        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {address.url} does not tell any token of ours of one "
+        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {address.url} shows no configured token the one "
         "bucket that it names: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
     )

@@ -312,7 +312,7 @@ def _as_fault(error: Exception, *, token: str) -> InfluxFault:
     if isinstance(error, zlib.error):
         return InfluxFault("the answer's compressed data is damaged or was cut")
     if isinstance(error, UnicodeDecodeError):
-        return InfluxFault("the answer is no text in UTF-8, so not InfluxDB's")
+        return InfluxFault("the answer is not UTF-8 text, so not InfluxDB's")
     if isinstance(error, urllib3.exceptions.HTTPError | http.client.HTTPException | OSError):
         return InfluxFault(_short(_reason(error), token))
     raise error
@@ -323,12 +323,12 @@ def _reason(error: Exception) -> str:
     if isinstance(error, urllib3.exceptions.MaxRetryError) and error.reason is not None:
         error = error.reason
     if isinstance(error, urllib3.exceptions.ProxyError):
-        return "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names does not let us through, or does not answer"
+        return "the proxy that HTTP_PROXY, HTTPS_PROXY or ALL_PROXY names refuses the connection, or does not answer"
     if isinstance(error, urllib3.exceptions.NameResolutionError):
         return "the host name cannot be resolved"
     if isinstance(error, urllib3.exceptions.NewConnectionError):
         return "connection refused or host unreachable"
-    # A request that cannot be sent in time is a broken connection to the client below us.
+    # A request that cannot be sent in time counts as a broken connection in the client library.
     if isinstance(error, urllib3.exceptions.TimeoutError) or any(isinstance(cause, TimeoutError) for cause in error.args):
         return "no answer in time"
     return f"{type(error).__name__}: {error}"

@@ -36,7 +36,7 @@ _OTHER_WAYS_IN = (
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{3,40})</Code>")
 
-#: What stores call it that no room is left, or none for us; some answer 403 to that.
+#: Error codes of stores that are full, or whose quota is used up; some answer 403.
 _FULL = re.compile(r"Quota|StorageFull|InsufficientStorage|NotEnoughSpace")
 
 #: Where machines of Amazon's learn the keys of their role; asked where no others are given.
@@ -300,7 +300,7 @@ class ObjectStore:
         number, code = int(status[1]), found[1] if found else ""
         said = f"{self.name} answered {number}{f' ({code})' if code else ''}"
         if number == 507 or _FULL.search(code):
-            return StoreFault(f"{said}: it is full, or our share of it is used up", code=code)
+            return StoreFault(f"{said}: it is full, or its quota is used up", code=code)
         if number == 412:
             return StoreFault(said, is_changed=True, code=code)
         if number == 404 and code not in {"NoSuchBucket", "XAdminUserNotFound"}:

@@ -112,7 +112,7 @@ def _of_handshake(reason: str) -> TlsFault | None:
     if "PROTOCOL" in reason or "VERSION" in reason:
         return TlsFault(f"it knows only versions of TLS that are not safe any more, or not yet known here ({reason})")
     if "CERTIFICATE_REQUIRED" in reason:
-        return TlsFault("it wants a certificate of ours, and we have none: use another way to it")
+        return TlsFault("it requires a client certificate, which the service does not have: connect another way")
     return None
 
 

@@ -30,7 +30,7 @@ def path_argument(text: str) -> Path:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint ends with our own exit code for usage."""
+    """An argument parser whose error exits with the project's usage code."""
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit."""

@@ -78,7 +78,7 @@ class Settings:
     influx_output_bucket: str = _setting(
         text,
         "anonymized-data",
-        "The bucket for anonymized ECG, by name; or by its id, if a token of ours may look it up (one that can only write may not).",
+        "The bucket for anonymized ECG, by name; or by its id, if a configured token may look it up (one that can only write may not).",
     )
     influx_measurement: str = _setting(
         text,

@@ -201,7 +201,7 @@ def _why_no_setting(text: str, known_names: Collection[str]) -> str:
     if name in known_names:
         follows = f", but {then} follows" if then in (":", ";", ",", "-") else ""
         return f"{name} needs an ={follows}: write {name}=value"
-    return "it is no setting: write NAME=value, or begin a comment with #"
+    return "it is not a setting: write NAME=value, or begin a comment with #"
 
 
 def _swallowed(value: str, known_names: Collection[str]) -> str | None:

@@ -271,7 +271,7 @@ def _is_file(path: str) -> bool:
     return not _why_no_file(path)
 
 
-#: In STATE_DIR; other folders there are none of ours.
+#: Folders that the service keeps in STATE_DIR.
 _FOLDERS_OF_THE_STATE = ("spool", "set_aside", "given_up", "reports")
 
 

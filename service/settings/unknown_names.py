@@ -75,4 +75,4 @@ def _may_be_for_privacy(name: str, meant: str) -> bool:
 
 def _is_no_setting(name: str, meant: str) -> str:
     shown = name if meant and _SHOWN.fullmatch(name) else "a name"
-    return f"{shown} is no setting" + (f"; did you mean {meant}?" if meant else "; see .env.example")
+    return f"{shown} is not a setting" + (f"; did you mean {meant}?" if meant else "; see .env.example")

@@ -118,7 +118,7 @@ class Fence:
 
         Args:
             intervals: Of the release.
-            known: Everything it is to hold, these intervals included, in order: written when the file is not as we left it, or too long.
+            known: Everything it is to hold, these intervals included, in order: written if the file was changed by others, or is too long.
 
         Raises:
             OSError: The disk cannot take it now.

@@ -467,7 +467,7 @@ class Journal:
         except TypeError:
             promise = None
         if promise is None or type(promise.k) is not int:
-            raise JournalDamaged(f"{self._file.path} is damaged (it holds a promise that is none). {WAY_ON}")
+            raise JournalDamaged(f"{self._file.path} is damaged (it holds an invalid promise). {WAY_ON}")
         return promise
 
     def _facts(self) -> dict[str, str]:

@@ -165,7 +165,7 @@ class JournalFile:
                 return found
         except (ValueError, RecursionError):
             pass
-        raise JournalDamaged(f"{self.path} is damaged (a column holds no JSON object of ours). {WAY_ON}")
+        raise JournalDamaged(f"{self.path} is damaged (a column does not hold the expected JSON object). {WAY_ON}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -304,7 +304,7 @@ class JournalFile:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise
         except UnicodeDecodeError:
-            raise JournalDamaged(f"{self.path} is damaged (it holds text that is none). {WAY_ON}") from None
+            raise JournalDamaged(f"{self.path} is damaged (it contains invalid UTF-8). {WAY_ON}") from None
         except sqlite3.DatabaseError as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT)
             if code & _PRIMARY_CODE in _PASSING and code != sqlite3.SQLITE_IOERR_SHORT_READ:

@@ -123,7 +123,7 @@ def test_a_refusal_says_what_is_wrong(victim: Path, tmp_path: Path) -> None:
             open_ours(tmp_path / name)
         said.append(str(refused.value.strerror).partition(",")[0])
 
-    assert said == ["it is a link", "it is a link", "it has a second name (a hard link)", "it is no regular file"]
+    assert said == ["it is a link", "it is a link", "it has a second name (a hard link)", "it is not a regular file"]
 
 
 def test_a_probe_leaves_nothing_and_has_a_name_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,7 +58,7 @@ def test_every_setting_on_a_page_exists_and_may_have_the_value_given(page: Path)
     for name, value in re.findall(r"\b([A-Z][A-Z]+(?:_[A-Z]+)+)(?:=([\w.]+))?", text_of(page)):
         if name == ANY_SECRET:
             continue
-        assert name in KNOWN_NAMES, f"{page.name} names {name}, which is no setting"
+        assert name in KNOWN_NAMES, f"{page.name} names {name}, which is not a setting"
         if value and name in DECLARED and not name.endswith("TOKEN"):
             DECLARED[name].metadata["parse"](value)
 

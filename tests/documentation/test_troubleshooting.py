@@ -494,7 +494,7 @@ def _another_file_than_the_secret(scene: Scene) -> int:
     return max(codes)
 
 
-@row("PSEUDONYMISE_SOURCE_ID is no setting")
+@row("PSEUDONYMISE_SOURCE_ID is not a setting")
 def _misspelt_names(scene: Scene) -> int:
     scene.with_lines("COLOUR=blue")
     return scene.with_lines("PSEUDONYMISE_SOURCE_ID=true")

@@ -175,7 +175,7 @@ def test_what_is_doubled_alike_or_unknown_is_warned_of_with_its_line(folder: Pat
 
     assert ended.code == exit_codes.DONE
     assert "given.env, line 9: K_VALUE is set again, to the same value as on line 8" in ended.said
-    assert "given.env, line 10: a name is no setting; see .env.example" in ended.said
+    assert "given.env, line 10: a name is not a setting; see .env.example" in ended.said
 
 
 @pytest.mark.parametrize("kind", ["folder", "link"])

@@ -61,7 +61,7 @@ def test_who_only_looks_makes_and_changes_nothing(folder: Path) -> None:
         assert (found, f"{journal} " in said, "accept-gap" in said) == (code, True, True), said
     journal.unlink()
     os.mkfifo(journal)
-    assert state(folder, "show") == (69, f"{journal} cannot be used now (it is no regular file)\n")
+    assert state(folder, "show") == (69, f"{journal} cannot be used now (it is not a regular file)\n")
 
 
 def test_an_output_is_dropped_by_its_name_and_what_it_loses_is_said(folder: Path) -> None:

@@ -226,7 +226,7 @@ def test_csv_files_are_not_written_among_the_state_nor_over_the_recording(tmp_pa
     "name", ["PSEUDONYMIZE", "PSEUDONYMIZE_IDS", "pseudonymize", "export K_VALUE", " PSEUDONYMIZE_SOURCE_ID"]
 )
 def test_a_variable_that_can_only_be_meant_for_a_privacy_setting_is_a_mistake(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigurationError, match=r"in the environment .* is no setting"):
+    with pytest.raises(ConfigurationError, match=r"in the environment .* is not a setting"):
         load_text(tmp_path, "INFLUX_TOKEN=t\nINFLUX_ORG=o\n", **{name: "true"})
 
 
@@ -303,7 +303,7 @@ def test_files_with_secrets_that_others_can_read_are_warned_of(tmp_path: Path) -
 def test_a_typo_is_warned_of_with_its_line_and_the_name_that_was_meant(tmp_path: Path, name: str, meant: str) -> None:
     warnings = " ".join(load_with(tmp_path, **{name: "s3cret-value"}).warnings)
 
-    assert f"line 4: {name} is no setting; did you mean {meant}?" in warnings
+    assert f"line 4: {name} is not a setting; did you mean {meant}?" in warnings
     assert "s3cret-value" not in warnings
 
 
@@ -330,7 +330,7 @@ def test_what_may_be_meant_for_a_privacy_setting_is_a_mistake_and_never_its_defa
     (problem,) = problems_of(tmp_path, **{name: "s3cret-value"})
 
     assert "line 4: " in problem
-    assert "is no setting" in problem
+    assert "is not a setting" in problem
     assert meant in problem
     assert "s3cret-value" not in problem
 
@@ -339,7 +339,7 @@ def test_the_same_typo_in_the_environment_is_a_mistake_too(tmp_path: Path) -> No
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path / ".env", {**MINIMAL, "PSEUDONYMISE_SOURCE_ID": "true"})
     assert caught.value.problems == (
-        "in the environment PSEUDONYMISE_SOURCE_ID is no setting; did you mean PSEUDONYMIZE_SOURCE_ID?",
+        "in the environment PSEUDONYMISE_SOURCE_ID is not a setting; did you mean PSEUDONYMIZE_SOURCE_ID?",
     )
     assert load(tmp_path / ".env", {**MINIMAL, "METHODS": "x", "method": "y", "PATH": "z"})
 
@@ -349,9 +349,9 @@ def test_names_for_others_are_left_alone_and_any_other_is_warned_of_with_its_lin
     others = {**for_others, "TZ": "Europe/Berlin", "HEART_SALT": "x"}
     warnings = load_with(tmp_path, **{**others, "INFLUX_ORG": "clinic"}, SOMETHING="else").warnings
 
-    (warning,) = (warning for warning in warnings if "is no setting" in warning)
+    (warning,) = (warning for warning in warnings if "is not a setting" in warning)
     lines = (tmp_path / ".env").read_text().splitlines()
-    assert f"line {lines.index('SOMETHING=else') + 1}: a name is no setting" in warning
+    assert f"line {lines.index('SOMETHING=else') + 1}: a name is not a setting" in warning
 
 
 def test_a_secret_where_a_name_belongs_is_not_shown(tmp_path: Path) -> None:

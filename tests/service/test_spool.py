@@ -175,7 +175,7 @@ def test_what_is_no_plain_file_is_said_to_be_none_and_never_waited_on(kind: str,
     for name, read in (("spool/000000000003.spool", lambda: spool.read(3)), ("fence", Fence(tmp_path / "fence").read)):
         plant(kind, tmp_path / name)
 
-        with pytest.raises(StateUnavailable, match=r"cannot be read now \(it is (no regular file|a link)"):
+        with pytest.raises(StateUnavailable, match=r"cannot be read now \(it is (not a regular file|a link)"):
             read()
 
 

@@ -35,7 +35,7 @@ def handshake(reason: str) -> ssl.SSLError:
         (handshake("WRONG_VERSION_NUMBER"), "does not speak https at this port", True),
         (handshake("RECORD_LAYER_FAILURE"), "does not speak https at this port", True),
         (handshake("TLSV1_ALERT_PROTOCOL_VERSION"), "versions of TLS", True),
-        (handshake("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "wants a certificate of ours", True),
+        (handshake("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "requires a client certificate", True),
     ],
 )
 @pytest.mark.parametrize("depth", [0, 1, 2], ids=["itself", "as an argument", "as a cause"])
