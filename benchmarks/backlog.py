@@ -42,7 +42,7 @@ from testbed.wearers import Wearers
 #: How many chunks of one window wait.
 _WAITING = (300, 3_000, 30_000)
 
-#: So many more are recorded, and timed, while the others wait.
+#: Further windows that are recorded and timed while the others wait.
 _TIMED = 300
 
 #: Two wearers. What waits is of little weight where its number is what counts: 160 rows a window; in an outage it is 1,280.
@@ -94,7 +94,7 @@ class _Ward:
     Args:
         folder: Where its state is.
         away: The output that is away.
-        hertz: Samples a second of each wearer.
+        hertz: Samples per second of each wearer.
     """
 
     def __init__(self, folder: Path, away: Output, *, hertz: int) -> None:

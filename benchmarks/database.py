@@ -36,7 +36,7 @@ class RawEcg:
         bucket: The raw bucket.
         wearers: How many send at once.
         minutes: For how long.
-        hertz: Samples a second of each.
+        hertz: Samples per second of each.
     """
 
     server: InfluxServer
@@ -98,11 +98,11 @@ def seconds_to_write(server: InfluxServer, bucket: str, requests: list[bytes], *
                 return
             connection.write(bucket, lines)
 
-    lanes = [threading.Thread(target=lane, args=(connect(server),)) for _ in range(connections)]
+    workers = [threading.Thread(target=lane, args=(connect(server),)) for _ in range(connections)]
     started_s = time.perf_counter()
-    for one in lanes:
+    for one in workers:
         one.start()
-    for one in lanes:
+    for one in workers:
         one.join()
     return time.perf_counter() - started_s
 

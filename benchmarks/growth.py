@@ -19,11 +19,11 @@ from testbed.wearers import Wearers
 #: Minutes of six wearers at 360 Hz: 1 ×, 10 × and 50 × as many rows.
 _MINUTES = (4, 40, 200)
 
-#: Wearers, samples a second and seconds a window: about 12,800 rows in every window, so that nothing but the sources grows.
+#: Wearers, samples per second and seconds per window: about 12,800 rows in every window, so that only the number of sources grows.
 _WEARERS = ((1, 128, 100), (12, 128, 8), (100, 128, 1), (1000, 13, 1))
 _WINDOWS = 60
 
-#: What takes a fraction of a second is done so often.
+#: Repetitions of what takes a fraction of a second.
 _SHORT_RUNS = 5
 
 #: One file for all windows: else most of what is timed is the making of files.

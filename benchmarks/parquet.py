@@ -31,7 +31,7 @@ _KINDS = ("CSV", "Parquet")
 
 
 def measure(*, repeats: int) -> Figures:
-    """Return rows a second and bytes a row of each, and how they compare."""
+    """Return rows per second and bytes per row of each, and how they compare."""
     figures = Figures(f"{_WEARERS * _HERTZ * _MINUTES * 60:,} rows to files, {repeats} rounds")
     with tempfile.TemporaryDirectory() as name:
         path, rows = recording(Path(name), wearers=_WEARERS, hertz=_HERTZ, seconds=60 * _MINUTES)

@@ -76,7 +76,7 @@ def _hierarchy() -> Hierarchy:
 
 
 def _batch(rows: int, hierarchy: Hierarchy) -> Batch:
-    """Return one window of so many rows, anonymized and verified."""
+    """Return one window of this many rows, anonymized and verified."""
     worn = Wearers(10)
     samples = worn.samples_between(_WINDOW.start_ns, _WINDOW.end_ns)
     some = make_samples(samples.times_ns[:rows], samples.wearer[:rows], worn.source_ids, samples.values_uv[:rows])

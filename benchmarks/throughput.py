@@ -20,7 +20,7 @@ from testbed.wearers import Wearers
 #: Connections with which the service writes.
 CONNECTIONS = 2
 
-#: The classic way is measured on so many windows only: it would take minutes.
+#: The classic way is measured on these windows only; all would take minutes.
 _CLASSIC_WINDOWS = 3
 
 

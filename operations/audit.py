@@ -19,7 +19,7 @@ from service.state.journal import Entry, Journal
 from service.state.output_standings import LOST_CHUNK, Standing
 from service.time_texts import span_text
 
-#: Windows that were made one entry, perhaps a day of them, are counted again in so many ranges at most.
+#: Windows that were merged into one entry, perhaps a day of them, are counted again in at most this many ranges.
 _MOST_BITS = 64
 
 Count = Callable[[WindowRange], npt.NDArray[np.int64]]

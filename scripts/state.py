@@ -1,4 +1,4 @@
-"""Look into STATE_DIR, compare it with what is out there, and do what only a person may decide.
+"""Show STATE_DIR, compare it with the outputs, and do what only an operator may decide.
 
 Reads `.env`, or the file that --env-file names; some commands need only STATE_DIR, which --state-dir can name instead. Stop the service
 first. Nothing here prints data. Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable;
@@ -53,7 +53,7 @@ from service.wiring import data_set_labels, held_parquet, make_outputs, make_sou
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
 
-#: What a person can do whom the system does not let look.
+#: Advice where the system denies access.
 _AS_ITS_USER = "Run this as the user that STATE_DIR belongs to, such as with: sudo -u ecg-anonymizer"
 
 #: How often a spool file is read before it counts as lost, and how long a disk is left alone in between.
@@ -140,7 +140,7 @@ def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[
             way_on = "INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
             yield accept(summaries, f"Bucket {settings.influx_output_bucket}", way_on)
     if settings.output_to_parquet:
-        yield accept(held_parquet(settings, labels), "PARQUET_URL", "Mend that, and run this again.")
+        yield accept(held_parquet(settings, labels), "PARQUET_URL", "Fix that, and run this again.")
 
 
 def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
@@ -306,7 +306,7 @@ def main(arguments: list[str]) -> int:
         if not folder.is_dir() and options.command != "accept-gap":
             print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
             return exit_codes.USAGE
-        # Held until the process ends: nobody may work here meanwhile.
+        # Held until the process ends, so that no other process works here meanwhile.
         _lock = InstanceLock(folder)
         return _do(options, folder, env_file)
     except AnotherInstance as error:
@@ -370,7 +370,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         "accept-gap", help="never release again what the fence or the output bucket knows and the journal does not"
     )
     giving_up = commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
-    giving_up.add_argument("--yes", action="store_true", help="without asking; required where nobody can be asked")
+    giving_up.add_argument("--yes", action="store_true", help="do not ask; required where there is no terminal")
     options = parser.parse_args(arguments)
     if options.command == "verify":
         options.start = ANY_TIME.start_ns if options.start is None else options.start

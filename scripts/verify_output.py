@@ -351,7 +351,7 @@ def _opened(path: Path) -> Iterator[io.TextIOBase]:
 
 
 def _what_differs(header: Sequence[str] | None) -> str:
-    """Return what a person may have done to a header that is not ours, without showing what may be a row."""
+    """Return what may have happened to a header that is not ours, without showing what may be a row."""
     if not header:
         return "; the file is empty" if header is None else "; the line is empty"
     text = ",".join(header)
@@ -709,7 +709,7 @@ def _check_form(summary: Summary, where: str) -> None:
         raise Unusable(f"a window summary in {where} lacks a usable {fields}: is it one of this project?")
 
 
-# What a person asks and is told
+# Command line and messages
 
 
 class Report:
@@ -819,7 +819,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     """Return the settings of an `.env`: a name, `=` and a value a line; quotes around a value are taken off.
 
     Raises:
-        Unusable: It cannot be read, or a line of it cannot: then nobody knows what was promised.
+        Unusable: It, or a line of it, cannot be read: what was promised is unknown.
     """
     try:
         content = path.read_bytes()

@@ -91,7 +91,7 @@ def run_demo(folder: Path) -> int:
 def stop_previous(folder: Path) -> bool:
     """End the server of an earlier demo in `folder`, and return whether there was one.
 
-    A process id alone is not believed: it may belong to another process by now. The command must name our folder.
+    A process id alone is not enough: another process may have it by now. The command must name our folder.
     """
     try:
         pid = int((folder / PID_NAME).read_text(encoding="utf-8"))

@@ -117,7 +117,7 @@ def start_server(
 
 
 def _set_up(server: InfluxServer, password: str) -> None:
-    # The bucket is one that the server insists on; it is not used.
+    # The server requires a bucket at setup; this one stays unused.
     first = {"username": USERNAME, "password": password, "org": server.org, "bucket": "unused", "token": server.token}
     InfluxApi(server.url, org="", token="").ask("POST", "/api/v2/setup", json=first)
 

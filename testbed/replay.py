@@ -95,7 +95,7 @@ class Replay:
         stop: Ends it, soon, when set from elsewhere.
         start_ns: The moment from which samples are sent; by default now.
         clock_ns: Tells the time.
-        say: Told what a person should know.
+        say: Called with messages for the user.
     """
 
     def __init__(
@@ -291,7 +291,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--env-file", type=Path, help="where settings are that the environment does not have")
     parser.add_argument("--wearers", help="how many (12)")
-    parser.add_argument("--hertz", help=f"samples a second of each ({SAMPLE_HERTZ})")
+    parser.add_argument("--hertz", help=f"samples per second of each ({SAMPLE_HERTZ})")
     parser.add_argument("--speed", help="how many times faster than life to play, and so as many times the rows (1)")
     parser.add_argument("--minutes", help="how long (until Ctrl+C)")
     return parser
@@ -300,7 +300,7 @@ def _parser() -> argparse.ArgumentParser:
 def _stop_on_signals(stop: threading.Event) -> None:
     def on_signal(number: int, _frame: object) -> None:
         stop.set()
-        # A second one need not wait for the request in hand.
+        # A second signal does not wait for the current request.
         signal.signal(number, signal.SIG_DFL)
 
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -51,7 +51,7 @@ class SampleEcg:
 
 @cache
 def read_sample_ecg() -> SampleEcg:
-    """Return the records as they are in the file. Read once; the arrays are read-only, since everybody gets the same."""
+    """Return the records as they are in the file. Read once; the arrays are shared, and so read-only."""
     table = pq.read_table(SAMPLE_FILE, columns=["timestamp", "source_id", "ecg"])
     sources = table["source_id"].cast(pa.string()).to_numpy()
     times_ns = table["timestamp"].to_numpy().astype("datetime64[ns]").view(np.int64)

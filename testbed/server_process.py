@@ -46,7 +46,7 @@ class ServerProgram(Protocol):
 
     @property
     def origin(self) -> str:
-        """What a person is told about where it comes from."""
+        """Where it comes from, for messages."""
 
     def command(self, folder: Path, port: int) -> list[str]:
         """Return the command that serves what `folder` holds on a loopback port, in the foreground, until SIGTERM."""

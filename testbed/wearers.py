@@ -43,9 +43,9 @@ class Wearers:
 
     Args:
         count: How many.
-        hertz: Samples a second of each. Other rates than the recordings' 360 Hz are interpolated linearly and rounded to whole
+        hertz: Samples per second of each. Other rates than the recordings' 360 Hz are interpolated linearly and rounded to whole
             microvolts: good enough to be the right load, not to be ECG research.
-        speed: How many times faster than life the recordings are played. There are `speed` times as many samples a second, measured
+        speed: How many times faster than life the recordings are played. There are `speed` times as many samples per second, measured
             at the time they say: nothing is dated into the future.
 
     Raises:
@@ -56,7 +56,7 @@ class Wearers:
         if count < 1 or hertz < 1 or speed <= 0:
             raise ValueError(f"wearers, hertz and speed must be positive, got {count}, {hertz} and {speed}")
         if not float(hertz * speed).is_integer():
-            raise ValueError(f"hertz times speed must be a whole number of samples a second, got {hertz} × {speed}")
+            raise ValueError(f"hertz times speed must be a whole number of samples per second, got {hertz} × {speed}")
         self.count = count
         self.rate_hz = int(hertz * speed)
         self._records_uv = _records_at(hertz)
@@ -68,7 +68,7 @@ class Wearers:
 
     @property
     def rows_per_s(self) -> int:
-        """How many samples all of them measure in a second."""
+        """Samples per second of all of them."""
         return self.count * self.rate_hz
 
     def samples_between(self, start_ns: int, end_ns: int) -> WornSamples:

@@ -1,4 +1,4 @@
-"""What settings cost on somebody's own data, as a page with plots. Figures only: no curve of anybody."""
+"""What settings cost on a user's own data, as a page with plots. Figures only: no curve."""
 
 from __future__ import annotations
 

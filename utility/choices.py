@@ -1,4 +1,4 @@
-"""Ways to anonymize that are compared, each as the settings a person would write into `.env`."""
+"""The ways to anonymize that are compared, each as settings for `.env`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
 from service.wiring import load_hierarchy, make_recipe
 
-#: A file that is not there: what counts is in the choice, never in somebody's `.env`.
+#: A file that does not exist: only the choice counts, never a user's `.env`.
 _NO_ENV_FILE = Path(__file__).with_name("no.env")
 
 

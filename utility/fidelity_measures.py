@@ -69,7 +69,7 @@ def heartbeat_loss(signal: Signal, beats_ns: Ints, hertz: float) -> HeartbeatLos
     Args:
         signal: Before and after.
         beats_ns: The annotated beats, ascending.
-        hertz: Samples a second.
+        hertz: Samples per second.
     """
     before_ns = detected_beats(signal.times_ns, signal.raw_uv, hertz)
     after_ns = detected_beats(signal.times_ns, without_gaps(signal.released_uv), hertz)

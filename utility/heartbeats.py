@@ -34,7 +34,7 @@ def detected_beats(times_ns: Ints, values_uv: Floats, hertz: float) -> Ints:
     Args:
         times_ns: When each sample was measured, evenly spaced, shape (n,).
         values_uv: Microvolts, shape (n,).
-        hertz: Samples a second.
+        hertz: Samples per second.
     """
     if hertz < _LEAST_HERTZ or len(values_uv) < 2 * hertz or not np.ptp(values_uv):
         return times_ns[:0]

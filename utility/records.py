@@ -30,7 +30,7 @@ class Record:
 
     Args:
         source_id: Its name.
-        hertz: Samples a second.
+        hertz: Samples per second.
         times_ns: Nanoseconds since the epoch, shape (n,).
         values_uv: Whole microvolts, shape (n,).
         beats_ns: When cardiologists marked a beat, ascending.

@@ -89,7 +89,7 @@ def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
     if now.run.phase == "stopping":
         yield Finding("stopping", "The service was asked to stop and brings what is in hand to its end.")
     if not is_live:
-        yield Finding("hangs", f"The work loop has not come by for {length_text(now.pace.idle_s)}.")
+        yield Finding("hangs", f"The work loop has not advanced for {length_text(now.pace.idle_s)}.")
     if now.source.trouble:
         yield Finding("source_unreachable", f"The source has not answered since {_since(now.source.trouble)}.")
     elif now.run.phase == "connecting":

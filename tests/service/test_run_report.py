@@ -273,7 +273,7 @@ def test_whom_a_file_may_be_called_after_is_not_said(tmp_path: Path) -> None:
     path.write_text("timestamp,source_id,ecg\n", encoding="utf-8")
     text = read(figures_of_a_run(INPUT_FILE=path))
 
-    assert "of a file; its name is not shown, as it may be called after somebody." in text
+    assert "of a file; its name is not shown, because it may name a person." in text
     assert "anna" not in text
 
 

@@ -114,7 +114,7 @@ def test_an_output_that_is_down_is_named_with_its_error_and_what_to_do(shown: Sh
 
     shown.click("#findings a")
     shown.wait_until(lambda: shown.browser.current_url.endswith("/help#output_unreachable"))
-    assert "It is offered the same again" in shown.text("#output_unreachable + dd")
+    assert "The service retries until the output takes the rows" in shown.text("#output_unreachable + dd")
 
 
 def test_a_stream_says_how_far_it_is_behind_and_a_run_with_an_end_how_much_is_done(shown: Shown) -> None:
