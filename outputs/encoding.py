@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,16 @@ _MOST_WHOLE = 2.0**53
 
 #: Values of ECG are whole microvolts of some thousands at most; looking their text up is quicker than writing it.
 _MOST_USUAL = 4096
-_USUAL_TEXTS = pa.array([f"{value}.0" for value in range(-_MOST_USUAL, _MOST_USUAL + 1)], pa.string())
+
+
+@cache
+def _usual_texts() -> pa.StringArray:
+    """Return the texts of usual values, the lowest first.
+
+    Made when it is first needed: with its first array pyarrow looks for pandas, which commands keep out once they run
+    (`service/process.py`).
+    """
+    return pa.array([f"{value}.0" for value in range(-_MOST_USUAL, _MOST_USUAL + 1)], pa.string())
 
 
 def time_texts(times_ns: npt.NDArray[np.int64]) -> pa.StringArray:
@@ -50,7 +60,7 @@ def value_texts(values_uv: npt.NDArray[np.float64]) -> pa.StringArray:
     most = np.abs(values_uv).max(initial=0.0)
     if most <= _MOST_WHOLE and (values_uv == np.trunc(values_uv)).all():
         if most <= _MOST_USUAL:
-            return pc.take(_USUAL_TEXTS, pa.array(values_uv.astype(np.int32) + _MOST_USUAL))
+            return pc.take(_usual_texts(), pa.array(values_uv.astype(np.int32) + _MOST_USUAL))
         return pc.binary_join_element_wise(integer_texts(values_uv.astype(np.int64)), ".0", "")
     # Adding 0 makes a negative zero a plain one, which the way above does too.
     texts = pc.cast(pa.array(values_uv + 0.0), pa.string())
