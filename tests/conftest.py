@@ -6,7 +6,9 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,6 +36,11 @@ ROOM_BYTES = 1 << 30
 # for whoever looks into it.
 settings.register_profile("project", deadline=None, derandomize=ON_CI)
 settings.load_profile("project")
+
+# Whoever starts the tests in the background may have these ignored, which every process that they start would inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+if sys.platform != "win32":
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 _SERVER = pytest.StashKey[str]()
 _FOLDERS = pytest.StashKey[str]()

@@ -159,8 +159,8 @@ BROKEN: dict[tuple[str, str], Callable[[], Batch]] = {
         [(100 + place, B, value) for place, value in enumerate([-1e300] * 3 + [1e300] * 3 + [0.0])]
     ),
     ("more promised than kept", "k=4 but a value is shared by 3"): lambda: with_promise(good_batch(), 4),
-    ("k = 1", "no promise"): lambda: with_promise(good_batch(), 1),
-    ("k = 0", "no promise"): lambda: with_promise(good_batch(), 0),
+    ("k = 1", "not a valid k"): lambda: with_promise(good_batch(), 1),
+    ("k = 0", "not a valid k"): lambda: with_promise(good_batch(), 0),
     # Form
     ("not a number", "not finite"): lambda: with_value(good_batch(), 0, math.nan),
     ("not a number in every row", "not finite"): lambda: batch_of(
