@@ -14,7 +14,7 @@ from service.settings.declared import DECLARED, SECRETS  # noqa: E402  (found on
 
 _ENV_HEAD = """\
 # Settings of the central ECG anonymizer. Copy this file to .env, fill in the first block, and keep .env to yourself: chmod 600 .env
-# A line that is left out or empty means the default. Environment variables beat this file. A comment needs a line of its own.
+# A line that is left out or empty means the default. Environment variables override this file. A comment needs a line of its own.
 # A value is taken as it stands, $ too; blanks and one pair of quotes around it are not part of it. No line is passed over.
 # What each setting means in full: documentation/CONFIGURATION.md
 """
@@ -22,11 +22,10 @@ _ENV_HEAD = """\
 _PAGE_HEAD = """\
 # Configuration
 
-Everything is set in `.env` (`cp .env.example .env`, then `chmod 600 .env`). Environment variables beat `.env`, `.env` beats the defaults
-below. A line that is left out means the default; so does one without a value, with a warning. An environment variable without a value
-sets nothing: what `.env` says holds. All mistakes are reported at once, with exit code 78.
-`python central_anonymizer.py --check` only checks; `--check --connect` also tries servers, buckets and outputs. Neither makes a folder or a
-file.
+Everything is set in `.env` (`cp .env.example .env`, then `chmod 600 .env`). Environment variables override `.env`, `.env` overrides the
+defaults below. A line that is left out means the default; so does one without a value, with a warning. An environment variable without a
+value sets nothing: what `.env` says holds. All mistakes are reported at once, with exit code 78. `python central_anonymizer.py --check`
+only checks; `--check --connect` also tries servers, buckets and outputs. Neither makes a folder or a file.
 
 ## How .env is read
 
@@ -70,7 +69,7 @@ would go to another machine over `http://` is warned of.
 
 Servers are reached through the proxy that `HTTP_PROXY`, `HTTPS_PROXY` or `ALL_PROXY` names (an http or https address; a user name and
 password may stand in it, and are never shown), InfluxDB and the API alike; hosts in `NO_PROXY` are reached without one: names with all
-below them, addresses, networks such as `10.0.0.0/8`, each with a port or without, or `*`. In small letters each beats its capitals. These
+below them, addresses, networks such as `10.0.0.0/8`, each with a port or without, or `*`. The lower-case name takes precedence. These
 are read from the environment only, not from `.env`. This machine itself (`localhost`, 127.0.0.0/8, `::1`) is never reached through a proxy.
 What holds is said at the start. `scripts/verify_output.py` uses no proxy.
 
@@ -80,10 +79,10 @@ This page is written from the code by `python scripts/make_configuration.py`; a 
 _PAGE_END = """
 ## What is read of INPUT_FILE
 
-A file is looked through whole before anything is released. What can be read without doubt is read; a cell that cannot be read makes its
-row invalid, and is counted; what is in doubt is refused with exit code 78 and the line (in Parquet the row and its row group). No message
-shows a cell or the name of the file. The file must stay as it is while it is read: one that is written to meanwhile is refused; another one
-may take its name.
+A file is surveyed whole before anything is released (of a large [data set](#data-sets) a first part). What can be read without doubt is
+read; a cell that cannot be read makes its row invalid, and is counted; what is in doubt is refused with exit code 78 and the line (in
+Parquet the row and its row group). No message shows a cell or the name of the file. The file must stay as it is while it is read: one
+that is written to meanwhile is refused; another one may take its name.
 
 - **File**: CSV, gzip of it (several members too, and zeros behind them); Parquet if its name ends in `.parquet` or `.pq`. Refused: gzip
   data that is cut, damaged, followed by something else, or that unpacks to over 100 times its size; Parquet pages with a wrong checksum.
@@ -122,9 +121,9 @@ whole file and not only in the span that was asked for, the file is refused.
 
 ### Recordings
 
-A file of the field is a *recording*: one channel of it is read, and goes the way of every file from there. `INPUT_FILE` may also name a
-folder of recordings, with all below it, or a pattern such as `/data/night/*.edf`: they are one data set, each file is one source. Hidden
-files and files of other kinds are passed over there; CSV and Parquet files among them are refused.
+EDF, BDF, WFDB and DICOM files are *recordings*: one channel is read, and goes the way of every file from there. `INPUT_FILE` may also
+name a folder of recordings, with all below it, or a pattern such as `/data/night/*.edf`: they are one data set, each file is one source.
+Hidden files and files of other kinds are passed over there; CSV and Parquet files among them are refused.
 
 | files | what is read | needs |
 | --- | --- | --- |
@@ -174,7 +173,7 @@ files may be added between runs, and a run releases what windows are still open.
 - **Large data sets**: of more than 1,500,000 rows only the first of what is asked for are looked through before the first release, and a
   warning says so; of the rest, cells in doubt end the run where they are met. Sources that contradict themselves are then judged by the
   first chunk, as those of a bucket are. With `DEVICE_FILTER`, rows of other sources are not counted as *not asked for*.
-- **Object stores**: Amazon S3 and what speaks its language. Keys and endpoint come from the usual variables, and are shown nowhere.
+- **Object stores**: Amazon S3 and S3-compatible servers. Keys and endpoint come from the `AWS_…` settings, and are shown nowhere.
 """
 
 #: What a newcomer has to fill in: shown without a comment sign.

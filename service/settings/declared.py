@@ -133,7 +133,7 @@ class Settings:
     max_records_per_query: int = _setting(
         whole_number(1),
         "1000000",
-        "How many rows to have in hand, about; a query asks for a fifth of them. Never cuts a window; smaller needs less memory.",
+        "About how many rows are kept in memory; a query asks for a fifth of them. Never cuts a window; smaller needs less memory.",
     )
 
     k_value: int = _setting(
@@ -214,7 +214,7 @@ class Settings:
     aws_endpoint_url: str = _setting(
         server_address,
         "",
-        "Address of an object store of your own, for s3:// addresses; empty: Amazon's.",
+        "Address of an S3-compatible server (MinIO, Ceph), for s3:// addresses; empty: Amazon's.",
         section="Object store",
     )
     aws_region: str = _setting(text, "", "Region of the object store; empty: us-east-1.")
@@ -224,7 +224,7 @@ class Settings:
         "Key for the object store; empty: from the file that AWS_SHARED_CREDENTIALS_FILE names, or the machine's role.",
     )
     aws_secret_access_key: Secret = _setting(secret, "", "The secret that belongs to AWS_ACCESS_KEY_ID.")
-    aws_session_token: Secret = _setting(secret, "", "The token that belongs to a key that is lent for a while.")
+    aws_session_token: Secret = _setting(secret, "", "Session token of temporary credentials.")
     aws_ca_bundle: str = _setting(path, "", "Certificate authority file for the object store; empty: the system's.")
 
     streaming_mode: bool = _setting(

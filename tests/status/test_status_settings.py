@@ -72,7 +72,7 @@ def test_nothing_of_the_web_is_loaded_while_nobody_asked_for_it(tmp_path: Path) 
     program = (
         "import sys; from central_anonymizer import main; code = main(['--env-file', sys.argv[1]]); "
         "heavy = [one for one in ('bottle', 'waitress', 'prometheus_client', 'service.status.board') if one in sys.modules]; "
-        "print('LOADED', heavy); sys.exit(code)"
+        "print(f'LOADED {heavy}'); sys.exit(code)"
     )
 
     done = subprocess.run(
