@@ -1,4 +1,7 @@
-"""Where samples come from. An input knows the core's samples and its own library; never an output or the service."""
+"""Where samples come from: databases, files, data sets; and what outputs hold, read back.
+
+An input knows the core's samples and its own library, never an output or the service.
+"""
 
 import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""The text of a CSV file, in blocks of whole rows: which dialect it is written in, and in which line what cannot be read stands.
+"""The text of a CSV file, in blocks of whole rows: its dialect, and the line number of what cannot be read.
 
 Only a block is in memory at a time, however large the file is or what a gzip file unpacks to. No message shows a cell.
 """

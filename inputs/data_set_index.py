@@ -1,4 +1,6 @@
-"""The index of a data set: from when to when the rows of each row group are, as the footers of its parts say. No row is read for it.
+"""The index of a data set: first and last time of each row group, from the footers of its parts.
+
+Rows are read only where a footer lacks statistics.
 
 It is kept in a file, so that only the footers of new and changed parts are read again. A file that is damaged is built anew.
 """

@@ -1,4 +1,4 @@
-"""A file that is read for a while: what was read of it must be what its digest was computed from, whatever others do with it meanwhile."""
+"""Keeps a file open while it is read, and checks that its content still matches its digest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The service's own books, held against what the raw bucket and the outputs hold now.
+"""Compares the journal with what the raw bucket and the outputs hold now.
 
 For each released window: read = released + withheld + invalid + duplicate; late = what the source counts now beyond what was read; and
 for each output: released = taken + set aside + pending.

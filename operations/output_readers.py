@@ -1,4 +1,4 @@
-"""What outputs hold, read back to be compared with the journal. An HTTP API cannot be asked; it is believed."""
+"""Reads back what outputs hold, to compare it with the journal. An HTTP API cannot be read back; its acknowledgements are trusted."""
 
 from __future__ import annotations
 

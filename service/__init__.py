@@ -1,1 +1,1 @@
-"""The service: settings, the loop both modes share, delivery, logs. The only layer that knows inputs, core and outputs."""
+"""The service: settings, pipeline, delivery, state, telemetry. It joins inputs, core and outputs."""

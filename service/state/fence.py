@@ -1,11 +1,11 @@
 """The fence: a second, small file that lists the released intervals. Each release is synced to it before outputs are offered the release.
 
-A journal that knows less than the fence beside it is an old copy; one that knows more than its last release beyond it is none of ours.
-Either way working with it could release windows twice.
+If the journal lacks an interval that the fence lists, the journal is an old copy. If it has more than its last release beyond the fence,
+one of the two is old or damaged. In both cases the service refuses to start, because it could release windows twice.
 
-The file is a log: a line that names the form, then one line per release, with a checksum over that line and all before it. A release
-costs one short line, however much was released before. Once the lines since the last rewriting outgrow what they add to, the file is
-replaced by one that says the same with neighbours made one, so that it grows with the number of gaps and not with time.
+The file is a log: a line with the format's name, then one line per release, with a checksum over that line and all before it. When the
+lines appended since the last rewrite are longer than what was written then, the file is rewritten with adjacent intervals merged, so it
+grows with the number of gaps and not with time.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Fenced:
     """What a fence holds.
 
     Args:
-        intervals: Every stretch of time it can vouch for, neighbours made one, in order.
+        intervals: Every interval it lists, adjacent ones merged, in order.
         unread: A last line that is not what was written. It stands for a release that the journal has to know.
         is_current: Whether it is what would be written today, from its first byte to its last.
         checksum: Of the last line that was read.
@@ -62,7 +62,7 @@ class Fenced:
         return bool(self.unread) and not self.unread.endswith(b"\n")
 
     def is_explained_by(self, release: Sequence[Window]) -> bool:
-        """Return whether what was not read can be a release's line, but for its end, for zeros in its place, or for one byte.
+        """Return whether the unread line can be a release's line that was cut short, partly zeroed, or has one wrong byte.
 
         A longer one is two lines whose line end was lost, and stands for two releases.
         """

@@ -120,9 +120,9 @@ class Journal:
     Args:
         folder: STATE_DIR; made when it is not there.
         data_set: The data set it belongs to; None for a tool that does not check this.
-        address: The data set's name where only its address can be seen; empty if there is none.
+        address: The data set's name by server address, for a token that cannot read the bucket's id; empty if there is none.
         accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
-        has_grown_from: Tells whether this is the data set the journal knows, with rows added.
+        has_grown_from: Returns whether the data set is the recorded one with rows appended.
         copied: For a copy made while another process used the original: what its fence held before the journal was copied, and after.
             Without it the fence in the folder is read and updated.
 
@@ -206,7 +206,16 @@ class Journal:
             {"start": span.start_ns, "end": span.end_ns},
         )
         return [
-            Entry(Window(start, end), chunk, self._promise(promise), window_ns, windows, WindowCounts(*counts), late, bool(comparable))
+            Entry(
+                Window(start, end),
+                chunk,
+                self._promise(promise),
+                window_ns,
+                windows,
+                WindowCounts(*counts),
+                late,
+                bool(comparable),
+            )
             for start, end, chunk, promise, window_ns, windows, late, comparable, *counts in rows
         ]
 
@@ -285,7 +294,7 @@ class Journal:
     def merge_before(self, time_ns: int, *, recounts: int) -> int:
         """Merge neighbouring entries that every output has taken, that end before `time_ns`, and that need no more recounts.
 
-        Not across the time at which an output came, nor with what was given up: who should have what must stay to be told.
+        Does not merge across the start of an output, nor with lost chunks: the journal must still tell which output should have which rows.
 
         Args:
             time_ns: Nanoseconds since the epoch.
@@ -372,7 +381,9 @@ class Journal:
     def record_late(self, late: Mapping[int, int]) -> None:
         """Remember how many rows came late for released intervals, by their starts."""
         with self._file.transaction() as db:
-            db.executemany("UPDATE intervals SET late = ? WHERE start_ns = ?", ((rows, start_ns) for start_ns, rows in late.items()))
+            db.executemany(
+                "UPDATE intervals SET late = ? WHERE start_ns = ?", ((rows, start_ns) for start_ns, rows in late.items())
+            )
 
     # What a data set of files was made of
 

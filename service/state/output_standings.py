@@ -19,7 +19,7 @@ _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
 #: Stands with a chunk's number for its batches when their spool file was lost.
 LOST_CHUNK = "lost-chunk-"
 
-#: What stands for lost chunks, found in the table's index: as ever many batches may be set aside. A point follows a hyphen.
+#: Names of lost chunks. Found by the index, since many batches may be set aside; `.` is the character after `-`.
 GIVEN_UP = (
     "SELECT batch_id FROM set_aside WHERE output IN (SELECT name FROM outputs) "
     f"AND batch_id > '{LOST_CHUNK}' AND batch_id < '{LOST_CHUNK[:-1]}.'"
@@ -28,7 +28,7 @@ GIVEN_UP = (
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """An output's position: first chunk − 1 and last chunk it has taken, and rows by outcome."""
+    """An output's position, and its rows by outcome: `since` is the chunk before its first, `position` the last one it has taken."""
 
     name: str
     since: int

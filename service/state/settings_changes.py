@@ -9,13 +9,17 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from service.log_event import LogEvent, WARNING
 from anonymizer.errors import ConfigurationError
+from service.log_event import WARNING, LogEvent
 from service.state.journal import Epoch, Journal
 from service.state.set_aside import SetAside
 from transport.addresses import canonical_address
 
-_SETTINGS_CHANGED = LogEvent("settings_changed", "⚠️ Settings changed since the last release: they hold for windows that are not yet released", level=logging.WARNING)
+_SETTINGS_CHANGED = LogEvent(
+    "settings_changed",
+    "⚠️ Settings changed since the last release: they hold for windows that are not yet released",
+    level=logging.WARNING,
+)
 _OUTPUT_RENAMED = LogEvent("output_renamed", "Output %s is called %s from now on", "output new_name")
 
 
@@ -116,6 +120,8 @@ def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
         )
     for standing in removed:
         if standing.set_aside:
-            WARNING.log(f"output {standing.name} was turned off; {standing.set_aside} rows that it refused stay in STATE_DIR/set_aside, and are no "
-                "longer offered to it")
+            WARNING.log(
+                f"output {standing.name} was turned off; {standing.set_aside} rows that it refused stay in STATE_DIR/set_aside, and are no "
+                "longer offered to it"
+            )
         journal.outputs.drop_output(standing.name)

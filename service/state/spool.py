@@ -146,7 +146,7 @@ class Spool:
     def _refuse_if_gone(self, asked_for: Collection[int] = ()) -> None:
         """Raise StateUnavailable where the folder is not the one that was written to: its disk is not mounted, and may come back.
 
-        What is left of a mount is an empty folder. One file that is missing may be lost; several that all are were not lost one by one.
+        An unmounted disk leaves an empty folder. One missing file may be lost; if all of several are missing, the disk is not mounted.
         """
         waiting = {*asked_for, *self._waiting()}
         is_there = os.path.isdir(self._folder)  # noqa: PTH112  (Path.is_dir raises what the disk says)
@@ -182,7 +182,7 @@ def decode(content: bytes, *, name: str, number: int | None = None) -> list[Batc
     """Return the batches that `encode` was given.
 
     Raises:
-        SpoolDamaged: A byte is missing or another, or it was stored under another number; `name` says in which file.
+        SpoolDamaged: A byte is missing or changed, or it was stored under another number; `name` says in which file.
     """
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):

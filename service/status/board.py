@@ -203,11 +203,11 @@ class Board(Events):
                 self._notes[output.name].last_error = Trouble(self._clock.now_ns(), str(reason))
 
     def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
-        """Remember it."""
+        """Mark reading as paused."""
         self._reading_pauses = True
 
     def reading_goes_on(self) -> None:
-        """Forget it."""
+        """Mark reading as resumed."""
         self._reading_pauses = False
 
     def nothing_in(self, windows: WindowRange) -> None:

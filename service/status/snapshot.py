@@ -1,4 +1,4 @@
-"""How the service is at one moment: what metrics, health, page and systemd's status line are made from. Counts only."""
+"""The state of the service at one moment: what metrics, health, page and systemd's status line are made from. Counts only."""
 
 from __future__ import annotations
 
