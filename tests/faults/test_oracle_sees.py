@@ -17,7 +17,8 @@ from tests.integration.service_process import ROOT
 
 pytestmark = [pytest.mark.influxdb, pytest.mark.skipif(not FULL, reason="breaks copies of the code, which takes minutes")]
 
-NOT_COPIED = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", "state", "output", "build")
+NOT_COPIED = {".git", ".venv", "state", "output", "build"}
+NOT_COPIED_ANYWHERE = shutil.ignore_patterns("__pycache__", ".*_cache")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,11 @@ def test_a_safeguard_that_is_missing_is_noticed(name: str, tmp_path: Path, repor
     """The tests of rows 1, 5, 9 and 23 fail when what they are about is broken."""
     mutant = MUTANTS[name]
     copy = tmp_path / "copy"
-    shutil.copytree(ROOT, copy, ignore=NOT_COPIED)
+    shutil.copytree(
+        ROOT,
+        copy,
+        ignore=lambda folder, names: NOT_COPIED_ANYWHERE(folder, names) | (NOT_COPIED if Path(folder) == ROOT else set()),
+    )
     broken = copy / mutant.path
     text = broken.read_text(encoding="utf-8")
     assert text.count(mutant.old) == 1, f"{mutant.path} no longer says what this test takes out of it; say it anew in MUTANTS"
