@@ -51,7 +51,7 @@ def write_durably(
         halfway: Called with half of it written.
 
     Raises:
-        OSError: It could not be written; nothing has changed.
+        OSError: It could not be written, and nothing has changed; or its folder could not be synced, and a power cut may undo the change.
     """
     middle = len(content) // 2
     unfinished = path.with_name(f"{path.name}.unfinished")

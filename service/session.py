@@ -49,13 +49,13 @@ from service.wiring import (
     selection_digest,
 )
 
-#: Seconds until a computing thread yields to one whose answer has arrived. Python's default of 5 ms is a tenth of a request.
+#: Seconds until a computing thread yields to one whose answer has arrived. Python's default of 5 ms would add a tenth to a request.
 _TURN_S = 0.0005
 
 _GAVE_UP = LogEvent("gave_up", "❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", "budget_seconds reason", logging.ERROR)
 _END_STEP_FAILED = LogEvent("end_step_failed", "⚠️ %s failed at the end of the run: %s", "step reason", logging.WARNING)
 
-#: Besides the chunks being read, one is being anonymized and two are kept for outputs.
+#: Chunks in memory besides those being read: one is anonymized, two are in the outbox.
 _OTHER_CHUNKS_IN_HAND = 3
 
 #: Shells add this to the number of the signal that ended a process.
@@ -66,7 +66,7 @@ GRACE_S = 5.0
 
 
 def serve(settings: Settings, clock: SystemClock) -> int:
-    """Run as the settings say, to the end or until asked to stop; return the exit code. Every failure is logged as a sentence."""
+    """Run as the settings say, to the end or until asked to stop; return the exit code. Expected failures are logged as a sentence."""
     sys.setswitchinterval(_TURN_S)
     clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
     # A process that hangs after this, in its last log lines, still exits with this code.
@@ -91,6 +91,7 @@ def _code_of(settings: Settings, clock: SystemClock) -> int:
         _GAVE_UP.log(settings.retry_budget_seconds, error)
         return exit_codes.UNREACHABLE
     except Stopped:
+        # Stopped before any work: empty totals.
         return _exit_code(settings, Telemetry(k=0, verbose=False), clock)
 
 
@@ -108,7 +109,7 @@ def _retry(settings: Settings, clock: SystemClock, telemetry: Telemetry | None =
     return Retry(clock, budget_s=budget_s, telemetry=telemetry)
 
 
-#: What is in STATE_DIR of the index of a data set. It may be removed: then all footers are read again.
+#: The file in STATE_DIR that caches the Parquet footers of a data set. It may be deleted; it is built again.
 _INDEX_FILE = "data_set_index"
 
 

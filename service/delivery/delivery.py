@@ -95,15 +95,15 @@ class Delivery:
             windows = [batch.window for batch in self._store.spool.read(number)]
         except (SpoolDamaged, StateUnavailable):
             return False
-        # A lost journal may have released them.
+        # Kept if the journal knows its windows as released: the file may then be all that is left of them.
         return not any(journal.entries_within(window) for window in windows)
 
     def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
         """Make batches final, then offer them. After a crash before the journal entry, their windows are read again.
 
         Raises:
-            RetriesExhausted: The disk did not take them.
-            Stopped: The service was asked to stop first.
+            RetriesExhausted: The disk did not take them. If it failed at the fence, the chunk is released, and delivered at the next start.
+            Stopped: The service was asked to stop first; the same holds.
         """
         journal, spool = self._store.journal, self._store.spool
         number = self._retry.until_done(journal.outputs.next_chunk)
@@ -124,7 +124,7 @@ class Delivery:
         self.outbox.put(number, batches)
 
     def wait_for_room(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return once the spool has room: back-pressure instead of loss.
+        """Return once the spool is below its limit, or a worker has given up: back-pressure instead of loss.
 
         Args:
             meanwhile: Called repeatedly while the spool is full.
@@ -147,7 +147,7 @@ class Delivery:
         self._alarm(waiting)
 
     def wait_until_tried(self) -> None:
-        """Return once every output has been tried, so that a refusal is known before anything is read."""
+        """Return once every output has been tried, or a stop was requested, so that a refusal is known before anything is read."""
         for worker in self._workers:
             while not (worker.was_tried.wait(NAP_S) or self._clock.is_stopping()):
                 pass
@@ -157,7 +157,7 @@ class Delivery:
         return all(worker.failure is None for worker in self._workers)
 
     def drain(self, *, within_s: float | None = None) -> None:
-        """Return once every worker has delivered everything or ended, or the time is over.
+        """Return once every worker has delivered everything or ended, or `within_s` has passed.
 
         Args:
             within_s: How long to wait; None: until done or asked to stop.
@@ -171,7 +171,7 @@ class Delivery:
             self.outbox.wait()
 
     def stop(self, grace_s: float) -> None:
-        """Let workers deliver for at most `grace_s`, then end them; unfinished batches stay in the spool."""
+        """Let workers deliver for at most `grace_s`, then ask them to stop; unfinished batches stay in the spool."""
         self.drain(within_s=grace_s)
         for worker in self._workers:
             worker.ask_to_stop()
@@ -180,7 +180,7 @@ class Delivery:
             worker.join(NAP_S)
 
     def failures(self) -> list[Exception]:
-        """Return why workers gave up."""
+        """Return the exceptions with which workers ended."""
         return [worker.failure for worker in self._workers if worker.failure is not None]
 
     def _spooled_bytes(self) -> int:

@@ -22,7 +22,7 @@ from service.state.output_standings import OutputStandings
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
-#: An output's answer for a batch: its receipt, if it gives one; or how many rows were set aside.
+#: An output's answer for a batch: its receipt, if it gives one; or, as an int, how many rows were set aside.
 _Answer = Receipt | int | None
 
 
@@ -38,7 +38,7 @@ class _Group:
 class Worker(threading.Thread):
     """Delivers chunks to one output, in order.
 
-    An output with a concurrency above 1 gets its next batches while earlier ones are recorded, so it never waits for the journal.
+    An output with a concurrency above 1 keeps writing while earlier batches are recorded in the journal.
 
     Args:
         output: Not yet open.
@@ -56,7 +56,7 @@ class Worker(threading.Thread):
         self.was_tried = threading.Event()
         self._outbox = outbox
         self._retry = retry.for_output(output.name)
-        # Waits for the service's own disk have their own back-off: an output may have asked for minutes.
+        # A back-off of its own for STATE_DIR: an output's long Retry-After must not delay journal writes.
         self._state_retry = retry.for_output(output.name)
         self._telemetry = telemetry
         self._batch_by_batch = batch_by_batch
@@ -72,7 +72,7 @@ class Worker(threading.Thread):
     def is_idle(self) -> bool:
         """Return whether the output has taken everything released, and all of it is recorded."""
         try:
-            # In this order: nothing may be pending while the last chunk is still being recorded.
+            # In this order: there can be nothing pending while the last chunk is still being recorded.
             return self._standings.next_pending(self.output.name) is None and self._is_resting
         except StateUnavailable:
             # Unknown, so not idle: the caller asks again, and the worker itself reports the wait for the disk.
@@ -97,7 +97,7 @@ class Worker(threading.Thread):
         try:
             self.output.open(self._standings.receipts(self.output.name))
         except OutputUnavailable as error:
-            # A refusal is not yet a result: `Retry` decides whether to wait.
+            # A denied output has not been tried yet: `Retry` raises (one-shot) or keeps trying (stream).
             if not isinstance(error, OutputDenied):
                 self.was_tried.set()
             raise
@@ -132,11 +132,11 @@ class Worker(threading.Thread):
         return [batches] if isinstance(self.output, ChunkOutput) else [[batch] for batch in batches]
 
     def _is_enough(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
-        """Return whether every worker thread stays busy, even when the first group is nearly written."""
+        """Return whether enough batches follow the first group to keep all threads of the pool busy."""
         return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.concurrency - 1
 
     def _groups(self) -> Iterator[_Group | None]:
-        """Yield what to write, in order; None when nothing is pending now. Ends after a chunk once asked to stop."""
+        """Yield what to write, in order; None when nothing is pending now. After a stop request, ends at the next chunk."""
         last_chunk = 0
         while not self._stopping.is_set():
             chunk = self._state_retry.until_done(partial(self._standings.next_pending, self.output.name, after=last_chunk))

@@ -28,10 +28,10 @@ _VERIFICATION_FAILED = LogEvent(
     "verification_failed", "❌ Withheld, because it failed verification: %s", "violation", logging.ERROR
 )
 
-#: The first chunk is this many times smaller than later ones.
+#: The first chunk is this many times smaller than a full one; each next one may be twice as large.
 _FIRST_SHARE = 8
 
-#: A window that holds fewer rows than were counted is read again this often before the source counts as unavailable.
+#: A window that holds fewer rows than were counted is read this often, the first time included, before the source counts as unavailable.
 _MOST_READS = 3
 
 
@@ -43,7 +43,7 @@ _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 class Chunk:
     """Neighbouring windows and how many rows the source counted in each, shape (len(windows),).
 
-    Windows known to be empty, which may be millions, have no counts.
+    Where all windows are known to be empty, of which there may be millions, the shape is (0,).
     """
 
     windows: WindowRange
@@ -61,7 +61,7 @@ class FinishedChunk:
 
     Args:
         chunk: The chunk.
-        results: One for each window, each batch certified.
+        results: One for each window; its batch is certified, or None.
         violations: How many batches failed verification.
         outside: Rows that belong to no window.
         contradictions: Which sources contradict themselves, by window.
@@ -94,7 +94,7 @@ def plan_chunks(
         windows: All windows to cover.
         counted: Rows the source counted in each, shape (len(windows),).
         most_rows: The most rows one query should return. Never cuts a window.
-        first_share: The first chunk is so much smaller than others.
+        first_share: Divisor of the first chunk's size; 1 for none.
     """
     first, most = 0, max(most_rows // first_share, 1)
     while first < len(windows):
@@ -110,9 +110,9 @@ def plan_chunks(
 
 
 def plan_by_hour(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
-    """Yield chunks of which none reaches from the windows that begin in one UTC hour into those of another, all of full size.
+    """Yield chunks that never cross a UTC hour (by window start), without smaller first ones.
 
-    What an hour is cut into hangs on its counts alone: not on what was released before, nor on where a run begins or was killed.
+    The cuts within an hour depend only on its counts: not on what was released before, nor on where a run begins or was killed.
 
     Args:
         windows: From the first window of an hour on (`from_full_hour`).
@@ -147,8 +147,8 @@ def finish_chunk(
     """Read, anonymize and verify a chunk.
 
     Args:
-        source: Where it is.
-        chunk: Which windows.
+        source: Where the samples are read.
+        chunk: The windows to process.
         recipe: How they are anonymized.
         read: Returns the chunk's complete samples, if they are read elsewhere.
 
@@ -162,7 +162,7 @@ def finish_chunk(
 
 
 def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
-    """Return the chunk's rows, at least as many in each window as were counted.
+    """Return the chunk's rows, at least as many in each window as its latest count.
 
     Only windows that fall short are counted and read again, so that rows arriving meanwhile cannot prevent completion.
 
@@ -186,7 +186,7 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
 
 
 def formula_ids(batches: Sequence[Batch]) -> int:
-    """Return how many released ids a spreadsheet would take for a formula."""
+    """Return how many released ids a spreadsheet would take for a formula. All batches share one table of ids."""
     ids = batches[0].source_ids if batches else ()
     suspects = {code for code, source_id in enumerate(ids) if source_id.startswith(_FORMULA_SIGNS)}
     return len(suspects & {int(code) for batch in batches for code in np.unique(batch.source_index)}) if suspects else 0
