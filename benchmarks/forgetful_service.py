@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import central_anonymizer
-import service.delivery.delivery
+import service.delivery.outbox
 import service.state.fence
 import service.state.journal_file
 import service.state.spool
@@ -24,7 +24,7 @@ def _write_nothing(_path: Path, _content: bytes, **_options: object) -> int:
     return 0
 
 
-def _encode_nothing(_batches: object) -> bytes:
+def _encode_nothing(_batches: object, **_options: object) -> bytes:
     return b""
 
 
@@ -34,7 +34,7 @@ _FORGOTTEN = (
     (service.state.spool, "write_durably", _write_nothing),
     (service.state.spool, "encode", _encode_nothing),
     (service.state.fence, "write_durably", _write_nothing),
-    (service.delivery.delivery, "_CHUNKS_IN_MEMORY", 1 << 30),
+    (service.delivery.outbox, "_CHUNKS_IN_MEMORY", 1 << 30),
 )
 
 if __name__ == "__main__":
