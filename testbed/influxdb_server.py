@@ -13,14 +13,12 @@ from __future__ import annotations
 
 import secrets
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import requests
 
 from testbed.influxd_program import find_influxd
 from testbed.influxdb_api import ApiError, InfluxApi
-from testbed.server_process import NoServer, ServerProcess, ServerProgram
+from testbed.server_process import NoServer, ServerProcess, ServerProgram, ThrowawayServer
 
 __all__ = ["ApiError", "InfluxServer", "NoServer", "start_server"]
 
@@ -28,57 +26,17 @@ __all__ = ["ApiError", "InfluxServer", "NoServer", "start_server"]
 USERNAME = "admin"
 
 
-class InfluxServer(InfluxApi):
+class InfluxServer(ThrowawayServer, InfluxApi):
     """A server we started. Its token is the administrator's; `url`, `org` and `token` are those of `InfluxApi`."""
 
     def __init__(self, process: ServerProcess, *, org: str, token: str) -> None:
-        super().__init__(process.url, org=org, token=token)
-        self._process = process
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    @property
-    def pid(self) -> int:
-        """The process id; under docker, that of the docker client."""
-        return self._process.pid
-
-    @property
-    def port(self) -> int:
-        """The port, the same after every restart."""
-        return self._process.port
-
-    @property
-    def folder(self) -> Path:
-        """Where its data and log are."""
-        return self._process.folder
-
-    @property
-    def origin(self) -> str:
-        """Where the program came from, for people."""
-        return self._process.program.origin
+        ThrowawayServer.__init__(self, process)
+        InfluxApi.__init__(self, process.url, org=org, token=token)
 
     @property
     def version(self) -> str:
         """What the server calls itself, such as `v2.7.12`."""
         return str(self.ask("GET", "/health").json()["version"])
-
-    def stop(self) -> None:
-        """End it, by SIGTERM and if need be by SIGKILL, and remove the folder if it was made for it. Again is harmless."""
-        self._process.terminate()
-        self._process.remove_temporary_folder()
-
-    def kill(self) -> None:
-        """End it at once, as a power cut would. Its data stays, for `restart`."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Start it again on the same port and data, ending it first if it runs, and return once it answers."""
-        self._process.terminate()
-        self._process.start()
 
 
 def start_server(

@@ -19,14 +19,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import ClassVar, Self
+from typing import ClassVar
 
 import obstore
 import requests
 from obstore.store import S3Store
 
-from testbed.server_process import NoServer, ServerProcess
+from testbed.server_process import NoServer, ServerProcess, ThrowawayServer
 
 #: The version that `versitygw/go.mod` pins.
 BUILT_VERSION = "1.8.0"
@@ -70,7 +69,7 @@ class Versitygw:
         process.kill()
 
 
-class S3Server:
+class S3Server(ThrowawayServer):
     """A server we started, as its tests see it.
 
     Args:
@@ -80,31 +79,10 @@ class S3Server:
     """
 
     def __init__(self, process: ServerProcess, *, access_key: str, secret_key: str) -> None:
-        self._process = process
+        super().__init__(process)
         self.url = process.url
         self.access_key = access_key
         self.secret_key = secret_key
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.stop()
-
-    @property
-    def origin(self) -> str:
-        """Where the program came from, for people."""
-        return self._process.program.origin
-
-    @property
-    def pid(self) -> int:
-        """The process id."""
-        return self._process.pid
-
-    @property
-    def port(self) -> int:
-        """The port, the same after every restart."""
-        return self._process.port
 
     def variables(self) -> dict[str, str]:
         """Return the environment with which clients reach it."""
@@ -149,20 +127,6 @@ class S3Server:
             virtual_hosted_style_request=False,
             client_options={"allow_http": True},
         )
-
-    def stop(self) -> None:
-        """End it, and remove the folder if it was made for it. Again is harmless."""
-        self._process.terminate()
-        self._process.remove_temporary_folder()
-
-    def kill(self) -> None:
-        """End it at once, as a power cut would. Its data stays, for `restart`."""
-        self._process.kill()
-
-    def restart(self) -> None:
-        """Start it again on the same port and data, ending it first if it runs, and return once it answers."""
-        self._process.terminate()
-        self._process.start()
 
 
 def start_s3_server(folder: Path | None = None, *, port: int = 0, program: Path | None = None) -> S3Server:

@@ -12,7 +12,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar, Protocol
+from types import TracebackType
+from typing import ClassVar, Protocol, Self
 
 #: A started server answers within 3 seconds; a machine that runs twenty at once is forgiven. In seconds.
 START_TIMEOUT_S = 60
@@ -162,6 +163,57 @@ class ServerProcess:
     def _log_tail(self) -> str:
         log = self._log.read_bytes()
         return f"The end of its log:\n{log[-LOG_TAIL_BYTES:].decode(errors='replace')}"
+
+
+class ThrowawayServer:
+    """What every server of the test bed can do; those that know its protocol build on it.
+
+    Args:
+        process: The server's.
+    """
+
+    def __init__(self, process: ServerProcess) -> None:
+        self._process = process
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process id; under docker, that of the docker client."""
+        return self._process.pid
+
+    @property
+    def port(self) -> int:
+        """The port, the same after every restart."""
+        return self._process.port
+
+    @property
+    def folder(self) -> Path:
+        """Where its data and log are."""
+        return self._process.folder
+
+    @property
+    def origin(self) -> str:
+        """Where the program came from, for people."""
+        return self._process.program.origin
+
+    def stop(self) -> None:
+        """End it, by SIGTERM and if need be by SIGKILL, and remove the folder if it was made for it. Again is harmless."""
+        self._process.terminate()
+        self._process.remove_temporary_folder()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would. Its data stays, for `restart`."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        """Start it again on the same port and data, ending it first if it runs, and return once it answers."""
+        self._process.terminate()
+        self._process.start()
 
 
 def _free_port() -> int:
