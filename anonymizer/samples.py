@@ -5,6 +5,7 @@ Only inputs, the core and the service may import this module. An output that did
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -184,6 +185,25 @@ class SampleSource(Protocol):
 
     def close(self) -> None:
         """Let go of the source."""
+
+
+class StoredSource:
+    """What holds of every source of stored files: it has no clock, it keeps everything, and each read sees for itself what changed."""
+
+    def look(self) -> None:
+        """Do nothing: a read checks that what it reads is unchanged."""
+
+    def now_ns(self) -> None:
+        """Return None: files have no clock."""
+        return
+
+    def clock_check_in_s(self) -> float:
+        """Return infinity: there is nothing to check."""
+        return math.inf
+
+    def kept_since_ns(self) -> None:
+        """Return None: files keep everything."""
+        return
 
 
 @dataclass(frozen=True, slots=True, eq=False)

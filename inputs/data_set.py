@@ -8,7 +8,6 @@ anything is released; the cells of later ones as they are read. Every part must 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, Inventory, RowsBeside, Samples, make_samples, picked
+from anonymizer.samples import NO_SOURCE, Inventory, RowsBeside, Samples, StoredSource, make_samples, picked
 from anonymizer.windows import Window, WindowRange
 from inputs.data_set_index import (
     BATCH_ROWS,
@@ -73,7 +72,7 @@ class _Stretch:
         return self.start_ns <= start_ns and end_ns <= self.end_ns
 
 
-class DataSetSource:
+class DataSetSource(StoredSource):
     """Reads a data set of Parquet files, a stretch of time after the other.
 
     Args:
@@ -164,21 +163,6 @@ class DataSetSource:
         self._surveyed_to_ns = -(2**63)
         self._stretch = None
         self.footers_read = 0
-
-    def look(self) -> None:
-        """Nothing: whether parts are still what they were is seen when they are read."""
-
-    def now_ns(self) -> None:
-        """Return None: files have no clock."""
-        return
-
-    def clock_check_in_s(self) -> float:
-        """Return infinity: there is nothing to check."""
-        return math.inf
-
-    def kept_since_ns(self) -> None:
-        """Return None: files keep everything."""
-        return
 
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1, whatever the source; None where no row has a time."""

@@ -9,7 +9,6 @@ Recordings (EDF, BDF, WFDB, DICOM; `inputs/recordings/`) go the same way: of one
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -21,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples, picked
+from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, StoredSource, make_samples, picked
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.csv_text import HashingReader
@@ -71,7 +70,7 @@ class _Part:
         return cls(first_ns, last_ns, len(samples), load or partial(_same, samples))
 
 
-class FileSource:
+class FileSource(StoredSource):
     """Reads one file, or recordings, once.
 
     Args:
@@ -127,21 +126,6 @@ class FileSource:
                 self._open_csv(self._held_file, survey)
         except _BROKEN_FILE as error:
             raise self._as_source_error(error) from None
-
-    def look(self) -> None:
-        """Nothing: what was read once is held, or read again when it is asked for."""
-
-    def now_ns(self) -> None:
-        """Return None: a file has no clock."""
-        return
-
-    def clock_check_in_s(self) -> float:
-        """Return infinity: there is nothing to check."""
-        return math.inf
-
-    def kept_since_ns(self) -> None:
-        """Return None: a file keeps everything."""
-        return
 
     def extent(self) -> tuple[int, int] | None:
         """Return first time and last time + 1; None for a file without rows."""
