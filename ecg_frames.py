@@ -36,11 +36,11 @@ from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
 from anonymizer.weak_keys import doubts_about
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, Window, WindowRange, covering_windows
-from inputs.file_cells import within_microvolts
+from inputs.cell_parser import within_microvolts
 from inputs.file_columns import ValueKind, Values, source_ids, values
+from inputs.file_source import is_spoiled, spoiled_seconds
 from inputs.file_survey import Cells, Survey
 from inputs.file_times import UNIT_NS, TimeKind, Times, calendar_times, counted_times, times
-from inputs.files import is_spoiled, spoiled_seconds
 from inputs.released_rows import ANY_TIME, joined, of_data_set, of_path, only_released
 from service.log_event import LogEvent
 from service.pipeline.chunks import Chunk, formula_ids, plan_chunks, read_completely

@@ -139,7 +139,7 @@ class _Ward:
             meanwhile()
             caught_up.join(0.01)
         taken_s = time.perf_counter() - began_s
-        if any(one.pending for one in self._journal.outputs.standings()):
+        if any(one.pending for one in self._journal.outputs.positions()):
             raise SystemExit("something still waits, which is not what is to be measured")
         return taken_s
 

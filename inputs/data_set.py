@@ -23,6 +23,7 @@ import pyarrow.parquet as pa_parquet
 from anonymizer.errors import SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Inventory, RowsBeside, Samples, StoredSource, make_samples, picked
 from anonymizer.windows import Window, WindowRange
+from inputs.cell_parser import CellParser, between
 from inputs.data_set_index import (
     BATCH_ROWS,
     HOW_TO_SORT,
@@ -35,7 +36,6 @@ from inputs.data_set_index import (
     read_footers,
 )
 from inputs.data_set_parts import HOW_PARTS_ARE_COUNTED, WAS_CHANGED, Part, PartStore, sources_of_paths
-from inputs.file_cells import CellParser, between
 from inputs.file_columns import source_ids
 from inputs.file_survey import Cells, Survey
 from inputs.file_text import without_values

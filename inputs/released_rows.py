@@ -19,8 +19,8 @@ from inputs.data_set_address import DataSetAddress, data_set_address
 from inputs.data_set_bucket import BucketFolder
 from inputs.data_set_parts import Folder
 from inputs.file_columns import source_ids, values
+from inputs.file_source import FileSource
 from inputs.file_times import TimeKind, times
-from inputs.files import FileSource
 from transport.object_store import ObjectStore, StoreAccess, StoreFault
 
 #: All times that 64 bits of nanoseconds hold.

@@ -16,7 +16,7 @@ from anonymizer.batch import WindowCounts
 from anonymizer.windows import MOST_WINDOWS, Window, WindowRange
 from operations.output_readers import OutputReader
 from service.state.journal import Entry, Journal
-from service.state.output_standings import LOST_CHUNK, Standing
+from service.state.output_positions import LOST_CHUNK, OutputPosition
 from service.time_texts import span_text
 
 #: Windows that were merged into one entry, perhaps a day of them, are counted again in at most this many ranges.
@@ -86,7 +86,7 @@ def audit(
             found.disagreements.append(f"{span_text(entry.interval)}: the journal's counts do not add up: {entry.counts}")
     _compare_raw(found, known, count_raw, kept_since_ns)
     by_name = {reader.name: reader for reader in readers}
-    for standing in journal.outputs.standings():
+    for standing in journal.outputs.positions():
         refused = journal.outputs.set_aside_for(standing.name)
         found.outputs.append(_compare_output(found, known, standing, refused, by_name.get(standing.name)))
     return found
@@ -107,7 +107,7 @@ def _compare_raw(found: Audit, entries: Sequence[Entry], count_raw: Count, kept_
 
 
 def _compare_output(
-    found: Audit, entries: Sequence[Entry], standing: Standing, refused: dict[str, int], reader: OutputReader | None
+    found: Audit, entries: Sequence[Entry], standing: OutputPosition, refused: dict[str, int], reader: OutputReader | None
 ) -> OutputAudit:
     result = OutputAudit(standing.name)
     held = _sums(entries, reader.rows_in) if reader else []

@@ -43,7 +43,7 @@ def figures_of(
         counts=sum((entry.counts for entry in known), WindowCounts()),
         rows_late=sum(entry.late for entry in known),
         outputs_since="since STATE_DIR was begun, whatever times the report is of",
-        outputs=tuple(Delivered(one.name, one.taken, one.set_aside, one.pending) for one in journal.outputs.standings()),
+        outputs=tuple(Delivered(one.name, one.taken, one.set_aside, one.pending) for one in journal.outputs.positions()),
         over_time=_over_time(known),
         detail=None,
         settings=settings,

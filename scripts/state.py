@@ -30,7 +30,7 @@ from anonymizer.windows import Window
 from operations.audit import Audit, audit
 from operations.journal_copy import copied_journal
 from operations.output_readers import make_output_readers
-from operations.second_offer import offer_again, unknown
+from operations.retry_set_aside import offer_again, unknown
 from service import exit_codes
 from service.pipeline.released_elsewhere import ANY_TIME, SummaryReader, unknown_releases
 from service.process import run
@@ -79,7 +79,7 @@ def _print_state(folder: Path, journal: Journal) -> None:
     print(f"late       {journal.late_rows()} rows came after their windows were released")
     print(f"stream     {'never started' if position_ns is None else 'at ' + date_and_time(position_ns)}")
     print(f"spool      {spooled.chunks} chunks, {spooled.size_bytes} bytes wait for outputs")
-    for one in journal.outputs.standings():
+    for one in journal.outputs.positions():
         print(f"output     {one.name}: {one.taken} rows taken, {one.set_aside} set aside, {one.pending} pending")
     if given_up := sorted((folder / GIVEN_UP).glob("*")):
         print(f"given up   {len(given_up)} spool files are kept in {folder / GIVEN_UP}")
@@ -90,7 +90,7 @@ def _print_state(folder: Path, journal: Journal) -> None:
 def drop_output(folder: Path, name: str) -> int:
     """Forget an output, and the rows that wait for it."""
     journal = Journal(folder, data_set=None)
-    known = {one.name: one for one in journal.outputs.standings()}
+    known = {one.name: one for one in journal.outputs.positions()}
     moves = Moves(Path(os.path.realpath(folder)))
     found = [one for one in known if one == name] or [one for one in known if moves.forms(one) & moves.forms(name)]
     if len(found) != 1:

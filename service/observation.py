@@ -15,12 +15,12 @@ from service.settings.declared import Settings
 from service.state.journal import Journal
 from service.telemetry.data_warnings import DataWarnings
 from service.telemetry.events import Events
-from service.telemetry.fidelity_totals import FidelityReport
+from service.telemetry.fidelity_steps import FidelityReport
 from service.telemetry.hub import Telemetry
 from service.telemetry.totals import Sums
 
 if TYPE_CHECKING:
-    from service.report.recording import Recording
+    from service.report.run_recorder import RunRecorder
     from service.status.board import Board
     from service.status.systemd import Notifier
     from service.status.web import StatusServer
@@ -43,8 +43,8 @@ class Observation:
         self._server: StatusServer | None = None
         self._notifier: Notifier | None = None
         self._promise: Promise | None = None
-        self._recording = None if settings.streaming_mode else _make_recording(settings, clock, sums)
-        listeners: list[Events] = [one for one in (self._board, self._recording) if one is not None]
+        self._recorder = None if settings.streaming_mode else _make_recorder(settings, clock, sums)
+        listeners: list[Events] = [one for one in (self._board, self._recorder) if one is not None]
         listeners.append(DataWarnings(clock))
         if settings.utility_metrics:
             listeners.append(FidelityReport())
@@ -96,10 +96,10 @@ class Observation:
         """Let observers read the journal once more before it is closed; write the report of a one-shot run, however it ended."""
         if self._board is not None:
             self._board.unwatch()
-        if self._recording is not None and self._promise is not None:
-            from service.report.file import write_report
+        if self._recorder is not None and self._promise is not None:
+            from service.report.write_report import write_report
 
-            figures = self._recording.figures(journal.outputs.standings(), self._promise)
+            figures = self._recorder.figures(journal.outputs.positions(), self._promise)
             write_report(figures, Path(self._settings.state_dir), file_mode=self._settings.output_file_mode)
 
     def _make_board(self, clock: Clock, sums: Sums) -> Board | None:
@@ -110,7 +110,7 @@ class Observation:
         return Board(self._settings, clock, sums)
 
 
-def _make_recording(settings: Settings, clock: Clock, sums: Sums) -> Recording:
-    from service.report.recording import Recording
+def _make_recorder(settings: Settings, clock: Clock, sums: Sums) -> RunRecorder:
+    from service.report.run_recorder import RunRecorder
 
-    return Recording(settings, clock, sums)
+    return RunRecorder(settings, clock, sums)

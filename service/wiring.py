@@ -75,7 +75,7 @@ def address_of_input(settings: Settings) -> DataSetAddress | None:
 
 
 def _make_file_source(settings: Settings) -> SampleSource:
-    from inputs.files import FileSource
+    from inputs.file_source import FileSource
 
     return FileSource(
         Path(settings.input_file),

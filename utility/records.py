@@ -12,7 +12,7 @@ from scipy.signal import resample_poly
 
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS, covering_windows
-from inputs.files import FileSource
+from inputs.file_source import FileSource
 from utility.outcome import Floats, Ints
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "mitbih"

@@ -80,7 +80,7 @@ class Delivery:
             elif kept := spool.move_aside(number):
                 _SPOOL_FILE_MOVED_ASIDE.log(number, kept)
         outputs.add_outputs([worker.output.name for worker in self._workers])
-        for standing in outputs.standings():
+        for standing in outputs.positions():
             if standing.pending:
                 self._telemetry.pending_at_start(standing.name, standing.pending)
         for worker in self._workers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anonymizer.batch import Batch
 from anonymizer.errors import IntentChanged
 from anonymizer.ports import Output, Receipt
-from service.state.output_standings import OutputStandings
+from service.state.output_positions import OutputPositions
 
 
 class Offer:
@@ -13,12 +13,12 @@ class Offer:
 
     Args:
         output: Already open.
-        standings: Remembers its intents.
+        positions: Remembers its intents.
     """
 
-    def __init__(self, output: Output, standings: OutputStandings) -> None:
+    def __init__(self, output: Output, positions: OutputPositions) -> None:
         self._output = output
-        self._standings = standings
+        self._positions = positions
         self._on_record: Receipt | None = None
 
     def once(self, batch: Batch) -> Receipt | None:
@@ -26,7 +26,7 @@ class Offer:
         while True:
             intent = self._output.intent(batch)
             if intent is not None and intent != self._on_record:
-                self._standings.record_receipt(self._output.name, intent)
+                self._positions.record_receipt(self._output.name, intent)
                 self._on_record = intent
             try:
                 return self._output.write(batch)

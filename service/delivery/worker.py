@@ -18,7 +18,7 @@ from service.delivery.offer import Offer
 from service.delivery.outbox import Outbox
 from service.delivery.worker_pool import Job, WorkerPool
 from service.retry import Retry
-from service.state.output_standings import OutputStandings
+from service.state.output_positions import OutputPositions
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
@@ -73,7 +73,7 @@ class Worker(threading.Thread):
         """Return whether the output has taken everything released, and all of it is recorded."""
         try:
             # In this order: there can be nothing pending while the last chunk is still being recorded.
-            return self._standings.next_pending(self.output.name) is None and self._is_resting
+            return self._positions.next_pending(self.output.name) is None and self._is_resting
         except StateUnavailable:
             # Unknown, so not idle: the caller asks again, and the worker itself reports the wait for the disk.
             return False
@@ -95,7 +95,7 @@ class Worker(threading.Thread):
 
     def _open(self) -> None:
         try:
-            self.output.open(self._standings.receipts(self.output.name))
+            self.output.open(self._positions.receipts(self.output.name))
         except OutputUnavailable as error:
             # A denied output has not been tried yet: `Retry` raises (one-shot) or keeps trying (stream).
             if not isinstance(error, OutputDenied):
@@ -139,7 +139,7 @@ class Worker(threading.Thread):
         """Yield what to write, in order; None when nothing is pending now. After a stop request, ends at the next chunk."""
         last_chunk = 0
         while not self._stopping.is_set():
-            chunk = self._state_retry.until_done(partial(self._standings.next_pending, self.output.name, after=last_chunk))
+            chunk = self._state_retry.until_done(partial(self._positions.next_pending, self.output.name, after=last_chunk))
             if chunk is None:
                 yield None
                 continue
@@ -176,7 +176,7 @@ class Worker(threading.Thread):
         rows = sum(len(batch) for batch, _ in answers)
         crash_points.reached(crash_points.AFTER_WRITE)
         self._state_retry.until_done(
-            lambda: self._standings.record_taken(self.output.name, chunk=chunk, receipts=receipts, rows=rows, set_aside=refused)
+            lambda: self._positions.record_taken(self.output.name, chunk=chunk, receipts=receipts, rows=rows, set_aside=refused)
         )
         self._offer.receipts_were_recorded()
         crash_points.reached(crash_points.AFTER_TAKEN)
@@ -202,5 +202,5 @@ class Worker(threading.Thread):
         return count
 
     @property
-    def _standings(self) -> OutputStandings:
+    def _positions(self) -> OutputPositions:
         return self._outbox.store.journal.outputs

@@ -21,7 +21,7 @@ from disk.durable_file import make_folder
 from service.state.fence import Fence, Fenced
 from service.state.intervals import IntervalSet, merged, missing
 from service.state.journal_file import WAY_ON, JournalFile
-from service.state.output_standings import GIVEN_UP, LOST_CHUNK, OutputStandings
+from service.state.output_positions import GIVEN_UP, LOST_CHUNK, OutputPositions
 from service.time_texts import moment_text
 
 _STREAM = "streaming"
@@ -147,7 +147,7 @@ class Journal:
             raise StateUnavailable(f"STATE_DIR {folder} cannot be made ({error.strerror})") from None
         self._fence = Fence(folder / "fence")
         self._file = JournalFile(folder / "journal.sqlite")
-        self.outputs = OutputStandings(self._file)
+        self.outputs = OutputPositions(self._file)
         try:
             self._check_data_set(data_set, address, has_grown_from)
             self._known = self._read_intervals()

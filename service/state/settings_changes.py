@@ -63,7 +63,7 @@ def recognise_outputs(journal: Journal, set_aside: SetAside, names: Collection[s
     """
     here = Path(os.path.realpath(state_dir))
     moves = Moves(here, journal.place)
-    known = {standing.name for standing in journal.outputs.standings()}
+    known = {standing.name for standing in journal.outputs.positions()}
     new_names = {}
     for name in set(names) - known:
         alike = [old for old in known - set(names) if name in moves.forms(old)]
@@ -108,7 +108,7 @@ def forget_removed_outputs(journal: Journal, names: Sequence[str]) -> None:
     Raises:
         ConfigurationError: One has pending rows; an operator must confirm that it will not get them.
     """
-    removed = [standing for standing in journal.outputs.standings() if standing.name not in names]
+    removed = [standing for standing in journal.outputs.positions() if standing.name not in names]
     waiting = [standing for standing in removed if standing.pending]
     if waiting:
         raise ConfigurationError(

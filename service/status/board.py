@@ -13,12 +13,12 @@ from anonymizer.ports import Output
 from anonymizer.windows import HOUR_NS, MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
 from service.settings.declared import Settings
-from service.state.output_standings import OutputStandings, Standing
-from service.status.figures_reader import FiguresReader
+from service.state.output_positions import OutputPosition, OutputPositions
+from service.status.journal_reader import JournalReader
 from service.status.level_steps import LevelSteps
 from service.status.snapshot import Dependency, Durations, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
 from service.telemetry.events import SOURCE, STATE, Events, Phase, Unit
-from service.telemetry.fidelity_totals import FidelityStep, FidelitySteps
+from service.telemetry.fidelity_steps import FidelityStep, FidelitySteps
 from service.telemetry.totals import Sums, totals_of
 
 #: Upper bounds of the histogram of durations, in seconds.
@@ -56,12 +56,12 @@ class _Figures:
     A release may be recorded while the journal is read, and the journal may be ahead of the board by that one release.
     """
 
-    standings: Mapping[str, Standing] = field(default_factory=dict)
+    positions: Mapping[str, OutputPosition] = field(default_factory=dict)
     spool_bytes: int = 0
     fewest_released: int = 0
     most_released: int = 0
 
-    def unaccounted(self, standing: Standing, rows_at_start: int) -> int:
+    def unaccounted(self, standing: OutputPosition, rows_at_start: int) -> int:
         """Return how many rows released in this run an output neither took nor refused nor has pending."""
         known = _rows(standing) - rows_at_start
         return max(self.fewest_released - known, 0) + min(self.most_released - known, 0)
@@ -101,8 +101,8 @@ class Board(Events):
         self._within, self._timed, self._timed_s = [0] * len(BUCKETS_S), 0, 0.0
         self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
         self._notes: dict[str, _OutputNotes] = {}
-        self._standings: OutputStandings | None = None
-        self._figures = FiguresReader(self._read_journal, _Figures())
+        self._positions: OutputPositions | None = None
+        self._figures = JournalReader(self._read_journal, _Figures())
         self._rows_at_start: dict[str, int] = {}
         self._rows_released = self._rows_in_flight = 0
 
@@ -116,21 +116,21 @@ class Board(Events):
         with self._lock:
             self._windows_in_all = windows_in_all
 
-    def watch(self, standings: OutputStandings) -> None:
+    def watch(self, positions: OutputPositions) -> None:
         """Read the journal from now on. It has every output already, and this run has released nothing yet.
 
         Raises:
             StateUnavailable: It cannot be read now.
         """
-        rows_at_start = {one.name: _rows(one) for one in standings.standings()}
+        rows_at_start = {one.name: _rows(one) for one in positions.positions()}
         with self._lock:
             self._rows_at_start = rows_at_start
-            self._standings = standings
+            self._positions = positions
 
     def unwatch(self) -> None:
         """Read the journal for the last time, before it is closed."""
         self._figures.latest()
-        self._standings = None
+        self._positions = None
 
     def look(self) -> Snapshot:
         """Return a snapshot. Neither waits for a busy journal nor blocks events meanwhile."""
@@ -297,17 +297,17 @@ class Board(Events):
     def _read_journal(self) -> _Figures:
         """Return what the journal says now. This may take long, so the lock is not held meanwhile."""
         with self._lock:
-            watched, fewest = self._standings, self._rows_released
+            watched, fewest = self._positions, self._rows_released
         if watched is None:
             return self._figures.last
-        standings = {one.name: one for one in watched.standings()}
+        positions = {one.name: one for one in watched.positions()}
         spool_bytes = watched.spooled().size_bytes
         with self._lock:
-            return _Figures(standings, spool_bytes, fewest, self._rows_released + self._rows_in_flight)
+            return _Figures(positions, spool_bytes, fewest, self._rows_released + self._rows_in_flight)
 
     def _output(self, name: str, note: _OutputNotes, figures: _Figures) -> OutputState:
-        standing = figures.standings.get(name)
-        one = standing or Standing(name, 0, 0, 0, 0, 0)
+        standing = figures.positions.get(name)
+        one = standing or OutputPosition(name, 0, 0, 0, 0, 0)
         return OutputState(
             name=name,
             kind=note.kind,
@@ -323,5 +323,5 @@ class Board(Events):
         )
 
 
-def _rows(standing: Standing) -> int:
+def _rows(standing: OutputPosition) -> int:
     return standing.taken + standing.set_aside + standing.pending

@@ -24,7 +24,7 @@ from anonymizer.windows import NANOSECONDS
 from service.status.board import BUCKETS_S
 from service.status.judgement import Judgement, judge
 from service.status.snapshot import OutputState, Snapshot
-from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.fidelity_steps import FidelityStep
 from service.version import VERSION
 
 PREFIX = "ecg_anonymizer_"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.telemetry.events import Phase
-from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.totals import Totals
 
 

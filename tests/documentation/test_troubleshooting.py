@@ -600,8 +600,8 @@ def _nobody_reads_the_log_for_a_while(scene: Scene) -> int:
 
 @row("failed at the end of the run", ends=exit_codes.UNREACHABLE)
 def _the_disk_fails_at_the_end_too(scene: Scene) -> int:
-    failing = "def figures(*_):\n    raise StateUnavailable('the disk is away')\nRecording.figures = figures"
-    imports = "from anonymizer.errors import StateUnavailable\nfrom service.report.recording import Recording"
+    failing = "def figures(*_):\n    raise StateUnavailable('the disk is away')\nRunRecorder.figures = figures"
+    imports = "from anonymizer.errors import StateUnavailable\nfrom service.report.run_recorder import RunRecorder"
     closing = (
         "from service.state.journal import Journal\nreal = Journal.close\n"
         "Journal.close = lambda self: (real(self), print('closed'))[0]"

@@ -65,7 +65,7 @@ MUTANTS = {
         "tests/faults/test_kills.py -k half_a_batch",
     ),
     "an output is not offered what it lacks": Mutant(
-        "service/state/output_standings.py",
+        "service/state/output_positions.py",
         "WHERE chunk > max(?, (SELECT position FROM outputs WHERE name = ?))",
         "WHERE chunk > max(?, 1 + (SELECT position FROM outputs WHERE name = ?))",
         "tests/faults/test_kills.py -k after-released",
@@ -77,7 +77,7 @@ MUTANTS = {
         "tests/faults/test_released_once.py -k old_backup",
     ),
     "chunks are offered before the fence knows them": Mutant(
-        "service/state/output_standings.py",
+        "service/state/output_positions.py",
         "            self._offered_to,\n        )\n        return chunk",
         "            1 << 62,\n        )\n        return chunk",
         "tests/faults/test_power.py -k slow",

@@ -13,7 +13,7 @@ import pytest
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS
 from inputs import csv_text
-from inputs.files import FileSource
+from inputs.file_source import FileSource
 from tests.inputs.test_file_source import TIME, TIME_NS, csv_file, opened, parquet_file, rows_of
 
 READ = [(TIME_NS, "7", 1.0)]

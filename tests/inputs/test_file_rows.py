@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS, WindowRange
-from inputs import csv_text, files
-from inputs.files import FileSource
+from inputs import csv_text
+from inputs import file_source as files
+from inputs.file_source import FileSource
 
 T_NS = 1_762_180_200 * NANOSECONDS
 

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import Samples, SampleSource, picked
 from anonymizer.windows import NANOSECONDS, WindowRange
-from inputs import csv_text, files, parquet_rows
-from inputs.files import FileSource
+from inputs import csv_text, parquet_rows
+from inputs import file_source as files
+from inputs.file_source import FileSource
 from inputs.held_file import HeldFile
 
 HEADER = "timestamp,source_id,ecg\n"

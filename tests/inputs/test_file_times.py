@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inputs.file_source import FileSource
 from inputs.file_times import TimeKind, times
-from inputs.files import FileSource
 
 NOON = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
 

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from anonymizer.errors import SourceDenied, SourceRefused
 from anonymizer.samples import Samples
 from anonymizer.windows import NANOSECONDS, WindowRange
-from inputs import files
-from inputs.files import FileSource
+from inputs import file_source as files
+from inputs.file_source import FileSource
 from inputs.recordings import edf as edf_reader
 from inputs.recordings import folder as folder_reader
 from inputs.recordings.channels import chosen
@@ -159,7 +159,9 @@ def test_what_wfdb_writes_is_read(tmp_path: Path) -> None:
 
 
 def test_no_library_is_loaded_before_a_file_needs_it() -> None:
-    program = "import sys, inputs.files; print([name for name in ('edfio', 'pydicom', 'wfdb', 'pandas') if name in sys.modules])"
+    program = (
+        "import sys, inputs.file_source; print([name for name in ('edfio', 'pydicom', 'wfdb', 'pandas') if name in sys.modules])"
+    )
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
 

@@ -21,7 +21,7 @@ from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.state.fence import Fence, Fenced
 from service.state.journal import Journal
 from service.state.journal_file import FORM, JournalFile
-from service.state.output_standings import Spooled
+from service.state.output_positions import Spooled
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
 from tests.integration.service_process import KEY, run_service
@@ -64,7 +64,7 @@ def test_all_that_it_remembers_is_there(folder: Path) -> None:
         promised = journal.released_within(WindowRange(START_NS, START_NS + 20 * NANOSECONDS, NANOSECONDS))
         assert [one.promise.k for one in promised if one.promise] == [5, 4, 4, 4, 4, 4], "old neighbours were made one"
         assert journal.stream_position_ns() == START_NS + 14 * NANOSECONDS
-        by_kind = {one.name.partition(":")[0]: one for one in journal.outputs.standings()}
+        by_kind = {one.name.partition(":")[0]: one for one in journal.outputs.positions()}
         csv, api = by_kind["csv"], by_kind["api"]
         assert (csv.position, csv.taken, csv.set_aside, csv.pending) == (6, 72, 0, 60)
         assert (api.position, api.taken, api.set_aside, api.pending) == (11, 120, 12, 0)

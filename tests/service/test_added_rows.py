@@ -11,7 +11,7 @@ import pytest
 
 from anonymizer.errors import JournalDamaged
 from anonymizer.windows import Window
-from inputs.files import FileSource
+from inputs.file_source import FileSource
 from service.pipeline.added_rows import account_for_parts
 from service.settings.declared import Settings
 from service.settings.load import load

@@ -81,7 +81,7 @@ CALLS: dict[str, Callable[[Journal], object]] = {
     ),
     "give up a chunk": lambda journal: journal.outputs.give_up_chunk(5),
     "forget what all have": lambda journal: journal.outputs.forget_chunks_all_have(),
-    "ask for the standings": lambda journal: journal.outputs.standings(),
+    "ask for the positions": lambda journal: journal.outputs.positions(),
     "ask how much waits": lambda journal: journal.outputs.spooled(),
     "ask what is released in a window": lambda journal: journal.released_within(WindowRange(0, 3 * S, S)),
     "ask what is to be counted again": lambda journal: journal.due_for_recount([10**9 * S], now_ns=0, most=100),
@@ -157,10 +157,10 @@ def test_what_is_counted_as_it_comes_and_goes_is_what_there_is_and_the_seal_hold
         data.draw(st.sampled_from(EVENTS))(journal, data.draw(st.sampled_from("abc")), index, data.draw)
 
     assert_counted(folder)
-    expected = outputs.standings(), outputs.spooled(), outputs.spooled_chunks()
+    expected = outputs.positions(), outputs.spooled(), outputs.spooled_chunks()
     journal.close()
     again = open_journal(folder)
-    assert (again.outputs.standings(), again.outputs.spooled(), again.outputs.spooled_chunks()) == expected
+    assert (again.outputs.positions(), again.outputs.spooled(), again.outputs.spooled_chunks()) == expected
     again.close()
 
 

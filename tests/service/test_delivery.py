@@ -23,7 +23,7 @@ from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
 from service.retry import RetriesExhausted, Retry
 from service.state.journal import Epoch, Journal
-from service.state.output_standings import OutputStandings
+from service.state.output_positions import OutputPositions
 from service.state.set_aside import SetAside
 from service.state.spool import Spool, SpoolDamaged
 from service.telemetry.hub import Telemetry
@@ -123,7 +123,7 @@ def test_every_output_gets_every_batch_once_and_in_order(tmp_path: Path) -> None
 
     assert a.writes == b.writes == ids(*range(20))
     assert desk.store.spool.numbers() == set()
-    assert {(one.taken, one.pending) for one in desk.journal.outputs.standings()} == {(80, 0)}
+    assert {(one.taken, one.pending) for one in desk.journal.outputs.positions()} == {(80, 0)}
 
 
 def test_what_was_released_but_not_taken_is_offered_again_from_the_spool(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_was_released_but_not_taken_is_offered_again_from_the_spool(tmp_pat
     second.delivery.drain()
 
     assert again.writes == ids(1, 2)
-    assert second.journal.outputs.standings()[0].pending == 0
+    assert second.journal.outputs.positions()[0].pending == 0
 
 
 def test_one_output_that_is_down_delays_no_other_and_catches_up(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_an_output_that_stores_chunks_is_given_each_whole_and_again_until_it_has
     assert chunks.chunks == [ids(1, 2, 3)] * 3 + [ids(4)]
     assert (chunks.writes, single.writes) == ([], ids(1, 2, 3, 4))
     assert desk.journal.outputs.receipts("chunks") == {"": {"key": "", "last": ids(4)[0]}}
-    assert {(one.taken, one.pending) for one in desk.journal.outputs.standings()} == {(16, 0)}
+    assert {(one.taken, one.pending) for one in desk.journal.outputs.positions()} == {(16, 0)}
 
 
 @pytest.mark.parametrize(("rows", "taken"), [(None, 8), ((1, 3), 10)])
@@ -200,7 +200,7 @@ def test_what_an_output_refuses_is_set_aside_alone_and_the_others_are_delivered(
     (kept,) = desk.store.set_aside.all()
     assert (kept.output, kept.batch_id, kept.rows, kept.count, kept.reason) == ("picky", ids(2)[0], rows, 12 - taken, "422")
     assert kept.batch().values_uv.tolist() == make_batch(2).values_uv.tolist()
-    (standing,) = desk.journal.outputs.standings()
+    (standing,) = desk.journal.outputs.positions()
     assert (standing.taken, standing.set_aside, standing.pending) == (taken, 12 - taken, 0)
     assert desk.telemetry.totals.set_aside == 12 - taken
 
@@ -258,7 +258,7 @@ def test_a_journal_that_cannot_be_used_for_a_moment_ends_neither_worker_nor_rele
     asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     errors: list[Exception] = []
-    monkeypatch.setattr(OutputStandings, asked, failing_first(getattr(OutputStandings, asked), errors))
+    monkeypatch.setattr(OutputPositions, asked, failing_first(getattr(OutputPositions, asked), errors))
     output = OpensLate("a")
     desk = Desk(tmp_path, output, budget_s=None)
     errors += [StateUnavailable("the disk fails for a moment"), StateUnavailable("the disk fails for a moment")]
@@ -292,7 +292,7 @@ def test_a_spool_file_that_cannot_be_read_for_a_moment_is_waited_for_and_what_wa
 
     if is_damaged:
         assert isinstance(desk.delivery.failures()[0], SpoolDamaged)
-        assert desk.journal.outputs.standings()[0].position == 1
+        assert desk.journal.outputs.positions()[0].position == 1
     else:
         assert (errors, desk.delivery.failures(), output.writes) == ([], [], ids(0, 1, 2, 3))
 
@@ -390,7 +390,7 @@ def test_a_one_shot_output_that_stays_away_is_given_up_and_keeps_what_is_pending
     assert [type(failure) for failure in desk.delivery.failures()] == [RetriesExhausted]
     assert not desk.delivery.is_delivering()
     assert fine.writes == ids(1)
-    assert {one.name: one.pending for one in desk.journal.outputs.standings()} == {"dead": 4, "fine": 0}
+    assert {one.name: one.pending for one in desk.journal.outputs.positions()} == {"dead": 4, "fine": 0}
 
 
 def test_an_output_that_refuses_us_is_known_before_anything_is_read(tmp_path: Path) -> None:
@@ -479,7 +479,7 @@ def test_a_damaged_spool_file_stops_the_output_and_loses_nothing_in_silence(tmp_
     second.delivery.drain()
 
     assert [type(failure) for failure in second.delivery.failures()] == [SpoolDamaged]
-    assert second.journal.outputs.standings()[0].pending == 4
+    assert second.journal.outputs.positions()[0].pending == 4
 
 
 def until(condition: Callable[[], bool], *, within_s: float = 5) -> None:

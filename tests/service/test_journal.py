@@ -21,7 +21,7 @@ from service.pipeline.release import unreleased
 from service.state import journal_file
 from service.state.journal import Epoch, Journal, Recount
 from service.state.journal_file import JournalFile
-from service.state.output_standings import Spooled, Standing
+from service.state.output_positions import OutputPosition, Spooled
 from tests.service.batches import PROMISE
 from tests.service.journals import S, intervals, new_journal, open_journal, release
 
@@ -302,23 +302,23 @@ EVERY_OTHER = [(index * 5, index * 5 + 5) for index in range(0, 40, 2)]
 
 
 @pytest.fixture(scope="module")
-def with_standings(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, Sequence[Standing]]:
-    """Journal and fence of 21 windows, the first of which one output has; and the outputs' standings."""
+def with_standings(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes, Sequence[OutputPosition]]:
+    """Journal and fence of 21 windows, the first of which one output has; and the outputs' positions."""
     folder = tmp_path_factory.mktemp("whole")
     journal = new_journal(folder, "csv", "api")
     first = release(journal, *EVERY_OTHER, stream_to_s=200)
     release(journal, (500, 505))
     journal.outputs.record_taken("csv", chunk=first, receipts=[], rows=200)
-    standings = journal.outputs.standings()
-    return backed_up(folder, journal), (folder / "fence").read_bytes(), standings
+    positions = journal.outputs.positions()
+    return backed_up(folder, journal), (folder / "fence").read_bytes(), positions
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_one_wrong_byte_never_makes_a_released_window_releasable(
-    tmp_path: Path, with_standings: tuple[bytes, bytes, Sequence[Standing]], data: st.DataObject
+    tmp_path: Path, with_standings: tuple[bytes, bytes, Sequence[OutputPosition]], data: st.DataObject
 ) -> None:
-    whole, fence, standings = with_standings
+    whole, fence, positions = with_standings
     content = bytearray(whole)
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     for path in tmp_path.iterdir():
@@ -328,11 +328,11 @@ def test_one_wrong_byte_never_makes_a_released_window_releasable(
 
     try:
         again = open_journal(tmp_path)
-        found = intervals(again, 0, 1000), again.stream_position_ns(), again.outputs.standings()
+        found = intervals(again, 0, 1000), again.stream_position_ns(), again.outputs.positions()
     except (JournalDamaged, StateUnavailable):
         return
 
-    assert found == ([*EVERY_OTHER, (500, 505)], 200 * S, standings)
+    assert found == ([*EVERY_OTHER, (500, 505)], 200 * S, positions)
     again.close()
 
 
@@ -360,7 +360,7 @@ def test_refused_rows_that_are_taken_after_all_are_taken(journal: Journal) -> No
     journal.outputs.record_taken_after_all("csv", "two", receipt={"key": "a", "length": 1})
     journal.outputs.record_taken_after_all("csv", "one", receipt=None, still_refused=1)
 
-    (standing,) = journal.outputs.standings()
+    (standing,) = journal.outputs.positions()
     assert (standing.taken, standing.set_aside, standing.pending) == (19, 1, 0)
     assert journal.outputs.set_aside_for("csv") == {"one": 1}
     assert journal.outputs.receipts("csv") == {"a": {"key": "a", "length": 1}}
@@ -373,7 +373,7 @@ def test_a_chunk_that_is_given_up_is_set_aside_for_those_that_lack_it_and_for_no
 
     assert journal.outputs.give_up_chunk(chunk) == 10
 
-    assert {one.name: (one.taken, one.set_aside, one.pending) for one in journal.outputs.standings()} == {
+    assert {one.name: (one.taken, one.set_aside, one.pending) for one in journal.outputs.positions()} == {
         "csv": (10, 0, 0),
         "api": (0, 10, 0),
     }

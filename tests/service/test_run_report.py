@@ -22,10 +22,10 @@ from anonymizer.batch import Promise
 from anonymizer.windows import NANOSECONDS, Window
 from service.report.figures import Figures, Plot
 from service.report.page import page
-from service.report.recording import Recording
+from service.report.run_recorder import RunRecorder
 from service.report.templates import render
 from service.report.time_bins import MOST_BINS, TimeBins
-from service.state.output_standings import Standing
+from service.state.output_positions import OutputPosition
 from service.telemetry.hub import Telemetry
 from service.telemetry.totals import Sums
 from tests.documentation.pages import ROOT
@@ -65,19 +65,19 @@ def test_no_figure_is_lost_however_wide_the_stretches_become(figures: list[tuple
 
 
 class Watching:
-    """A run that is told what happens, and its recording."""
+    """A run that is told what happens, and its recorder."""
 
     def __init__(self, **settings: object) -> None:
         sums = Sums()
         self.clock = FakeClock(1000.0)
-        self.recording = Recording(
+        self.recorder = RunRecorder(
             settings_with(STREAMING_MODE="false", DEVICE_FILTER="patient-17", **settings), self.clock, sums
         )
-        self.run = Telemetry(k=5, verbose=False, listeners=[self.recording], sums=sums)
+        self.run = Telemetry(k=5, verbose=False, listeners=[self.recorder], sums=sums)
 
 
-def standings(*, pending: int = 0) -> Sequence[Standing]:
-    return [Standing("csv:./output", 0, 3, 10_000, 0, pending)]
+def positions(*, pending: int = 0) -> Sequence[OutputPosition]:
+    return [OutputPosition("csv:./output", 0, 3, 10_000, 0, pending)]
 
 
 def figures_of_a_run(**settings: object) -> Figures:
@@ -86,12 +86,12 @@ def figures_of_a_run(**settings: object) -> Figures:
     csv = Sink("csv:./output")
     watching.run.anonymized(unit(*[{1: 30, 8: 12}] * 14, {0: 4}, {}, smallest=6, groups=4))
     watching.run.expired(unit({}, {}, {}, start_ns=80 * NANOSECONDS).windows)
-    watching.recording.wrote(csv, 500)
-    watching.recording.rejected(csv, None, 88, ValueError("x"))
+    watching.recorder.wrote(csv, 500)
+    watching.recorder.rejected(csv, None, 88, ValueError("x"))
     watching.clock.now_s += 2
-    watching.recording.took(2.0, 592, 16)
-    watching.recording.finished(2.0)
-    return watching.recording.figures(standings(pending=7), PROMISE)
+    watching.recorder.took(2.0, 592, 16)
+    watching.recorder.finished(2.0)
+    return watching.recorder.figures(positions(pending=7), PROMISE)
 
 
 def read(figures: Figures) -> str:
@@ -123,7 +123,7 @@ def test_what_levels_of_few_windows_would_tell_is_left_out() -> None:
     watching = Watching()
     watching.run.anonymized(unit(*[{1: 30}] * 11))
 
-    figures = watching.recording.figures(standings(), PROMISE)
+    figures = watching.recorder.figures(positions(), PROMISE)
 
     assert figures.detail is not None
     assert (figures.detail.rows_at_level, figures.detail.unchanged) == (None, None)
@@ -138,7 +138,7 @@ def test_a_year_of_nothing_is_quick_to_report() -> None:
     for first in range(0, len(year), 4096):
         watching.run.nothing_in(year.part(first, min(first + 4096, len(year))))
 
-    figures = watching.recording.figures(standings(), PROMISE)
+    figures = watching.recorder.figures(positions(), PROMISE)
 
     assert figures.windows_in_all == 6_307_200
     assert sum(dict(figures.over_time.series)["empty"]) == 6_307_200
@@ -281,7 +281,7 @@ def test_a_run_that_was_cut_short_says_so() -> None:
     watching = Watching()
     watching.run.anonymized(unit({1: 30}))
 
-    assert "The run did not come to its end" in read(watching.recording.figures(standings(), PROMISE))
+    assert "The run did not come to its end" in read(watching.recorder.figures(positions(), PROMISE))
     assert "The run did not come to its end" not in read(figures_of_a_run())
 
 

@@ -23,7 +23,7 @@ from service.status.snapshot import (
     SpoolState,
     Trouble,
 )
-from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.totals import Totals
 
 #: 2025-11-03 14:30:00 UTC.

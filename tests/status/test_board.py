@@ -17,7 +17,7 @@ from service.status.board import Board
 from service.status.judgement import judge
 from service.status.snapshot import Trouble
 from service.telemetry.events import SOURCE, STATE, Unit
-from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.hub import Telemetry
 from service.telemetry.totals import Sums
 from tests.service.batches import PROMISE, make_batch

@@ -15,7 +15,7 @@ from anonymizer.windows import NANOSECONDS
 from service.status.board import Board
 from service.status.metrics import exposition
 from service.status.snapshot import Snapshot
-from service.telemetry.fidelity_totals import FidelityStep
+from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.totals import Sums
 from tests.documentation.pages import DOCUMENTATION, table_with, text_of
 from tests.service.fakes import FakeClock

@@ -20,7 +20,7 @@ from anonymizer.errors import ConfigurationError
 from service.clock import SystemClock
 from service.settings.address import StatusAddress, parse_address
 from service.settings.types import Secret
-from service.state.output_standings import Standing
+from service.state.output_positions import OutputPosition
 from service.status import connections
 from service.status.board import Board
 from service.status.snapshot import Snapshot
@@ -308,7 +308,7 @@ def test_a_journal_that_is_busy_does_not_silence_anybody(monkeypatch: pytest.Mon
     released = threading.Event()
 
     class Busy:
-        def standings(self) -> list[Standing]:
+        def positions(self) -> list[OutputPosition]:
             released.wait(30)
             return []
 
@@ -316,7 +316,7 @@ def test_a_journal_that_is_busy_does_not_silence_anybody(monkeypatch: pytest.Mon
             return {}
 
     board = Board(settings_with(), SystemClock(), Sums())
-    monkeypatch.setattr(board, "_standings", Busy())
+    monkeypatch.setattr(board, "_positions", Busy())
     served = Served()
     served.look = board.look
     try:

@@ -133,7 +133,7 @@ def open_journal(folder: Path) -> None:
 def read_journal(folder: Path) -> None:
     """Ask it something."""
     with opened(folder) as journal:
-        journal.outputs.standings()
+        journal.outputs.positions()
 
 
 def write_journal(folder: Path) -> None:
@@ -145,7 +145,7 @@ def write_journal(folder: Path) -> None:
 def journal_holds(folder: Path) -> bool:
     """Return whether it remembers that."""
     with opened(folder) as journal:
-        return journal.stream_position_ns() == 7 and len(journal.outputs.standings()) == 1
+        return journal.stream_position_ns() == 7 and len(journal.outputs.positions()) == 1
 
 
 def make_fence(folder: Path) -> None:

@@ -23,8 +23,8 @@ from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUn
 from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, StoredSource, make_samples, picked
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
+from inputs.cell_parser import CellParser, between
 from inputs.csv_text import HashingReader
-from inputs.file_cells import CellParser, between
 from inputs.file_survey import Cells, Place, Survey
 from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind

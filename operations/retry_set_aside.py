@@ -34,7 +34,7 @@ def unknown(journal: Journal, set_aside: SetAside) -> int:
 
     Most often the output took one just before the process ended; but the journal may also be an older copy. So they are never removed here.
     """
-    known = {standing.name: journal.outputs.set_aside_for(standing.name) for standing in journal.outputs.standings()}
+    known = {standing.name: journal.outputs.set_aside_for(standing.name) for standing in journal.outputs.positions()}
     return sum(one.batch_id not in known.get(one.output, {}) for one in set_aside.all())
 
 

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 TIMEOUT_S = 0.3
 
 
-class FiguresReader(Generic[_T]):
+class JournalReader(Generic[_T]):
     """Reads in a thread of its own, one read at a time. Safe to use from several threads. `last` is what was read last.
 
     Args:

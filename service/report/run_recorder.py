@@ -17,13 +17,13 @@ from service.settings.declared import Settings
 from service.settings.shown import shown_settings
 from service.state.intervals import merged
 from service.state.journal import Released
-from service.state.output_standings import Standing
+from service.state.output_positions import OutputPosition
 from service.telemetry.events import Events, Unit
 from service.telemetry.totals import FEWEST_WINDOWS, Sums
 from service.version import VERSION
 
 
-class Recording(Events):
+class RunRecorder(Events):
     """Records a run.
 
     Args:
@@ -48,11 +48,11 @@ class Recording(Events):
         self._smallest_groups: Counter[int] = Counter()
         self._is_complete = False
 
-    def figures(self, standings: Sequence[Standing], promise: Promise) -> Figures:
+    def figures(self, positions: Sequence[OutputPosition], promise: Promise) -> Figures:
         """Return the report so far.
 
         Args:
-            standings: How far each output is.
+            positions: How far each output is.
             promise: What is promised of released windows.
         """
         totals = self._sums.totals
@@ -68,7 +68,7 @@ class Recording(Events):
             counts=totals.counts,
             rows_late=totals.late,
             outputs_since="in this run",
-            outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in standings),
+            outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in positions),
             over_time=self._over_time.plot("released", "withheld", "empty", "rows_released", "rows_withheld", "rows_late"),
             detail=self._detail(),
             settings=tuple(shown_settings(self._settings)),

@@ -27,7 +27,7 @@ GIVEN_UP = (
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class OutputPosition:
     """An output's position, and its rows by outcome: `since` is the chunk before its first, `position` the last one it has taken."""
 
     name: str
@@ -46,7 +46,7 @@ class Spooled:
     size_bytes: int
 
 
-class OutputStandings:
+class OutputPositions:
     """Positions, receipts and refusals of each output, independent of the others. Chunks are numbered in the order of release.
 
     Args:
@@ -67,10 +67,10 @@ class OutputStandings:
             )
         )
 
-    def standings(self) -> list[Standing]:
+    def positions(self) -> list[OutputPosition]:
         """Return each output's position. For each: rows released since it was added = taken + set aside + pending."""
         rows = self._file.rows("SELECT name, since, position, taken, set_aside, pending FROM outputs ORDER BY name")
-        return [Standing(*row) for row in rows]
+        return [OutputPosition(*row) for row in rows]
 
     def add_outputs(self, names: Sequence[str]) -> None:
         """Start new outputs with the next release; known ones do not change.
