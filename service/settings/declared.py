@@ -60,46 +60,42 @@ class Settings:
     influx_url: str = _setting(
         server_address,
         "http://localhost:8086",
-        "The InfluxDB 2 server to read from, and to write to unless INFLUX_OUTPUT_URL says otherwise.",
+        "The InfluxDB 2 server to read from; also written to, unless INFLUX_OUTPUT_URL names another.",
         section="InfluxDB",
     )
-    influx_token: Secret = _setting(
-        secret, "", "The token to read with; one that can only read the input bucket is best. Required."
-    )
-    influx_org: str = _setting(text, "", "The organization of the input bucket, by name or id. Required.")
+    influx_token: Secret = _setting(secret, "", "Token to read with, best one that can only read the input bucket. Required.")
+    influx_org: str = _setting(text, "", "Organization of the input bucket, by name or id. Required.")
     influx_output_url: str = _setting(server_address, "", "The server to write to; empty: INFLUX_URL.")
     influx_output_token: Secret = _setting(
-        secret, "", "The token to write with; one that can only write the output bucket is best. Empty: INFLUX_TOKEN."
+        secret, "", "Token to write with, best one that can only write the output bucket. Empty: INFLUX_TOKEN."
     )
-    influx_output_org: str = _setting(text, "", "The organization of the output bucket, by name or id; empty: INFLUX_ORG.")
+    influx_output_org: str = _setting(text, "", "Organization of the output bucket, by name or id; empty: INFLUX_ORG.")
     influx_input_bucket: str = _setting(
-        text, "raw_data", "The bucket with raw ECG, by name; or by its id, if INFLUX_TOKEN may look it up."
+        text, "raw_data", "Bucket with raw ECG, by name; or by id, if INFLUX_TOKEN may look it up."
     )
     influx_output_bucket: str = _setting(
         text,
         "anonymized-data",
-        "The bucket for anonymized ECG, by name; or by its id, if a configured token may look it up (one that can only write may not).",
+        "Bucket for anonymized ECG, by name; or by id, if a configured token may look it up (a write-only token may not).",
     )
     influx_measurement: str = _setting(
         text,
         "ecg",
-        "The measurement to read. Written are <INFLUX_MEASUREMENT>_anonymized and <INFLUX_MEASUREMENT>_anonymized_windows.",
+        "Measurement to read. The service writes <INFLUX_MEASUREMENT>_anonymized and <INFLUX_MEASUREMENT>_anonymized_windows.",
     )
-    influx_field: str = _setting(text, "ecg", "The field that holds the value, in both buckets.")
-    source_tag: str = _setting(
-        text, "source_id", "The tag that names the wearer (not one of a wearer's devices), in both buckets."
-    )
-    device_filter: tuple[str, ...] = _setting(names, "", "Only these source ids, between commas; empty: all.")
+    influx_field: str = _setting(text, "ecg", "Field that holds the value, in both buckets.")
+    source_tag: str = _setting(text, "source_id", "Tag that names the wearer (not one of a wearer's devices), in both buckets.")
+    device_filter: tuple[str, ...] = _setting(names, "", "Read only these source ids, comma-separated; empty: all.")
     influx_tag_filter: tuple[tuple[str, str], ...] = _setting(
-        tag_filter, "", "Only series with these tags, such as lead=I; empty: all."
+        tag_filter, "", "Read only series with these tags, such as lead=I; empty: all."
     )
     influx_ca_file: str = _setting(path, "", "Certificate authority file for https; empty: the system's.")
-    influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Seconds until a query is given up.")
-    influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Lines in one write request, at most.")
+    influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Time-out of a query, in seconds.")
+    influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Most lines in one write request.")
     influx_gzip: Gzip = _setting(
         one_of(Gzip),
         "auto",
-        "Whether rows are compressed on their way; auto: when the network turns out to be slow, never within this machine.",
+        "Compress rows in transit; auto: once the network proves slow, never within this machine.",
     )
 
     input_file: str = _setting(
@@ -113,58 +109,55 @@ class Settings:
     input_channel: str = _setting(
         text,
         "",
-        "Of recordings: the channel to read, by its label or by its number from 1, such as MLII or 2; #2 where labels are numbers. Empty: "
-        "the only one.",
+        "Recordings: the channel to read, by label or number (from 1), such as MLII or 2; #2 if labels are numbers. Empty: the only one.",
     )
     input_source_id: tuple[str, ...] = _setting(
         names,
         "",
-        "Of recordings: the source id, or one for each file between commas, in the order of their names. Empty: recording, or recording-1 "
-        "and so on; nothing is taken from a header.",
+        "Recordings: the source id, or one per file, comma-separated, by file name. Empty: recording, or recording-1 and so on; "
+        "never from a header.",
     )
     input_start_time: int | None = _setting(
         moment,
         "",
-        "Of recordings that do not say when they were made: the time of the first sample, ISO 8601, UTC when no zone is given.",
+        "Recordings that do not say when they were made: the time of the first sample, ISO 8601, UTC without a zone.",
     )
     value_unit: ValueUnit = _setting(
-        one_of(ValueUnit), "uV", "What raw values are in; recordings say it themselves. Released values are microvolts always."
+        one_of(ValueUnit), "uV", "Unit of raw values; recordings state their own. Released values are always microvolts."
     )
     max_records_per_query: int = _setting(
         whole_number(1),
         "1000000",
-        "About how many rows are kept in memory; a query asks for a fifth of them. Never cuts a window; smaller needs less memory.",
+        "Rows to hold in memory, about; a query reads a fifth of them. Never cuts a window; smaller needs less memory.",
     )
 
     k_value: int = _setting(
         whole_number(2, limit=MOST_K),
         "5",
-        "k: how many rows (or sources, see K_UNIT) share each released value, at least. 5 general, 10 sensitive, 20 public data.",
+        "k: at least so many rows (or sources, see K_UNIT) share each released value. 5 general, 10 sensitive, 20 public data.",
         section="Anonymization",
     )
     k_unit: KUnit = _setting(one_of(KUnit), "record", "What k counts: rows (record) or different sources (source).")
     batch_size_seconds: int = _setting(
-        seconds(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay and fewer alike values to share."
+        seconds(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay, and fewer equal values to share."
     )
     method: MethodName = _setting(
         one_of(MethodName),
         "hierarchy",
         "How groups are formed: level by level (hierarchy) or with the least error (optimal).",
     )
-    max_level: int = _setting(
-        whole_number(1, LEVELS), "3", "For METHOD=hierarchy: the widest level a group may be made at. Classic: 7."
-    )
+    max_level: int = _setting(whole_number(1, LEVELS), "3", "METHOD=hierarchy: the widest level of a group. Classic: 7.")
     residual: Residual = _setting(
         one_of(Residual),
         "regroup",
-        "For METHOD=hierarchy: what happens to rows no level could place: optimal groups of k (regroup), "
-        "the window's mean (impute, classic), or nothing is released of them (drop).",
+        "METHOD=hierarchy: what rows that no level could place get: optimal groups of k (regroup), the window's mean (impute, classic), "
+        "or no release (drop).",
     )
     imputation: Imputation = _setting(
         one_of(Imputation), "mean", "A group's value: the mean of its members or the midpoint of its range (classic)."
     )
     hierarchy_csv_path: str = _setting(
-        path, "", "A value hierarchy of your own; empty: the shipped anonymizer/smarko_hierarchy_ecg.csv."
+        path, "", "Your own value hierarchy; empty: the shipped anonymizer/smarko_hierarchy_ecg.csv."
     )
 
     pseudonymize_source_id: bool = _setting(
@@ -174,9 +167,11 @@ class Settings:
         section="Pseudonyms",
     )
     pseudonym_salt: Secret = _setting(
-        secret, "", "The key of the pseudonyms, at least 16 bytes, 32 recommended. Required when PSEUDONYMIZE_SOURCE_ID=true."
+        secret, "", "Key of the pseudonyms: at least 16 bytes, better 32. Required when PSEUDONYMIZE_SOURCE_ID=true."
     )
-    accept_new_pseudonym_key: bool = _setting(boolean, "false", "Go on with another key than before, as a new epoch.")
+    accept_new_pseudonym_key: bool = _setting(
+        boolean, "false", "Confirm a changed key: pseudonyms are new from here on. Set for one start only."
+    )
 
     output_to_csv: bool = _setting(boolean, "true", "Write CSV files.", section="Outputs")
     output_to_influx: bool = _setting(boolean, "true", "Write to INFLUX_OUTPUT_BUCKET.")
@@ -191,24 +186,24 @@ class Settings:
     parquet_url: str = _setting(
         files_address,
         "./output/parquet",
-        "Where Parquet files go: a folder, or s3://bucket/prefix. Rows are under rows/, a summary of each window under windows/.",
+        "Folder or s3://bucket/prefix of the Parquet files: rows/ holds rows, windows/ a summary per window.",
     )
     parquet_partition: ParquetPartition = _setting(
-        one_of(ParquetPartition), "hour", "How long a span of time one folder of Parquet files holds: hour or day (UTC)."
+        one_of(ParquetPartition), "hour", "Span of one folder of Parquet files: hour or day (UTC)."
     )
     parquet_timeout_seconds: int = _setting(
-        seconds(1, LONGEST_REQUEST_S), "60", "Seconds until a request to an object store is given up."
+        seconds(1, LONGEST_REQUEST_S), "60", "Time-out of a request to an object store, in seconds."
     )
     output_file_mode: int = _setting(
         file_mode,
         "0600",
-        "Permissions of new CSV and Parquet files and reports, in octal: 0640 lets the group read them. Existing files keep theirs.",
+        "Octal permissions of new CSV and Parquet files and reports: 0640 lets the group read them. Existing files keep theirs.",
     )
     api_endpoint: str = _setting(
         web_address, "", "Address of the API, such as http://localhost:5000/api/data. Required when OUTPUT_TO_API=true."
     )
     api_token: Secret = _setting(secret, "", "Bearer token of the API; empty: none is sent.")
-    api_timeout_seconds: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Seconds until a request to the API is given up.")
+    api_timeout_seconds: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Time-out of a request to the API, in seconds.")
     api_ca_file: str = _setting(path, "", "Certificate authority file for the API; empty: the system's.")
 
     aws_endpoint_url: str = _setting(
@@ -221,7 +216,7 @@ class Settings:
     aws_access_key_id: Secret = _setting(
         secret,
         "",
-        "Key for the object store; empty: from the file that AWS_SHARED_CREDENTIALS_FILE names, or the machine's role.",
+        "Key for the object store; empty: from the shared credentials file, or the machine's role.",
     )
     aws_secret_access_key: Secret = _setting(secret, "", "The secret that belongs to AWS_ACCESS_KEY_ID.")
     aws_session_token: Secret = _setting(secret, "", "Session token of temporary credentials.")
@@ -233,39 +228,37 @@ class Settings:
         "false: one run over a span of time, then exit. true: window by window as they fall due.",
         section="Mode",
     )
-    streaming_interval: int = _setting(
-        seconds(1), "5", "Streaming: the longest pause between two looks at the source, in seconds."
-    )
+    streaming_interval: int = _setting(seconds(1), "5", "Streaming: longest pause between two looks at the source, in seconds.")
     allowed_lateness_seconds: int = _setting(
-        seconds(0), "10", "How long after its end a window waits for stragglers (collectors often flush every 10 s)."
+        seconds(0), "10", "How long a window waits for late rows after its end (collectors often flush every 10 s)."
     )
-    default_query_hours: float = _setting(hours, "1", "One-shot: the last so many hours of whole windows.")
+    default_query_hours: float = _setting(hours, "1", "One-shot: the last hours to release, in whole windows.")
     query_start_time: int | None = _setting(
-        moment, "", "One-shot: start of the span, ISO 8601, UTC when no zone is given. Streaming: where a first start begins."
+        moment, "", "One-shot: start of the span, ISO 8601, UTC without a zone. Streaming: where a first start begins."
     )
     query_end_time: int | None = _setting(moment, "", "One-shot: end of the span, not included.")
     retry_budget_seconds: int = _setting(
         seconds(0),
         "300",
-        "One-shot: how long to keep trying a server or API that does not answer. Streaming tries for ever.",
+        "One-shot: how long to retry a server or API that does not answer. A stream retries for ever.",
     )
 
-    state_dir: str = _setting(
-        path, "./state", "Folder for what the service must remember between runs; one for each data set.", section="State"
-    )
+    state_dir: str = _setting(path, "./state", "Folder of the service's memory between runs; one per data set.", section="State")
     spool_max_bytes: int = _setting(
-        whole_number(1), str(1 << 30), "How much may wait on disk for slow outputs before reading pauses."
+        whole_number(1), str(1 << 30), "How many bytes may wait on disk for slow outputs before reading pauses."
     )
     late_recount_seconds: tuple[int, ...] = _setting(
-        seconds_list, "30,300,86400", "When a released window is counted again to see what came late."
+        seconds_list, "30,300,86400", "Seconds after its release when a window is counted again, for late rows."
     )
-    influx_verify_token: Secret = _setting(secret, "", "A token that may read both buckets, for the verifying tools only.")
+    influx_verify_token: Secret = _setting(
+        secret, "", "Token that may read both buckets, for the verifying tools, and for the comparison at the start."
+    )
 
     log_level: LogLevel = _setting(one_of(LogLevel), "INFO", "How much is logged.", section="Observation")
     log_format: LogFormat = _setting(one_of(LogFormat), "text", "Form of the log.")
-    verbose_logging: bool = _setting(boolean, "true", "Log the anonymization statistics of every window too.")
+    verbose_logging: bool = _setting(boolean, "true", "Also log the statistics of every window.")
     utility_metrics: bool = _setting(
-        boolean, "false", "Log and export how much of the signal is left (correlation, PRDN), over 12 windows or more together."
+        boolean, "false", "Log and export what is left of the signal (correlation, PRDN), over at least 12 windows together."
     )
     status_address: str = _setting(
         text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: nowhere."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from service.settings.load import load
 from testbed.influxdb_api import ApiError
 from testbed.influxdb_server import InfluxServer
 from testbed.replay import load_sample_ecg
@@ -90,6 +91,21 @@ def test_every_command_of_the_page_works_in_a_fresh_clone(page: str, fresh_copy:
     assert "648000 rows read = 648000 released + 0 withheld + 0 invalid + 0 duplicate" in everything
     if page != "README.md":
         assert "OK: every released value is shared as promised." in everything
+
+
+def test_the_env_files_of_the_quick_start_are_good_as_they_stand(tmp_path: Path) -> None:
+    (tmp_path / "salt").write_text("8f41c09be7d2a6530f9e8b7c6d5a4e31", encoding="utf-8")
+    (tmp_path / "salt").chmod(0o600)
+    blocks = re.findall(r"```ini\n(.*?)```", (ROOT / "documentation/QUICKSTART.md").read_text(encoding="utf-8"), re.DOTALL)
+    recording = ROOT / "tests" / "inputs" / "recordings" / "mitbih_100.hea"
+
+    for block, place in zip(blocks, (recording, ROOT / "examples" / "mitbih"), strict=True):
+        text = re.sub(r"(?<=^INPUT_FILE=).*", str(place), block, flags=re.MULTILINE).replace("./", f"{tmp_path}/")
+        (tmp_path / ".env").write_text(text, encoding="utf-8")
+        (tmp_path / ".env").chmod(0o600)
+        warnings = load(tmp_path / ".env", {}).warnings
+        # A store in the clear is warned of, and nothing else.
+        assert [one for one in warnings if not one.startswith("AWS_ENDPOINT_URL")] == []
 
 
 def test_the_pages_have_commands_to_run() -> None:

@@ -20,6 +20,7 @@ from anonymizer.errors import ConfigurationError, SourceRefused
 from tests.documentation.pages import DOCUMENTATION, ROOT, anchors_of, links_in, table_with, text_of
 
 PAGE = DOCUMENTATION / "NOTEBOOKS.md"
+OPERATIONS = DOCUMENTATION / "OPERATIONS.md"
 NOTEBOOK = ROOT / "examples" / "anonymized_ecg.ipynb"
 
 MOST_BYTES = 300_000
@@ -109,7 +110,7 @@ def test_every_argument_on_the_page_exists_and_every_name_of_the_module_is_there
         assert not anchor or anchor in anchors_of(DOCUMENTATION / path), link
 
 
-def test_what_the_page_says_is_refused_is_refused_in_these_words() -> None:
+def test_every_refusal_in_the_troubleshooting_table_of_notebooks_is_worded_so() -> None:
     times = pd.Series(pd.date_range("2025-10-26T02:30", periods=20, freq="1s"))
     frame = pd.DataFrame({"timestamp": times, "source_id": "a", "ecg": range(20)})
     good = frame.assign(timestamp=times.dt.tz_localize("UTC"))
@@ -121,7 +122,7 @@ def test_what_the_page_says_is_refused_is_refused_in_these_words() -> None:
         (good.assign(timestamp=good["timestamp"].iloc[0]), {}),
     ]
 
-    for row, (given, arguments) in zip(table_with(PAGE, "refused", "what to do"), provoked, strict=True):
-        sentence = ".*".join(map(re.escape, row["refused"].strip("`").split("…")))
+    for row, (given, arguments) in zip(table_with(OPERATIONS, "notebook", "why", "do"), provoked, strict=True):
+        sentence = ".*".join(map(re.escape, row["notebook"].strip("`").split("…")))
         with pytest.raises((ConfigurationError, SourceRefused), match=sentence):
             ecg_frames.anonymize_frame(given, **arguments)

@@ -94,6 +94,20 @@ def test_keys_come_from_variables_or_else_from_the_usual_file(tmp_path: Path) ->
     assert "keys" not in repr(given), "keys are shown nowhere"
 
 
+def test_of_the_usual_variables_those_are_read_that_the_page_names() -> None:
+    everything = {
+        "AWS_REGION": "a",
+        "AWS_DEFAULT_REGION": "b",
+        "AWS_ENDPOINT_URL": "http://one",
+        "AWS_ENDPOINT_URL_S3": "http://two",
+        "HOME": "/nonexistent",
+    }
+
+    assert StoreAccess.of(everything) == StoreAccess("http://two", "a")
+    assert StoreAccess.of({**everything, "AWS_REGION": "", "AWS_ENDPOINT_URL_S3": ""}) == StoreAccess("http://one", "b")
+    assert StoreAccess.of({"AWS_CONFIG_FILE": "/etc/hostname", "HOME": "/nonexistent"}) == StoreAccess()
+
+
 NOTHING_THERE = http_answer("404 Not Found")
 
 
