@@ -23,6 +23,7 @@ import pyarrow.csv as pa_csv
 
 from anonymizer.errors import SourceRefused
 from inputs.file_columns import ValueKind, values
+from inputs.file_format import SUFFIXES, format_of
 from inputs.file_times import TimeKind, times
 
 if TYPE_CHECKING:
@@ -437,6 +438,10 @@ def _reads_one_further(dialect: Dialect, cells: Sequence[str]) -> bool:
 
 
 def _check_encoding(head: bytes) -> None:
+    if found := format_of(head):
+        raise SourceRefused(
+            f"INPUT_FILE holds {found} instead of CSV text: unpack it if it is gzip-compressed, and let its name end in {SUFFIXES[found]}"
+        )
     for mark, name in _OTHER_MARKS.items():
         if head.startswith(mark):
             raise SourceRefused(f"INPUT_FILE is {name} text; convert it to UTF-8, such as with: iconv -f {name} -t UTF-8")

@@ -25,6 +25,7 @@ from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.cell_parser import CellParser, between
 from inputs.csv_text import HashingReader
+from inputs.file_format import format_of_file
 from inputs.file_survey import Cells, Place, Survey
 from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
@@ -74,7 +75,7 @@ class FileSource(StoredSource):
     """Reads one file, or recordings, once.
 
     Args:
-        path: The file; its name tells its format.
+        path: The file; its name or its first bytes tell its format.
         sources: Only these source ids; empty: all.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
         start_ns, end_ns: The span that was asked for, of which shares of invalid rows are judged; None: no bound. Rows outside it are held.
@@ -236,7 +237,8 @@ class FileSource(StoredSource):
         return SourceRefused(f"INPUT_FILE is not a readable {self._format()} file: {without_values(error)}")
 
     def _format(self) -> str:
-        return "Parquet" if self._path.suffix.lower() in (".parquet", ".pq") else "CSV"
+        is_parquet = self._path.suffix.lower() in (".parquet", ".pq") or format_of_file(self._path) == "Parquet"
+        return "Parquet" if is_parquet else "CSV"
 
     # CSV
 

@@ -134,14 +134,15 @@ cells of `timestamp` or `ecg` in the whole file cannot be read, the file is refu
 
 EDF, BDF, WFDB and DICOM files are *recordings*: the service reads one channel. `INPUT_FILE` may name a file, a folder (with all below it), or a pattern such
 as `/data/night/*.edf`: the files are one data set, each file one source. Hidden files and files of other kinds are skipped; CSV and
-Parquet files among them are refused.
+Parquet files among them are refused. EDF, BDF and DICOM under another name, or without a suffix, are known by their first bytes; a
+`DICOMDIR` is skipped. Unpack gzip-compressed recordings.
 
 | files | what is read | needs |
 | --- | --- | --- |
 | `.edf` | EDF, EDF+C, and EDF+D with gaps where its annotations say | `pip install -r requirements-formats.txt` |
 | `.bdf` | BDF, BDF+C and BDF+D: the same with 24 bits | likewise |
-| `.hea` with `.dat` (name either) | WFDB: formats 16, 24, 32, 61, 80, 160 and 212, several samples a frame, several files, byte offsets; checksums are checked. Refused: other formats, several segments, skew, sample files that do not lie beside the header | nothing |
-| `.dcm`, `.dicom` | DICOM waveforms: whole numbers of 8, 16 and 32 bits, little endian, up to 512 MiB. Channels are counted through all multiplex groups, without derived ones such as a median beat. The group's time offset, the channel's skew and padding count | as EDF |
+| `.hea` with `.dat` (name either) | WFDB: formats 16, 24, 32, 61, 80, 160 and 212, several samples a frame, several files, byte offsets; checksums are checked. With a skew, a channel's first samples come before the start. Refused: other formats, several segments, sample files that do not lie beside the header | nothing |
+| `.dcm`, `.dicom` | DICOM waveforms: whole numbers of 8, 16 and 32 bits, little endian, deflated or not, up to 512 MiB. Channels are counted through all multiplex groups, without derived ones such as a median beat. The group's time offset, the channel's skew and padding count | as EDF |
 
 | | rule |
 | --- | --- |

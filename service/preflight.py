@@ -96,7 +96,7 @@ def input_problems(settings: Settings) -> list[str]:
     names_what = "INPUT_FILE names none" if settings.input_file else "the samples come from InfluxDB"
     return [
         *problems,
-        f"{', '.join(unused)} would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and {names_what}",
+        f"{', '.join(unused)} would have no effect: only recordings (EDF, BDF, WFDB, DICOM; not gzip-compressed) need it, and {names_what}",
     ]
 
 

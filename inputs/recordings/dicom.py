@@ -9,6 +9,7 @@ import io
 import logging
 import re
 import warnings
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.windows import NANOSECONDS
+from inputs.file_format import format_of
 from inputs.recordings.channels import chosen
 from inputs.recordings.recording import (
     Calibration,
@@ -41,8 +43,11 @@ _MOST_BYTES = 1 << 29
 #: More samples of the chosen channel are kept, instead of parsing the file for each part of them.
 _MOST_SAMPLES_PARSED_AGAIN = 1 << 18
 
-#: Of the transfer syntaxes those that are read: little endian, implicit or explicit. A deflated file could unpack to any size.
+#: Of the transfer syntaxes those that are read: little endian, implicit or explicit.
 _TRANSFER_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+
+#: Explicit, little endian, and all behind group 2 deflated.
+_DEFLATED = "1.2.840.10008.1.2.1.99"
 
 #: Elements of these types give their length in four bytes.
 _LONG_FORMS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
@@ -117,9 +122,9 @@ def _parsed(file: RecordedFile) -> Any:
     if file.size > _MOST_BYTES:
         raise Unreadable(f"is larger than {_MOST_BYTES:,} bytes, which of DICOM are parsed in memory; write it as EDF")
     content = file.read(0, file.size)
-    if content[128:132] != b"DICM":
+    if format_of(content) != "DICOM":
         raise Unreadable("is no DICOM file: it does not begin as one")
-    _check_transfer_syntax(content)
+    content = _inflated(content)
     with _translated():
         data_set = library.dcmread(io.BytesIO(content), specific_tags=_TAGS)
         for _ in data_set.iterall():
@@ -128,23 +133,39 @@ def _parsed(file: RecordedFile) -> Any:
         return data_set
 
 
-def _check_transfer_syntax(content: bytes) -> None:
-    """Refuse what is written in another one than `_TRANSFER_SYNTAXES`, before the library unpacks it."""
-    if _transfer_syntax(content) not in _TRANSFER_SYNTAXES:
-        raise Unreadable("has a transfer syntax that is not read; read are implicit and explicit VR, little endian, not deflated")
+def _inflated(content: bytes) -> bytes:
+    """Return the file in one of `_TRANSFER_SYNTAXES`; refuse any other one, before the library reads it."""
+    syntax, at, end = _transfer_syntax(content)
+    if syntax in _TRANSFER_SYNTAXES:
+        return content
+    if syntax != _DEFLATED:
+        raise Unreadable("has a transfer syntax that is not read; read are implicit and explicit VR, little endian")
+    # The library would unpack to any size.
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        unpacked = unpacker.decompress(content[end:], _MOST_BYTES)
+    except zlib.error:
+        raise Unreadable("is damaged: it cannot be unpacked (deflate). Copy it again") from None
+    if unpacker.unconsumed_tail:
+        raise Unreadable(f"unpacks to more than {_MOST_BYTES:,} bytes, which of DICOM are parsed in memory; write it as EDF")
+    # Padded to an even length, a file may have a byte behind its end.
+    if not unpacker.eof or unpacker.unused_data.strip(b"\0"):
+        raise Unreadable("is cut off or damaged: it cannot be unpacked whole (deflate). Copy it again")
+    plain = _TRANSFER_SYNTAXES[1].encode().ljust(len(_DEFLATED), b"\0")
+    return content[:at] + plain + content[at + len(plain) : end] + unpacked
 
 
-def _transfer_syntax(content: bytes) -> str:
-    """Return element (0002,0010): group 2 comes first, explicit and never deflated."""
-    at = 132
+def _transfer_syntax(content: bytes) -> tuple[str, int, int]:
+    """Return element (0002,0010), where its text begins, and where group 2 ends; the group is first, explicit and never deflated."""
+    at, found, begun = 132, "", 0
     while content[at : at + 2] == b"\x02\x00":
         is_long = content[at + 4 : at + 6] in _LONG_FORMS
         length = int.from_bytes(content[at + 8 : at + 12] if is_long else content[at + 6 : at + 8], "little")
         begin = at + (12 if is_long else 8)
         if content[at + 2 : at + 4] == b"\x10\x00":
-            return content[begin : begin + length].decode("latin-1").strip(" \0")
+            found, begun = content[begin : begin + length].decode("latin-1").strip(" \0"), begin
         at = begin + length
-    return ""
+    return found, begun, at
 
 
 @contextmanager

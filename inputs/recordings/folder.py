@@ -18,6 +18,7 @@ import numpy as np
 from anonymizer.errors import SourceRefused
 from anonymizer.samples import Samples
 from inputs.file_columns import ValueKind
+from inputs.file_format import SUFFIXES, format_of_file
 from inputs.file_survey import Cells
 from inputs.file_times import TimeKind
 from inputs.recordings.dicom import open_dicom
@@ -28,7 +29,7 @@ from inputs.recordings.wfdb import files_of, open_wfdb
 #: Samples that are read together.
 ROWS_READ_TOGETHER = 1 << 18
 
-#: The readers, by how a file's name ends.
+#: The readers, by how a file's name ends, or would end if it were named after its format.
 _OPENERS: dict[str, Opener] = {
     ".edf": open_edf,
     ".bdf": open_edf,
@@ -39,6 +40,9 @@ _OPENERS: dict[str, Opener] = {
 
 #: The endings of other files that are read, and not together with recordings.
 _TABLES = (".csv", ".gz", ".parquet", ".pq")
+
+#: What lists the DICOM files of a folder; it holds no samples, and is itself DICOM.
+_DICOM_DIRECTORY = "DICOMDIR"
 
 #: What the default names of sources begin with.
 NEUTRAL_NAME = "recording"
@@ -51,7 +55,15 @@ def recordings_at(given: str) -> tuple[Path, ...]:
     """
     found = _files_of_folder(given)
     headers = (one.with_suffix(".hea") if one.suffix.lower() == ".dat" else one for one in found)
-    return tuple(dict.fromkeys(one for one in headers if one.suffix.lower() in _OPENERS and one.is_file()))
+    return tuple(dict.fromkeys(one for one in headers if one.is_file() and _opener_for(one)))
+
+
+def _opener_for(path: Path) -> Opener | None:
+    """Return what reads a recording, told by its name or else by its first bytes; None for any other file."""
+    suffix = path.suffix.lower()
+    if suffix in _TABLES or path.name == _DICOM_DIRECTORY:
+        return None
+    return _OPENERS.get(suffix) or _OPENERS.get(SUFFIXES.get(format_of_file(path), ""))
 
 
 def _files_of_folder(given: str) -> Sequence[Path]:
@@ -247,7 +259,9 @@ def _unused_unit(settings: RecordingSettings) -> list[str]:
 
 def _opened(path: Path, wanted: Wanted) -> tuple[list[RecordedFile], Recording]:
     """Return the files of a recording and its wanted channel."""
-    opener = _OPENERS[path.suffix.lower()]
+    opener = _opener_for(path)
+    if opener is None:
+        raise Unreadable("was written to while it was read")
     files = [RecordedFile(one) for one in (files_of(path) if opener is open_wfdb else (path,))]
     return files, opener(files, wanted)
 

@@ -99,6 +99,7 @@ class _Signal:
         file_name: Of its samples, in the folder of the header.
         kind: Name of the format.
         samples_per_frame: As a rule 1.
+        skew_frames: So many frames late its samples stand in the file: those of the record's start stand in this frame.
         byte_offset: Where samples begin in their file.
         gain, zero, unit: Digits per unit, the digit of 0, and the unit; None: the header does not say.
         checksum: Sum of all digits, in 16 bits; None: the header does not say.
@@ -108,6 +109,7 @@ class _Signal:
     file_name: str
     kind: str
     samples_per_frame: int
+    skew_frames: int
     byte_offset: int
     gain: Fraction | None
     zero: int
@@ -167,13 +169,22 @@ def open_wfdb(files: Sequence[RecordedFile], wanted: Wanted) -> Recording:
         digits = frames.samples_of(begin, signal.samples_per_frame, first, stop)
         return np.where(digits == invalid, np.nan, calibration.microvolts(digits))
 
+    rows, period_ns = frames.count * signal.samples_per_frame, period_of(header.hertz * signal.samples_per_frame)
     return Recording(
-        runs=(Run(0, wanted.start_of(header.start)),),
-        rows=frames.count * signal.samples_per_frame,
-        period_ns=period_of(header.hertz * signal.samples_per_frame),
+        runs=_runs(wanted.start_of(header.start), signal, rows, period_ns),
+        rows=rows,
+        period_ns=period_ns,
         read=read,
         has_start=header.start.start_ns is not None,
     )
+
+
+def _runs(start_ns: int, signal: _Signal, rows: int, period_ns: Fraction) -> tuple[Run, ...]:
+    """Return where samples begin: with a skew, the first ones of the file were taken before the record's start."""
+    early = signal.skew_frames * signal.samples_per_frame
+    if early >= rows:
+        raise Unreadable("is damaged: the chosen channel has a skew as long as the record")
+    return (*([Run(0, start_ns + int(-early * period_ns // 1))] if early else []), Run(early, start_ns))
 
 
 # Header
@@ -235,8 +246,6 @@ def _signal(line: str) -> _Signal:
     kind = _FORMAT.fullmatch(words[1])
     if kind is None or kind[1] not in _FORMATS:
         raise Unreadable(f"has samples in a format that is not read; read are {', '.join(_FORMATS)}")
-    if int(kind[3] or 0):
-        raise Unreadable("has channels with a skew (samples of different times in one frame), which is not read")
     gain, zero, unit = _gain(words[2]) if len(words) > 2 else (None, None, "mV")
     if zero is None:
         zero = whole_number_of(words[4], "the zero of a channel", least=-(1 << 31)) if len(words) > 4 else 0
@@ -244,6 +253,7 @@ def _signal(line: str) -> _Signal:
         file_name=words[0],
         kind=kind[1],
         samples_per_frame=whole_number_of(kind[2] or "1", "the number of samples in a frame", least=1),
+        skew_frames=int(kind[3] or 0),
         byte_offset=int(kind[4] or 0),
         gain=gain,
         zero=zero,

@@ -227,6 +227,7 @@ REFUSED: dict[str, Play] = {
     "line 202 has 4 cells": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b",1,2", 1)),
     "is not UTF-8 text": lambda s: of_file(s, HEADER + ROWS.replace(b"w", b"\xe4", 1)),
     "holds zero bytes": lambda s: of_file(s, (HEADER + ROWS).decode().encode("utf-16"), HEADER + ROWS.replace(b"w", b"\0", 1)),
+    "instead of CSV text": lambda s: of_file(s, gzip.compress(edf().data())),
     "is longer than": lambda s: of_file(s, HEADER + b"x" * (1 << 25)),
     "times its size": lambda s: of_file(s, gzip.compress(HEADER) + gzip.compress(b"\n" * (1 << 26)) * 5),
     "is not a readable Parquet file": lambda s: of_file(s, b"PAR1 and no more"),

@@ -367,6 +367,21 @@ def test_a_file_of_another_form_columns_or_encoding_is_refused_without_showing_s
     assert "4711" not in said
 
 
+def test_a_binary_file_under_a_name_of_csv_is_called_what_it_is_and_parquet_is_read_under_any_name(tmp_path: Path) -> None:
+    parquet = parquet_file(tmp_path).read_bytes()
+    for name in ("ecg", "ecg.csv", "ecg.2025-11"):
+        (tmp_path / name).write_bytes(parquet)
+        assert rows_of(opened(tmp_path / name)) == rows_of(opened(tmp_path / "ecg.parquet"))
+    for data, said in (
+        (gzip.compress(parquet), "holds Parquet instead of CSV text: unpack it if it is gzip-compressed"),
+        (gzip.compress(b"0       MRN-5551234"), "holds EDF instead of CSV text"),
+        (b"\xffBIOSEMI MRN-5551234", "holds BDF instead of CSV text"),
+        (bytes(128) + b"DICM\2\0", "holds DICOM instead of CSV text"),
+    ):
+        (tmp_path / "ecg.csv.gz").write_bytes(data)
+        assert said in refusal(tmp_path / "ecg.csv.gz")
+
+
 def test_a_gzip_file_that_is_cut_is_refused_at_once(tmp_path: Path) -> None:
     whole = csv_file(tmp_path, HEADER + f"{TIME},a,1\n" * 1000, "ecg.csv.gz").read_bytes()
     path = tmp_path / "bad.csv.gz"

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, datetime, time
@@ -26,6 +27,7 @@ from anonymizer.samples import Samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import file_source as files
 from inputs.file_source import FileSource
+from inputs.recordings import dicom as dicom_reader
 from inputs.recordings import edf as edf_reader
 from inputs.recordings import folder as folder_reader
 from inputs.recordings.channels import chosen
@@ -303,6 +305,24 @@ def test_more_than_one_sample_in_a_hundred_without_a_value_is_warned_of_with_its
     (remark,) = opened(path).remarks
 
     assert remark == "INPUT_FILE: 10 of 400 rows (2.5 %) are invalid: they have no number, such as sample 21"
+
+
+def test_a_channel_with_a_skew_is_read_as_the_wfdb_package_reads_it_and_its_first_samples_come_before_the_start(
+    tmp_path: Path,
+) -> None:
+    digits = wave(400)
+    frames = np.stack((digits[::2], digits[1::2], -digits[::2]), axis=1)
+    (tmp_path / "r.dat").write_bytes(wfdb_digits("16", frames.ravel()))
+    path = written(tmp_path, b"r 2 128 200 14:30:00 03/11/2025\nr.dat 16x2:3 200 12 0\nr.dat 16 200 12 0\n", "r.hea")
+
+    found = samples_of(opened(path, channel="1"))
+
+    expected = by_wfdb(str(tmp_path / "r"), smooth_frames=False).e_p_signal[0][:-6] * 1000
+    np.testing.assert_allclose(found.values_uv[6:], expected, atol=1e-9)
+    np.testing.assert_allclose(found.values_uv[:6], digits[:6] * 5, atol=1e-9)
+    assert found.times_ns.tolist() == times_by_definition(START_NS - 3 * NANOSECONDS // 128, 256, 6) + times_by_definition(
+        START_NS, 256, 394
+    )
 
 
 def test_a_record_may_be_named_by_its_file_of_samples(tmp_path: Path) -> None:
@@ -683,7 +703,7 @@ DAMAGED_WFDB: dict[str, Damage] = {
     "format FLAC": of_line("{name}.dat 516 200 12 0"),
     "format no number": of_line("{name}.dat Zaphodea 200 12 0"),
     "two formats in a file": of_wfdb("{name} 2 128 501\n{name}.dat 212 200\n{name}.dat 16 200\n"),
-    "skew": of_line("{name}.dat 212x2:3 200 12 0"),
+    "skew as long as the record": of_line("{name}.dat 212x2:501 200 12 0"),
     "frames of no samples": of_line("{name}.dat 212x0 200 12 0"),
     "frames of too many": of_line("{name}.dat 212x999999999 200 12 0"),
     "gain 0": of_line("{name}.dat 212x2 0 12 0"),
@@ -746,6 +766,25 @@ def in_syntax(text: str) -> Callable[[Any], object]:
     return lambda data_set: setattr(data_set.file_meta, "TransferSyntaxUID", text)
 
 
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def appended(path: Path, data: bytes) -> Path:
+    """Return a file with more behind its end."""
+    path.write_bytes(path.read_bytes() + data)
+    return path
+
+
+def inflating_to(content: bytes, folder: Path) -> Path:
+    """Return a deflated file whose elements are replaced by anything."""
+    path = of_dicom(in_syntax(DEFLATED))(folder)
+    data = path.read_bytes()
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    group_2_bytes = int.from_bytes(data[140:144], "little")
+    path.write_bytes(data[: 144 + group_2_bytes] + packer.compress(content) + packer.flush())
+    return path
+
+
 DAMAGED_DICOM: dict[str, Damage] = {
     **{f"cut to {share}": cut(of_dicom(), share) for share in (0, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 0.99, 0.9999)},
     **{
@@ -786,7 +825,9 @@ DAMAGED_DICOM: dict[str, Damage] = {
     "padding shorter than a sample": of_dicom(
         WaveformBitsAllocated=32, WaveformSampleInterpretation="SL", WaveformData=bytes(700 * 2 * 4), WaveformPaddingValue=b"\0\0"
     ),
-    "deflated": of_dicom(in_syntax("1.2.840.10008.1.2.1.99")),
+    "deflated and cut": cut(of_dicom(in_syntax(DEFLATED)), 0.9),
+    "deflated with more behind it": lambda folder: appended(of_dicom(in_syntax(DEFLATED))(folder), b"Zaphodea"),
+    "deflated text": lambda folder: inflating_to(b"Zaphodea" * 50, folder),
     "big endian by its word": with_bytes(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.2\0"),
     "no transfer syntax": with_bytes(b"\x02\x00\x10\x00UI", b"\x02\x00\x11\x00UI"),
     "start beyond all years": of_dicom(lambda data_set: setattr(data_set, "AcquisitionDateTime", "99991103143000")),
@@ -840,6 +881,39 @@ def test_whatever_stands_in_a_header_the_file_is_read_or_refused(
         assert (np.diff(found.times_ns) > 0).all()
     assert not any(secret in said for secret in SECRETS)
     shutil.rmtree(folder)
+
+
+# --- names that do not tell the format --------------------------------------------------------------------------------------------
+
+
+def test_a_recording_is_known_by_how_it_begins_where_its_name_does_not_tell(tmp_path: Path) -> None:
+    written(tmp_path, edf().data(), "night.rec")
+    written(tmp_path, edf(bdf=True).data(), "run3")
+    save_dicom(dicom(), tmp_path / "1.2.840.113619.2")
+    save_dicom(dicom(), tmp_path / "DICOMDIR")
+    written(tmp_path, b"0 of 12 leads lack a label: Zaphodea", "README")
+
+    found = samples_of(opened(tmp_path, channel="1"))
+
+    assert np.bincount(found.source_codes).tolist() == [700, 300, 300]
+    for name, rows in (("night.rec", 300), ("run3", 300), ("1.2.840.113619.2", 700)):
+        assert len(samples_of(opened(tmp_path / name, channel="1"))) == rows
+    assert opener_of(str(tmp_path / "README"), RecordingSettings()) is None
+
+
+def test_a_deflated_file_is_read_as_the_same_one_that_is_not(tmp_path: Path) -> None:
+    plain = samples_of(opened(save_dicom(dicom(), tmp_path / "plain.dcm"), channel="2"))
+
+    found = samples_of(opened(of_dicom(in_syntax(DEFLATED))(tmp_path), channel="2"))
+
+    assert found.times_ns.tolist() == plain.times_ns.tolist()
+    assert found.values_uv.tolist() == plain.values_uv.tolist()
+
+
+def test_a_deflated_file_is_not_unpacked_beyond_what_is_parsed_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom_reader, "_MOST_BYTES", 1 << 20)
+
+    assert "unpacks to more than 1,048,576 bytes" in refusal(inflating_to(bytes((1 << 20) + 1), tmp_path))
 
 
 # --- several files --------------------------------------------------------------------------------------------------------------
