@@ -907,7 +907,8 @@ def _of_bucket(bucket: Bucket, span: Window) -> Samples:
     """Return the rows of an output bucket that lie in the span, as many as the server counts."""
     if ANY_TIME.start_ns == span.start_ns or ANY_TIME.end_ns == span.end_ns:
         raise ConfigurationError("a bucket has no bounds of its own: state start and end")
-    from inputs.influx_source import InfluxSeries, InfluxSource  # the database's client takes half a second to load
+    from inputs.influx_dialect import InfluxSeries
+    from inputs.influx_source import InfluxSource  # the database's client takes half a second to load
     from transport.influx_connection import Address, InfluxConnection
 
     series = InfluxSeries(

@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from inputs.influx_dialect import BrokenAnswer
+
 _LINE_END = b"\r\n"
 _TABLE_END = b"\r\n\r\n"
 
@@ -26,11 +28,11 @@ _TABLE_END = b"\r\n\r\n"
 TIME_TYPE = pa.timestamp("ns", tz="UTC")
 
 
-class FluxError(Exception):
+class FluxError(BrokenAnswer):
     """The server reported an error inside an answer that began well."""
 
 
-class UnreadableAnswer(Exception):
+class UnreadableAnswer(BrokenAnswer):
     """The answer is not CSV of the form described above, such as one that was cut."""
 
 

@@ -12,8 +12,8 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -24,13 +24,9 @@ import pyarrow.compute as pc
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
-from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
-from inputs.flux_text import flux_list, flux_text
+from inputs.flux_dialect import FluxDialect
+from inputs.influx_dialect import ID_TYPE, BrokenAnswer, Dialect, InfluxSeries, NotNumbers, Rows
 from transport.influx_connection import BucketFacts, InfluxConnection, InfluxFault, looks_like_id
-
-_NUMERIC_TYPES = ("double", "long", "unsignedLong")
-
-_ID_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 #: A question asked this long before the server's clock ticks over is asked at the right moment.
 _CLOCK_TICK_S = 0.005
@@ -45,8 +41,6 @@ _LEAST_PAUSE_NS = NANOSECONDS
 #: Clocks that differ by more are not late or early: one of them is wrong.
 _MOST_DIFFERENCE_NS = 24 * HOUR_NS
 
-#: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
-_LONGEST_LOOK_S = 5.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: Shard groups begin at multiples of their length from the year 1 on, whose first day was a Monday, as was 1969-12-29.
@@ -60,29 +54,6 @@ _MOST_ASKED = 2048
 
 #: So many sources are named in each of them.
 _FEW_SOURCES = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InfluxSeries:
-    """What to read.
-
-    Args:
-        bucket: The raw bucket.
-        measurement: The measurement.
-        field: Its field with the value.
-        source_tag: The tag that names the source.
-        sources: Only these; empty: all.
-        tags: Only series with these tags and values.
-        microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
-    """
-
-    bucket: str
-    measurement: str
-    field: str
-    source_tag: str
-    sources: tuple[str, ...] = ()
-    tags: tuple[tuple[str, str], ...] = ()
-    microvolts_per_unit: float = 1.0
 
 
 class InfluxSource:
@@ -102,6 +73,7 @@ class InfluxSource:
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
         self._series = series
+        self._dialect: Dialect = FluxDialect(connection)
         self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
         self._clock_error: SourceError | None = None
         self._retention_ns = 0
@@ -238,58 +210,41 @@ class InfluxSource:
         """Return the times of the first or last rows of each series in each of the pieces."""
         # Rows of sources that were not asked for only make the answer too early; a long list of those that were makes it slow.
         sources = self._series.sources if len(self._series.sources) <= _FEW_SOURCES else ()
-        asked = [
-            f'{self._select(piece, sources)} |> {end}() |> keep(columns: ["_time"]) |> group()'
-            for piece in pieces
-            for end in ends
-        ]
-        flux = asked[0] if len(asked) == 1 else f"union(tables: [{', '.join(asked)}])"
-        columns = (_columns(table, [("_time", TIME_TYPE)])[0] for table in self._tables(flux) if table.body)
-        return [int(time_ns) for column in columns for time_ns in times_as_ns(column).to_pylist()]
+        with self._only_source_errors():
+            return self._dialect.ends(dataclasses.replace(self._series, sources=sources), pieces, *ends)
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the database counts in each window, shape (len(windows),)."""
         counts = np.zeros(len(windows), dtype=np.int64)
-        every = f"{windows.length_ns // NANOSECONDS}s"
         for span in windows.cut_at_hours():
-            flux = (
-                f"{self._select(span)} |> aggregateWindow(every: {every}, fn: count, createEmpty: false, timeSrc: "
-                f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
-            )
-            for table in self._tables(flux):
-                times, found = _columns(table, [("_time", TIME_TYPE), ("_value", pa.int64())])
-                np.add.at(counts, windows.index_of(times_as_ns(times).to_numpy()), found.to_numpy())
+            with self._only_source_errors():
+                counted = self._dialect.counts(self._series, span, every_s=windows.length_ns // NANOSECONDS)
+            for times_ns, found in counted:
+                np.add.at(counts, windows.index_of(times_ns), found)
         return counts
 
     def read(self, windows: WindowRange) -> Samples:
         """Return all rows the database answers with. Whether these are all there are, the caller checks against `count`."""
-        tag = self._series.source_tag
-        columns = flux_list(("_time", "_value", tag))
-        tables = [
-            table
-            for span in windows.cut_at_hours()
-            for table in self._tables(f"{self._select(span)} |> keep(columns: {columns}) |> group()")
-        ]
-        parts = [self._rows(table) for table in tables if table.body]
+        parts = [part for span in windows.cut_at_hours() for part in self._rows(span)]
         if not parts:
             return make_samples([], [], (), [])
-        times, values, ids = (pa.chunked_array([piece for part in parts for piece in part[i].chunks]) for i in range(3))
-        named = ids.unify_dictionaries().combine_chunks()
+        named = _chunked(part.ids for part in parts).unify_dictionaries().combine_chunks()
         codes = pc.fill_null(named.indices, NO_SOURCE).to_numpy(zero_copy_only=False)
-        values_uv = values.to_numpy() * self._series.microvolts_per_unit
-        return make_samples(times.to_numpy(), codes, named.dictionary.to_pylist(), values_uv)
+        values_uv = _chunked(part.values for part in parts).to_numpy() * self._series.microvolts_per_unit
+        times_ns = _chunked(part.times_ns for part in parts).to_numpy()
+        return make_samples(times_ns, codes, named.dictionary.to_pylist(), values_uv)
 
     def advice_when_empty(self) -> str:
         """Return a sentence on what the bucket does hold."""
         try:
-            measurements = self._schema("measurements")
+            measurements = self._names(self._dialect.measurements)
             if self._series.measurement not in measurements:
                 held = ", ".join(map(repr, measurements)) or "none"
                 return (
                     f"Bucket {self._series.bucket!r} has no measurement {self._series.measurement!r}; it has: {held}. "
                     "Set INFLUX_MEASUREMENT or INFLUX_INPUT_BUCKET."
                 )
-            fields = self._schema("measurementFieldKeys")
+            fields = self._names(self._dialect.fields, self._series.measurement)
             if self._series.field not in fields:
                 held = ", ".join(map(repr, fields)) or "none"
                 return f"Measurement {self._series.measurement!r} has no field {self._series.field!r}; it has: {held}. Set INFLUX_FIELD."
@@ -365,10 +320,11 @@ class InfluxSource:
             self._clock_error = None
 
     def _ask_little(self) -> None:
-        """Ask for a range of one nanosecond: it costs nothing, tells the time, and shows what is wrong with address, token and names."""
+        """Ask what costs nothing: it tells the time, and shows what is wrong with address, token and names."""
         # Noted before the answer: a server that does not answer is asked no more often.
         self._asked_ns = time.monotonic_ns()
-        self._tables(self._select(Window(0, 1)), within_s=_LONGEST_LOOK_S)
+        with self._only_source_errors():
+            self._dialect.look(self._series)
         self._answered_ns = time.monotonic_ns()
         self._check_clocks()
 
@@ -381,21 +337,20 @@ class InfluxSource:
                 "Set it right (NTP)"
             )
 
-    def _rows(self, table: FluxTable) -> list[pa.ChunkedArray]:
-        """Return times, values and source ids."""
+    def _rows(self, span: Window) -> list[Rows]:
+        """Return the rows of a span, all with ids."""
         series = self._series
-        kind = table.type_of("_value")
-        if kind not in _NUMERIC_TYPES:
+        try:
+            with self._only_source_errors():
+                parts = self._dialect.rows(series, span)
+        except NotNumbers as found:
             raise SourceRefused(
-                f"field {series.field!r} of measurement {series.measurement!r} holds {kind} values; numbers are needed, see INFLUX_FIELD"
-            )
-        wanted = [("_time", TIME_TYPE), ("_value", pa.float64())]
-        if series.source_tag in table.names:
-            wanted.append((series.source_tag, _ID_TYPE))
-        else:
+                f"field {series.field!r} of measurement {series.measurement!r} holds {found.kind} values; numbers are needed, "
+                "see INFLUX_FIELD"
+            ) from None
+        if any(part.ids is None for part in parts):
             self._check_source_tag()
-        times, values, *ids = _columns(table, wanted)
-        return [times_as_ns(times), values, *(ids or [pa.chunked_array([pa.nulls(len(times), _ID_TYPE)])])]
+        return [part if part.ids is not None else _without_ids(part) for part in parts]
 
     def _check_source_tag(self) -> None:
         """Refuse a tag that the measurement does not have; rows that lack one it has are rows without a source."""
@@ -406,26 +361,14 @@ class InfluxSource:
                 f"it has: {', '.join(map(repr, held)) or 'none'}. Set SOURCE_TAG."
             )
 
-    def _select(self, span: Window, sources: Sequence[str] | None = None) -> str:
-        """Return the beginning of a query for the rows of a span, of `sources` instead of those of the series."""
-        series = self._series
-        sources = series.sources if sources is None else sources
-        conditions = [f'r["_measurement"] == {flux_text(series.measurement)}', f'r["_field"] == {flux_text(series.field)}']
-        conditions += [f"r[{flux_text(tag)}] == {flux_text(value)}" for tag, value in series.tags]
-        if sources:
-            tag = flux_text(series.source_tag)
-            conditions.append("(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in sources) + ")")
-        return (
-            f"from(bucket: {flux_text(series.bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
-            f"|> filter(fn: (r) => {' and '.join(conditions)})"
-        )
-
-    def _tables(self, flux: str, *, within_s: float = math.inf) -> list[FluxTable]:
+    @contextmanager
+    def _only_source_errors(self) -> Iterator[None]:
+        """Translate what goes wrong while the server is asked."""
         try:
-            return list(read_tables(self._connection.query(flux, within_s=within_s)))
+            yield
         except InfluxFault as fault:
             raise self._as_source_error(fault) from None
-        except (FluxError, UnreadableAnswer) as error:
+        except BrokenAnswer as error:
             raise SourceUnavailable(f"InfluxDB broke off its answer: {error}") from None
 
     def _as_source_error(self, fault: InfluxFault) -> SourceError:
@@ -452,18 +395,13 @@ class InfluxSource:
         kind = SourceDenied if fault.is_denial else SourceUnavailable
         return kind(f"InfluxDB at {address.url} does not answer the query: {fault}")
 
-    def _schema(self, question: str) -> list[str]:
-        series = self._series
-        measurement = "" if question == "measurements" else f", measurement: {flux_text(series.measurement)}"
-        flux = (
-            'import "influxdata/influxdb/schema" '
-            f"schema.{question}(bucket: {flux_text(series.bucket)}{measurement}, start: 1970-01-01T00:00:00Z)"
-        )
-        return [name for table in self._tables(flux) for name in _columns(table, [("_value", pa.string())])[0].to_pylist()]
+    def _names(self, ask: Callable[..., list[str]], *of_what: str) -> list[str]:
+        with self._only_source_errors():
+            return ask(self._series.bucket, *of_what)
 
     def _tag_keys(self) -> list[str]:
         try:
-            return [tag for tag in self._schema("measurementTagKeys") if not tag.startswith("_")]
+            return self._names(self._dialect.tags, self._series.measurement)
         except SourceError:
             return []
 
@@ -473,8 +411,9 @@ def _shown(time_ns: int) -> str:
     return f"{_EPOCH + timedelta(seconds=time_ns // NANOSECONDS):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _columns(table: FluxTable, wanted: Sequence[tuple[str, pa.DataType]]) -> list[pa.ChunkedArray]:
-    try:
-        return table.columns(wanted)
-    except UnreadableAnswer as error:
-        raise SourceUnavailable(str(error)) from None
+def _without_ids(part: Rows) -> Rows:
+    return dataclasses.replace(part, ids=pa.chunked_array([pa.nulls(len(part.times_ns), ID_TYPE)]))
+
+
+def _chunked(columns: Iterable[pa.ChunkedArray | None]) -> pa.ChunkedArray:
+    return pa.chunked_array([piece for column in columns if column is not None for piece in column.chunks])

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-
-import pyarrow as pa
+from contextlib import contextmanager
 
 from anonymizer.errors import SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
-from inputs.flux_csv import TIME_TYPE, FluxError, FluxTable, UnreadableAnswer, read_tables, times_as_ns
-from inputs.flux_text import flux_text
+from inputs.flux_dialect import FluxDialect
+from inputs.influx_dialect import BrokenAnswer, Dialect
 from transport.influx_connection import InfluxConnection, InfluxFault
 
 #: A window is found by its start; one that began before a span may still reach into it. Those of other data sets may have begun later.
@@ -35,6 +34,7 @@ class WindowSummaries:
         self._connection = connection
         self._bucket = bucket
         self._measurement = f"{measurement}_anonymized_windows"
+        self._dialect: Dialect = FluxDialect(connection)
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
         """Return the windows of the data set that reach into the span and have a summary, in order.
@@ -65,59 +65,50 @@ class WindowSummaries:
         """Return how many released rows each summary in the span states, by the window's start. Raises as `released` does."""
         stated: dict[int, int] = {}
         for part in self._days(span, "rows_released"):
-            flux = f'{self._select(part, "rows_released")} |> keep(columns: ["_time", "_value"]) |> group()'
-            for table in self._ask(flux):
-                times, rows = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
-                stated |= dict(zip(times_as_ns(times).to_pylist(), rows.to_pylist(), strict=True))
+            with self._only_source_errors():
+                stated |= self._dialect.whole_numbers(self._bucket, self._measurement, "rows_released", part)
         return stated
 
     def _days(self, span: Window, field: str = "batch_id") -> Iterator[Window]:
         """Yield the days of the span that hold a summary, each from its first one on; years without any are passed over at once."""
         start_ns = span.start_ns
         while start_ns < span.end_ns:
-            flux = f'{self._select(Window(start_ns, span.end_ns), field)} |> first() |> keep(columns: ["_time"])'
-            first_ns = min((time for table in self._ask(flux) for time in _times(table)), default=span.end_ns)
+            with self._only_source_errors():
+                found = self._dialect.first_times(self._bucket, self._measurement, field, Window(start_ns, span.end_ns))
+            first_ns = min(found, default=span.end_ns)
             start_ns = min(first_ns + _SPAN_NS, span.end_ns)
             if first_ns < span.end_ns:
                 yield Window(first_ns, start_ns)
 
     def _batch_ids(self, span: Window) -> list[str]:
-        tables = self._ask(f'{self._select(span)} |> keep(columns: ["_value"]) |> group()')
-        return [name for table in tables for name in table.texts("_value")]
+        with self._only_source_errors():
+            return self._dialect.texts(self._bucket, self._measurement, "batch_id", span)
 
     def _last_before(self, time_ns: int) -> list[str]:
         """Return the last batch id of each series before a time: windows of one data set never overlap, so only the last may be so long."""
         if time_ns <= _FIRST_TIME_NS:
             return []
-        tables = self._ask(f'{self._select(Window(_FIRST_TIME_NS, time_ns))} |> last() |> keep(columns: ["_value"])')
-        return [name for table in tables for name in table.texts("_value")]
+        with self._only_source_errors():
+            return self._dialect.last_texts(self._bucket, self._measurement, "batch_id", Window(_FIRST_TIME_NS, time_ns))
 
-    def _select(self, span: Window, field: str = "batch_id") -> str:
-        return (
-            f"from(bucket: {flux_text(self._bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns})) "
-            f'|> filter(fn: (r) => r["_measurement"] == {flux_text(self._measurement)} and r["_field"] == {flux_text(field)})'
-        )
-
-    def _ask(self, flux: str) -> list[FluxTable]:
+    @contextmanager
+    def _only_source_errors(self) -> Iterator[None]:
+        """Translate what goes wrong while the server is asked."""
         url = self._connection.address.url
         try:
-            return [table for table in read_tables(self._connection.query(flux)) if table.body]
+            yield
         except InfluxFault as fault:
             if fault.is_unreachable_for_good:
                 raise SourceDenied(f"InfluxDB at {url} cannot be reached: {fault}", was_reached=False) from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {url} does not tell what bucket {self._bucket!r} holds: {fault}") from None
-        except (FluxError, UnreadableAnswer) as error:
+        except BrokenAnswer as error:
             raise SourceUnavailable(f"InfluxDB at {url} broke off its answer: {error}") from None
 
 
 def _from_earlier(span: Window) -> Window:
     start_ns = max(0 if span.start_ns >= 0 else _FIRST_TIME_NS, span.start_ns - _LOOK_BACK_NS)
     return Window(start_ns, span.end_ns)
-
-
-def _times(table: FluxTable) -> list[int]:
-    return [int(time) for time in times_as_ns(table.columns([("_time", TIME_TYPE)])[0]).to_pylist()]
 
 
 def _window_of(batch_id: str, label: str) -> Window | None:

@@ -145,7 +145,8 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
         summaries: Of the output bucket.
         labels: What the data set is called, or was, in batch ids.
     """
-    from inputs.influx_source import InfluxSeries, InfluxSource
+    from inputs.influx_dialect import InfluxSeries
+    from inputs.influx_source import InfluxSource
     from transport.influx_connection import InfluxConnection
 
     readers: list[OutputReader] = []

@@ -108,7 +108,8 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
 
 
 def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSource:
-    from inputs.influx_source import InfluxSeries, InfluxSource
+    from inputs.influx_dialect import InfluxSeries
+    from inputs.influx_source import InfluxSource
     from transport.influx_connection import Address, InfluxConnection
 
     address = Address(

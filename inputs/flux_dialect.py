@@ -1,0 +1,152 @@
+"""InfluxDB 2 asked in Flux."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anonymizer.windows import Window
+from inputs.flux_csv import TIME_TYPE, FluxTable, read_tables, times_as_ns
+from inputs.flux_text import flux_list, flux_text
+from inputs.influx_dialect import ID_TYPE, InfluxSeries, NotNumbers, Rows
+from transport.influx_connection import InfluxConnection
+
+_NUMERIC_TYPES = ("double", "long", "unsignedLong")
+
+#: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
+_LONGEST_LOOK_S = 5.0
+
+
+class FluxDialect:
+    """What `Dialect` says.
+
+    Args:
+        connection: With a token that may read.
+    """
+
+    def __init__(self, connection: InfluxConnection) -> None:
+        self._connection = connection
+
+    def look(self, series: InfluxSeries) -> None:
+        """Ask for a range of one nanosecond, which costs nothing."""
+        self._tables(_select(series, Window(0, 1)), within_s=_LONGEST_LOOK_S)
+
+    def counts(
+        self, series: InfluxSeries, span: Window, *, every_s: int
+    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Return when windows begin, or the span where it begins within one, and how many rows each holds."""
+        tables = self._tables(
+            f"{_select(series, span)} |> aggregateWindow(every: {every_s}s, fn: count, createEmpty: false, timeSrc: "
+            f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
+        )
+        columns = (table.columns([("_time", TIME_TYPE), ("_value", pa.int64())]) for table in tables)
+        return [(times_as_ns(times).to_numpy(), counts.to_numpy()) for times, counts in columns]
+
+    def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
+        """Return a part for each table of the answer."""
+        columns = flux_list(("_time", "_value", series.source_tag))
+        tables = self._tables(f"{_select(series, span)} |> keep(columns: {columns}) |> group()")
+        return [_rows(table, series) for table in tables if table.body]
+
+    def ends(self, series: InfluxSeries, pieces: Sequence[Window], *ends: str) -> list[int]:
+        """Ask for all of them in one query.
+
+        The server follows the type of the first shard it comes to: of a piece that a field of another type lies in, it may say that there
+        is nothing (decision 019).
+        """
+        asked = [
+            f'{_select(series, piece)} |> {end}() |> keep(columns: ["_time"]) |> group()' for piece in pieces for end in ends
+        ]
+        return self._times(asked[0] if len(asked) == 1 else f"union(tables: [{', '.join(asked)}])")
+
+    def measurements(self, bucket: str) -> list[str]:
+        """Return the measurements' names."""
+        return self._schema("measurements", bucket)
+
+    def fields(self, bucket: str, measurement: str) -> list[str]:
+        """Return the names of a measurement's fields."""
+        return self._schema("measurementFieldKeys", bucket, measurement)
+
+    def tags(self, bucket: str, measurement: str) -> list[str]:
+        """Return the names of a measurement's tags."""
+        return [tag for tag in self._schema("measurementTagKeys", bucket, measurement) if not tag.startswith("_")]
+
+    def first_times(self, bucket: str, measurement: str, field: str, span: Window) -> list[int]:
+        """Return the time of each series' first point."""
+        return self._times(f'{_from(bucket, measurement, field, span)} |> first() |> keep(columns: ["_time"])')
+
+    def last_texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
+        """Return each series' last value."""
+        return self._texts(f'{_from(bucket, measurement, field, span)} |> last() |> keep(columns: ["_value"])')
+
+    def texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
+        """Return the values of a field with text."""
+        return self._texts(f'{_from(bucket, measurement, field, span)} |> keep(columns: ["_value"]) |> group()')
+
+    def whole_numbers(self, bucket: str, measurement: str, field: str, span: Window) -> dict[int, int]:
+        """Return the values of a field with whole numbers by their times."""
+        flux = f'{_from(bucket, measurement, field, span)} |> keep(columns: ["_time", "_value"]) |> group()'
+        found: dict[int, int] = {}
+        for table in self._tables(flux):
+            times, numbers = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
+            found |= dict(zip(times_as_ns(times).to_pylist(), numbers.to_pylist(), strict=True))
+        return found
+
+    def _schema(self, question: str, bucket: str, measurement: str | None = None) -> list[str]:
+        of_measurement = "" if measurement is None else f", measurement: {flux_text(measurement)}"
+        flux = (
+            'import "influxdata/influxdb/schema" '
+            f"schema.{question}(bucket: {flux_text(bucket)}{of_measurement}, start: 1970-01-01T00:00:00Z)"
+        )
+        return self._texts(flux, may_be_empty=False)
+
+    def _times(self, flux: str) -> list[int]:
+        columns = (table.columns([("_time", TIME_TYPE)])[0] for table in self._tables(flux) if table.body)
+        return [int(time_ns) for column in columns for time_ns in times_as_ns(column).to_pylist()]
+
+    def _texts(self, flux: str, *, may_be_empty: bool = True) -> list[str]:
+        tables = (table for table in self._tables(flux) if table.body or not may_be_empty)
+        return [text for table in tables for text in table.texts("_value")]
+
+    def _tables(self, flux: str, *, within_s: float = math.inf) -> list[FluxTable]:
+        return list(read_tables(self._connection.query(flux, within_s=within_s)))
+
+
+def _select(series: InfluxSeries, span: Window) -> str:
+    """Return the beginning of a query for the rows of a span."""
+    return f"{_range(series.bucket, span)} |> filter(fn: (r) => {' and '.join(_conditions(series))})"
+
+
+def _conditions(series: InfluxSeries) -> Iterator[str]:
+    yield f'r["_measurement"] == {flux_text(series.measurement)}'
+    yield f'r["_field"] == {flux_text(series.field)}'
+    for tag, value in series.tags:
+        yield f"r[{flux_text(tag)}] == {flux_text(value)}"
+    if series.sources:
+        tag = flux_text(series.source_tag)
+        yield "(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in series.sources) + ")"
+
+
+def _from(bucket: str, measurement: str, field: str, span: Window) -> str:
+    """Return the beginning of a query for all points of a field in a span."""
+    conditions = f'r["_measurement"] == {flux_text(measurement)} and r["_field"] == {flux_text(field)}'
+    return f"{_range(bucket, span)} |> filter(fn: (r) => {conditions})"
+
+
+def _range(bucket: str, span: Window) -> str:
+    return f"from(bucket: {flux_text(bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns}))"
+
+
+def _rows(table: FluxTable, series: InfluxSeries) -> Rows:
+    kind = table.type_of("_value")
+    if kind not in _NUMERIC_TYPES:
+        raise NotNumbers(str(kind))
+    wanted: list[tuple[str, pa.DataType]] = [("_time", TIME_TYPE), ("_value", pa.float64())]
+    if series.source_tag in table.names:
+        wanted.append((series.source_tag, ID_TYPE))
+    times, values, *ids = table.columns(wanted)
+    return Rows(times_as_ns(times), values, ids[0] if ids else None)

@@ -1,0 +1,119 @@
+"""What is asked of an InfluxDB, in whatever language the server understands: one object for each language answers all of it.
+
+`inputs/flux_dialect.py` asks in Flux. What a server is, and so which dialect it is asked in, is decided in one place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from anonymizer.windows import Window
+
+#: How source ids are held: each name once.
+ID_TYPE = pa.dictionary(pa.int32(), pa.string())
+
+
+class BrokenAnswer(Exception):
+    """The answer is not whole, or reports an error after it began well: asking again may succeed. The message holds no value."""
+
+
+class NotNumbers(Exception):
+    """The field holds something else than numbers.
+
+    Args:
+        kind: What the server calls it, such as `string`.
+    """
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InfluxSeries:
+    """What to read.
+
+    Args:
+        bucket: The raw bucket.
+        measurement: The measurement.
+        field: Its field with the value.
+        source_tag: The tag that names the source.
+        sources: Only these; empty: all.
+        tags: Only series with these tags and values.
+        microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
+    """
+
+    bucket: str
+    measurement: str
+    field: str
+    source_tag: str
+    sources: tuple[str, ...] = ()
+    tags: tuple[tuple[str, str], ...] = ()
+    microvolts_per_unit: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """A part of an answer.
+
+    Args:
+        times_ns: int64, nanoseconds since the epoch.
+        values: float64, as they are stored.
+        ids: Source ids as `ID_TYPE`; null where a row has none. None when no row of the answer has that tag.
+    """
+
+    times_ns: pa.ChunkedArray
+    values: pa.ChunkedArray
+    ids: pa.ChunkedArray | None
+
+
+class Dialect(Protocol):
+    """Asks one server in its language. Spans never cross a whole hour unless it is said.
+
+    Every method raises InfluxFault when the server does not do what was asked, and BrokenAnswer when its answer is not whole.
+    """
+
+    def look(self, series: InfluxSeries) -> None:
+        """Ask the cheapest question that shows what is wrong with address, credentials and names."""
+
+    def counts(
+        self, series: InfluxSeries, span: Window, *, every_s: int
+    ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Return a time in each window that holds rows, and how many; windows of `every_s` seconds are aligned with the epoch."""
+
+    def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
+        """Return all rows of a span.
+
+        Raises:
+            NotNumbers: The field holds something else there.
+        """
+
+    def ends(self, series: InfluxSeries, pieces: Sequence[Window], *ends: str) -> list[int]:
+        """Return the times of the `first` or `last` rows of each series in each of the pieces, of one shard group each."""
+
+    def measurements(self, bucket: str) -> list[str]:
+        """Return the measurements' names."""
+
+    def fields(self, bucket: str, measurement: str) -> list[str]:
+        """Return the names of a measurement's fields."""
+
+    def tags(self, bucket: str, measurement: str) -> list[str]:
+        """Return the names of a measurement's tags."""
+
+    def first_times(self, bucket: str, measurement: str, field: str, span: Window) -> list[int]:
+        """Return the time of each series' first point in a span of any length."""
+
+    def last_texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
+        """Return each series' last value in a span of any length; the field holds text."""
+
+    def texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
+        """Return the values of a field with text, in a span of any length."""
+
+    def whole_numbers(self, bucket: str, measurement: str, field: str, span: Window) -> dict[int, int]:
+        """Return the values of a field with whole numbers by their times, in a span of any length."""
