@@ -125,7 +125,7 @@ def _conditions(series: InfluxSeries) -> Iterator[str]:
     yield f'r["_measurement"] == {flux_text(series.measurement)}'
     yield f'r["_field"] == {flux_text(series.field)}'
     for tag, value in series.tags:
-        yield f"r[{flux_text(tag)}] == {flux_text(value)}"
+        yield f"r[{flux_text(tag)}] == {flux_text(value)}" if value else f"not exists r[{flux_text(tag)}]"
     if series.sources:
         tag = flux_text(series.source_tag)
         yield "(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in series.sources) + ")"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from anonymizer.cohorts import Cohort
 from anonymizer.windows import Window
 
 #: How source ids are held: each name once.
@@ -45,7 +46,8 @@ class InfluxSeries:
         field: Its field with the value.
         source_tag: The tag that names the source.
         sources: Only these; empty: all.
-        tags: Only series with these tags and values.
+        tags: Only series with these tags and values; an empty value: only series without the tag.
+        cohort: Which part of the bucket this is, whose tag is among `tags`; None: the bucket is not cut into cohorts.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
     """
 
@@ -55,6 +57,7 @@ class InfluxSeries:
     source_tag: str
     sources: tuple[str, ...] = ()
     tags: tuple[tuple[str, str], ...] = ()
+    cohort: Cohort | None = None
     microvolts_per_unit: float = 1.0
 
 

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from anonymizer.cohorts import label_of
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
@@ -78,6 +79,7 @@ class InfluxSource:
         self._clock_error: SourceError | None = None
         self._retention_ns = 0
         self._unknown_bucket = False
+        self._cohort_remark = ""
         self._shard_group_ns = HOUR_NS
         self.name = series.bucket
         self.data_set = self.data_set_address = ""
@@ -98,6 +100,7 @@ class InfluxSource:
         self._clock_asked_ns = time.monotonic_ns()
         self._ask_little()
         self._identify()
+        self._look_for_the_cohort_tag()
 
     def look(self) -> None:
         """See that the bucket can still be read; raises as `open` does.
@@ -113,7 +116,7 @@ class InfluxSource:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a person should know: that the server tells no time, or nothing of the bucket."""
+        """What a person should know: that the server tells no time, or nothing of the bucket, or that no row has the cohorts' tag."""
         url, bucket = self._connection.address.url, self._series.bucket
         remarks = []
         if self._connection.clock.is_silent:
@@ -126,6 +129,8 @@ class InfluxSource:
                 f"InfluxDB at {url} lets INFLUX_TOKEN read bucket {bucket!r} but not look it up: its retention and the length of its shard "
                 "groups are not known, so rows that the retention has removed look as if they had never been there"
             )
+        if self._cohort_remark:
+            remarks.append(self._cohort_remark)
         return tuple(remarks)
 
     def now_ns(self) -> int | None:
@@ -248,11 +253,14 @@ class InfluxSource:
             if self._series.field not in fields:
                 held = ", ".join(map(repr, fields)) or "none"
                 return f"Measurement {self._series.measurement!r} has no field {self._series.field!r}; it has: {held}. Set INFLUX_FIELD."
+            if missing := self._missing_cohort_tag(self._tags()):
+                return f"{missing}. Set COHORT_TAG."
         except SourceError:
             pass
+        cohort = "" if self._series.cohort is None else " COHORT_TAG, COHORT,"
         return (
             f"Bucket {self._series.bucket!r} holds nothing for measurement {self._series.measurement!r}, field "
-            f"{self._series.field!r} at these times; check the times, DEVICE_FILTER and INFLUX_TAG_FILTER."
+            f"{self._series.field!r} at these times; check the times,{cohort} DEVICE_FILTER and INFLUX_TAG_FILTER."
         )
 
     def hint_on_contradictions(self) -> str:
@@ -299,6 +307,23 @@ class InfluxSource:
         self.data_set_address = self._digest(address.url, address.org, series.bucket)
         self.data_set = self.data_set_address if facts is None else self._digest(facts.id)
 
+    def _look_for_the_cohort_tag(self) -> None:
+        """Refuse to take all rows for those without a tag that no row has, as it is with a misspelt COHORT_TAG."""
+        cohort = self._series.cohort
+        missing = self._missing_cohort_tag(self._tags()) if cohort is not None else ""
+        if missing and cohort is not None and not cohort.value:
+            raise SourceRefused(
+                f"{missing}, so without COHORT this service would release all rows. Set COHORT_TAG, or leave it empty too"
+            )
+        self._cohort_remark = f"{missing}. There is nothing to release until rows have it; check COHORT_TAG" if missing else ""
+
+    def _missing_cohort_tag(self, held: Sequence[str]) -> str:
+        """Return that the measurement has tags, and that of the cohorts is none of them; empty when that is not so."""
+        cohort = self._series.cohort
+        if cohort is None or not held or cohort.tag in held:
+            return ""
+        return f"Measurement {self._series.measurement!r} has no tag {cohort.tag!r}; it has: {', '.join(map(repr, held))}"
+
     def _bucket_facts(self) -> BucketFacts | None:
         try:
             return self._connection.bucket(self._series.bucket)
@@ -308,7 +333,8 @@ class InfluxSource:
             raise self._as_source_error(fault) from None
 
     def _digest(self, *bucket: str) -> str:
-        return hashlib.sha256("\0".join((*bucket, self._series.measurement, self._series.field)).encode()).hexdigest()[:12]
+        base = hashlib.sha256("\0".join((*bucket, self._series.measurement, self._series.field)).encode()).hexdigest()[:12]
+        return label_of(base, self._series.cohort)
 
     def _ask_clock(self) -> None:
         self._clock_asked_ns = time.monotonic_ns()
@@ -399,9 +425,12 @@ class InfluxSource:
         with self._only_source_errors():
             return ask(self._series.bucket, *of_what)
 
+    def _tags(self) -> list[str]:
+        return self._names(self._dialect.tags, self._series.measurement)
+
     def _tag_keys(self) -> list[str]:
         try:
-            return self._names(self._dialect.tags, self._series.measurement)
+            return self._tags()
         except SourceError:
             return []
 

@@ -33,6 +33,7 @@ class InfluxTarget:
         field: The field with the value.
         source_tag: The tag with the released id.
         lines_per_write: The most lines in one request.
+        summary_tags: Tags of the windows' summaries, which keep those of several cohorts apart; rows have none of them.
     """
 
     bucket: str
@@ -40,6 +41,7 @@ class InfluxTarget:
     field: str
     source_tag: str
     lines_per_write: int = 20_000
+    summary_tags: tuple[tuple[str, str], ...] = ()
 
     @property
     def rows_measurement(self) -> str:
@@ -129,7 +131,8 @@ def encode_summary(batch: Batch, target: InfluxTarget, *, partial: bool = False)
     """
     summary = summary_of(batch, partial=partial)
     fields = ",".join(f"{name}={_field_value(value)}" for name, value in summary.items())
-    return f"{escaped_measurement(target.windows_measurement)} {fields} {batch.window.start_ns}\n".encode()
+    tags = "".join(f",{_key(tag)}={_key(value)}" for tag, value in target.summary_tags)
+    return f"{escaped_measurement(target.windows_measurement)}{tags} {fields} {batch.window.start_ns}\n".encode()
 
 
 def escaped_measurement(text: str) -> str:

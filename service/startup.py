@@ -11,7 +11,7 @@ from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailabl
 from anonymizer.samples import SampleSource
 from service.log_event import WARNING, LogEvent
 from service.retry import Retry
-from service.settings.declared import Settings
+from service.settings.declared import Settings, cohort_of
 from service.settings.load import Configuration
 from service.wiring import output_address, ways_to_servers
 from transport.addresses import shown_address
@@ -47,6 +47,8 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     else:
         where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
         yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"
+    if cohort := cohort_of(settings):
+        yield "Cohort", str(cohort)
     if settings.device_filter:
         yield "Sources", f"{len(settings.device_filter)} named by DEVICE_FILTER"
     yield "Windows", f"{settings.batch_size_seconds} s, due {settings.allowed_lateness_seconds} s after their end"

@@ -25,7 +25,7 @@ from service.clock import Clock
 from service.pipeline.recounts import Recounts
 from service.pipeline.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
 from service.pipeline.upkeep import Upkeep
-from service.settings.declared import SHIPPED_HIERARCHY, Settings
+from service.settings.declared import SHIPPED_HIERARCHY, Settings, cohort_of
 from service.settings.types import Secret
 from service.state.journal import Journal
 from service.telemetry.hub import Telemetry
@@ -120,13 +120,15 @@ def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSourc
         gzip=settings.influx_gzip,
         proxy=_proxy_for(settings.influx_url),
     )
+    cohort = cohort_of(settings)
     series = InfluxSeries(
         bucket=settings.influx_input_bucket,
         measurement=settings.influx_measurement,
         field=settings.influx_field,
         source_tag=settings.source_tag,
         sources=settings.device_filter,
-        tags=settings.influx_tag_filter,
+        tags=(*settings.influx_tag_filter, *([(cohort.tag, cohort.value)] if cohort else [])),
+        cohort=cohort,
         microvolts_per_unit=_MICROVOLTS[settings.value_unit],
     )
     return InfluxSource(InfluxConnection(address, (token or settings.influx_token).current), series)
@@ -156,12 +158,15 @@ def _make_influxdb(settings: Settings) -> Output:
     from transport.influx_connection import InfluxConnection
 
     token: Secret = settings.influx_output_token or settings.influx_token
+    cohort = cohort_of(settings)
     target = InfluxTarget(
         bucket=settings.influx_output_bucket,
         measurement=settings.influx_measurement,
         field=settings.influx_field,
         source_tag=settings.source_tag,
         lines_per_write=settings.influx_write_batch_size,
+        # Rows without the tag have summaries without it.
+        summary_tags=((cohort.tag, cohort.value),) if cohort is not None and cohort.value else (),
     )
     return InfluxOutput(InfluxConnection(output_address(settings), token.current), target)
 

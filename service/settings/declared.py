@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from anonymizer.batch import KUnit
+from anonymizer.cohorts import Cohort
 from anonymizer.hierarchy import LEVELS, Imputation, Residual
 from service.settings.types import (
     LONGEST_REQUEST_S,
@@ -88,6 +89,15 @@ class Settings:
     device_filter: tuple[str, ...] = _setting(names, "", "Read only these source ids, comma-separated; empty: all.")
     influx_tag_filter: tuple[tuple[str, str], ...] = _setting(
         tag_filter, "", "Read only series with these tags, such as lead=I; empty: all."
+    )
+    cohort_tag: str = _setting(
+        text,
+        "",
+        "The tag that cuts the input bucket into cohorts, each released by a service of its own, such as ward; empty: one service "
+        "releases the whole bucket. It and its values can be read in the output: a tag that names no person.",
+    )
+    cohort: str = _setting(
+        text, "", "The value of COHORT_TAG whose rows this service releases, such as 3; empty: the rows without that tag."
     )
     influx_ca_file: str = _setting(path, "", "Certificate authority file for https; empty: the system's.")
     influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Time-out of a query, in seconds.")
@@ -264,6 +274,11 @@ class Settings:
         text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: nowhere."
     )
     status_token: Secret = _setting(secret, "", "Token of the status page, required on any address but loopback.")
+
+
+def cohort_of(settings: Settings) -> Cohort | None:
+    """Return the part of the input bucket that is asked for; None: all of it."""
+    return Cohort(settings.cohort_tag, settings.cohort) if settings.cohort_tag else None
 
 
 #: Every setting by its name.

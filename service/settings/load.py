@@ -220,9 +220,46 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
     yield from _status_problems(settings)
+    yield from _cohort_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
         yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
     yield from _file_problems(settings)
+
+
+#: Names that InfluxDB, or an answer of it, uses for something else than a tag.
+_NO_TAGS = frozenset({"time", "_time", "_start", "_stop", "_value", "_field", "_measurement", "result", "table"})
+
+#: The fields of a window's summary, which has the cohort as a tag. A tag of the same name would hide a field from readers.
+SUMMARY_FIELDS = frozenset(
+    {"schema", "batch_id", "window_seconds", "rows_read", "rows_released", "rows_withheld", "rows_invalid", "rows_duplicate"}
+    | {"rows_starred", "rows_suppressed", "k", "k_unit", "method", "distinct_values", "smallest_group", "distinct_sources"}
+    | {"settings_digest", "key_id", "partial"}
+)
+
+#: What line protocol cannot carry in the name or value of a tag.
+_NO_TAG_TEXT = re.compile(r"[\n\r\0]|\\$")
+
+
+def _cohort_problems(settings: Settings) -> Iterator[str]:
+    tag, value = settings.cohort_tag, settings.cohort
+    for name, text in (("COHORT_TAG", tag), ("COHORT", value)):
+        if _NO_TAG_TEXT.search(text):
+            yield f"{name} holds a line end, or a backslash last, which no tag of InfluxDB does"
+    if settings.input_file and (tag or value):
+        yield (
+            "COHORT_TAG and COHORT cut a bucket of InfluxDB into parts, INPUT_FILE is read whole: leave them empty, and give each part of "
+            "a file a file of its own"
+        )
+    elif value and not tag:
+        yield "COHORT needs COHORT_TAG, the tag that COHORT is a value of, such as ward"
+    if not tag:
+        return
+    if tag == settings.source_tag:
+        yield "COHORT_TAG is SOURCE_TAG: the output would name the wearer, and k count one person. Choose a tag of a group, such as ward"
+    elif tag in _NO_TAGS or (tag in SUMMARY_FIELDS and settings.output_to_influx):
+        yield f"COHORT_TAG={tag} has a meaning of its own in the output: cut the bucket by a tag of another name"
+    if tag in dict(settings.influx_tag_filter):
+        yield "INFLUX_TAG_FILTER names the tag of COHORT_TAG too: COHORT alone says which of its values is read"
 
 
 def _file_problems(settings: Settings) -> Iterator[str]:

@@ -174,8 +174,8 @@ ROOMS = {
     "service/version.py": _GROUND,
     "service/settings/": _room(
         "settings know what was asked for, and no part of the service that acts on it",
-        "settings exit_codes time_texts transport anonymizer.batch anonymizer.errors anonymizer.hierarchy anonymizer.pseudonyms "
-        "anonymizer.weak_keys anonymizer.windows",
+        "settings exit_codes time_texts transport anonymizer.batch anonymizer.cohorts anonymizer.errors anonymizer.hierarchy "
+        "anonymizer.pseudonyms anonymizer.weak_keys anonymizer.windows",
     ),
     "service/state/": _room(
         "state knows disks and releases: it reads no settings, reports to nothing, and cannot name a sample",

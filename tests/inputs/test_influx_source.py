@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from anonymizer.anonymize import Recipe
+from anonymizer.cohorts import Cohort
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
@@ -22,7 +27,7 @@ from inputs.influx_source import InfluxSource
 from service.pipeline.chunks import Chunk, finish_chunk
 from testbed.influxdb_server import InfluxServer
 from tests.conftest import Bucket
-from tests.outputs.batches import ODD_IDS
+from tests.outputs.batches import ODD_IDS, TAG_TEXTS
 from tests.servers.socket_server import Serve, http_answer
 from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
@@ -425,6 +430,78 @@ def test_no_text_can_leave_the_string_it_is_put_into(place: str, text: str, raw_
     else:
         assert len(source.read(TEN_SECONDS)) == 0
     assert source.count(TEN_SECONDS).sum() == (1 if place == "source_tag" else 0)
+
+
+# --- cohorts ----------------------------------------------------------------------------------------------------------------------
+
+
+def cohort_of(tag: str, value: str) -> dict[str, object]:
+    """Return what makes a source that of a cohort."""
+    return {"cohort": Cohort(tag, value), "tags": ((tag, value),)}
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(tag=TAG_TEXTS.map("t{}".format), values=st.lists(TAG_TEXTS, min_size=1, max_size=3, unique=True))
+def test_each_cohort_holds_its_rows_and_no_other_whatever_its_tag_and_value_are_called(
+    raw_bucket: Bucket, tag: str, values: list[str]
+) -> None:
+    # A measurement for each example: all share the bucket.
+    measurement, cohorts = f"m{uuid4().hex}", ["", *values]
+    lines = [
+        line(HOUR_START_NS + i, f"{at}.0", measurement=measurement, tags=[("source_id", "a"), *([(tag, value)] if value else [])])
+        for at, value in enumerate(cohorts)
+        for i in range(at + 1)
+    ]
+    raw_bucket.write(b"".join(lines))
+    server = raw_bucket.server
+    connection = InfluxConnection(Address(url=server.url, org=server.org), lambda: raw_bucket.read_token)
+
+    for at, value in enumerate(cohorts):
+        series = InfluxSeries(
+            bucket=raw_bucket.name,
+            measurement=measurement,
+            field="ecg",
+            source_tag="source_id",
+            cohort=Cohort(tag, value),
+            tags=((tag, value),),
+        )
+        source = InfluxSource(connection, series)
+        source.open()
+        assert rows_of(source.read(TEN_SECONDS)) == [(HOUR_START_NS + i, "a", float(at)) for i in range(at + 1)]
+        assert source.count(TEN_SECONDS).tolist() == [at + 1, 0]
+        assert source.next_row_ns(HOUR_START_NS - HOUR_NS, HOUR_START_NS + HOUR_NS) == HOUR_START_NS
+    connection.close()
+
+
+def test_a_cohort_is_a_data_set_of_its_own_and_the_bucket_without_cohorts_keeps_its_name(
+    raw_bucket: Bucket, make_source: MakeSource
+) -> None:
+    raw_bucket.write(line(HOUR_START_NS, "1.0", tags=[("source_id", "a"), ("ward", "3")]))
+    whole = make_source(is_open=True).data_set
+
+    labels = {
+        (tag, value): make_source(is_open=True, **cohort_of(tag, value)).data_set
+        for tag, value in (("ward", "3"), ("ward", "4"), ("ward", ""), ("site", "3"))
+    }
+
+    assert re.fullmatch("[0-9a-f]{12}", whole)
+    assert len({whole, *labels.values()}) == 5
+    # By sha256sum: ward 3 is 4e0740….
+    digests = {text: hashlib.sha256(text.encode()).hexdigest()[:12] for text in ("ward", "site", "3", "4", "")}
+    assert labels == {key: f"{whole}.{digests[key[0]]}.{digests[key[1]]}" for key in labels}
+
+
+def test_a_tag_that_no_row_has_makes_no_cohort_of_all_rows(raw_bucket: Bucket, make_source: MakeSource) -> None:
+    raw_bucket.write(line(HOUR_START_NS, "1.0", tags=[("source_id", "a"), ("ward", "3")]))
+
+    with pytest.raises(
+        SourceRefused, match="has no tag 'wrad'; it has: 'source_id', 'ward', so without COHORT this service would release"
+    ):
+        make_source(is_open=True, **cohort_of("wrad", ""))
+    mistyped = make_source(is_open=True, **cohort_of("wrad", "3"))
+    assert any("has no tag 'wrad'" in remark for remark in mistyped.remarks)
+    assert mistyped.advice_when_empty() == "Measurement 'ecg' has no tag 'wrad'; it has: 'source_id', 'ward'. Set COHORT_TAG."
+    assert "COHORT_TAG, COHORT, DEVICE_FILTER" in make_source(is_open=True, **cohort_of("ward", "9")).advice_when_empty()
 
 
 # --- two series -----------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from hypothesis import strategies as st
 
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
 from anonymizer.windows import NANOSECONDS, Window
@@ -101,3 +102,9 @@ def time_ns_of(text: str) -> int:
     assert text.endswith("Z"), f"{text!r} is no time in UTC"
     assert len(fraction) <= 9
     return int(np.datetime64(moment, "s").astype(np.int64)) * NANOSECONDS + int(fraction.ljust(9, "0") or 0)
+
+
+#: Any text that the tag of a point can hold, often with what Flux or line protocol takes for more than a letter.
+TAG_TEXTS = st.text(
+    st.one_of(st.sampled_from("\"\\${},= |'#r[]_"), st.characters(exclude_categories=["Cs", "Cc"])), min_size=1, max_size=12
+).filter(lambda text: not text.endswith("\\"))

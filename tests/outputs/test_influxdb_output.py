@@ -9,15 +9,18 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputDenied, OutputError, OutputUnavailable
 from outputs.encoding import summary_of
 from outputs.influxdb import InfluxOutput, InfluxTarget, encode_rows, encode_summary
 from tests.conftest import Bucket
-from tests.outputs.batches import START_S, Row, make_batch, rows_of, usual_batch
+from tests.outputs.batches import START_S, TAG_TEXTS, Row, make_batch, rows_of, usual_batch
 from tests.servers.socket_server import Serve, http_answer
 from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
@@ -60,8 +63,8 @@ class RecordingConnection(InfluxConnection):
             super().write(bucket, lines)
 
 
-def target_in(bucket: str, **names: str) -> InfluxTarget:
-    usual = {"measurement": "ecg", "field": "ecg", "source_tag": "source_id"}
+def target_in(bucket: str, **names: Any) -> InfluxTarget:
+    usual: dict[str, Any] = {"measurement": "ecg", "field": "ecg", "source_tag": "source_id"}
     return InfluxTarget(bucket=bucket, lines_per_write=4, **{**usual, **names})
 
 
@@ -251,6 +254,23 @@ def test_the_summary_is_one_point_at_the_start_of_the_window_and_values_are_floa
     kinds = {bool: "boolean", int: "integer", str: "string"}
     assert types["ecg_anonymized"] == {"ecg": "float"}
     assert types["ecg_anonymized_windows"] == {name: kinds[type(value)] for name, value in summary_of(batch).items()}
+
+
+@pytest.mark.influxdb
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(TAG_TEXTS, min_size=12, max_size=24))
+def test_summaries_of_cohorts_are_points_of_their_own_whatever_tag_and_value_are_called(
+    output_bucket: Bucket, texts: list[str]
+) -> None:
+    batch, measurement = usual_batch(), f"m{uuid4().hex}"
+    cohorts = {(f"t{tag}", value) for tag, value in zip(texts[::2], texts[1::2], strict=False)}
+    targets = [target_in(output_bucket.name, measurement=measurement, summary_tags=(cohort,)) for cohort in cohorts]
+
+    output_bucket.write(b"".join(encode_summary(batch, target) for target in [*targets, *targets]))
+
+    stored = values_in(output_bucket)[f"{measurement}_anonymized_windows"]
+    summary = {"time": batch.window.start_ns, **summary_of(batch)}
+    assert sorted(stored, key=str) == sorted((({tag: value}, summary) for tag, value in cohorts), key=str)
 
 
 @pytest.mark.influxdb

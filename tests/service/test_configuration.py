@@ -10,15 +10,18 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
+from anonymizer.cohorts import Cohort
 from anonymizer.errors import ConfigurationError
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
+from outputs.encoding import summary_of
 from scripts.make_configuration import configuration_page, env_example
 from service.preflight import folder_problems, hierarchy_problems, input_problems
-from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS
-from service.settings.load import Configuration, NoConfiguration, load
+from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, cohort_of
+from service.settings.load import SUMMARY_FIELDS, Configuration, NoConfiguration, load
 from service.settings.shown import shown_settings
 from service.wiring import load_hierarchy, make_recipe
+from tests.outputs.batches import usual_batch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 MIT_BIH = ROOT / "tests" / "inputs" / "recordings" / "mitbih_100.hea"
@@ -102,6 +105,18 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
             {"CSV_FILENAME_PATTERN": "x" * 201},
             f"CSV_FILENAME_PATTERN must be a file name of at most 200 bytes, got '{'x' * 200}…'",
         ),
+        ({"COHORT": "3"}, "COHORT needs COHORT_TAG, the tag that COHORT is a value of"),
+        (
+            {"INPUT_FILE": __file__, "COHORT_TAG": "ward", "COHORT": "3"},
+            "COHORT_TAG and COHORT cut a bucket of InfluxDB into parts",
+        ),
+        ({"INPUT_FILE": __file__, "COHORT": "3"}, "COHORT_TAG and COHORT cut a bucket"),
+        ({"COHORT_TAG": "source_id", "COHORT": "3"}, "COHORT_TAG is SOURCE_TAG: the output would name the wearer"),
+        ({"COHORT_TAG": "person", "SOURCE_TAG": "person"}, "COHORT_TAG is SOURCE_TAG"),
+        ({"COHORT_TAG": "ward", "INFLUX_TAG_FILTER": "lead=I,ward=3"}, "INFLUX_TAG_FILTER names the tag of COHORT_TAG too"),
+        ({"COHORT_TAG": "_field", "COHORT": "ecg"}, "COHORT_TAG=_field has a meaning of its own in the output"),
+        ({"COHORT_TAG": "k_unit", "COHORT": "3"}, "COHORT_TAG=k_unit has a meaning of its own in the output"),
+        ({"COHORT_TAG": "ward", "COHORT": "ends\\"}, "COHORT holds a line end, or a backslash last"),
         ({"INFLUX_TAG_FILTER": "lead"}, "INFLUX_TAG_FILTER must be tag=value pairs"),
         ({"LATE_RECOUNT_SECONDS": "300,30"}, "LATE_RECOUNT_SECONDS must be whole seconds between commas, ascending"),
         ({"CSV_FILENAME_PATTERN": "../x.csv"}, "CSV_FILENAME_PATTERN must be a file name"),
@@ -448,3 +463,13 @@ def test_the_configuration_page_is_written_from_the_code() -> None:
     assert (ROOT / "documentation" / "CONFIGURATION.md").read_text(encoding="utf-8") == configuration_page(), (
         "run: python scripts/make_configuration.py"
     )
+
+
+def test_no_tag_of_a_cohort_hides_a_field_of_the_summaries() -> None:
+    assert set(summary_of(usual_batch())) == SUMMARY_FIELDS
+
+
+def test_without_a_value_the_cohort_is_the_rows_without_the_tag(tmp_path: Path) -> None:
+    assert cohort_of(load_with(tmp_path).settings) is None
+    assert cohort_of(load_with(tmp_path, COHORT_TAG="ward").settings) == Cohort("ward", "")
+    assert cohort_of(load_with(tmp_path, COHORT_TAG="ward", COHORT="3 = ${x}").settings) == Cohort("ward", "3 = ${x}")
