@@ -449,8 +449,8 @@ class Journal:
             # A file's name is its digest, with which a reader could check a guessed value.
             told = f" ({facts['data_set']}, this one is {data_set})" if address else ""
             raise JournalDamaged(
-                f"{self._file.path} belongs to another data set{told}: another server, bucket, measurement, field, cohort or file. Give each data "
-                f"set a STATE_DIR of its own{'' if address else self._if_rewritten()}"
+                f"{self._file.path} belongs to another data set{told}: another server, bucket, measurement, field, cohort or file. Give "
+                f"each data set a STATE_DIR of its own{'' if address else self._if_rewritten()}"
             )
         facts["data_set_address"] = address
         if data_set != address:
