@@ -12,6 +12,7 @@ import logging
 import os
 import zoneinfo
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
@@ -67,6 +68,9 @@ _IDS_ARE_KEPT = "PSEUDONYMIZE_SOURCE_ID=false"
 _SPOILED = "their sources have rows in the second after it as well, and both cannot be the same second"
 
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
+
+#: Texts that are encoded in one thread.
+_ROWS_ENCODED = 1 << 17
 
 #: Rows that are asked of a database at once, about.
 _ROWS_READ = 1 << 18
@@ -184,7 +188,7 @@ def anonymize_frame(
     frame: pd.DataFrame,
     *,
     k: int = 5,
-    window: str | int | timedelta = "5s",
+    window: str | int | timedelta | np.timedelta64 = "5s",
     k_unit: Literal["record", "source"] = "record",
     method: Literal["hierarchy", "optimal"] = "hierarchy",
     max_level: int = 3,
@@ -270,7 +274,7 @@ def verify_frame(
     frame: pd.DataFrame,
     *,
     k: int = 5,
-    window: str | int | timedelta = "5s",
+    window: str | int | timedelta | np.timedelta64 = "5s",
     k_unit: Literal["record", "source"] = "record",
     imputed: bool = False,
     timestamp: Hashable = "timestamp",
@@ -398,9 +402,9 @@ def advise_frame(
 # From arguments to settings
 
 
-def _seconds(window: str | int | timedelta) -> str:
+def _seconds(window: str | int | timedelta | np.timedelta64) -> str:
     """Return a window's length as a setting has it; what is no whole number of seconds as it was given, to be refused as that."""
-    if isinstance(window, timedelta) or (isinstance(window, str) and not window.strip().isdecimal()):
+    if isinstance(window, timedelta | np.timedelta64) or (isinstance(window, str) and not window.strip().isdecimal()):
         try:
             length = pd.Timedelta(window)
         except ValueError:
@@ -623,12 +627,21 @@ def _values(column: pd.Series) -> Values:
 def _encoded(column: pd.Series) -> pa.ChunkedArray:
     """Return a column of ids; one of Python objects by its few different ones, which is quicker."""
     if column.dtype != object:
-        return _arrow(column)
+        found = _arrow(column)
+        is_text = pa.types.is_string(found.type) or pa.types.is_large_string(found.type)
+        return _encoded_in_threads(found) if is_text and len(found) > _ROWS_ENCODED else found
     codes, different = pd.factorize(column)
     ids = _arrow(pd.Series(different, dtype=object)).combine_chunks()
     if pa.types.is_dictionary(ids.type):
         return _arrow(column)
     return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), ids)])
+
+
+def _encoded_in_threads(texts: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return texts by their few different ones: finding these is most of what ids in text cost."""
+    parts = [chunk.slice(at, _ROWS_ENCODED) for chunk in texts.chunks for at in range(0, len(chunk), _ROWS_ENCODED)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return pa.chunked_array(list(pool.map(pa.Array.dictionary_encode, parts)))
 
 
 def _arrow(column: pd.Series) -> pa.ChunkedArray:
@@ -691,8 +704,10 @@ def _anonymize(read: _Read, recipe: Recipe, length_ns: int) -> _Released:
             if stop > first:
                 windows.append((result.window.start_ns, result.counts, certificate))
     judgement.refuse(doubts)
-    in_frame = np.full(len(read.samples), np.nan)
-    in_frame[ordered.rows] = values_uv
+    in_frame = values_uv
+    if not isinstance(ordered.rows, slice):
+        in_frame = np.full(len(read.samples), np.nan)
+        in_frame[ordered.rows] = values_uv
     return _Released(in_frame, _table(windows), tuple(doubts.sentences()))
 
 
@@ -816,7 +831,7 @@ def _released_frame(
             columns[name] = values_uv[kept]
     # As series: pandas would look into objects for another type.
     released = pd.DataFrame(
-        {name: pd.Series(column, index=index, dtype=column.dtype) for name, column in columns.items()}, index=index
+        {name: pd.Series(column, index=index, dtype=column.dtype) for name, column in columns.items()}, index=index, copy=False
     )
     released.columns.names = frame.columns.names
     return _without_unused(released)
@@ -848,9 +863,8 @@ def _index(index: pd.Index, names: _Names, read: _Read, pseudonyms: npt.NDArray[
         return index
     levels = [index.get_level_values(number) for number in range(index.nlevels)]
     replaced = [pd.Index(pseudonyms, name=level.name) if level.name == names.source_id else level for level in levels]
-    raw = {*read.samples.source_ids}
     for level, now in zip(levels, replaced, strict=True):
-        if now is level and level.dtype.kind not in "iufM" and not raw.isdisjoint(map(str, level.unique())):
+        if now is level and _holds_ids(level, read.samples):
             raise SourceRefused(
                 "The frame: its index holds source ids, which would stand beside their pseudonyms; reset the index"
             )
@@ -859,16 +873,28 @@ def _index(index: pd.Index, names: _Names, read: _Read, pseudonyms: npt.NDArray[
     return pd.MultiIndex.from_arrays(replaced, names=index.names) if index.nlevels > 1 else replaced[0]
 
 
+def _holds_ids(level: pd.Index, samples: Samples) -> bool:
+    """Return whether a level of the index tells the sources of rows."""
+    if isinstance(level, pd.RangeIndex) or level.dtype.kind == "M":
+        return False
+    if level.dtype.kind not in "iuf":
+        return not set(samples.source_ids).isdisjoint(map(str, level.unique()))
+    ids = pd.to_numeric(pd.Series([*samples.source_ids, None], dtype=object), errors="coerce").to_numpy(np.float64)
+    alike = int(np.count_nonzero(level.to_numpy(np.float64, na_value=np.nan) == ids[samples.source_codes]))
+    # Numbers of rows meet each numeric id once, by chance.
+    return alike > len(samples.source_ids) or 0 < alike == len(samples)
+
+
 def _without_unused(released: pd.DataFrame) -> pd.DataFrame:
     """Return the frame without categories and levels that no row of it has: they may be ids of others."""
     for name in released.columns:
         column = released[name]
-        # pandas would sort all rows to learn which are used.
-        if (
-            isinstance(column.dtype, pd.CategoricalDtype)
-            and not np.bincount(column.array.codes + 1, minlength=len(column.cat.categories) + 1)[1:].all()
-        ):
-            released[name] = column.cat.remove_unused_categories()
+        if isinstance(column.dtype, pd.CategoricalDtype):
+            # pandas would sort all rows to learn which are used. The extra last mark is for rows that name no source.
+            is_used = np.zeros(len(column.cat.categories) + 1, np.bool_)
+            is_used[column.array.codes] = True
+            if not is_used[:-1].all():
+                released[name] = column.cat.remove_unused_categories()
     if isinstance(released.index, pd.CategoricalIndex):
         released.index = released.index.remove_unused_categories()
     elif isinstance(released.index, pd.MultiIndex):

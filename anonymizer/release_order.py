@@ -34,16 +34,15 @@ class ReleaseOrder:
         ranks = np.arange(len(released_ids) + 1)
         ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
         rows: _Rows | slice = slice(None) if chosen is None else chosen
-        times_ns = samples.times_ns[rows]
-        if len(times_ns):
+        times_ns, of_rows = samples.times_ns[rows], ranks.astype(np.int32)[samples.source_codes[rows]]
+        if not _are_in_order(times_ns, of_rows):
             first_ns = int(times_ns.min())
             span_ns = int(times_ns.max()) - first_ns + 1
             # Over three centuries, 64 bits do not hold the difference of two times.
             offsets_ns = times_ns - first_ns if span_ns < 2**63 else times_ns
-            key = sort_key(offsets_ns, ranks[samples.source_codes[rows]], span_ns=span_ns, sources=len(ranks))
-            if not (key[1:] >= key[:-1]).all():
-                order = np.argsort(key, kind="stable")
-                rows = order if chosen is None else chosen[order]
+            key = sort_key(offsets_ns, of_rows, span_ns=span_ns, sources=len(ranks))
+            order = np.argsort(key, kind="stable")
+            rows = order if chosen is None else chosen[order]
         return cls(picked(samples, rows), ranks, rows)
 
     def positions(self, first: int, stop: int, batch: Batch) -> _Rows | slice:
@@ -59,3 +58,8 @@ class ReleaseOrder:
             sources=len(self.ranks),
         )
         return first + usable[np.searchsorted(key[: len(usable)], key[len(usable) :])]
+
+
+def _are_in_order(times_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.int32]) -> bool:
+    later, same = times_ns[1:] > times_ns[:-1], times_ns[1:] == times_ns[:-1]
+    return bool((later | (same & (ranks[1:] >= ranks[:-1]))).all())

@@ -352,7 +352,7 @@ def _without_contradicting(
 
 
 def sort_key(
-    offsets_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.int64], *, span_ns: int, sources: int
+    offsets_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.integer], *, span_ns: int, sources: int
 ) -> npt.NDArray[np.int64]:
     """Return one integer a row that sorts as (offset, rank) does."""
     if span_ns * max(sources, 1) < 2**63:

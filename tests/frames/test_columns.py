@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+import ecg_frames
 from anonymizer.errors import ConfigurationError, SourceRefused
 from anonymizer.pseudonyms import Pseudonymizer
 from ecg_frames import anonymize_frame
@@ -175,10 +176,29 @@ def test_pseudonyms_are_the_hmac_of_the_ids_and_no_id_is_left(kind: str) -> None
 def test_ids_in_the_index_beside_their_pseudonyms_are_refused() -> None:
     frame = BASE.set_axis(BASE["source_id"].rename("who"))
 
+    numbered = BASE.assign(source_id=BASE["source_id"].map({name: 1000 + n for n, name in enumerate(BASE["source_id"].unique())}))
+    for index in (
+        numbered["source_id"],
+        numbered["source_id"].astype(float),
+        numbered["source_id"].astype("Int64"),
+        pd.MultiIndex.from_arrays([BASE.index, numbered["source_id"]], names=["row", "mrn"]),
+    ):
+        by_number = numbered.set_axis(index)
+        by_number.index.names = ["mrn"] if by_number.index.nlevels == 1 else by_number.index.names
+        with pytest.raises(SourceRefused, match="its index holds source ids"):
+            anonymize_frame(by_number, pseudonym_key=KEY)
     with pytest.raises(
         SourceRefused, match="its index holds source ids, which would stand beside their pseudonyms; reset the index"
     ):
         anonymize_frame(frame, pseudonym_key=KEY)
+
+
+def test_numbers_of_rows_are_no_ids_even_where_ids_are_small_numbers() -> None:
+    frame = BASE.assign(source_id=np.arange(len(BASE)) % 4)
+
+    released, _ = anonymize_frame(frame[frame["ecg"].notna()].iloc[::-1], pseudonym_key=KEY)
+
+    assert released.index.tolist() == frame.index[::-1].tolist()
 
 
 def test_a_text_that_is_no_time_and_one_that_is_no_id_do_not_come_out() -> None:
@@ -333,3 +353,19 @@ def test_a_leap_second_is_the_second_after_it_unless_that_has_rows_of_its_source
     assert refused.remarks[-1].startswith(
         "The frame: 20 rows of a leap second (23:59:60), such as .iloc[0], are invalid: their sources"
     )
+
+
+@pytest.mark.parametrize("kind", ["str", pd.ArrowDtype(pa.string()), "category"])
+def test_ids_of_many_rows_come_out_as_those_of_few_and_in_memory_of_their_own(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Texts are encoded in parts: each part has other ids, in another order.
+    ids = pd.Series([*"ab" * 5, *"cb" * 5, *"da" * 10], dtype=kind)
+    frame = BASE.assign(source_id=ids.where(ids.index != 7))
+    expected = anonymize_frame(frame, pseudonym_key=KEY).frame
+    monkeypatch.setattr(ecg_frames, "_ROWS_ENCODED", 7)
+
+    before, (released, _) = frame.copy(), anonymize_frame(frame)
+    pd.testing.assert_frame_equal(anonymize_frame(frame, pseudonym_key=KEY).frame, expected)
+    released.loc[:, ["timestamp", "source_id"]] = released.loc[::-1, ["timestamp", "source_id"]].to_numpy()
+
+    assert released["source_id"].tolist()[:2] == ["a", "d"]
+    pd.testing.assert_frame_equal(frame, before)

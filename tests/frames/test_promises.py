@@ -89,7 +89,7 @@ def test_a_hierarchy_of_ones_own_is_used_and_a_damaged_one_refused_with_its_rows
 def test_windows_are_seconds_in_any_form() -> None:
     expected = anonymize_frame(GOOD, window="5s").frame
 
-    for window in (5, "5", "5 s", pd.Timedelta(5, "s"), np.int64(5), "5000ms"):
+    for window in (5, "5", "5 s", pd.Timedelta(5, "s"), np.timedelta64(5, "s"), np.int64(5), "5000ms"):
         pd.testing.assert_frame_equal(anonymize_frame(GOOD, window=window).frame, expected)  # type: ignore[arg-type]
 
 
