@@ -28,6 +28,7 @@ from service.preflight import (
     lasting_folder_problems,
     proxy_problems,
     say_what_the_disks_cannot,
+    worker_problems,
 )
 from service.process import run
 from service.session import serve
@@ -50,7 +51,17 @@ def main(arguments: list[str]) -> int:
     env_file = Path(options.env_file or ".env")
     # A health probe must not touch the service's files.
     of_folders = folder_problems if options.check else lasting_folder_problems
-    checks = (proxy_problems,) if options.health else (input_problems, hierarchy_problems, of_folders, proxy_problems)
+    checks = (
+        (proxy_problems,)
+        if options.health
+        else (
+            input_problems,
+            hierarchy_problems,
+            of_folders,
+            proxy_problems,
+            worker_problems,
+        )
+    )
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:
@@ -66,7 +77,7 @@ def main(arguments: list[str]) -> int:
     armed = crash_points.switch_on(os.environ)
     if armed:
         _CRASH_POINT_ARMED.log(crash_points.VARIABLE, armed)
-    return serve(settings, clock_stopped_by_signals())
+    return serve(settings, clock_stopped_by_signals(), env_file=env_file)
 
 
 def _check(settings: Settings, *, connect: bool) -> int:

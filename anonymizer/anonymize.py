@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.batch import Batch, Promise, WindowCounts
+from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
 from anonymizer.fidelity_sums import Fidelity, fidelity_of
 from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
@@ -61,12 +61,31 @@ class WindowStatistics:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowResult:
-    """One window after anonymization; `batch` is None when nothing of it may be released, and not yet verified otherwise."""
+    """One window after anonymization.
+
+    Args:
+        window: The window.
+        counts: What became of its rows.
+        statistics: What an operator may see of it.
+        batch: What may leave, not yet verified when anonymized; None when nothing may, or when it is elsewhere.
+        certified_elsewhere: The certificate of a batch that another process keeps.
+    """
 
     window: Window
     counts: WindowCounts
     statistics: WindowStatistics
     batch: Batch | None
+    certified_elsewhere: Certificate | None = None
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """What `verify` counted in its batch; None without one, or before that."""
+        return self.certified_elsewhere if self.batch is None else self.batch.certificate
+
+    @property
+    def has_batch(self) -> bool:
+        """Whether something of it may leave, here or elsewhere."""
+        return self.batch is not None or self.certified_elsewhere is not None
 
 
 @dataclass(frozen=True, slots=True)

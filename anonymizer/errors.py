@@ -3,6 +3,7 @@
 AnonymizerError
 ├── ConfigurationError     a setting is wrong: refuse to start
 ├── StateUnavailable       the service's own disk cannot be used now: retry
+├── WorkersUnavailable     no worker process can be given work now: retry
 ├── JournalDamaged         the disk no longer holds what was written: stop
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
@@ -38,6 +39,10 @@ class ConfigurationError(AnonymizerError):
 
 class StateUnavailable(AnonymizerError):
     """The service's state cannot be written or read now, such as on a full disk; a retry may succeed."""
+
+
+class WorkersUnavailable(AnonymizerError):
+    """Worker processes cannot be reached, or there are none; a retry may succeed."""
 
 
 class JournalDamaged(AnonymizerError):

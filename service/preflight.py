@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
@@ -114,6 +115,22 @@ def _folders_of_ours_in(folder: Path, settings: Settings) -> Iterator[str]:
     for name, path in ours.items():
         if folder.resolve() in (resolved := Path(path).resolve(), *resolved.parents):
             yield f"{name} lies in the folder that INPUT_FILE names: put it elsewhere"
+
+
+#: What workers need beyond the service, by the name of the module.
+_FOR_WORKERS = ("distributed", "cryptography")
+
+
+def worker_problems(settings: Settings) -> list[str]:
+    """Return which Python packages workers need and are missing."""
+    if not settings.dask_scheduler:
+        return []
+    # Looked for, not loaded: Dask takes half a second.
+    missing = [name for name in _FOR_WORKERS if importlib.util.find_spec(name) is None]
+    return [
+        f"DASK_SCHEDULER needs the Python package {name}, which is not installed: pip install -r requirements-dask.txt"
+        for name in missing
+    ]
 
 
 def proxy_problems(settings: Settings) -> list[str]:

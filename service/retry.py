@@ -8,10 +8,17 @@ import random
 from collections.abc import Callable
 from typing import TypeVar
 
-from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceUnavailable, StateUnavailable
+from anonymizer.errors import (
+    OutputDenied,
+    OutputUnavailable,
+    SourceDenied,
+    SourceUnavailable,
+    StateUnavailable,
+    WorkersUnavailable,
+)
 from service.clock import Clock, Stopped
 from service.log_event import LogEvent
-from service.telemetry.events import SOURCE, STATE, Events
+from service.telemetry.events import SOURCE, STATE, WORKERS, Events
 
 _T = TypeVar("_T")
 
@@ -86,7 +93,7 @@ class Retry:
             self._wait_until_due()
             try:
                 result = action()
-            except (SourceUnavailable, OutputUnavailable, StateUnavailable) as error:
+            except (SourceUnavailable, OutputUnavailable, StateUnavailable, WorkersUnavailable) as error:
                 wait_s = self._pause_s(pause_s, error)
                 self._give_up_if_due(error, started_s, wait_s)
                 waited_for.add(self._tell_wait(error, wait_s))
@@ -108,7 +115,9 @@ class Retry:
     def _tell_wait(self, error: Exception, wait_s: float) -> str:
         """Tell of a wait; return what is waited for."""
         _WAITING.log(error, wait_s)
-        waited_for = STATE if isinstance(error, StateUnavailable) else self._output or SOURCE
+        waited_for = self._output or SOURCE
+        if isinstance(error, StateUnavailable | WorkersUnavailable):
+            waited_for = STATE if isinstance(error, StateUnavailable) else WORKERS
         self._telemetry.waits(waited_for, error, wait_s)
         return waited_for
 

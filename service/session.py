@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from anonymizer.anonymize import Recipe
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
@@ -31,7 +33,8 @@ from service.state.instance_lock import AnotherInstance, InstanceLock
 from service.state.journal import Epoch, Journal
 from service.state.set_aside import SetAside
 from service.state.settings_changes import continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
-from service.state.spool import Spool, SpoolDamaged
+from service.state.shared_spool import MixedSpool
+from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 from service.telemetry.progress import progress_of
 from service.wiring import (
@@ -42,12 +45,16 @@ from service.wiring import (
     make_outputs,
     make_recipe,
     make_schedule,
+    make_shared_spool,
     make_source,
     make_upkeep,
     open_summaries,
     plans_by_hour,
     selection_digest,
 )
+
+if TYPE_CHECKING:
+    from service.scale.workforce import Workforce
 
 #: Seconds until a computing thread yields to one whose answer has arrived. Python's default of 5 ms would add a tenth to a request.
 _TURN_S = 0.0005
@@ -65,18 +72,24 @@ _SIGNAL_BASE = 128
 GRACE_S = 5.0
 
 
-def serve(settings: Settings, clock: SystemClock) -> int:
-    """Run as the settings say, to the end or until asked to stop; return the exit code. Expected failures are logged as a sentence."""
+def serve(settings: Settings, clock: SystemClock, *, env_file: Path = Path(".env")) -> int:
+    """Run to the end or until asked to stop; return the exit code. Expected failures are logged as a sentence.
+
+    Args:
+        settings: What was asked for.
+        clock: Stopped by signals.
+        env_file: Where the settings are from: worker processes of this machine load it too.
+    """
     sys.setswitchinterval(_TURN_S)
     clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
     # A process that hangs after this, in its last log lines, still exits with this code.
-    clock.code_when_stuck = code = _code_of(settings, clock)
+    clock.code_when_stuck = code = _code_of(settings, clock, env_file)
     return code
 
 
-def _code_of(settings: Settings, clock: SystemClock) -> int:
+def _code_of(settings: Settings, clock: SystemClock, env_file: Path) -> int:
     try:
-        return _serve(settings, clock)
+        return _serve(settings, clock, env_file)
     except AnotherInstance as error:
         ERROR.log(error)
         return exit_codes.ANOTHER_INSTANCE
@@ -95,11 +108,11 @@ def _code_of(settings: Settings, clock: SystemClock) -> int:
         return _exit_code(settings, Telemetry(k=0, verbose=False), clock)
 
 
-def _serve(settings: Settings, clock: SystemClock) -> int:
+def _serve(settings: Settings, clock: SystemClock, env_file: Path) -> int:
     lock = _retry(settings, clock).until_done(lambda: InstanceLock(Path(settings.state_dir)))
     try:
         with Observation(settings, clock) as observation:
-            return _open_and_work(settings, clock, observation)
+            return _open_and_work(settings, clock, observation, env_file)
     finally:
         lock.release()
 
@@ -124,6 +137,7 @@ class _Session:
     journal: Journal
     retry: Retry
     observation: Observation
+    env_file: Path
 
     @property
     def state_dir(self) -> Path:
@@ -134,7 +148,7 @@ class _Session:
         return self.settings.streaming_mode and self.settings.verbose_logging
 
 
-def _open_and_work(given: Settings, clock: SystemClock, observation: Observation) -> int:
+def _open_and_work(given: Settings, clock: SystemClock, observation: Observation, env_file: Path) -> int:
     retry = _retry(given, clock, observation.telemetry)
     settings = retry.until_done(lambda: with_bucket_name(given))
     source, outputs = make_source(settings, index_file=Path(settings.state_dir) / _INDEX_FILE), make_outputs(settings)
@@ -143,7 +157,7 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
         open_source(settings, source, retry)
         journal = retry.until_done(lambda: _open_journal(settings, source))
         try:
-            return _work(_Session(settings, clock, source, outputs, journal, retry, observation))
+            return _work(_Session(settings, clock, source, outputs, journal, retry, observation, env_file))
         finally:
             _finish("Reading the last figures", lambda: observation.unwatch(journal))
             _finish("Closing the journal", journal.close)
@@ -162,25 +176,77 @@ def _open_journal(settings: Settings, source: SampleSource) -> Journal:
 
 def _work(session: _Session) -> int:
     """Release every window of the run and deliver it; return the exit code."""
-    recipe, retry, telemetry = _begin_epoch(session), session.retry, session.observation.telemetry
-    set_aside = _recognise_outputs(session)
+    recipe, set_aside = _begin_epoch(session), _recognise_outputs(session)
     schedule = _plan(session)
-    delivery = _make_delivery(session, set_aside)
+    spool = _open_spool(session)
+    with _workforce(session, recipe, spool) as workforce:
+        delivery = _make_delivery(session, Store(session.journal, spool, set_aside), workforce)
+        _release_all(session, recipe, schedule, delivery, workforce)
+        _raise_first(delivery.failures())
+    _warn_if_nothing_was_read(session)
+    return _exit_code(session.settings, session.observation.telemetry, session.clock)
+
+
+def _release_all(session: _Session, recipe: Recipe, schedule: Schedule, delivery: Delivery, workforce: Workforce | None) -> None:
+    retry, telemetry = session.retry, session.observation.telemetry
     started_s = session.clock.monotonic_s()
     retry.until_done(delivery.start)
     retry.until_done(lambda: session.observation.watch(session.journal, recipe.promise))
     try:
         _check_before_first_release(session, schedule, delivery)
         with progress_of(schedule.windows_in_all) as advance:
-            run(schedule, _parts(session, recipe, delivery, advance))
+            run(schedule, _parts(session, recipe, delivery, advance, workforce))
             telemetry.phase("finishing")
             delivery.drain()
     finally:
         _finish("Stopping the outputs", lambda: delivery.stop(GRACE_S))
-    _raise_first(delivery.failures())
-    _warn_if_nothing_was_read(session)
-    telemetry.finished(session.clock.monotonic_s() - started_s)
-    return _exit_code(session.settings, telemetry, session.clock)
+    if not delivery.failures():
+        telemetry.finished(session.clock.monotonic_s() - started_s)
+
+
+def _open_spool(session: _Session) -> MixedSpool:
+    """Return where chunks wait for outputs.
+
+    Raises:
+        ConfigurationError: Chunks wait in another SPOOL_URL.
+    """
+    journal, retry = session.journal, session.retry
+    shared = make_shared_spool(session.settings)
+    address = shared.address if session.settings.spool_url else ""
+    spool = retry.until_done(lambda: MixedSpool(session.state_dir / "spool", shared, journal.outputs))
+    known = retry.until_done(lambda: journal.spool_address)
+    if spool.names() and address != known:
+        raise ConfigurationError(
+            f"SPOOL_URL changed while {len(spool.names())} released chunks wait in {known or 'STATE_DIR'} for outputs: set it back "
+            f"({f'SPOOL_URL={known}' if known else 'leave it empty'}) until a run has ended"
+        )
+    if session.settings.dask_scheduler:
+        retry.until_done(lambda: journal.remember_spool(address))
+    return spool
+
+
+@contextmanager
+def _workforce(session: _Session, recipe: Recipe, spool: MixedSpool) -> Iterator[Workforce | None]:
+    """Yield the workers that DASK_SCHEDULER names, None without it; what they left in the spool unrecorded is removed before and after."""
+    if not session.settings.dask_scheduler:
+        yield None
+        return
+    # Imported only if used: Dask takes half a second.
+    from service.scale.workforce import open_workforce
+
+    with open_workforce(
+        session.settings,
+        session.source,
+        recipe,
+        session.outputs,
+        session.journal,
+        spool,
+        env_file=session.env_file,
+        clock=session.clock,
+        retry=session.retry,
+        telemetry=session.observation.telemetry,
+    ) as workforce:
+        yield workforce
 
 
 def _begin_epoch(session: _Session) -> Recipe:
@@ -217,17 +283,16 @@ def _plan(session: _Session) -> Schedule:
     return schedule
 
 
-def _make_delivery(session: _Session, set_aside: SetAside) -> Delivery:
-    journal, spool_dir = session.journal, session.state_dir / "spool"
-    spool = session.retry.until_done(lambda: Spool(spool_dir, waiting=journal.outputs.spooled_chunks))
+def _make_delivery(session: _Session, store: Store, workforce: Workforce | None) -> Delivery:
     return Delivery(
         session.outputs,
-        Store(journal, spool, set_aside),
+        store,
         retry=session.retry,
         telemetry=session.observation.telemetry,
         clock=session.clock,
         spool_max_bytes=session.settings.spool_max_bytes,
         batch_by_batch=session.reports_each_window,
+        couriers=workforce.couriers if workforce else None,
     )
 
 
@@ -242,7 +307,9 @@ def _check_before_first_release(session: _Session, schedule: Schedule, delivery:
         session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=settings.max_records_per_query))
 
 
-def _parts(session: _Session, recipe: Recipe, delivery: Delivery, advance: Callable[[int, int], None]) -> Parts:
+def _parts(
+    session: _Session, recipe: Recipe, delivery: Delivery, advance: Callable[[int, int], None], workforce: Workforce | None
+) -> Parts:
     settings, source, journal, clock = session.settings, session.source, session.journal, session.clock
     telemetry = session.observation.telemetry
     return Parts(
@@ -258,6 +325,7 @@ def _parts(session: _Session, recipe: Recipe, delivery: Delivery, advance: Calla
         judges_first_chunk=not session.source.is_looked_through,
         unit_is_window=session.reports_each_window,
         plans_by_hour=plans_by_hour(settings),
+        workforce=workforce.chunks if workforce else None,
         advance=advance,
         upkeep=make_upkeep(settings, source, journal, telemetry, clock),
     )

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from inputs.window_summaries import WindowSummaries
     from outputs.parquet_held import HeldParquet
     from outputs.parquet_places import Place
+    from service.state.shared_spool import SharedSpool
     from transport.influx_connection import Address
     from transport.object_store import StoreAccess
 
@@ -231,6 +232,26 @@ def parquet_place(settings: Settings) -> Place:
         lambda: ObjectStore(bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
         name=canonical_address(f"{store_access(settings).endpoint}/{address}"),
         prefix=prefix,
+    )
+
+
+def make_shared_spool(settings: Settings) -> SharedSpool:
+    """Return the spool that workers share; in STATE_DIR where no other place was asked for. Makes no folder."""
+    from service.state.shared_spool import SharedSpool, SpoolBucket, SpoolFolder
+
+    address = settings.spool_url.removeprefix("s3://")
+    if address == settings.spool_url:
+        return SharedSpool(SpoolFolder(Path(settings.spool_url or Path(settings.state_dir) / "chunks")))
+
+    from transport.object_store import ObjectStore
+
+    bucket, _, prefix = address.partition("/")
+    return SharedSpool(
+        SpoolBucket(
+            lambda: ObjectStore(bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
+            name=canonical_address(f"{store_access(settings).endpoint}/{address}"),
+            prefix=prefix,
+        )
     )
 
 
@@ -438,11 +459,11 @@ def _first_stream_position_ns(settings: Settings, source: SampleSource, clock: C
 
 
 def plans_by_hour(settings: Settings) -> bool:
-    """Return whether chunks are planned by whole hours, so that files are named the same wherever a run was killed.
+    """Return whether chunks are planned by whole hours, so that files have the same names wherever a run was killed.
 
     A stream releases windows as they fall due: its files are named after what was due together.
     """
-    return settings.output_to_parquet and not settings.streaming_mode
+    return bool(settings.output_to_parquet or settings.dask_scheduler) and not settings.streaming_mode
 
 
 def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -247,6 +247,21 @@ class ObjectStore:
             raise self._fault(error) from None
         return True
 
+    def put(self, key: str, content: bytes) -> None:
+        """Store an object whole, in one request, in place of one of that name. Raises StoreFault."""
+        self._put(key, content, mode="overwrite")
+
+    def remove(self, key: str) -> None:
+        """Remove an object, if it is there. Raises StoreFault."""
+        import obstore
+
+        try:
+            obstore.delete(self._connected(), key)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise self._fault(error) from None
+
     def look(self, prefix: str) -> None:
         """Raise StoreFault unless the bucket answers and accepts the keys; they need not be allowed to list it."""
         try:

@@ -7,7 +7,7 @@ never from the source. A slow or dead output delays only itself, until the spool
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from anonymizer.batch import Batch
 from anonymizer.errors import StateUnavailable
@@ -15,10 +15,12 @@ from anonymizer.ports import Output
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.outbox import NAP_S, Outbox, Store
+from service.delivery.remote_worker import Courier, RemoteWorker
 from service.delivery.worker import Worker
 from service.log_event import LogEvent
 from service.retry import Retry
 from service.state.journal import Release
+from service.state.shared_spool import MixedSpool, SharedSpool, Spooled
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
@@ -47,6 +49,7 @@ class Delivery:
         clock: Tells when to stop.
         spool_max_bytes: How much may wait for slow outputs.
         batch_by_batch: Whether each batch is reported by itself.
+        couriers: By an output's name, who has other processes write what workers spooled; outputs without one are written to here.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Delivery:
         clock: Clock,
         spool_max_bytes: int,
         batch_by_batch: bool,
+        couriers: Mapping[str, Courier] | None = None,
     ) -> None:
         self._store = store
         self._retry = retry
@@ -67,7 +71,13 @@ class Delivery:
         self._spool_max_bytes = spool_max_bytes
         self.outbox = Outbox(store)
         self._has_alarmed = False
-        self._workers = [Worker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch) for output in outputs]
+        by_name = couriers or {}
+        self._workers = [
+            RemoteWorker(output, self.outbox, retry, telemetry, by_name[output.name])
+            if output.name in by_name
+            else Worker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch)
+            for output in outputs
+        ]
 
     def start(self) -> None:
         """Clean up after a crash, and start the workers on what is pending."""
@@ -105,23 +115,43 @@ class Delivery:
             RetriesExhausted: The disk did not take them. If it failed at the fence, the chunk is released, and delivered at the next start.
             Stopped: The service was asked to stop first; the same holds.
         """
-        journal, spool = self._store.journal, self._store.spool
-        number = self._retry.until_done(journal.outputs.next_chunk)
-        releases = [Release(batch.window, batch.counts) for batch in batches]
-        rows = sum(map(len, batches))
+        spool = self._store.spool
+        number = self._retry.until_done(self._store.journal.outputs.next_chunk)
         size_bytes = self._retry.until_done(lambda: spool.write(number, batches))
+        releases = [Release(batch.window, batch.counts) for batch in batches]
+        self._make_final(number, releases, Spooled("", size_bytes), stream_to_ns=stream_to_ns)
+        self.outbox.put(number, batches)
+
+    def release_spooled(self, releases: Sequence[Release], spooled: Spooled) -> None:
+        """Make a chunk final that a worker has spooled, then offer it. Raises as `release` does."""
+        spool = self._store.spool
+        assert isinstance(spool, MixedSpool), "workers share a spool"
+        self._retry.until_done(lambda: _see(spool.shared, spooled))
+        number = self._retry.until_done(self._store.journal.outputs.next_chunk)
+        # Before the journal offers it to workers, who ask for its name.
+        spool.add(number, spooled.name)
+        self._make_final(number, releases, spooled, stream_to_ns=None)
+        self.outbox.wake_all()
+
+    def _make_final(self, number: int, releases: Sequence[Release], spooled: Spooled, *, stream_to_ns: int | None) -> None:
+        journal = self._store.journal
+        rows = sum(release.counts.released for release in releases)
         crash_points.reached(crash_points.AFTER_SPOOL)
         self._telemetry.releasing(rows)
         self._retry.until_done(
             lambda: journal.record_release(
-                releases, chunk=number, size_bytes=size_bytes, now_ns=self._clock.now_ns(), stream_to_ns=stream_to_ns
+                releases,
+                chunk=number,
+                size_bytes=spooled.size_bytes,
+                now_ns=self._clock.now_ns(),
+                stream_to_ns=stream_to_ns,
+                spool_name=spooled.name,
             )
         )
         self._telemetry.released(rows)
         crash_points.reached(crash_points.BEFORE_FENCE)
         self._retry.until_done(journal.raise_fence)
         crash_points.reached(crash_points.AFTER_RELEASED)
-        self.outbox.put(number, batches)
 
     def wait_for_room(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Return once the spool is below its limit, or a worker has given up: back-pressure instead of loss.
@@ -191,3 +221,12 @@ class Delivery:
         if is_high and not self._has_alarmed:
             _SPOOL_HALF_FULL.log(waiting, self._spool_max_bytes)
         self._has_alarmed = is_high
+
+
+def _see(shared: SharedSpool, spooled: Spooled) -> None:
+    """Raise StateUnavailable unless a file that a worker wrote is seen from here: once its chunk is released, it may be all there is."""
+    if not shared.holds(spooled):
+        raise StateUnavailable(
+            f"SPOOL_URL {shared.address} does not hold what a worker says it has put there: is it the same folder or bucket on every "
+            "machine, and its disk mounted?"
+        )

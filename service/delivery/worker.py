@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -137,9 +137,7 @@ class Worker(threading.Thread):
 
     def _groups(self) -> Iterator[_Group | None]:
         """Yield what to write, in order; None when nothing is pending now. After a stop request, ends at the next chunk."""
-        last_chunk = 0
-        while not self._stopping.is_set():
-            chunk = self._state_retry.until_done(partial(self._positions.next_pending, self.output.name, after=last_chunk))
+        for chunk in self._chunks():
             if chunk is None:
                 yield None
                 continue
@@ -148,7 +146,14 @@ class Worker(threading.Thread):
             groups = [[batch] for batch in batches] if one_by_one else [batches]
             for index, group in enumerate(groups):
                 yield _Group(chunk, group, is_last=index == len(groups) - 1)
-            last_chunk = chunk
+
+    def _chunks(self) -> Iterator[int | None]:
+        """Yield the chunks to write, in order; None when none is pending now; end when asked to stop."""
+        last_chunk = 0
+        while not self._stopping.is_set():
+            chunk = self._state_retry.until_done(partial(self._positions.next_pending, self.output.name, after=last_chunk))
+            yield chunk
+            last_chunk = chunk or last_chunk
 
     def _rest(self) -> None:
         if not self._is_resting:
@@ -173,7 +178,9 @@ class Worker(threading.Thread):
         answers, self._answers = self._answers, []
         refused = {batch.batch_id: answer for batch, answer in answers if isinstance(answer, int)}
         receipts = [answer for _, answer in answers if answer is not None and not isinstance(answer, int)]
-        rows = sum(len(batch) for batch, _ in answers)
+        self._record_taken(chunk, receipts, sum(len(batch) for batch, _ in answers), refused)
+
+    def _record_taken(self, chunk: int, receipts: Sequence[Receipt], rows: int, refused: Mapping[str, int]) -> None:
         crash_points.reached(crash_points.AFTER_WRITE)
         self._state_retry.until_done(
             lambda: self._positions.record_taken(self.output.name, chunk=chunk, receipts=receipts, rows=rows, set_aside=refused)

@@ -20,6 +20,7 @@ from anonymizer.verify import verify
 from anonymizer.windows import HOUR_NS, MOST_WINDOWS, WindowRange
 from service import crash_points
 from service.log_event import LogEvent
+from service.state.shared_spool import Spooled
 
 _READ_AGAIN = LogEvent(
     "read_again", "%d of %d windows hold fewer rows than were counted; reading them again", "windows of_windows", logging.WARNING
@@ -67,6 +68,8 @@ class FinishedChunk:
         contradictions: Which sources contradict themselves, by window.
         units: How many sources look as if they used another unit.
         without_source: How many of the invalid rows name no source.
+        ids_like_formulas: How many released ids a spreadsheet would take for a formula.
+        spooled: Where the batches are that a worker has spooled; None: in the results, or there are none.
     """
 
     chunk: Chunk
@@ -76,6 +79,13 @@ class FinishedChunk:
     contradictions: Contradictions
     units: UnitDoubts
     without_source: int = 0
+    ids_like_formulas: int = 0
+    spooled: Spooled | None = None
+
+    @property
+    def batches(self) -> list[Batch]:
+        """The batches that may leave, and are here."""
+        return [result.batch for result in self.results if result.batch is not None]
 
 
 def without_rows(windows: WindowRange) -> Chunk:
@@ -157,8 +167,12 @@ def finish_chunk(
     """
     samples = read_completely(source, chunk) if read is None else read()
     crash_points.reached(crash_points.AFTER_READ)
-    anonymized = anonymize_chunk(samples, chunk.windows, recipe)
-    return dataclasses.replace(_verified(chunk, anonymized), without_source=_without_source(samples, chunk.windows))
+    finished = _verified(chunk, anonymize_chunk(samples, chunk.windows, recipe))
+    return dataclasses.replace(
+        finished,
+        without_source=_without_source(samples, chunk.windows),
+        ids_like_formulas=formula_ids(finished.batches),
+    )
 
 
 def read_completely(source: SampleSource, chunk: Chunk) -> Samples:

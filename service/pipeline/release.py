@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from service.pipeline.chunks import (
     Chunk,
     FinishedChunk,
     finish_chunk,
-    formula_ids,
     from_full_hour,
     part_of,
     plan_by_hour,
@@ -31,8 +31,55 @@ from service.pipeline.contradictions import Judgement, advice_for
 from service.pipeline.read_ahead import Reading, read_ahead
 from service.pipeline.schedule import Schedule, empty_windows_ahead
 from service.retry import Retry
-from service.state.journal import Journal, Released
+from service.state.journal import Journal, Release, Released
 from service.telemetry.hub import Telemetry, Unit
+
+
+class Work(Protocol):
+    """A chunk that is being finished: read, anonymized and verified, here or elsewhere."""
+
+    @property
+    def chunk(self) -> Chunk:
+        """Which."""
+
+    def wait(self) -> None:
+        """Return once it is finished, or there is trouble. Raises Stopped."""
+
+    def finish(self) -> FinishedChunk:
+        """Return what became of it. Asked again after an exception, it begins again.
+
+        Raises:
+            SourceUnavailable: It could not be read completely now.
+            StateUnavailable: It could not be spooled now.
+            WorkersUnavailable: There is no process that could do it.
+            Stopped: The service was asked to stop meanwhile.
+        """
+
+
+class Workforce(Protocol):
+    """Finishes chunks in other processes, several at a time."""
+
+    def in_order(self, chunks: Iterable[Chunk]) -> Iterator[Work]:
+        """Yield every chunk, in order, while those behind it are worked on; empty ones are only passed on."""
+
+
+@dataclass(frozen=True, slots=True)
+class _WorkHere:
+    """A chunk that this process finishes."""
+
+    reading: Reading
+    parts: Parts
+
+    @property
+    def chunk(self) -> Chunk:
+        return self.reading.chunk
+
+    def wait(self) -> None:
+        """Nothing is to be waited for: it was read."""
+
+    def finish(self) -> FinishedChunk:
+        """Read, anonymize and verify it."""
+        return finish_chunk(self.parts.source, self.chunk, self.parts.recipe, read=self.reading.take)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +100,7 @@ class Parts:
         advance: Told after each chunk how many windows and rows it had.
         upkeep: Called often; runs periodic tasks.
         plans_by_hour: Whether chunks are those of whole hours, whatever was released before: files are named after them.
+        workforce: Finishes chunks elsewhere; None: this process does.
         judges_first_chunk: Whether to refuse the run if most sources contradict themselves in most windows of the first chunk.
     """
 
@@ -69,6 +117,7 @@ class Parts:
     advance: Callable[[int, int], None]
     upkeep: Callable[[], None] = lambda: None
     plans_by_hour: bool = False
+    workforce: Workforce | None = None
     judges_first_chunk: bool = True
 
 
@@ -81,25 +130,43 @@ def run(schedule: Schedule, parts: Parts) -> None:
         SourceRefused: The source holds what cannot be anonymized.
     """
     judgement = Judgement() if parts.judges_first_chunk else None
-    told = set(parts.source.remarks)
     try:
         parts.telemetry.phase("working")
-        for windows in schedule:
-            parts.telemetry.reached(windows.start_ns)
-            parts.upkeep()
-            if not windows:
-                _look(parts, told)
-            empty = _empty_ahead(windows, schedule, parts)
-            for reading in _readings(empty or windows, parts, are_empty=bool(empty), judgement=judgement):
-                if parts.clock.is_stopping() or not parts.delivery.is_delivering():
-                    return
-                _release(reading, parts, judgement)
-                if not reading.chunk.is_empty:
-                    judgement = None
-                parts.telemetry.reached(reading.chunk.windows.end_ns)
-            parts.telemetry.reached((empty or windows).end_ns)
+        for work in _work_of(schedule, parts, judgement):
+            if parts.clock.is_stopping() or not parts.delivery.is_delivering():
+                return
+            _release(work, parts, judgement)
+            if not work.chunk.is_empty:
+                judgement = None
+            parts.telemetry.reached(work.chunk.windows.end_ns)
     except Stopped:
         return
+
+
+def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> Iterator[Work]:
+    """Yield every chunk of the schedule, in order, as work that is finished or under way."""
+    if parts.workforce is not None:
+        # Workers are at chunks far ahead: what was planned is not what was reached.
+        yield from parts.workforce.in_order(_chunks_planned(schedule, parts, judgement))
+        return
+    told = set(parts.source.remarks)
+    for windows in schedule:
+        parts.telemetry.reached(windows.start_ns)
+        parts.upkeep()
+        if not windows:
+            _look(parts, told)
+        empty = _empty_ahead(windows, schedule, parts)
+        chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement)
+        readings = read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.reads_at_a_time)
+        yield from (_WorkHere(reading, parts) for reading in readings)
+        parts.telemetry.reached((empty or windows).end_ns)
+
+
+def _chunks_planned(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> Iterator[Chunk]:
+    for windows in schedule:
+        parts.upkeep()
+        empty = _empty_ahead(windows, schedule, parts)
+        yield from _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement)
 
 
 def _look(parts: Parts, told: set[str]) -> None:
@@ -167,13 +234,8 @@ def _chunks_by_hour(runs: list[WindowRange], parts: Parts) -> Iterator[Chunk]:
         yield from filter(None, (part_of(chunk, run_of_windows) for run_of_windows in runs))
 
 
-def _readings(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Reading]:
-    chunks = _chunks(windows, parts, are_empty=are_empty, judgement=judgement)
-    return read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.reads_at_a_time)
-
-
-def _release(reading: Reading, parts: Parts, judgement: Judgement | None) -> None:
-    chunk = reading.chunk
+def _release(work: Work, parts: Parts, judgement: Judgement | None) -> None:
+    chunk = work.chunk
     stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
     if chunk.is_empty:
         _report_empty(chunk.windows, parts)
@@ -182,20 +244,27 @@ def _release(reading: Reading, parts: Parts, judgement: Judgement | None) -> Non
         return
     parts.delivery.wait_for_room(lambda: _while_waiting(chunk, parts))
     started_s = parts.clock.monotonic_s()
-    finished = parts.retry.until_done(lambda: finish_chunk(parts.source, chunk, parts.recipe, read=reading.take))
+    # Waiting for a worker is no retry: it does not count against the time for those.
+    work.wait()
+    finished = parts.retry.until_done(work.finish)
     crash_points.reached(crash_points.AFTER_ANONYMIZE)
     if judgement is not None:
         judgement.add(finished.contradictions, sum(result.counts.read > 0 for result in finished.results))
         judgement.refuse(parts.source)
     _report(finished, parts)
-    batches = [result.batch for result in finished.results if result.batch is not None]
-    if batches:
-        parts.delivery.release(batches, stream_to_ns=stream_to_ns)
+    if finished.spooled is not None:
+        parts.delivery.release_spooled(_releases(finished), finished.spooled)
+    elif finished.batches:
+        parts.delivery.release(finished.batches, stream_to_ns=stream_to_ns)
     else:
         _pass_by(parts, stream_to_ns)
     rows = sum(result.counts.read for result in finished.results)
     parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows, len(chunk.windows))
     parts.advance(len(chunk.windows), rows)
+
+
+def _releases(finished: FinishedChunk) -> list[Release]:
+    return [Release(result.window, result.counts) for result in finished.results if result.has_batch]
 
 
 def _while_waiting(chunk: Chunk, parts: Parts) -> None:
@@ -235,8 +304,8 @@ def _report_doubts(finished: FinishedChunk, parts: Parts) -> None:
         parts.telemetry.contradicted(rows=rows, windows=windows, sources=sources, advice=lambda: advice_for(parts.source))
     if finished.units.still or finished.units.apart:
         parts.telemetry.units_look_wrong(finished.units)
-    if formulas := formula_ids([result.batch for result in finished.results if result.batch is not None]):
-        parts.telemetry.ids_are_formulas(formulas)
+    if finished.ids_like_formulas:
+        parts.telemetry.ids_are_formulas(finished.ids_like_formulas)
 
 
 def _units(finished: FinishedChunk, *, one_by_one: bool) -> Iterator[Unit]:

@@ -99,13 +99,12 @@ class RunRecorder(Events):
         self._cover(unit.windows)
         for result in unit.results:
             counts = result.counts
-            fate = "released" if result.batch else "withheld" if counts.read else "empty"
+            fate = "released" if result.has_batch else "withheld" if counts.read else "empty"
             rows = {"rows_released": counts.released, "rows_withheld": counts.withheld}
             self._over_time.add(result.window.start_ns, {fate: 1, **rows})
-        for batch in unit.batches:
-            assert batch.certificate is not None, "only certified batches are reported"
-            self._spans.append(batch.window)
-            self._smallest_groups[batch.certificate.smallest_group] += 1
+            if result.certificate is not None:
+                self._spans.append(result.window)
+                self._smallest_groups[result.certificate.smallest_group] += 1
         self._spans = merged(sorted(self._spans))
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:

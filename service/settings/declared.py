@@ -26,6 +26,7 @@ from service.settings.types import (
     Secret,
     ValueUnit,
     boolean,
+    dask_scheduler,
     file_mode,
     file_name_pattern,
     files_address,
@@ -262,6 +263,30 @@ class Settings:
     )
     influx_verify_token: Secret = _setting(
         secret, "", "Token that may read both buckets, for the verifying tools, and for the comparison at the start."
+    )
+
+    dask_scheduler: str = _setting(
+        dask_scheduler,
+        "",
+        "One-shot: hand chunks to Dask workers: local:2 (that many worker processes of this machine) or tls://host:8786 (a Dask "
+        "scheduler). Empty: this process does all. Needs requirements-dask.txt; documentation/SCALE.md.",
+        section="Workers",
+    )
+    spool_url: str = _setting(
+        files_address,
+        "",
+        "Where workers put anonymized chunks until every output has them: a folder that all machines have under this path, or "
+        "s3://bucket/prefix. As private as STATE_DIR. Required with tls://; empty with local: a folder in STATE_DIR.",
+    )
+    dask_tls_ca_file: str = _setting(path, "", "Certificate authority of scheduler and workers, for tls://.")
+    dask_tls_cert_file: str = _setting(
+        path, "", "This process's certificate for tls://. Who holds one can run code on every worker."
+    )
+    dask_tls_key_file: str = _setting(path, "", "The private key that belongs to DASK_TLS_CERT_FILE.")
+    dask_insecure_loopback: bool = _setting(
+        boolean,
+        "false",
+        "Accept tcp://127.0.0.1 without TLS: any user of this machine can then run code as this service. For tests.",
     )
 
     log_level: LogLevel = _setting(one_of(LogLevel), "INFO", "How much is logged.", section="Observation")

@@ -21,7 +21,7 @@ from service.settings.env_file import EnvFile, UnreadableValue, can_be_read_by_o
 from service.settings.types import EMPTY, Secret, read_secret
 from service.settings.types import path as written_out
 from service.settings.unknown_names import unknown_names
-from transport.addresses import is_this_machine, shown_address
+from transport.addresses import is_loopback, is_this_machine, shown_address
 
 #: Printed when there is no configuration at all.
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
@@ -221,6 +221,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _span_problems(settings)
     yield from _status_problems(settings)
     yield from _cohort_problems(settings)
+    yield from _worker_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
         yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
     yield from _file_problems(settings)
@@ -263,7 +264,7 @@ def _cohort_problems(settings: Settings) -> Iterator[str]:
 
 
 def _file_problems(settings: Settings) -> Iterator[str]:
-    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "AWS_CA_BUNDLE"):
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "AWS_CA_BUNDLE", "DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE"):
         path = getattr(settings, name.lower())
         if path and (reason := _why_no_file(path)):
             yield f"{name} names {path}, which {reason}"
@@ -283,7 +284,7 @@ def _output_problems(settings: Settings) -> Iterator[str]:
         yield "OUTPUT_TO_API=true needs API_ENDPOINT, such as http://localhost:5000/api/data"
     if settings.output_to_parquet:
         yield from _parquet_problems(settings)
-    used = (settings.input_file.lower(), settings.parquet_url if settings.output_to_parquet else "")
+    used = (settings.input_file.lower(), settings.parquet_url if settings.output_to_parquet else "", settings.spool_url)
     is_half_a_key = bool(settings.aws_access_key_id) != bool(settings.aws_secret_access_key)
     if is_half_a_key and any(address.startswith("s3://") for address in used):
         yield "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both, or neither"
@@ -309,7 +310,61 @@ def _is_file(path: str) -> bool:
 
 
 #: Folders that the service keeps in STATE_DIR.
-_FOLDERS_OF_THE_STATE = ("spool", "set_aside", "given_up", "reports")
+_FOLDERS_OF_THE_STATE = ("spool", "set_aside", "given_up", "reports", "chunks", "dask")
+
+
+def _worker_problems(settings: Settings) -> Iterator[str]:
+    """Yield what is wrong with the settings that hand chunks to workers."""
+    yield from _spool_url_problems(settings)
+    scheduler = settings.dask_scheduler
+    if not scheduler:
+        return
+    if settings.streaming_mode:
+        yield "DASK_SCHEDULER hands the chunks of a one-shot run to workers: leave it empty, or set STREAMING_MODE=false"
+    if scheduler.startswith("tcp://"):
+        yield from _problems_without_tls(settings)
+    if scheduler.startswith("tls://"):
+        for name in ("DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE", "DASK_TLS_KEY_FILE"):
+            path = getattr(settings, name.lower())
+            if reason := _why_no_file(path) if path else "is required with DASK_SCHEDULER=tls://…":
+                yield f"{name} names {path}, which {reason}" if path else f"{name} {reason}"
+    if not (scheduler.startswith("local:") or settings.spool_url):
+        yield "SPOOL_URL is required with a DASK_SCHEDULER elsewhere: workers put there what the service reads"
+
+
+def _problems_without_tls(settings: Settings) -> Iterator[str]:
+    host = settings.dask_scheduler.removeprefix("tcp://").rpartition(":")[0].strip("[]")
+    is_number_of_ours = host != "localhost" and is_loopback(host)
+    if not is_number_of_ours:
+        yield (
+            f"DASK_SCHEDULER={settings.dask_scheduler} is not encrypted, and whoever reaches it can run code as this service: use tls://, "
+            "or local:2 for workers of this machine"
+        )
+    elif not settings.dask_insecure_loopback:
+        yield (
+            f"DASK_SCHEDULER={settings.dask_scheduler} lets every user of this machine run code as this service: use tls:// or local:2; "
+            "for a test, set DASK_INSECURE_LOOPBACK=true"
+        )
+
+
+def _spool_url_problems(settings: Settings) -> Iterator[str]:
+    """Yield where chunks that wait would stand among other files."""
+    if not settings.spool_url:
+        return
+    others = {
+        "PARQUET_URL": settings.parquet_url if settings.output_to_parquet else "",
+        "CSV_OUTPUT_DIR": settings.csv_output_dir if settings.output_to_csv else "",
+        "INPUT_FILE": settings.input_file.partition("*")[0],
+        **{f"STATE_DIR/{name}": str(Path(settings.state_dir) / name) for name in _FOLDERS_OF_THE_STATE},
+    }
+    ours = _place_of(settings.spool_url)
+    for name, address in others.items():
+        if address and (theirs := _place_of(address)) and (ours in (theirs, *theirs.parents) or theirs in ours.parents):
+            yield f"SPOOL_URL and {name} lie in one another: give SPOOL_URL a place of its own, as private as STATE_DIR"
+
+
+def _place_of(address: str) -> PurePosixPath | Path:
+    return PurePosixPath(address) if "://" in address else Path(address).resolve()
 
 
 def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
@@ -420,7 +475,7 @@ def _unencrypted(settings: Settings) -> Iterator[str]:
         yield from _readable_on_the_way("INFLUX_URL", settings.influx_url, "its token", "INFLUX_CA_FILE")
     if writes and own_output:
         yield from _readable_on_the_way("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
-    if settings.aws_endpoint_url and (settings.output_to_parquet or settings.input_file):
+    if settings.aws_endpoint_url and (settings.output_to_parquet or settings.input_file or settings.spool_url):
         yield from _readable_on_the_way("AWS_ENDPOINT_URL", settings.aws_endpoint_url, "ECG", "AWS_CA_BUNDLE")
     if settings.output_to_api and (settings.api_token or "?" in settings.api_endpoint):
         sent = "API_TOKEN" if settings.api_token else "what follows its question mark"

@@ -246,6 +246,25 @@ def files_address(value: str) -> str:
     return "s3://" + "/".join((bucket, *names))
 
 
+#: A host by name or number, and a port.
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+
+#: More worker processes than any machine has processors.
+_MOST_WORKERS = 4096
+
+
+def dask_scheduler(value: str) -> str:
+    """Where chunks are handed to workers: worker processes of this machine, or a Dask scheduler."""
+    scheme, _, rest = value.partition(":")
+    workers = _digits(rest)
+    if scheme.lower() == "local" and workers is not None and 1 <= workers <= _MOST_WORKERS:
+        return f"local:{workers}"
+    found = _HOST_AND_PORT.fullmatch(rest.removeprefix("//").removesuffix("/"))
+    if scheme.lower() not in ("tls", "tcp") or not rest.startswith("//") or not found or not 0 < int(found[2]) < 1 << 16:
+        raise ValueError("local:2 (or another number of worker processes of this machine), or tls://scheduler.example:8786")
+    return f"{scheme.lower()}://{found[1].lower()}:{int(found[2])}"
+
+
 def server_address(value: str) -> str:
     """An http or https address that paths can be added to."""
     address = web_address(value)

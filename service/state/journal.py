@@ -176,6 +176,17 @@ class Journal:
         """Where STATE_DIR was when that was last remembered; empty before."""
         return self._facts().get("state_dir", "")
 
+    @property
+    def spool_address(self) -> str:
+        """Where workers spool chunks, as it was last remembered; empty: in STATE_DIR."""
+        return self._facts().get("spool_url", "")
+
+    def remember_spool(self, address: str) -> None:
+        """Remember where workers spool chunks."""
+        if address != self.spool_address:
+            with self._file.transaction() as db:
+                db.execute("INSERT OR REPLACE INTO facts VALUES ('spool_url', ?)", (address,))
+
     def remember_place(self, place: str) -> None:
         """Remember where STATE_DIR is."""
         if place != self.place:
@@ -220,7 +231,14 @@ class Journal:
         ]
 
     def record_release(
-        self, releases: Sequence[Release], *, chunk: int, size_bytes: int, now_ns: int, stream_to_ns: int | None
+        self,
+        releases: Sequence[Release],
+        *,
+        chunk: int,
+        size_bytes: int,
+        now_ns: int,
+        stream_to_ns: int | None,
+        spool_name: str = "",
     ) -> None:
         """Record these windows as released, for good. They may be offered to outputs only after `raise_fence`.
 
@@ -230,11 +248,12 @@ class Journal:
             size_bytes: The size of the spool file.
             now_ns: When.
             stream_to_ns: Where the stream now is; None when a one-shot run releases.
+            spool_name: What a worker called the spool file; empty: it is called after its number.
         """
         rows = sum(release.counts.released for release in releases)
         with self._file.transaction() as db:
             epoch = db.execute("SELECT coalesce(max(epoch), 0) FROM epochs").fetchone()[0]
-            self.outputs.record_chunk(db, chunk, size_bytes=size_bytes, rows=rows)
+            self.outputs.record_chunk(db, chunk, size_bytes=size_bytes, rows=rows, spool_name=spool_name)
             db.executemany(
                 _INSERT_INTERVAL,
                 (
@@ -484,7 +503,8 @@ class Journal:
     def _facts(self) -> dict[str, str]:
         return dict(
             self._file.rows(
-                "SELECT name, value FROM facts WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal', 'state_dir')"
+                "SELECT name, value FROM facts "
+                "WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal', 'state_dir', 'spool_url')"
             )
         )
 

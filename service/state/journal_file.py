@@ -54,9 +54,13 @@ CREATE TABLE receipts (
 CREATE TABLE positions (stream TEXT PRIMARY KEY, position_ns INTEGER NOT NULL) STRICT;
 """
 
-#: What of a data set of files was there at the last start. Made where it is missing: it came later than form 3, and while it is empty the
-#: file is as it was before.
-_PARTS = "CREATE TABLE IF NOT EXISTS parts (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT"
+#: Tables that came later than form 3. Made where they are missing; while they are empty the file is as it was before.
+_LATER_TABLES = (
+    # What of a data set of files was there at the last start.
+    "CREATE TABLE IF NOT EXISTS parts (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT",
+    # What the files of chunks are called that workers spooled; all others are called after their number.
+    "CREATE TABLE IF NOT EXISTS spool_files (chunk INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT",
+)
 
 #: What form 2 lacks: what waits was summed up at every question.
 _FROM_FORM_2 = """
@@ -71,7 +75,7 @@ UPDATE outputs SET
 
 #: The tables that decide which output is offered what.
 _SEALED_IN_FORM_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
-_SEALED = (*_SEALED_IN_FORM_2, "spooled", "receipts", "intervals", "facts", "parts")
+_SEALED = (*_SEALED_IN_FORM_2, "spooled", "receipts", "intervals", "facts", "parts", "spool_files")
 
 _SEAL = "seal"
 _SEAL_BYTES = 16
@@ -232,7 +236,7 @@ class JournalFile:
                 self._bring_to_this_form(_TABLES)
 
     def _bring_to_this_form(self, statements: str) -> None:
-        for statement in (*statements.split(";"), _PARTS):
+        for statement in (*statements.split(";"), *_LATER_TABLES):
             self._db.execute(statement)
         self._db.execute(f"PRAGMA user_version = {FORM}")
         self._put_seal(self._sum_of_digests())
@@ -247,7 +251,8 @@ class JournalFile:
         if verdict != "ok":
             raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
         if form == FORM:
-            self._db.execute(_PARTS)
+            for table in _LATER_TABLES:
+                self._db.execute(table)
         if not (self._is_sealed_in_form_2() if form == 2 else self._seal() == self._sum_of_digests()):
             raise JournalDamaged(f"{self.path} is damaged (its digest is another). {WAY_ON}")
         if form == 2:

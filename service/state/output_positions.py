@@ -103,9 +103,11 @@ class OutputPositions:
             db.execute("DELETE FROM set_aside WHERE output = ?", (name,))
             _forget_chunks_all_have(db)
 
-    def record_chunk(self, db: sqlite3.Connection, chunk: int, *, size_bytes: int, rows: int) -> None:
+    def record_chunk(self, db: sqlite3.Connection, chunk: int, *, size_bytes: int, rows: int, spool_name: str = "") -> None:
         """Make a chunk pending for every output, in the transaction that releases it. It is offered after `offer_up_to`."""
         db.execute("INSERT INTO chunks (chunk, bytes, rows) VALUES (?, ?, ?)", (chunk, size_bytes, rows))
+        if spool_name:
+            db.execute("INSERT INTO spool_files VALUES (?, ?)", (chunk, spool_name))
         db.execute("UPDATE spooled SET chunks = chunks + 1, bytes = bytes + ?", (size_bytes,))
         db.execute("UPDATE outputs SET pending = pending + ? WHERE position < ?", (rows, chunk))
 
@@ -185,6 +187,7 @@ class OutputPositions:
                 _put_set_aside(db, name, f"{LOST_CHUNK}{chunk}", rows)
                 db.execute("UPDATE outputs SET pending = pending - ? WHERE name = ?", (rows, name))
             db.execute("DELETE FROM chunks WHERE chunk = ?", (chunk,))
+            db.execute("DELETE FROM spool_files WHERE chunk = ?", (chunk,))
             db.execute("UPDATE spooled SET chunks = chunks - 1, bytes = bytes - ?", (size_bytes,))
         return int(rows)
 
@@ -208,10 +211,15 @@ class OutputPositions:
         """Return every chunk that some output has not yet taken, in order."""
         return [chunk for (chunk,) in self._file.rows("SELECT chunk FROM chunks ORDER BY chunk")]
 
+    def spool_names(self) -> dict[int, str]:
+        """Return the names of spool files that are not called after their chunk's number, by that."""
+        return dict(self._file.rows("SELECT chunk, name FROM spool_files"))
+
 
 def _forget_chunks_all_have(db: sqlite3.Connection) -> list[int]:
     done = db.execute(f"SELECT chunk, bytes FROM chunks WHERE chunk <= {_SLOWEST}").fetchall()
     db.execute(f"DELETE FROM chunks WHERE chunk <= {_SLOWEST}")
+    db.execute(f"DELETE FROM spool_files WHERE chunk <= {_SLOWEST}")
     db.execute("UPDATE spooled SET chunks = chunks - ?, bytes = bytes - ?", (len(done), sum(size for _, size in done)))
     return [chunk for chunk, _ in done]
 

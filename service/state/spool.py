@@ -35,7 +35,7 @@ _SUFFIX = ".spool"
 
 
 #: What an operator can do. The source is not read again: rows may have come since, and a second release would reveal them.
-_WAY_ON = (
+WAY_ON = (
     "Its windows are released, and some output lacks them. Put a good copy in its place; or run scripts/state.py give-up-lost, "
     "which reads it again and counts the rows of a lost file as set aside"
 )
@@ -95,7 +95,7 @@ class Spool:
             content = read_ours(path)
         except FileNotFoundError:
             self._refuse_if_gone({number})
-            raise SpoolDamaged(f"spool file {path} is missing. {_WAY_ON}") from None
+            raise SpoolDamaged(f"spool file {path} is missing. {WAY_ON}") from None
         except OSError as error:
             raise StateUnavailable(f"spool file {path} cannot be read now ({error.strerror or error})") from None
         return decode(content, name=path.name, number=number)
@@ -186,11 +186,11 @@ def decode(content: bytes, *, name: str, number: int | None = None) -> list[Batc
     """
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):
-        raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}")
+        raise SpoolDamaged(f"spool file {name} does not hold what was written. {WAY_ON}")
     try:
         return _decoded(body, number)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise SpoolDamaged(f"spool file {name} does not hold what was written. {_WAY_ON}") from None
+        raise SpoolDamaged(f"spool file {name} does not hold what was written. {WAY_ON}") from None
 
 
 def _decoded(body: bytes, number: int | None) -> list[Batch]:

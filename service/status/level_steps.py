@@ -30,7 +30,7 @@ class LevelSteps:
     def add(self, unit: Unit) -> None:
         """Add a unit's windows; withheld and empty ones do not count."""
         self._waiting = self._waiting + unit.rows_at_level
-        self._windows_waiting += len(unit.batches)
+        self._windows_waiting += sum(result.has_batch for result in unit.results)
         if self._windows_waiting >= FEWEST_WINDOWS:
             self._shown = self._shown + self._waiting
             self._windows += self._windows_waiting

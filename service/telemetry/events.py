@@ -24,7 +24,7 @@ from service.state.journal import Released
 Phase = Literal["connecting", "working", "finishing", "stopping"]
 
 #: What a run can wait for besides an output, which goes by its name.
-SOURCE, STATE = "source", "state"
+SOURCE, STATE, WORKERS = "source", "state", "workers"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Unit:
 
     @property
     def batches(self) -> list[Batch]:
-        """The batches that may leave."""
+        """The batches that may leave, and are here: those that workers spooled are not."""
         return [result.batch for result in self.results if result.batch is not None]
 
     @property
@@ -71,13 +71,16 @@ class Events:
         """Something cannot be used now; the service retries after a pause.
 
         Args:
-            who: `SOURCE`, `STATE` (our own disk) or the name of an output.
+            who: `SOURCE`, `STATE` (our own disk), `WORKERS` or the name of an output.
             reason: Why, without data.
             seconds: Until the retry.
         """
 
     def goes_on(self, who: str) -> None:
         """It can be used again."""
+
+    def workers(self, count: int) -> None:
+        """So many worker processes share the work now."""
 
     def finished(self, seconds: float) -> None:
         """The run ended, after so many seconds."""

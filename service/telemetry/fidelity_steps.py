@@ -32,7 +32,7 @@ class FidelitySteps:
     def add(self, unit: Unit) -> FidelityStep | None:
         """Add the released windows of a unit; return their sums once there are twelve or more, and start again."""
         for result in unit.results:
-            if result.batch is not None and result.statistics.fidelity is not None:
+            if result.has_batch and result.statistics.fidelity is not None:
                 self._sum = self._sum + result.statistics.fidelity
                 self._windows += 1
         if self._windows < FEWEST_WINDOWS:

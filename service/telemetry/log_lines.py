@@ -288,7 +288,7 @@ class LogLines(Events):
 
 
 def _log_statistics(result: WindowResult) -> None:
-    statistics, certificate = result.statistics, result.batch.certificate if result.batch else None
+    statistics, certificate = result.statistics, result.certificate
     mean_level = _mean_level(statistics.rows_at_level)
     _WINDOW_STATISTICS.log(
         _Time(as_datetime(result.window.start_ns)),

@@ -107,12 +107,12 @@ class Totals:
 
 def totals_of(unit: Unit) -> Totals:
     """Return the totals of a unit that was read, anonymized and verified."""
-    certificates = [batch.certificate for batch in unit.batches if batch.certificate is not None]
+    certificates = [result.certificate for result in unit.results if result.certificate is not None]
     return Totals(
         counts=unit.counts,
         windows=len(unit.results),
         empty_windows=sum(result.counts.read == 0 for result in unit.results),
-        withheld_windows=sum(result.counts.read > 0 and result.batch is None for result in unit.results),
+        withheld_windows=sum(result.counts.read > 0 and not result.has_batch for result in unit.results),
         contradictory=sum(result.statistics.contradictory for result in unit.results),
         groups=sum(one.distinct_values for one in certificates),
         smallest_group=min((one.smallest_group for one in certificates), default=0),

@@ -70,6 +70,9 @@ METHODS_BANNED = frozenset({"dump", "tofile"})
 #: Who may import pandas: the face to notebooks, and what tries it out. Everything else runs without it (decision 005).
 PANDAS_ALLOWED = ("ecg_frames.py", "example_usage.py", "examples/", "benchmarks/", "tests/")
 
+#: Who may import Dask. Everything else runs without it.
+DASK_ALLOWED = ("service/scale/cluster.py", "benchmarks/", "tests/")
+
 #: Built-in ways out of the core.
 BUILTINS_BANNED = frozenset({"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"})
 
@@ -179,7 +182,7 @@ ROOMS = {
     ),
     "service/state/": _room(
         "state knows disks and releases: it reads no settings, reports to nothing, and cannot name a sample",
-        "state crash_points time_texts disk transport.addresses",
+        "state crash_points time_texts disk transport.addresses transport.object_store",
         more=VOCABULARY,
     ),
     "service/telemetry/": _room(
@@ -215,6 +218,26 @@ ROOMS = {
     ),
     "service/startup.py": _room(
         "the start knows settings and the source, and nothing that releases", "wiring settings retry anonymizer transport"
+    ),
+    "service/scale/answers.py": _room(
+        "an answer of a worker holds counts and our sentences: it knows no source, no settings and no journal",
+        "pipeline delivery state anonymizer",
+    ),
+    "service/scale/fingerprint.py": _room(
+        "what workers have in common is known from settings and parts, and decides nothing", "wiring settings anonymizer"
+    ),
+    "service/scale/tasks.py": _room(
+        "a worker's tasks know the source, the spool and outputs, never the journal: what is released is the coordinator's to say",
+        "service.scale.answers service.scale.fingerprint startup wiring pipeline service.delivery.worker_pool "
+        "service.state.shared_spool service.state.spool settings anonymizer",
+    ),
+    "service/scale/cluster.py": _room(
+        "the connection to Dask carries tasks and answers: it knows neither samples nor releases",
+        "service.scale.tasks service.scale.answers settings retry telemetry clock anonymizer.errors",
+    ),
+    "service/scale/": _room(
+        "what hands chunks to workers knows the pipeline, delivery and the spool; it releases nothing",
+        "scale pipeline delivery retry telemetry state settings clock anonymizer",
     ),
     "service/preflight.py": _room(
         "a check before the run leaves no trace: it knows no state and no delivery", "startup wiring settings anonymizer disk"
@@ -337,6 +360,8 @@ def _forbidden_imports(path: str, imports: list[Import]) -> Iterator[str]:
             yield f"{path} line {one.line} imports {one.module}: {layer.why}"
         elif one.package == "pandas" and not path.startswith(PANDAS_ALLOWED):
             yield f"{path} line {one.line} imports {one.module}: that is ecg_frames.py's alone; the service starts and runs without it"
+        elif one.package in ("dask", "distributed") and not path.startswith(DASK_ALLOWED):
+            yield f"{path} line {one.line} imports {one.module}: that is service/scale/cluster.py's alone"
 
 
 def _posix_imports(path: str, imports: list[Import]) -> Iterator[str]:

@@ -48,10 +48,10 @@ def required_by(name: str, environment: Mapping[str, str]) -> set[str]:
     return {canonicalize_name(one.name) for one in requirements if not one.marker or one.marker.evaluate(dict(environment))}
 
 
-def closure(environment: Mapping[str, str]) -> set[str]:
-    """Return everything that requirements.txt brings, directly or not."""
+def closure(environment: Mapping[str, str], file_name: str = "requirements.txt") -> set[str]:
+    """Return everything that a file of requirements brings, directly or not."""
     reached: set[str] = set()
-    waiting = direct()
+    waiting = direct(file_name)
     while waiting:
         name = waiting.pop()
         reached.add(name)
@@ -116,6 +116,17 @@ def test_what_reads_files_of_the_field_is_listed_under_its_own_licence_and_bring
         assert found is not None, f"{name} is not installed: make test installs it"
         assert stated_licence(found) == row["licence"]
         assert required_by(name, HERE) <= direct()
+
+
+def test_what_hands_chunks_to_workers_is_listed_with_all_it_brings() -> None:
+    rows = listed("for workers")
+
+    assert direct("requirements-dask.txt") < rows.keys()
+    # Newer versions of Python need fewer of them.
+    assert closure(HERE, "requirements-dask.txt") - closure(HERE) <= rows.keys()
+    for name, row in rows.items():
+        assert not (found := installed(name)) or stated_licence(found) == row["licence"]
+        assert not re.search(r"GPL|General Public|EUPL|SSPL|CC-BY-SA", row["licence"])
 
 
 def test_who_is_said_to_bring_a_distribution_asks_for_it() -> None:

@@ -1,0 +1,383 @@
+"""The connection to Dask: the only module that knows it. Gives tasks to workers, and gives them again when workers or scheduler die.
+
+Of Dask nothing is relied upon but that a task that is given to it is done or not: a task may run several times, a scheduler that dies
+takes all results with it. So a call keeps its task, and every answer is checked by those who asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask.config
+
+from anonymizer.errors import ConfigurationError, WorkersUnavailable
+from service.clock import Clock, Stopped
+from service.log_event import WARNING, LogEvent
+from service.retry import RetriesExhausted
+from service.scale.answers import Answer, Code
+from service.scale.tasks import ENV_FILE_VARIABLE
+from service.settings.declared import Settings
+from service.telemetry.events import Events
+
+if TYPE_CHECKING:
+    from distributed import Client, Future, LocalCluster
+
+_CONNECTED = LogEvent("workers_connected", "🧩 Chunks go to Dask workers at %s", "scheduler")
+_DASHBOARD = LogEvent("workers_dashboard", "   Dask's own dashboard: %s", "address")
+_DASHBOARD_ELSEWHERE = LogEvent(
+    "workers_dashboard_elsewhere", "   Dask's own dashboard is where the scheduler was told to serve it (--dashboard-address)"
+)
+_CHANGED = LogEvent("workers_changed", "🧩 Workers: %d", "workers")
+
+#: Loggers of Dask, whose lines would hold texts of exceptions.
+_LOGGERS = (
+    "distributed",
+    "distributed.nanny",
+    "distributed.worker",
+    "distributed.scheduler",
+    "distributed.core",
+    "bokeh",
+    "tornado",
+)
+
+#: How often a call looks whether it was lost, and how often the workers are counted.
+_LOOK_S, _COUNT_S = 0.25, 1.0
+
+#: How long there may be no worker before the run begins to wait for one.
+_NO_WORKER_S = 15.0
+
+_CONNECT_S, _CLOSE_S = 5.0, 1.0
+
+#: A task whose worker died so often (each time Dask has tried it four times) is given up: it may be what ends them.
+_MOST_DEATHS = 10
+
+#: In flight besides two for each worker.
+_MORE_IN_FLIGHT = 2
+
+#: So many refusals of one task mean that no worker fits.
+_MOST_REFUSALS = 20
+
+
+class Cluster:
+    """A scheduler and its workers.
+
+    Args:
+        settings: Which scheduler, and how it is reached.
+        env_file: What workers of this machine load.
+        clock: Tells when to stop.
+        telemetry: Told how many workers there are.
+    """
+
+    def __init__(self, settings: Settings, env_file: Path, clock: Clock, telemetry: Events) -> None:
+        self._settings = settings
+        self._env_file = env_file
+        self._clock = clock
+        self._telemetry = telemetry
+        self._lock = threading.RLock()
+        self._client: Client | None = None
+        self._local: LocalCluster | None = None
+        self._closing = threading.Event()
+        self._without_workers_since_s: float | None = None
+        self._refused: set[str] = set()
+        self._known: frozenset[str] = frozenset()
+        self._told: int | None = None
+        self.generation = 0
+
+    def open(self) -> None:
+        """Start the workers of this machine, or connect to a scheduler.
+
+        Raises:
+            WorkersUnavailable: It cannot be reached now.
+        """
+        with self._lock:
+            self._connect()
+        threading.Thread(target=self._count, name="workers", daemon=True).start()
+        address = self._settings.dask_scheduler
+        _CONNECTED.log(address)
+        if self._local is not None:
+            _DASHBOARD.log(self._local.dashboard_link)
+        else:
+            _DASHBOARD_ELSEWHERE.log()
+
+    def close(self) -> None:
+        """Let go of the scheduler; end the workers of this machine."""
+        self._closing.set()
+        with self._lock:
+            self._drop_client()
+            if self._local is not None:
+                with contextlib.suppress(Exception):
+                    self._local.close(timeout=_CLOSE_S)
+
+    def most_at_a_time(self) -> int:
+        """Return how many tasks of one kind may be under way."""
+        return 2 * max(1, len(self._known)) + _MORE_IN_FLIGHT
+
+    def submit(
+        self, function: Callable[[Any], Any], task: Mapping[str, Any], priority: int
+    ) -> tuple[Future, int, frozenset[str]]:
+        """Give a task to a worker; return its future, the connection's number, and, if not all workers fit, those that may do it.
+
+        Raises:
+            WorkersUnavailable: The scheduler cannot be reached now.
+        """
+        with self._lock:
+            client = self._connected()
+            fit = self._known - self._refused if self._refused else frozenset()
+            try:
+                future = client.submit(
+                    function,
+                    task,
+                    # Keys are shown and logged by Dask. Two tasks that are alike must not become one.
+                    key=f"task-{secrets.token_hex(16)}",
+                    pure=False,
+                    priority=priority,
+                    workers=sorted(fit) or None,
+                )
+            except Exception as error:  # noqa: BLE001  (Dask's own exceptions are many, and quote what they were given)
+                raise self._unreachable(error) from None
+            return future, self.generation, fit
+
+    def see_that_it_works(self) -> None:
+        """Raise WorkersUnavailable if the scheduler is gone, or there has been no worker for a while."""
+        with self._lock:
+            self._connected()
+        since_s = self._without_workers_since_s
+        if since_s is not None and self._clock.monotonic_s() - since_s > _NO_WORKER_S:
+            raise WorkersUnavailable(
+                f"the Dask scheduler at {self._settings.dask_scheduler} has no workers: start some (documentation/DEPLOYMENT.md)"
+            )
+
+    def is_stranded(self, fit: frozenset[str]) -> bool:
+        """Return whether none of the workers that a task was given to is there any more."""
+        return bool(fit) and not fit & self._known
+
+    def refuse_worker_of(self, future: Future, said: str) -> None:
+        """Give no more tasks to the worker that answered that it does not fit.
+
+        Raises:
+            ConfigurationError: No worker is left.
+        """
+        with self._lock:
+            addresses: set[str] = set()
+            with contextlib.suppress(Exception):
+                addresses = {address for found in self._connected().who_has([future]).values() for address in found}
+            if addresses - self._refused:
+                WARNING.log(f"{said}. It gets no more work")
+            self._refused |= addresses
+            if self._known and self._known <= self._refused:
+                raise ConfigurationError(f"{said}: no other worker is left")
+
+    def is_stopping(self) -> bool:
+        """Return whether the service was asked to stop."""
+        return self._clock.is_stopping()
+
+    # The connection
+
+    def _connected(self) -> Client:
+        if self._client is None or self._client.status != "running":
+            self._connect()
+        assert self._client is not None, "it was just connected"
+        return self._client
+
+    def _connect(self) -> None:
+        self._drop_client()
+        _silence_dask()
+        from distributed import Client
+
+        try:
+            if self._settings.dask_scheduler.startswith("local:"):
+                self._local = self._local or self._start_workers()
+                self._client = Client(self._local, set_as_default=False, timeout=_CONNECT_S)
+            else:
+                self._client = Client(
+                    self._settings.dask_scheduler, security=self._security(), set_as_default=False, timeout=_CONNECT_S
+                )
+            self._known = frozenset(self._client.nthreads())
+        except Exception as error:  # noqa: BLE001  (as above)
+            raise self._unreachable(error) from None
+        self.generation += 1
+        self._mind_workers()
+
+    def _drop_client(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.close(timeout=_CLOSE_S)
+
+    def _start_workers(self) -> LocalCluster:
+        from distributed import LocalCluster
+        from distributed.security import Security
+
+        return LocalCluster(
+            n_workers=int(self._settings.dask_scheduler.removeprefix("local:")),
+            threads_per_worker=1,
+            processes=True,
+            protocol="tls",
+            # Certificates of this run alone: no other process of this machine is let in.
+            security=Security.temporary(),
+            dashboard_address="127.0.0.1:0",
+            # MAX_RECORDS_PER_QUERY bounds memory; a worker that Dask ends for its memory would be given the same chunk again.
+            memory_limit=0,
+            local_directory=str(Path(self._settings.state_dir) / "dask"),
+            env={ENV_FILE_VARIABLE: str(self._env_file)},
+            preload="service.scale.preload",
+        )
+
+    def _security(self) -> Any:
+        from distributed.security import Security
+
+        settings = self._settings
+        if settings.dask_scheduler.startswith("tcp://"):
+            return None
+        cert, key = settings.dask_tls_cert_file, settings.dask_tls_key_file
+        return Security(tls_ca_file=settings.dask_tls_ca_file, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
+
+    def _unreachable(self, error: Exception) -> WorkersUnavailable:
+        address = self._settings.dask_scheduler
+        return WorkersUnavailable(f"the Dask scheduler at {address} cannot be reached ({type(error).__name__})")
+
+    # The workers
+
+    def _count(self) -> None:
+        """Keep the number of workers up to date."""
+        while not self._closing.wait(_COUNT_S):
+            client = self._client
+            if client is None:
+                continue
+            with contextlib.suppress(Exception):
+                self._known = frozenset(client.nthreads())
+                self._mind_workers()
+
+    def _mind_workers(self) -> None:
+        if self._known:
+            self._without_workers_since_s = None
+        elif self._without_workers_since_s is None:
+            self._without_workers_since_s = self._clock.monotonic_s()
+        if len(self._known) != self._told:
+            self._told = len(self._known)
+            _CHANGED.log(self._told)
+            self._telemetry.workers(self._told)
+
+
+class Call:
+    """One task, until it is answered.
+
+    Args:
+        cluster: Who does it.
+        function: What is done.
+        task: With what.
+        priority: Higher ones are done first.
+    """
+
+    def __init__(self, cluster: Cluster, function: Callable[[Any], Any], task: Mapping[str, Any], *, priority: int = 0) -> None:
+        self._cluster = cluster
+        self._function = function
+        self._task = task
+        self._priority = priority
+        self._future: Future | None = None
+        self._generation = 0
+        self._fit: frozenset[str] = frozenset()
+        self._finished = threading.Event()
+        self._deaths = self._refusals = 0
+        # Without a scheduler it is given when it is asked for.
+        with contextlib.suppress(WorkersUnavailable):
+            self._begin()
+
+    def wait(self) -> None:
+        """Return once it is answered, or there is trouble that `answer` tells of. Raises Stopped."""
+        with contextlib.suppress(WorkersUnavailable):
+            self._wait()
+
+    def answer(self) -> Answer:
+        """Return a worker's answer. Asked again, it returns the same one, until `forget`.
+
+        Raises:
+            WorkersUnavailable: It cannot be done now.
+            RetriesExhausted: Every worker that did it died.
+            ConfigurationError: No worker fits.
+            Stopped: The service was asked to stop.
+        """
+        while True:
+            self._wait()
+            answer = self._fetched()
+            if answer is None:
+                self.forget()
+            elif answer.get("code") == Code.UNFIT:
+                self._refuse(str(answer.get("said")))
+            else:
+                return answer
+
+    def forget(self) -> None:
+        """Drop the answer: the task is given again when it is asked for."""
+        future, self._future = self._future, None
+        if future is not None:
+            with contextlib.suppress(Exception):
+                future.release()
+
+    def _begin(self) -> None:
+        finished = self._finished = threading.Event()
+        self._future, self._generation, self._fit = self._cluster.submit(self._function, self._task, self._priority)
+        self._future.add_done_callback(lambda _: finished.set())
+
+    def _wait(self) -> None:
+        """Return once the future is finished, failed or lost; give the task again where it was lost before."""
+        if self._future is None or self._is_lost():
+            self._begin()
+        while not self._finished.wait(_LOOK_S):
+            if self._cluster.is_stopping():
+                raise Stopped
+            self._cluster.see_that_it_works()
+            if self._is_lost():
+                self._begin()
+
+    def _is_lost(self) -> bool:
+        assert self._future is not None, "it was given to a worker"
+        is_gone = self._generation != self._cluster.generation or self._future.status in ("cancelled", "lost")
+        return is_gone or (self._future.status == "pending" and self._cluster.is_stranded(self._fit))
+
+    def _fetched(self) -> Answer | None:
+        """Return the answer; None where it is gone again, or none came."""
+        assert self._future is not None, "it was waited for"
+        if self._cluster.is_stopping():
+            raise Stopped
+        try:
+            found = self._future.result(timeout=_CONNECT_S)
+        except Exception as error:  # noqa: BLE001  (a text of Dask's may hold what it was given)
+            self._count_death(error)
+            return None
+        return found if isinstance(found, Mapping) else None
+
+    def _count_death(self, error: Exception) -> None:
+        """Give up a task that ends its workers, and one that no worker can even begin."""
+        if isinstance(error, TimeoutError):
+            return
+        self._deaths += 1
+        if self._deaths >= _MOST_DEATHS:
+            kind = type(error).__name__
+            raise RetriesExhausted(
+                WorkersUnavailable(
+                    f"a chunk was given to workers {self._deaths} times, and none of them finished it ({kind}): are they out of memory "
+                    "(set MAX_RECORDS_PER_QUERY lower), or without the program's code (PYTHONPATH)?"
+                )
+            )
+
+    def _refuse(self, said: str) -> None:
+        self._refusals += 1
+        if self._refusals >= _MOST_REFUSALS:
+            raise ConfigurationError(f"{said}: so said every worker that was asked")
+        assert self._future is not None, "it was answered"
+        self._cluster.refuse_worker_of(self._future, said)
+        self.forget()
+
+
+def _silence_dask() -> None:
+    """Keep Dask's loggers quiet, before it sets them up: exceptions' texts would stand in their lines."""
+    dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
+    for name in _LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,179 @@
+"""The coordinator's side: gives chunks to workers, as many at a time as they need, and takes their answers in the order of the plan."""
+
+from __future__ import annotations
+
+import secrets
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from anonymizer.anonymize import Recipe
+from anonymizer.errors import (
+    OutputDenied,
+    OutputUnavailable,
+    SourceDenied,
+    SourceRefused,
+    SourceUnavailable,
+    StateUnavailable,
+    WorkersUnavailable,
+)
+from anonymizer.ports import Output, Receipt
+from anonymizer.samples import SampleSource
+from service.delivery.remote_worker import Delivered
+from service.pipeline.chunks import Chunk, FinishedChunk
+from service.scale import tasks
+from service.scale.answers import Answer, Code, NotAnAnswer, delivered_of, finished_of
+from service.scale.cluster import Call, Cluster
+from service.scale.fingerprint import fingerprint_of
+from service.settings.declared import Settings
+from service.state.spool import SpoolDamaged
+
+_T = TypeVar("_T")
+
+#: What was released is delivered first: it fills the spool until every output has it.
+_DELIVERY_FIRST = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What every task of a run carries: enough for a worker to see that it fits; no token, key or sample.
+
+    Args:
+        name: Random: a worker looks at the source anew for each run.
+        label: The data set's, in batch ids.
+        fingerprint: What a worker must have in common with the coordinator.
+        measures_fidelity: Whether workers add up how much of the signal is left.
+    """
+
+    name: str
+    label: str
+    fingerprint: Mapping[str, str]
+    measures_fidelity: bool
+
+    def task(self, **more: object) -> dict[str, Any]:
+        """Return a task of this run."""
+        return {"run": self.name, "label": self.label, "fingerprint": dict(self.fingerprint), **more}
+
+
+def make_run(settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool_address: str) -> Run:
+    """Return what tasks carry; the source must be open."""
+    written = [output for output in outputs if output.kind in tasks.WRITTEN_BY_WORKERS]
+    fingerprint = fingerprint_of(settings, source, recipe, written, spool_address)
+    return Run(secrets.token_hex(8), recipe.data_set, fingerprint, settings.utility_metrics)
+
+
+class Chunks:
+    """Has workers anonymize chunks.
+
+    Args:
+        cluster: The workers.
+        run: What tasks carry.
+    """
+
+    def __init__(self, cluster: Cluster, run: Run) -> None:
+        self._cluster = cluster
+        self._run = run
+
+    def in_order(self, chunks: Iterable[Chunk]) -> Iterator[_Anonymizing]:
+        """Yield every chunk, in order, while workers are at those behind it."""
+        waiting, under_way = iter(chunks), deque[_Anonymizing]()
+        while True:
+            while len(under_way) < self._cluster.most_at_a_time() and (chunk := next(waiting, None)) is not None:
+                under_way.append(_Anonymizing(self._cluster, self._run, chunk))
+            if not under_way:
+                return
+            yield under_way.popleft()
+
+
+class _Anonymizing:
+    """A chunk that workers anonymize; an empty one they are not given."""
+
+    def __init__(self, cluster: Cluster, run: Run, chunk: Chunk) -> None:
+        self.chunk = chunk
+        self._run = run
+        task = run.task(
+            windows=[chunk.windows.start_ns, chunk.windows.end_ns, chunk.windows.length_ns], counted=chunk.counted.tobytes()
+        )
+        self._call = None if chunk.is_empty else Call(cluster, tasks.anonymize, task)
+
+    def wait(self) -> None:
+        """Return once it is finished, or there is trouble."""
+        if self._call is not None:
+            self._call.wait()
+
+    def finish(self) -> FinishedChunk:
+        """Return what became of it."""
+        assert self._call is not None, "an empty chunk is not finished"
+        return _read(
+            self._call,
+            lambda answer: finished_of(answer, self.chunk, self._run.label, measures_fidelity=self._run.measures_fidelity),
+        )
+
+
+class OutputCourier:
+    """Has workers write to one output.
+
+    Args:
+        cluster: The workers.
+        run: What tasks carry.
+        output: The output's name.
+    """
+
+    def __init__(self, cluster: Cluster, run: Run, output: str) -> None:
+        self._cluster = cluster
+        self._run = run
+        self._output = output
+
+    def begin(self, name: str, receipts: Mapping[str, Receipt]) -> _Delivering:
+        """Have the spool file of that name written."""
+        task = self._run.task(name=name, output=self._output, receipts={key: dict(one) for key, one in receipts.items()})
+        return _Delivering(Call(self._cluster, tasks.deliver, task, priority=_DELIVERY_FIRST))
+
+    def most_at_a_time(self) -> int:
+        """Return how many chunks may be under way."""
+        return self._cluster.most_at_a_time()
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivering:
+    """A chunk that workers write to an output."""
+
+    call: Call
+
+    def wait(self) -> None:
+        """Return once there is an answer, or trouble."""
+        self.call.wait()
+
+    def answer(self) -> Delivered:
+        """Return what the output answered."""
+        return _read(self.call, delivered_of)
+
+
+def _read(call: Call, read: Callable[[Answer], _T]) -> _T:
+    """Return what an answer says, or raise what the worker met; the task is then given to a worker again when it is asked for again."""
+    answer = call.answer()
+    if answer.get("code") == Code.DONE:
+        try:
+            return read(answer)
+        except NotAnAnswer as error:
+            call.forget()
+            raise WorkersUnavailable(f"a worker's answer cannot be used: {error}") from None
+    call.forget()
+    raise _exception_of(answer)
+
+
+def _exception_of(answer: Answer) -> Exception:
+    code, said = str(answer.get("code")), str(answer.get("said"))
+    kinds: Mapping[str, type[Exception]] = {
+        Code.SOURCE_UNAVAILABLE: SourceUnavailable,
+        Code.SOURCE_DENIED: SourceDenied,
+        Code.SOURCE_REFUSED: SourceRefused,
+        Code.OUTPUT_DENIED: OutputDenied,
+        Code.SPOOL_UNAVAILABLE: StateUnavailable,
+        Code.SPOOL_DAMAGED: SpoolDamaged,
+    }
+    if code == Code.OUTPUT_UNAVAILABLE:
+        return OutputUnavailable(said, retry_after_s=answer.get("retry_after_s"))
+    kind = kinds.get(code)
+    return WorkersUnavailable(f"a worker met an unexpected error ({said})") if kind is None else kind(said)

@@ -1,0 +1,98 @@
+"""What a worker must have in common with the coordinator, part by part: settings, data set, targets, code and versions.
+
+A worker loads its own `.env`. One with another VALUE_UNIT would release values times 1000; so each task carries the coordinator's
+fingerprint, and a worker with another refuses it and says in what it differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from anonymizer.anonymize import Recipe
+from anonymizer.ports import Output
+from anonymizer.pseudonyms import keyed_digest
+from anonymizer.samples import SampleSource
+from service.settings.declared import Settings
+from service.wiring import selection_digest
+
+#: Code that makes what is released.
+_PACKAGES = ("anonymizer", "disk", "inputs", "outputs", "service", "transport")
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+_DIGITS = 16
+
+#: What a pair of settings is called in a refusal.
+_SELECTION = "DEVICE_FILTER, INFLUX_TAG_FILTER, the settings of INPUT_FILE, QUERY_START_TIME or QUERY_END_TIME"
+_SHAPE = (
+    "a setting that shapes values (K_VALUE, K_UNIT, BATCH_SIZE_SECONDS, METHOD, MAX_LEVEL, RESIDUAL, IMPUTATION, the hierarchy)"
+)
+
+#: Settings that shape files and points, beside what names the outputs.
+_OF_OUTPUTS = ("parquet_partition", "influx_measurement", "influx_field", "source_tag")
+
+
+def fingerprint_of(
+    settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool_address: str
+) -> dict[str, str]:
+    """Return a digest of each part, under what people call it.
+
+    Args:
+        settings: What was asked for.
+        source: Open.
+        recipe: How windows are anonymized.
+        outputs: Those that workers write to.
+        spool_address: Where workers spool.
+    """
+    targets = [sorted(output.name for output in outputs), *(getattr(settings, name) for name in _OF_OUTPUTS)]
+    selected: list[object] = [selection_digest(settings), settings.query_start_time, settings.query_end_time]
+    selected += [settings.input_source_id, settings.input_start_time]
+    # Cohorts are a part of a bucket, and so of what is read.
+    selected += [getattr(settings, name, "") for name in ("cohort_tag", "cohort")]
+    parts: dict[str, object] = {
+        "PSEUDONYMIZE_SOURCE_ID or PSEUDONYM_SALT": recipe.promise.key_id,
+        _SHAPE: recipe.promise.settings_digest,
+        _SELECTION: selected,
+        "the data set": source.data_set,
+        "VALUE_UNIT": settings.value_unit,
+        "an output, or where it goes": targets,
+        "SPOOL_URL": spool_address,
+        "UTILITY_METRICS": settings.utility_metrics,
+        "the program's code": _code(),
+        "Python": platform.python_version(),
+        "numpy": np.__version__,
+        "pyarrow": pa.__version__,
+    }
+    # Ids and a file's digest could be guessed until a plain digest matches.
+    key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else b""
+    return {name: _digest(key, name, part) for name, part in parts.items()}
+
+
+def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
+    """Return the parts in which two fingerprints differ."""
+    names = list(dict.fromkeys((*wanted, *found)))
+    differing = [name for name in names if wanted.get(name) != found.get(name)]
+    # With another key every digest is another.
+    return differing[:1] if len(differing) == len(names) else differing
+
+
+def _digest(key: bytes, name: str, part: object) -> str:
+    text = json.dumps([name, part]).encode()
+    return (keyed_digest(key, b"\0" + text) if key else hashlib.sha256(text).hexdigest())[:_DIGITS]
+
+
+@cache
+def _code() -> str:
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,26 @@
+"""What a worker loads when it starts: `dask worker … --preload service.scale.preload`. Without it the first task does the same.
+
+A worker whose `.env` cannot be used says so at once, and does not begin.
+"""
+
+from __future__ import annotations
+
+from anonymizer.errors import AnonymizerError, ConfigurationError
+from service.log_event import ERROR
+from service.scale.tasks import worker_settings
+from service.telemetry.log_writer import set_up_logging
+
+
+def dask_setup(_worker: object) -> None:
+    """Load and check this worker's settings; Dask calls it. Raises SystemExit with every problem said."""
+    try:
+        settings = worker_settings()
+    except ConfigurationError as error:
+        for problem in error.problems:
+            ERROR.log(problem)
+        raise SystemExit(78) from None
+    except AnonymizerError as error:
+        # A server that does not answer now does not have to when the first task comes.
+        ERROR.log(error)
+        return
+    set_up_logging(settings.log_level, settings.log_format)

@@ -1,0 +1,198 @@
+"""The two tasks of a worker: anonymize a chunk into the spool, and deliver a spool file to an output.
+
+A task may run more than once, on another worker, also after its result was used: so the same task gives the same file, and outputs are
+those that take a chunk again. A task never raises: exceptions would travel with their texts through scheduler and logs.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anonymizer.anonymize import Recipe
+from anonymizer.batch import Batch
+from anonymizer.errors import (
+    BatchRejected,
+    ConfigurationError,
+    OutputDenied,
+    OutputUnavailable,
+    SourceDenied,
+    SourceRefused,
+    SourceUnavailable,
+    StateUnavailable,
+)
+from anonymizer.ports import ChunkOutput, Output, Receipt
+from anonymizer.samples import SampleSource
+from anonymizer.windows import WindowRange
+from service.delivery.worker_pool import WorkerPool
+from service.pipeline.chunks import Chunk, finish_chunk
+from service.scale.answers import Code, answer_of, answer_of_delivery
+from service.scale.fingerprint import differences, fingerprint_of
+from service.settings.declared import Settings
+from service.settings.load import load
+from service.startup import with_bucket_name
+from service.state.shared_spool import SharedSpool
+from service.state.spool import SpoolDamaged
+from service.wiring import load_hierarchy, make_outputs, make_recipe, make_shared_spool, make_source
+
+#: Names the worker's `.env`, where it is not `./.env`.
+ENV_FILE_VARIABLE = "ECG_ANONYMIZER_ENV_FILE"
+
+#: Outputs to which any process may write, and the same again. CSV files grow and an API is told in order: the coordinator serves them.
+WRITTEN_BY_WORKERS = frozenset({"influxdb", "parquet"})
+
+Task = Mapping[str, Any]
+
+
+class Unfit(Exception):
+    """This worker differs from the coordinator. The message says in what."""
+
+
+def anonymize(task: Task) -> dict[str, Any]:
+    """Count, read, anonymize and verify a chunk, and spool it; return counts and the spool file's name."""
+    return _answered(_anonymize, task)
+
+
+def deliver(task: Task) -> dict[str, Any]:
+    """Write a spool file to an output; return its receipts, and which rows it refused."""
+    return _answered(_deliver, task)
+
+
+def _anonymize(task: Task) -> dict[str, Any]:
+    bench = _bench_for(task)
+    windows = WindowRange(*task["windows"])
+    chunk = Chunk(windows, np.frombuffer(task["counted"], dtype=np.int64))
+    finished = finish_chunk(bench.source, chunk, bench.recipe)
+    return answer_of(finished, bench.spool.write(task["label"], finished.batches) if finished.batches else None)
+
+
+def _deliver(task: Task) -> dict[str, Any]:
+    bench = _bench_for(task)
+    output = bench.opened(task["output"], task["receipts"])
+    return _written(output, bench.spool.read(task["name"]))
+
+
+def _written(output: Output, batches: Sequence[Batch]) -> dict[str, Any]:
+    if isinstance(output, ChunkOutput):
+        receipt = output.write_chunk(batches)
+        return answer_of_delivery([] if receipt is None else [dict(receipt)], {})
+    pool: WorkerPool[Batch, Receipt | BatchRejected | None] = WorkerPool(_writing(output), concurrency=output.concurrency)
+    try:
+        answers = pool.begin(batches).results()
+    finally:
+        pool.close()
+    refused = {at: answer for at, answer in enumerate(answers) if isinstance(answer, BatchRejected)}
+    return answer_of_delivery([dict(one) for one in answers if isinstance(one, Mapping)], refused)
+
+
+def _writing(output: Output) -> Any:
+    def write(batch: Batch) -> Receipt | BatchRejected | None:
+        try:
+            return output.write(batch)
+        except BatchRejected as rejection:
+            return rejection
+
+    return write
+
+
+@dataclass(slots=True)
+class _Bench:
+    """What a worker keeps open during one run of the coordinator."""
+
+    source: SampleSource
+    recipe: Recipe
+    spool: SharedSpool
+    outputs: dict[str, Output]
+    are_open: set[str]
+    fingerprint: Mapping[str, str]
+
+    def opened(self, name: str, receipts: Mapping[str, Receipt]) -> Output:
+        """Return an output, opened before its first use."""
+        output = self.outputs[name]
+        if name not in self.are_open:
+            output.open(receipts)
+            self.are_open.add(name)
+        return output
+
+
+_lock = threading.Lock()
+_bench: tuple[tuple[str, str], _Bench] | None = None
+
+
+def _bench_for(task: Task) -> _Bench:
+    """Return the bench of the coordinator's run; what an earlier run looked at is looked at anew.
+
+    Raises:
+        Unfit: This worker differs from the coordinator.
+    """
+    global _bench
+    run = task["run"], task["label"]
+    with _lock:
+        if _bench is None or _bench[0] != run:
+            _close()
+            _bench = run, _set_up(task["label"])
+        bench = _bench[1]
+    if differing := differences(task["fingerprint"], bench.fingerprint):
+        raise Unfit(
+            f"A worker has another {'; another '.join(differing)}. Give every worker the .env, the code and the versions of the service"
+        )
+    return bench
+
+
+def _set_up(label: str) -> _Bench:
+    settings = worker_settings()
+    spool, outputs = make_shared_spool(settings), [one for one in make_outputs(settings) if one.kind in WRITTEN_BY_WORKERS]
+    recipe = make_recipe(settings, load_hierarchy(settings), label)
+    source = make_source(settings)
+    source.open()
+    return _Bench(
+        source=source,
+        recipe=recipe,
+        spool=spool,
+        outputs={output.name: output for output in outputs},
+        are_open=set(),
+        fingerprint=fingerprint_of(settings, source, recipe, outputs, spool.address),
+    )
+
+
+def worker_settings() -> Settings:
+    """Return this worker's settings, from its `.env` and environment. Raises ConfigurationError."""
+    return with_bucket_name(load(Path(os.environ.get(ENV_FILE_VARIABLE) or ".env"), os.environ).settings)
+
+
+def _close() -> None:
+    global _bench
+    if _bench is not None:
+        bench, _bench = _bench[1], None
+        bench.source.close()
+        for name in bench.are_open:
+            bench.outputs[name].close()
+
+
+#: How each exception that is expected is answered; a subclass stands before its base.
+_CODES: tuple[tuple[type[Exception], Code], ...] = (
+    (SourceDenied, Code.SOURCE_DENIED),
+    (SourceUnavailable, Code.SOURCE_UNAVAILABLE),
+    (SourceRefused, Code.SOURCE_REFUSED),
+    (OutputDenied, Code.OUTPUT_DENIED),
+    (OutputUnavailable, Code.OUTPUT_UNAVAILABLE),
+    (StateUnavailable, Code.SPOOL_UNAVAILABLE),
+    (SpoolDamaged, Code.SPOOL_DAMAGED),
+    (ConfigurationError, Code.UNFIT),
+    (Unfit, Code.UNFIT),
+)
+
+
+def _answered(work: Any, task: Task) -> dict[str, Any]:
+    try:
+        return dict(work(task))
+    except Exception as error:  # noqa: BLE001  (an exception's text would be shown by Dask; so only ours are told, as answers)
+        code = next((code for kind, code in _CODES if isinstance(error, kind)), Code.FAILED)
+        said = type(error).__name__ if code is Code.FAILED else str(error)
+        return {"code": str(code), "said": said, "retry_after_s": getattr(error, "retry_after_s", None)}

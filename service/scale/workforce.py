@@ -1,0 +1,100 @@
+"""The workers of one run: opened before the first chunk, closed after the last, and nothing of theirs left in the spool."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from anonymizer.anonymize import Recipe
+from anonymizer.errors import StateUnavailable
+from anonymizer.ports import Output
+from anonymizer.samples import SampleSource
+from anonymizer.windows import Window
+from service.clock import Clock
+from service.delivery.remote_worker import Courier
+from service.log_event import WARNING
+from service.pipeline.release import Workforce as ChunkWorkforce
+from service.retry import Retry
+from service.scale.cluster import Cluster
+from service.scale.coordinator import Chunks, OutputCourier, make_run
+from service.scale.tasks import WRITTEN_BY_WORKERS
+from service.settings.declared import Settings
+from service.state.journal import Journal
+from service.state.shared_spool import MixedSpool
+from service.telemetry.events import Events
+
+
+@dataclass(frozen=True, slots=True)
+class Workforce:
+    """What workers do in a run.
+
+    Args:
+        chunks: Anonymizes chunks.
+        couriers: Write to outputs, by the outputs' names.
+    """
+
+    chunks: ChunkWorkforce
+    couriers: Mapping[str, Courier]
+
+
+@contextmanager
+def open_workforce(
+    settings: Settings,
+    source: SampleSource,
+    recipe: Recipe,
+    outputs: Sequence[Output],
+    journal: Journal,
+    spool: MixedSpool,
+    *,
+    env_file: Path,
+    clock: Clock,
+    retry: Retry,
+    telemetry: Events,
+) -> Iterator[Workforce]:
+    """Yield the workers that DASK_SCHEDULER names.
+
+    Args:
+        settings: What was asked for.
+        source: Open.
+        recipe: How windows are anonymized.
+        outputs: All of the run.
+        journal: Knows what was released.
+        spool: Where workers put chunks.
+        env_file: What workers of this machine load.
+        clock: Tells when to stop.
+        retry: How to retry the scheduler.
+        telemetry: Told how many workers there are.
+
+    Raises:
+        RetriesExhausted: The scheduler could not be reached.
+        Stopped: The service was asked to stop meanwhile.
+    """
+    retry.until_done(lambda: _remove_unrecorded(spool, journal, recipe.data_set))
+    cluster = Cluster(settings, env_file.absolute(), clock, telemetry)
+    try:
+        retry.until_done(cluster.open)
+        run = make_run(settings, source, recipe, outputs, spool.shared.address)
+        written = [output.name for output in outputs if output.kind in WRITTEN_BY_WORKERS]
+        yield Workforce(Chunks(cluster, run), {name: OutputCourier(cluster, run, name) for name in written})
+    finally:
+        cluster.close()
+        try:
+            _remove_unrecorded(spool, journal, recipe.data_set)
+        except StateUnavailable as error:
+            WARNING.log(f"What workers spooled and nobody released could not be removed: {error}. The next run removes it")
+
+
+def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str) -> None:
+    """Remove second anonymizations of windows: one of them beside the released one could be subtracted from it."""
+
+    def is_accepted(windows: Window) -> bool:
+        return any(entry.promise is None for entry in journal.entries_within(windows))
+
+    kept = spool.shared.remove_all_but(spool.names(), label, is_kept=is_accepted)
+    if kept:
+        WARNING.log(
+            f"SPOOL_URL {spool.shared.address} holds {len(kept)} files of windows that accept-gap marked as released; they may be all "
+            "that is left of them, and no output waits for them. Move them away"
+        )

@@ -1,0 +1,317 @@
+"""Chunks that workers have anonymized, where every machine can read them, until all outputs have them: one file per chunk.
+
+A file is called `<label>/<start>-<end>-<SHA-256 of its content>.spool`. So another result is another file, and the same result the same
+file, however often and by however many workers a chunk is anonymized: which of them is released is what the coordinator records first.
+Content that does not match its name is never delivered. Files of results that were not recorded are second anonymizations of their
+windows, which nobody but the service may read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from anonymizer.batch import Batch
+from anonymizer.errors import StateUnavailable
+from anonymizer.windows import Window
+from disk.durable_file import PRIVATE_FOLDER, make_folder, put_new_durably, read_ours, sync_folder, write_durably
+from service.state.output_positions import OutputPositions
+from service.state.spool import GIVEN_UP, WAY_ON, Spool, SpoolDamaged, decode, encode
+from transport.object_store import ObjectStore, StoreFault
+
+_T = TypeVar("_T")
+
+_NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
+
+#: Files that are not yet whole, or were left by a crash.
+_UNFINISHED = ".unfinished"
+
+
+class Place(Protocol):
+    """What a shared spool needs of a folder or a bucket. Each method raises StateUnavailable where it cannot be used now."""
+
+    #: The same however it is spelled; nothing secret in it.
+    name: str
+
+    def put(self, path: str, content: bytes) -> None:
+        """Put a file there, whole and on the disk, in place of one of that name."""
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content; None if there is none."""
+
+    def size(self, path: str) -> int | None:
+        """Return how many bytes a file has; None if there is none."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there."""
+
+    def paths(self, folder: str) -> list[str]:
+        """Return the paths of all files in a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A chunk in a shared spool: what its file is called, and its size."""
+
+    name: str
+    size_bytes: int
+
+
+class SharedSpool:
+    """The files of one data set.
+
+    Args:
+        place: Where.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    @property
+    def address(self) -> str:
+        """Where it is."""
+        return self._place.name
+
+    def write(self, label: str, batches: Sequence[Batch]) -> Spooled:
+        """Store batches that belong together; return under which name, once they are on the disk.
+
+        Raises:
+            StateUnavailable: The disk cannot take them now.
+        """
+        content = encode(batches)
+        span = f"{batches[0].window.start_ns}-{batches[-1].window.end_ns}"
+        name = f"{label}/{span}-{hashlib.sha256(content).hexdigest()}.spool"
+        # A file of that name with other content was altered: what belongs there takes its place.
+        if self._place.read(name) != content:
+            self._place.put(name, content)
+        return Spooled(name, len(content))
+
+    def read(self, name: str) -> list[Batch]:
+        """Return the batches of a file.
+
+        Raises:
+            SpoolDamaged: It is missing, or its content is not what its name says.
+            StateUnavailable: The disk does not give it now.
+        """
+        content = self._place.read(name)
+        if content is None:
+            raise SpoolDamaged(f"spool file {name} is missing in SPOOL_URL. {WAY_ON}")
+        found = _NAME.fullmatch(name)
+        if found is None or hashlib.sha256(content).hexdigest() != found[4]:
+            raise SpoolDamaged(f"spool file {name} in SPOOL_URL does not hold what was written. {WAY_ON}")
+        return decode(content, name=name)
+
+    def content(self, name: str) -> bytes | None:
+        """Return what is left of a file, whatever that is; None if there is none."""
+        return self._place.read(name)
+
+    def holds(self, spooled: Spooled) -> bool:
+        """Return whether a file of that name and size is seen from here."""
+        return self._place.size(spooled.name) == spooled.size_bytes
+
+    def remove(self, name: str) -> None:
+        """Remove a file. One that cannot be removed now is removed at the next start, or end of a run."""
+        with suppress(StateUnavailable):
+            self._place.remove(name)
+
+    def remove_all_but(self, known: set[str], label: str, *, is_kept: Callable[[Window], bool] = lambda _: False) -> list[str]:
+        """Remove files of the data set that are none of the known ones; return those that were kept.
+
+        Args:
+            known: Names that outputs wait for.
+            label: The data set's.
+            is_kept: Whether a file with these windows stays, such as because it may be all that is left of a release.
+        """
+        kept = []
+        for path in self._place.paths(label):
+            found = _NAME.fullmatch(path)
+            if path in known or found is None:
+                continue
+            if is_kept(Window(int(found[2]), int(found[3]))):
+                kept.append(path)
+            else:
+                self.remove(path)
+        return kept
+
+
+def span_of(name: str) -> tuple[str, int, int] | None:
+    """Return the label, and the start and end of the windows, of a file's name; None where it is no such name."""
+    found = _NAME.fullmatch(name)
+    return None if found is None else (found[1], int(found[2]), int(found[3]))
+
+
+class MixedSpool(Spool):
+    """The spool of a journal: files that are called after their chunk's number, and those that workers named after their content.
+
+    Args:
+        folder: Of numbered files.
+        shared: Of named ones.
+        positions: Knows which chunk's file has which name.
+    """
+
+    def __init__(self, folder: Path, shared: SharedSpool, positions: OutputPositions) -> None:
+        self.shared = shared
+        self._names = positions.spool_names()
+        super().__init__(folder, waiting=lambda: set(positions.spooled_chunks()) - self._names.keys())
+
+    def name_of(self, number: int) -> str | None:
+        """Return what a worker called a chunk's file; None where it is called after its number."""
+        return self._names.get(number)
+
+    def names(self) -> set[str]:
+        """Return the names of all files that outputs wait for."""
+        return set(self._names.values())
+
+    def add(self, number: int, name: str) -> None:
+        """Remember what a worker called a chunk's file, once the journal does."""
+        self._names[number] = name
+
+    def read(self, number: int) -> list[Batch]:
+        """Return the batches of a chunk. Raises as `Spool.read` does."""
+        name = self._names.get(number)
+        return super().read(number) if name is None else self.shared.read(name)
+
+    def remove(self, number: int) -> None:
+        """Remove a chunk's file, if any."""
+        name = self._names.pop(number, None)
+        if name is None:
+            super().remove(number)
+        else:
+            self.shared.remove(name)
+
+    def move_aside(self, number: int) -> Path | None:
+        """Move what is left of a chunk's file to `given_up`; return where, None if there is nothing. Raises StateUnavailable."""
+        name = self._names.get(number)
+        return super().move_aside(number) if name is None else self._copy_aside(name)
+
+    def _copy_aside(self, name: str) -> Path | None:
+        content = self.shared.content(name)
+        if content is None:
+            return None
+        kept = self._folder.with_name(GIVEN_UP) / name.rpartition("/")[2]
+        try:
+            make_folder(kept.parent)
+            write_durably(kept, content)
+        except OSError as error:
+            raise StateUnavailable(f"{kept} cannot be written now ({error.strerror or error})") from None
+        self.shared.remove(name)
+        return kept
+
+
+class SpoolFolder:
+    """A folder that all machines have under one path.
+
+    Args:
+        root: Made when it is not there; only its owner may read it.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.name = os.path.realpath(root)
+
+    def put(self, path: str, content: bytes) -> None:
+        """Put a file there."""
+        place = self._root / path
+        unfinished = self._root / _UNFINISHED / secrets.token_hex(8)
+        with self._only_unavailable():
+            for folder in (self._root, place.parent, unfinished.parent):
+                make_folder(folder, PRIVATE_FOLDER)
+            try:
+                put_new_durably(place, content, unfinished=unfinished)
+            except FileExistsError:
+                put_new_durably(unfinished.with_suffix(".whole"), content, unfinished=unfinished)
+                unfinished.with_suffix(".whole").replace(place)
+                sync_folder(place.parent)
+            sync_folder(self._root)
+
+    def read(self, path: str) -> bytes | None:
+        """Return a file's content."""
+        with self._only_unavailable():
+            try:
+                return read_ours(self._root / path)
+            except FileNotFoundError:
+                return None
+
+    def size(self, path: str) -> int | None:
+        """Return a file's size."""
+        with self._only_unavailable():
+            try:
+                return (self._root / path).lstat().st_size
+            except FileNotFoundError:
+                return None
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        with self._only_unavailable():
+            (self._root / path).unlink(missing_ok=True)
+
+    def paths(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+        with self._only_unavailable():
+            try:
+                return sorted(f"{folder}/{name}" for name in os.listdir(self._root / folder))  # noqa: PTH208  (see Spool.numbers)
+            except FileNotFoundError:
+                return []
+
+    @contextmanager
+    def _only_unavailable(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StateUnavailable(
+                f"SPOOL_URL {self._root} cannot be used now ({error.strerror or type(error).__name__})"
+            ) from None
+
+
+class SpoolBucket:
+    """A bucket of an object store.
+
+    Args:
+        connect: Returns a client of it, with the keys of now; asked again after each refusal, since keys are rotated.
+        name: Its canonical address.
+        prefix: What the keys of all files begin with; empty: nothing.
+    """
+
+    def __init__(self, connect: Callable[[], ObjectStore], *, name: str, prefix: str) -> None:
+        self._connect = connect
+        self._store: ObjectStore | None = None
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.name = name
+
+    def put(self, path: str, content: bytes) -> None:
+        """Put an object there."""
+        self._ask(lambda store: store.put(self._prefix + path, content))
+
+    def read(self, path: str) -> bytes | None:
+        """Return an object's content."""
+        return self._ask(lambda store: store.read_whole(self._prefix + path))
+
+    def size(self, path: str) -> int | None:
+        """Return an object's size."""
+        found = self._ask(lambda store: store.find(self._prefix + path))
+        return None if found is None else found.size
+
+    def remove(self, path: str) -> None:
+        """Remove an object."""
+        self._ask(lambda store: store.remove(self._prefix + path))
+
+    def paths(self, folder: str) -> list[str]:
+        """Return what is in a folder."""
+        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder)])
+        return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def _ask(self, question: Callable[[ObjectStore], _T]) -> _T:
+        try:
+            self._store = self._store or self._connect()
+            return question(self._store)
+        except StoreFault as fault:
+            if fault.is_denial:
+                self._store = None
+            raise StateUnavailable(f"SPOOL_URL: {fault}") from None
