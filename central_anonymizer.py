@@ -91,7 +91,7 @@ def _check(settings: Settings, *, connect: bool) -> int:
 
 def _health(settings: Settings) -> int:
     if settings.status_address:
-        from service.settings.address import parse_address  # imported only for --health
+        from service.settings.types import parse_address  # imported only for --health
         from service.status.probe import why_not_ready
 
         reasons = why_not_ready(parse_address(settings.status_address), settings.status_token)

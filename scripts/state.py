@@ -37,7 +37,7 @@ from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
 from service.settings.declared import DECLARED, KNOWN_NAMES, Settings
 from service.settings.env_file import settings_in
-from service.settings.load import load, meant_by
+from service.settings.load import environment_settings, load
 from service.settings.types import moment, path
 from service.startup import with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
@@ -340,7 +340,7 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
 
 
 def _state_dir_of(env_file: Path) -> str:
-    environment, problems, _ = meant_by({"STATE_DIR": os.environ.get("STATE_DIR", "")})
+    environment, problems, _ = environment_settings({"STATE_DIR": os.environ.get("STATE_DIR", "")})
     if problems:
         raise ConfigurationError(problems)
     folder = environment["STATE_DIR"] or settings_in(env_file, KNOWN_NAMES).get("STATE_DIR")

@@ -59,7 +59,7 @@ class Observation:
         if self._board is None:
             return self
         if self._settings.status_address:
-            from service.settings.address import parse_address
+            from service.settings.types import parse_address
             from service.status.web import StatusServer
 
             address = parse_address(self._settings.status_address)

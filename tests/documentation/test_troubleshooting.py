@@ -213,7 +213,7 @@ REFUSED: dict[str, Play] = {
         "# x\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20"
     ),
     "is not encrypted: others on the network can read": lambda s: s.check(INFLUX_URL="http://no-such-host.invalid:8086"),
-    "INPUT_FILE names something": lambda s: s.check(INPUT_FILE=s.folder / "nowhere.csv"),
+    "INPUT_FILE names a path that": lambda s: s.check(INPUT_FILE=s.folder / "nowhere.csv"),
     "INPUT_FILE is empty": lambda s: of_file(s, b""),
     "INPUT_FILE needs the columns": lambda s: of_file(s, HEADER.replace(b"ecg", b"value") + ROWS),
     "that hold something are no time": lambda s: of_file(s, HEADER + b"3.11.2025 14:30,w,1\n" * 9),
@@ -524,7 +524,7 @@ def _a_token_file_with_two_line_ends(scene: Scene) -> int:
     return scene.check(API_TOKEN_FILE=scene.folder / "token")
 
 
-@row("is empty: its default, 5, holds", ends=exit_codes.DONE)
+@row("is empty: its default, 5, applies", ends=exit_codes.DONE)
 def _settings_without_a_value(scene: Scene) -> int:
     scene.check(K_VALUE="")
     code, said = run_service(scene.folder, {**scene.settings, "K_VALUE": "7"}, "--check", environment={"K_VALUE": ""})
