@@ -31,8 +31,9 @@ from service.settings.declared import Settings
 from service.startup import open_source, with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
 from service.state.journal import Epoch, Journal
+from service.state.output_names import forget_removed_outputs, match_outputs
 from service.state.set_aside import SetAside
-from service.state.settings_changes import continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
+from service.state.settings_changes import continue_or_begin_epoch
 from service.state.shared_spool import MixedSpool
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
@@ -176,7 +177,7 @@ def _open_journal(settings: Settings, source: SampleSource) -> Journal:
 
 def _work(session: _Session) -> int:
     """Release every window of the run and deliver it; return the exit code."""
-    recipe, set_aside = _begin_epoch(session), _recognise_outputs(session)
+    recipe, set_aside = _begin_epoch(session), _match_outputs(session)
     schedule = _plan(session)
     spool = _open_spool(session)
     with _workforce(session, recipe, spool) as workforce:
@@ -260,11 +261,11 @@ def _begin_epoch(session: _Session) -> Recipe:
     return recipe
 
 
-def _recognise_outputs(session: _Session) -> SetAside:
+def _match_outputs(session: _Session) -> SetAside:
     """Match outputs with those the journal knows; return where their refused rows are kept."""
     journal, names = session.journal, [output.name for output in session.outputs]
     set_aside = SetAside(session.state_dir / "set_aside")
-    session.retry.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=session.state_dir))
+    session.retry.until_done(lambda: match_outputs(journal, set_aside, names, state_dir=session.state_dir))
     session.retry.until_done(lambda: forget_removed_outputs(journal, names))
     return set_aside
 

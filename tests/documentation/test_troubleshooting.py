@@ -1018,7 +1018,7 @@ def _somebody_planted_links(scene: Scene) -> int:
     return scene.run()
 
 
-@row("and is whole when opened anew", ends=exit_codes.DONE)
+@row("but is intact after reopening", ends=exit_codes.DONE)
 def _a_failed_read_looks_like_damage(scene: Scene) -> int:
     scene.with_rows()
     return scene.patched(
@@ -1029,7 +1029,7 @@ def _a_failed_read_looks_like_damage(scene: Scene) -> int:
         "        failed.append(seal)\n"
         "    if len(failed) == 3:\n"
         "        failed.append(seal)\n"
-        "        raise JournalDamaged(f'{file.path} is damaged (its seal is none). {journal_file.WAY_ON}')\n"
+        "        raise JournalDamaged(f'{file.path} is damaged (its seal is invalid). {journal_file.WAY_ON}')\n"
         "    put_seal(file, seal)\n"
         "journal_file.JournalFile._put_seal = fails_once",
         RETRY_BUDGET_SECONDS=9,
@@ -1052,7 +1052,7 @@ def _the_spool_folder_is_gone(scene: Scene) -> int:
     return code
 
 
-@row("…/set_aside/… does not hold what was written")
+@row("…/set_aside/… is damaged")
 def _a_damaged_batch_that_was_set_aside(scene: Scene) -> int:
     scene.api.script(Reply(status=422))
     scene.with_rows().run(OUTPUT_TO_API="true")

@@ -258,7 +258,7 @@ def test_a_journal_that_knows_more_than_one_release_beyond_its_fence_is_refused_
     journal.close()
     (tmp_path / "fence").write_bytes(fence)
 
-    with pytest.raises(JournalDamaged, match=r"knows of 1 stretches of time that .*fence does not.*accept-gap"):
+    with pytest.raises(JournalDamaged, match=r"lists 1 released intervals that .*fence does not.*accept-gap"):
         open_journal(tmp_path)
     accepted = open_journal(tmp_path, accepting_gap=True)
 
