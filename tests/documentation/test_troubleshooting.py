@@ -241,7 +241,7 @@ REFUSED: dict[str, Play] = {
     ),
     "INPUT_CHANNEL would have no effect": lambda s: s.check(INPUT_CHANNEL="II"),
     "K_UNIT=source counts wearers": lambda s: of_edf(s, edf(), K_UNIT="source"),
-    "CSV_OUTPUT_DIR lies in the folder": lambda s: of_recordings(
+    "CSV_OUTPUT_DIR is in the folder": lambda s: of_recordings(
         s,
         a_folder_of_recordings(s, edf().data())[:1],
         {"INPUT_FILE": s.folder / "several", "CSV_OUTPUT_DIR": s.folder / "several" / "csv"},
@@ -249,7 +249,7 @@ REFUSED: dict[str, Play] = {
     "is an address of a kind that is not read": lambda s: (
         s.check(INPUT_FILE="s3://UPPER/x") and s.check(INPUT_FILE="gs://bucket/x")
     ),
-    "STATE_DIR lies in the folder that INPUT_FILE names": lambda s: of_folder(s, {"a.parquet": {}}, INPUT_FILE=s.folder),
+    "STATE_DIR is in the folder that INPUT_FILE names": lambda s: of_folder(s, {"a.parquet": {}}, INPUT_FILE=s.folder),
     "holds no Parquet files": lambda s: of_folder(s, {"a.csv": b""}),
     "name just the Parquet files": lambda s: of_folder(s, {"a.parquet": {}, "b": b"", "c": b"", "d": b""}),
     "is a Delta table": lambda s: of_folder(s, {"a.parquet": {}, "_delta_log/0.json": b""}),

@@ -136,11 +136,14 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
             "INPUT_SOURCE_ID, INPUT_START_TIME would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and INPUT_FILE",
         ),
         ({"INPUT_START_TIME": "half past two"}, "INPUT_START_TIME must be a time such as 2025-11-03T14:30:00Z"),
-        ({"INPUT_FILE": str(MIT_BIH), "K_UNIT": "source"}, "K_UNIT=source counts wearers, and nothing is read of a recording"),
+        (
+            {"INPUT_FILE": str(MIT_BIH), "K_UNIT": "source"},
+            "K_UNIT=source counts wearers, but the service never reads from a recording whose it is",
+        ),
         ({"INPUT_FILE": str(MIT_BIH.parent / "*.dat"), "K_UNIT": "source"}, "K_UNIT=source counts wearers"),
         (
             {"INPUT_FILE": str(MIT_BIH.parent), "CSV_OUTPUT_DIR": f"{MIT_BIH.parent}/csv"},
-            "CSV_OUTPUT_DIR lies in the folder that INPUT_FILE",
+            "CSV_OUTPUT_DIR is in the folder that INPUT_FILE",
         ),
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
         ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
