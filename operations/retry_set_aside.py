@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from anonymizer.errors import BatchRejected
 from anonymizer.ports import Output
-from service.delivery.offer import Offer
+from service.delivery.output_worker import Offer
 from service.state.journal import Journal
 from service.state.set_aside import SetAside
 

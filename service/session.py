@@ -23,7 +23,7 @@ from service.log_event import ERROR, WARNING, LogEvent
 from service.observation import Observation
 from service.pipeline.added_rows import account_for_added_rows, account_for_parts
 from service.pipeline.contradictions import refuse_contradictory
-from service.pipeline.release import Parts, run
+from service.pipeline.release_loop import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
 from service.pipeline.schedule import Schedule
 from service.retry import RetriesExhausted, Retry

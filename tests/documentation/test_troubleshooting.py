@@ -259,7 +259,7 @@ REFUSED: dict[str, Play] = {
     "rows name another source than their folder": lambda s: of_folder(s, {"source_id=a/a.parquet": {}}),
 }
 WARNED: dict[str, Play] = {
-    "knows of no release, and what bucket": lambda s: s.with_rows().run(),
+    "knows of no release, and this token cannot read bucket": lambda s: s.with_rows().run(),
     "has no measurement": lambda s: s.with_rows().run(INFLUX_MEASUREMENT="eeg"),
     "check the times, DEVICE_FILTER and INFLUX_TAG_FILTER": lambda s: s.with_rows().run(DEVICE_FILTER="nobody"),
     "beside 3 Parquet files": lambda s: of_folder(s, {**{f"{number}.parquet": {} for number in range(3)}, "notes.txt": b""}),
@@ -316,7 +316,7 @@ def _nobody_answers(scene: Scene) -> int:
     return scene.run(INFLUX_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
 
 
-@row("windows hold fewer rows than were counted", ends=exit_codes.DONE)
+@row("windows have fewer rows than were counted", ends=exit_codes.DONE)
 def _an_answer_lacks_a_row(scene: Scene) -> int:
     answered: list[bytes] = []
 
@@ -1144,7 +1144,7 @@ def _a_first_start_without_the_output_server(scene: Scene) -> int:
     return scene.with_rows().run(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
 
 
-@row("What bucket … already holds is not compared", ends=exit_codes.UNREACHABLE)
+@row("The content of bucket … is not compared", ends=exit_codes.UNREACHABLE)
 def _a_later_start_without_the_output_server(scene: Scene) -> int:
     scene.with_rows().run()
     return scene.second_window(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
@@ -1290,13 +1290,13 @@ def _parquet_files_that_are_gone(scene: Scene) -> int:
     return to_parquet(scene, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10), RETRY_BUDGET_SECONDS=1)
 
 
-@row("and what PARQUET_URL already holds cannot be read", ends=exit_codes.DONE)
+@row("and these keys cannot read PARQUET_URL", ends=exit_codes.DONE)
 def _keys_that_may_not_list(scene: Scene) -> int:
     with socket_servers() as serve:
         return to_store(scene, serve([http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url)
 
 
-@row("What PARQUET_URL already holds is not compared", ends=exit_codes.UNREACHABLE)
+@row("The content of PARQUET_URL is not compared", ends=exit_codes.UNREACHABLE)
 def _a_store_that_is_down_at_a_later_start(scene: Scene) -> int:
     scene.with_rows().run(OUTPUT_TO_INFLUX="false")
     return to_store(scene, NOBODY, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10))

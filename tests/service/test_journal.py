@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
-from service.pipeline.release import unreleased
+from service.pipeline.release_loop import unreleased
 from service.state import journal_file
 from service.state.journal import Epoch, Journal, Recount
 from service.state.journal_file import JournalFile
