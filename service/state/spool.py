@@ -151,7 +151,7 @@ class Spool:
         exists = os.path.isdir(self._folder)  # noqa: PTH112  (Path.is_dir raises the disk's errors)
         if (waiting and not exists) or (len(waiting) > 1 and not waiting & self.numbers()):
             raise StateUnavailable(
-                f"spool folder {self._folder} is gone, and outputs wait for its files ({len(waiting)}). Mount its disk, or put the folder "
+                f"spool folder {self._folder} is gone, and outputs wait for {len(waiting)} of its files. Mount its disk, or put the folder "
                 "back"
             )
 

@@ -225,7 +225,7 @@ REFUSED: dict[str, Play] = {
     "opens a cell that is not closed": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b',"1', 1)),
     "a quote opens in the header": lambda s: of_file(s, HEADER.replace(b"timestamp", b'"timestamp\n"') + ROWS),
     "line 202 has 4 cells": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b",1,2", 1)),
-    "is not UTF-8 text": lambda s: of_file(s, HEADER + ROWS.replace(b"w", b"\xe4", 1)),
+    "202 is not UTF-8 text": lambda s: of_file(s, HEADER + ROWS.replace(b"w", b"\xe4", 1)),
     "holds zero bytes": lambda s: of_file(s, (HEADER + ROWS).decode().encode("utf-16"), HEADER + ROWS.replace(b"w", b"\0", 1)),
     "instead of CSV text": lambda s: of_file(s, gzip.compress(edf().data())),
     "is longer than": lambda s: of_file(s, HEADER + b"x" * (1 << 25)),
@@ -915,7 +915,7 @@ def _an_old_journal_and_a_fence_with_a_damaged_end(scene: Scene) -> int:
     return scene.second_window()
 
 
-@row("this version knows form")
+@row("the service knows version")
 def _a_journal_of_a_newer_version(scene: Scene) -> int:
     scene.with_rows().run()
     with contextlib.closing(sqlite3.connect(scene.state / "journal.sqlite")) as db:

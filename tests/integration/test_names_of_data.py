@@ -135,7 +135,7 @@ def test_a_first_start_that_cannot_compare_warns_and_names_the_setting_and_a_lat
     assert f"WARNING - ⚠️ {warning}" in first
     assert "Set INFLUX_VERIFY_TOKEN" in first
     assert warning not in later
-    assert "INFO - What bucket" in later
+    assert "INFO - This token cannot read bucket" in later
     assert "INFO - Bucket 'nowhere' does not exist" in nowhere
     assert warning not in nowhere
     assert code == exit_codes.CONFIGURATION, nowhere

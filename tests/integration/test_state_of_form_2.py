@@ -89,7 +89,7 @@ def test_a_spool_on_a_disk_that_is_not_mounted_is_waited_for_and_then_delivered(
     code, log = run_service(folder, {**SETTINGS, "RETRY_BUDGET_SECONDS": "0"})
 
     assert (code, spool.exists()) == (69, False), log
-    assert "memory/spool is gone, and outputs wait for its files (5)" in log
+    assert "memory/spool is gone, and outputs wait for 5 of its files" in log
     assert "give-up-lost" not in log
     away.rename(spool)
     os.mkfifo(spool / "000000000007.spool.unfinished")
@@ -161,5 +161,5 @@ def test_an_older_copy_of_it_is_refused_as_one_of_today_is(folder: Path) -> None
     newer = fence.read_bytes().replace(str(RELEASED[1].end_ns).encode(), str(RELEASED[1].end_ns + NANOSECONDS).encode())
     fence.write_bytes(newer)
 
-    with pytest.raises(JournalDamaged, match=r"does not know of 1 stretches .*accept-gap"):
+    with pytest.raises(JournalDamaged, match=r"1 released intervals are missing .*accept-gap"):
         Journal(folder / "memory", data_set=None)

@@ -225,7 +225,7 @@ def test_an_old_copy_of_the_journal_is_refused_until_the_gap_is_accepted_and_the
     newer.close()
     (tmp_path / "journal.sqlite").write_bytes(old)
 
-    with pytest.raises(JournalDamaged, match=r"does not know of 2 stretches .* accept-gap"):
+    with pytest.raises(JournalDamaged, match=r"2 released intervals are missing .* accept-gap"):
         open_journal(tmp_path)
     with pytest.raises(JournalDamaged, match="accept-gap"):
         open_journal(tmp_path)  # being refused changes nothing

@@ -149,7 +149,7 @@ def test_a_spool_folder_that_is_gone_at_the_start_is_waited_for_and_not_made_ane
         (folder / "000000000099.spool").write_bytes(b"of another journal")
     before = sorted(tmp_path.rglob("*"))
 
-    with pytest.raises(StateUnavailable, match=r"spool folder .* is gone, .*\(files: 2\)") as raised:
+    with pytest.raises(StateUnavailable, match=r"spool folder .* is gone, .* wait for 2 of its files") as raised:
         Spool(folder, waiting=lambda: [3, 4])
 
     assert "give" not in str(raised.value)
