@@ -227,6 +227,6 @@ def _check_visible(shared: SharedSpool, spooled: Spooled) -> None:
     """Raise StateUnavailable unless this process can see a worker's spool file: after the release it may be the only copy."""
     if not shared.holds(spooled):
         raise StateUnavailable(
-            f"SPOOL_URL {shared.address} does not contain a file that a worker has written: is it the same folder or bucket on every machine, "
-            "and its disk mounted?"
+            f"SPOOL_URL {shared.address} does not contain a file that a worker has written: is it the same folder or bucket on every "
+            "machine, and its disk mounted?"
         )
