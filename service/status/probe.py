@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import json
 
-from service.settings.types import Secret, StatusAddress
+from service.settings.address import StatusAddress
+from service.settings.types import Secret
 
 #: Time limit for the answer.
 _TIMEOUT_S = 10

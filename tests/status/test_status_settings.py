@@ -33,7 +33,7 @@ def test_an_address_that_others_can_reach_needs_a_token_and_is_said_to_be_unencr
     (problem,) = problems(STATUS_ADDRESS=address)
 
     assert problem.startswith(
-        f"STATUS_ADDRESS={address} is reachable from other machines and needs STATUS_TOKEN; make one with: "
+        f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: "
     )
     assert problems(STATUS_ADDRESS=address, STATUS_TOKEN="0123456789abcdef") == []
     configuration = load(Path("no.env"), {**GIVEN, "STATUS_ADDRESS": address, "STATUS_TOKEN": "0123456789abcdef"})
@@ -58,7 +58,7 @@ def test_what_is_not_an_address_is_a_mistake_with_an_example(address: str, examp
     ]
 
 
-def test_nothing_of_the_web_is_loaded_while_nobody_asked_for_it(tmp_path: Path) -> None:
+def test_a_run_from_file_to_csv_loads_neither_the_web_nor_the_influxdb_client(tmp_path: Path) -> None:
     recording = tmp_path / "recording.csv"
     rows = [f"2025-11-03T14:30:0{index % 5}.{index:03d}Z,{'ab'[index % 2]},{index % 3}" for index in range(60)]
     recording.write_text("\n".join(["timestamp,source_id,ecg", *rows]), encoding="utf-8")
@@ -69,9 +69,10 @@ def test_nothing_of_the_web_is_loaded_while_nobody_asked_for_it(tmp_path: Path) 
         "STATE_DIR": tmp_path / "state",
     }
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
+    unused = ("bottle", "waitress", "prometheus_client", "service.status.board", "influxdb_client")
     program = (
         "import sys; from central_anonymizer import main; code = main(['--env-file', sys.argv[1]]); "
-        "heavy = [one for one in ('bottle', 'waitress', 'prometheus_client', 'service.status.board') if one in sys.modules]; "
+        f"heavy = [one for one in {unused} if one in sys.modules]; "
         "print(f'LOADED {heavy}'); sys.exit(code)"
     )
 
