@@ -25,18 +25,15 @@ ANY_SECRET = "NAME_FILE"
 
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
-every_page = pytest.mark.parametrize(
+
+@pytest.mark.parametrize(
     "page", sorted([*ROOT.glob("*.md"), *(ROOT / "documentation").rglob("*.md")]), ids=lambda page: page.stem
 )
+def test_every_test_file_and_section_that_a_page_names_exists(page: Path) -> None:
+    files = re.findall(r"`((?:[\w.]+/)+[\w-]+\.(?:py|csv|md|txt))", text_of(page))
 
-
-@every_page
-def test_every_test_named_on_a_page_exists(page: Path) -> None:
     assert not names_of_tests_in(page) - names_of_tests_there_are()
-
-
-@every_page
-def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    assert not [file for file in files if not (ROOT / file).exists()]
     for link in links_in(page):
         if link.startswith("https://"):
             continue
@@ -44,13 +41,6 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), f"{page.name} links to {link}"
         assert not anchor or anchor in anchors_of(target), f"{page.name} links to {link}"
-
-
-@every_page
-def test_every_file_named_on_a_page_exists(page: Path) -> None:
-    files = re.findall(r"`((?:[\w.]+/)+[\w-]+\.(?:py|csv|md|txt))", text_of(page))
-
-    assert not [file for file in files if not (ROOT / file).exists()]
 
 
 @by_name
