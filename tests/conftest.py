@@ -25,6 +25,9 @@ from testbed.s3_server import S3Server, find_versitygw, start_s3_server
 from tests.servers.api_server import ApiServer
 from tests.servers.socket_server import Serve, socket_servers
 
+# Tests run side by side: threads of one that wait for each other in a matrix product only take the processor from the others.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 #: GitHub, GitLab and most others set this.
 ON_CI = bool(os.environ.get("CI"))
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.loaded_python import LoadedPopen, run_loaded
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 KEY = "0123456789abcdef-integration"
@@ -44,7 +46,7 @@ class Service:
         env_file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
         env_file.chmod(0o600)
         self._log = self._log_path.open("wb")
-        self.process = subprocess.Popen(
+        self.process = LoadedPopen(
             [sys.executable, str(ROOT / "central_anonymizer.py"), *arguments],
             cwd=folder,
             env={**surroundings(folder), "PYTHONUNBUFFERED": "1", **(environment or {})},
@@ -106,11 +108,24 @@ def run_on_file(folder: Path, path: Path, **settings: object) -> tuple[int, str]
 
 def state(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """Run `scripts/state.py` in a folder with an `.env`; return exit code and what it printed."""
-    command = [sys.executable, str(ROOT / "scripts" / "state.py"), *arguments]
-    given = {**surroundings(folder), **(environment or {})}
-    done = subprocess.run(command, cwd=folder, env=given, capture_output=True, encoding="utf-8", check=False)
-    assert "Traceback" not in done.stderr, done.stderr
+    done = run_script("scripts/state.py", *arguments, folder=folder, environment=environment)
     return done.returncode, done.stdout + done.stderr
+
+
+def run_script(
+    script: str, *arguments: str, folder: Path, environment: Mapping[str, str] | None = None, stdin: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run one of our programs in a folder to its end, which must not be a traceback."""
+    done = run_loaded(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=folder,
+        env={**surroundings(folder), **(environment or {})},
+        input=stdin,
+        capture_output=True,
+        encoding="utf-8",
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
 
 
 def surroundings(folder: Path) -> dict[str, str]:

@@ -6,8 +6,6 @@ import csv
 import hashlib
 import hmac
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -22,7 +20,7 @@ from service.settings.load import load
 from testbed.influxdb_server import InfluxServer
 from tests.heartbeat.commands import on_a_terminal
 from tests.integration.clinic import Clinic
-from tests.integration.service_process import ROOT, Service
+from tests.integration.service_process import Service, run_script
 
 CASES = Path(__file__).parent / "env_cases"
 KEY = "7c1e4fa09b3d582611e0c94da5f87b36d28e07b15f6a493cc0d1e89b24f7a35e"
@@ -52,17 +50,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, script: str, *arguments: str, stdin: str = "", **environment: str) -> Ended:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "HOME": str(folder / "home"), **environment},
-        input=stdin,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=120,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+    home = {"HOME": str(folder / "home")}
+    done = run_script(script, *arguments, folder=folder, environment={**home, **environment}, stdin=stdin)
     return Ended(done.returncode, done.stdout + done.stderr, done.stdout)
 
 
@@ -205,7 +194,7 @@ def test_quotes_and_blanks_mean_the_same_in_a_file_and_in_the_environment(folder
     ended = serve_environment(folder, text, CSV_OUTPUT_DIR="b", STATE_DIR="sb")
 
     assert ended.code == exit_codes.DONE, ended.said
-    assert "PSEUDONYM_SALT in the environment is quoted; the quotes are not part of the value" in ended.said
+    assert "PSEUDONYM_SALT in the environment stands between quotes, which are not part of it" in ended.said
     assert sources_in(folder / "a") == sources_in(folder / "b") == {pseudonym(KEY.encode(), one) for one in ("w1", "w2")}
     assert [path.read_bytes() for path in sorted((folder / "a").iterdir())] == [
         path.read_bytes() for path in sorted((folder / "b").iterdir())

@@ -6,8 +6,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 
 from testbed.sample_ecg import read_sample_ecg
 from tests.conftest import Bucket
+from tests.integration.service_process import run_script
 from tests.scripts.verifying import ROOT, START_NS, write_csv
 from utility.advice import Trial, advice
 
@@ -26,20 +25,8 @@ QUICK = ("--minutes", "1", "--windows", "5", "--k", "5")
 
 
 def advise(*arguments: str, environment: Mapping[str, str] | None = None, folder: Path = ROOT) -> tuple[int, str]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "advise.py"), *arguments],
-        cwd=folder,
-        env={
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", tempfile.gettempdir()),
-            "PYTHONUTF8": "1",
-            **(environment or {}),
-        },
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+    home = {"HOME": os.environ.get("HOME", tempfile.gettempdir())}
+    done = run_script("scripts/advise.py", *arguments, folder=folder, environment={**home, **(environment or {})})
     return done.returncode, done.stdout + done.stderr
 
 
@@ -140,7 +127,7 @@ def test_without_the_detector_it_says_how_to_get_it_and_does_the_rest(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["nowhere.csv"], 78, "INPUT_FILE names a path that is not a file"),
+        (["nowhere.csv"], 78, "INPUT_FILE names something, which is not a file"),
         ([str(RECORDS), "--k", "1"], 64, "expected numbers of at least 2 between commas, such as 5,10,20; got '1'"),
         ([str(RECORDS), "--windows", "5;10"], 64, "expected seconds of at least 1 between commas"),
         ([str(RECORDS), "--minutes", "0"], 64, "expected whole minutes from 1 to 1440, got '0'"),

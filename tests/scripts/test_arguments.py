@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from service import exit_codes
-from tests.documentation.pages import ROOT
+from tests.integration.service_process import run_script
 
 HUGE = "9" * 5000
 
@@ -19,16 +16,7 @@ def refusal_of(folder: Path, script: str, *arguments: str, code: int = exit_code
     """Run a tool that must refuse its arguments and make nothing; return what it said."""
     (folder / "ecg.csv").write_text("timestamp,source_id,ecg\n2025-11-03T14:30:00Z,a,1\n", encoding="utf-8")
     (folder / "heart_ledger.jsonl").write_text("", encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "PYTHONUTF8": "1", "HOME": str(folder / "home")},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert "Traceback" not in done.stderr, done.stderr
+    done = run_script(script, *arguments, folder=folder, environment={"HOME": str(folder / "home")})
     assert done.returncode == code, done.stdout + done.stderr
     assert {path.name for path in folder.iterdir()} == {"ecg.csv", "heart_ledger.jsonl"}
     assert len(done.stderr) < 4000

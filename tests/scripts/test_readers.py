@@ -14,6 +14,7 @@ import pytest
 
 from service import exit_codes
 from tests.integration.service_process import ROOT, run_service
+from tests.loaded_python import run_loaded
 
 # A process is forked here to be given streams that are closed; Python 3.12 warns where there are threads.
 pytestmark = [
@@ -65,14 +66,13 @@ def full_disk() -> Iterator[dict[str, Any]]:
 
 
 def run_command(folder: Path, command: tuple[str, ...], **streams: Any) -> tuple[int, str]:
-    done = subprocess.run(
+    done = run_loaded(
         [sys.executable, str(ROOT / "scripts" / command[0]), *command[1:]],
         cwd=folder,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         encoding="utf-8",
         env={"PATH": os.environ["PATH"], "HOME": str(folder), "PYTHONUTF8": "1"},
-        check=False,
         **streams,
     )
     return done.returncode, done.stderr

@@ -16,7 +16,7 @@ from anonymizer.windows import NANOSECONDS
 from scripts import report
 from service.state.journal import Epoch, Journal, Recount, Release
 from tests.documentation.pages import ROOT
-from tests.integration.service_process import KEY
+from tests.integration.service_process import KEY, run_script
 from tests.service.batches import PROMISE, make_batch
 
 #: 1970-01-01 00:10:00: window number 120 of five seconds begins there.
@@ -51,15 +51,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / "report.py"), *arguments],
-        cwd=folder,
-        env={"PATH": "", "PYTHONUTF8": "1"},
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
+    return run_script("scripts/report.py", *arguments, folder=folder)
 
 
 def figures_in(path: Path) -> dict[str, Any]:

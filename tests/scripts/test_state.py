@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from service.state.journal import Epoch, Journal, Release
+from tests.integration.service_process import ROOT, run_script
 from tests.service.batches import PROMISE, make_batch
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def state(folder: Path, *arguments: str) -> tuple[int, str]:
-    command = [sys.executable, str(ROOT / "scripts" / "state.py"), "--state-dir", str(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    assert "Traceback" not in done.stderr
+    done = run_script("scripts/state.py", "--state-dir", str(folder), *arguments, folder=ROOT)
     return done.returncode, done.stdout + done.stderr
 
 
