@@ -27,7 +27,7 @@ from service.preflight import (
     input_problems,
     lasting_folder_problems,
     proxy_problems,
-    say_what_the_disks_cannot,
+    warn_of_unsynced_folders,
     worker_problems,
 )
 from service.process import run
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
     settings = configuration.settings
     set_up_logging(settings.log_level, settings.log_format, is_stream=settings.streaming_mode and not options.check)
     log_configuration(configuration)
-    say_what_the_disks_cannot(configuration.settings)
+    warn_of_unsynced_folders(configuration.settings)
     if options.check:
         return _check(settings, connect=options.connect)
     armed = crash_points.switch_on(os.environ)
@@ -91,7 +91,7 @@ def _check(settings: Settings, *, connect: bool) -> int:
 
 def _health(settings: Settings) -> int:
     if settings.status_address:
-        from service.settings.address import parse_address  # imported only for --health
+        from service.settings.types import parse_address  # imported only for --health
         from service.status.probe import why_not_ready
 
         reasons = why_not_ready(parse_address(settings.status_address), settings.status_token)

@@ -61,7 +61,7 @@ _ROWS_AT_ONCE = 1 << 23
 #: A file that is not there: a frame's settings are arguments, never somebody's `.env`.
 _NO_ENV_FILE = Path(__file__).with_name("no.env")
 
-#: How the service's warning begins that source ids leave as they are.
+#: Prefix of the service's warning that source ids are released unchanged.
 _IDS_ARE_KEPT = "PSEUDONYMIZE_SOURCE_ID=false"
 
 #: Why rows of a leap second may be invalid.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from anonymizer.errors import BatchRejected
 from anonymizer.ports import Output
-from service.delivery.offer import Offer
+from service.delivery.output_worker import Offer
 from service.state.journal import Journal
 from service.state.set_aside import SetAside
 
@@ -43,7 +43,7 @@ def offer_again(output: Output, journal: Journal, set_aside: SetAside) -> Iterat
 
     Raises:
         OutputUnavailable: It does not answer; what is not yet yielded stays set aside.
-        SpoolDamaged: A batch's file does not hold what was written.
+        SpoolDamaged: A batch's file is missing or damaged.
     """
     refused_before = journal.outputs.set_aside_for(output.name)
     waiting = [one for one in set_aside.all() if one.output == output.name and one.batch_id in refused_before]

@@ -37,14 +37,14 @@ from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
 from service.settings.declared import DECLARED, KNOWN_NAMES, Settings
 from service.settings.env_file import settings_in
-from service.settings.load import load, meant_by
+from service.settings.load import environment_settings, load
 from service.settings.types import moment, path
 from service.startup import with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
 from service.state.journal import Journal
-from service.state.journal_file import FORM
+from service.state.journal_file import FORMAT_VERSION
+from service.state.output_names import NameHistory, match_outputs
 from service.state.set_aside import SetAside
-from service.state.settings_changes import Moves, recognise_outputs
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
@@ -65,8 +65,10 @@ def show(folder: Path) -> int:
     """Print what was released, where the stream is, how far each output is, and what came late. Changes nothing."""
     with copied_journal(folder) as (journal, form):
         _print_state(folder, journal)
-    if form not in (0, FORM):
-        print(f"form       {form}, of an earlier version; it is brought to form {FORM} at the next start of the service")
+    if form not in (0, FORMAT_VERSION):
+        print(
+            f"form       {form}, of an earlier version; it is brought to form {FORMAT_VERSION} at the next start of the service"
+        )
     return exit_codes.DONE
 
 
@@ -91,8 +93,10 @@ def drop_output(folder: Path, name: str) -> int:
     """Forget an output, and the rows that wait for it."""
     journal = Journal(folder, data_set=None)
     known = {one.name: one for one in journal.outputs.positions()}
-    moves = Moves(Path(os.path.realpath(folder)))
-    found = [one for one in known if one == name] or [one for one in known if moves.forms(one) & moves.forms(name)]
+    history = NameHistory(Path(os.path.realpath(folder)))
+    found = [one for one in known if one == name] or [
+        one for one in known if history.current_names(one) & history.current_names(name)
+    ]
     if len(found) != 1:
         print(f"There is no output {name!r}; there are: {', '.join(known) or 'none'}")
         return exit_codes.USAGE
@@ -216,7 +220,7 @@ def retry_set_aside(folder: Path, settings: Settings) -> int:
     journal, set_aside = Journal(folder, data_set=None), SetAside(folder / "set_aside")
     refused = taken = 0
     outputs = make_outputs(settings)
-    recognise_outputs(journal, set_aside, [output.name for output in outputs], state_dir=folder)
+    match_outputs(journal, set_aside, [output.name for output in outputs], state_dir=folder)
     for output in outputs:
         for answer in offer_again(output, journal, set_aside):
             taken, refused = taken + answer.taken, refused + answer.refused
@@ -248,7 +252,7 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
         labels = data_set_labels(settings, source, journal)
         readers = make_output_readers(settings, summaries, labels)
         names = [reader.name for reader in readers]
-        recognise_outputs(journal, SetAside(folder / "set_aside"), names, state_dir=folder)
+        match_outputs(journal, SetAside(folder / "set_aside"), names, state_dir=folder)
         found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), readers=readers)
         if settings.output_to_influx:
             elsewhere = unknown_releases(summaries, journal, labels, span)
@@ -340,7 +344,7 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
 
 
 def _state_dir_of(env_file: Path) -> str:
-    environment, problems, _ = meant_by({"STATE_DIR": os.environ.get("STATE_DIR", "")})
+    environment, problems, _ = environment_settings({"STATE_DIR": os.environ.get("STATE_DIR", "")})
     if problems:
         raise ConfigurationError(problems)
     folder = environment["STATE_DIR"] or settings_in(env_file, KNOWN_NAMES).get("STATE_DIR")

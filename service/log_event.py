@@ -1,7 +1,7 @@
 """The service's log lines, each declared beside the code that logs it: a name and fields for programs, a text for people.
 
 The wording of a text may change; names and fields may not. `documentation/LOG_EVENTS.md` lists them, and a test compares it with the
-declarations. A module that may not import the service passes `extra={"event": (name, fields)}` to the logger itself.
+declarations. A module that may not import `service` passes `extra={"event": (name, fields)}` to the logger.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class LogEvent:
 
     Args:
         name: The event's name with LOG_FORMAT=json; empty for decoration, which JSON logs leave out.
-        text: What people read, with a placeholder for each value.
+        text: The text for people, with a placeholder for each value.
         fields: The names of the values, in the order of the placeholders, separated by spaces.
         level: A level of `logging`.
     """

@@ -30,9 +30,9 @@ class Observation:
     """Makes a run observable while its `with` block lasts; the run reports to `telemetry`.
 
     Args:
-        settings: Which observers are enabled.
+        settings: Says which observers are enabled.
         clock: The service's clock.
-        environment: The process's variables, where systemd names its socket.
+        environment: The process's variables, in which systemd names its socket.
     """
 
     def __init__(self, settings: Settings, clock: Clock, environment: Mapping[str, str] = os.environ) -> None:
@@ -54,12 +54,12 @@ class Observation:
         """Start the status server and the systemd notifier.
 
         Raises:
-            ConfigurationError: STATUS_ADDRESS cannot be listened on.
+            ConfigurationError: The service cannot listen on STATUS_ADDRESS.
         """
         if self._board is None:
             return self
         if self._settings.status_address:
-            from service.settings.address import parse_address
+            from service.settings.types import parse_address
             from service.status.web import StatusServer
 
             address = parse_address(self._settings.status_address)
@@ -77,12 +77,12 @@ class Observation:
             self._server.close()
 
     def expect(self, outputs: Sequence[Output]) -> None:
-        """Tell observers which outputs there are."""
+        """Give observers the enabled outputs."""
         if self._board is not None:
             self._board.expect(outputs)
 
     def plan(self, windows_in_all: int | None) -> None:
-        """Tell observers how many windows there will be; None: no end."""
+        """Give observers the number of windows of the run; None: no end."""
         if self._board is not None:
             self._board.plan(windows_in_all)
 
@@ -93,7 +93,7 @@ class Observation:
             self._board.watch(journal.outputs)
 
     def unwatch(self, journal: Journal) -> None:
-        """Let observers read the journal once more before it is closed; write the report of a one-shot run, however it ended."""
+        """Let observers read the journal once more before it is closed; write the report of a one-shot run, also if it failed."""
         if self._board is not None:
             self._board.unwatch()
         if self._recorder is not None and self._promise is not None:

@@ -15,11 +15,11 @@ from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.log_event import WARNING, LogEvent
 from service.settings.declared import Settings
 from service.startup import with_bucket_name
-from service.wiring import address_of_input, load_hierarchy, make_outputs, make_source, recordings_of, ways_to_servers
+from service.wiring import address_of_input, load_hierarchy, make_outputs, make_source, proxies_in_use, recordings_of
 
 _FOLDERS_NOT_SYNCED = LogEvent(
     "folders_not_synced",
-    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may take a "
+    "⚠️ %s %s: its disk cannot make names of new files durable (it does not sync folders), so a power cut may lose a "
     "file that was just written. Put it on a local disk; a crash of the service alone loses nothing",
     "setting folder",
     logging.WARNING,
@@ -27,9 +27,9 @@ _FOLDERS_NOT_SYNCED = LogEvent(
 
 
 def connection_problems(settings: Settings) -> list[str]:
-    """Open source and outputs once; return what went wrong, one sentence each.
+    """Open source and outputs once; return the problems, one sentence each.
 
-    File outputs are left out, since opening one makes its folder; `folder_problems` checks those instead.
+    File outputs are skipped, since opening one creates its folder; `folder_problems` checks those instead.
     """
     problems = []
     try:
@@ -48,10 +48,10 @@ def connection_problems(settings: Settings) -> list[str]:
     return problems
 
 
-def say_what_the_disks_cannot(settings: Settings) -> None:
+def warn_of_unsynced_folders(settings: Settings) -> None:
     """Warn of each folder on a disk that cannot sync folders, whether or not the folder exists yet.
 
-    A disk that fails here is ignored; the run waits for it where it uses it.
+    A disk that fails here is ignored; the run waits for it when it needs it.
     """
     for name, folder in _folders(settings).items():
         with suppress(OSError):
@@ -61,7 +61,7 @@ def say_what_the_disks_cannot(settings: Settings) -> None:
 
 
 def _folders(settings: Settings) -> dict[str, str]:
-    """Return the folders that are written to, by the setting that names each."""
+    """Return the folders that the service writes to, by setting."""
     folders = {"STATE_DIR": settings.state_dir}
     if settings.output_to_csv:
         folders["CSV_OUTPUT_DIR"] = settings.csv_output_dir
@@ -83,14 +83,14 @@ _OF_RECORDINGS = ("INPUT_CHANNEL", "INPUT_SOURCE_ID", "INPUT_START_TIME")
 
 
 def input_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with INPUT_FILE and the settings that select what is read from it, one sentence each."""
+    """Return the problems of INPUT_FILE and of the settings for recordings, one sentence each."""
     try:
         address = address_of_input(settings)
     except ConfigurationError as error:
         return list(error.problems)
     if address is None and recordings_of(settings):
-        return [*_problems_with_recordings(settings), *_folders_of_ours_in(Path(settings.input_file), settings)]
-    problems = [] if address is None or address.bucket else list(_folders_of_ours_in(Path(address.root), settings))
+        return [*_problems_with_recordings(settings), *_service_folders_in(Path(settings.input_file), settings)]
+    problems = [] if address is None or address.bucket else list(_service_folders_in(Path(address.root), settings))
     unused = [name for name in _OF_RECORDINGS if getattr(settings, name.lower()) not in ("", (), None)]
     if not unused:
         return problems
@@ -104,17 +104,17 @@ def input_problems(settings: Settings) -> list[str]:
 def _problems_with_recordings(settings: Settings) -> Iterator[str]:
     if settings.k_unit == "source" and not settings.input_source_id:
         yield (
-            "K_UNIT=source counts wearers, and nothing is read of a recording that says whose it is: set INPUT_SOURCE_ID to a name for "
-            "each file, the same one for files of the same wearer"
+            "K_UNIT=source counts wearers, but the service never reads from a recording whose it is: set INPUT_SOURCE_ID to one name per "
+            "file, the same one for files of the same wearer"
         )
 
 
-def _folders_of_ours_in(folder: Path, settings: Settings) -> Iterator[str]:
-    """Yield which of the service's folders lie in the input folder: what is written there would be read the next time."""
-    ours = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
-    for name, path in ours.items():
+def _service_folders_in(folder: Path, settings: Settings) -> Iterator[str]:
+    """Yield which of the service's folders are in the input folder: the next run would read their files as input."""
+    written = {"STATE_DIR": settings.state_dir} | ({"CSV_OUTPUT_DIR": settings.csv_output_dir} if settings.output_to_csv else {})
+    for name, path in written.items():
         if folder.resolve() in (resolved := Path(path).resolve(), *resolved.parents):
-            yield f"{name} lies in the folder that INPUT_FILE names: put it elsewhere"
+            yield f"{name} is in the folder that INPUT_FILE names: put it elsewhere"
 
 
 #: What workers need beyond the service, by the name of the module.
@@ -134,16 +134,16 @@ def worker_problems(settings: Settings) -> list[str]:
 
 
 def proxy_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with the variables that name proxies."""
+    """Return the problems of the variables that name proxies."""
     try:
-        list(ways_to_servers(settings))
+        list(proxies_in_use(settings))
     except ConfigurationError as error:
         return list(error.problems)
     return []
 
 
 def hierarchy_problems(settings: Settings) -> list[str]:
-    """Return what is wrong with the hierarchy, one sentence each."""
+    """Return the problems of the hierarchy, one sentence each."""
     try:
         load_hierarchy(settings)
     except ConfigurationError as error:
@@ -152,12 +152,12 @@ def hierarchy_problems(settings: Settings) -> list[str]:
 
 
 def folder_problems(settings: Settings) -> list[str]:
-    """Return why STATE_DIR or CSV_OUTPUT_DIR cannot be used. Makes neither."""
+    """Return why a folder of the service cannot be used, one sentence each. Creates none."""
     return _folder_problems(settings, but_for=frozenset())
 
 
 def lasting_folder_problems(settings: Settings) -> list[str]:
-    """Return the same without faults that may pass: a run waits for a failing disk where it uses it."""
+    """Return the same without faults that may pass: a run waits for a failing disk when it needs it."""
     return _folder_problems(settings, but_for=PASSING)
 
 

@@ -24,12 +24,12 @@ _T = TypeVar("_T")
 
 _WAITING = LogEvent("waiting", "⏳ %s; trying again in %.1f s", "reason retry_in_seconds", logging.WARNING)
 
-#: The back-off doubles from the first pause to the longest. Data flows again within 10 s of a server's return
+#: The back-off doubles from the first pause to the longest, so that data flows again within 10 s of a server's return
 #: (documentation/decisions/013-eight-seconds-at-most.md).
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 8.0
 
-#: Jitter: a pause is drawn between this share of its length and all of it, so that many clients do not return at once.
+#: Jitter: a pause is at least this share of its full length, drawn at random, so that many clients do not return at once.
 _LEAST_SHARE = 0.5
 
 
@@ -42,14 +42,14 @@ class RetriesExhausted(Exception):
 
 
 class Retry:
-    """Retries what cannot be done now. Threads that share a `Retry` wait together.
+    """Retries an action while the source, an output or the disk is unavailable. Threads that share a `Retry` wait together.
 
     Args:
-        clock: To wait on.
-        budget_s: How long to retry before giving up; None: for ever.
-        draw: Returns a number from 0 to 1, for jitter.
-        telemetry: Told about waits and their ends.
-        output: The name of the output being waited for; None for the loop, which waits for the source.
+        clock: The clock to wait on.
+        budget_s: How long to retry before giving up; None: forever.
+        draw: Returns a random number from 0 to 1, for jitter.
+        telemetry: Receives the begin and end of waits.
+        output: The name of the output; None for the release loop, which waits for the source.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Retry:
 
     @property
     def is_endless(self) -> bool:
-        """Whether retries never end. Even a refusal may then pass."""
+        """Whether retries never end. Then even denials are retried."""
         return self._budget_s is None
 
     def until_done(self, action: Callable[[], _T]) -> _T:
@@ -82,9 +82,9 @@ class Retry:
 
         Raises:
             RetriesExhausted: The time limit has passed.
-            SourceDenied: At once, if retries have a time limit: waiting does not fix a wrong token.
+            SourceDenied: Immediately, if retries have a time limit: waiting does not fix a wrong token.
             OutputDenied: Likewise.
-            Stopped: The service was asked to stop meanwhile.
+            Stopped: The service was asked to stop.
         """
         started_s = self._clock.monotonic_s()
         pause_s = FIRST_PAUSE_S
@@ -96,10 +96,10 @@ class Retry:
             except (SourceUnavailable, OutputUnavailable, StateUnavailable, WorkersUnavailable) as error:
                 wait_s = self._pause_s(pause_s, error)
                 self._give_up_if_due(error, started_s, wait_s)
-                waited_for.add(self._tell_wait(error, wait_s))
+                waited_for.add(self._report_wait(error, wait_s))
             else:
-                for who in waited_for:
-                    self._telemetry.goes_on(who)
+                for name in waited_for:
+                    self._telemetry.goes_on(name)
                 return result
             self._due_s = max(self._due_s, self._clock.monotonic_s() + wait_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -112,8 +112,8 @@ class Retry:
         if self._clock.monotonic_s() - started_s + wait_s > self._budget_s:
             raise RetriesExhausted(error) from None
 
-    def _tell_wait(self, error: Exception, wait_s: float) -> str:
-        """Tell of a wait; return what is waited for."""
+    def _report_wait(self, error: Exception, wait_s: float) -> str:
+        """Report a wait; return the name of what is unavailable."""
         _WAITING.log(error, wait_s)
         waited_for = self._output or SOURCE
         if isinstance(error, StateUnavailable | WorkersUnavailable):
@@ -128,6 +128,6 @@ class Retry:
                 raise Stopped
 
     def _pause_s(self, pause_s: float, error: Exception) -> float:
-        asked_s = getattr(error, "retry_after_s", None)
+        requested_s = getattr(error, "retry_after_s", None)
         drawn_s = pause_s * (_LEAST_SHARE + (1 - _LEAST_SHARE) * self._draw())
-        return drawn_s if asked_s is None else max(asked_s, drawn_s)
+        return drawn_s if requested_s is None else max(requested_s, drawn_s)

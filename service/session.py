@@ -23,7 +23,7 @@ from service.log_event import ERROR, WARNING, LogEvent
 from service.observation import Observation
 from service.pipeline.added_rows import account_for_added_rows, account_for_parts
 from service.pipeline.contradictions import refuse_contradictory
-from service.pipeline.release import Parts, run
+from service.pipeline.release_loop import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
 from service.pipeline.schedule import Schedule
 from service.retry import RetriesExhausted, Retry
@@ -31,8 +31,9 @@ from service.settings.declared import Settings
 from service.startup import open_source, with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
 from service.state.journal import Epoch, Journal
+from service.state.output_names import forget_removed_outputs, match_outputs
 from service.state.set_aside import SetAside
-from service.state.settings_changes import continue_or_begin_epoch, forget_removed_outputs, recognise_outputs
+from service.state.settings_changes import continue_or_begin_epoch
 from service.state.shared_spool import MixedSpool
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
@@ -56,8 +57,8 @@ from service.wiring import (
 if TYPE_CHECKING:
     from service.scale.workforce import Workforce
 
-#: Seconds until a computing thread yields to one whose answer has arrived. Python's default of 5 ms would add a tenth to a request.
-_TURN_S = 0.0005
+#: Python's thread switch interval. Its default of 5 ms would make a request a tenth slower, while another thread computes.
+_SWITCH_INTERVAL_S = 0.0005
 
 _GAVE_UP = LogEvent("gave_up", "❌ Gave up after RETRY_BUDGET_SECONDS=%d: %s", "budget_seconds reason", logging.ERROR)
 _END_STEP_FAILED = LogEvent("end_step_failed", "⚠️ %s failed at the end of the run: %s", "step reason", logging.WARNING)
@@ -68,26 +69,26 @@ _OTHER_CHUNKS_IN_HAND = 3
 #: Shells add this to the number of the signal that ended a process.
 _SIGNAL_BASE = 128
 
-#: How long outputs may go on writing after a request to stop.
+#: How long outputs may continue to write after a stop request.
 GRACE_S = 5.0
 
 
 def serve(settings: Settings, clock: SystemClock, *, env_file: Path = Path(".env")) -> int:
-    """Run to the end or until asked to stop; return the exit code. Expected failures are logged as a sentence.
+    """Run until the end or a stop request; return the exit code. Expected failures are logged as a sentence.
 
     Args:
-        settings: What was asked for.
+        settings: The settings.
         clock: Stopped by signals.
-        env_file: Where the settings are from: worker processes of this machine load it too.
+        env_file: The file of the settings, which worker processes on this machine load too.
     """
-    sys.setswitchinterval(_TURN_S)
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     clock.code_when_stuck = exit_codes.DONE if settings.streaming_mode else None
     # A process that hangs after this, in its last log lines, still exits with this code.
-    clock.code_when_stuck = code = _code_of(settings, clock, env_file)
+    clock.code_when_stuck = code = _run_and_log_failures(settings, clock, env_file)
     return code
 
 
-def _code_of(settings: Settings, clock: SystemClock, env_file: Path) -> int:
+def _run_and_log_failures(settings: Settings, clock: SystemClock, env_file: Path) -> int:
     try:
         return _serve(settings, clock, env_file)
     except AnotherInstance as error:
@@ -122,13 +123,13 @@ def _retry(settings: Settings, clock: SystemClock, telemetry: Telemetry | None =
     return Retry(clock, budget_s=budget_s, telemetry=telemetry)
 
 
-#: The file in STATE_DIR that caches the Parquet footers of a data set. It may be deleted; it is built again.
+#: The file in STATE_DIR that caches the Parquet footers of a data set. It is rebuilt if it is deleted.
 _INDEX_FILE = "data_set_index"
 
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What is open during a run."""
+    """Everything that is open during a run."""
 
     settings: Settings
     clock: SystemClock
@@ -176,13 +177,13 @@ def _open_journal(settings: Settings, source: SampleSource) -> Journal:
 
 def _work(session: _Session) -> int:
     """Release every window of the run and deliver it; return the exit code."""
-    recipe, set_aside = _begin_epoch(session), _recognise_outputs(session)
+    recipe, set_aside = _begin_epoch(session), _match_outputs(session)
     schedule = _plan(session)
     spool = _open_spool(session)
     with _workforce(session, recipe, spool) as workforce:
         delivery = _make_delivery(session, Store(session.journal, spool, set_aside), workforce)
         _release_all(session, recipe, schedule, delivery, workforce)
-        _raise_first(delivery.failures())
+        _raise_failures(delivery.failures())
     _warn_if_nothing_was_read(session)
     return _exit_code(session.settings, session.observation.telemetry, session.clock)
 
@@ -250,7 +251,7 @@ def _workforce(session: _Session, recipe: Recipe, spool: MixedSpool) -> Iterator
 
 
 def _begin_epoch(session: _Session) -> Recipe:
-    """Return how windows are anonymized; a change of settings is recorded, or refused."""
+    """Return the recipe for the current settings; record, or refuse, a change of settings."""
     settings, journal = session.settings, session.journal
     label = session.retry.until_done(lambda: data_set_label(settings, session.source, journal))
     recipe = make_recipe(settings, load_hierarchy(settings), label)
@@ -260,17 +261,17 @@ def _begin_epoch(session: _Session) -> Recipe:
     return recipe
 
 
-def _recognise_outputs(session: _Session) -> SetAside:
-    """Match outputs with those the journal knows; return where their refused rows are kept."""
+def _match_outputs(session: _Session) -> SetAside:
+    """Match the enabled outputs with those in the journal; return the store of their refused rows."""
     journal, names = session.journal, [output.name for output in session.outputs]
     set_aside = SetAside(session.state_dir / "set_aside")
-    session.retry.until_done(lambda: recognise_outputs(journal, set_aside, names, state_dir=session.state_dir))
+    session.retry.until_done(lambda: match_outputs(journal, set_aside, names, state_dir=session.state_dir))
     session.retry.until_done(lambda: forget_removed_outputs(journal, names))
     return set_aside
 
 
 def _plan(session: _Session) -> Schedule:
-    """Return which windows to release; the run is refused if any of them may have been released elsewhere."""
+    """Return the schedule; refuse the run if any of its windows may have been released elsewhere."""
     settings, source, journal, retry = session.settings, session.source, session.journal, session.retry
     telemetry = session.observation.telemetry
     stream_position_ns = retry.until_done(journal.stream_position_ns)
@@ -278,7 +279,7 @@ def _plan(session: _Session) -> Schedule:
     retry.until_done(lambda: account_for_parts(source, journal, telemetry))
     schedule = make_schedule(settings, source, session.clock, stream_position_ns=stream_position_ns)
     session.observation.plan(schedule.windows_in_all)
-    retry.until_done(lambda: _tell_rows_beside(source, schedule, settings, telemetry))
+    retry.until_done(lambda: _count_rows_outside(source, schedule, settings, telemetry))
     _refuse_releases_elsewhere(session, schedule)
     return schedule
 
@@ -297,11 +298,11 @@ def _make_delivery(session: _Session, store: Store, workforce: Workforce | None)
 
 
 def _check_before_first_release(session: _Session, schedule: Schedule, delivery: Delivery) -> None:
-    """Refuse a one-shot run if an output refuses it, and a file whose sources mostly contradict themselves."""
+    """Refuse a one-shot run whose output denies access, and a file in which most sources contradict themselves."""
     settings = session.settings
     if not settings.streaming_mode:
         delivery.wait_until_tried()
-        _raise_first(delivery.failures())
+        _raise_failures(delivery.failures())
     if session.source.is_looked_through:
         windows = WindowRange(schedule.start_ns, schedule.due_end_ns, settings.batch_size_seconds * NANOSECONDS)
         session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=settings.max_records_per_query))
@@ -337,8 +338,8 @@ def _warn_if_nothing_was_read(session: _Session) -> None:
         WARNING.log(session.source.advice_when_empty())
 
 
-def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settings, telemetry: Telemetry) -> None:
-    """Count the rows that lie in no window of the run: once per run, whether or not its windows were released before."""
+def _count_rows_outside(source: SampleSource, schedule: Schedule, settings: Settings, telemetry: Telemetry) -> None:
+    """Count the rows outside the run's windows: once per run, even if its windows were released before."""
     if schedule.windows_in_all is None:
         return
     end_ns = schedule.start_ns + schedule.windows_in_all * settings.batch_size_seconds * NANOSECONDS
@@ -348,7 +349,7 @@ def _tell_rows_beside(source: SampleSource, schedule: Schedule, settings: Settin
 
 
 def _finish(step: str, action: Callable[[], None]) -> None:
-    """Take one step of shutting down. A failure is only logged: raised, it would hide an earlier error and skip later steps."""
+    """Run one step of the shutdown. A failure is only logged: raised, it would hide an earlier error and skip later steps."""
     try:
         action()
     except Exception as error:  # noqa: BLE001  (as above)
@@ -370,8 +371,8 @@ def _refuse_releases_elsewhere(session: _Session, schedule: Schedule) -> None:
         refuse_releases_elsewhere(held_parquet(settings, labels), journal, labels, span, bucket=None, retry=session.retry)
 
 
-def _raise_first(failures: list[Exception]) -> None:
-    """Raise the failures of outputs: everything an operator must fix at once, else the first."""
+def _raise_failures(failures: list[Exception]) -> None:
+    """Raise the outputs' failures: all that an operator must fix together, else the first."""
     refusals = [str(failure) for failure in failures if isinstance(failure, OutputDenied)]
     if refusals:
         raise ConfigurationError(refusals)

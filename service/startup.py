@@ -13,7 +13,7 @@ from service.log_event import WARNING, LogEvent
 from service.retry import Retry
 from service.settings.declared import Settings, cohort_of
 from service.settings.load import Configuration
-from service.wiring import output_address, ways_to_servers
+from service.wiring import output_address, proxies_in_use
 from transport.addresses import shown_address
 from transport.proxies import are_proxies_named
 
@@ -43,7 +43,7 @@ def log_configuration(configuration: Configuration) -> None:
 def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "Mode", "streaming" if settings.streaming_mode else "one-shot"
     if settings.input_file:
-        yield "Input", "the file INPUT_FILE names"
+        yield "Input", "the file named by INPUT_FILE"
     else:
         where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
         yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"
@@ -64,7 +64,7 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.output_to_api:
         yield "Output", f"API {shown_address(settings.api_endpoint)}"
     if are_proxies_named(os.environ):
-        for name, proxy in ways_to_servers(settings):
+        for name, proxy in proxies_in_use(settings):
             yield "Proxy", f"{name} through {shown_address(proxy)}" if proxy else f"none for {name}"
 
 
@@ -78,12 +78,12 @@ def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
     """Open the source, waiting for one that is unavailable.
 
     Raises:
-        ConfigurationError: It refuses the service, and retries have a time limit: waiting does not fix a wrong token.
+        ConfigurationError: It refused access, and retries have a time limit: waiting does not fix a wrong token.
         RetriesExhausted: It could not be reached.
-        Stopped: The service was asked to stop meanwhile.
+        Stopped: The service was asked to stop.
     """
     try:
-        retry.until_done(_saying_so(settings, source, retry))
+        retry.until_done(_opening_with_advice(settings, source, retry))
     except SourceDenied as error:
         raise ConfigurationError(str(error) if settings.input_file else f"Failed to connect to InfluxDB: {error}") from None
     for remark in source.remarks:
@@ -105,7 +105,7 @@ def with_bucket_name(settings: Settings) -> Settings:
     return dataclasses.replace(settings, influx_output_bucket=name)
 
 
-def _saying_so(settings: Settings, source: SampleSource, retry: Retry) -> Callable[[], None]:
+def _opening_with_advice(settings: Settings, source: SampleSource, retry: Retry) -> Callable[[], None]:
     """Return a function that opens the source, and logs advice at the first failure that is retried."""
     has_failed = False
 
@@ -126,12 +126,7 @@ def _saying_so(settings: Settings, source: SampleSource, retry: Retry) -> Callab
 
 
 def _name_of_output_bucket(settings: Settings) -> str:
-    """Return the output bucket's name, also where INFLUX_OUTPUT_BUCKET is its id: queries and output names need the name.
-
-    Raises:
-        ConfigurationError: No configured token may look it up.
-        SourceUnavailable: The server does not answer.
-    """
+    """Return the output bucket's name, also if INFLUX_OUTPUT_BUCKET is its id. Queries and output names need the name. Raises as above."""
     given = settings.influx_output_bucket
     if not settings.output_to_influx:
         return given
@@ -147,13 +142,13 @@ def _name_of_output_bucket(settings: Settings) -> str:
             name = connection.name_of_bucket(given)
         except InfluxFault as fault:
             if fault.is_unreachable_for_good or not fault.is_denial:
-                raise SourceUnavailable(f"InfluxDB at {address.url} does not tell which bucket {given} is: {fault}") from None
+                raise SourceUnavailable(f"InfluxDB at {address.url} cannot resolve bucket id {given}: {fault}") from None
             continue
         finally:
             connection.close()
         if name is not None:
             return name
     raise ConfigurationError(
-        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and InfluxDB at {address.url} shows no configured token the one "
-        "bucket that it names: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
+        f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and no configured token may look up that bucket in InfluxDB at "
+        f"{address.url}: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
     )

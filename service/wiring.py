@@ -1,4 +1,4 @@
-"""Builds the parts that the settings ask for: source, recipe, outputs, schedule. Makes no folder and contacts no server."""
+"""Builds the source, recipe, outputs and schedule from the settings. Creates no folder and contacts no server."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 
 def make_source(settings: Settings, token: Secret | None = None, *, index_file: Path | None = None) -> SampleSource:
-    """Return the source the settings name, not yet open.
+    """Return the source that the settings name, not yet open.
 
     Args:
         settings: The settings.
         token: Replaces INFLUX_TOKEN.
-        index_file: Where the index of a data set is kept; None: nowhere.
+        index_file: The file that caches the index of a data set; None: no cache.
     """
-    # Imported only if used: the database client takes half a second.
+    # Imported only if used: importing the database client takes half a second.
     if not settings.input_file:
         return _make_influx_source(settings, token)
     address = address_of_input(settings)
@@ -61,10 +61,10 @@ def make_source(settings: Settings, token: Secret | None = None, *, index_file: 
 
 
 def address_of_input(settings: Settings) -> DataSetAddress | None:
-    """Return where the data set is that INPUT_FILE names; None where it names a file, or recordings.
+    """Return the address of the data set that INPUT_FILE names; None if it names a file or recordings.
 
     Raises:
-        ConfigurationError: It is an address that is not read.
+        ConfigurationError: It is an address of an unsupported kind.
     """
     from inputs.data_set_address import data_set_address
 
@@ -136,7 +136,7 @@ def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSourc
 
 
 def recordings_of(settings: Settings) -> Callable[[], Recordings] | None:
-    """Return what opens the recordings that INPUT_FILE names; None where it names none."""
+    """Return a function that opens the recordings that INPUT_FILE names; None if it names none."""
     from inputs.recordings.folder import RecordingSettings, opener_of
 
     wanted = RecordingSettings(
@@ -194,10 +194,10 @@ def _make_parquet(settings: Settings) -> Output:
 
 
 def _parquet_label(settings: Settings) -> str:
-    """Return what a single file is called in Parquet files while there are no pseudonyms; empty: as everywhere else.
+    """Return the label in Parquet files of a single input file without pseudonyms; empty: the usual label.
 
-    Everywhere else its label hangs on a name that only the journal knows, which must not be told by the samples. What is held here must
-    be found again when just that journal is lost, so here it hangs on where the file is.
+    The usual label of a file is derived from a secret name in the journal. But released Parquet files must be found again if that journal
+    is lost, so here the label is derived from the input file's path.
     """
     if settings.pseudonymize_source_id or not (settings.input_file and Path(settings.input_file).is_file()):
         return ""
@@ -205,11 +205,11 @@ def _parquet_label(settings: Settings) -> str:
 
 
 def held_parquet(settings: Settings, labels: Collection[str]) -> HeldParquet:
-    """Return what Parquet files of the data set tell of earlier releases.
+    """Return a reader of the data set's earlier releases in Parquet files.
 
     Args:
-        settings: What was asked for.
-        labels: What the data set is called, or was, in batch ids.
+        settings: The settings.
+        labels: Present and past labels of the data set in batch ids.
     """
     from outputs.parquet_held import HeldParquet
 
@@ -256,7 +256,7 @@ def make_shared_spool(settings: Settings) -> SharedSpool:
 
 
 def store_access(settings: Settings) -> StoreAccess:
-    """Return how object stores are reached now: keys in files may be others than before."""
+    """Return the current access to object stores; keys in files may have been rotated."""
     from transport.object_store import StoreAccess
 
     keys = (settings.aws_access_key_id, settings.aws_secret_access_key, settings.aws_session_token)
@@ -284,7 +284,7 @@ def _make_api(settings: Settings) -> Output:
     return HttpApi(target, settings.api_token.current)
 
 
-#: Every output: the setting that enables it, and the function that makes it. A new output needs a line here (outputs/README.md).
+#: Every output: the setting that enables it, and the function that makes it. Add a new output here (outputs/README.md).
 OUTPUTS: tuple[tuple[str, Callable[[Settings], Output]], ...] = (
     ("output_to_csv", _make_csv),
     ("output_to_influx", _make_influxdb),
@@ -317,7 +317,7 @@ def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
 
 
 def load_hierarchy(settings: Settings) -> Hierarchy:
-    """Return the hierarchy the settings name.
+    """Return the hierarchy that the settings name.
 
     Raises:
         ConfigurationError: It cannot be read or is not a hierarchy; with every problem and its row.
@@ -372,7 +372,7 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     """Return the data set's label in batch ids, which every reader sees; the source must be open.
 
     A reader who knows all of a file but one value could try values until the file's plain digest matches. So the digest is keyed: with the
-    pseudonym key, which gives the same label wherever the file is released, or else with a name that only the journal knows.
+    pseudonym key, so that the label is the same wherever the file is released, or without one with a secret name in the journal.
     """
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
@@ -381,7 +381,7 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
 
 
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:
-    """Return every label the data set may have in batch ids: from the bucket's id, or from its address if no token could see the id."""
+    """Return every label the data set may have in batch ids, which depend on whether a token could see the bucket's id."""
     label = data_set_label(settings, source, journal)
     others = () if source.data_set_tells_samples else (source.data_set, source.data_set_address)
     return tuple(dict.fromkeys((label, *others)))
@@ -403,7 +403,7 @@ def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
 
 
 def selection_digest(settings: Settings) -> str:
-    """Return a digest of which sources and series are read, 16 hexadecimal digits. Counts under different digests cannot be compared."""
+    """Return a digest of the sources and series that are read, 16 hexadecimal digits. Counts under different digests are not comparable."""
     selection: list[object] = [sorted(settings.device_filter), sorted(settings.influx_tag_filter)]
     if settings.input_channel:
         selection.append(settings.input_channel)
@@ -411,7 +411,7 @@ def selection_digest(settings: Settings) -> str:
 
 
 def make_upkeep(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry, clock: Clock) -> Upkeep:
-    """Return the loop's periodic tasks. A file gets no recounts, since nothing is added to it."""
+    """Return the loop's periodic tasks. A file is not counted again, since it does not grow during a run."""
     after_s = settings.late_recount_seconds
     recounts = None if settings.input_file else Recounts(source, journal, telemetry, clock, after_s=after_s)
     return Upkeep(source, journal, recounts, clock, most_recounts=len(after_s))
@@ -422,7 +422,7 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
 
     Args:
         settings: The settings.
-        source: Asked for its clock and its extent.
+        source: Supplies its clock and its extent.
         clock: The service's clock.
         stream_position_ns: Where an earlier stream stopped; None if there was none.
     """
@@ -451,7 +451,7 @@ def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, str
 def _first_stream_position_ns(settings: Settings, source: SampleSource, clock: Clock, stopped_at_ns: int | None) -> int:
     length_ns = settings.batch_size_seconds * NANOSECONDS
     if stopped_at_ns is not None:
-        # A new window length starts with its first whole window after that position.
+        # With a new window length, the stream starts at the first whole window after that position.
         return -(-stopped_at_ns // length_ns) * length_ns
     if settings.query_start_time is not None:
         return settings.query_start_time // length_ns * length_ns
@@ -459,15 +459,15 @@ def _first_stream_position_ns(settings: Settings, source: SampleSource, clock: C
 
 
 def plans_by_hour(settings: Settings) -> bool:
-    """Return whether chunks are planned by whole hours, so that files have the same names wherever a run was killed.
+    """Return whether chunks follow whole hours, so that file names do not depend on where a run was killed.
 
-    A stream releases windows as they fall due: its files are named after what was due together.
+    A stream releases windows as they fall due; its files are named after the windows that were due together.
     """
     return bool(settings.output_to_parquet or settings.dask_scheduler) and not settings.streaming_mode
 
 
-def ways_to_servers(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield, for each server in use, the setting that names it and the proxy that leads there; empty: none.
+def proxies_in_use(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield, for each server in use, the setting that names it and its proxy; empty: no proxy.
 
     Raises:
         ConfigurationError: A variable names a proxy that cannot be used.

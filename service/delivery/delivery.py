@@ -1,7 +1,7 @@
-"""Delivers released batches: one worker per output, its position in the journal, its batches in the spool.
+"""Delivers released batches: one worker per output; the journal has its position, the spool its pending batches.
 
-A batch is retried until the output has taken it, in the order of release, across restarts, and always as the same bytes: from the spool,
-never from the source. A slow or dead output delays only itself, until the spool is full; then reading pauses.
+A batch is retried until the output has taken it, in the order of release, across restarts, and always with the same bytes: from the spool,
+never from the source. A slow or dead output delays only itself, until the spool is full; then the service pauses reading.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from anonymizer.ports import Output
 from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.outbox import NAP_S, Outbox, Store
+from service.delivery.output_worker import OutputWorker
 from service.delivery.remote_worker import Courier, RemoteWorker
-from service.delivery.worker import Worker
 from service.log_event import LogEvent
 from service.retry import Retry
 from service.state.journal import Release
@@ -35,7 +35,7 @@ _SPOOL_FILE_MOVED_ASIDE = LogEvent(
 )
 
 #: Above this share of SPOOL_MAX_BYTES the service warns.
-_ALARM_SHARE = 0.5
+_WARNING_SHARE = 0.5
 
 
 class Delivery:
@@ -45,11 +45,11 @@ class Delivery:
         outputs: Not yet open; each is opened, written to and closed by its own worker.
         store: Journal, spool, and set-aside rows.
         retry: How to retry outputs.
-        telemetry: Told what happens.
-        clock: Tells when to stop.
-        spool_max_bytes: How much may wait for slow outputs.
-        batch_by_batch: Whether each batch is reported by itself.
-        couriers: By an output's name, who has other processes write what workers spooled; outputs without one are written to here.
+        telemetry: Receives events.
+        clock: Knows whether a stop was requested.
+        spool_max_bytes: Size limit of the spool.
+        batch_by_batch: Whether each batch is reported separately.
+        couriers: By output name: lets other processes write what workers spooled. This process writes to all other outputs.
     """
 
     def __init__(
@@ -70,22 +70,22 @@ class Delivery:
         self._clock = clock
         self._spool_max_bytes = spool_max_bytes
         self.outbox = Outbox(store)
-        self._has_alarmed = False
+        self._has_warned = False
         by_name = couriers or {}
         self._workers = [
             RemoteWorker(output, self.outbox, retry, telemetry, by_name[output.name])
             if output.name in by_name
-            else Worker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch)
+            else OutputWorker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch)
             for output in outputs
         ]
 
     def start(self) -> None:
-        """Clean up after a crash, and start the workers on what is pending."""
+        """Clean up after a crash, and start the workers, which begin with pending chunks."""
         outputs, spool = self._store.journal.outputs, self._store.spool
         spool.remove_unfinished()
         given_up = outputs.given_up()
         for number in sorted(spool.numbers() - set(outputs.spooled_chunks())):
-            if self._is_of_no_use(number, given_up):
+            if self._is_obsolete(number, given_up):
                 spool.remove(number)
             elif kept := spool.move_aside(number):
                 _SPOOL_FILE_MOVED_ASIDE.log(number, kept)
@@ -96,8 +96,8 @@ class Delivery:
         for worker in self._workers:
             worker.start()
 
-    def _is_of_no_use(self, number: int, given_up: Collection[int]) -> bool:
-        """Return whether a spool file can go: every output has taken it, or it was never released and the source is read again."""
+    def _is_obsolete(self, number: int, given_up: Collection[int]) -> bool:
+        """Return whether a spool file can be removed: every output has taken it, or it was never released, so the source is read again."""
         journal = self._store.journal
         if number < journal.outputs.next_chunk():
             return number not in given_up
@@ -105,15 +105,15 @@ class Delivery:
             windows = [batch.window for batch in self._store.spool.read(number)]
         except (SpoolDamaged, StateUnavailable):
             return False
-        # Kept if the journal knows its windows as released: the file may then be all that is left of them.
+        # Keep it if its windows are released: the file may be their only copy.
         return not any(journal.entries_within(window) for window in windows)
 
     def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
-        """Make batches final, then offer them. After a crash before the journal entry, their windows are read again.
+        """Make batches final, then offer them to outputs. After a crash before the journal entry, their windows are read again.
 
         Raises:
-            RetriesExhausted: The disk did not take them. If it failed at the fence, the chunk is released, and delivered at the next start.
-            Stopped: The service was asked to stop first; the same holds.
+            RetriesExhausted: The disk cannot write them. If it failed at the fence, the chunk is released, and delivered after a restart.
+            Stopped: The service was asked to stop first; the same applies.
         """
         spool = self._store.spool
         number = self._retry.until_done(self._store.journal.outputs.next_chunk)
@@ -126,7 +126,7 @@ class Delivery:
         """Make a chunk final that a worker has spooled, then offer it. Raises as `release` does."""
         spool = self._store.spool
         assert isinstance(spool, MixedSpool), "workers share a spool"
-        self._retry.until_done(lambda: _see(spool.shared, spooled))
+        self._retry.until_done(lambda: _check_visible(spool.shared, spooled))
         number = self._retry.until_done(self._store.journal.outputs.next_chunk)
         # Before the journal offers it to workers, who ask for its name.
         spool.add(number, spooled.name)
@@ -161,7 +161,7 @@ class Delivery:
 
         Raises:
             RetriesExhausted: The journal cannot be read.
-            Stopped: The service was asked to stop meanwhile.
+            Stopped: The service was asked to stop.
         """
         paused = False
         while (waiting := self._retry.until_done(self._spooled_bytes)) >= self._spool_max_bytes and self.is_delivering():
@@ -174,10 +174,10 @@ class Delivery:
                 raise Stopped
         if paused:
             self._telemetry.reading_goes_on()
-        self._alarm(waiting)
+        self._warn_if_half_full(waiting)
 
     def wait_until_tried(self) -> None:
-        """Return once every output has been tried, or a stop was requested, so that a refusal is known before anything is read."""
+        """Return once every output has been tried, or a stop was requested, so that a denial is known before anything is read."""
         for worker in self._workers:
             while not (worker.was_tried.wait(NAP_S) or self._clock.is_stopping()):
                 pass
@@ -190,7 +190,7 @@ class Delivery:
         """Return once every worker has delivered everything or ended, or `within_s` has passed.
 
         Args:
-            within_s: How long to wait; None: until done or asked to stop.
+            within_s: How long to wait; None: until done or a stop request.
         """
         deadline_s = None if within_s is None else self._clock.monotonic_s() + within_s
         while any(not worker.has_ended and not worker.is_idle() for worker in self._workers):
@@ -216,17 +216,17 @@ class Delivery:
     def _spooled_bytes(self) -> int:
         return self._store.journal.outputs.spooled().size_bytes
 
-    def _alarm(self, waiting: int) -> None:
-        is_high = waiting > self._spool_max_bytes * _ALARM_SHARE
-        if is_high and not self._has_alarmed:
+    def _warn_if_half_full(self, waiting: int) -> None:
+        is_high = waiting > self._spool_max_bytes * _WARNING_SHARE
+        if is_high and not self._has_warned:
             _SPOOL_HALF_FULL.log(waiting, self._spool_max_bytes)
-        self._has_alarmed = is_high
+        self._has_warned = is_high
 
 
-def _see(shared: SharedSpool, spooled: Spooled) -> None:
-    """Raise StateUnavailable unless a file that a worker wrote is seen from here: once its chunk is released, it may be all there is."""
+def _check_visible(shared: SharedSpool, spooled: Spooled) -> None:
+    """Raise StateUnavailable unless this process can see a worker's spool file: after the release it may be the only copy."""
     if not shared.holds(spooled):
         raise StateUnavailable(
-            f"SPOOL_URL {shared.address} does not hold what a worker says it has put there: is it the same folder or bucket on every "
+            f"SPOOL_URL {shared.address} does not contain a file that a worker has written: is it the same folder or bucket on every "
             "machine, and its disk mounted?"
         )

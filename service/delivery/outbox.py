@@ -1,4 +1,4 @@
-"""Released chunks that wait for outputs: in journal and spool, the newest in memory too. Delivery fills it; workers empty it."""
+"""Released chunks that wait for outputs: in journal and spool, the newest also in memory. Delivery adds them, workers remove them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
 
-#: How many chunks stay in memory, so that outputs that keep up need not read them from disk.
+#: How many chunks stay in memory, so that fast outputs need not read them from disk.
 _CHUNKS_IN_MEMORY = 2
 
-#: How long a thread sleeps when nothing changes.
+#: The longest sleep of a thread that waits for a change.
 NAP_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Where a release is kept until every output has taken it."""
+    """The stores that keep a release until every output has taken it."""
 
     journal: Journal
     spool: Spool
@@ -31,7 +31,7 @@ class Outbox:
     """Holds released chunks until every output has taken them. Safe to use from several threads.
 
     Args:
-        store: Where releases are kept.
+        store: Keeps releases.
     """
 
     def __init__(self, store: Store) -> None:
@@ -61,7 +61,7 @@ class Outbox:
         self.wake_all()
 
     def wait(self) -> None:
-        """Sleep until something changes, for at most `NAP_S`."""
+        """Sleep until a change, for at most `NAP_S`."""
         with self._changed:
             self._changed.wait(NAP_S)
 

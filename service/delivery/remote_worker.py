@@ -15,7 +15,7 @@ from anonymizer.errors import BatchRejected
 from anonymizer.ports import Output, Receipt
 from service import crash_points
 from service.delivery.outbox import Outbox
-from service.delivery.worker import Worker
+from service.delivery.output_worker import OutputWorker
 from service.retry import Retry
 from service.state.shared_spool import MixedSpool
 from service.telemetry.hub import Telemetry
@@ -47,7 +47,7 @@ class Errand(Protocol):
             OutputUnavailable: The output cannot take it now.
             StateUnavailable: The spool cannot be read now.
             WorkersUnavailable: There is no process that could write.
-            SpoolDamaged: The spool file does not hold what was released.
+            SpoolDamaged: The spool file is damaged.
             Stopped: The service was asked to stop meanwhile.
         """
 
@@ -62,7 +62,7 @@ class Courier(Protocol):
         """Return how many chunks may be under way."""
 
 
-class RemoteWorker(Worker):
+class RemoteWorker(OutputWorker):
     """Delivers chunks to one output through a courier.
 
     Args:
@@ -82,7 +82,7 @@ class RemoteWorker(Worker):
         receipts = self._positions.receipts(self.output.name)
         for chunk in self._chunks():
             if chunk is not None:
-                self._is_resting = False
+                self._is_caught_up = False
                 name = self._name_of(chunk)
                 if name is None:
                     self._finish_all(under_way)
@@ -92,7 +92,7 @@ class RemoteWorker(Worker):
             if under_way and (chunk is None or len(under_way) >= self._courier.most_at_a_time()):
                 self._finish_next(under_way)
             elif chunk is None:
-                self._rest()
+                self._wait_for_work()
         self._finish_all(under_way)
 
     def _name_of(self, chunk: int) -> str | None:
@@ -127,4 +127,4 @@ class RemoteWorker(Worker):
         self._telemetry.wrote(
             self.output, sum(len(batch) - (answer if isinstance(answer, int) else 0) for batch, answer in self._answers)
         )
-        self._put_on_record(chunk)
+        self._record_answers(chunk)

@@ -1,9 +1,9 @@
-"""A file or data set with rows added since it was released: which rows are new, and for a file how to release only those.
+"""Rows added to a file or data set since its release: which ones are new, and how to release only those of a file.
 
-The journal knows the data set, so no released window is released again. But in a file, windows that stayed open because they were
-withheld must not be retried unasked: QUERY_START_TIME must name the first window with added rows.
+The journal knows the data set, so no released window is released again. But withheld windows of a file must not be retried unless the
+operator asks for it: QUERY_START_TIME must name the first window with added rows.
 
-Files are added to a data set as rows are to a bucket: windows that are still open are released, and rows that come too late are counted.
+Files added to a data set are treated like rows added to a bucket: open windows are released, and rows of released windows count as late.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from service.time_texts import date_and_time, moment_text
 
 
 def account_for_added_rows(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry) -> None:
-    """See that a run over a grown file starts at the first window with added rows; count added rows that came too late.
+    """Check that a run over a grown file starts at the first window with added rows; count added rows that are too late.
 
     Raises:
-        ConfigurationError: QUERY_START_TIME does not say so. The message says which part is new and what to set.
+        ConfigurationError: QUERY_START_TIME is missing or too early. The message says which part is new and what to set.
     """
     added_ns = None if journal.data_set == source.data_set else source.added_since(journal.data_set)
     if added_ns is None or not len(added_ns):
@@ -45,9 +45,9 @@ def account_for_added_rows(settings: Settings, source: SampleSource, journal: Jo
 
 
 def account_for_parts(source: SampleSource, journal: Journal, telemetry: Events) -> None:
-    """Tell which files of a data set are new, have changed or are gone since the last start, and count the rows that come too late.
+    """Report which files of a data set are new, changed or gone since the last start, and count their late rows.
 
-    Windows that were released stay as they are. Others are released with what they hold now: nothing of them is out.
+    Released windows stay as they are. Open windows are released with their current rows, since nothing of them was released.
     """
     if source.inventory is None:
         return
@@ -64,7 +64,7 @@ def account_for_parts(source: SampleSource, journal: Journal, telemetry: Events)
 
 
 def _late_in(source: SampleSource, journal: Journal, spans: list[Window]) -> list[tuple[Entry, int]]:
-    """Return released intervals that overlap spans and hold more rows than was known, each with the rows that came late."""
+    """Return released intervals in the spans that now have more late rows than recorded, each with its number of late rows."""
     entries = {
         entry.interval.start_ns: entry
         for span in spans
@@ -85,7 +85,7 @@ def _late_in(source: SampleSource, journal: Journal, spans: list[Window]) -> lis
 
 
 def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield neighbours with windows of one length, of no more windows than are counted at a time, unless it is one entry."""
+    """Yield runs of neighbouring entries with the same window length, each short enough for one count unless it is a single entry."""
     first = 0
     for index in range(1, len(entries) + 1):
         is_end = index == len(entries)
@@ -102,7 +102,7 @@ def _are_one_run(first: Entry, last: Entry, following: Entry) -> bool:
 
 
 def _late(source: SampleSource, journal: Journal, starts_ns: npt.NDArray[np.int64], length_ns: int) -> int:
-    """Return how many rows released windows have gained since they were read; only windows with added rows are counted."""
+    """Return how many rows released windows have gained since they were read. Only windows with added rows are counted."""
     if not len(starts_ns):
         return 0
     late = 0
@@ -119,16 +119,16 @@ def _is_free(starts_ns: npt.NDArray[np.int64], length_ns: int, released: list[Wi
     """Return which windows overlap no released interval; the intervals ascend."""
     ends = np.array([one.end_ns for one in released], dtype=np.int64)
     begins = np.array([one.start_ns for one in released] + [np.iinfo(np.int64).max], dtype=np.int64)
-    # Take the first interval that ends after a window's start. If it begins after the window's end, none overlaps.
+    # If the first interval that ends after a window's start begins after the window's end, no interval overlaps the window.
     free: npt.NDArray[np.bool_] = begins[np.searchsorted(ends, starts_ns, side="right")] >= starts_ns + length_ns
     return free
 
 
 def _advice(added_ns: npt.NDArray[np.int64], late: int, first_ns: int) -> str:
-    too_late = f" {late} of them are for windows that were released: they come too late and stay out." if late else ""
+    too_late = f" {late} of them belong to released windows: they are too late and are not released." if late else ""
     first, last = date_and_time(int(added_ns.min())), date_and_time(int(added_ns.max()))
     return (
-        f"INPUT_FILE has grown since it was released: {len(added_ns)} rows were added, of times from {first} to {last}.{too_late} To "
-        f"release just what is new, set QUERY_START_TIME={moment_text(first_ns)} and keep STATE_DIR: with another one the rest is released "
+        f"INPUT_FILE has grown since it was released: {len(added_ns)} rows were added, with times from {first} to {last}.{too_late} To "
+        f"release only new rows, set QUERY_START_TIME={moment_text(first_ns)} and keep STATE_DIR: with another one the rest is released "
         "twice"
     )

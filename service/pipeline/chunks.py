@@ -1,4 +1,4 @@
-"""One chunk of windows: planned from counts, read completely, anonymized, verified. Repeated from the start when the source fails."""
+"""One chunk of windows: planned from counts, read completely, anonymized, verified. If the source fails, it starts over."""
 
 from __future__ import annotations
 
@@ -23,18 +23,17 @@ from service.log_event import LogEvent
 from service.state.shared_spool import Spooled
 
 _READ_AGAIN = LogEvent(
-    "read_again", "%d of %d windows hold fewer rows than were counted; reading them again", "windows of_windows", logging.WARNING
+    "read_again", "%d of %d windows have fewer rows than were counted; reading them again", "windows of_windows", logging.WARNING
 )
 _VERIFICATION_FAILED = LogEvent(
     "verification_failed", "❌ Withheld, because it failed verification: %s", "violation", logging.ERROR
 )
 
-#: The first chunk is this many times smaller than a full one; each next one may be twice as large.
+#: The first chunk is this many times smaller than a full one; chunks double in size from there.
 _FIRST_SHARE = 8
 
-#: A window that holds fewer rows than were counted is read this often, the first time included, before the source counts as unavailable.
+#: If a window has fewer rows than were counted, it is read this many times in all before the source counts as unavailable.
 _MOST_READS = 3
-
 
 #: Spreadsheets execute a cell that begins with one of these.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
@@ -42,9 +41,9 @@ _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
-    """Neighbouring windows and how many rows the source counted in each, shape (len(windows),).
+    """Neighbouring windows, and the rows that the source counted in each, shape (len(windows),).
 
-    Where all windows are known to be empty, of which there may be millions, the shape is (0,).
+    If all windows are known to be empty, the shape is (0,), since there may be millions.
     """
 
     windows: WindowRange
@@ -52,7 +51,7 @@ class Chunk:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the source holds nothing for any of the windows."""
+        """Whether the source has no row in any of the windows."""
         return not self.counted.any()
 
 
@@ -63,10 +62,10 @@ class FinishedChunk:
     Args:
         chunk: The chunk.
         results: One for each window; its batch is certified, or None.
-        violations: How many batches failed verification.
-        outside: Rows that belong to no window.
+        violations: The number of batches that failed verification.
+        outside: The number of rows outside all windows.
         contradictions: Which sources contradict themselves, by window.
-        units: How many sources look as if they used another unit.
+        units: How many sources seem to use another unit.
         without_source: How many of the invalid rows name no source.
         ids_like_formulas: How many released ids a spreadsheet would take for a formula.
         spooled: Where the batches are that a worker has spooled; None: in the results, or there are none.
@@ -96,14 +95,14 @@ def without_rows(windows: WindowRange) -> Chunk:
 def plan_chunks(
     windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int, first_share: int = _FIRST_SHARE
 ) -> Iterator[Chunk]:
-    """Yield chunks of at most `most_rows` rows each, or of a single window; windows without rows make chunks of their own.
+    """Yield chunks of at most `most_rows` rows each, or of a single window; empty windows form chunks of their own.
 
-    The first ones are smaller, each up to twice the one before, so that outputs have work while the next are read.
+    The first chunks are smaller, each up to twice the one before, so that outputs have work while the next are read.
 
     Args:
         windows: All windows to cover.
         counted: Rows the source counted in each, shape (len(windows),).
-        most_rows: The most rows one query should return. Never cuts a window.
+        most_rows: The maximum number of rows per query. Never cuts a window.
         first_share: Divisor of the first chunk's size; 1 for none.
     """
     first, most = 0, max(most_rows // first_share, 1)
@@ -122,10 +121,10 @@ def plan_chunks(
 def plan_by_hour(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_rows: int) -> Iterator[Chunk]:
     """Yield chunks that never cross a UTC hour (by window start), without smaller first ones.
 
-    The cuts within an hour depend only on its counts: not on what was released before, nor on where a run begins or was killed.
+    The cuts within an hour depend only on its counts: not on earlier releases, nor on where a run begins or was killed.
 
     Args:
-        windows: From the first window of an hour on (`from_full_hour`).
+        windows: The windows, starting with the first one of an hour (`from_full_hour`).
         counted: Rows the source counted in each, shape (len(windows),).
         most_rows: As for `plan_chunks`.
     """
@@ -136,14 +135,14 @@ def plan_by_hour(windows: WindowRange, counted: npt.NDArray[np.int64], *, most_r
 
 
 def from_full_hour(windows: WindowRange) -> WindowRange:
-    """Return the windows and those before them that begin in the same UTC hour as the first."""
+    """Return the windows, extended back to the first one of their UTC hour."""
     length_ns = windows.length_ns
     first_ns = -(-(windows.start_ns // HOUR_NS * HOUR_NS) // length_ns) * length_ns
     return WindowRange(min(first_ns, windows.start_ns), windows.end_ns, length_ns)
 
 
 def part_of(chunk: Chunk, windows: WindowRange) -> Chunk | None:
-    """Return what of a chunk lies in a run of windows, with the counts it was planned from; None if nothing does."""
+    """Return the part of a chunk that is in a run of windows, with its counts; None if there is none."""
     start_ns, end_ns = max(chunk.windows.start_ns, windows.start_ns), min(chunk.windows.end_ns, windows.end_ns)
     if start_ns >= end_ns:
         return None
@@ -157,10 +156,10 @@ def finish_chunk(
     """Read, anonymize and verify a chunk.
 
     Args:
-        source: Where the samples are read.
+        source: The source of the samples.
         chunk: The windows to process.
         recipe: How they are anonymized.
-        read: Returns the chunk's complete samples, if they are read elsewhere.
+        read: Returns the chunk's complete samples, if another thread reads them.
 
     Raises:
         SourceUnavailable: It could not be read completely now.
@@ -176,12 +175,12 @@ def finish_chunk(
 
 
 def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
-    """Return the chunk's rows, at least as many in each window as its latest count.
+    """Return the chunk's rows, in each window at least as many as its latest count.
 
-    Only windows that fall short are counted and read again, so that rows arriving meanwhile cannot prevent completion.
+    Only windows with too few rows are counted and read again, so that rows arriving meanwhile cannot prevent completion.
 
     Raises:
-        SourceUnavailable: The source does not answer, or holds less than it counts.
+        SourceUnavailable: The source does not answer, or returns fewer rows than it counts.
     """
     samples, counted = source.read(chunk.windows), chunk.counted.copy()
     for _ in range(_MOST_READS - 1):
@@ -195,12 +194,12 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
             samples = _replace(samples, window, source.read(window))
     short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
     if len(short):
-        raise SourceUnavailable(f"{len(short)} windows hold fewer rows than the source counts in them")
+        raise SourceUnavailable(f"{len(short)} windows have fewer rows than the source counts in them")
     return samples
 
 
 def formula_ids(batches: Sequence[Batch]) -> int:
-    """Return how many released ids a spreadsheet would take for a formula. All batches share one table of ids."""
+    """Return how many released ids a spreadsheet would execute as a formula. All batches share one table of ids."""
     ids = batches[0].source_ids if batches else ()
     suspects = {code for code, source_id in enumerate(ids) if source_id.startswith(_FORMULA_SIGNS)}
     return len(suspects & {int(code) for batch in batches for code in np.unique(batch.source_index)}) if suspects else 0
@@ -243,7 +242,7 @@ def _verified(chunk: Chunk, anonymized: ChunkResult) -> FinishedChunk:
 
 
 def _certified(batch: Batch | None) -> Batch | None:
-    """Return the batch with its certificate, or None if it must not be released."""
+    """Return the batch with its certificate; None if it must not be released."""
     if batch is None:
         return None
     try:

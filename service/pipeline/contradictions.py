@@ -1,7 +1,7 @@
-"""Whether the input contradicts itself so much that nothing should be released: judged once, before the first release.
+"""Refuses input that mostly contradicts itself. Decided once, before the first release.
 
-One bad wearer, or one bad point, costs only the rows of that source and window. When most sources in most windows contradict themselves, a
-setting is wrong: two leads under one id, packets with one time stamp. A run that has begun to release is never stopped for it.
+One bad wearer, or one bad point, invalidates only the rows of that source and window. But if most sources contradict themselves in most
+windows, a setting is wrong: two leads share an id, or packets share a timestamp. A run that has begun to release is never stopped for it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.pipeline.chunks import plan_chunks
 
 ADVICE = (
     "Usual reasons: several leads or devices under one id (choose one with INFLUX_TAG_FILTER, such as lead=I; of a file, keep one), "
-    "packets whose samples share a time stamp, or a local hour that comes twice (write times with their zone)."
+    "packets whose samples share a timestamp, or a repeated local hour (write times with their zone)."
 )
 
 #: One or two windows are little evidence: there, a source counts only if it contradicts itself throughout, not in one point.
@@ -25,10 +25,10 @@ _FEW_WINDOWS = 2
 
 
 class Hinting(Protocol):
-    """May know what distinguishes the series of one source."""
+    """A source that may know how several series of one id differ."""
 
     def hint_on_contradictions(self) -> str:
-        """Return a sentence on that; or nothing."""
+        """Return a sentence on that; empty if unknown."""
 
 
 class Judgement:
@@ -38,7 +38,7 @@ class Judgement:
         self._windows = self._bad = self._bad_throughout = 0
 
     def add_good(self, windows: int) -> None:
-        """Count good windows, such as those an earlier run released."""
+        """Count good windows, such as those released by an earlier run."""
         self._windows += windows
 
     def add(self, found: Contradictions, windows: int) -> None:
@@ -46,34 +46,34 @@ class Judgement:
 
         Args:
             found: Which sources contradict themselves in them.
-            windows: How many there are.
+            windows: Their number.
         """
         self._windows += windows
         self._bad += int((2 * found.contradicting > found.sources).sum())
         self._bad_throughout += int((2 * found.throughout > found.sources).sum())
 
     def refuse(self, source: Hinting) -> None:
-        """Raise SourceRefused where most sources contradict themselves in most windows."""
+        """Raise SourceRefused if most sources contradict themselves in most windows."""
         bad = self._bad_throughout if self._windows <= _FEW_WINDOWS else self._bad
         if 2 * bad > self._windows:
             raise SourceRefused(
-                f"most sources hold two different values for one time, in {bad} of {self._windows} windows looked at. "
+                f"most sources hold two different values for one time, in {bad} of {self._windows} windows checked. "
                 f"{advice_for(source)}"
             )
 
 
 def advice_for(source: Hinting) -> str:
-    """Return what usually makes sources contradict themselves, and what to do about it."""
+    """Return the usual reasons why sources contradict themselves, and what to do."""
     return f"{ADVICE} {source.hint_on_contradictions()}".strip()
 
 
 def refuse_contradictory(source: SampleSource, windows: WindowRange, *, most_rows: int) -> None:
-    """Look at all windows of a source that is at hand whole, such as a file; raise SourceRefused as `Judgement` does.
+    """Check all windows of a source that can be read in advance, such as a file; raise SourceRefused as `Judgement` does.
 
     Args:
-        source: Open.
+        source: Already open.
         windows: All windows of the run.
-        most_rows: How many rows to look at at a time, about.
+        most_rows: Approximate number of rows to check at a time.
     """
     judgement, at_ns = Judgement(), windows.start_ns
     while (row_ns := source.next_row_ns(at_ns, windows.end_ns)) is not None:

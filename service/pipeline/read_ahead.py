@@ -1,4 +1,4 @@
-"""Reading the next chunks while the one before them is anonymized, as many at a time as the source takes."""
+"""Reads the next chunks while the current one is anonymized, as many at a time as the source supports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Read = Callable[[Chunk], Samples]
 
 
 class Reading:
-    """One chunk, and its samples, which are read by a thread of their own.
+    """One chunk, and its samples, which a separate thread reads.
 
     Args:
-        chunk: What to read; nothing is, when it is empty.
+        chunk: The chunk to read. An empty one is not read.
         read: Reads it completely, or raises.
     """
 
@@ -27,17 +27,17 @@ class Reading:
         self._failure: Exception | None = None
         self._thread: threading.Thread | None = None
         if not chunk.is_empty:
-            # A daemon: an answer that does not come must not keep the process from ending.
+            # A daemon thread: a missing answer must not keep the process alive.
             self._thread = threading.Thread(target=self._run, name="read ahead", daemon=True)
             self._thread.start()
 
     def wait(self) -> None:
-        """Return once the read has ended, well or not."""
+        """Return once the read has succeeded or failed."""
         if self._thread is not None:
             self._thread.join()
 
     def take(self) -> Samples:
-        """Return the samples, or raise what reading them raised. Asked again, it reads again."""
+        """Return the samples, or raise the read's error. A second call reads again."""
         self.wait()
         samples, failure, self._samples, self._failure = self._samples, self._failure, None, None
         if failure is not None:
@@ -55,9 +55,9 @@ def read_ahead(chunks: Iterable[Chunk], read: Read, *, at_a_time: int = 1) -> It
     """Yield each chunk's reading once it has ended; the next ones run while the caller works on it.
 
     Args:
-        chunks: What to read, in order.
+        chunks: The chunks to read, in order.
         read: Reads one completely, or raises.
-        at_a_time: How many reads may be under way.
+        at_a_time: How many reads may run at a time.
     """
     waiting, under_way = iter(chunks), deque[Reading]()
 

@@ -22,25 +22,25 @@ from service.telemetry.hub import Telemetry
 
 _RECOUNT_POSTPONED = LogEvent("recount_postponed", "Counting late rows is postponed: %s", "reason", logging.DEBUG)
 
-#: At most one look per this time, however short windows are: each counts many windows in one query.
-LOOK_EVERY_S = 30.0
+#: The shortest time between two rounds of recounts. Each round counts many windows in one query.
+RECOUNT_EVERY_S = 30.0
 
 #: Windows with at most this many others between them are counted in one query.
 _LONGEST_GAP = 60
 
-#: At most this many windows per query that seem to have late rows are counted again one by one.
-_MOST_ALONE = 64
+#: At most this many windows per query that seem to have late rows are counted again individually.
+_MOST_CHECKED = 64
 
 
 class Recounts:
     """Counts released windows again when due.
 
     Args:
-        source: Asked to count.
-        journal: Knows how many rows were read, and remembers how many came late.
-        telemetry: Told about late rows.
+        source: Counts rows.
+        journal: Knows how many rows were read, and records how many were late.
+        telemetry: Receives the late rows.
         clock: The service's clock.
-        after_s: How long after a release, in seconds; one recount each.
+        after_s: How long after a release to count again, in seconds; one recount each.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Recounts:
         self._clock = clock
         self._after_ns = [seconds * NANOSECONDS for seconds in sorted(after_s)]
 
-    def look(self) -> None:
+    def count_due_windows(self) -> None:
         """Count the windows that are due, up to a limit. If the source does not answer, they are counted later."""
         now_ns = self._clock.now_ns()
         due = self._journal.due_for_recount(self._after_ns, now_ns=now_ns, most=MOST_WINDOWS)
@@ -69,8 +69,8 @@ class Recounts:
         counted = self._source.count(windows)
         index = windows.index_of(np.array([one.window.start_ns for one in run]))
         known = np.array([one.read + one.late for one in run])
-        for at in index[counted[index] > known][:_MOST_ALONE].tolist():
-            # In a long range InfluxDB up to 2.7.12 may count rows twice (decision 016), in a single window hardly ever.
+        for at in index[counted[index] > known][:_MOST_CHECKED].tolist():
+            # InfluxDB up to 2.7.12 may count rows twice in a long range (decision 016), but hardly ever in a single window.
             counted[at] = self._source.count(windows.part(at, at + 1))[0]
         late_now = [max(one.late, int(rows) - one.read) for one, rows in zip(run, counted[index], strict=True)]
         found = [dataclasses.replace(one, late=late) for one, late in zip(run, late_now, strict=True)]
@@ -80,7 +80,7 @@ class Recounts:
     def _report(self, before: Sequence[Recount], after: Sequence[Recount], now_ns: int) -> None:
         changed = [one for one, was in zip(after, before, strict=True) if one.late > was.late]
         rows = sum(one.late for one in after) - sum(one.late for one in before)
-        # The late rows are here by now: this long after the end of their oldest window.
+        # By now the late rows have arrived: this long after the end of their oldest window.
         sufficient_s = -(-max((now_ns - one.window.end_ns for one in changed), default=0) // NANOSECONDS)
         self._telemetry.late(
             rows=rows, windows=len(changed), of_rows=sum(one.read for one in after), sufficient_lateness_s=sufficient_s
@@ -88,7 +88,7 @@ class Recounts:
 
 
 def _runs(due: Sequence[Recount]) -> Iterator[Sequence[Recount]]:
-    """Yield stretches of windows of one length that lie close together."""
+    """Yield runs of windows of the same length that are close together."""
     first = 0
     for index in range(1, len(due) + 1):
         if index == len(due) or not _are_close(due[index - 1], due[index]):

@@ -1,4 +1,4 @@
-"""Windows released with another or a lost state folder, found by their summaries in the output bucket."""
+"""Windows released with another or a lost state folder, found by their summaries in the output bucket or Parquet files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from service.time_texts import span_text
 #: All of time: InfluxDB has no later timestamps.
 ANY_TIME = Window(0, 2**63 - 2)
 
-#: Gaps within this time are asked for in one query.
+#: Gaps within this time are covered by one query.
 _DAY_NS = 24 * HOUR_NS
 
 _BUCKET_MISSING = LogEvent(
@@ -25,82 +25,80 @@ _BUCKET_MISSING = LogEvent(
 )
 _BUCKET_NOT_READABLE = LogEvent(
     "bucket_not_readable",
-    "What bucket %r already holds cannot be read with this token, so it is not compared with STATE_DIR",
+    "This token cannot read bucket %r, so its content is not compared with STATE_DIR",
     "bucket",
 )
 _BUCKET_NOT_READABLE_AT_FIRST = LogEvent(
     "bucket_not_readable_at_first",
-    "⚠️ STATE_DIR knows of no release, and what bucket %r already holds cannot be read with this token: windows that were released "
-    "with another STATE_DIR would be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket",
+    "⚠️ STATE_DIR knows of no release, and this token cannot read bucket %r: windows that were released with another STATE_DIR would "
+    "be released again. Set INFLUX_VERIFY_TOKEN to a token that may read the bucket",
     "bucket",
     logging.WARNING,
 )
 _BUCKET_NOT_COMPARED = LogEvent(
-    "bucket_not_compared", "⚠️ What bucket %r already holds is not compared with STATE_DIR: %s", "bucket reason", logging.WARNING
+    "bucket_not_compared", "⚠️ The content of bucket %r is not compared with STATE_DIR: %s", "bucket reason", logging.WARNING
 )
-
-
 _PARQUET_NOT_READABLE = LogEvent(
     "parquet_not_readable",
-    "What PARQUET_URL already holds cannot be read with these keys, so it is not compared with STATE_DIR",
+    "These keys cannot read PARQUET_URL, so its content is not compared with STATE_DIR",
 )
 _PARQUET_NOT_READABLE_AT_FIRST = LogEvent(
     "parquet_not_readable_at_first",
-    "⚠️ STATE_DIR knows of no release, and what PARQUET_URL already holds cannot be read with these keys: windows that were released "
-    "with another STATE_DIR would be released again. Let the keys list and read what is there",
+    "⚠️ STATE_DIR knows of no release, and these keys cannot read PARQUET_URL: windows that were released with another STATE_DIR would "
+    "be released again. Allow the keys to list and read its content",
     level=logging.WARNING,
 )
 _PARQUET_NOT_COMPARED = LogEvent(
-    "parquet_not_compared", "⚠️ What PARQUET_URL already holds is not compared with STATE_DIR: %s", "reason", logging.WARNING
+    "parquet_not_compared", "⚠️ The content of PARQUET_URL is not compared with STATE_DIR: %s", "reason", logging.WARNING
 )
 
 
 class SummaryReader(Protocol):
-    """Tells which windows an output holds."""
+    """Reads which windows an output holds."""
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
-        """Return the windows of the data set that reach into the span and have a summary, in order."""
+        """Return the windows of the data set that overlap the span and have a summary, in order."""
 
     def is_missing(self) -> bool:
-        """Return whether the place certainly does not exist, so that it holds nothing."""
+        """Return whether the bucket or folder certainly does not exist, so that it holds nothing."""
 
 
 def unknown_releases(summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window) -> list[Window]:
-    """Return the stretches of the span with a summary in the output bucket and no entry in the journal.
+    """Return the intervals of the span that have a summary in the output but no entry in the journal.
 
     Args:
-        summaries: The output bucket's window summaries.
+        summaries: The output's window summaries.
         journal: The service's journal.
         labels: Present and past labels of the data set in batch ids.
-        span: Where to look.
+        span: The span to search.
 
     Raises:
         SourceDenied: The token may not read the output bucket.
         SourceUnavailable: The server does not answer.
     """
     known = journal.released_intervals()
-    found = [window for stretch in _stretches(missing([span], known)) for window in summaries.released(labels, stretch)]
+    found = [window for part in _merged_by_day(missing([span], known)) for window in summaries.released(labels, part)]
     return missing(merged(sorted(found)), known)
 
 
-def _stretches(gaps: Iterable[Window]) -> Iterator[Window]:
-    """Yield stretches that cover the gaps, those of a day together: withheld windows can leave thousands of gaps."""
-    stretch: Window | None = None
+def _merged_by_day(gaps: Iterable[Window]) -> Iterator[Window]:
+    """Yield intervals of up to a day that cover the gaps: withheld windows can leave thousands of gaps."""
+    covering: Window | None = None
     for gap in gaps:
-        if stretch is not None and gap.end_ns - stretch.start_ns <= _DAY_NS:
-            stretch = Window(stretch.start_ns, gap.end_ns)
+        if covering is not None and gap.end_ns - covering.start_ns <= _DAY_NS:
+            covering = Window(covering.start_ns, gap.end_ns)
             continue
-        if stretch is not None:
-            yield stretch
-        stretch = gap
-    if stretch is not None:
-        yield stretch
+        if covering is not None:
+            yield covering
+        covering = gap
+    if covering is not None:
+        yield covering
 
 
-def _say_why_not_compared(summaries: SummaryReader, journal: Journal, bucket: str | None) -> None:
-    """Log that summaries cannot be read; a warning if nothing else knows of earlier releases. A missing place holds none."""
+def _log_why_not_compared(summaries: SummaryReader, journal: Journal, bucket: str | None) -> None:
+    """Log that the summaries cannot be read: a warning if the journal is new, unless the bucket does not exist yet."""
     if bucket is None:
-        _say_why_files_are_not_compared(journal)
+        (_PARQUET_NOT_READABLE if journal.released_intervals() else _PARQUET_NOT_READABLE_AT_FIRST).log()
     elif summaries.is_missing():
         _BUCKET_MISSING.log(bucket)
     elif journal.released_intervals():
@@ -109,36 +107,29 @@ def _say_why_not_compared(summaries: SummaryReader, journal: Journal, bucket: st
         _BUCKET_NOT_READABLE_AT_FIRST.log(bucket)
 
 
-def _say_why_files_are_not_compared(journal: Journal) -> None:
-    if journal.released_intervals():
-        _PARQUET_NOT_READABLE.log()
-    else:
-        _PARQUET_NOT_READABLE_AT_FIRST.log()
-
-
 def refuse_releases_elsewhere(
     summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window, *, bucket: str | None, retry: Retry
 ) -> None:
-    """Refuse the run if the span has releases that the journal does not know, as far as the token can see.
+    """Refuse the run if the span has releases that the journal does not know, as far as the token may read.
 
-    With a journal that knows of releases, the run does not wait for a bucket that cannot be read now; with a new one it does.
+    Only a new journal makes the run wait for a bucket that cannot be read now.
 
     Args:
-        summaries: Knows which windows an output holds.
+        summaries: Reads which windows an output holds.
         journal: The service's journal.
         labels: Present and past labels of the data set in batch ids.
-        span: Where to look.
+        span: The span to search.
         bucket: The output bucket; None: the summaries are those of Parquet files.
         retry: How to retry.
 
     Raises:
         ConfigurationError: There are such releases, which would be released twice.
         RetriesExhausted: The server did not answer.
-        SourceDenied: It cannot be reached for good, and retries have a time limit.
-        Stopped: The service was asked to stop meanwhile.
+        SourceDenied: The server is permanently unreachable, and retries have a time limit.
+        Stopped: The service was asked to stop.
     """
 
-    def ask() -> list[Window] | None:
+    def unknown_or_none() -> list[Window] | None:
         try:
             return unknown_releases(summaries, journal, labels, span)
         except SourceDenied as error:
@@ -147,7 +138,7 @@ def refuse_releases_elsewhere(
             return None
 
     try:
-        unknown = ask() if journal.released_intervals() else retry.until_done(ask)
+        unknown = unknown_or_none() if journal.released_intervals() else retry.until_done(unknown_or_none)
     except SourceUnavailable as error:
         if bucket is None:
             _PARQUET_NOT_COMPARED.log(error)
@@ -155,12 +146,12 @@ def refuse_releases_elsewhere(
             _BUCKET_NOT_COMPARED.log(bucket, error)
         return
     if unknown is None:
-        _say_why_not_compared(summaries, journal, bucket)
+        _log_why_not_compared(summaries, journal, bucket)
     if unknown:
         place = "PARQUET_URL" if bucket is None else f"bucket {bucket!r}"
-        stretch = span_text(Window(unknown[0].start_ns, unknown[-1].end_ns))
+        unknown_span = span_text(Window(unknown[0].start_ns, unknown[-1].end_ns))
         raise ConfigurationError(
-            f"{place} holds summaries of windows of this data set ({stretch}) that STATE_DIR knows nothing of: they were "
-            "released with a state folder that is lost, or with another one. Put that folder back; or run scripts/state.py accept-gap, "
-            "which marks them as released, so that none is released twice"
+            f"{place} holds summaries of windows of this data set ({unknown_span}) that STATE_DIR knows nothing of: they were "
+            "released with a lost or another state folder. Put that folder back; or run scripts/state.py accept-gap, which marks them as "
+            "released, so that none is released twice"
         )

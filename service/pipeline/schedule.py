@@ -1,6 +1,6 @@
 """Which windows come next: all of a span (one-shot), or each as it falls due (streaming).
 
-A window is due when its end is `lateness_ns` ago by both the service's clock and the source's.
+A window is due once its end is `lateness_ns` ago by both the service's clock and the source's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SPAN_CUT = LogEvent("span_cut", "Only whole windows of %d s are read; the span 
 #: Hours in nanoseconds, for DEFAULT_QUERY_HOURS.
 _HOUR_NS = 3600 * NANOSECONDS
 
-#: Counting costs one query per hour. For a span this long, the source is first asked for its next row.
+#: Counting costs one query per hour. For a span at least this long, the service first asks the source for its next row.
 _LONG_NS = 6 * _HOUR_NS
 
 
@@ -36,17 +36,17 @@ class Schedule(Protocol):
 
     @property
     def start_ns(self) -> int:
-        """Where the first window to come begins."""
+        """Where the next window begins."""
 
     @property
     def due_end_ns(self) -> int:
-        """Where the last due window ends, as of the last look."""
+        """Where the last due window ends, as of the last poll."""
 
-    def go_on_at(self, time_ns: int) -> None:
+    def continue_at(self, time_ns: int) -> None:
         """Continue with the window that begins then."""
 
     def __iter__(self) -> Iterator[WindowRange]:
-        """Yield due windows, and an empty range at intervals while none is due; end after the last window or when asked to stop."""
+        """Yield due windows, and an empty range at intervals while none is due; end after the last window or a stop request."""
 
 
 @dataclass(slots=True)
@@ -55,7 +55,7 @@ class Span:
 
     Args:
         windows: All of them.
-        is_by_hour: Whether what it yields ends with the last window that begins in a UTC hour, where it can.
+        is_by_hour: Whether the runs that it yields end at UTC hours, if possible.
     """
 
     windows: WindowRange
@@ -77,12 +77,12 @@ class Span:
         """Where the last window ends."""
         return self.windows.end_ns
 
-    def go_on_at(self, time_ns: int) -> None:
+    def continue_at(self, time_ns: int) -> None:
         """Continue with the window that begins then."""
         self._position_ns = time_ns
 
     def __iter__(self) -> Iterator[WindowRange]:
-        """Yield all windows, in runs whose counts fit one answer."""
+        """Yield all windows, in runs short enough for one count."""
         self._position_ns = self.windows.start_ns
         while self._position_ns < self.windows.end_ns:
             run = _run_of_windows(self._position_ns, self.windows.end_ns, self.windows.length_ns)
@@ -97,13 +97,13 @@ class Stream:
     """A schedule without an end.
 
     Args:
-        source: Asked for its clock.
+        source: Supplies its clock.
         clock: The service's clock.
         position_ns: Start of the next window.
         length_ns: Length of a window.
         lateness_ns: How long after its end a window falls due.
-        interval_s: The longest pause between two looks.
-        due_end_ns: Where the last due window ended, as of the last look.
+        interval_s: The longest pause between two polls.
+        due_end_ns: Where the last due window ended, as of the last poll.
     """
 
     source: SampleSource
@@ -124,7 +124,7 @@ class Stream:
         """Where the next window begins."""
         return self.position_ns
 
-    def go_on_at(self, time_ns: int) -> None:
+    def continue_at(self, time_ns: int) -> None:
         """Continue with the window that begins then."""
         self.position_ns = time_ns
 
@@ -139,21 +139,21 @@ class Stream:
                 yield due
             else:
                 next_due_s = (self.position_ns + self.length_ns + self.lateness_ns - now_ns) / NANOSECONDS
-                next_look_s = self.clock.monotonic_s() + min(next_due_s, self.interval_s, self.source.clock_check_in_s())
+                next_poll_s = self.clock.monotonic_s() + min(next_due_s, self.interval_s, self.source.clock_check_in_s())
                 yield WindowRange(self.position_ns, self.position_ns, self.length_ns)
-                self.clock.wait(next_look_s - self.clock.monotonic_s())
+                self.clock.wait(next_poll_s - self.clock.monotonic_s())
 
 
 def empty_windows_ahead(source: SampleSource, schedule: Schedule, windows: WindowRange) -> WindowRange:
-    """Return the windows from the start of `windows` to the source's next row, which need not be counted one by one.
+    """Return the windows from the start of `windows` to the source's next row, which need not be counted.
 
     The source is asked only if many windows are due at once, such as after a wrongly set clock or when a stream begins years ago.
     Otherwise, or if the next row is near, the result is empty.
 
     Args:
-        source: Asked for its next row.
-        schedule: Knows what is due.
-        windows: What the schedule yielded.
+        source: Looks up its next row.
+        schedule: Knows which windows are due.
+        windows: The windows that the schedule yielded.
     """
     due_end_ns, length_ns = schedule.due_end_ns, windows.length_ns
     row_ns: int | None = windows.start_ns
@@ -171,7 +171,7 @@ def first_position_ns(source: SampleSource, clock: Clock, *, length_ns: int) -> 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpanRequest:
-    """The span asked for in a one-shot run; times in nanoseconds since the Unix epoch."""
+    """The requested span of a one-shot run; times in nanoseconds since the Unix epoch."""
 
     start_ns: int | None
     end_ns: int | None
@@ -182,7 +182,7 @@ class SpanRequest:
 
 
 def make_span(request: SpanRequest, source: SampleSource, clock: Clock) -> Span:
-    """Return the windows of a one-shot run: only whole and due ones; for a file, all it holds unless a span is set."""
+    """Return the windows of a one-shot run: only whole and due ones; for a file, all of them unless a span is set."""
     bounds = source.extent()
     if source.now_ns() is None:
         return Span(_windows_of_file(request, bounds), request.is_by_hour)
@@ -200,7 +200,7 @@ def _run_of_windows(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
 
 
 def _up_to_an_hour(run: WindowRange) -> WindowRange:
-    """Return a run up to the last hour that begins in it; all of it if none does."""
+    """Return a run cut at the last hour that begins in it; the whole run if none does."""
     first_ns = -(-(run.end_ns // _HOUR_NS * _HOUR_NS) // run.length_ns) * run.length_ns
     return WindowRange(run.start_ns, first_ns if run.start_ns < first_ns < run.end_ns else run.end_ns, run.length_ns)
 
@@ -222,9 +222,9 @@ def _whole(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
 
 
 def _now_ns(source: SampleSource, clock: Clock) -> int:
-    """Return the earlier of the two clocks: a window must not seem complete because one of them is ahead."""
-    theirs = source.now_ns()
-    return clock.now_ns() if theirs is None else min(clock.now_ns(), theirs)
+    """Return the earlier time of the two clocks: a window must not seem complete because one of them is ahead."""
+    source_now_ns = source.now_ns()
+    return clock.now_ns() if source_now_ns is None else min(clock.now_ns(), source_now_ns)
 
 
 def _due_end_ns(now_ns: int, length_ns: int, lateness_ns: int) -> int:

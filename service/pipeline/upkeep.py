@@ -10,7 +10,7 @@ from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
 from service.log_event import LogEvent
-from service.pipeline.recounts import LOOK_EVERY_S, Recounts
+from service.pipeline.recounts import RECOUNT_EVERY_S, Recounts
 from service.state.journal import Journal
 from service.time_texts import date_and_time, length_text
 
@@ -27,13 +27,13 @@ MERGED_AFTER_NS = 30 * 24 * 3600 * NANOSECONDS
 
 _MERGE_EVERY_S = 24 * 3600.0
 
-#: The service warns when less than this share of the source's retention is left, and repeats the warning at this interval.
-_ALARM_SHARE = 0.5
-_ALARM_EVERY_S = 600.0
+#: The service warns if less than this share of the source's retention is left, and repeats the warning at this interval.
+_WARNING_SHARE = 0.5
+_WARN_EVERY_S = 600.0
 
 
 class Upkeep:
-    """Runs each task when it is due. Called often.
+    """Runs each task when it is due. The loop calls it often.
 
     Args:
         source: Knows its retention.
@@ -54,30 +54,30 @@ class Upkeep:
         self._recounted_s = self._merged_s = self._warned_s = -math.inf
 
     def __call__(self) -> None:
-        """Run what is due. What the service's own disk does not take now is done later; nothing is lost."""
+        """Run the tasks that are due. If the service's own disk is unavailable, they run later; nothing is lost."""
         try:
-            self._do_what_is_due(self._clock.monotonic_s())
+            self._run_due_tasks(self._clock.monotonic_s())
         except StateUnavailable as error:
             _UPKEEP_POSTPONED.log(error)
 
-    def _do_what_is_due(self, now_s: float) -> None:
-        if self._recounts is not None and now_s - self._recounted_s >= LOOK_EVERY_S:
+    def _run_due_tasks(self, now_s: float) -> None:
+        if self._recounts is not None and now_s - self._recounted_s >= RECOUNT_EVERY_S:
             self._recounted_s = now_s
-            self._recounts.look()
+            self._recounts.count_due_windows()
         if now_s - self._merged_s >= _MERGE_EVERY_S:
             self._journal.merge_before(self._clock.now_ns() - MERGED_AFTER_NS, recounts=self._most_recounts)
-            # Set only now, so that what the disk did not take is tried at the next call, not a day later.
+            # Set last, so that after a failure of the disk the next call retries, not one a day later.
             self._merged_s = now_s
-        if now_s - self._warned_s >= _ALARM_EVERY_S and self._is_running_out():
+        if now_s - self._warned_s >= _WARN_EVERY_S and self._warn_of_retention():
             self._warned_s = now_s
 
-    def _is_running_out(self) -> bool:
-        """Return whether the source's retention will soon remove rows that the stream has not released, and warn if so."""
+    def _warn_of_retention(self) -> bool:
+        """Warn if the source's retention will soon remove rows that the stream has not released; return whether it did."""
         position_ns, kept_since_ns = self._journal.stream_position_ns(), self._source.kept_since_ns()
         if position_ns is None or kept_since_ns is None:
             return False
         left_ns, kept_ns = position_ns - kept_since_ns, self._clock.now_ns() - kept_since_ns
-        if left_ns > _ALARM_SHARE * kept_ns:
+        if left_ns > _WARNING_SHARE * kept_ns:
             return False
         _RETENTION_NEAR.log(
             date_and_time(position_ns),

@@ -30,7 +30,7 @@ from anonymizer.errors import (
 from anonymizer.ports import ChunkOutput, Output, Receipt
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
-from service.delivery.worker_pool import WorkerPool
+from service.delivery.write_pool import WritePool
 from service.pipeline.chunks import Chunk, finish_chunk
 from service.scale.answers import Code, answer_of, answer_of_delivery
 from service.scale.fingerprint import differences, fingerprint_of
@@ -82,9 +82,9 @@ def _written(output: Output, batches: Sequence[Batch]) -> dict[str, Any]:
     if isinstance(output, ChunkOutput):
         receipt = output.write_chunk(batches)
         return answer_of_delivery([] if receipt is None else [dict(receipt)], {})
-    pool: WorkerPool[Batch, Receipt | BatchRejected | None] = WorkerPool(_writing(output), concurrency=output.concurrency)
+    pool: WritePool[Batch, Receipt | BatchRejected | None] = WritePool(_writing(output), concurrency=output.concurrency)
     try:
-        answers = pool.begin(batches).results()
+        answers = pool.submit(batches).results()
     finally:
         pool.close()
     refused = {at: answer for at, answer in enumerate(answers) if isinstance(answer, BatchRejected)}

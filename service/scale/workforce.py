@@ -15,7 +15,7 @@ from anonymizer.windows import Window
 from service.clock import Clock
 from service.delivery.remote_worker import Courier
 from service.log_event import WARNING
-from service.pipeline.release import Workforce as ChunkWorkforce
+from service.pipeline.release_loop import Workforce as ChunkWorkforce
 from service.retry import Retry
 from service.scale.cluster import Cluster
 from service.scale.coordinator import Chunks, OutputCourier, make_run

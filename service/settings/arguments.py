@@ -1,4 +1,4 @@
-"""Command lines that end as the rest of the project does."""
+"""Command-line arguments: errors are sentences, and a usage error exits with the project's code."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from service.settings.types import path
 
 
 def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Return the type of an argument that is read as a setting is (`service/settings/types.py`), so that its complaint is a sentence."""
+    """Return an argparse type that parses like a setting (`service/settings/types.py`); its error is a sentence."""
 
     def read(text: str) -> Any:
         try:
@@ -25,7 +25,7 @@ def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def path_argument(text: str) -> Path:
-    """Return a path that an argument names, or complain where a shell did not write out what stands for it, as in `--to=~/report.html`."""
+    """Return a path given as an argument; reject one that the shell did not expand, as in `--to=~/report.html`."""
     return Path(argument(path)(text))
 
 

@@ -49,7 +49,7 @@ SHIPPED_HIERARCHY = Path(__file__).resolve().parents[2] / "anonymizer" / "smarko
 
 
 def _setting(parse: Parser, default: str, meaning: str, *, section: str = "") -> Any:
-    # A key can follow the question mark of an address.
+    # The query string of an address may contain a key.
     return dataclasses.field(
         repr=parse is not web_address, metadata={"parse": parse, "default": default, "meaning": meaning, "section": section}
     )
@@ -57,7 +57,7 @@ def _setting(parse: Parser, default: str, meaning: str, *, section: str = "") ->
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The checked settings. Secrets are held so that no `repr` shows them."""
+    """The checked settings. `repr` never shows a secret."""
 
     influx_url: str = _setting(
         server_address,
@@ -113,8 +113,8 @@ class Settings:
         path,
         "",
         "Read this file instead of InfluxDB: CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; a data set of Parquet "
-        "files (a folder, a glob, or s3://bucket/prefix); a recording in EDF, BDF, WFDB or DICOM, or a folder of them. What of it is read: "
-        "at the end of documentation/CONFIGURATION.md.",
+        "files (a folder, a glob, or s3://bucket/prefix); a recording in EDF, BDF, WFDB or DICOM, or a folder of them. The end of "
+        "documentation/CONFIGURATION.md says what is read from each.",
         section="Input",
     )
     input_channel: str = _setting(
@@ -155,7 +155,7 @@ class Settings:
     method: MethodName = _setting(
         one_of(MethodName),
         "hierarchy",
-        "How groups are formed: level by level (hierarchy) or with the least error (optimal).",
+        "How groups are formed: level by level (hierarchy) or with minimal error (optimal).",
     )
     max_level: int = _setting(whole_number(1, LEVELS), "3", "METHOD=hierarchy: the widest level of a group. Classic: 7.")
     residual: Residual = _setting(
@@ -174,7 +174,7 @@ class Settings:
     pseudonymize_source_id: bool = _setting(
         boolean,
         "false",
-        "Replace source ids by a keyed pseudonym (HMAC-SHA256). While false, ids leave as they are.",
+        "Replace source ids by a keyed pseudonym (HMAC-SHA256). If false, ids are released unchanged.",
         section="Pseudonyms",
     )
     pseudonym_salt: Secret = _setting(
@@ -192,7 +192,7 @@ class Settings:
     csv_filename_pattern: str = _setting(
         file_name_pattern,
         "ecg_anonymized_%Y%m%d_%H%M%S.csv",
-        "Name of a CSV file, filled with the window's start in UTC; windows that give the same name share a file.",
+        "Name of a CSV file, filled with the window's start in UTC; windows that produce the same name share a file.",
     )
     parquet_url: str = _setting(
         files_address,
@@ -211,7 +211,7 @@ class Settings:
         "Octal permissions of new CSV and Parquet files and reports: 0640 lets the group read them. Existing files keep theirs.",
     )
     api_endpoint: str = _setting(
-        web_address, "", "Address of the API, such as http://localhost:5000/api/data. Required when OUTPUT_TO_API=true."
+        web_address, "", "Address of the API, such as http://localhost:5000/api/data. Required if OUTPUT_TO_API=true."
     )
     api_token: Secret = _setting(secret, "", "Bearer token of the API; empty: none is sent.")
     api_timeout_seconds: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Time-out of a request to the API, in seconds.")
@@ -236,7 +236,7 @@ class Settings:
     streaming_mode: bool = _setting(
         boolean,
         "false",
-        "false: one run over a span of time, then exit. true: window by window as they fall due.",
+        "false: process a time span, then exit. true: process each window as it falls due.",
         section="Mode",
     )
     streaming_interval: int = _setting(seconds(1), "5", "Streaming: longest pause between two looks at the source, in seconds.")
@@ -247,7 +247,7 @@ class Settings:
     query_start_time: int | None = _setting(
         moment, "", "One-shot: start of the span, ISO 8601, UTC without a zone. Streaming: where a first start begins."
     )
-    query_end_time: int | None = _setting(moment, "", "One-shot: end of the span, not included.")
+    query_end_time: int | None = _setting(moment, "", "One-shot: end of the span, exclusive.")
     retry_budget_seconds: int = _setting(
         seconds(0),
         "300",
@@ -296,7 +296,7 @@ class Settings:
         boolean, "false", "Log and export what is left of the signal (correlation, PRDN), over at least 12 windows together."
     )
     status_address: str = _setting(
-        text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: nowhere."
+        text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: off."
     )
     status_token: Secret = _setting(secret, "", "Token of the status page, required on any address but loopback.")
 
@@ -309,13 +309,16 @@ def cohort_of(settings: Settings) -> Cohort | None:
 #: Every setting by its name.
 DECLARED: Mapping[str, dataclasses.Field[Any]] = {field.name.upper(): field for field in dataclasses.fields(Settings)}
 
-#: These may be given as a file's content too, under their name with `_FILE` behind it.
+#: A secret can also be given as a file: the suffix `_FILE` makes the setting's name one for the file's path.
 SECRETS: tuple[str, ...] = tuple(name for name, field in DECLARED.items() if field.metadata["parse"] is secret)
 
-#: Addresses, to be shown only through `transport.addresses.shown_address`.
+#: Addresses. Show them only through `transport.addresses.shown_address`.
 ADDRESSES: tuple[str, ...] = tuple(
     name for name, field in DECLARED.items() if field.metadata["parse"] in (web_address, server_address)
 )
 
-#: Everything that may stand in `.env`.
+#: Values that may identify a wearer; never shown.
+PERSONAL: tuple[str, ...] = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_CHANNEL", "INPUT_SOURCE_ID")
+
+#: Every name that `.env` may set.
 KNOWN_NAMES: frozenset[str] = frozenset(DECLARED) | {f"{name}_FILE" for name in SECRETS}

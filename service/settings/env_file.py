@@ -18,7 +18,7 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
 
-#: A longer file is not an `.env`; it was named by mistake.
+#: A larger file was named by mistake.
 MOST_BYTES = 1 << 20
 
 #: At most this many problems are listed; the others are counted.
@@ -31,7 +31,7 @@ _QUOTES = ("'", '"')
 _TYPOGRAPHIC_QUOTES = "“”„‟‘’‚‛«»‹›＂＇`´″′"
 _BYTE_ORDER_MARK = "\ufeff"
 
-_READ_THE_PAGE = "documentation/CONFIGURATION.md says how this file is read"
+_SEE_PAGE = "documentation/CONFIGURATION.md says how this file is read"
 
 
 class UnreadableValue(ValueError):
@@ -40,15 +40,15 @@ class UnreadableValue(ValueError):
 
 @dataclass(slots=True)
 class EnvFile:
-    """What an `.env` sets, and what is wrong with it.
+    """The content of an `.env`, and its problems.
 
     Args:
-        name: What messages call it.
-        values: By name; of a name that is set twice, the first.
-        lines: Where each name is set.
-        problems: What cannot be read, a sentence each with its line.
-        warnings: What can be read and is strange, likewise.
-        others_can_read: Whether its mode lets others than its owner read it.
+        name: Its name in messages.
+        values: Values by name; the first one if a name is set twice.
+        lines: The line that sets each name.
+        problems: Lines that cannot be read, one sentence each.
+        warnings: Readable but suspicious lines, one sentence each.
+        others_can_read: Whether its mode lets anyone but the owner read it.
     """
 
     name: str
@@ -59,12 +59,12 @@ class EnvFile:
     others_can_read: bool = False
 
     def at(self, line: int) -> str:
-        """Return how messages begin that concern a line."""
+        """Return the prefix of messages about a line."""
         return f"{self.name}, line {line}:"
 
 
 def read_env_file(path: Path, known_names: Collection[str]) -> EnvFile | None:
-    """Return what a file of settings says; None when there is no such file.
+    """Return the content of a settings file; None if there is no such file.
 
     Args:
         path: The `.env`.
@@ -85,7 +85,7 @@ def read_env_file(path: Path, known_names: Collection[str]) -> EnvFile | None:
 
 
 def can_be_read_by_others(path: Path) -> bool:
-    """Return whether a file's mode lets others than its owner read or change it."""
+    """Return whether a file's mode gives anyone but its owner access."""
     return _lets_others_read(path.stat().st_mode)
 
 
@@ -94,10 +94,10 @@ def _lets_others_read(mode: int) -> bool:
 
 
 def settings_in(path: Path, known_names: Collection[str]) -> Mapping[str, str]:
-    """Return the values that a file of settings gives; none when there is no such file.
+    """Return the values that a settings file sets; none if there is no such file.
 
     Raises:
-        ConfigurationError: With each line that cannot be read.
+        ConfigurationError: With every line that cannot be read.
     """
     found = read_env_file(path, known_names)
     if found is not None and found.problems:
@@ -106,7 +106,7 @@ def settings_in(path: Path, known_names: Collection[str]) -> Mapping[str, str]:
 
 
 def parse(content: bytes, name: str, known_names: Collection[str]) -> EnvFile:
-    """Return what the content of an `.env` sets, and every line that is wrong; `name` is what messages call it."""
+    """Parse the content of an `.env`, with a problem for every unreadable line; `name` is its name in messages."""
     found, problems = EnvFile(name), list[str]()
     for number, line in enumerate(content.removeprefix(_BYTE_ORDER_MARK.encode()).split(b"\n"), start=1):
         try:
@@ -115,12 +115,12 @@ def parse(content: bytes, name: str, known_names: Collection[str]) -> EnvFile:
             problems.append(f"{found.at(number)} {problem}")
     found.problems = problems[:_MOST_LISTED]
     if len(problems) > _MOST_LISTED:
-        found.problems.append(f"{name}: {len(problems) - _MOST_LISTED} more lines cannot be used; {_READ_THE_PAGE}")
+        found.problems.append(f"{name}: {len(problems) - _MOST_LISTED} more lines cannot be used; {_SEE_PAGE}")
     return found
 
 
 def meaning(text: str) -> str:
-    """Return what stands behind `NAME=`, in `.env` and in the environment alike: without blanks and one pair of quotes around it.
+    """Return the meaning of the text after `NAME=`, in `.env` or in the environment, without surrounding blanks and one pair of quotes.
 
     Raises:
         UnreadableValue: A quote is not closed, something follows the closing quote, or a character cannot be seen.
@@ -138,7 +138,7 @@ def meaning(text: str) -> str:
             if is_closed
             else "its quote is not closed; a value ends with its line"
         )
-    # Imported only for quoted values, so that the heartbeat commands usually run without the library.
+    # Imported only for quoted values: the heartbeat commands usually run without the library.
     from dotenv.parser import parse_stream
 
     (binding,) = parse_stream(io.StringIO(f"VALUE={bare}"))
@@ -170,21 +170,21 @@ def _text(line: bytes) -> str:
     if "\r" in text:
         raise UnreadableValue("it holds a carriage return that ends no line; save the file with line ends LF or CRLF")
     if _BYTE_ORDER_MARK in text:
-        raise UnreadableValue("it holds a byte order mark, as files do that were joined; remove it")
+        raise UnreadableValue("it holds a byte order mark, as joined files do; remove it")
     if _has_control_character(text):
         raise UnreadableValue("it holds a control character, such as NUL; save the file as UTF-8 text")
     return text
 
 
 def _has_control_character(text: str) -> bool:
-    # The line and paragraph separators end a line for some readers, as some control characters do.
+    # Some programs end a line at the line and paragraph separators, as at some control characters.
     return any(unicodedata.category(character) in ("Cc", "Zl", "Zp") for character in text if character != "\t")
 
 
 def _name_and_value(text: str, known_names: Collection[str]) -> tuple[str, str]:
     match = _NAME.fullmatch(text)
     if match is None:
-        raise UnreadableValue(_why_no_setting(text, known_names))
+        raise UnreadableValue(_syntax_problem(text, known_names))
     name, value = match.groups()
     if value.lstrip(" \t")[:1] not in _QUOTES and _COMMENT_OR_VALUE.search(value):
         raise UnreadableValue(
@@ -195,7 +195,7 @@ def _name_and_value(text: str, known_names: Collection[str]) -> tuple[str, str]:
     return name, meaning(value)
 
 
-def _why_no_setting(text: str, known_names: Collection[str]) -> str:
+def _syntax_problem(text: str, known_names: Collection[str]) -> str:
     first = re.match(r"[ \t]*(?:export[ \t]+)?(\w*)[ \t]*(.?)", text)
     name, then = first.groups() if first else ("", "")
     if name in known_names:
@@ -205,11 +205,11 @@ def _why_no_setting(text: str, known_names: Collection[str]) -> str:
 
 
 def _swallowed(value: str, known_names: Collection[str]) -> str | None:
-    """Return the name of a setting that stands in a value as if its line had been joined to the one above."""
+    """Return the setting named inside a value, as if its line had been joined to the one above; None if there is none."""
     for found in re.finditer(r"([A-Z][A-Z_]*)[ \t]*=", value):
         for name in known_names:
             is_joined = found[1].endswith(name) and "_" in name
-            # In an address and a list of tags, any name may stand before an =.
+            # An address or a list of tags may contain any name before an =.
             if is_joined or (found[1] == name and value[: found.start()][-1:] not in ("", "?", "&", ",")):
                 return name
     return None

@@ -1,4 +1,4 @@
-"""Loads and checks settings from `.env` and the environment: every mistake at once, each as a sentence, without secrets."""
+"""Loads and checks settings from `.env` and the environment. Reports all mistakes at once, one sentence each, without secrets."""
 
 from __future__ import annotations
 
@@ -15,32 +15,28 @@ from typing import Any
 from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
 from anonymizer.weak_keys import doubts_about
-from service.settings.address import parse_address
-from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, Settings
+from service.settings.declared import DECLARED, KNOWN_NAMES, PERSONAL, SECRETS, Settings
 from service.settings.env_file import EnvFile, UnreadableValue, can_be_read_by_others, meaning, read_env_file
-from service.settings.types import EMPTY, Secret, read_secret
+from service.settings.types import EMPTY, Secret, parse_address, read_secret
 from service.settings.types import path as written_out
 from service.settings.unknown_names import unknown_names
 from transport.addresses import is_loopback, is_this_machine, shown_address
 
-#: Printed when there is no configuration at all.
+#: Printed if there is no configuration at all.
 REMEDY = ("cp .env.example .env", "nano .env    # set INFLUX_URL, INFLUX_TOKEN and INFLUX_ORG")
 
-#: Settings whose value may name wearers.
-_NAMES_OF_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_CHANNEL", "INPUT_SOURCE_ID")
-
-#: A value that cannot be used is shown up to here.
+#: Rejected values are shown up to this length.
 _LONGEST_SHOWN = 200
 
-#: The shortest STATUS_TOKEN: other machines may try to guess it.
+#: Minimum length, since other machines may try to guess the token.
 _SHORTEST_STATUS_TOKEN = 16
 
-#: The one secret that is a key: every byte counts, and it need not be text.
+#: The only secret that is a key: every byte counts, and it need not be text.
 _KEY = "PSEUDONYM_SALT"
 
 
 class NoConfiguration(ConfigurationError):
-    """There is neither an `.env` nor the variables that would stand in for it."""
+    """There is neither an `.env` nor the variables that would replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +58,11 @@ def load(
     Args:
         env_file: The `.env`.
         environment: The process's variables.
-        must_exist: Whether a missing file is a mistake even if the environment has everything.
-        checks: What else to ask, such as whether files can be read; each yields problems.
+        must_exist: Whether a missing file is an error even if the environment is complete.
+        checks: Further checks, such as whether files can be read; each yields problems.
 
     Raises:
-        NoConfiguration: No file, and the environment lacks what is required.
+        NoConfiguration: There is no file, and the environment lacks required variables.
         ConfigurationError: With every problem found.
     """
     file = read_env_file(env_file, KNOWN_NAMES)
@@ -74,7 +70,7 @@ def load(
         raise NoConfiguration(f".env file not found at {env_file}")
     file = file or EnvFile(str(env_file))
     name_problems, name_warnings = unknown_names(file, environment)
-    from_environment, problems, warnings = meant_by(environment)
+    from_environment, problems, warnings = environment_settings(environment)
     given = _merged(file.values, from_environment)
     warnings += _empty(file, from_environment)
     given, secret_files, file_problems, file_warnings = _with_secret_files(given)
@@ -85,9 +81,10 @@ def load(
     problems += _csv_problems(settings, env_file)
     problems += [problem for check in checks for problem in check(settings)]
     if problems:
-        # A misspelt name is often the reason why another one is missing.
+        # A misspelt name is often why another one is missing.
         raise ConfigurationError([*problems, *name_warnings])
-    warnings = [*_if_others_can_read(file), *file.warnings, *warnings, *file_warnings, *name_warnings]
+    exposed = [_readable_by_others(file.name)] if file.others_can_read else []
+    warnings = [*exposed, *file.warnings, *warnings, *file_warnings, *name_warnings]
     return Configuration(settings, (*warnings, *_warnings_about(settings, given)))
 
 
@@ -96,65 +93,64 @@ def _names_a_server(environment: Mapping[str, str]) -> bool:
 
 
 def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -> dict[str, str]:
-    """Return both, the environment first; a secret it gives in one form beats the file's in the other.
+    """Merge both. The environment wins, also if it gives a secret as a file and `.env` as text, or the other way round.
 
-    An empty variable sets nothing: it may come from `${K_VALUE:-}` in a compose file, and must not put a default in the file's place.
+    An empty variable sets nothing: it may come from `${K_VALUE:-}` in a compose file, and must not replace the file's value by a default.
     """
     merged = {**from_file, **{name: text for name, text in from_environment.items() if text or not from_file.get(name)}}
     for name in SECRETS:
-        for ours, other in ((name, f"{name}_FILE"), (f"{name}_FILE", name)):
-            if from_environment.get(ours) and other not in from_environment:
-                merged.pop(other, None)
+        for form, other_form in ((name, f"{name}_FILE"), (f"{name}_FILE", name)):
+            if from_environment.get(form) and other_form not in from_environment:
+                merged.pop(other_form, None)
     return merged
 
 
 def _empty(file: EnvFile, from_environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a warning for each setting that is there without a value and so has its default."""
+    """Yield a warning for each setting that is present but empty, so that another value applies."""
     for name, field in DECLARED.items():
         default = field.metadata["default"]
         if from_environment.get(name) == "" and file.values.get(name):
-            yield f"{name} in the environment is empty and sets nothing: the value in {file.name} holds"
+            yield f"{name} in the environment is empty and sets nothing: the value in {file.name} applies"
         elif default and not from_environment.get(name) and file.values.get(name) == "":
-            yield f"{file.at(file.lines[name])} {name} is empty: its default, {default}, holds"
+            yield f"{file.at(file.lines[name])} {name} is empty: its default, {default}, applies"
         elif default and from_environment.get(name) == "":
-            yield f"{name} in the environment is empty: its default, {default}, holds"
+            yield f"{name} in the environment is empty: its default, {default}, applies"
 
 
-def meant_by(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
-    """Return what the environment sets, read as a line of `.env` is: `docker run --env-file` passes quotes on as they stand."""
-    meant, problems, warnings = {}, list[str](), list[str]()
+def environment_settings(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str], list[str]]:
+    """Return the settings in the environment, with problems and warnings.
+
+    They are parsed like lines of `.env`, because `docker run --env-file` passes quotes on literally.
+    """
+    values, problems, warnings = {}, list[str](), list[str]()
     for name in sorted(KNOWN_NAMES & set(environment)):
         text = environment[name]
         try:
-            meant[name] = meaning(text)
+            values[name] = meaning(text)
         except UnreadableValue as problem:
             problems.append(f"{name} in the environment cannot be read: {problem}")
             continue
-        if name in SECRETS and meant[name] != text.strip():
-            warnings.append(f"{name} in the environment stands between quotes, which are not part of it, as in .env")
+        if name in SECRETS and values[name] != text.strip():
+            warnings.append(f"{name} in the environment is quoted; the quotes are not part of the value, as in .env")
         elif name not in SECRETS and not _is_text(text):
-            problems.append(f"{name} in the environment holds bytes that are not UTF-8")
-        elif " #" in text and meant[name] == text.strip():
+            problems.append(f"{name} in the environment contains bytes that are not UTF-8")
+        elif " #" in text and values[name] == text.strip():
             warnings.append(
-                f"{name} in the environment holds a # after a blank, which belongs to its value here; .env refuses it"
+                f"{name} in the environment contains # after a blank, which is part of the value here; .env rejects it"
             )
-    return meant, problems, warnings
+    return values, problems, warnings
 
 
 def _is_text(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _if_others_can_read(file: EnvFile) -> list[str]:
-    return [_readable_by_others(file.name)] if file.others_can_read else []
-
-
 def _readable_by_others(path: str) -> str:
-    return f"{path} holds secrets and can be read by others than its owner: chmod 600 {path}"
+    return f"{path} contains secrets and can be read by users other than its owner: chmod 600 {path}"
 
 
 def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path], list[str], list[str]]:
-    """Replace each `NAME_FILE` by `NAME` with the file's content; return which file each came from too."""
+    """Replace each `NAME_FILE` by `NAME` with the file's content; also return the file of each, problems and warnings."""
     merged, files, problems, warnings = dict(given), {}, [], []
     for name in SECRETS:
         path_text = merged.pop(f"{name}_FILE", "")
@@ -171,7 +167,7 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[s
         try:
             merged[name] = read_secret(path, may_be_bytes=name == _KEY)
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else f"it holds {error}"
+            reason = error.strerror if isinstance(error, OSError) else error
             problems.append(f"{name}_FILE names {path}, which cannot be read ({reason})")
             continue
         files[name] = path
@@ -201,16 +197,13 @@ def _value(field: dataclasses.Field[Any], text: str) -> Any:
 
 
 def _shown(name: str, text: str) -> str:
-    """Return what may be shown of a value that cannot be used: it may be a secret that should stand elsewhere.
-
-    An = in it may be what is left of the next line, whose end was lost.
-    """
-    is_private = name in SECRETS or name in _NAMES_OF_PEOPLE or "=" in text or shown_address(text) != text
-    return "what was given" if is_private else repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
+    """Return a rejected value, unless it may be a secret in the wrong place: an = may begin the next line, whose line end was lost."""
+    is_private = name in SECRETS or name in PERSONAL or "=" in text or shown_address(text) != text
+    return "a value not shown here" if is_private else repr(text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "…")
 
 
 def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is wrong with settings that are each good alone."""
+    """Yield conflicts between settings that are each valid alone."""
     if not settings.input_file or settings.output_to_influx:
         for name in ("INFLUX_TOKEN", "INFLUX_ORG"):
             if not given.get(name, "").strip():
@@ -223,7 +216,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _cohort_problems(settings)
     yield from _worker_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
-        yield "RESIDUAL=impute gives rows a value that no number of sources shares: with K_UNIT=source set RESIDUAL=regroup or drop"
+        yield "RESIDUAL=impute cannot guarantee that k sources share a value: with K_UNIT=source set RESIDUAL=regroup or drop"
     yield from _file_problems(settings)
 
 
@@ -266,15 +259,15 @@ def _cohort_problems(settings: Settings) -> Iterator[str]:
 def _file_problems(settings: Settings) -> Iterator[str]:
     for name in ("INFLUX_CA_FILE", "API_CA_FILE", "AWS_CA_BUNDLE", "DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE"):
         path = getattr(settings, name.lower())
-        if path and (reason := _why_no_file(path)):
+        if path and (reason := _file_problem(path)):
             yield f"{name} names {path}, which {reason}"
         elif path and not _is_certificate_file(path):
-            yield f"{name} names {path}, which holds no certificate in PEM form"
-    reason = _why_no_file(settings.input_file) if settings.input_file else ""
-    # What a folder, a pattern or a bucket holds is looked at when all settings are known (`service/preflight.py`).
-    if reason and not _is_no_single_file(settings.input_file):
-        # The name of a recording may be that of a person.
-        yield f"INPUT_FILE names something, which {reason}"
+            yield f"{name} names {path}, which contains no certificate in PEM format"
+    reason = _file_problem(settings.input_file) if settings.input_file else ""
+    # Folders, patterns and buckets are checked once all settings are known (`service/preflight.py`).
+    if reason and not _is_folder_or_pattern(settings.input_file):
+        # The name is not shown: a recording may be named after a person.
+        yield f"INPUT_FILE names a path that {reason}"
 
 
 def _output_problems(settings: Settings) -> Iterator[str]:
@@ -291,22 +284,22 @@ def _output_problems(settings: Settings) -> Iterator[str]:
 
 
 def _parquet_problems(settings: Settings) -> Iterator[str]:
-    """Yield where Parquet files would stand among files that are none, or be read as raw ECG."""
+    """Yield where Parquet files would be mixed with other files, or be read as raw ECG."""
     is_bucket = settings.parquet_url.startswith("s3://")
     folder = PurePosixPath(settings.parquet_url) if is_bucket else Path(settings.parquet_url).resolve()
     state = Path(settings.state_dir).resolve()
     if folder == state or any(state / name in (folder, *folder.parents) for name in _FOLDERS_OF_THE_STATE):
         yield "PARQUET_URL is STATE_DIR, or a folder that the service keeps in it: give the Parquet files a folder of their own"
     if settings.input_file:
-        # What stands before the first wildcard that reaches into folders of any depth.
+        # The part before the first wildcard that matches folders of any depth.
         given = settings.input_file.partition("**")[0] or "."
         source = PurePosixPath(given) if given.startswith("s3://") else Path(given).resolve()
         if folder in (source, *source.parents) or (source in folder.parents and not _is_file(given)):
-            yield "INPUT_FILE lies in PARQUET_URL, or the other way round: what was released would be read as raw ECG. Keep them apart"
+            yield "INPUT_FILE is in PARQUET_URL, or the other way round: released rows would be read as raw ECG. Keep them apart"
 
 
 def _is_file(path: str) -> bool:
-    return not _why_no_file(path)
+    return not _file_problem(path)
 
 
 #: Folders that the service keeps in STATE_DIR.
@@ -326,7 +319,7 @@ def _worker_problems(settings: Settings) -> Iterator[str]:
     if scheduler.startswith("tls://"):
         for name in ("DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE", "DASK_TLS_KEY_FILE"):
             path = getattr(settings, name.lower())
-            if reason := _why_no_file(path) if path else "is required with DASK_SCHEDULER=tls://…":
+            if reason := _file_problem(path) if path else "is required with DASK_SCHEDULER=tls://…":
                 yield f"{name} names {path}, which {reason}" if path else f"{name} {reason}"
     if not (scheduler.startswith("local:") or settings.spool_url):
         yield "SPOOL_URL is required with a DASK_SCHEDULER elsewhere: workers put there what the service reads"
@@ -368,7 +361,7 @@ def _place_of(address: str) -> PurePosixPath | Path:
 
 
 def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
-    """Yield where CSV files would stand among files that are none: a file of the same name there would be moved aside."""
+    """Yield where CSV files would be mixed with other files: one with the same name would be moved aside."""
     if not settings.output_to_csv:
         return
     folder, state = Path(settings.csv_output_dir).resolve(), Path(settings.state_dir).resolve()
@@ -378,19 +371,19 @@ def _csv_problems(settings: Settings, env_file: Path) -> Iterator[str]:
     others = {"INPUT_FILE": Path(settings.input_file).resolve() if settings.input_file else None, "This .env": env_file.resolve()}
     for name, path in others.items():
         if path and path.parent == folder and re.fullmatch(any_time, path.name):
-            yield f"{name} lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give: put it elsewhere"
+            yield f"{name} is in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may produce: put it elsewhere"
 
 
-def _is_no_single_file(path: str) -> bool:
-    """Return whether a path names a folder, or is an address or a pattern of names and no file."""
+def _is_folder_or_pattern(path: str) -> bool:
+    """Return whether a path names a folder, an address, or a pattern that is not itself a file."""
     try:
         return "://" in path or Path(path).is_dir() or (glob.has_magic(path) and not Path(path).exists())
     except OSError:
         return False
 
 
-def _why_no_file(path: str) -> str:
-    """Return why a path names no file, as the end of a sentence; nothing when it does."""
+def _file_problem(path: str) -> str:
+    """Return why a path is not a file, as the end of a sentence; empty if it is one."""
     try:
         return "" if stat.S_ISREG(Path(path).stat().st_mode) else "is not a file"
     except FileNotFoundError:
@@ -416,7 +409,7 @@ def _status_problems(settings: Settings) -> Iterator[str]:
         yield f"STATUS_ADDRESS must be {error}, got {_shown('STATUS_ADDRESS', settings.status_address)}"
         return
     if not (address.is_loopback or settings.status_token):
-        yield f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: {MAKE_A_KEY}"
+        yield f"STATUS_ADDRESS={address} is reachable from other machines and needs STATUS_TOKEN; make one with: {MAKE_A_KEY}"
     if settings.status_token and len(settings.status_token.reveal()) < _SHORTEST_STATUS_TOKEN:
         yield f"STATUS_TOKEN must be at least {_SHORTEST_STATUS_TOKEN} characters; make one with: {MAKE_A_KEY}"
 
@@ -425,7 +418,7 @@ def _token_problems(settings: Settings) -> Iterator[str]:
     for name in SECRETS:
         text = getattr(settings, name.lower()).reveal()
         if name != _KEY and text != text.strip():
-            yield f"{name} begins or ends with a blank or line end, which no token does: remove it (of a file, one line end is not counted)"
+            yield f"{name} begins or ends with a blank or line end, which no token does: remove it (one line end of a file is ignored)"
 
 
 def _pseudonym_problems(settings: Settings) -> Iterator[str]:
@@ -447,61 +440,61 @@ def _span_problems(settings: Settings) -> Iterator[str]:
     if start is None and end is not None and not (settings.streaming_mode or settings.input_file):
         yield "QUERY_END_TIME needs QUERY_START_TIME"
     if settings.streaming_mode and settings.input_file:
-        yield "STREAMING_MODE=true reads from InfluxDB, a file has an end: set STREAMING_MODE=false or leave INPUT_FILE empty"
+        yield "STREAMING_MODE=true reads from InfluxDB, not from a file: set STREAMING_MODE=false or leave INPUT_FILE empty"
     if settings.streaming_mode and end is not None:
         yield "STREAMING_MODE=true has no end: leave QUERY_END_TIME empty or set STREAMING_MODE=false"
 
 
 def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
     if not settings.pseudonymize_source_id:
-        yield "PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are"
+        yield "PSEUDONYMIZE_SOURCE_ID=false: source ids are released unchanged"
     else:
         yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
     yield from _warnings_about_the_method(settings, given)
     yield from _unencrypted(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:
-        yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: let only a proxy with TLS, or a private network, reach it"
+        yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: allow access only through a TLS proxy or a private network"
     if settings.input_file and settings.influx_tag_filter:
-        yield "INFLUX_TAG_FILTER has no meaning for INPUT_FILE and is not used"
+        yield "INFLUX_TAG_FILTER does not apply to INPUT_FILE and is ignored"
     if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
-        yield "DEFAULT_QUERY_HOURS has no meaning for INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
+        yield "DEFAULT_QUERY_HOURS does not apply to INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
 
 
 def _unencrypted(settings: Settings) -> Iterator[str]:
-    """Yield a warning for each address to which a token, or what follows a question mark, goes readable over a network."""
+    """Yield a warning for each address to which a token, ECG or a query string would be sent unencrypted over a network."""
     reads, writes = not settings.input_file, settings.output_to_influx
     own_output = settings.influx_output_url not in ("", settings.influx_url)
     if reads or (writes and not own_output):
-        yield from _readable_on_the_way("INFLUX_URL", settings.influx_url, "its token", "INFLUX_CA_FILE")
+        yield from _sent_in_clear("INFLUX_URL", settings.influx_url, "its token", "INFLUX_CA_FILE")
     if writes and own_output:
-        yield from _readable_on_the_way("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
+        yield from _sent_in_clear("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
     if settings.aws_endpoint_url and (settings.output_to_parquet or settings.input_file or settings.spool_url):
-        yield from _readable_on_the_way("AWS_ENDPOINT_URL", settings.aws_endpoint_url, "ECG", "AWS_CA_BUNDLE")
+        yield from _sent_in_clear("AWS_ENDPOINT_URL", settings.aws_endpoint_url, "ECG", "AWS_CA_BUNDLE")
     if settings.output_to_api and (settings.api_token or "?" in settings.api_endpoint):
-        sent = "API_TOKEN" if settings.api_token else "what follows its question mark"
-        yield from _readable_on_the_way("API_ENDPOINT", settings.api_endpoint, sent, "API_CA_FILE")
+        sent = "API_TOKEN" if settings.api_token else "its query string"
+        yield from _sent_in_clear("API_ENDPOINT", settings.api_endpoint, sent, "API_CA_FILE")
 
 
-def _readable_on_the_way(name: str, address: str, sent: str, ca_file: str) -> Iterator[str]:
+def _sent_in_clear(name: str, address: str, sent: str, ca_file: str) -> Iterator[str]:
     if address.lower().startswith("http://") and not is_this_machine(address):
         yield (
             f"{name}={shown_address(address)} is not encrypted: others on the network can read {sent}; use https:// "
-            f"({ca_file} names an authority of your own)"
+            f"({ca_file} names a private certificate authority)"
         )
 
 
 def _warnings_about_the_method(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
     if settings.method == "optimal":
-        yield from _set_in_vain(settings, given)
+        yield from _unused_by_optimal(settings, given)
         return
     if settings.imputation == "midpoint":
-        yield "IMPUTATION=midpoint tells the range of each value, which narrows other rows; mean does not (documentation/PRIVACY.md)"
+        yield "IMPUTATION=midpoint reveals each value's range, which narrows other rows; mean does not (documentation/PRIVACY.md)"
     if settings.residual == "drop":
         yield "RESIDUAL=drop leaves gaps where values were rare, which shows where the R peaks were"
 
 
-def _set_in_vain(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield which settings of the hierarchy were set though no level is climbed. All stand in `.env.example`, so defaults do not count."""
+def _unused_by_optimal(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield the hierarchy settings that were changed in vain. `.env.example` sets all to their defaults, so defaults do not count."""
     fields = {name: DECLARED[name] for name in ("MAX_LEVEL", "RESIDUAL", "IMPUTATION")}
     unused = [
         name
@@ -509,6 +502,6 @@ def _set_in_vain(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
         if getattr(settings, field.name) != field.metadata["parse"](field.metadata["default"])
     ]
     if unused:
-        yield f"METHOD=optimal climbs no hierarchy and does not use {', '.join(unused)}"
+        yield f"METHOD=optimal uses no hierarchy levels and ignores {', '.join(unused)}"
     if given.get("HIERARCHY_CSV_PATH", "").strip():
-        yield "METHOD=optimal uses of HIERARCHY_CSV_PATH only the first and the last value, which values beyond them are coded to"
+        yield "METHOD=optimal uses only the first and the last value of HIERARCHY_CSV_PATH: values beyond them are clipped to them"

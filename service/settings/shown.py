@@ -1,4 +1,4 @@
-"""The settings as they may be shown: no secret, and nothing that may name a person."""
+"""The settings in a form that may be shown: without secrets, and without values that may identify a wearer."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from anonymizer.windows import NANOSECONDS
-from service.settings.declared import ADDRESSES, DECLARED, SECRETS, Settings
+from service.settings.declared import ADDRESSES, DECLARED, PERSONAL, SECRETS, Settings
 from service.settings.types import Secret
 from service.time_texts import as_datetime
 from transport.addresses import shown_address
-
-#: They list wearers, or may be called after one.
-_MAY_NAME_PEOPLE = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_CHANNEL", "INPUT_SOURCE_ID")
 
 _MOMENTS = ("QUERY_START_TIME", "QUERY_END_TIME", "INPUT_START_TIME")
 
@@ -28,7 +25,7 @@ def _shown(name: str, value: Any) -> str:
         return "(set, not shown)" if value else "(not set)"
     if value is None or value in ("", ()):
         return ""
-    if name in _MAY_NAME_PEOPLE:
+    if name in PERSONAL:
         return f"({len(value)} named, not shown)" if isinstance(value, tuple) else "(set, not shown)"
     if name in _MOMENTS:
         return as_datetime(value).strftime("%Y-%m-%dT%H:%M:%SZ") + ("" if value % NANOSECONDS == 0 else " (and a fraction)")

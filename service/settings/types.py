@@ -1,17 +1,19 @@
-"""Parsers of settings. Each returns the value, or raises ValueError with what was expected."""
+"""Parsers of settings. Each returns the value, or raises ValueError with a description of what is expected."""
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from anonymizer.pseudonyms import without_line_end
-from transport.addresses import may_hold_credentials
+from transport.addresses import is_loopback, may_hold_credentials
 
 Parser = Callable[[str], Any]
 
@@ -28,12 +30,12 @@ MOST, MOST_K, _MOST_DIGITS = 10**18, 10**9, 19
 #: The longest time span: a leap year, so that sums of times and spans in nanoseconds fit into 64 bits.
 LONGEST_S = 366 * 86_400
 
-#: The longest request timeout: the operating system waits at most 2³¹ ms for a socket.
+#: The longest request timeout: the operating system's limit for a socket is 2³¹ ms.
 LONGEST_REQUEST_S = 86_400
 
 MOST_HOURS = 876_600
 
-#: Times that 64 bits of nanoseconds since 1970 can hold, as InfluxDB does, whole years, with room for windows on both sides.
+#: The whole years that fit into 64 bits of nanoseconds since 1970 (InfluxDB's time), with room for windows on both sides.
 FIRST_YEAR, LAST_YEAR = 1700, 2239
 
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -44,7 +46,7 @@ class Secret:
 
     Args:
         text: The secret.
-        file: The file it was read from, if any: its content may change while the service runs.
+        file: The file it was read from, if any. Its content may change while the service runs.
     """
 
     __slots__ = ("_file", "_text")
@@ -54,15 +56,15 @@ class Secret:
         self._file = file
 
     def reveal(self) -> str:
-        """Return the text, for the one place that must send or use it."""
+        """Return the text, for the code that sends or uses it."""
         return self._text
 
     def key(self) -> bytes:
-        """Return the bytes of a key, which need not be text: those of its file or of the environment, or of its text as UTF-8."""
+        """Return the key's bytes, which need not be text: those of its file or the environment, or its text as UTF-8."""
         return self._text.encode(errors="surrogateescape")
 
     def current(self) -> str:
-        """Return the file's current content, for a token that may be replaced; the text itself if there is no file."""
+        """Return the file's current content, since a token may be rotated; without a file, the text."""
         if self._file is not None:
             with suppress(OSError, ValueError):
                 self._text = read_secret(self._file) or self._text
@@ -75,43 +77,40 @@ class Secret:
         return "Secret(…)"
 
 
-#: A longer file is not a secret; it was named by mistake.
+#: A larger file was named by mistake.
 MOST_SECRET_BYTES = 4096
 
 
 def read_secret(file: Path, *, may_be_bytes: bool = False) -> str:
-    """Return the secret a file holds, without the one line end that editors add.
+    """Return the secret in a file, without the line end that editors add.
 
     Args:
         file: The file.
-        may_be_bytes: Whether bytes that are no text are taken too, for `Secret.key`.
+        may_be_bytes: Whether to accept bytes that are not text, for `Secret.key`.
 
     Raises:
         OSError: It cannot be read.
-        ValueError: It is not text, or too long for a secret; the message says which, as what the file holds.
+        ValueError: It is not text, or too long for a secret. The message is the reason, as a clause.
     """
     with file.open("rb") as opened:
         content = opened.read(MOST_SECRET_BYTES + 1)
     if len(content) > MOST_SECRET_BYTES:
-        raise ValueError(f"more than {MOST_SECRET_BYTES} bytes: is it the secret?")
+        raise ValueError(f"it is larger than {MOST_SECRET_BYTES} bytes: is it the secret?")
     try:
         return without_line_end(content).decode(errors="surrogateescape" if may_be_bytes else "strict")
     except UnicodeDecodeError:
-        raise ValueError("not UTF-8 text") from None
+        raise ValueError("it is not UTF-8 text") from None
 
 
 #: `~`, `$HOME`, `${HOME}`, `$(pwd)`, `` `pwd` ``, `%USERPROFILE%`, `%h`: shells and systemd expand these; the service does not.
-_TO_BE_WRITTEN_OUT = re.compile(r"~|.*\$[A-Za-z_{(]|.*`|.*%[A-Za-z_]{2,}%|(.*/)?%[A-Za-z](/|$)", re.DOTALL)
+_UNEXPANDED = re.compile(r"~|.*\$[A-Za-z_{(]|.*`|.*%[A-Za-z_]{2,}%|(.*/)?%[A-Za-z](/|$)", re.DOTALL)
 
 
 def path(value: str) -> str:
-    """A path, written out.
-
-    A service has no home folder to speak of, and its settings are not interpolated: else a folder called `~` is made.
-    """
-    if _TO_BE_WRITTEN_OUT.match(value):
+    """A path, fully written out. Settings are not interpolated: `~` would become a folder of that name."""
+    if _UNEXPANDED.match(value):
         raise ValueError(
-            "a path without ~, $NAME or %NAME%, which are not replaced here: write it out, such as /home/me/ecg-state"
+            "a path without ~, $NAME or %NAME%, which are not expanded here: write it out, such as /home/me/ecg-state"
         )
     return value
 
@@ -127,7 +126,7 @@ def secret(value: str) -> Secret:
 
 
 def boolean(value: str) -> bool:
-    """`true` or `false`, or one of their usual spellings."""
+    """`true` or `false`, in one of the usual spellings."""
     if value.lower() in _TRUE:
         return True
     if value.lower() in _FALSE:
@@ -136,7 +135,7 @@ def boolean(value: str) -> bool:
 
 
 def whole_number(least: int, most: int | None = None, *, limit: int = MOST) -> Parser:
-    """A whole number of at least `least`, and at most `most`; or, if that is not given, at most a `limit` far beyond what makes sense."""
+    """A whole number from `least` to `most`; without `most`, up to `limit`, which is far beyond any sensible value."""
     expected = f"a whole number of at least {least}" if most is None else f"a whole number from {least} to {most}"
 
     def parse(value: str) -> int:
@@ -151,15 +150,15 @@ def whole_number(least: int, most: int | None = None, *, limit: int = MOST) -> P
 
 
 def _digits(text: str) -> int | None:
-    """Return a whole number in decimal digits. Not by `int` alone, which takes `1_000` and digits of other scripts."""
+    """Return a whole number given in decimal digits. `int` alone would accept `1_000` and digits of other scripts."""
     if re.fullmatch("[0-9]+", text) is None:
         return None
-    # More digits than any setting allows, and than `int` reads.
+    # `int` refuses very long numbers; no setting allows one.
     return int(text[-_MOST_DIGITS:]) if not text[:-_MOST_DIGITS].strip("0") else MOST + 1
 
 
 def seconds(least: int, most: int = LONGEST_S) -> Parser:
-    """Whole seconds, at least `least`; a sum of such lengths and a time fits into 64 bits of nanoseconds."""
+    """Whole seconds, at least `least`; their sum with a time fits into 64 bits of nanoseconds."""
     return whole_number(least, limit=most)
 
 
@@ -175,16 +174,16 @@ def positive_number(value: str) -> float:
 
 
 def hours(value: str) -> float:
-    """A number of hours above 0, and no more than a century."""
+    """A number of hours, above 0 and at most a century."""
     number = positive_number(value)
     if number > MOST_HOURS:
         raise ValueError(f"a number of hours of at most {MOST_HOURS}, a hundred years")
     return number
 
 
-#: Every permission that a data file may have: read and write for owner and group, read for others; never execute.
-_MOST_OF_A_FILE_MODE = 0o664
-_OWNER_READS_AND_WRITES = 0o600
+#: The permissions that a data file may have: read and write for owner and group, read for others; never execute.
+_ALLOWED_MODE = 0o664
+_REQUIRED_MODE = 0o600
 
 
 def file_mode(value: str) -> int:
@@ -193,7 +192,7 @@ def file_mode(value: str) -> int:
     if not re.fullmatch("0?[0-7]{3}", value):
         raise ValueError(expected)
     mode = int(value, 8)
-    if mode & ~_MOST_OF_A_FILE_MODE or mode & _OWNER_READS_AND_WRITES != _OWNER_READS_AND_WRITES:
+    if mode & ~_ALLOWED_MODE or mode & _REQUIRED_MODE != _REQUIRED_MODE:
         raise ValueError(expected)
     return mode
 
@@ -212,7 +211,7 @@ def one_of(literal: Any) -> Parser:
 
 
 def web_address(value: str) -> str:
-    """An http or https address, without a name or password in it."""
+    """An http or https address without credentials."""
     expected = "an address such as http://localhost:8086"
     try:
         parts = urllib.parse.urlsplit(value)
@@ -224,17 +223,17 @@ def web_address(value: str) -> str:
     if may_hold_credentials(value):
         raise ValueError("an address without user name and password in it (tokens have settings of their own; write an @ as %40)")
     if "#" in value:
-        raise ValueError("an address without # (what follows it is never sent; write a # as %23)")
-    # The query may hold a key: it is sent unchanged.
+        raise ValueError("an address without # (the text after it is never sent; write a # as %23)")
+    # The query may contain a key: it is sent unchanged.
     return value if "?" in value else value.rstrip("/")
 
 
-#: What a bucket may be called.
+#: A valid bucket name.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 def files_address(value: str) -> str:
-    """A folder, or a bucket of an object store and what the keys in it begin with."""
+    """A folder, or `s3://bucket/prefix`."""
     if "://" not in value:
         return path(value)
     scheme, _, rest = value.partition("://")
@@ -266,14 +265,14 @@ def dask_scheduler(value: str) -> str:
 
 
 def server_address(value: str) -> str:
-    """An http or https address that paths can be added to."""
+    """An http or https address to which paths can be appended."""
     address = web_address(value)
     if "?" in address:
         raise ValueError("the address of a server, without ? (tokens have settings of their own)")
     return address
 
 
-#: ISO 8601 as people write it. Python alone would read a fraction of an hour or minute as one of a second.
+#: ISO 8601 as people write it. Python alone would read a fraction of an hour or minute as a fraction of a second.
 _MOMENT = re.compile(
     r"\d{4}-\d\d-\d\d([Tt ]\d\d(:\d\d(:\d\d([.,]\d+)?)?)?([Zz]|[+-]\d\d(:?\d\d)?)?)?|\d{8}([Tt]\d{6}([.,]\d+)?([Zz]|[+-]\d{2}(\d{2})?)?)?",
     re.ASCII,
@@ -281,7 +280,7 @@ _MOMENT = re.compile(
 
 
 def moment(value: str) -> int:
-    """A time in ISO 8601, in UTC when it names no zone; returned in nanoseconds since the epoch."""
+    """A time in ISO 8601, in UTC if it names no zone; returned in nanoseconds since the epoch."""
     expected = "a time such as 2025-11-03T14:30:00Z (UTC when no zone is given)"
     if not _MOMENT.fullmatch(value):
         raise ValueError(expected)
@@ -297,10 +296,10 @@ def moment(value: str) -> int:
 
 
 def names(value: str) -> tuple[str, ...]:
-    """Names between commas."""
+    """Names separated by commas."""
     found = tuple(name for part in value.split(",") if (name := part.strip()))
     if not found:
-        raise ValueError("names between commas")
+        raise ValueError("names separated by commas")
     return found
 
 
@@ -310,14 +309,14 @@ def tag_filter(value: str) -> tuple[tuple[str, str], ...]:
     for part in names(value):
         tag, equals, wanted = part.partition("=")
         if not (tag.strip() and equals and wanted.strip()):
-            raise ValueError("tag=value pairs between commas, such as lead=I")
+            raise ValueError("tag=value pairs separated by commas, such as lead=I")
         pairs.append((tag.strip(), wanted.strip()))
     return tuple(pairs)
 
 
 def seconds_list(value: str) -> tuple[int, ...]:
-    """Whole seconds between commas, ascending."""
-    expected = "whole seconds between commas, ascending, such as 30,300,86400"
+    """Whole seconds separated by commas, ascending."""
+    expected = "whole seconds separated by commas, ascending, such as 30,300,86400"
     found = [_digits(part.strip()) or 0 for part in value.split(",")]
     if not all(found) or found != sorted(set(found)):
         raise ValueError(expected)
@@ -326,12 +325,12 @@ def seconds_list(value: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-#: Most file systems allow 255 bytes; a file that is moved aside gets a suffix.
+#: Most file systems allow 255 bytes; a file that is moved aside gets an additional suffix.
 _LONGEST_FILE_NAME = 200
 
 
 def file_name_pattern(value: str) -> str:
-    """A file name with strftime's fields, which disks can take with what is added behind it."""
+    """A file name with strftime fields, valid on every file system even with a suffix appended."""
     expected = "a file name with strftime fields and no folder, such as ecg_anonymized_%Y%m%d_%H%M%S.csv"
     if "/" in value or "\\" in value or value in (".", ".."):
         raise ValueError(expected)
@@ -346,5 +345,33 @@ def file_name_pattern(value: str) -> str:
     return value
 
 
-#: What an empty setting without a default means; for parsers not listed, an empty text.
+@dataclass(frozen=True, slots=True)
+class StatusAddress:
+    """The host and port that the status page listens on."""
+
+    host: str
+    port: int
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs on this machine can reach it."""
+        return is_loopback(self.host)
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> StatusAddress:
+    """A host and port: `127.0.0.1:9464`, `[::1]:9464` or `localhost:9464`."""
+    host, colon, port = text.rpartition(":")
+    if not (colon and host and port.isascii() and port.isdigit() and int(port) < 1 << 16):
+        raise ValueError("an address and a port, such as 127.0.0.1:9464")
+    if host.startswith("[") and host.endswith("]"):
+        return StatusAddress(str(ipaddress.IPv6Address(host[1:-1])), int(port))
+    if ":" in host or "/" in host or "@" in host:
+        raise ValueError("an address and a port, such as 127.0.0.1:9464 or [::1]:9464")
+    return StatusAddress(host, int(port))
+
+
+#: The value of an empty setting without a default; for parsers not listed, an empty text.
 EMPTY: Mapping[Parser, Any] = {secret: Secret(""), moment: None, names: (), tag_filter: ()}

@@ -1,7 +1,7 @@
-"""Unknown names: each is a warning with its line, and one that may mean a privacy setting is an error.
+"""Unknown names of settings: each is a warning with its line, or an error if it may mean a privacy setting.
 
-`PSEUDONYMISE_SOURCE_ID=true` must not result in the default. A name is shown only if it looks like a setting's: with a misplaced `=`, a
-part of a secret stands in its place.
+`PSEUDONYMISE_SOURCE_ID=true` must not result in the default. A name is shown only if it looks like a setting's: after a misplaced `=`, the
+name may be part of a secret.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from service.settings.declared import KNOWN_NAMES
 from service.settings.env_file import EnvFile
 
-#: Names this similar are treated as typos: sooner in a file, whose names are all meant for the service, than in the environment.
-_ALIKE_IN_FILE, _ALIKE_IN_ENVIRONMENT = 0.8, 0.87
+#: Names at least this similar are treated as typos. The threshold is lower in a file, whose names are all meant for the service.
+_TYPO_IN_FILE, _TYPO_IN_ENVIRONMENT = 0.8, 0.87
 
-#: Settings that decide what is released, of whom, and that it is released once: refusing to start is better than using a default.
+#: Settings that decide what is released, about whom, and that it is released once. Here a default is worse than refusing to start.
 _PRIVACY = frozenset(
     {
         *("K_VALUE", "K_UNIT", "BATCH_SIZE_SECONDS", "METHOD", "MAX_LEVEL", "RESIDUAL", "IMPUTATION"),
@@ -26,7 +26,7 @@ _PRIVACY = frozenset(
     }
 )
 
-#: Beginnings of names that are always meant for one of those.
+#: Prefixes of names that can only mean one of those.
 _PRIVACY_PREFIXES = ("PSEUDO", "K_", "ANONYM")
 
 #: No other program is known to use variables with this prefix.
@@ -35,29 +35,29 @@ _OUR_PREFIX = "PSEUDONYM"
 #: Short words that other programs also use as variables.
 _COMMON_WORDS = frozenset({"METHOD", "RESIDUAL", "IMPUTATION"})
 
-#: Names in `.env` that are for others: the heartbeat tools, the compose file and the images it starts.
+#: Names in `.env` that other programs use: the heartbeat tools, the compose file and the images it starts.
 _FOR_OTHERS = re.compile(
     r"HEART_SALT(_FILE)?|(COMPOSE|DOCKER|GF)_\w+|TZ|ANONYMIZER_VERSION|(STATUS|INFLUXDB|PROMETHEUS|GRAFANA)_PORT|(HTTPS?|NO|ALL)_PROXY",
     re.IGNORECASE,
 )
 
-#: A name that may be shown: no digits, no small letters, and short.
+#: A name that may be shown: short, in capitals, without digits.
 _SHOWN = re.compile("[A-Z_]{1,40}")
 
 
 def unknown_names(file: EnvFile, environment: Mapping[str, str]) -> tuple[list[str], list[str]]:
-    """Return problems and warnings about the names that a file and the environment set and that are no settings."""
+    """Return problems and warnings about names in a file and the environment that are not settings."""
     problems: list[str] = []
     warnings: list[str] = []
     for name in sorted(set(file.values) - KNOWN_NAMES, key=lambda one: file.lines[one]):
         if not _FOR_OTHERS.fullmatch(name):
-            meant = _meant(name, _ALIKE_IN_FILE)
+            meant = _meant(name, _TYPO_IN_FILE)
             sentence = f"{file.at(file.lines[name])} {_is_no_setting(name, meant)}"
             is_mistake = name.upper() in KNOWN_NAMES or _may_be_for_privacy(name, meant)
             (problems if is_mistake else warnings).append(sentence)
     for name in sorted(set(environment) - KNOWN_NAMES - set(file.values)):
-        # `docker run --env-file` takes all before the = for the name: `export K_VALUE`.
-        meant = _meant(name.split()[-1] if name.strip() else name, _ALIKE_IN_ENVIRONMENT)
+        # `docker run --env-file` treats everything before the = as the name: `export K_VALUE`.
+        meant = _meant(name.split()[-1] if name.strip() else name, _TYPO_IN_ENVIRONMENT)
         is_ours = name.upper().startswith(_OUR_PREFIX)
         if meant or is_ours:
             sentence = f"in the environment {_is_no_setting(name, meant)}"
@@ -65,9 +65,9 @@ def unknown_names(file: EnvFile, environment: Mapping[str, str]) -> tuple[list[s
     return problems, warnings
 
 
-def _meant(name: str, alike: float) -> str:
-    """Return the name of the setting that was probably meant; empty when there is none."""
-    return next(iter(difflib.get_close_matches(name.upper(), sorted(KNOWN_NAMES), n=1, cutoff=alike)), "")
+def _meant(name: str, similarity: float) -> str:
+    """Return the setting that was probably meant; empty if there is none."""
+    return next(iter(difflib.get_close_matches(name.upper(), sorted(KNOWN_NAMES), n=1, cutoff=similarity)), "")
 
 
 def _may_be_for_privacy(name: str, meant: str) -> bool:

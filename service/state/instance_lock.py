@@ -1,4 +1,4 @@
-"""One instance per state folder: an advisory lock that ends with the process that holds it."""
+"""One instance per state folder: an advisory lock that the operating system releases when its process ends."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from anonymizer.errors import ConfigurationError, StateUnavailable
 from disk.durable_file import make_folder, open_or_create
 from disk.file_lock import NO_LOCKS, try_to_lock
 
-#: Only a process id is read from a lock file.
+#: A lock file contains only a process id.
 _LONGEST_NUMBER = 20
 
-#: Only an operator can change these: the owner of the file and its place.
-_NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.EINVAL})
+#: Errors that only an operator can fix: wrong owner or location of the file.
+_PERMANENT = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.EMLINK, errno.EISDIR, errno.EINVAL})
 
 
 class AnotherInstance(Exception):
@@ -26,11 +26,11 @@ class InstanceLock:
     """Locks a folder until the process ends, or until `release`.
 
     Args:
-        folder: STATE_DIR; made when it is not there.
+        folder: STATE_DIR; created if missing.
 
     Raises:
-        AnotherInstance: Another process holds it.
-        ConfigurationError: The lock file is another user's, is a link, or is on a disk without locks: nothing can be promised there.
+        AnotherInstance: Another process holds the lock.
+        ConfigurationError: The lock file belongs to another user, is a link, or is on a disk without locks.
         StateUnavailable: The disk cannot be used now.
     """
 
@@ -62,7 +62,7 @@ class InstanceLock:
                     "other. Put STATE_DIR on a local disk, or on a share with locks (NFS: start its lock service)"
                 ) from None
             raise StateUnavailable(f"{folder / 'lock'} cannot be used now ({error.strerror or error})") from None
-        # Only for the message above: the lock holds without it, such as on a full disk.
+        # Only for the message above. The lock does not depend on it, such as on a full disk.
         with suppress(OSError):
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
@@ -74,9 +74,9 @@ def _opened(folder: Path) -> int:
         make_folder(folder)
         return open_or_create(path)
     except OSError as error:
-        if error.errno not in _NOT_OURS:
+        if error.errno not in _PERMANENT:
             raise StateUnavailable(f"{path} cannot be opened now ({error.strerror or error})") from None
         raise ConfigurationError(
-            f"{path} cannot be opened ({error.strerror}): it is another user's, not a plain file, or cannot be written. Run as the user "
-            f"that STATE_DIR belongs to, or give STATE_DIR and all in it to this one; if {path.name} is not the service's, move it away"
+            f"{path} cannot be opened ({error.strerror}): it belongs to another user, is not a regular file, or is not writable. Run as "
+            f"the owner of STATE_DIR, or give STATE_DIR and its content to this user; if {path.name} is not the service's, move it away"
         ) from None

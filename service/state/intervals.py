@@ -10,34 +10,34 @@ from anonymizer.windows import Window
 
 def merged(intervals: Iterable[Window]) -> list[Window]:
     """Return ascending intervals with neighbours merged."""
-    made: list[Window] = []
+    result: list[Window] = []
     for interval in intervals:
-        if made and interval.start_ns <= made[-1].end_ns:
-            made[-1] = Window(made[-1].start_ns, max(interval.end_ns, made[-1].end_ns))
+        if result and interval.start_ns <= result[-1].end_ns:
+            result[-1] = Window(result[-1].start_ns, max(interval.end_ns, result[-1].end_ns))
         else:
-            made.append(interval)
-    return made
+            result.append(interval)
+    return result
 
 
 def missing(wanted: Sequence[Window], known: Sequence[Window]) -> list[Window]:
-    """Return the parts of the intervals `wanted` that lie in none of `known`; both ascend, and neither overlaps itself."""
+    """Return the parts of `wanted` outside `known`. Both are ascending lists of disjoint intervals."""
     return IntervalSet(known).missing(wanted)
 
 
 class IntervalSet:
     """Time intervals, with neighbours merged.
 
-    A question costs the logarithm of how many there are, plus what it finds. An addition costs the same, plus moving what lies behind
-    it: nothing at the end, which is where a stream adds.
+    A query is logarithmic in the number of intervals, plus the size of its result. An insertion also moves the intervals after it: none
+    in a stream, which adds at the end.
 
     Args:
-        intervals: What it begins with, ascending.
+        intervals: The initial intervals, ascending.
     """
 
     def __init__(self, intervals: Iterable[Window] = ()) -> None:
-        made = merged(intervals)
-        self._starts_ns = [one.start_ns for one in made]
-        self._ends_ns = [one.end_ns for one in made]
+        disjoint = merged(intervals)
+        self._starts_ns = [one.start_ns for one in disjoint]
+        self._ends_ns = [one.end_ns for one in disjoint]
 
     def __len__(self) -> int:
         return len(self._starts_ns)
@@ -56,7 +56,7 @@ class IntervalSet:
         self._ends_ns[first:stop] = [end_ns]
 
     def missing(self, wanted: Iterable[Window]) -> list[Window]:
-        """Return the parts of the intervals `wanted` that lie in none of this set, in order."""
+        """Return the parts of `wanted` outside this set, in order."""
         return [gap for interval in wanted for gap in self._gaps_in(interval)]
 
     def _gaps_in(self, interval: Window) -> Iterator[Window]:

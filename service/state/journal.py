@@ -1,7 +1,7 @@
-"""The journal: which intervals of time were released, under which promise, and which output has taken what.
+"""The journal: which time intervals were released, under which promise, and which output has taken what.
 
-What it records as released stays released, whatever crashes next: every call is on disk before it returns. Beside it lies the fence
-(`service/state/fence.py`), by which an old or damaged copy is recognised before it can make us release anything twice.
+Every call is on disk before it returns, so that a release recorded here survives any crash. The fence beside it (`service/state/fence.py`)
+reveals an old or damaged copy of the journal before the service can release anything twice.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ _OVERLAPS = (
     "AND i.end_ns > :start"
 )
 
-#: How many of a JSON list's delays have passed since the release.
+#: How many delays of a JSON list have passed since the release.
 _RECOUNTS_DUE = "(SELECT count(*) FROM json_each(?) AS delay WHERE released_ns + delay.value <= ?)"
 
 #: How many entries one transaction examines when merging neighbours.
 _MERGED_AT_ONCE = 10_000
 
-#: A recount number that is never reached: marks intervals that are not counted again.
+#: A recount number that is never reached; marks intervals that are not counted again.
 _NEVER_AGAIN = 1_000_000
 
 
@@ -75,8 +75,8 @@ class Entry:
         window_ns: Length of its windows; None for such a gap.
         windows: How many windows it covers.
         counts: The sums over its windows.
-        late: Rows known to have come after the release.
-        is_comparable: Whether counting its windows now is comparable with what was read, because the same sources are read.
+        late: Rows known to have arrived after the release.
+        is_comparable: Whether a new count can be compared with the rows read, because the same sources are read.
     """
 
     interval: Window
@@ -91,12 +91,12 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """A period of releases under the same settings. A change of any of these begins the next epoch.
+    """A period of releases under the same settings. A change of any field begins the next epoch.
 
     Args:
         promise: The promise of its windows.
         window_ns: The length of its windows.
-        selection: Digest of which sources and series are read.
+        selection: Digest of the sources and series that are read.
     """
 
     promise: Promise
@@ -118,13 +118,13 @@ class Journal:
     """The release record of one data set; `outputs` records what each output has taken. Safe to use from several threads.
 
     Args:
-        folder: STATE_DIR; made when it is not there.
+        folder: STATE_DIR; created if missing.
         data_set: The data set it belongs to; None for a tool that does not check this.
         address: The data set's name by server address, for a token that cannot read the bucket's id; empty if there is none.
-        accepting_gap: Mark everything the fence knows and the journal does not as released, so that it never will be.
+        accepting_gap: Whether to mark every interval that only the fence lists as released, so that it is never released again.
         has_grown_from: Returns whether the data set is the recorded one with rows appended.
-        copied: For a copy made while another process used the original: what its fence held before the journal was copied, and after.
-            Without it the fence in the folder is read and updated.
+        copied: For a copy made while another process used the original: the fence before and after the journal was copied. Without it,
+            the fence in the folder is read and updated.
 
     Raises:
         JournalDamaged: It cannot be read, is older than its fence, or belongs to another data set. The message says what to do.
@@ -168,12 +168,12 @@ class Journal:
 
     @property
     def data_set(self) -> str:
-        """The data set's name at first use, which batch ids keep for good; empty before that."""
+        """The data set's name at first use, which batch ids keep forever; empty before that."""
         return self._facts().get("data_set", "")
 
     @property
     def place(self) -> str:
-        """Where STATE_DIR was when that was last remembered; empty before."""
+        """The last recorded path of STATE_DIR; empty if there is none."""
         return self._facts().get("state_dir", "")
 
     @property
@@ -188,7 +188,7 @@ class Journal:
                 db.execute("INSERT OR REPLACE INTO facts VALUES ('spool_url', ?)", (address,))
 
     def remember_place(self, place: str) -> None:
-        """Remember where STATE_DIR is."""
+        """Record the path of STATE_DIR."""
         if place != self.place:
             with self._file.transaction() as db:
                 db.execute("INSERT OR REPLACE INTO facts VALUES ('state_dir', ?)", (place,))
@@ -209,7 +209,7 @@ class Journal:
         return [Released(Window(start, end), self._promise(promise)) for start, end, promise in rows]
 
     def entries_within(self, span: Window) -> list[Entry]:
-        """Return what is known of every released interval that overlaps the span, in order."""
+        """Return the entries of all released intervals that overlap the span, in order."""
         rows = self._file.rows(
             f"SELECT i.start_ns, i.end_ns, i.chunk, e.promise, e.window_ns, i.windows, i.late, "
             f"i.recounts < {_NEVER_AGAIN}, {', '.join(_COUNTS)} FROM intervals i "
@@ -240,15 +240,15 @@ class Journal:
         stream_to_ns: int | None,
         spool_name: str = "",
     ) -> None:
-        """Record these windows as released, for good. They may be offered to outputs only after `raise_fence`.
+        """Record these windows as released, permanently. They may be offered to outputs only after `raise_fence`.
 
         Args:
             releases: The windows and their counts.
-            chunk: The number their batches are spooled under.
+            chunk: The number of the spool file with their batches.
             size_bytes: The size of the spool file.
-            now_ns: When.
-            stream_to_ns: Where the stream now is; None when a one-shot run releases.
-            spool_name: What a worker called the spool file; empty: it is called after its number.
+            now_ns: The time.
+            stream_to_ns: The stream's new position; None in a one-shot run.
+            spool_name: A worker's name for the spool file; empty: the file is named after its number.
         """
         rows = sum(release.counts.released for release in releases)
         with self._file.transaction() as db:
@@ -268,7 +268,7 @@ class Journal:
             self._unfenced.append(release.window)
 
     def raise_fence(self) -> None:
-        """Write the latest releases to the fence; only then may outputs be offered them.
+        """Write the latest releases to the fence, then allow them to be offered to outputs.
 
         Raises:
             StateUnavailable: It cannot be written now.
@@ -280,20 +280,20 @@ class Journal:
         self.outputs.offer_up_to(self.outputs.next_chunk() - 1)
 
     def released_intervals(self) -> list[Window]:
-        """Return every released interval, neighbours merged, in order."""
+        """Return all released intervals, neighbours merged, in order."""
         return list(self._known)
 
     def totals(self) -> WindowCounts:
-        """Return the sums over everything that was released."""
+        """Return the sums over all released windows."""
         columns = ", ".join(f"coalesce(sum({name}), 0)" for name in _COUNTS)
         return WindowCounts(*self._file.rows(f"SELECT {columns} FROM intervals")[0])
 
     def late_rows(self) -> int:
-        """Return how many rows are known to have come after their window was released."""
+        """Return how many rows are known to have arrived after their window's release."""
         return int(self._file.value("SELECT coalesce(sum(late), 0) FROM intervals"))
 
     def accept_gap(self, intervals: Sequence[Window]) -> list[Window]:
-        """Mark intervals as released, so that they never will be; return those that were not known."""
+        """Mark intervals as released, so that they are never released again; return those that the journal did not know."""
         unknown = self._known.missing(merged(sorted(intervals)))
         with self._file.transaction() as db:
             db.executemany(
@@ -301,7 +301,7 @@ class Journal:
                 ((gap.start_ns, gap.end_ns, 0, 0, 0, 0, _NEVER_AGAIN, 0, *(0 for _ in _COUNTS)) for gap in unknown),
             )
             if unknown:
-                # A release made there may be in a file beyond the length that this journal records.
+                # An output file may contain that release, beyond the length that this journal records.
                 db.execute("UPDATE receipts SET receipt = json_set(receipt, '$.may_have_grown', json('true'))")
         for gap in unknown:
             self._known.add(gap)
@@ -313,18 +313,19 @@ class Journal:
     def merge_before(self, time_ns: int, *, recounts: int) -> int:
         """Merge neighbouring entries that every output has taken, that end before `time_ns`, and that need no more recounts.
 
-        Does not merge across the start of an output, nor with lost chunks: the journal must still tell which output should have which rows.
+        Entries are not merged across the first chunk of an output, nor with lost chunks: the journal must still show which output should
+        have which rows.
 
         Args:
             time_ns: Nanoseconds since the epoch.
             recounts: How often an interval is counted again.
 
         Returns:
-            How many entries the journal has less.
+            By how many entries the journal shrank.
         """
         fewer, from_ns = 0, -(1 << 63)
         while True:
-            # A bounded number at a time, so that outputs can write records in between.
+            # In bounded steps, so that outputs can record receipts in between.
             last_ns = self._file.value(
                 "SELECT max(start_ns) FROM (SELECT start_ns FROM intervals WHERE start_ns >= ? AND start_ns < ? ORDER BY start_ns LIMIT ?)",
                 from_ns,
@@ -334,11 +335,11 @@ class Journal:
             if last_ns is None or last_ns == from_ns:
                 return fewer
             fewer += self._merge_between(from_ns, last_ns, before_ns=time_ns, recounts=recounts)
-            # The last entry may have been merged into one that goes on.
+            # The last entry may now be part of one that extends further.
             from_ns = self._file.value("SELECT max(start_ns) FROM intervals WHERE start_ns <= ?", last_ns)
 
     def _merge_between(self, first_ns: int, last_ns: int, *, before_ns: int, recounts: int) -> int:
-        """Merge entries that start from `first_ns` to `last_ns`; return how many fewer there are."""
+        """Merge entries that start from `first_ns` to `last_ns`; return by how many their number fell."""
         sums = ", ".join(f"sum({name})" for name in ("windows", "late", *_COUNTS))
         mergeable = (
             "SELECT *, (SELECT count(*) FROM outputs o WHERE o.since < i.chunk) AS outputs_then FROM intervals i "
@@ -346,13 +347,13 @@ class Journal:
             "AND recounts >= :recounts AND epoch > 0 AND NOT EXISTS (SELECT 1 FROM chunks c WHERE c.chunk = i.chunk) "
             f"AND '{LOST_CHUNK}' || chunk NOT IN ({GIVEN_UP})"
         )
-        like_the_one_before = " AND ".join(
+        continues_previous = " AND ".join(
             f"{here} IS lag({there}) OVER (ORDER BY start_ns)"
             for here, there in (("start_ns", "end_ns"), ("epoch", "epoch"), ("outputs_then", "outputs_then"))
         )
         run = (
             "SELECT *, sum(is_first) OVER (ORDER BY start_ns) AS run FROM "
-            f"(SELECT *, NOT ({like_the_one_before}) AS is_first FROM ({mergeable}))"
+            f"(SELECT *, NOT ({continues_previous}) AS is_first FROM ({mergeable}))"
         )
         with self._file.transaction() as db:
             made = db.execute(
@@ -366,7 +367,7 @@ class Journal:
                 db.execute(_INSERT_INTERVAL, (start, end, chunk, epoch, released_ns, windows, counted, late, *counts))
         return fewer
 
-    # What came late
+    # Late rows
 
     def due_for_recount(self, after_ns: Sequence[int], *, now_ns: int, most: int) -> list[Recount]:
         """Return windows to count again, in order of time. Merged entries are not counted again.
@@ -374,7 +375,7 @@ class Journal:
         Args:
             after_ns: How long after the release, ascending; one recount each.
             now_ns: The time.
-            most: The most windows to return.
+            most: The maximum number of windows to return.
         """
         due = [
             Recount(Window(start, end), read, late, recounts)
@@ -390,7 +391,7 @@ class Journal:
         return sorted(due, key=lambda one: one.window)[:most]
 
     def record_recounts(self, recounts: Iterable[Recount], *, after_ns: Sequence[int], now_ns: int) -> None:
-        """Record late rows for windows that were counted again. One count serves every recount that was due."""
+        """Record the late rows of windows that were counted again. One count satisfies all recounts that were due."""
         with self._file.transaction() as db:
             db.executemany(
                 f"UPDATE intervals SET late = ?, recounts = max(recounts + 1, {_RECOUNTS_DUE}) WHERE start_ns = ?",
@@ -398,20 +399,20 @@ class Journal:
             )
 
     def record_late(self, late: Mapping[int, int]) -> None:
-        """Remember how many rows came late for released intervals, by their starts."""
+        """Record the number of late rows of released intervals, by their starts."""
         with self._file.transaction() as db:
             db.executemany(
                 "UPDATE intervals SET late = ? WHERE start_ns = ?", ((rows, start_ns) for start_ns, rows in late.items())
             )
 
-    # What a data set of files was made of
+    # The files of a data set
 
     def parts(self) -> dict[str, str]:
-        """Return the files that were there at the last start, by path, and their states."""
+        """Return the state of each file at the last start, by path."""
         return dict(self._file.rows("SELECT path, state FROM parts"))
 
     def record_parts(self, parts: Mapping[str, str], *, gone: Collection[str]) -> None:
-        """Remember what is there now, and forget what has gone."""
+        """Record the current files, and forget those that are gone."""
         known = self.parts()
         changed = [(path, state) for path, state in parts.items() if known.get(path) != state]
         if changed or gone:
@@ -419,7 +420,7 @@ class Journal:
                 db.executemany("DELETE FROM parts WHERE path = ?", ((path,) for path in gone))
                 db.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?)", changed)
 
-    # Where the stream is
+    # The stream's position
 
     def stream_position_ns(self) -> int | None:
         """Return where the stream continues; None if there never was one."""
@@ -427,22 +428,22 @@ class Journal:
         return position_ns
 
     def move_stream(self, position_ns: int) -> None:
-        """Record that the stream has passed windows without a release. They stay open for a one-shot run."""
+        """Record that the stream has passed windows without releasing them. A one-shot run can still release them."""
         with self._file.transaction() as db:
             db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (_STREAM, position_ns))
 
     # Promises
 
     def last_epoch(self) -> Epoch | None:
-        """Return what holds for windows released now; None before the first epoch."""
+        """Return the current epoch; None before the first."""
         rows = self._file.rows("SELECT promise, window_ns, selection FROM epochs ORDER BY epoch DESC LIMIT 1")
         promise = self._promise(rows[0][0]) if rows else None
         return None if promise is None else Epoch(promise, rows[0][1], rows[0][2])
 
     def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
-        """Record what holds for every window released from now on.
+        """Record the epoch of every window released from now on.
 
-        Windows of which other sources were read cannot be compared with a count any more, so they are not counted again.
+        A change of the sources that are read ends recounts of earlier windows, whose counts can no longer be compared.
         """
         with self._file.transaction() as db:
             db.execute(
@@ -465,11 +466,11 @@ class Journal:
         elif not _is_same_data_set(facts, data_set, address):
             if has_grown_from is not None and has_grown_from(facts["data_set"]):
                 return
-            # A file's name is its digest, with which a reader could check a guessed value.
-            told = f" ({facts['data_set']}, this one is {data_set})" if address else ""
+            # A file's name is its digest, which is not shown: it would let a reader verify guessed values.
+            difference = f" ({facts['data_set']}, this one is {data_set})" if address else ""
             raise JournalDamaged(
-                f"{self._file.path} belongs to another data set{told}: another server, bucket, measurement, field, cohort or file. Give "
-                f"each data set a STATE_DIR of its own{'' if address else self._if_rewritten()}"
+                f"{self._file.path} belongs to another data set{difference}: another server, bucket, measurement, field, cohort or file. "
+                f"Give each data set a STATE_DIR of its own{'' if address else self._advice_if_rewritten()}"
             )
         facts["data_set_address"] = address
         if data_set != address:
@@ -478,18 +479,18 @@ class Journal:
             with self._file.transaction() as db:
                 db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
 
-    def _if_rewritten(self) -> str:
-        """Return what else to do where a file cannot be told from an older version of itself."""
+    def _advice_if_rewritten(self) -> str:
+        """Return further advice for a file that may be a new version of the recorded one."""
         end_ns: int | None = self._file.value("SELECT max(end_ns) FROM intervals")
         if end_ns is None:
             return ""
         return (
-            ". Only rows at the end of a CSV file can be told from those before: if INPUT_FILE is the same recording, rewritten with rows "
-            f"added, set QUERY_START_TIME={moment_text(end_ns)} as well (the end of what was released), or the rest is released twice"
+            ". Added rows are recognised only at the end of a CSV file: if INPUT_FILE is the same recording, rewritten with rows added, "
+            f"also set QUERY_START_TIME={moment_text(end_ns)} (the end of the released time), or the rest is released twice"
         )
 
     def _promise(self, described: str | None) -> Promise | None:
-        """Return the promise of an epoch; None for an accepted gap, which belongs to none."""
+        """Return the promise of an epoch; None for an accepted gap, which has no epoch."""
         if described is None:
             return None
         try:
@@ -497,7 +498,7 @@ class Journal:
         except TypeError:
             promise = None
         if promise is None or type(promise.k) is not int:
-            raise JournalDamaged(f"{self._file.path} is damaged (it holds an invalid promise). {WAY_ON}")
+            raise JournalDamaged(f"{self._file.path} is damaged (it contains an invalid promise). {WAY_ON}")
         return promise
 
     def _facts(self) -> dict[str, str]:
@@ -509,14 +510,14 @@ class Journal:
         )
 
     def _check_fence(self, *, accepting_gap: bool) -> None:
-        """Check that journal and fence agree; a fence that lacks the last release, as after a crash, is updated."""
+        """Check that journal and fence agree; add the last release if the fence lacks it, as after a crash."""
         fenced = self._fence.read()
         beyond = self._known_beyond(fenced)
-        # Half a line is a release that no output was offered: accept-gap may skip it, since it can be released safely.
+        # A partial line is a release that no output was offered: it can be released safely, so accept-gap may skip it.
         if fenced.unread and not fenced.is_explained_by(beyond) and not (accepting_gap and fenced.is_cut):
             raise JournalDamaged(
-                f"{self._file.path} is older than {self._fence.path}, or that is damaged: its last line cannot be read, and is not "
-                "that of the journal's last release. Put good copies of both in their place. Without them only the output bucket can tell "
+                f"{self._file.path} is older than {self._fence.path}, or the latter is damaged: its last line cannot be read, and does not "
+                "belong to the journal's last release. Put good copies of both in their place. Without them only the output bucket shows "
                 "what was released last: set INFLUX_VERIFY_TOKEN, move the fence away, and run scripts/state.py accept-gap"
             )
         if accepting_gap:
@@ -533,8 +534,7 @@ class Journal:
         unknown = self._known.missing(fenced.intervals)
         if unknown:
             raise JournalDamaged(
-                f"{self._file.path} is older than {self._fence.path}: it does not know of {len(unknown)} stretches of time that were "
-                f"released. {WAY_ON}"
+                f"{self._file.path} is older than {self._fence.path}: {len(unknown)} released intervals are missing from it. {WAY_ON}"
             )
 
     def _refuse_if_beyond(self, fenced: Fenced) -> None:
@@ -544,9 +544,9 @@ class Journal:
         beyond = missing(self._known_beyond(fenced), merged(Window(*row) for row in last))
         if beyond:
             raise JournalDamaged(
-                f"{self._file.path} knows of {len(beyond)} stretches of time that {self._fence.path} does not: one of them is an old or "
-                "damaged copy. Put good copies of both in their place; or run: scripts/state.py accept-gap, which marks everything that "
-                "either of them knows as released, so that none of it is released twice"
+                f"{self._file.path} lists {len(beyond)} released intervals that {self._fence.path} does not: one of the two is an old or "
+                "damaged copy. Put good copies of both in their place; or run: scripts/state.py accept-gap, which marks every interval in "
+                "either of them as released, so that none is released twice"
             )
 
     def _known_beyond(self, fenced: Fenced) -> list[Window]:
@@ -569,9 +569,9 @@ class Journal:
 
 
 def _is_same_data_set(facts: Mapping[str, str], data_set: str, address: str) -> bool:
-    """Return whether a data set is the one of a journal's facts: by itself, or by its address where one of the two tells no more."""
+    """Return whether a journal's facts name this data set: by its id if both sides know it, else by its address."""
     known, known_id = facts["data_set"], facts.get("data_set_id", "")
     if known_id and data_set != address:
         return data_set == known_id
-    # A journal of an earlier version knows one of the two, and not which.
+    # A journal of an earlier version recorded one of the two, without saying which.
     return data_set == known or address in {known, facts.get("data_set_address")} - {""}

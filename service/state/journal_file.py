@@ -1,8 +1,8 @@
 """The journal's SQLite file: its tables, its transactions, and how damage is detected.
 
-Each transaction is on the disk before it returns (WAL, synchronous=FULL). All tables are sealed: SQLite notices a torn page, but no
-flipped bit in a number. The seal is the sum of the digests of all rows. Each transaction changes it by the rows that it changes, whatever
-else is there; opening the file adds all of it up anew (documentation/decisions/017-a-seal-that-adds-up.md).
+Each transaction is on disk before it returns (WAL, synchronous=FULL). All tables are sealed, because SQLite detects a torn page but not a
+flipped bit in a number. The seal is the sum of the digests of all rows. A transaction updates it by the rows that it changes; opening the
+file computes it again from all rows (documentation/decisions/017-a-seal-that-adds-up.md).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from disk.durable_file import make_private, open_or_create
 
-#: The format's number. Format 2 is upgraded when it is opened.
-FORM = 3
+#: The format version. A file of version 2 is upgraded when it is opened.
+FORMAT_VERSION = 3
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -54,16 +54,16 @@ CREATE TABLE receipts (
 CREATE TABLE positions (stream TEXT PRIMARY KEY, position_ns INTEGER NOT NULL) STRICT;
 """
 
-#: Tables that came later than form 3. Made where they are missing; while they are empty the file is as it was before.
+#: Tables that were added after version 3. Created if missing; an empty table changes no seal.
 _LATER_TABLES = (
-    # What of a data set of files was there at the last start.
+    # The files of a data set at the last start.
     "CREATE TABLE IF NOT EXISTS parts (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT",
-    # What the files of chunks are called that workers spooled; all others are called after their number.
+    # The names of spool files written by workers; all others are named after their number.
     "CREATE TABLE IF NOT EXISTS spool_files (chunk INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT",
 )
 
-#: What form 2 lacks: what waits was summed up at every question.
-_FROM_FORM_2 = """
+#: The upgrade from version 2, which summed up pending rows in every query.
+_FROM_VERSION_2 = """
 CREATE TABLE spooled (chunks INTEGER NOT NULL, bytes INTEGER NOT NULL) STRICT;
 INSERT INTO spooled SELECT count(*), coalesce(sum(bytes), 0) FROM chunks;
 ALTER TABLE outputs ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0;
@@ -73,25 +73,25 @@ UPDATE outputs SET
     pending = (SELECT coalesce(sum(rows), 0) FROM chunks WHERE chunk > position)
 """
 
-#: The tables that decide which output is offered what.
-_SEALED_IN_FORM_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
-_SEALED = (*_SEALED_IN_FORM_2, "spooled", "receipts", "intervals", "facts", "parts", "spool_files")
+#: The sealed tables. Version 2 sealed only those that decide which output is offered what.
+_SEALED_IN_VERSION_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
+_SEALED = (*_SEALED_IN_VERSION_2, "spooled", "receipts", "intervals", "facts", "parts", "spool_files")
 
 _SEAL = "seal"
 _SEAL_BYTES = 16
 _SEALS = 1 << 8 * _SEAL_BYTES
 
-#: Numbers in columns have 64 bits, one of them for the sign.
+#: Integer columns have 64 bits, one of them for the sign.
 _LONGEST_NUMBER_BITS = 63
 
 #: How long another process, such as `scripts/state.py`, may hold the file before an error is raised.
 _BUSY_S = 10.0
 
 #: Codes that SQLite returns when the disk is full.
-_FOR_LACK_OF_ROOM = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
+_DISK_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR}
 _LEAST_FREE_BYTES = 1 << 16
 
-#: Failures of the disk or of another process, not damage to the content. A truncated file is damage.
+#: Failures of the disk or of another process, which may pass. A truncated file is damage instead.
 _PASSING = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -109,10 +109,10 @@ _PASSING = {
 _UNREAD_PAGE = re.compile(r"error code=(\d+)")
 _PRIMARY_CODE = 0xFF
 
-#: What an operator can do about a damaged journal. The fence, or a backup, knows what must not be released again.
+#: What an operator can do about a damaged journal. The fence, or a backup, lists what must not be released again.
 WAY_ON = (
     "Put a good copy of the journal in its place, after moving journal.sqlite-wal and -shm away; or move all three away and run: "
-    "scripts/state.py accept-gap, which marks everything the fence knows as released, so that none of it is released twice"
+    "scripts/state.py accept-gap, which marks every interval in the fence as released, so that none is released twice"
 )
 
 
@@ -120,10 +120,10 @@ class JournalFile:
     """An open journal file. Safe to use from several threads.
 
     Args:
-        path: Made when it is not there; only its owner may read it.
+        path: Created if missing; only its owner may read it.
 
     Raises:
-        JournalDamaged: It is not what was written.
+        JournalDamaged: It is damaged, or has an unknown format version.
         StateUnavailable: It cannot be used now.
     """
 
@@ -136,7 +136,7 @@ class JournalFile:
         try:
             self._open()
         except JournalDamaged:
-            # A failed read may look like damage; real damage is still there the next time.
+            # A failed read may look like damage. Real damage is still there on the second attempt.
             self._open()
 
     def close(self) -> None:
@@ -151,7 +151,7 @@ class JournalFile:
             return self._db.execute(query, parameters).fetchall()
 
     def value(self, query: str, *values: Any) -> Any:
-        """Return the first value of a query's first row; None without a row."""
+        """Return the first value of a query's first row; None if there is no row."""
         rows = self.rows(query, *values)
         return rows[0][0] if rows else None
 
@@ -159,25 +159,25 @@ class JournalFile:
         """Return the JSON object in a column.
 
         Raises:
-            JournalDamaged: It holds something else, or numbers that no column can hold.
+            JournalDamaged: It is not a JSON object, or contains numbers of more than 64 bits.
         """
         try:
-            found = json.loads(described, parse_constant=_refused)
+            found = json.loads(described, parse_constant=_refuse_constant)
             if isinstance(found, dict) and not any(
                 type(value) is int and value.bit_length() > _LONGEST_NUMBER_BITS for value in found.values()
             ):
                 return found
         except (ValueError, RecursionError):
             pass
-        raise JournalDamaged(f"{self.path} is damaged (a column does not hold the expected JSON object). {WAY_ON}")
+        raise JournalDamaged(f"{self.path} is damaged (a column does not contain the expected JSON object). {WAY_ON}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run a transaction: all of it or nothing, on disk afterwards.
+        """Run an atomic transaction; it is on disk afterwards.
 
         Raises:
-            StateUnavailable: Nothing was done, and may be tried again.
-            JournalDamaged: The file is not what was written.
+            StateUnavailable: Nothing was changed; the caller may retry.
+            JournalDamaged: The file is damaged.
         """
         with self._in_use(), self._all_or_nothing():
             self._sealed_since = 0
@@ -198,29 +198,29 @@ class JournalFile:
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """Raise only the project's own errors, and report damage only if a fresh connection sees it too.
+        """Raise only the project's own errors, and report damage only if a new connection sees it too.
 
-        SQLite may also speak of damage, or of a transaction that is none, when a call of the operating system failed at a bad moment.
+        After a failed system call, SQLite may also report damage, or a missing transaction, although the file is intact.
         """
         with self._lock:
             if self._is_in_doubt:
-                self._open_anew()
+                self._reopen()
             try:
-                with self._only_ours():
+                with self._translated_errors():
                     yield
             except JournalDamaged:
                 self._is_in_doubt = True
-                self._open_anew()
-                raise StateUnavailable(f"{self.path} looked damaged, and is whole when opened anew") from None
+                self._reopen()
+                raise StateUnavailable(f"{self.path} looked damaged, but is intact after reopening") from None
 
-    def _open_anew(self) -> None:
+    def _reopen(self) -> None:
         with suppress(sqlite3.Error):
             self._db.close()
         self._open()
         self._is_in_doubt = False
 
     def _open(self) -> None:
-        with self._only_ours():
+        with self._translated_errors():
             self._db = _connect(self.path)
             try:
                 self._make_tables()
@@ -233,38 +233,40 @@ class JournalFile:
     def _make_tables(self) -> None:
         if self._db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
             with self._all_or_nothing():
-                self._bring_to_this_form(_TABLES)
+                self._upgrade(_TABLES)
 
-    def _bring_to_this_form(self, statements: str) -> None:
+    def _upgrade(self, statements: str) -> None:
         for statement in (*statements.split(";"), *_LATER_TABLES):
             self._db.execute(statement)
-        self._db.execute(f"PRAGMA user_version = {FORM}")
+        self._db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         self._put_seal(self._sum_of_digests())
 
     def _check(self) -> None:
-        form = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if form not in (2, FORM):
-            raise JournalDamaged(f"{self.path} has form {form}, this version knows form {FORM}. {WAY_ON}")
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version not in (2, FORMAT_VERSION):
+            raise JournalDamaged(
+                f"{self.path} has format version {version}, the service knows version {FORMAT_VERSION}. {WAY_ON}"
+            )
         verdict = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if (unread := _UNREAD_PAGE.search(verdict)) and int(unread[1]) & _PRIMARY_CODE in _PASSING:
             raise StateUnavailable(f"{self.path} cannot be read now ({verdict.splitlines()[-1]})")
         if verdict != "ok":
             raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
-        if form == FORM:
+        if version == FORMAT_VERSION:
             for table in _LATER_TABLES:
                 self._db.execute(table)
-        if not (self._is_sealed_in_form_2() if form == 2 else self._seal() == self._sum_of_digests()):
-            raise JournalDamaged(f"{self.path} is damaged (its digest is another). {WAY_ON}")
-        if form == 2:
+        if not (self._is_seal_of_version_2_valid() if version == 2 else self._seal() == self._sum_of_digests()):
+            raise JournalDamaged(f"{self.path} is damaged (its digest differs). {WAY_ON}")
+        if version == 2:
             with self._all_or_nothing():
-                self._bring_to_this_form(_FROM_FORM_2)
+                self._upgrade(_FROM_VERSION_2)
 
     def _seal(self) -> int:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
         try:
             return int(found[0], 16) if found else 0
         except ValueError:
-            raise JournalDamaged(f"{self.path} is damaged (its seal is none). {WAY_ON}") from None
+            raise JournalDamaged(f"{self.path} is damaged (its seal is invalid). {WAY_ON}") from None
 
     def _put_seal(self, seal: int) -> None:
         self._db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (_SEAL, f"{seal:0{2 * _SEAL_BYTES}x}"))
@@ -273,7 +275,7 @@ class JournalFile:
         return sum(_digest(table, *row) for table in _SEALED for row in self._db.execute(f"SELECT * FROM {table}")) % _SEALS
 
     def _watch_sealed_tables(self) -> None:
-        """Have SQLite report every row of a sealed table that this connection adds, changes or removes."""
+        """Make SQLite report every row of a sealed table that this connection adds, changes or removes."""
 
         def change(sign: int, *row: Any) -> None:
             self._sealed_since += sign * _digest(*row)
@@ -283,27 +285,27 @@ class JournalFile:
         self._db.execute("PRAGMA recursive_triggers = ON")
         for table in _SEALED:
             columns = [name for _, name, *_ in self._db.execute(f"PRAGMA table_info({table})")]
-            was, now = (
+            removed, added = (
                 f"SELECT row_changed({sign}, '{table}', {', '.join(f'{row}.{name}' for name in columns)});"
                 for sign, row in ((-1, "OLD"), (1, "NEW"))
             )
-            for event, tell in (("INSERT", now), ("UPDATE", was + now), ("DELETE", was)):
-                self._db.execute(f"CREATE TEMP TRIGGER {table}_{event} AFTER {event} ON main.{table} BEGIN {tell} END")
+            for event, report in (("INSERT", added), ("UPDATE", removed + added), ("DELETE", removed)):
+                self._db.execute(f"CREATE TEMP TRIGGER {table}_{event} AFTER {event} ON main.{table} BEGIN {report} END")
 
-    def _is_sealed_in_form_2(self) -> bool:
-        contents = [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED_IN_FORM_2]
+    def _is_seal_of_version_2_valid(self) -> bool:
+        contents = [self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in _SEALED_IN_VERSION_2]
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()
         return hashlib.sha256(repr(contents).encode()).hexdigest() == found[0] if found else not any(contents)
 
     def _reason(self, error: sqlite3.DatabaseError, code: int) -> str:
         with suppress(OSError):  # a missing folder has nothing to report
-            if code & _PRIMARY_CODE in _FOR_LACK_OF_ROOM and shutil.disk_usage(self.path.parent).free < _LEAST_FREE_BYTES:
+            if code & _PRIMARY_CODE in _DISK_FULL and shutil.disk_usage(self.path.parent).free < _LEAST_FREE_BYTES:
                 return os.strerror(errno.ENOSPC)
         return str(error)
 
     @contextmanager
-    def _only_ours(self) -> Iterator[None]:
-        """Raise only the project's own errors: those that may pass, and those that will not."""
+    def _translated_errors(self) -> Iterator[None]:
+        """Translate errors into the project's own: StateUnavailable if they may pass, JournalDamaged if not."""
         try:
             yield
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
@@ -319,8 +321,8 @@ class JournalFile:
             raise StateUnavailable(f"{self.path} cannot be used now ({error.strerror or error})") from None
 
 
-def _refused(constant: str) -> Any:
-    raise ValueError(f"{constant} is none of ours")
+def _refuse_constant(constant: str) -> Any:
+    raise ValueError(f"the service never writes {constant}")
 
 
 def _digest(table: str, *row: Any) -> int:
@@ -330,13 +332,13 @@ def _digest(table: str, *row: Any) -> int:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    # Created here, so that only the owner can ever read it, and no planted link is followed.
+    # Created before SQLite opens it, so that only the owner can ever read it, and no planted link is followed.
     os.close(open_or_create(path))
     for one in (path, *(path.with_name(f"{path.name}{suffix}") for suffix in ("-journal", "-wal", "-shm"))):
         make_private(one)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    # Temporary tables, such as those of the triggers below, stay in memory: the folder for temporary files may be full or read-only.
+    # The temporary triggers stay in memory: the folder for temporary files may be full or read-only.
     db.execute("PRAGMA temp_store = MEMORY")
     return db

@@ -1,6 +1,6 @@
-"""The part of the journal that records which output has taken which chunk, its receipts, and what it refused.
+"""The part of the journal that records, per output, the chunks it has taken, its receipts, and the rows it refused.
 
-Pending rows are counted as they come and go, never summed: a query costs the same however many chunks wait.
+Pending rows are counted as chunks come and go, never summed: the cost of a query does not depend on how many chunks wait.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from anonymizer.ports import Receipt
 from service.state.journal_file import JournalFile
 
-#: The last chunk that every output has taken; all chunks where there is no output.
+#: The last chunk that every output has taken; all chunks if there is no output.
 _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
 
-#: Stands with a chunk's number for its batches when their spool file was lost.
+#: With a chunk's number appended, it stands for the chunk's batches if their spool file was lost.
 LOST_CHUNK = "lost-chunk-"
 
-#: Names of lost chunks. Found by the index, since many batches may be set aside; `.` is the character after `-`.
+#: Names of lost chunks. The range uses the index, since many batches may be set aside; `.` is the character after `-`.
 GIVEN_UP = (
     "SELECT batch_id FROM set_aside WHERE output IN (SELECT name FROM outputs) "
     f"AND batch_id > '{LOST_CHUNK}' AND batch_id < '{LOST_CHUNK[:-1]}.'"
@@ -40,7 +40,7 @@ class OutputPosition:
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """How many chunks some output has not yet taken, and their size."""
+    """The number of chunks that some output has not yet taken, and their total size."""
 
     chunks: int
     size_bytes: int
@@ -58,8 +58,8 @@ class OutputPositions:
         self._offered_to = 0
 
     def next_chunk(self) -> int:
-        """Return the number for the next chunk: higher than any that was ever released."""
-        # SQLite's own counter is not sealed. With a wrong one, a chunk below an output's position would never be offered to it.
+        """Return the number of the next chunk, which is higher than that of any released chunk."""
+        # SQLite's own counter is not sealed. If it were too low, the chunk would never be offered to an output beyond it.
         return int(
             self._file.value(
                 "SELECT 1 + max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE name = 'chunks'), 0), "
@@ -73,9 +73,9 @@ class OutputPositions:
         return [OutputPosition(*row) for row in rows]
 
     def add_outputs(self, names: Sequence[str]) -> None:
-        """Start new outputs with the next release; known ones do not change.
+        """Add new outputs, which start with the next release; known ones do not change.
 
-        The first outputs that a journal ever has begin with what waits already: with batches that a lost journal had released.
+        The first outputs of a journal start with the chunks that already wait: batches that a lost journal had released.
         """
         with self._file.transaction() as db:
             is_first = db.execute("SELECT 1 FROM outputs").fetchone() is None
@@ -88,7 +88,7 @@ class OutputPositions:
             )
 
     def rename_outputs(self, new_names: Mapping[str, str]) -> None:
-        """Rename outputs, by their old names; everything else about them stays."""
+        """Rename outputs, given as a map from old to new name; nothing else about them changes."""
         with self._file.transaction() as db:
             for old, new in new_names.items():
                 db.execute("UPDATE outputs SET name = ? WHERE name = ?", (new, old))
@@ -96,7 +96,7 @@ class OutputPositions:
                 db.execute("UPDATE set_aside SET output = ? WHERE output = ?", (new, old))
 
     def drop_output(self, name: str) -> None:
-        """Forget an output, and what is pending for it."""
+        """Forget an output and its pending rows."""
         with self._file.transaction() as db:
             db.execute("DELETE FROM outputs WHERE name = ?", (name,))
             db.execute("DELETE FROM receipts WHERE output = ?", (name,))
@@ -112,11 +112,11 @@ class OutputPositions:
         db.execute("UPDATE outputs SET pending = pending + ? WHERE position < ?", (rows, chunk))
 
     def offer_up_to(self, chunk: int) -> None:
-        """Offer outputs the chunks up to this one: the fence is on disk."""
+        """Let outputs be offered the chunks up to this one, whose fence is on disk."""
         self._offered_to = chunk
 
     def next_pending(self, name: str, *, after: int = 0) -> int | None:
-        """Return the next chunk for an output, later than `after`; None if there is none."""
+        """Return an output's next chunk later than `after`; None if there is none."""
         chunk: int | None = self._file.value(
             "SELECT chunk FROM chunks WHERE chunk > max(?, (SELECT position FROM outputs WHERE name = ?)) AND chunk <= ? "
             "ORDER BY chunk LIMIT 1",
@@ -127,7 +127,7 @@ class OutputPositions:
         return chunk
 
     def receipts(self, name: str) -> dict[str, Receipt]:
-        """Return an output's receipts by their key."""
+        """Return an output's receipts by key."""
         rows = self._file.rows("SELECT key, receipt FROM receipts WHERE output = ?", name)
         return {key: self._file.parsed(receipt) for key, receipt in rows}
 
@@ -143,10 +143,10 @@ class OutputPositions:
 
         Args:
             name: The output.
-            chunk: The chunk; all before it were taken before.
-            receipts: What the output said of its batches.
-            rows: How many rows the chunk has.
-            set_aside: By batch id, how many rows were refused and set aside.
+            chunk: The chunk; the output has taken all earlier ones.
+            receipts: The output's receipts for its batches.
+            rows: The number of rows in the chunk.
+            set_aside: The number of refused rows that were set aside, by batch id.
         """
         refused = dict(set_aside or {})
         with self._file.transaction() as db:
@@ -164,7 +164,7 @@ class OutputPositions:
         return dict(self._file.rows("SELECT batch_id, rows FROM set_aside WHERE output = ? ORDER BY batch_id", name))
 
     def record_taken_after_all(self, name: str, batch_id: str, *, receipt: Receipt | None, still_refused: int = 0) -> None:
-        """Record that an output has taken what it had refused, or all but `still_refused` rows of it."""
+        """Record that an output has taken rows that it had refused, all but `still_refused`."""
         with self._file.transaction() as db:
             _put_receipts(db, name, [] if receipt is None else [receipt])
             refused = _refused_rows(db, name, batch_id)
@@ -172,11 +172,11 @@ class OutputPositions:
             _put_set_aside(db, name, batch_id, still_refused)
 
     def rows_of(self, chunk: int) -> int:
-        """Return how many rows a chunk has; 0 for one that every output has."""
+        """Return how many rows a chunk has; 0 for one that every output has taken."""
         return int(self._file.value("SELECT rows FROM chunks WHERE chunk = ?", chunk) or 0)
 
     def give_up_chunk(self, chunk: int) -> int:
-        """Count a chunk whose spool file is lost as set aside for every output that lacks it; return how many rows it had."""
+        """Count a chunk whose spool file is lost as set aside for every output that lacks it; return its number of rows."""
         with self._file.transaction() as db:
             found = db.execute("SELECT rows, bytes FROM chunks WHERE chunk = ?", (chunk,)).fetchone()
             if found is None:
@@ -192,19 +192,19 @@ class OutputPositions:
         return int(rows)
 
     def given_up(self) -> set[int]:
-        """Return the chunks that were given up."""
+        """Return the numbers of the chunks that were given up."""
         rows = self._file.rows(GIVEN_UP)
         return {int(batch_id.removeprefix(LOST_CHUNK)) for (batch_id,) in rows}
 
     def forget_chunks_all_have(self) -> list[int]:
-        """Return the chunks that every output has taken, and forget them: their spool files are no longer needed."""
+        """Forget the chunks that every output has taken, and return them: their spool files are no longer needed."""
         if self._file.value(f"SELECT 1 FROM chunks WHERE chunk <= {_SLOWEST} LIMIT 1") is None:
             return []
         with self._file.transaction() as db:
             return _forget_chunks_all_have(db)
 
     def spooled(self) -> Spooled:
-        """Return how much waits for outputs."""
+        """Return how many chunks wait for outputs, and their size."""
         return Spooled(*self._file.rows("SELECT chunks, bytes FROM spooled")[0])
 
     def spooled_chunks(self) -> list[int]:

@@ -1,6 +1,6 @@
-"""Batches with rows that an output will never take: kept on disk with the reason, and offered again by a command.
+"""Batches with rows that an output refused for good: kept on disk with the reason, until an operator's command offers them again.
 
-Only anonymized rows are ever here. One pair of files for each batch and output: what was refused and why, and the whole batch.
+Only anonymized rows are stored here. Each batch and output has a pair of files: the refused rows with the reason, and the whole batch.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Kept:
         batch_id: The batch.
         reason: Why.
         rows: The refused rows as indices into the batch; None: all of them.
-        count: How many they are.
+        count: The number of refused rows.
         path: The file with the batch.
     """
 
@@ -47,16 +47,16 @@ class Kept:
         """Return the whole batch.
 
         Raises:
-            SpoolDamaged: The file does not hold what was written.
-            StateUnavailable: The disk does not give it now.
+            SpoolDamaged: The file is missing or damaged.
+            StateUnavailable: The disk cannot be read now.
         """
         content = _read(self.path)
         try:
             batch = decode(content, name=self.path.name)[0]
         except SpoolDamaged:
-            raise SpoolDamaged(f"{self.path} does not hold what was written. {_WAY_ON}") from None
+            raise SpoolDamaged(f"{self.path} is damaged. {_WAY_ON}") from None
         if batch.batch_id != self.batch_id:
-            raise SpoolDamaged(f"{self.path} holds another window than was set aside under its name. {_WAY_ON}")
+            raise SpoolDamaged(f"{self.path} contains a different window than was set aside under its name. {_WAY_ON}")
         return batch
 
 
@@ -64,17 +64,17 @@ class SetAside:
     """A folder of set-aside rows.
 
     Args:
-        folder: Made when something is kept.
+        folder: Created when the first rows are set aside.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def keep(self, batch: Batch, *, output: str, rejection: BatchRejected) -> int:
-        """Keep the refused rows of a batch, replacing an earlier copy; return how many rows that is.
+        """Keep the refused rows of a batch, replacing an earlier copy; return their number.
 
         Raises:
-            StateUnavailable: The disk cannot take it now.
+            StateUnavailable: The disk cannot write them now.
         """
         count = len(batch) if rejection.rows is None else len(rejection.rows)
         described = {
@@ -84,7 +84,7 @@ class SetAside:
             "count": count,
             "rows": rejection.rows,
         }
-        name = f"{batch.window.start_ns:020d}-{_mark_of(output)}"
+        name = f"{batch.window.start_ns:020d}-{_output_digest(output)}"
         try:
             make_folder(self._folder)
             write_durably(self._folder / f"{name}.spool", encode([batch]))
@@ -94,10 +94,10 @@ class SetAside:
         return count
 
     def rename_outputs(self, new_names: Mapping[str, str]) -> None:
-        """Rename outputs, by their old names. If interrupted, it can be repeated.
+        """Rename outputs, given as a map from old to new name. Can be repeated after an interruption.
 
         Raises:
-            SpoolDamaged: A file does not hold what was written.
+            SpoolDamaged: A file is missing or damaged.
             StateUnavailable: The disk cannot be used now.
         """
         for path in self._descriptions():
@@ -105,7 +105,7 @@ class SetAside:
             new = new_names.get(described["output"])
             if new is None:
                 continue
-            renamed = path.with_stem(f"{path.stem.partition('-')[0]}-{_mark_of(new)}")
+            renamed = path.with_stem(f"{path.stem.partition('-')[0]}-{_output_digest(new)}")
             try:
                 if path.with_suffix(".spool").exists():
                     path.with_suffix(".spool").replace(renamed.with_suffix(".spool"))
@@ -118,8 +118,8 @@ class SetAside:
         """Yield everything that was set aside, in order of time.
 
         Raises:
-            SpoolDamaged: A file does not hold what was written.
-            StateUnavailable: The disk does not give it now.
+            SpoolDamaged: A file is missing or damaged.
+            StateUnavailable: The disk cannot be read now.
         """
         for path in self._descriptions():
             described = _parsed(path)
@@ -134,7 +134,7 @@ class SetAside:
             )
 
     def remove(self, kept: Kept) -> None:
-        """Forget rows that the output has taken after all. Files that cannot be removed now are removed by the next offer."""
+        """Remove rows that the output has taken after all. Files that cannot be removed now are removed at the next retry."""
         with suppress(OSError):
             kept.path.with_suffix(".json").unlink(missing_ok=True)
             kept.path.unlink(missing_ok=True)
@@ -148,8 +148,8 @@ class SetAside:
             raise StateUnavailable(f"{self._folder} cannot be read now ({error.strerror or error})") from None
 
 
-def _mark_of(output: str) -> str:
-    """Return the part of a file name that distinguishes outputs."""
+def _output_digest(output: str) -> str:
+    """Return the part of a file name that identifies the output."""
     return hashlib.sha256(output.encode()).hexdigest()[:8]
 
 
@@ -161,7 +161,7 @@ def _parsed(path: Path) -> dict[str, Any]:
             return dict(described)
     except (ValueError, AttributeError, RecursionError):
         pass
-    raise SpoolDamaged(f"{path} does not hold what was written. {_WAY_ON}")
+    raise SpoolDamaged(f"{path} is damaged. {_WAY_ON}")
 
 
 def _read(path: Path) -> bytes:

@@ -1,8 +1,8 @@
 """Batches on disk from their release until every output has taken them: one file per chunk, complete or absent.
 
-A file holds a line that names the form, a JSON header with everything but the columns, the columns of each batch as little-endian bytes,
-and a SHA-256 of all of it. It is written under another name, synced, and only then given its own, so that a crash leaves no half file.
-It holds no raw data: it is written from certified batches.
+A file contains a line with the format version, a JSON header with everything but the columns, the columns of each batch as little-endian
+bytes, and a SHA-256 of all of it. It is written under a temporary name, synced, then renamed, so that a crash leaves no partial file. It
+never contains raw data: it is written from certified batches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from anonymizer.windows import Window
 from disk.durable_file import make_folder, read_ours, sync_folder, write_durably
 from service import crash_points
 
-_FORM = b"ecg-anonymizer spool 1\n"
+_HEAD = b"ecg-anonymizer spool 1\n"
 
 _DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -33,31 +33,29 @@ _HEADER_LENGTH_BYTES = 8
 
 _SUFFIX = ".spool"
 
-
-#: What an operator can do. The source is not read again: rows may have come since, and a second release would reveal them.
+#: What an operator can do. The source is not read again: rows may have arrived since, and a second release would reveal them.
 WAY_ON = (
     "Its windows are released, and some output lacks them. Put a good copy in its place; or run scripts/state.py give-up-lost, "
     "which reads it again and counts the rows of a lost file as set aside"
 )
 
-
-#: Beside the spool: files with released rows that no output waits for.
+#: A folder beside the spool: files with released rows for which no output waits.
 GIVEN_UP = "given_up"
 
 
 class SpoolDamaged(AnonymizerError):
-    """A spool file does not hold what was written."""
+    """A spool file is missing or damaged."""
 
 
 class Spool:
-    """A folder of spool files, one for each number a journal gave out.
+    """A folder of spool files, one per chunk, named by the chunk's number in the journal.
 
     Args:
-        folder: Made when it is not there and nothing waits in it; only its owner may read it.
-        waiting: Returns the numbers that outputs wait for.
+        folder: Created if missing, unless outputs wait for files in it; only its owner may read it.
+        waiting: Returns the numbers of the chunks that outputs wait for.
 
     Raises:
-        StateUnavailable: The folder cannot be made, or is gone with what waits in it.
+        StateUnavailable: The folder cannot be created, or is gone although outputs wait for files in it.
     """
 
     def __init__(self, folder: Path, *, waiting: Callable[[], Collection[int]] = tuple) -> None:
@@ -73,7 +71,7 @@ class Spool:
         """Store batches under a number; return their size in bytes once they are on disk.
 
         Raises:
-            StateUnavailable: The disk cannot take them now.
+            StateUnavailable: The disk cannot write them now.
         """
         path = self._path(number)
         try:
@@ -87,8 +85,8 @@ class Spool:
         """Return the batches stored under a number.
 
         Raises:
-            SpoolDamaged: The file is missing, or does not hold what was written: a read that succeeded shows it.
-            StateUnavailable: The disk does not give it now, which says nothing about the file.
+            SpoolDamaged: The file is missing or damaged.
+            StateUnavailable: The disk cannot be read now, so the file's condition is unknown.
         """
         path = self._path(number)
         try:
@@ -106,10 +104,10 @@ class Spool:
             self._path(number).unlink(missing_ok=True)
 
     def move_aside(self, number: int) -> Path | None:
-        """Move a file that no output waits for to the folder `given_up` beside the spool; return where, None if there is no file.
+        """Move a file that no output waits for to the folder `given_up` beside the spool; return its path, None if there is no file.
 
         Raises:
-            StateUnavailable: The disk does not do it now.
+            StateUnavailable: The disk cannot be used now.
         """
         path, given_up = self._path(number), self._folder.with_name(GIVEN_UP)
         if number not in self.numbers():
@@ -128,32 +126,33 @@ class Spool:
         """Return the numbers that have a file.
 
         Raises:
-            StateUnavailable: The disk does not tell now.
+            StateUnavailable: The disk cannot be read now.
         """
         try:
-            names = os.listdir(self._folder)  # noqa: PTH208  (Path.glob takes a folder that it may not read for an empty one)
+            names = os.listdir(self._folder)  # noqa: PTH208  (Path.glob treats an unreadable folder as empty)
         except OSError as error:
             raise StateUnavailable(f"spool folder {self._folder} cannot be read now ({error.strerror or error})") from None
         stems = (name.removesuffix(_SUFFIX) for name in names if name.endswith(_SUFFIX))
         return {int(stem) for stem in stems if stem.isdigit()}
 
     def remove_unfinished(self) -> None:
-        """Remove what a crash left half written; what cannot be removed now is removed at the next start."""
+        """Remove files that a crash left incomplete. One that cannot be removed now is removed at the next start."""
         with suppress(OSError):
             for path in self._folder.glob("*.unfinished"):
                 path.unlink()
 
-    def _refuse_if_gone(self, asked_for: Collection[int] = ()) -> None:
-        """Raise StateUnavailable where the folder is not the one that was written to: its disk is not mounted, and may come back.
+    def _refuse_if_gone(self, requested: Collection[int] = ()) -> None:
+        """Raise StateUnavailable if the folder's disk seems not to be mounted; it may come back.
 
-        An unmounted disk leaves an empty folder. One missing file may be lost; if all of several are missing, the disk is not mounted.
+        An unmounted disk leaves an empty folder. A single missing file may be lost; if several are missing and none is left, the disk is
+        not mounted.
         """
-        waiting = {*asked_for, *self._waiting()}
-        is_there = os.path.isdir(self._folder)  # noqa: PTH112  (Path.is_dir raises what the disk says)
-        if (waiting and not is_there) or (len(waiting) > 1 and not waiting & self.numbers()):
+        waiting = {*requested, *self._waiting()}
+        exists = os.path.isdir(self._folder)  # noqa: PTH112  (Path.is_dir raises the disk's errors)
+        if (waiting and not exists) or (len(waiting) > 1 and not waiting & self.numbers()):
             raise StateUnavailable(
-                f"spool folder {self._folder} is gone, and with it what outputs wait for (files: {len(waiting)}). Mount its disk, or "
-                "put the folder back"
+                f"spool folder {self._folder} is gone, and outputs wait for {len(waiting)} of its files. Mount its disk, or put the folder "
+                "back"
             )
 
     def _path(self, number: int) -> Path:
@@ -166,12 +165,12 @@ def _names(folder: Path, name: str) -> Iterator[Path]:
 
 
 def encode(batches: Sequence[Batch], *, number: int | None = None) -> bytes:
-    """Return certified batches as the content of a spool file, which knows under which number it is stored."""
+    """Return certified batches as the content of a spool file, which includes its own number."""
     id_tables = list(dict.fromkeys(batch.source_ids for batch in batches))
     described = [_described(batch, id_tables.index(batch.source_ids)) for batch in batches]
     header = json.dumps({"number": number, "ids": id_tables, "batches": described}).encode()
     columns = [column for batch in batches for column in _columns(batch)]
-    parts: list[bytes | memoryview] = [_FORM, len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, *columns]
+    parts: list[bytes | memoryview] = [_HEAD, len(header).to_bytes(_HEADER_LENGTH_BYTES, "little"), header, *columns]
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -179,23 +178,23 @@ def encode(batches: Sequence[Batch], *, number: int | None = None) -> bytes:
 
 
 def decode(content: bytes, *, name: str, number: int | None = None) -> list[Batch]:
-    """Return the batches that `encode` was given.
+    """Return the batches that were passed to `encode`.
 
     Raises:
-        SpoolDamaged: A byte is missing or changed, or it was stored under another number; `name` says in which file.
+        SpoolDamaged: A byte is missing or changed, or it was stored under another number. The message gives `name` as the file.
     """
     body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if hashlib.sha256(body).digest() != digest or not body.startswith(_FORM):
-        raise SpoolDamaged(f"spool file {name} does not hold what was written. {WAY_ON}")
+    if hashlib.sha256(body).digest() != digest or not body.startswith(_HEAD):
+        raise SpoolDamaged(f"spool file {name} is damaged. {WAY_ON}")
     try:
         return _decoded(body, number)
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError):
-        raise SpoolDamaged(f"spool file {name} does not hold what was written. {WAY_ON}") from None
+        raise SpoolDamaged(f"spool file {name} is damaged. {WAY_ON}") from None
 
 
 def _decoded(body: bytes, number: int | None) -> list[Batch]:
-    start = len(_FORM) + _HEADER_LENGTH_BYTES
-    length = int.from_bytes(body[len(_FORM) : start], "little")
+    start = len(_HEAD) + _HEADER_LENGTH_BYTES
+    length = int.from_bytes(body[len(_HEAD) : start], "little")
     header = json.loads(body[start : start + length])
     # Earlier versions stored no number.
     if number is not None and header.get("number", number) != number:
@@ -219,7 +218,7 @@ def _described(batch: Batch, id_table: int) -> dict[str, Any]:
 
 
 def _by_name(fields: Promise | WindowCounts | Certificate) -> dict[str, Any]:
-    # The same as `dataclasses.asdict`, which takes ten times as long for plain fields.
+    # Equivalent to `dataclasses.asdict`, which takes ten times as long for plain fields.
     return {name: getattr(fields, name) for name in fields.__slots__}
 
 

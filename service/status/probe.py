@@ -5,8 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 
-from service.settings.address import StatusAddress
-from service.settings.types import Secret
+from service.settings.types import Secret, StatusAddress
 
 #: Time limit for the answer.
 _TIMEOUT_S = 10

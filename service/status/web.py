@@ -19,10 +19,9 @@ import bottle
 
 from anonymizer.errors import ConfigurationError
 from service.log_event import LogEvent
-from service.settings.address import StatusAddress
 from service.settings.declared import Settings
 from service.settings.shown import shown_settings
-from service.settings.types import Secret
+from service.settings.types import Secret, StatusAddress
 from service.status import metrics
 from service.status.connections import Connections
 from service.status.judgement import judge

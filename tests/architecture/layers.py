@@ -228,7 +228,7 @@ ROOMS = {
     ),
     "service/scale/tasks.py": _room(
         "a worker's tasks know the source, the spool and outputs, never the journal: what is released is the coordinator's to say",
-        "service.scale.answers service.scale.fingerprint startup wiring pipeline service.delivery.worker_pool "
+        "service.scale.answers service.scale.fingerprint startup wiring pipeline service.delivery.write_pool "
         "service.state.shared_spool service.state.spool settings anonymizer",
     ),
     "service/scale/cluster.py": _room(

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.settings.address import parse_address
 from service.settings.declared import KNOWN_NAMES, Settings
 from service.settings.load import load
+from service.settings.types import parse_address
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.compose_file import COMPOSE_FILE, compose, environment_inside, raw_env_file, references, service
 from tests.deploy.docker_files import ROOT, environment_of, final_stage, instructions

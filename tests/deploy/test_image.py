@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from service.settings.address import parse_address
 from service.settings.declared import KNOWN_NAMES, SHIPPED_HIERARCHY
+from service.settings.types import parse_address
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.docker_files import ROOT, context_files, copied_files, environment_of, final_stage, instructions
 

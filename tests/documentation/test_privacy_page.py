@@ -72,7 +72,7 @@ def test_every_file_of_attacks_is_named_on_the_page_by_a_test_of_it() -> None:
     [
         ("IMPUTATION=midpoint", "narrows other rows"),
         ("RESIDUAL=drop", "shows where the R peaks were"),
-        ("PSEUDONYMIZE_SOURCE_ID=false", "source ids leave as they are"),
+        ("PSEUDONYMIZE_SOURCE_ID=false", "source ids are released unchanged"),
     ],
 )
 def test_settings_that_open_an_attack_are_warned_of(tmp_path: Path, setting: str, words: str) -> None:

@@ -212,7 +212,7 @@ REFUSED: dict[str, Play] = {
         "# x\udce9", "K_VALUE=2\0", "K_VALUE=2\rK_UNIT=source", "\ufeffK_VALUE=20"
     ),
     "is not encrypted: others on the network can read": lambda s: s.check(INFLUX_URL="http://no-such-host.invalid:8086"),
-    "INPUT_FILE names something": lambda s: s.check(INPUT_FILE=s.folder / "nowhere.csv"),
+    "INPUT_FILE names a path that": lambda s: s.check(INPUT_FILE=s.folder / "nowhere.csv"),
     "INPUT_FILE is empty": lambda s: of_file(s, b""),
     "INPUT_FILE needs the columns": lambda s: of_file(s, HEADER.replace(b"ecg", b"value") + ROWS),
     "that hold something are no time": lambda s: of_file(s, HEADER + b"3.11.2025 14:30,w,1\n" * 9),
@@ -224,7 +224,7 @@ REFUSED: dict[str, Play] = {
     "opens a cell that is not closed": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b',"1', 1)),
     "a quote opens in the header": lambda s: of_file(s, HEADER.replace(b"timestamp", b'"timestamp\n"') + ROWS),
     "line 202 has 4 cells": lambda s: of_file(s, HEADER + ROWS.replace(b",1", b",1,2", 1)),
-    "is not UTF-8 text": lambda s: of_file(s, HEADER + ROWS.replace(b"w", b"\xe4", 1)),
+    "202 is not UTF-8 text": lambda s: of_file(s, HEADER + ROWS.replace(b"w", b"\xe4", 1)),
     "holds zero bytes": lambda s: of_file(s, (HEADER + ROWS).decode().encode("utf-16"), HEADER + ROWS.replace(b"w", b"\0", 1)),
     "instead of CSV text": lambda s: of_file(s, gzip.compress(edf().data())),
     "is longer than": lambda s: of_file(s, HEADER + b"x" * (1 << 25)),
@@ -240,7 +240,7 @@ REFUSED: dict[str, Play] = {
     ),
     "INPUT_CHANNEL would have no effect": lambda s: s.check(INPUT_CHANNEL="II"),
     "K_UNIT=source counts wearers": lambda s: of_edf(s, edf(), K_UNIT="source"),
-    "CSV_OUTPUT_DIR lies in the folder": lambda s: of_recordings(
+    "CSV_OUTPUT_DIR is in the folder": lambda s: of_recordings(
         s,
         a_folder_of_recordings(s, edf().data())[:1],
         {"INPUT_FILE": s.folder / "several", "CSV_OUTPUT_DIR": s.folder / "several" / "csv"},
@@ -248,7 +248,7 @@ REFUSED: dict[str, Play] = {
     "is an address of a kind that is not read": lambda s: (
         s.check(INPUT_FILE="s3://UPPER/x") and s.check(INPUT_FILE="gs://bucket/x")
     ),
-    "STATE_DIR lies in the folder that INPUT_FILE names": lambda s: of_folder(s, {"a.parquet": {}}, INPUT_FILE=s.folder),
+    "STATE_DIR is in the folder that INPUT_FILE names": lambda s: of_folder(s, {"a.parquet": {}}, INPUT_FILE=s.folder),
     "holds no Parquet files": lambda s: of_folder(s, {"a.csv": b""}),
     "name just the Parquet files": lambda s: of_folder(s, {"a.parquet": {}, "b": b"", "c": b"", "d": b""}),
     "is a Delta table": lambda s: of_folder(s, {"a.parquet": {}, "_delta_log/0.json": b""}),
@@ -258,7 +258,7 @@ REFUSED: dict[str, Play] = {
     "rows name another source than their folder": lambda s: of_folder(s, {"source_id=a/a.parquet": {}}),
 }
 WARNED: dict[str, Play] = {
-    "knows of no release, and what bucket": lambda s: s.with_rows().run(),
+    "knows of no release, and this token cannot read bucket": lambda s: s.with_rows().run(),
     "has no measurement": lambda s: s.with_rows().run(INFLUX_MEASUREMENT="eeg"),
     "check the times, DEVICE_FILTER and INFLUX_TAG_FILTER": lambda s: s.with_rows().run(DEVICE_FILTER="nobody"),
     "beside 3 Parquet files": lambda s: of_folder(s, {**{f"{number}.parquet": {} for number in range(3)}, "notes.txt": b""}),
@@ -315,7 +315,7 @@ def _nobody_answers(scene: Scene) -> int:
     return scene.run(INFLUX_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
 
 
-@row("windows hold fewer rows than were counted", ends=exit_codes.DONE)
+@row("windows have fewer rows than were counted", ends=exit_codes.DONE)
 def _an_answer_lacks_a_row(scene: Scene) -> int:
     answered: list[bytes] = []
 
@@ -523,7 +523,7 @@ def _a_token_file_with_two_line_ends(scene: Scene) -> int:
     return scene.check(API_TOKEN_FILE=scene.folder / "token")
 
 
-@row("is empty: its default, 5, holds", ends=exit_codes.DONE)
+@row("is empty: its default, 5, applies", ends=exit_codes.DONE)
 def _settings_without_a_value(scene: Scene) -> int:
     scene.check(K_VALUE="")
     code, said = run_service(scene.folder, {**scene.settings, "K_VALUE": "7"}, "--check", environment={"K_VALUE": ""})
@@ -914,7 +914,7 @@ def _an_old_journal_and_a_fence_with_a_damaged_end(scene: Scene) -> int:
     return scene.second_window()
 
 
-@row("this version knows form")
+@row("the service knows version")
 def _a_journal_of_a_newer_version(scene: Scene) -> int:
     scene.with_rows().run()
     with contextlib.closing(sqlite3.connect(scene.state / "journal.sqlite")) as db:
@@ -1017,7 +1017,7 @@ def _somebody_planted_links(scene: Scene) -> int:
     return scene.run()
 
 
-@row("and is whole when opened anew", ends=exit_codes.DONE)
+@row("but is intact after reopening", ends=exit_codes.DONE)
 def _a_failed_read_looks_like_damage(scene: Scene) -> int:
     scene.with_rows()
     return scene.patched(
@@ -1028,7 +1028,7 @@ def _a_failed_read_looks_like_damage(scene: Scene) -> int:
         "        failed.append(seal)\n"
         "    if len(failed) == 3:\n"
         "        failed.append(seal)\n"
-        "        raise JournalDamaged(f'{file.path} is damaged (its seal is none). {journal_file.WAY_ON}')\n"
+        "        raise JournalDamaged(f'{file.path} is damaged (its seal is invalid). {journal_file.WAY_ON}')\n"
         "    put_seal(file, seal)\n"
         "journal_file.JournalFile._put_seal = fails_once",
         RETRY_BUDGET_SECONDS=9,
@@ -1051,7 +1051,7 @@ def _the_spool_folder_is_gone(scene: Scene) -> int:
     return code
 
 
-@row("…/set_aside/… does not hold what was written")
+@row("…/set_aside/… is damaged")
 def _a_damaged_batch_that_was_set_aside(scene: Scene) -> int:
     scene.api.script(Reply(status=422))
     scene.with_rows().run(OUTPUT_TO_API="true")
@@ -1143,7 +1143,7 @@ def _a_first_start_without_the_output_server(scene: Scene) -> int:
     return scene.with_rows().run(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
 
 
-@row("What bucket … already holds is not compared", ends=exit_codes.UNREACHABLE)
+@row("The content of bucket … is not compared", ends=exit_codes.UNREACHABLE)
 def _a_later_start_without_the_output_server(scene: Scene) -> int:
     scene.with_rows().run()
     return scene.second_window(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
@@ -1289,13 +1289,13 @@ def _parquet_files_that_are_gone(scene: Scene) -> int:
     return to_parquet(scene, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10), RETRY_BUDGET_SECONDS=1)
 
 
-@row("and what PARQUET_URL already holds cannot be read", ends=exit_codes.DONE)
+@row("and these keys cannot read PARQUET_URL", ends=exit_codes.DONE)
 def _keys_that_may_not_list(scene: Scene) -> int:
     with socket_servers() as serve:
         return to_store(scene, serve([http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url)
 
 
-@row("What PARQUET_URL already holds is not compared", ends=exit_codes.UNREACHABLE)
+@row("The content of PARQUET_URL is not compared", ends=exit_codes.UNREACHABLE)
 def _a_store_that_is_down_at_a_later_start(scene: Scene) -> int:
     scene.with_rows().run(OUTPUT_TO_INFLUX="false")
     return to_store(scene, NOBODY, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10))

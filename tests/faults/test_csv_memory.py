@@ -91,7 +91,7 @@ def test_a_wrong_length_in_the_journal_cuts_no_line(folder: Path) -> None:
     code, said = release(folder, 1)
 
     assert code == exit_codes.CONFIGURATION, said
-    assert "is damaged (its digest is another)" in said
+    assert "is damaged (its digest differs)" in said
     assert hour.read_bytes() == before
 
 

@@ -139,9 +139,9 @@ def test_what_is_warned_of_is_logged_but_that_ids_are_kept(caplog: pytest.LogCap
     _, quiet = anonymize_frame(GOOD)
     _, warned = anonymize_frame(GOOD, imputation="midpoint", pseudonym_key="passwordpassword1")
 
-    assert quiet.remarks == ("PSEUDONYMIZE_SOURCE_ID=false: source ids leave as they are",)
+    assert quiet.remarks == ("PSEUDONYMIZE_SOURCE_ID=false: source ids are released unchanged",)
     assert [record.getMessage() for record in caplog.records] == [f"⚠️ {remark}" for remark in warned.remarks]
-    assert warned.remarks[0].startswith("IMPUTATION=midpoint tells the range")
+    assert warned.remarks[0].startswith("IMPUTATION=midpoint reveals each value's range")
     assert warned.remarks[1].startswith("PSEUDONYM_SALT is easy to guess")
     assert "passwordpassword1" not in caplog.text
 

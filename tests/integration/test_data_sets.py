@@ -179,7 +179,7 @@ def later(table: pa.Table, seconds: int) -> pa.Table:
         ("s3://UPPER_case/x", "INPUT_FILE must name a bucket and a prefix"),
         ("none/*.parquet", "INPUT_FILE cannot be read (No such file or directory)"),
         ("empty", "INPUT_FILE holds no Parquet files"),
-        (".", "STATE_DIR lies in the folder that INPUT_FILE names"),
+        (".", "STATE_DIR is in the folder that INPUT_FILE names"),
     ],
 )
 def test_what_cannot_be_a_data_set_is_refused_with_a_sentence(given: str, what: str, tmp_path: Path) -> None:

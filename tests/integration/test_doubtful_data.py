@@ -60,7 +60,7 @@ def test_a_file_of_one_source_that_contradicts_itself_throughout_is_refused(case
     code, log = run_on_file(tmp_path, CASES / f"{case}.csv")
 
     assert code == 78, log
-    for advice in ("two different values for one time", "INFLUX_TAG_FILTER", "packets", "a local hour that comes twice"):
+    for advice in ("two different values for one time", "INFLUX_TAG_FILTER", "packets", "a repeated local hour"):
         assert advice in log
     assert not list((tmp_path / "csv").glob("*.csv"))
 

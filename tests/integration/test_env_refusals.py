@@ -194,7 +194,7 @@ def test_quotes_and_blanks_mean_the_same_in_a_file_and_in_the_environment(folder
     ended = serve_environment(folder, text, CSV_OUTPUT_DIR="b", STATE_DIR="sb")
 
     assert ended.code == exit_codes.DONE, ended.said
-    assert "PSEUDONYM_SALT in the environment stands between quotes, which are not part of it" in ended.said
+    assert "PSEUDONYM_SALT in the environment is quoted; the quotes are not part of the value" in ended.said
     assert sources_in(folder / "a") == sources_in(folder / "b") == {pseudonym(KEY.encode(), one) for one in ("w1", "w2")}
     assert [path.read_bytes() for path in sorted((folder / "a").iterdir())] == [
         path.read_bytes() for path in sorted((folder / "b").iterdir())

@@ -53,8 +53,8 @@ def test_what_was_added_is_named_and_released_alone(form: str, tmp_path: Path) -
 
     assert code == 78, log
     assert (
-        "INPUT_FILE has grown since it was released: 220 rows were added, of times from 2025-11-03 14:30:03 to 2025-11-03 14:30:21. "
-        "20 of them are for windows that were released" in log
+        "INPUT_FILE has grown since it was released: 220 rows were added, with times from 2025-11-03 14:30:03 to 2025-11-03 14:30:21. "
+        "20 of them belong to released windows" in log
     ), log
     assert csv_rows(tmp_path / "csv") == released
     (advised,) = re.findall(r"set (QUERY_START_TIME)=(\S+)", log)
@@ -93,7 +93,7 @@ def test_a_file_that_was_rewritten_is_refused_with_advice_that_releases_nothing_
 
     assert (code, csv_rows(tmp_path / "csv") == released) == (78, True), log
     assert "belongs to another data set" in log
-    (start,) = re.findall(r"set QUERY_START_TIME=(\S+) as well", log)
+    (start,) = re.findall(r"also set QUERY_START_TIME=(\S+) ", log)
     assert start == "2025-11-03T14:30:05Z"
     code, log = run(tmp_path, path, QUERY_START_TIME=start, STATE_DIR=tmp_path / "another")
     now = csv_rows(tmp_path / "csv")

@@ -125,7 +125,7 @@ def test_a_bucket_with_a_name_like_an_id_is_used_by_who_may_see_it_and_refused_t
 def test_a_first_start_that_cannot_compare_warns_and_names_the_setting_and_a_later_one_does_not(
     filled: Clinic, tmp_path: Path
 ) -> None:
-    warning = "STATE_DIR knows of no release, and what bucket"
+    warning = "STATE_DIR knows of no release, and this token cannot read bucket"
     _, first = run_service(tmp_path, {**filled.settings, **window(0)})
     _, later = run_service(tmp_path, {**filled.settings, **window(5)})
     shutil.rmtree(tmp_path / "state")
@@ -135,7 +135,7 @@ def test_a_first_start_that_cannot_compare_warns_and_names_the_setting_and_a_lat
     assert f"WARNING - ⚠️ {warning}" in first
     assert "Set INFLUX_VERIFY_TOKEN" in first
     assert warning not in later
-    assert "INFO - What bucket" in later
+    assert "INFO - This token cannot read bucket" in later
     assert "INFO - Bucket 'nowhere' does not exist" in nowhere
     assert warning not in nowhere
     assert code == exit_codes.CONFIGURATION, nowhere

@@ -20,7 +20,7 @@ from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.state.fence import Fence, Fenced
 from service.state.journal import Journal
-from service.state.journal_file import FORM, JournalFile
+from service.state.journal_file import FORMAT_VERSION, JournalFile
 from service.state.output_positions import Spooled
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
@@ -79,7 +79,7 @@ def test_all_that_it_remembers_is_there(folder: Path) -> None:
     assert len(kept.batch()) == 12
     assert Fence(state / "fence").read() == Fenced(RELEASED)
     with closing(sqlite3.connect(state / "journal.sqlite")) as db:
-        assert db.execute("PRAGMA user_version").fetchone() == (FORM,)
+        assert db.execute("PRAGMA user_version").fetchone() == (FORMAT_VERSION,)
 
 
 def test_a_spool_on_a_disk_that_is_not_mounted_is_waited_for_and_then_delivered(folder: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_spool_on_a_disk_that_is_not_mounted_is_waited_for_and_then_delivered(
     code, log = run_service(folder, {**SETTINGS, "RETRY_BUDGET_SECONDS": "0"})
 
     assert (code, spool.exists()) == (69, False), log
-    assert "memory/spool is gone, and with it what outputs wait for (files: 5)" in log
+    assert "memory/spool is gone, and outputs wait for 5 of its files" in log
     assert "give-up-lost" not in log
     away.rename(spool)
     os.mkfifo(spool / "000000000007.spool.unfinished")
@@ -105,7 +105,7 @@ def test_who_only_looks_leaves_it_to_the_version_that_wrote_it(folder: Path) -> 
     assert code == 0, said
     assert "released   132 rows of 132 read" in said
     assert "72 rows taken, 0 set aside, 60 pending" in said
-    assert f"form       2, of an earlier version; it is brought to form {FORM} at the next start" in said
+    assert f"form       2, of an earlier version; it is brought to form {FORMAT_VERSION} at the next start" in said
     assert (state / "fence").read_bytes() == fence
     with closing(sqlite3.connect(state / "journal.sqlite")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
@@ -136,7 +136,7 @@ def test_one_that_is_damaged_is_refused_before_it_is_brought_up_to_date(folder: 
         db.commit()
 
     for _ in range(2):
-        with pytest.raises(JournalDamaged, match="its digest is another"):
+        with pytest.raises(JournalDamaged, match="its digest differs"):
             Journal(folder / "memory", data_set=None)
 
 
@@ -161,5 +161,5 @@ def test_an_older_copy_of_it_is_refused_as_one_of_today_is(folder: Path) -> None
     newer = fence.read_bytes().replace(str(RELEASED[1].end_ns).encode(), str(RELEASED[1].end_ns + NANOSECONDS).encode())
     fence.write_bytes(newer)
 
-    with pytest.raises(JournalDamaged, match=r"does not know of 1 stretches .*accept-gap"):
+    with pytest.raises(JournalDamaged, match=r"1 released intervals are missing .*accept-gap"):
         Journal(folder / "memory", data_set=None)

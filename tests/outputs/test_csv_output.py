@@ -22,7 +22,7 @@ from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
 from outputs.csv_names import covered_ns, unit_s
-from service.delivery.worker_pool import WorkerPool
+from service.delivery.write_pool import WritePool
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
 from tests.outputs.destinations import csv_rows, full_disk, lost_sync
@@ -90,9 +90,9 @@ def test_windows_written_at_the_same_time_and_offered_again_stand_once_in_their_
         two_are_there.wait()  # one that is far ahead would be remembered instead of ours
         service.deliver(batch, batch)
 
-    pool: WorkerPool[Batch, None] = WorkerPool(deliver_twice, concurrency=service.output.concurrency)
+    pool: WritePool[Batch, None] = WritePool(deliver_twice, concurrency=service.output.concurrency)
 
-    pool.begin(batches).results()
+    pool.submit(batches).results()
 
     assert len(names_in(tmp_path)) == 60
     for batch in batches:

@@ -127,7 +127,7 @@ def test_without_the_detector_it_says_how_to_get_it_and_does_the_rest(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["nowhere.csv"], 78, "INPUT_FILE names something, which is not a file"),
+        (["nowhere.csv"], 78, "INPUT_FILE names a path that is not a file"),
         ([str(RECORDS), "--k", "1"], 64, "expected numbers of at least 2 between commas, such as 5,10,20; got '1'"),
         ([str(RECORDS), "--windows", "5;10"], 64, "expected seconds of at least 1 between commas"),
         ([str(RECORDS), "--minutes", "0"], 64, "expected whole minutes from 1 to 1440, got '0'"),

@@ -118,15 +118,15 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"COHORT_TAG": "k_unit", "COHORT": "3"}, "COHORT_TAG=k_unit has a meaning of its own in the output"),
         ({"COHORT_TAG": "ward", "COHORT": "ends\\"}, "COHORT holds a line end, or a backslash last"),
         ({"INFLUX_TAG_FILTER": "lead"}, "INFLUX_TAG_FILTER must be tag=value pairs"),
-        ({"LATE_RECOUNT_SECONDS": "300,30"}, "LATE_RECOUNT_SECONDS must be whole seconds between commas, ascending"),
+        ({"LATE_RECOUNT_SECONDS": "300,30"}, "LATE_RECOUNT_SECONDS must be whole seconds separated by commas, ascending"),
         ({"CSV_FILENAME_PATTERN": "../x.csv"}, "CSV_FILENAME_PATTERN must be a file name"),
         ({"LOG_LEVEL": "LOUD"}, "LOG_LEVEL must be one of DEBUG"),
         ({"OUTPUT_TO_CSV": "false", "OUTPUT_TO_INFLUX": "false"}, "no output is enabled"),
         ({"OUTPUT_TO_API": "true"}, "OUTPUT_TO_API=true needs API_ENDPOINT"),
         ({"PSEUDONYMIZE_SOURCE_ID": "true"}, "needs PSEUDONYM_SALT or PSEUDONYM_SALT_FILE; make a key with: python3 -c"),
         ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "short"}, "PSEUDONYM_SALT needs at least 16 bytes"),
-        ({"INFLUX_CA_FILE": __file__}, f"INFLUX_CA_FILE names {__file__}, which holds no certificate in PEM form"),
-        ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names something, which is not a file"),
+        ({"INFLUX_CA_FILE": __file__}, f"INFLUX_CA_FILE names {__file__}, which contains no certificate in PEM format"),
+        ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names a path that is not a file"),
         (
             {"INPUT_CHANNEL": "II"},
             "INPUT_CHANNEL would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and the samples come",
@@ -136,16 +136,19 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
             "INPUT_SOURCE_ID, INPUT_START_TIME would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and INPUT_FILE",
         ),
         ({"INPUT_START_TIME": "half past two"}, "INPUT_START_TIME must be a time such as 2025-11-03T14:30:00Z"),
-        ({"INPUT_FILE": str(MIT_BIH), "K_UNIT": "source"}, "K_UNIT=source counts wearers, and nothing is read of a recording"),
+        (
+            {"INPUT_FILE": str(MIT_BIH), "K_UNIT": "source"},
+            "K_UNIT=source counts wearers, but the service never reads from a recording whose it is",
+        ),
         ({"INPUT_FILE": str(MIT_BIH.parent / "*.dat"), "K_UNIT": "source"}, "K_UNIT=source counts wearers"),
         (
             {"INPUT_FILE": str(MIT_BIH.parent), "CSV_OUTPUT_DIR": f"{MIT_BIH.parent}/csv"},
-            "CSV_OUTPUT_DIR lies in the folder that INPUT_FILE",
+            "CSV_OUTPUT_DIR is in the folder that INPUT_FILE",
         ),
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
         ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
         ({"INFLUX_ORG": ""}, "INFLUX_ORG is required"),
-        ({"STREAMING_MODE": "true", "INPUT_FILE": __file__}, "a file has an end"),
+        ({"STREAMING_MODE": "true", "INPUT_FILE": __file__}, "reads from InfluxDB, not from a file"),
         ({"STREAMING_MODE": "true", "QUERY_START_TIME": "2025-01-01", "QUERY_END_TIME": "2025-01-02"}, "has no end"),
         ({"CSV_OUTPUT_DIR": f"{__file__}/below"}, "cannot be written to"),
         ({"K_UNIT": "source", "RESIDUAL": "impute"}, "with K_UNIT=source set RESIDUAL=regroup or drop"),
@@ -208,7 +211,8 @@ def test_an_empty_variable_does_not_put_a_default_in_the_place_of_what_the_file_
     settings = configuration.settings
     assert (settings.k_value, settings.pseudonymize_source_id, settings.pseudonym_salt.reveal()) == (20, True, KEY)
     assert (
-        f"K_VALUE in the environment is empty and sets nothing: the value in {tmp_path / '.env'} holds" in configuration.warnings
+        f"K_VALUE in the environment is empty and sets nothing: the value in {tmp_path / '.env'} applies"
+        in configuration.warnings
     )
 
 
@@ -217,8 +221,8 @@ def test_a_setting_without_a_value_has_its_default_and_that_is_said_with_its_lin
 
     warnings = load_text(tmp_path, text, METHOD="").warnings
 
-    assert f"{tmp_path / '.env'}, line 4: K_VALUE is empty: its default, 5, holds" in warnings
-    assert "METHOD in the environment is empty: its default, hierarchy, holds" in warnings
+    assert f"{tmp_path / '.env'}, line 4: K_VALUE is empty: its default, 5, applies" in warnings
+    assert "METHOD in the environment is empty: its default, hierarchy, applies" in warnings
     assert not any("DEVICE_FILTER" in warning for warning in warnings)
 
 
@@ -231,9 +235,9 @@ def test_csv_files_are_not_written_among_the_state_nor_over_the_recording(tmp_pa
         assert problem.startswith("CSV_OUTPUT_DIR is STATE_DIR, or a folder that the service keeps in it")
     for pattern in ("in.csv", "i%y.csv", "%a.csv"):
         problem, *_ = problems_of(tmp_path, **state, INPUT_FILE=str(tmp_path / "in.csv"), CSV_FILENAME_PATTERN=pattern)
-        assert problem.startswith("INPUT_FILE lies in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may give")
+        assert problem.startswith("INPUT_FILE is in CSV_OUTPUT_DIR under a name that CSV_FILENAME_PATTERN may produce")
     (problem,) = problems_of(tmp_path, **state, CSV_FILENAME_PATTERN=".env")
-    assert problem.startswith("This .env lies in CSV_OUTPUT_DIR")
+    assert problem.startswith("This .env is in CSV_OUTPUT_DIR")
     load_with(tmp_path, **state, INPUT_FILE=str(tmp_path / "in.csv"), CSV_FILENAME_PATTERN="out_%y.csv")
 
 
@@ -249,7 +253,7 @@ def test_a_variable_that_can_only_be_meant_for_a_privacy_setting_is_a_mistake(tm
 def test_a_file_that_cannot_be_reached_is_a_mistake_like_one_that_is_not_there(tmp_path: Path, name: str) -> None:
     (problem,) = (one for one in problems_of(tmp_path, **{name: "x" * 300}) if one.startswith(f"{name} names"))
 
-    assert problem.endswith("which cannot be reached (File name too long)")
+    assert problem.endswith(" cannot be reached (File name too long)")
     assert name != "INPUT_FILE" or "xxx" not in problem
 
 
@@ -378,7 +382,7 @@ def test_a_secret_where_a_name_belongs_is_not_shown(tmp_path: Path) -> None:
 
 
 def test_ids_that_leave_as_they_are_are_warned_of(tmp_path: Path) -> None:
-    assert any("source ids leave as they are" in warning for warning in load_with(tmp_path).warnings)
+    assert any("source ids are released unchanged" in warning for warning in load_with(tmp_path).warnings)
     assert not any("as they are" in w for w in load_with(tmp_path, PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT=KEY).warnings)
 
 
@@ -412,7 +416,7 @@ def test_settings_of_the_hierarchy_are_warned_of_where_no_hierarchy_is_climbed(
 ) -> None:
     warnings = load_with(tmp_path, METHOD="optimal", **settings).warnings
 
-    said = [f"METHOD=optimal climbs no hierarchy and does not use {unused}"] if unused else []
+    said = [f"METHOD=optimal uses no hierarchy levels and ignores {unused}"] if unused else []
     assert [warning for warning in warnings if "METHOD" in warning] == said
     # What they would mean is not true here: neither ranges nor gaps are released.
     assert not any(warning.startswith(("RESIDUAL", "IMPUTATION")) for warning in warnings)

@@ -19,7 +19,7 @@ from outputs.memory import MemoryOutput
 from service.clock import SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
-from service.pipeline.release import Parts, run
+from service.pipeline.release_loop import Parts, run
 from service.pipeline.schedule import Span
 from service.retry import Retry
 from service.settings.declared import SHIPPED_HIERARCHY

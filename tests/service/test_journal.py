@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from anonymizer.batch import WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
-from service.pipeline.release import unreleased
+from service.pipeline.release_loop import unreleased
 from service.state import journal_file
 from service.state.journal import Epoch, Journal, Recount
 from service.state.journal_file import JournalFile
@@ -225,7 +225,7 @@ def test_an_old_copy_of_the_journal_is_refused_until_the_gap_is_accepted_and_the
     newer.close()
     (tmp_path / "journal.sqlite").write_bytes(old)
 
-    with pytest.raises(JournalDamaged, match=r"does not know of 2 stretches .* accept-gap"):
+    with pytest.raises(JournalDamaged, match=r"2 released intervals are missing .* accept-gap"):
         open_journal(tmp_path)
     with pytest.raises(JournalDamaged, match="accept-gap"):
         open_journal(tmp_path)  # being refused changes nothing
@@ -258,7 +258,7 @@ def test_a_journal_that_knows_more_than_one_release_beyond_its_fence_is_refused_
     journal.close()
     (tmp_path / "fence").write_bytes(fence)
 
-    with pytest.raises(JournalDamaged, match=r"knows of 1 stretches of time that .*fence does not.*accept-gap"):
+    with pytest.raises(JournalDamaged, match=r"lists 1 released intervals that .*fence does not.*accept-gap"):
         open_journal(tmp_path)
     accepted = open_journal(tmp_path, accepting_gap=True)
 

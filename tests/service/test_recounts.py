@@ -13,7 +13,7 @@ import pytest
 
 from anonymizer.errors import SourceUnavailable, StateUnavailable
 from anonymizer.windows import Window, WindowRange
-from service.pipeline.recounts import LOOK_EVERY_S, Recounts
+from service.pipeline.recounts import RECOUNT_EVERY_S, Recounts
 from service.pipeline.upkeep import MERGED_AFTER_NS, Upkeep
 from service.telemetry.hub import Telemetry
 from tests.service.fakes import FakeClock, FakeSource
@@ -39,7 +39,7 @@ class Desk:
 
     def look(self, now_s: float) -> None:
         self.clock.now_s = now_s
-        self.recounts.look()
+        self.recounts.count_due_windows()
 
     def late(self) -> dict[int, int]:
         """Return the seconds at which windows with late rows begin, and how many each has."""
@@ -141,7 +141,7 @@ def test_upkeep_counts_no_more_often_than_its_pace_however_often_it_is_called(de
         desk.upkeep()
 
     assert desk.counts() == 1
-    assert LOOK_EVERY_S > 10
+    assert RECOUNT_EVERY_S > 10
 
 
 def test_upkeep_makes_old_entries_one(desk: Desk) -> None:
@@ -184,7 +184,7 @@ def test_upkeep_that_the_disk_does_not_take_now_is_done_another_time_and_stops_n
 
     desk.upkeep()
     assert desk.journal.late_rows() == 0
-    desk.clock.now_s += LOOK_EVERY_S
+    desk.clock.now_s += RECOUNT_EVERY_S
     desk.upkeep()
 
     assert desk.journal.late_rows() == 1

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from anonymizer.windows import NANOSECONDS
-from service.settings.address import StatusAddress
-from service.settings.types import Secret
+from service.settings.types import Secret, StatusAddress
 from service.status.snapshot import Levels, Snapshot
 from service.status.web import StatusServer
 from tests.status import states

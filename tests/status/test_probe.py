@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings.address import StatusAddress
-from service.settings.types import Secret
+from service.settings.types import Secret, StatusAddress
 from service.status.probe import why_not_ready
 from tests.documentation.pages import ROOT
 from tests.servers.socket_server import Serve

@@ -33,7 +33,7 @@ def test_an_address_that_others_can_reach_needs_a_token_and_is_said_to_be_unencr
     (problem,) = problems(STATUS_ADDRESS=address)
 
     assert problem.startswith(
-        f"STATUS_ADDRESS={address} can be reached from other machines and needs STATUS_TOKEN; make one with: "
+        f"STATUS_ADDRESS={address} is reachable from other machines and needs STATUS_TOKEN; make one with: "
     )
     assert problems(STATUS_ADDRESS=address, STATUS_TOKEN="0123456789abcdef") == []
     configuration = load(Path("no.env"), {**GIVEN, "STATUS_ADDRESS": address, "STATUS_TOKEN": "0123456789abcdef"})

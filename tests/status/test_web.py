@@ -18,8 +18,7 @@ from waitress.server import TcpWSGIServer
 
 from anonymizer.errors import ConfigurationError
 from service.clock import SystemClock
-from service.settings.address import StatusAddress, parse_address
-from service.settings.types import Secret
+from service.settings.types import Secret, StatusAddress, parse_address
 from service.state.output_positions import OutputPosition
 from service.status import connections
 from service.status.board import Board

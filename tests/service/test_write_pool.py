@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.delivery.worker_pool import WorkerPool
+from service.delivery.write_pool import WritePool
 from tests.service.at_once import AtOnce
 
 
 @contextmanager
-def open_pool(work: Callable[[int], int | None], concurrency: int) -> Iterator[WorkerPool[int, int | None]]:
-    opened = WorkerPool(work, concurrency=concurrency)
+def open_pool(work: Callable[[int], int | None], concurrency: int) -> Iterator[WritePool[int, int | None]]:
+    opened = WritePool(work, concurrency=concurrency)
     yield opened
     opened.close()
 
@@ -24,7 +24,7 @@ def open_pool(work: Callable[[int], int | None], concurrency: int) -> Iterator[W
 @given(st.lists(st.lists(st.integers())), st.integers(1, 5))
 def test_results_come_in_the_order_of_the_things(jobs: list[list[int]], concurrency: int) -> None:
     with open_pool(lambda thing: thing * 2, concurrency) as opened:
-        begun = [opened.begin(things) for things in jobs]
+        begun = [opened.submit(things) for things in jobs]
 
         assert [job.results() for job in begun] == [[thing * 2 for thing in things] for things in jobs]
 
@@ -38,7 +38,7 @@ def test_a_pool_runs_as_many_at_a_time_as_its_concurrency_and_no_more() -> None:
             all_three_are_there.wait()
 
     with open_pool(work, 3) as opened:
-        opened.begin(range(9)).results()
+        opened.submit(range(9)).results()
 
     assert at_once.most == 3
 
@@ -53,7 +53,7 @@ def test_a_free_worker_goes_on_with_the_next_job_before_the_first_is_done() -> N
             the_second_has_begun.set()
 
     with open_pool(work, 2) as opened:
-        first, second = opened.begin([0, 1]), opened.begin([10])
+        first, second = opened.submit([0, 1]), opened.submit([10])
 
         assert first.results() == [None, None]
         assert second.results() == [None]
@@ -73,7 +73,7 @@ def test_nothing_is_begun_after_a_failure_and_it_is_raised_when_nothing_is_under
         ended.set()
 
     with open_pool(work, 2) as opened:
-        job, later = opened.begin(range(100)), opened.begin([100])
+        job, later = opened.submit(range(100)), opened.submit([100])
         with pytest.raises(ValueError, match="no"):
             job.results()
         with pytest.raises(ValueError, match="no"):

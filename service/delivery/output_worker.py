@@ -1,4 +1,4 @@
-"""Delivers released chunks to one output, in order, and records what it has taken."""
+"""One thread per output: delivers released chunks in order, and records what the output has taken."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from functools import partial
 from itertools import chain
 
 from anonymizer.batch import Batch
-from anonymizer.errors import BatchRejected, OutputDenied, OutputUnavailable, StateUnavailable
+from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable, StateUnavailable
 from anonymizer.ports import ChunkOutput, Output, Receipt
 from service import crash_points
 from service.clock import Stopped
-from service.delivery.offer import Offer
 from service.delivery.outbox import Outbox
-from service.delivery.worker_pool import Job, WorkerPool
+from service.delivery.write_pool import Job, WritePool
 from service.retry import Retry
 from service.state.output_positions import OutputPositions
 from service.state.spool import SpoolDamaged
@@ -24,6 +23,36 @@ from service.telemetry.hub import Telemetry
 
 #: An output's answer for a batch: its receipt, if it gives one; or, as an int, how many rows were set aside.
 _Answer = Receipt | int | None
+
+
+class Offer:
+    """Writes batches to one output, each after recording the output's intent.
+
+    Args:
+        output: Already open.
+        positions: Records its intents.
+    """
+
+    def __init__(self, output: Output, positions: OutputPositions) -> None:
+        self._output = output
+        self._positions = positions
+        self._recorded_intent: Receipt | None = None
+
+    def once(self, batch: Batch) -> Receipt | None:
+        """Record the output's intent, unless there is none or it is recorded, then write. Raises as `Output.write` does."""
+        while True:
+            intent = self._output.intent(batch)
+            if intent is not None and intent != self._recorded_intent:
+                self._positions.record_receipt(self._output.name, intent)
+                self._recorded_intent = intent
+            try:
+                return self._output.write(batch)
+            except IntentChanged:
+                continue
+
+    def receipts_were_recorded(self) -> None:
+        """Forget which intent is recorded: receipts with the same key may have replaced it."""
+        self._recorded_intent = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +64,17 @@ class _Group:
     is_last: bool
 
 
-class Worker(threading.Thread):
+class OutputWorker(threading.Thread):
     """Delivers chunks to one output, in order.
 
-    An output with a concurrency above 1 keeps writing while earlier batches are recorded in the journal.
+    An output with a concurrency above 1 writes further batches while earlier ones are recorded in the journal.
 
     Args:
         output: Not yet open.
-        outbox: Where released chunks wait.
+        outbox: Holds released chunks.
         retry: How to retry the output.
-        telemetry: Told what happens.
-        batch_by_batch: Whether each batch is reported by itself.
+        telemetry: Receives events.
+        batch_by_batch: Whether each batch is reported separately.
     """
 
     def __init__(self, output: Output, outbox: Outbox, retry: Retry, telemetry: Telemetry, *, batch_by_batch: bool) -> None:
@@ -61,7 +90,7 @@ class Worker(threading.Thread):
         self._telemetry = telemetry
         self._batch_by_batch = batch_by_batch
         self._stopping = threading.Event()
-        self._is_resting = True
+        self._is_caught_up = True
         self._offer = Offer(output, outbox.store.journal.outputs)
         self._answers: list[tuple[Batch, _Answer]] = []
 
@@ -72,10 +101,10 @@ class Worker(threading.Thread):
     def is_idle(self) -> bool:
         """Return whether the output has taken everything released, and all of it is recorded."""
         try:
-            # In this order: there can be nothing pending while the last chunk is still being recorded.
-            return self._positions.next_pending(self.output.name) is None and self._is_resting
+            # The order matters: nothing may be pending although the last chunk is still being recorded.
+            return self._positions.next_pending(self.output.name) is None and self._is_caught_up
         except StateUnavailable:
-            # Unknown, so not idle: the caller asks again, and the worker itself reports the wait for the disk.
+            # Unknown counts as busy. The caller asks again, and the worker reports the wait for the disk.
             return False
 
     def run(self) -> None:
@@ -97,30 +126,30 @@ class Worker(threading.Thread):
         try:
             self.output.open(self._positions.receipts(self.output.name))
         except OutputUnavailable as error:
-            # A denied output has not been tried yet: `Retry` raises (one-shot) or keeps trying (stream).
+            # A denial does not count as tried: `Retry` raises it (one-shot) or retries it (stream).
             if not isinstance(error, OutputDenied):
                 self.was_tried.set()
             raise
         self.was_tried.set()
 
     def _deliver(self) -> None:
-        pool: WorkerPool[Sequence[Batch], list[_Answer]] = WorkerPool(self._write, concurrency=self.output.concurrency)
+        pool: WritePool[Sequence[Batch], list[_Answer]] = WritePool(self._write, concurrency=self.output.concurrency)
         under_way: deque[tuple[_Group, Job[list[_Answer]]]] = deque()
         try:
             for group in self._groups():
                 if group is not None:
-                    self._is_resting = False
+                    self._is_caught_up = False
                     if not under_way:
                         self._telemetry.writing(self.output, group.batches)
-                    under_way.append((group, pool.begin(self._offers(group.batches))))
-                if under_way and (group is None or self._is_enough(under_way)):
+                    under_way.append((group, pool.submit(self._offers(group.batches))))
+                if under_way and (group is None or self._keeps_pool_busy(under_way)):
                     self._finish_first(under_way)
                 elif not under_way:
-                    self._rest()
+                    self._wait_for_work()
             while under_way:
                 self._finish_first(under_way)
         except SpoolDamaged:
-            # Groups before the damage are written and recorded.
+            # Write and record the groups before the damaged one.
             while under_way:
                 self._finish_first(under_way)
             raise
@@ -128,15 +157,15 @@ class Worker(threading.Thread):
             pool.close()
 
     def _offers(self, batches: list[Batch]) -> list[list[Batch]]:
-        """Return what the output is given at a time: a chunk if it stores chunks, else each batch."""
+        """Split batches into calls of the output: the whole chunk if it stores chunks, else one per batch."""
         return [batches] if isinstance(self.output, ChunkOutput) else [[batch] for batch in batches]
 
-    def _is_enough(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
+    def _keeps_pool_busy(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
         """Return whether enough batches follow the first group to keep all threads of the pool busy."""
         return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.concurrency - 1
 
     def _groups(self) -> Iterator[_Group | None]:
-        """Yield what to write, in order; None when nothing is pending now. After a stop request, ends at the next chunk."""
+        """Yield groups to write, in order, and None whenever nothing is pending. Ends before the next chunk after a stop request."""
         for chunk in self._chunks():
             if chunk is None:
                 yield None
@@ -155,14 +184,14 @@ class Worker(threading.Thread):
             yield chunk
             last_chunk = chunk or last_chunk
 
-    def _rest(self) -> None:
-        if not self._is_resting:
-            self._is_resting = True
+    def _wait_for_work(self) -> None:
+        if not self._is_caught_up:
+            self._is_caught_up = True
             self._outbox.wake_all()
         self._outbox.wait()
 
     def _finish_first(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> None:
-        """Wait until a group is written, and record its chunk once that is complete."""
+        """Wait until the first group is written; record its chunk if the group is the last one."""
         group, job = under_way.popleft()
         answers = list(zip(group.batches, chain.from_iterable(job.results()), strict=True))
         self._answers += answers
@@ -170,11 +199,11 @@ class Worker(threading.Thread):
             self.output, sum(len(batch) - (answer if isinstance(answer, int) else 0) for batch, answer in answers)
         )
         if group.is_last:
-            self._put_on_record(group.chunk)
+            self._record_answers(group.chunk)
         if under_way:
             self._telemetry.writing(self.output, under_way[0][0].batches)
 
-    def _put_on_record(self, chunk: int) -> None:
+    def _record_answers(self, chunk: int) -> None:
         answers, self._answers = self._answers, []
         refused = {batch.batch_id: answer for batch, answer in answers if isinstance(answer, int)}
         receipts = [answer for _, answer in answers if answer is not None and not isinstance(answer, int)]
@@ -190,7 +219,7 @@ class Worker(threading.Thread):
         self._state_retry.until_done(self._outbox.remove_taken)
 
     def _write(self, batches: Sequence[Batch]) -> list[_Answer]:
-        """Write one batch, or a chunk; return for each batch its receipt, or how many of its rows were set aside."""
+        """Write one batch or a whole chunk; return the answer for each batch."""
         crash_points.reached(crash_points.BEFORE_WRITE)
         if isinstance(self.output, ChunkOutput):
             write_chunk = self.output.write_chunk

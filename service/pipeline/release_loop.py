@@ -91,16 +91,16 @@ class Parts:
         recipe: How windows are anonymized.
         journal: Knows what was released.
         delivery: Takes released batches; already started.
-        telemetry: Told what happens.
+        telemetry: Receives events.
         retry: How to retry the source.
-        clock: Tells when to stop.
-        most_rows: Roughly how many rows to ask for in one query.
+        clock: Knows whether a stop was requested.
+        most_rows: Approximate number of rows per query.
         is_stream: Whether the journal's stream position advances with the windows.
         unit_is_window: Whether each window is reported separately, or each chunk.
-        advance: Told after each chunk how many windows and rows it had.
+        advance: Called after each chunk with its numbers of windows and rows.
         upkeep: Called often; runs periodic tasks.
-        plans_by_hour: Whether chunks are those of whole hours, whatever was released before: files are named after them.
-        workforce: Finishes chunks elsewhere; None: this process does.
+        plans_by_hour: Whether chunks follow whole hours regardless of earlier releases, because files are named after them.
+        workforce: Finishes chunks in other processes; None: this process does.
         judges_first_chunk: Whether to refuse the run if most sources contradict themselves in most windows of the first chunk.
     """
 
@@ -122,12 +122,12 @@ class Parts:
 
 
 def run(schedule: Schedule, parts: Parts) -> None:
-    """Release every window of the schedule that was not released before; return at the end, or when asked to stop.
+    """Release every window of the schedule that was not released before; return at the end, or after a stop request.
 
     Raises:
         RetriesExhausted: The source did not answer for too long.
         SourceDenied: Only if retries have a time limit.
-        SourceRefused: The source holds what cannot be anonymized.
+        SourceRefused: The source has data that cannot be anonymized.
     """
     judgement = Judgement() if parts.judges_first_chunk else None
     try:
@@ -144,17 +144,17 @@ def run(schedule: Schedule, parts: Parts) -> None:
 
 
 def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> Iterator[Work]:
-    """Yield every chunk of the schedule, in order, as work that is finished or under way."""
+    """Yield every chunk of the schedule, in order, as work that is finished or in progress."""
     if parts.workforce is not None:
-        # Workers are at chunks far ahead: what was planned is not what was reached.
+        # Workers process chunks far ahead, so a planned window has not been reached yet.
         yield from parts.workforce.in_order(_chunks_planned(schedule, parts, judgement))
         return
-    told = set(parts.source.remarks)
+    logged_remarks = set(parts.source.remarks)
     for windows in schedule:
         parts.telemetry.reached(windows.start_ns)
         parts.upkeep()
         if not windows:
-            _look(parts, told)
+            _poll_source(parts, logged_remarks)
         empty = _empty_ahead(windows, schedule, parts)
         chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement)
         readings = read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.reads_at_a_time)
@@ -169,16 +169,11 @@ def _chunks_planned(schedule: Schedule, parts: Parts, judgement: Judgement | Non
         yield from _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement)
 
 
-def _look(parts: Parts, told: set[str]) -> None:
-    """Check that the source still answers although nothing is due, so that an outage is noticed before the next window is due.
-
-    Args:
-        parts: What the loop works with.
-        told: Remarks logged so far; new ones are added.
-    """
+def _poll_source(parts: Parts, logged_remarks: set[str]) -> None:
+    """Check that the source answers while no window is due, to notice an outage early; log its new remarks."""
     parts.retry.until_done(parts.source.look)
-    for remark in set(parts.source.remarks) - told:
-        told.add(remark)
+    for remark in set(parts.source.remarks) - logged_remarks:
+        logged_remarks.add(remark)
         WARNING.log(remark)
 
 
@@ -186,7 +181,7 @@ def _empty_ahead(windows: WindowRange, schedule: Schedule, parts: Parts) -> Wind
     """Return the empty windows before the source's next row, if the source was asked; the schedule continues after them."""
     empty = parts.retry.until_done(lambda: empty_windows_ahead(parts.source, schedule, windows))
     if empty:
-        schedule.go_on_at(empty.end_ns)
+        schedule.continue_at(empty.end_ns)
     return empty
 
 
@@ -225,7 +220,7 @@ def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: J
 
 
 def _chunks_by_hour(runs: list[WindowRange], parts: Parts) -> Iterator[Chunk]:
-    """Yield what of chunks planned by whole hours lies in runs of windows that were not released."""
+    """Yield chunks planned by whole hours, cut to the runs of windows that were not released."""
     if not runs:
         return
     windows = from_full_hour(WindowRange(runs[0].start_ns, runs[-1].end_ns, runs[0].length_ns))
@@ -239,7 +234,7 @@ def _release(work: Work, parts: Parts, judgement: Judgement | None) -> None:
     stream_to_ns = chunk.windows.end_ns if parts.is_stream else None
     if chunk.is_empty:
         _report_empty(chunk.windows, parts)
-        _pass_by(parts, stream_to_ns)
+        _advance_stream(parts, stream_to_ns)
         parts.advance(len(chunk.windows), 0)
         return
     parts.delivery.wait_for_room(lambda: _while_waiting(chunk, parts))
@@ -257,7 +252,7 @@ def _release(work: Work, parts: Parts, judgement: Judgement | None) -> None:
     elif finished.batches:
         parts.delivery.release(finished.batches, stream_to_ns=stream_to_ns)
     else:
-        _pass_by(parts, stream_to_ns)
+        _advance_stream(parts, stream_to_ns)
     rows = sum(result.counts.read for result in finished.results)
     parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows, len(chunk.windows))
     parts.advance(len(chunk.windows), rows)
@@ -282,8 +277,8 @@ def _report_empty(windows: WindowRange, parts: Parts) -> None:
         parts.telemetry.nothing_in(windows.part(expired, len(windows)))
 
 
-def _pass_by(parts: Parts, stream_to_ns: int | None) -> None:
-    """Advance the stream although nothing was released; the windows stay open for a one-shot run."""
+def _advance_stream(parts: Parts, stream_to_ns: int | None) -> None:
+    """Advance the stream past windows without a release; a one-shot run can still release them."""
     if stream_to_ns is not None:
         parts.retry.until_done(lambda: parts.journal.move_stream(stream_to_ns))
 

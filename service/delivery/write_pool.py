@@ -1,4 +1,4 @@
-"""A pool of worker threads that starts items in order."""
+"""The threads with which an output worker writes several batches at a time, started in order."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _R = TypeVar("_R")
 
 
 class Job(Generic[_R]):
-    """Items given to a worker pool together."""
+    """Items submitted to a pool together."""
 
     def __init__(self, size: int) -> None:
         self._results: dict[int, _R] = {}
@@ -21,15 +21,15 @@ class Job(Generic[_R]):
         self._changed = threading.Condition()
 
     def results(self) -> list[_R]:
-        """Return the results in order, or raise the first failure. Waits until nothing is running."""
+        """Wait for all items; return their results in order, or raise the first failure."""
         with self._changed:
             self._changed.wait_for(lambda: not self._left)
         if self._failure is not None:
             raise self._failure
         return [self._results[index] for index in sorted(self._results)]
 
-    def did(self, index: int, result: _R) -> None:
-        """Keep one result."""
+    def succeeded(self, index: int, result: _R) -> None:
+        """Store one result."""
         with self._changed:
             self._results[index] = result
             self._left -= 1
@@ -43,14 +43,14 @@ class Job(Generic[_R]):
             self._changed.notify_all()
 
 
-class WorkerPool(Generic[_T, _R]):
+class WritePool(Generic[_T, _R]):
     """Starts items in order, at most `concurrency` at a time, and none after a failure.
 
-    The threads are daemons, unlike those of `concurrent.futures`: a write that hangs must not keep the process from ending.
+    Unlike those of `concurrent.futures`, the threads are daemons: a write that hangs must not keep the process alive.
 
     Args:
         work: Called for each item.
-        concurrency: How many threads.
+        concurrency: The number of threads.
     """
 
     def __init__(self, work: Callable[[_T], _R], *, concurrency: int) -> None:
@@ -61,8 +61,8 @@ class WorkerPool(Generic[_T, _R]):
         for thread in self._threads:
             thread.start()
 
-    def begin(self, items: Sequence[_T]) -> Job[_R]:
-        """Queue items behind those queued before."""
+    def submit(self, items: Sequence[_T]) -> Job[_R]:
+        """Queue items behind those submitted before."""
         job: Job[_R] = Job(len(items))
         for index, item in enumerate(items):
             self._waiting.put((job, index, item))
@@ -80,7 +80,7 @@ class WorkerPool(Generic[_T, _R]):
                 job.failed(self._failure)
                 continue
             try:
-                job.did(index, self._work(item))
+                job.succeeded(index, self._work(item))
             except BaseException as error:  # noqa: BLE001  (raised by `results`, in the thread that asks)
                 self._failure = error
                 job.failed(error)
