@@ -707,9 +707,9 @@ def _forms_that_are_rare(scene: Scene) -> int:
     headers = ("{name} 1 128 501\n{name}.dat 516 200\n", "{name}/2 1 128 501\na 1\nb 1\n")
     for name, header in zip("pq", headers, strict=True):
         of_recordings(scene, [write_wfdb(scene.folder, header=header, name=name)], {})
-    derived, deflated = dicom(dicom_group(WaveformOriginality="DERIVED")), dicom()
-    deflated.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.1.99")
-    paths = [save_dicom(one, scene.folder / f"{number}.dcm") for number, one in enumerate((derived, deflated))]
+    derived, big_endian = dicom(dicom_group(WaveformOriginality="DERIVED")), dicom()
+    big_endian.file_meta.TransferSyntaxUID = UID("1.2.840.10008.1.2.2")
+    paths = [save_dicom(one, scene.folder / f"{number}.dcm") for number, one in enumerate((derived, big_endian))]
     return max(of_recordings(scene, [path], {}) for path in paths)
 
 

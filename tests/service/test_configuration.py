@@ -129,11 +129,11 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"INPUT_FILE": "/no/such/file.csv"}, "INPUT_FILE names a path that is not a file"),
         (
             {"INPUT_CHANNEL": "II"},
-            "INPUT_CHANNEL would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and the samples come",
+            "INPUT_CHANNEL would have no effect: only recordings (EDF, BDF, WFDB, DICOM; not gzip-compressed) need it, and the",
         ),
         (
             {"INPUT_FILE": __file__, "INPUT_SOURCE_ID": "Zaphodea", "INPUT_START_TIME": "2025-11-03"},
-            "INPUT_SOURCE_ID, INPUT_START_TIME would have no effect: only recordings (EDF, BDF, WFDB, DICOM) need it, and INPUT_FILE",
+            "INPUT_SOURCE_ID, INPUT_START_TIME would have no effect: only recordings (EDF, BDF, WFDB, DICOM; not gzip-compressed) need",
         ),
         ({"INPUT_START_TIME": "half past two"}, "INPUT_START_TIME must be a time such as 2025-11-03T14:30:00Z"),
         (
