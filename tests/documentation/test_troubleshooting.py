@@ -305,7 +305,7 @@ def _values_are_large(scene: Scene) -> int:
 def _a_window_takes_long(scene: Scene) -> int:
     scene.with_rows()
     slow = "real = loop.finish_chunk\nloop.finish_chunk = lambda *a, **b: (time.sleep(1.2), real(*a, **b))[1]"
-    return scene.patched(f"import time\nfrom service.pipeline import release as loop\n{slow}")
+    return scene.patched(f"import time\nfrom service.pipeline import release_loop as loop\n{slow}")
 
 
 @row("`⏳ … trying again in", ends=exit_codes.UNREACHABLE)
