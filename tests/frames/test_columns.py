@@ -196,9 +196,18 @@ def test_ids_in_the_index_beside_their_pseudonyms_are_refused() -> None:
 def test_numbers_of_rows_are_no_ids_even_where_ids_are_small_numbers() -> None:
     frame = BASE.assign(source_id=np.arange(len(BASE)) % 4)
 
-    released, _ = anonymize_frame(frame[frame["ecg"].notna()].iloc[::-1], pseudonym_key=KEY)
+    shuffled = frame.sample(frac=1, random_state=1)
 
-    assert released.index.tolist() == frame.index[::-1].tolist()
+    assert anonymize_frame(shuffled, pseudonym_key=KEY).frame.index.tolist() == shuffled.index.tolist()
+
+
+def test_rows_of_one_time_get_their_own_values_whatever_the_order_of_their_ids() -> None:
+    values = np.repeat([10.0, 2000.0, -900.0, 400.0], ROWS // 4).reshape(4, -1).T.ravel()
+    frame = BASE.assign(timestamp=TIMES[: ROWS // 4].repeat(4), source_id=[*"dbca"] * (ROWS // 4), ecg=values)
+
+    released = anonymize_frame(frame).frame
+
+    assert released["ecg"].tolist() == values.tolist()
 
 
 def test_a_text_that_is_no_time_and_one_that_is_no_id_do_not_come_out() -> None:
