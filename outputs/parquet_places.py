@@ -18,6 +18,9 @@ _T = TypeVar("_T")
 #: Files that are not yet whole. A name that begins with a dot is passed over by every reader.
 _UNFINISHED = ".unfinished"
 
+#: Nothing is stored under this name, unless a bucket's store ignores conditions; a name that begins with a dot is no file of rows.
+_PROBE = ".probe"
+
 #: What a crash left unfinished is removed after so long: another process may be writing it.
 _ABANDONED_AFTER_S = 24 * 3600
 
@@ -163,8 +166,10 @@ class Bucket:
         self.name = name
 
     def open(self, *, must_hold: str) -> None:
-        """See that the bucket is there and takes our keys."""
-        self._ask(lambda store: store.look(self._prefix.rstrip("/")))
+        """See that the bucket is there, and that the keys may store in it."""
+        # Keys that may not list may be refused such a question and still be let store.
+        if self._ask(lambda store: store.look(self._prefix.rstrip("/"))):
+            self._ask(lambda store: store.try_to_write(f"{self._prefix}rows/{_PROBE}"))
 
     def put_new(self, path: str, content: bytes) -> bool:
         """Put an object there."""

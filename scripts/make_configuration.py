@@ -82,7 +82,8 @@ the environment only (in `.env` they are warned of and do nothing):
 | `AWS_SHARED_CREDENTIALS_FILE` (default `~/.aws/credentials`), `AWS_PROFILE` (default `default`) | for the keys, if `AWS_ACCESS_KEY_ID` is empty |
 | `AWS_DEFAULT_REGION` | if `AWS_REGION` is empty |
 | `AWS_ENDPOINT_URL_S3` | before `AWS_ENDPOINT_URL`, even that of `.env` |
-| `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, `AWS_CONTAINER_CREDENTIALS_FULL_URI`, the machine's role | if there are no keys |
+| `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, `AWS_CONTAINER_CREDENTIALS_FULL_URI` | if there are no keys |
+| `AWS_EC2_METADATA_DISABLED=false` | for the role of a machine of Amazon's, if there are no keys and no `AWS_ENDPOINT_URL`; unless it says so, the service never asks the metadata address |
 | `AWS_SKIP_SIGNATURE=true` | for a public bucket, without keys |
 
 `~/.aws/config` is not read: give the region as `AWS_REGION`. `read_released` in a notebook reads all of these, and the settings' names, from the

@@ -16,6 +16,8 @@ from service.log_event import WARNING, LogEvent
 from service.settings.declared import Settings
 from service.startup import with_bucket_name
 from service.wiring import address_of_input, load_hierarchy, make_outputs, make_source, proxies_in_use, recordings_of
+from transport.addresses import shown_address
+from transport.tls_faults import expects_https
 
 _FOLDERS_NOT_SYNCED = LogEvent(
     "folders_not_synced",
@@ -43,6 +45,9 @@ def connection_problems(settings: Settings) -> list[str]:
             opening()
         except (SourceError, OutputUnavailable) as error:
             problems.append(str(error))
+    # A run finds out when it has something to send.
+    if settings.output_to_api and (fault := expects_https(settings.api_endpoint)):
+        problems.append(f"API at {shown_address(settings.api_endpoint)} cannot be reached: {fault.text}")
     for remark in source.remarks:
         WARNING.log(remark)
     return problems

@@ -43,7 +43,7 @@ def log_configuration(configuration: Configuration) -> None:
 def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "Mode", "streaming" if settings.streaming_mode else "one-shot"
     if settings.input_file:
-        yield "Input", "the file named by INPUT_FILE"
+        yield "Input", f"the {_kind_of_input(settings)} named by INPUT_FILE"
     else:
         where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
         yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"
@@ -66,6 +66,13 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     if are_proxies_named(os.environ):
         for name, proxy in proxies_in_use(settings):
             yield "Proxy", f"{name} through {shown_address(proxy)}" if proxy else f"none for {name}"
+
+
+def _kind_of_input(settings: Settings) -> str:
+    if settings.input_file.lower().startswith("s3://"):
+        return "objects"
+    # Unlike that of Path, this does not raise what the disk says.
+    return "file" if os.path.isfile(settings.input_file) else "folder or files"  # noqa: PTH113
 
 
 def _method(settings: Settings) -> str:

@@ -97,7 +97,11 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
         from inputs.data_set_bucket import BucketFolder
         from transport.object_store import ObjectStore
 
-        store = BucketFolder(lambda: ObjectStore(address.bucket, store_access(settings)), address.root, address.is_asked())
+        store = BucketFolder(
+            lambda: ObjectStore(address.bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
+            address.root,
+            address.is_asked(),
+        )
     return DataSetSource(
         store,
         sources=settings.device_filter,

@@ -47,6 +47,7 @@ class Versitygw:
     path: Path
     access_key: str = ""
     secret_key: str = ""
+    is_read_only: bool = False
     name: ClassVar[str] = "versitygw"
     variables: ClassVar[tuple[str, ...]] = ("VGW_", "ROOT_ACCESS_KEY", "ROOT_SECRET")
 
@@ -61,6 +62,7 @@ class Versitygw:
             (folder / name).mkdir(exist_ok=True)
         keys = ["--access", self.access_key, "--secret", self.secret_key]
         options = ["--port", f"127.0.0.1:{port}", "--region", REGION, "--quiet", "--health", "/health"]
+        options += ["--readonly"] if self.is_read_only else []
         # Beside the objects, because extended attributes are not to be had on every file system.
         return [str(self.path), *keys, *options, "posix", "--sidecar", str(folder / _METADATA), str(folder / _BUCKETS)]
 
@@ -129,19 +131,22 @@ class S3Server(ThrowawayServer):
         )
 
 
-def start_s3_server(folder: Path | None = None, *, port: int = 0, program: Path | None = None) -> S3Server:
+def start_s3_server(
+    folder: Path | None = None, *, port: int = 0, program: Path | None = None, is_read_only: bool = False
+) -> S3Server:
     """Start a server without buckets, with keys of its own.
 
     Args:
         folder: Where its data goes; by default a temporary folder, removed by `stop`.
         port: A loopback port; by default a free one.
         program: Which versitygw; by default the one that `find_versitygw` finds, or builds.
+        is_read_only: Whether it refuses to store anything.
 
     Raises:
         NoServer: There is none, or it did not come up; the message ends with its log.
     """
     access_key, secret_key = secrets.token_hex(8), secrets.token_hex(16)
-    chosen = Versitygw(program or find_versitygw(), access_key, secret_key)
+    chosen = Versitygw(program or find_versitygw(), access_key, secret_key, is_read_only)
     process = ServerProcess(chosen, folder, port=port, is_healthy=_is_healthy)
     server = S3Server(process, access_key=access_key, secret_key=secret_key)
     try:

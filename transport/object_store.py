@@ -33,13 +33,19 @@ _OTHER_WAYS_IN = (
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
 )
 
+#: The variable that keeps clients from asking the address below, when it is true; here it must be false to be asked.
+_ROLE_SWITCH = "AWS_EC2_METADATA_DISABLED"
+
+#: The ETag of no object.
+_NO_VERSION = '"0"'
+
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{3,40})</Code>")
 
 #: Error codes of stores that are full, or whose quota is used up; some answer 403.
 _FULL = re.compile(r"Quota|StorageFull|InsufficientStorage|NotEnoughSpace")
 
-#: Where machines of Amazon's learn the keys of their role; asked where no others are given.
+#: Where machines of Amazon's learn the keys of their role. Elsewhere anybody on the network may answer there.
 _ROLE_ADDRESS = "169.254.169.254"
 
 #: Client errors that may pass.
@@ -262,13 +268,34 @@ class ObjectStore:
         except Exception as error:
             raise self._fault(error) from None
 
-    def look(self, prefix: str) -> None:
-        """Raise StoreFault unless the bucket answers and accepts the keys; they need not be allowed to list it."""
+    def look(self, prefix: str) -> bool:
+        """Return whether the keys may list the bucket. Raise StoreFault unless it answers and accepts them."""
         try:
             next(self.objects(prefix), None)
         except StoreFault as fault:
             if fault.code != "AccessDenied":
                 raise
+            return False
+        return True
+
+    def try_to_write(self, key: str) -> None:
+        """Raise StoreFault if the keys may not store objects. Stores nothing: the request is to replace a version that no object has.
+
+        A store that ignores such a condition stores an empty object under the key.
+        """
+        import obstore
+
+        try:
+            obstore.put(self._connected(), key, b"", mode={"e_tag": _NO_VERSION}, use_multipart=False)
+        except Exception as error:
+            fault = self._fault(error)
+            if fault.code == "AccessDenied":
+                raise StoreFault(
+                    f"{self.name} answered 403 (AccessDenied) to a request to store: give the keys the right to store objects "
+                    "(s3:PutObject), or name another bucket or prefix",
+                    is_denial=True,
+                    code=fault.code,
+                ) from None
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -279,9 +306,10 @@ class ObjectStore:
         from obstore.store import S3Store
 
         access = self._access
-        has_way_in = access.keys or access.endpoint == _AMAZON or any(os.environ.get(name) for name in _OTHER_WAYS_IN)
-        if not has_way_in:
-            raise StoreFault(f"{self.name} needs keys: {HOW_TO_GIVE_KEYS}", is_denial=True)
+        is_role_asked = access.endpoint == _AMAZON and os.environ.get(_ROLE_SWITCH, "").lower() == "false"
+        if not (access.keys or is_role_asked or any(os.environ.get(name) for name in _OTHER_WAYS_IN)):
+            of_role = f"; on a machine of Amazon's that has a role, {_ROLE_SWITCH}=false" if access.endpoint == _AMAZON else ""
+            raise StoreFault(f"{self.name} needs keys: {HOW_TO_GIVE_KEYS}{of_role}", is_denial=True)
         options: ClientConfig = {
             "allow_http": access.endpoint.startswith("http://"),
             "timeout": timedelta(seconds=self._timeout_s),

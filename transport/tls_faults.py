@@ -72,6 +72,11 @@ def answered_to_plain_http(url: str, body: bytes) -> TlsFault | None:
     return TlsFault(_HTTP_TO_HTTPS) if url.lower().startswith("http://") and _PLAIN_HTTP.search(body) else None
 
 
+def expects_https(url: str) -> TlsFault | None:
+    """Return that a server with an http address speaks https; None when it does not, or does not answer."""
+    return TlsFault(_HTTP_TO_HTTPS) if url.lower().startswith("http://") and _speaks_tls(url) else None
+
+
 def greet(url: str, *, ca_file: str, ca_setting: str, within_s: float) -> TlsFault | None:
     """Make a TLS handshake with a server, without a request; return what is wrong with it.
 

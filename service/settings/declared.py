@@ -203,7 +203,7 @@ class Settings:
         one_of(ParquetPartition), "hour", "Span of one folder of Parquet files: hour or day (UTC)."
     )
     parquet_timeout_seconds: int = _setting(
-        seconds(1, LONGEST_REQUEST_S), "60", "Time-out of a request to an object store, in seconds."
+        seconds(1, LONGEST_REQUEST_S), "60", "Time-out of a request to an object store, read or written, in seconds."
     )
     output_file_mode: int = _setting(
         file_mode,
@@ -227,7 +227,7 @@ class Settings:
     aws_access_key_id: Secret = _setting(
         secret,
         "",
-        "Key for the object store; empty: from the shared credentials file, or the machine's role.",
+        "Key for the object store; empty: from the shared credentials file.",
     )
     aws_secret_access_key: Secret = _setting(secret, "", "The secret that belongs to AWS_ACCESS_KEY_ID.")
     aws_session_token: Secret = _setting(secret, "", "Session token of temporary credentials.")

@@ -469,8 +469,8 @@ class Journal:
             # A file's name is its digest, which is not shown: it would let a reader verify guessed values.
             difference = f" ({facts['data_set']}, this one is {data_set})" if address else ""
             raise JournalDamaged(
-                f"{self._file.path} belongs to another data set{difference}: another server, bucket, measurement, field, cohort or file. "
-                f"Give each data set a STATE_DIR of its own{'' if address else self._advice_if_rewritten()}"
+                f"{self._file.path} belongs to another data set{difference}: another server, bucket, measurement, field, cohort, file or "
+                f"folder. Give each data set a STATE_DIR of its own{'' if address else self._advice_if_rewritten()}"
             )
         facts["data_set_address"] = address
         if data_set != address:

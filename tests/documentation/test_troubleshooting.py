@@ -1246,7 +1246,20 @@ def _a_place_that_cannot_be_for_parquet_files(scene: Scene) -> int:
     return code
 
 
-@row("❌ PARQUET_URL: bucket ecg at")
+@row("❌ PARQUET_URL: bucket ecg at … needs keys")
+def _a_store_without_keys(scene: Scene) -> int:
+    return to_store(scene, NOBODY, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+
+
+@row("the right to store objects")
+def _keys_that_may_only_read(scene: Scene) -> int:
+    nothing = b"<ListBucketResult><Name>ecg</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+    with socket_servers() as serve:
+        url = serve([http_answer("200 OK", nothing)], [http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url
+        return to_store(scene, url)
+
+
+@row("❌ PARQUET_URL: bucket ecg at … answered 404")
 def _a_bucket_that_is_not_there(scene: Scene) -> int:
     with socket_servers() as serve:
         return to_store(scene, serve([http_answer("404 Not Found", b"<Code>NoSuchBucket</Code>")]).url)

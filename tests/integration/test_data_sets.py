@@ -17,7 +17,7 @@ from service import crash_points
 from testbed.s3_server import S3Server
 from tests.integration.clinic import START_NS, Key, csv_rows
 from tests.integration.service_process import Service, run_service, state
-from tests.servers.tcp_proxy import TcpProxy
+from tests.servers.tcp_proxy import Hang, TcpProxy
 
 NAME = "anna-schmidt"
 
@@ -199,10 +199,15 @@ def test_a_bucket_is_released_and_waited_for(
     address = f"s3://{s3_bucket}/{NAME}/*.parquet"
     with TcpProxy(s3_server.port) as proxy:
         keys = {**s3_server.variables(), "AWS_ENDPOINT_URL": proxy.url}
-        proxy.refuse()
-        settings = {**ALONE, **keys, "INPUT_FILE": address}
+        proxy.answers.become(Hang(10))
+        settings = {**ALONE, **keys, "INPUT_FILE": address, "PARQUET_TIMEOUT_SECONDS": "1"}
         with Service(tmp_path, settings) as service:
+            service.wait_for("the objects named by INPUT_FILE")
+            service.wait_for("did not answer within 1 s; trying again")
+            proxy.refuse()
+            proxy.cut()
             service.wait_for("cannot be reached; trying again")
+            proxy.pass_all()
             proxy.listen()
             code, log = service.exit_code(), service.log
         assert (code, csv_rows(tmp_path / "csv") == from_one_file) == (0, True), log

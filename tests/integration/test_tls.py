@@ -89,7 +89,7 @@ def test_the_wrong_one_of_http_and_https_is_said_as_such_and_nothing_is_set_asid
     for code, log in ends:
         assert code == exit_codes.CONFIGURATION, log
         assert f"let its address begin with {begin_with}" in log
-    assert ends[0][1].count(f"let its address begin with {begin_with}") >= 2, ends[0][1]
+    assert ends[0][1].count(f"let its address begin with {begin_with}") == len(WHERE), ends[0][1]
     assert api_server.stored() == []
     assert not list((tmp_path / "state" / "set_aside").glob("*")), "nothing is set aside for a wrong address"
 

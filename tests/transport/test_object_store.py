@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.s3_server import S3Server
+from testbed.s3_server import S3Server, start_s3_server
 from tests.servers.socket_server import Answer, Pause, Reset, Serve, SocketServer, http_answer
 from transport.object_store import ObjectStore, StoreAccess, StoreFault
 
@@ -153,6 +153,39 @@ def test_what_refuses_us_is_told_apart_before_and_in_a_write(s3_server: S3Server
         fault = refusal_of(wrong)
         assert (fault.is_denial, fault.code) == (True, code), fault
         assert access.keys["access_key_id"] not in str(fault)
+
+
+def test_keys_that_may_not_store_are_told_before_there_is_something_to_store(s3_server: S3Server, s3_bucket: str) -> None:
+    ObjectStore(s3_bucket, access_to(s3_server)).try_to_write("rows/.probe")
+    assert s3_server.objects(s3_bucket) == {}, "nothing is stored to find out"
+
+    with start_s3_server(program=Path(s3_server.origin), is_read_only=True) as server:
+        server.make_bucket("read-only")
+        store = ObjectStore("read-only", access_to(server))
+        store.look("rows")
+        with pytest.raises(StoreFault, match="the right to store objects") as caught:
+            store.try_to_write("rows/.probe")
+    assert caught.value.is_denial
+
+
+@pytest.mark.parametrize("answer", ["501 Not Implemented", "400 Bad Request", "503 Slow Down", "200 OK"])
+def test_a_store_that_does_not_know_the_question_is_not_taken_for_one_that_refuses(serve: Serve, answer: str) -> None:
+    ObjectStore("bucket", StoreAccess(serve([http_answer(answer, b"", 'ETag: "e"')]).url, "", KEYS), timeout_s=1.0).try_to_write(
+        "x"
+    )
+
+
+def test_without_keys_nothing_asks_the_address_for_a_machines_role_unless_told_to(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve([NOTHING_THERE])
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)
+    for said, is_asked in (("", False), ("true", False), ("false", True)):
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", said)
+        with pytest.raises(StoreFault) as caught:
+            ObjectStore("bucket", StoreAccess()).look("")
+        asks_for_keys = "needs keys: set AWS_ACCESS_KEY_ID" in str(caught.value) and caught.value.is_denial
+        assert (bool(server.requests), asks_for_keys) == (is_asked, not is_asked)
 
 
 @pytest.mark.parametrize(
