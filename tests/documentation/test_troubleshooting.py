@@ -1253,10 +1253,9 @@ def _a_store_without_keys(scene: Scene) -> int:
 
 @row("the right to store objects")
 def _keys_that_may_only_read(scene: Scene) -> int:
-    nothing = b"<ListBucketResult><Name>ecg</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+    nothing = http_answer("200 OK", b"<ListBucketResult><Name>ecg</Name><IsTruncated>false</IsTruncated></ListBucketResult>")
     with socket_servers() as serve:
-        url = serve([http_answer("200 OK", nothing)], [http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url
-        return to_store(scene, url)
+        return to_store(scene, serve([nothing], [nothing], [http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url)
 
 
 @row("❌ PARQUET_URL: bucket ecg at … answered 404")
