@@ -27,6 +27,7 @@ from service.preflight import (
     input_problems,
     lasting_folder_problems,
     proxy_problems,
+    scheme_problems,
     warn_of_unsynced_folders,
     worker_problems,
 )
@@ -81,7 +82,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(settings: Settings, *, connect: bool) -> int:
-    problems = connection_problems(settings) if connect else []
+    problems = [*connection_problems(settings), *scheme_problems(settings)] if connect else []
     for problem in problems:
         ERROR.log(problem)
     if not problems:

@@ -45,12 +45,16 @@ def connection_problems(settings: Settings) -> list[str]:
             opening()
         except (SourceError, OutputUnavailable) as error:
             problems.append(str(error))
-    # A run finds out when it has something to send.
-    if settings.output_to_api and (fault := expects_https(settings.api_endpoint)):
-        problems.append(f"API at {shown_address(settings.api_endpoint)} cannot be reached: {fault.text}")
     for remark in source.remarks:
         WARNING.log(remark)
     return problems
+
+
+def scheme_problems(settings: Settings) -> list[str]:
+    """Return whether the API has an http address and speaks https; a run finds out when it has something to send."""
+    if settings.output_to_api and (fault := expects_https(settings.api_endpoint)):
+        return [f"API at {shown_address(settings.api_endpoint)} cannot be reached: {fault.text}"]
+    return []
 
 
 def warn_of_unsynced_folders(settings: Settings) -> None:

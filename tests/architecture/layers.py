@@ -240,7 +240,8 @@ ROOMS = {
         "scale pipeline delivery retry telemetry state settings clock anonymizer",
     ),
     "service/preflight.py": _room(
-        "a check before the run leaves no trace: it knows no state and no delivery", "startup wiring settings anonymizer disk"
+        "a check before the run leaves no trace: it knows no state and no delivery",
+        "startup wiring settings anonymizer disk transport",
     ),
     "service/observation.py": _room(
         "observation knows who watches, and nothing that releases",
