@@ -152,7 +152,7 @@ class InfluxSource:
     def clock_check_in_s(self) -> float:
         """Return in how many seconds the server's clock ticks over such that asking it then halves the doubt."""
         now_ns, clock = time.monotonic_ns(), self._connection.clock
-        question_ns = self._clock_asked_ns + _CLOCK_IS_FRESH_NS if clock.is_silent else clock.next_question_ns(now_ns)
+        question_ns = self._clock_asked_ns + _CLOCK_IS_FRESH_NS if clock.is_silent else clock.next_request_ns(now_ns)
         if question_ns is None:
             return math.inf
         if question_ns < self._asked_ns + _LEAST_PAUSE_NS:

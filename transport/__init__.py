@@ -1,1 +1,1 @@
-"""How to talk to a server, for inputs and outputs alike. Knows neither samples nor batches: bytes in, bytes out."""
+"""Network clients shared by inputs and outputs. They carry bytes and know neither samples nor batches."""

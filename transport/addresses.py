@@ -1,4 +1,4 @@
-"""Addresses: their parts, and what of them may be shown. A query can hold a key, and a password can precede the host."""
+"""Server addresses: normalization, loopback detection and redaction. A query can hold a key; a password can precede the host."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import ipaddress
 import re
 import urllib.parse
 
-#: What ends, or may end, a user name and password: an `@` with a colon before it, or before the first slash.
+#: Matches a user name and password up to their `@`: one that follows a colon, or that precedes the first slash.
 _CREDENTIALS = re.compile(r"[^?#]*:[^?#]*@|[^/]*@")
 
-#: What may be left out of an address, or not.
+#: Ports that an address may omit.
 _DEFAULT_PORTS = {"http://": ":80", "https://": ":443"}
 
 
 def shown_address(address: str) -> str:
-    """Return an address as it may be shown: without user name, password, query and fragment."""
+    """Return an address for display, without user name, password, query and fragment."""
     scheme, rest = _scheme_and_rest(address)
     shown = re.split("[?#]", rest, maxsplit=1)[0]
     if not may_hold_credentials(address):
@@ -25,12 +25,12 @@ def shown_address(address: str) -> str:
 
 
 def may_hold_credentials(address: str) -> bool:
-    """Return whether an address holds, or seems to hold, a user name or password."""
+    """Return whether an address may contain a user name or password."""
     return bool(_CREDENTIALS.match(_scheme_and_rest(address)[1]))
 
 
 def canonical_address(address: str) -> str:
-    """Return an address in the one form that all its spellings have: host in lower case, no default port, no slash at the end."""
+    """Return the canonical form of an address: host in lower case, no default port, no trailing slash."""
     scheme, rest = _scheme_and_rest(address)
     if not scheme:
         return address
@@ -45,13 +45,13 @@ def _scheme_and_rest(address: str) -> tuple[str, str]:
 
 
 def is_this_machine(address: str) -> bool:
-    """Return whether an http or https address leads to this machine, by its loopback."""
+    """Return whether the host of an http or https address is the loopback."""
     host = urllib.parse.urlsplit(address).hostname or ""
     return is_loopback(host) or host.lower().rstrip(".").endswith(".localhost")
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a host, by name or number, is this machine's loopback."""
+    """Return whether a host name or IP address is the loopback."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

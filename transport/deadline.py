@@ -1,7 +1,7 @@
 """A time limit for a whole request: connecting, sending, and every byte of the answer.
 
-The timeout of an HTTP library begins anew with every byte, so a server that trickles holds its client for ever. Here what is left of the
-time is what each step may take. Only the resolving of a host name cannot be cut short.
+The timeout of an HTTP library restarts with every byte, so a server that trickles its answer blocks the client for ever. Here each step
+gets only what is left of the limit. Only DNS resolution cannot be interrupted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-#: The most that is read from a socket at a time.
+#: The most bytes read from a socket at a time.
 _BUFFER_BYTES = 1 << 18
 
 #: A server sends a long answer in pieces of a few kilobytes. Waking up for each costs more than copying it, so once an answer is known to
@@ -31,7 +31,7 @@ _running = threading.local()
 
 @contextmanager
 def whole_request_within(seconds: float) -> Iterator[None]:
-    """Limit each request that this thread makes here, over a pool that keeps limits; a longer one fails with a timeout."""
+    """Limit every request that this thread makes inside the block; a longer one times out. The pool needs `keep_limits`."""
     _running.ends_s = time.monotonic() + seconds
     try:
         yield
@@ -40,16 +40,12 @@ def whole_request_within(seconds: float) -> Iterator[None]:
 
 
 def keep_limits(manager: PoolManager) -> None:
-    """Make the pool's new connections keep the limit of `whole_request_within`."""
+    """Make new connections of a pool obey the limit of `whole_request_within`."""
     manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
 
 def _left_s(at_most_s: float | None = None) -> float | None:
-    """Return what is left of the time, in seconds; None when there is no limit.
-
-    Raises:
-        TimeoutError: Nothing is.
-    """
+    """Return the seconds left, at most `at_most_s`; None if there is no limit. Raises TimeoutError if no time is left."""
     ends_s: float | None = getattr(_running, "ends_s", None)
     if ends_s is None:
         return at_most_s
@@ -60,7 +56,7 @@ def _left_s(at_most_s: float | None = None) -> float | None:
 
 
 class _TimedReads(io.RawIOBase):
-    """What comes in on a socket, read for as long as the limit allows."""
+    """Reads a socket until the deadline."""
 
     def __init__(self, incoming: io.RawIOBase, connected: socket.socket) -> None:
         self._incoming = incoming
@@ -100,7 +96,7 @@ class _Connection(HTTPConnection):
 
     def send(self, data: Any) -> None:
         if self.sock is not None:
-            # For all of `data`, not for each piece that the other side takes.
+            # The timeout covers the whole of `data`, not each piece that the server accepts.
             self.sock.settimeout(_left_s(self.sock.gettimeout()))
         super().send(data)
 

@@ -256,7 +256,7 @@ class InfluxConnection:
         if date is not None:
             self.clock.observe(int(date.timestamp()), sent_ns=sent_ns, received_ns=time.monotonic_ns())
         else:
-            self.clock.observe_nothing(received_ns=time.monotonic_ns())
+            self.clock.observe_no_date(received_ns=time.monotonic_ns())
 
     @contextmanager
     def _only_faults(self, within_s: float = math.inf) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Whether a failed request can have reached a server."""
+"""Tells whether a failed request can have reached the server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 
 def was_never_sent(error: BaseException) -> bool:
-    """Return whether no connection came about: the one failure of which the outcome is known.
+    """Return whether no connection was established, which is the only failure after which a request certainly had no effect.
 
     Args:
-        error: What urllib3 raised, or a library above it that gives urllib3's error as its first argument.
+        error: An error of urllib3, or of a library that passes urllib3's error as its first argument.
     """
     cause = error.args[0] if error.args else None
     reason = cause.reason if isinstance(cause, urllib3.exceptions.MaxRetryError) else cause

@@ -1,7 +1,7 @@
-"""An S3 bucket over the network: one request for each question, each with an end, and what refusals mean.
+"""An S3 bucket, over obstore: requests with a deadline, and one exception, StoreFault, for every way they fail.
 
-obstore does the talking: each request has one deadline for all of it (a body that trickles is cut as well), and can be bound to an object's
-version. It is told to retry nothing: the service does. Its messages quote addresses and answers, in which keys stand, so none is shown.
+Each request has one deadline for all of it, a body that trickles included, and can be bound to an object's version. obstore retries
+nothing; the service does. obstore's messages quote addresses and answers, which can hold keys, so none of them is shown.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from transport.addresses import canonical_address, shown_address
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
 
-#: No request takes longer, whatever the answer.
+#: Limit for a whole request.
 TIMEOUT_S = 30.0
 _CONNECT_TIMEOUT_S = 5.0
 
-#: Where requests go without an endpoint of one's own.
+#: The endpoint if none is set.
 _AMAZON = "https://s3.amazonaws.com"
 
-#: How a client without keys may be let in all the same.
+#: Variables with which obstore needs no keys.
 _OTHER_WAYS_IN = (
     *("AWS_SKIP_SIGNATURE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
     *("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"),
@@ -42,13 +42,13 @@ _NO_VERSION = '"0"'
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z]{3,40})</Code>")
 
-#: Error codes of stores that are full, or whose quota is used up; some answer 403.
+#: Error codes of a full store or a used-up quota; some stores send them with status 403.
 _FULL = re.compile(r"Quota|StorageFull|InsufficientStorage|NotEnoughSpace")
 
-#: Where machines of Amazon's learn the keys of their role. Elsewhere anybody on the network may answer there.
+#: Instance metadata of Amazon's machines, which hand out a role's keys. On other networks any host may answer there.
 _ROLE_ADDRESS = "169.254.169.254"
 
-#: Client errors that may pass.
+#: Client errors that are worth a retry.
 _PASSING_STATUS = {408, 425, 429}
 
 HOW_TO_GIVE_KEYS = (
@@ -58,14 +58,14 @@ HOW_TO_GIVE_KEYS = (
 
 
 class StoreFault(Exception):
-    """A request was not answered as asked. The message holds no key, and no name of an object.
+    """A request failed. The message contains no key and no object name.
 
     Args:
         message: What was asked and what came back.
-        is_denial: Whether only an operator can change that: keys, bucket, region.
-        is_missing: Whether there is no such object.
-        is_changed: Whether the object is another version.
-        is_unknown_request: Whether the store does not know a part of the request.
+        is_denial: Whether only an operator can fix it: keys, bucket, region.
+        is_missing: Whether the object does not exist.
+        is_changed: Whether the object's version differs from the expected one.
+        is_unknown_request: Whether the store does not implement the request.
         code: The store's error code; empty if it gives none.
     """
 
@@ -89,14 +89,14 @@ class StoreFault(Exception):
 
 @dataclass(frozen=True, slots=True)
 class StoreAccess:
-    """How a store is reached; keys are shown nowhere.
+    """How to reach a store. `repr` shows no key.
 
     Args:
-        endpoint: Its address, without a slash at the end.
-        region: Empty: the usual one.
-        keys: What obstore calls them, and the keys.
+        endpoint: Its address, without a trailing slash.
+        region: Empty: obstore's default.
+        keys: The keys, by obstore's names for them.
         ca_file: Certificate authority for https; empty: the system's.
-        proxy: The way there; empty: as the usual variables say.
+        proxy: Address of the proxy; empty: obstore follows the environment variables.
     """
 
     endpoint: str = _AMAZON
@@ -107,7 +107,7 @@ class StoreAccess:
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> StoreAccess:
-        """Return what the usual variables say, and the usual file where they name no key."""
+        """Return what the `AWS_` variables say; keys that they do not set come from the credentials file."""
         endpoint = (
             environment.get("AWS_ENDPOINT_URL_S3") or environment.get("AWS_ENDPOINT_URL") or environment.get("AWS_ENDPOINT")
         )
@@ -122,7 +122,7 @@ class StoreAccess:
 
 
 def _profile(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the keys of a profile in the usual file; none where there is no such file or profile."""
+    """Return a profile's entries in the credentials file; none if there is no such file or profile."""
     home = environment.get("HOME") or environment.get("USERPROFILE")
     usual = str(Path(home) / ".aws" / "credentials") if home else ""
     parser = configparser.RawConfigParser()
@@ -139,9 +139,9 @@ class StoredObject:
     """An object as a listing shows it.
 
     Args:
-        key: What it is called in its bucket.
-        size: Bytes.
-        version: Its ETag; where the store gives none, the time at which it was written.
+        key: Its name in the bucket.
+        size: In bytes.
+        version: Its ETag; if the store gives none, the time of its last change.
     """
 
     key: str
@@ -150,12 +150,12 @@ class StoredObject:
 
 
 class ObjectStore:
-    """One bucket.
+    """One bucket. Every method raises StoreFault, and nothing else, when a request fails.
 
     Args:
         bucket: Its name.
-        access: How its store is reached.
-        timeout_s: How long a request may take.
+        access: How to reach its store.
+        timeout_s: Limit for a whole request.
     """
 
     def __init__(self, bucket: str, access: StoreAccess, *, timeout_s: float = TIMEOUT_S) -> None:
@@ -167,11 +167,11 @@ class ObjectStore:
 
     @property
     def name(self) -> str:
-        """Where it is, for messages."""
+        """The bucket and its endpoint, for messages."""
         return f"bucket {self.bucket} at {shown_address(self.endpoint)}"
 
     def objects(self, prefix: str, *, after: str = "") -> Iterator[StoredObject]:
-        """Yield every object below a prefix, which ends where a slash follows, with a key that comes after another. Raises StoreFault."""
+        """Yield the objects below a prefix (a whole number of path segments) whose keys sort after `after`."""
         import obstore
 
         try:
@@ -182,7 +182,7 @@ class ObjectStore:
             raise self._fault(error) from None
 
     def find(self, key: str) -> StoredObject | None:
-        """Return one object; None if there is none. Raises StoreFault."""
+        """Return one object's facts; None if it does not exist."""
         import obstore
 
         try:
@@ -194,7 +194,7 @@ class ObjectStore:
         return StoredObject(found["path"], found["size"], found["e_tag"] or found["last_modified"].isoformat())
 
     def read(self, key: str, begin: int, end: int, *, version: str) -> bytes:
-        """Return some bytes of an object that must still be the version it was. Raises StoreFault."""
+        """Return bytes `begin` to `end` (exclusive) of an object, which must still have the given version."""
         import obstore
 
         options: dict[str, Any] = {"range": (begin, end)}
@@ -213,7 +213,7 @@ class ObjectStore:
         return content
 
     def read_whole(self, key: str) -> bytes | None:
-        """Return an object; None if there is none. Raises StoreFault."""
+        """Return an object's content; None if it does not exist."""
         import obstore
 
         try:
@@ -225,12 +225,8 @@ class ObjectStore:
             raise fault from None
 
     def put_new(self, key: str, content: bytes) -> bool:
-        """Store an object whole, in one request; return False, and change nothing, where there is one of that name.
-
-        Raises:
-            StoreFault: It could not be stored, or the answer was lost.
-        """
-        # Not every store obeys the condition of the request that follows; some refuse it.
+        """Store an object in one request; return False, and change nothing, if the key exists."""
+        # Some stores ignore the condition of the next request, and some refuse it.
         if self.find(key) is not None:
             return False
         try:
@@ -269,7 +265,7 @@ class ObjectStore:
             raise self._fault(error) from None
 
     def look(self, prefix: str) -> bool:
-        """Return whether the keys may list the bucket. Raise StoreFault unless it answers and accepts them."""
+        """Check that the bucket answers and accepts the keys. Return whether they may list it."""
         try:
             next(self.objects(prefix), None)
         except StoreFault as fault:

@@ -1,7 +1,7 @@
-"""Which proxy a request to a server goes through: one rule for every server, from the variables that curl and Python know too.
+"""Chooses the proxy for a server from the environment variables that curl and Python use. One rule for every server.
 
-`HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` name a proxy by the scheme of the server's address, `NO_PROXY` the hosts that are reached
-without one; in small letters each beats its capitals. This machine itself is never reached through a proxy.
+`HTTP_PROXY`, `HTTPS_PROXY` and `ALL_PROXY` name a proxy by the scheme of the server's address; `NO_PROXY` lists hosts that need none.
+The lower-case form of a variable takes precedence. The loopback is never reached through a proxy.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 
 from transport.addresses import is_this_machine
 
-#: What is understood of proxies; socks is not.
+#: Supported proxy schemes; SOCKS is not supported.
 _SCHEMES = ("http", "https")
 
 
@@ -21,10 +21,10 @@ class UnusableProxy(ValueError):
 
 
 def proxy_for(url: str, environment: Mapping[str, str]) -> str:
-    """Return the address of the proxy for a server; empty when it is reached without one.
+    """Return the proxy's address for a server; empty if it needs none.
 
     Raises:
-        UnusableProxy: The variable that holds for this server cannot be understood.
+        UnusableProxy: The variable that applies to this server is invalid.
     """
     parts = urllib.parse.urlsplit(url)
     host = (parts.hostname or "").lower()
@@ -42,7 +42,7 @@ def are_proxies_named(environment: Mapping[str, str]) -> bool:
 
 
 def credentials_of(proxy: str) -> tuple[str, str]:
-    """Return a proxy's address without user name and password, and these two as `user:password`; empty when it has none."""
+    """Split a proxy's address into the address without credentials, and `user:password` (empty if it has none)."""
     parts = urllib.parse.urlsplit(proxy)
     credentials, _, place = parts.netloc.rpartition("@")
     return urllib.parse.urlunsplit(parts._replace(netloc=place)), urllib.parse.unquote(credentials)
@@ -75,7 +75,10 @@ def _entries(exempt: str) -> Iterator[str]:
 
 
 def _matches(host: str, port: int | None, entry: str) -> bool:
-    """Return whether a host is meant: `*`, a name and all below it, an address, or a network such as 10.0.0.0/8; with a port, only that."""
+    """Return whether a `NO_PROXY` entry matches a host.
+
+    An entry is `*`, a domain (which includes its subdomains), an IP address or a network such as 10.0.0.0/8; all but `*` may name a port.
+    """
     if entry == "*":
         return True
     name, colon, its_port = entry.rpartition(":")

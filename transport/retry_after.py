@@ -1,4 +1,4 @@
-"""The wait that a server asks for: the `Retry-After` header (RFC 9110, section 10.2.3)."""
+"""Parses the `Retry-After` header (RFC 9110, section 10.2.3)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LONGEST_RETRY_AFTER_S = 600.0
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Return the seconds that a `Retry-After` header asks for, 0 to `LONGEST_RETRY_AFTER_S`; None when it says nothing usable."""
+    """Return the seconds that a `Retry-After` header requests, 0 to `LONGEST_RETRY_AFTER_S`; None if it is missing or invalid."""
     if value is None:
         return None
     seconds = _seconds(value)
@@ -23,5 +23,5 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
 
 def _seconds(value: str) -> float | None:
     digits = value.strip()
-    # Not int(), which refuses thousands of digits: as a float they are infinite, a long wait all the same.
+    # int() refuses thousands of digits; float() makes them infinite, which is capped.
     return float(digits) if digits.isascii() and digits.isdigit() else None

@@ -1,4 +1,4 @@
-"""Why a TLS connection to a server fails, in a sentence that says what to do.
+"""Explains why a TLS connection failed, and what to do about it.
 
 The TLS library judges certificates; this module only words its verdict.
 """
@@ -13,18 +13,18 @@ import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-#: OpenSSL's errors for an answer that is not TLS: the server speaks plain http.
+#: OpenSSL's errors for an answer that is not TLS: the server speaks http.
 _NO_TLS = {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"}
 
-#: What servers say when they are spoken to in plain http where they speak https: Go, nginx, Apache.
+#: How https servers (Go, nginx, Apache) answer an http request.
 _PLAIN_HTTP = re.compile(
     rb"HTTP request to an HTTPS server|plain HTTP request was sent to HTTPS|speaking plain HTTP to an SSL", re.I
 )
 
-#: How a server that speaks https may end a connection on which it hears http.
+#: Errors with which an https server may drop an http request.
 _SILENT_ENDS = (http.client.BadStatusLine, ConnectionResetError)
 
-#: A server that speaks TLS answers a greeting at once.
+#: A TLS server answers a handshake at once.
 _GREETING_S = 2.0
 
 #: OpenSSL's verdicts on certificates (X509_V_ERR_…).
@@ -41,8 +41,8 @@ class TlsFault:
     """Why there is no secure connection.
 
     Args:
-        text: In a sentence, without names of its own in quotes.
-        is_lasting: Whether only an operator can fix it. One that passes may come of a clock that is not set yet.
+        text: The reason and the fix, to follow a colon. It quotes nothing from the certificate.
+        is_lasting: Whether only an operator can fix it; False for faults that a clock which is not yet set may cause.
     """
 
     text: str
@@ -50,12 +50,12 @@ class TlsFault:
 
 
 def tls_fault(error: BaseException, *, url: str, ca_setting: str) -> TlsFault | None:
-    """Return what is wrong with the connection on which an error came; None when that has nothing to do with TLS.
+    """Return the TLS fault behind an error; None if TLS is not the cause.
 
     Args:
-        error: As a library raised it, with what caused it.
+        error: The library's error, with its causes.
         url: The server's address.
-        ca_setting: The setting that names a certificate authority for it.
+        ca_setting: The setting that names the server's certificate authority.
     """
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -68,7 +68,7 @@ def tls_fault(error: BaseException, *, url: str, ca_setting: str) -> TlsFault | 
 
 
 def answered_to_plain_http(url: str, body: bytes) -> TlsFault | None:
-    """Return what is wrong when an answer of status 400 says that the server speaks https; None when it says something else."""
+    """Return a fault if the body of a 400 answer says that the server speaks https; None otherwise."""
     return TlsFault(_HTTP_TO_HTTPS) if url.lower().startswith("http://") and _PLAIN_HTTP.search(body) else None
 
 
@@ -78,10 +78,7 @@ def expects_https(url: str) -> TlsFault | None:
 
 
 def greet(url: str, *, ca_file: str, ca_setting: str, within_s: float) -> TlsFault | None:
-    """Make a TLS handshake with a server, without a request; return what is wrong with it.
-
-    None if nothing is wrong, or if the server does not answer, which may pass.
-    """
+    """Make a TLS handshake without a request. Return its fault; None if there is none, or if the server does not answer for now."""
     host, port = _host_and_port(url)
     try:
         context = ssl.create_default_context(cafile=ca_file or None)
@@ -122,7 +119,7 @@ def _of_handshake(reason: str) -> TlsFault | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was made from: libraries keep that as its cause, as an argument or as its reason."""
+    """Yield an error and everything that caused it: libraries keep that as `__cause__`, as an argument or as `reason`."""
     waiting, seen = [error], set()
     while waiting:
         one = waiting.pop(0)
@@ -137,7 +134,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _speaks_tls(url: str) -> bool:
     host, port = _host_and_port(url)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Nothing is sent: the handshake only shows whether the server speaks TLS.
+    # No certificate check: nothing is sent, the handshake only shows whether the server speaks TLS.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         with socket.create_connection((host, port), _GREETING_S) as plain, context.wrap_socket(plain, server_hostname=host):

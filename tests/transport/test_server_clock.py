@@ -62,7 +62,7 @@ def test_the_time_is_never_ahead_of_the_servers(
     server, clock = Server(offset_ns, drift), ServerClock()
     now_ns = 0
     for gap_ns, there_ns, back_ns, is_well_timed in questions:
-        asked_ns = clock.next_question_ns(now_ns) if is_well_timed else None
+        asked_ns = clock.next_request_ns(now_ns) if is_well_timed else None
         now_ns = server.answer(clock, now_ns + gap_ns if asked_ns is None else asked_ns, there_ns, back_ns)
 
         for moment_ns in (now_ns, now_ns + 1, now_ns + later_ns):
@@ -75,7 +75,7 @@ def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_nobody_asks(offse
     server, clock = Server(offset_ns, -WORST_DRIFT), ServerClock()
     now_ns = start_ns
     for _ in range(8):
-        now_ns = server.answer(clock, clock.next_question_ns(now_ns) or now_ns, 0, 0)
+        now_ns = server.answer(clock, clock.next_request_ns(now_ns) or now_ns, 0, 0)
 
     told_ns = told(clock, now_ns + later_ns)
     assert told_ns <= server.time_ns(now_ns + later_ns)
@@ -108,7 +108,7 @@ def test_eight_well_timed_questions_tell_the_time_to_20_ms_and_two_round_trips(
     now_ns = start_ns
 
     for _ in range(8):
-        question_ns = clock.next_question_ns(now_ns)
+        question_ns = clock.next_request_ns(now_ns)
         if question_ns is None:
             break
         now_ns = server.answer(clock, question_ns, there_ns, back_ns)
@@ -139,7 +139,7 @@ def test_a_server_clock_that_was_set_is_noticed_at_the_next_question(
     clock = ServerClock()
     now_ns = 0
     for _ in range(8):
-        now_ns = Server(offset_ns).answer(clock, clock.next_question_ns(now_ns) or now_ns, there_ns, back_ns)
+        now_ns = Server(offset_ns).answer(clock, clock.next_request_ns(now_ns) or now_ns, there_ns, back_ns)
     server = Server(offset_ns + set_by_ns)
 
     now_ns = server.answer(clock, now_ns + gap_ns, there_ns, back_ns)
@@ -152,7 +152,7 @@ def test_before_the_first_answer_nothing_is_known_and_the_question_is_due() -> N
     clock = ServerClock()
 
     assert clock.now_ns(7) is None
-    assert clock.next_question_ns(7) == 7
+    assert clock.next_request_ns(7) == 7
 
 
 @given(OFFSETS_NS, st.integers(0, 10 * SECOND_NS))
@@ -160,7 +160,7 @@ def test_the_next_question_is_never_more_than_a_second_away_nor_in_the_past(offs
     clock = ServerClock()
     Server(offset_ns).answer(clock, now_ns, 0, 0)
 
-    question_ns = clock.next_question_ns(now_ns)
+    question_ns = clock.next_request_ns(now_ns)
 
     assert question_ns is not None
     assert now_ns <= question_ns < now_ns + SECOND_NS
