@@ -1,8 +1,9 @@
 """Check anonymized ECG from the outside: is every released value shared by at least k rows (or sources) of its window?
 
 For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
-copied wherever it is needed. It reads CSV files, gzipped ones too; a folder of Parquet files (the one that holds rows/ and windows/), for
-which it needs pyarrow; or the output bucket of an InfluxDB 2 with the window summaries in it.
+copied wherever it is needed. It reads CSV files, gzipped ones too; a folder of Parquet files (the one that holds rows/ and windows/), or
+s3://bucket/prefix with keys in the usual AWS_ variables, for both of which it needs pyarrow; or the output bucket of an InfluxDB 2 with the
+window summaries in it.
 
 Of every window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
 that no window comes twice; of files, that rows are in order of time and id; of a bucket and of Parquet files, that each window has a
@@ -46,6 +47,11 @@ from typing import Any, NoReturn
 HEADER = ["timestamp", "source_id", "ecg"]
 
 PARQUET_SUFFIX = ".parquet"
+
+#: How addresses of object stores begin.
+STORE_SCHEME = "s3://"
+
+NEEDS_PYARROW = "to read Parquet files this script needs pyarrow: pip install pyarrow"
 
 #: What gzipped files, and files of UTF-16 text, begin with.
 GZIP_MAGIC, UTF_16_MARKS = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
@@ -385,22 +391,127 @@ def _nanoseconds(text: str, seconds: dict[str, int]) -> int:
 # Parquet files
 
 
-def findings_in_folder(folder: Path, question: Question) -> Iterator[Finding]:
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A Parquet file of an object store; it is shown by its address."""
+
+    store: Any
+    key: str
+    modified_ns: int
+
+    @property
+    def name(self) -> str:
+        """The last part of its key."""
+        return self.key.rpartition("/")[2]
+
+    @property
+    def stem(self) -> str:
+        """Its name without what it ends in."""
+        return self.name.removesuffix(PARQUET_SUFFIX)
+
+    def __str__(self) -> str:
+        return f"{STORE_SCHEME}{self.key}"
+
+
+class ObjectStore:
+    """An address of an object store, read with pyarrow, which is given keys: without any it would look for them on the network.
+
+    Args:
+        address: `bucket/prefix`.
+        given: What the usual variables, or the settings of the same names, say.
+    """
+
+    def __init__(self, address: str, given: Mapping[str, str]) -> None:
+        self._address = address.strip("/")
+        keys = _secret(given, "AWS_ACCESS_KEY_ID"), _secret(given, "AWS_SECRET_ACCESS_KEY")
+        if not all(keys):
+            raise Unusable("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the environment or the --env-file")
+        try:
+            from pyarrow import fs
+        except ImportError:
+            raise Unusable(NEEDS_PYARROW) from None
+        endpoint = given.get("AWS_ENDPOINT_URL_S3") or given.get("AWS_ENDPOINT_URL") or ""
+        scheme, _, host = endpoint.rpartition("://")
+        self._store = fs.S3FileSystem(
+            access_key=keys[0],
+            secret_key=keys[1],
+            session_token=_secret(given, "AWS_SESSION_TOKEN") or None,
+            region=given.get("AWS_REGION") or given.get("AWS_DEFAULT_REGION") or "us-east-1",
+            endpoint_override=host.rstrip("/") or None,
+            scheme=scheme or "https",
+            connect_timeout=5,
+            request_timeout=60,
+            retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
+        )
+        self._selector = fs.FileSelector
+
+    def __str__(self) -> str:
+        return f"{STORE_SCHEME}{self._address}"
+
+    def files(self, table: str) -> list[StoredFile]:
+        """Return the Parquet files of a folder."""
+        selector = self._selector(f"{self._address}/{table}", recursive=True, allow_not_found=True)
+        with self.answering():
+            found = self._store.get_file_info(selector)
+        return [
+            StoredFile(self, one.path, one.mtime_ns or 0)
+            for one in sorted(found, key=lambda one: one.path)
+            if one.is_file and one.path.endswith(PARQUET_SUFFIX)
+        ]
+
+    def opened(self, key: str) -> Any:
+        """Return a file, open."""
+        with self.answering():
+            return self._store.open_input_file(key)
+
+    @contextlib.contextmanager
+    def answering(self) -> Iterator[None]:
+        """Say what a refusal means; its own text quotes addresses and keys."""
+        try:
+            yield
+        except OSError as error:
+            if "NETWORK_CONNECTION" in str(error) or "curlCode" in str(error):
+                raise NoServer(f"no object store answers for {self}: check AWS_ENDPOINT_URL") from None
+            code = re.search(r"AWS Error ([A-Z_]+)", str(error))
+            raise Unusable(
+                f"{self} cannot be read ({code[1] if code else type(error).__name__}): check the bucket, the AWS_ keys and AWS_REGION"
+            ) from None
+
+
+def _secret(given: Mapping[str, str], name: str) -> str:
+    path = given.get(f"{name}_FILE", "")
+    if not path:
+        return given.get(name, "")
+    try:
+        return _path(path).read_text(encoding="utf-8").removesuffix("\n")
+    except (OSError, ValueError, argparse.ArgumentTypeError) as error:
+        raise Unusable(f"{name}_FILE {path} cannot be read ({error})") from None
+
+
+def _parquet_files(folder: Path | ObjectStore, table: str) -> list[Path] | list[StoredFile]:
+    return sorted((folder / table).glob(f"**/*{PARQUET_SUFFIX}")) if isinstance(folder, Path) else folder.files(table)
+
+
+def _modified_ns(file: Path | StoredFile) -> int:
+    return file.stat().st_mtime_ns if isinstance(file, Path) else file.modified_ns
+
+
+def findings_in_folder(folder: Path | ObjectStore, question: Question) -> Iterator[Finding]:
     """Yield a finding for each window of a folder of Parquet files, chunk by chunk: the files of a chunk have one name.
 
     Raises:
         Unusable: A file cannot be read or is of another form, or there are none.
     """
-    chunks: dict[tuple[str, int, str], dict[str, list[Path]]] = defaultdict(lambda: {"rows": [], "windows": []})
+    chunks: dict[tuple[str, int, str], dict[str, list[Path | StoredFile]]] = defaultdict(lambda: {"rows": [], "windows": []})
     for table in ("rows", "windows"):
-        for path in sorted((folder / table).glob(f"**/*{PARQUET_SUFFIX}")):
+        for path in _parquet_files(folder, table):
             if not path.name.startswith("."):
                 chunks[_key_of(path)][table].append(path)
     if not chunks:
         raise Unusable(f"{folder} is no folder of Parquet files of this project: name the one that holds rows/ and windows/")
     seen: dict[str, SeenWindows] = defaultdict(SeenWindows)
     for (label, _, _), paths in sorted(chunks.items()):
-        if not paths["windows"] and any(time.time_ns() - path.stat().st_mtime_ns < SETTLED_AFTER_NS for path in paths["rows"]):
+        if not paths["windows"] and any(time.time_ns() - _modified_ns(path) < SETTLED_AFTER_NS for path in paths["rows"]):
             continue  # its summaries are still on their way
         told = [
             Held(start_ns, end_ns, summary) for path in paths["windows"] for start_ns, end_ns, summary in _parquet_summaries(path)
@@ -410,7 +521,7 @@ def findings_in_folder(folder: Path, question: Question) -> Iterator[Finding]:
             yield _examined(held, question, seen[label], in_order=True)
 
 
-def _key_of(path: Path) -> tuple[str, int, str]:
+def _key_of(path: Path | StoredFile) -> tuple[str, int, str]:
     """Return what the name of a file says: the data set, and the first and last moment of its chunk."""
     label, *span = path.stem.rsplit("-", 2)
     if len(span) != 2 or not all(text.isdecimal() for text in span):
@@ -418,14 +529,14 @@ def _key_of(path: Path) -> tuple[str, int, str]:
     return label, int(span[0]), span[1]
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path | StoredFile) -> Iterator[Row]:
     times_ns, ids, values = _parquet_columns(path, ["timestamp"], ["source_id", "ecg"])
     if any(None in column for column in (times_ns, ids, values)):
         raise Unusable(f"{path} holds rows without a time, an id or a number")
     yield from zip(times_ns, ids, values, strict=True)
 
 
-def _parquet_summaries(path: Path) -> Iterator[tuple[int, int, Summary]]:
+def _parquet_summaries(path: Path | StoredFile) -> Iterator[tuple[int, int, Summary]]:
     starts_ns, ends_ns, *columns = _parquet_columns(path, ["window_start", "window_end"], _FIELDS)
     for start_ns, end_ns, *cells in zip(starts_ns, ends_ns, *columns, strict=True):
         texts = (str(cell).lower() if isinstance(cell, bool) else str(cell) for cell in cells)
@@ -434,15 +545,16 @@ def _parquet_summaries(path: Path) -> Iterator[tuple[int, int, Summary]]:
         yield start_ns, end_ns, summary
 
 
-def _parquet_columns(path: Path, times: list[str], others: list[str]) -> list[list[Any]]:
+def _parquet_columns(path: Path | StoredFile, times: list[str], others: list[str]) -> list[list[Any]]:
     """Return columns of a file, times as nanoseconds since the epoch."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise Unusable("to read Parquet files this script needs pyarrow: pip install pyarrow") from None
+        raise Unusable(NEEDS_PYARROW) from None
     try:
-        table = pyarrow.parquet.ParquetFile(path).read([*times, *others])
+        file = path if isinstance(path, Path) else path.store.opened(path.key)
+        table = pyarrow.parquet.ParquetFile(file).read([*times, *others])
         moments = [table.column(name).cast("timestamp[ns]").cast("int64") for name in times]
         return [column.to_pylist() for column in (*moments, *(table.column(name) for name in others))]
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
@@ -783,7 +895,7 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     options = parser.parse_args(arguments)
     try:
         settings = read_env_file(options.env_file) if options.env_file else {}
-        folder = _folder(options.files)
+        folder = _folder(options.files, {**settings, **environment})
         question = _question(options, settings)
         if folder:
             findings = findings_in_folder(folder, question)
@@ -804,11 +916,16 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
     return report.verdict(question)
 
 
-def _folder(files: Sequence[Path]) -> Path | None:
+def _is_stored(path: Path) -> bool:
+    # A path has one slash where an address has two.
+    return str(path).startswith("s3:/")
+
+
+def _folder(files: Sequence[Path], given: Mapping[str, str]) -> Path | ObjectStore | None:
     """Return the folder of Parquet files that is to be checked, if it is one."""
-    if any(str(path).startswith("s3:/") for path in files):
-        raise Unusable("an object store is not read: copy what is there to a folder, and name that")
-    if not any(path.is_dir() for path in files):
+    if len(files) == 1 and _is_stored(files[0]):
+        return ObjectStore(str(files[0]).removeprefix("s3:/"), given)
+    if not any(path.is_dir() or _is_stored(path) for path in files):
         return None
     if len(files) > 1:
         raise Unusable("one folder of Parquet files is checked at a time, and no files beside it")
@@ -871,7 +988,7 @@ def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Quest
     k = options.k or _whole_number(settings, "K_VALUE", 5 if settings else None)
     seconds = options.batch_seconds or _whole_number(settings, "BATCH_SIZE_SECONDS", 5 if settings else None)
     unit = options.k_unit or settings.get("K_UNIT") or "record"
-    if any(not path.is_dir() for path in options.files) and not (k and seconds):
+    if any(not (path.is_dir() or _is_stored(path)) for path in options.files) and not (k and seconds):
         raise Unusable("files do not say what was promised: give --k and --batch-seconds, or --env-file")
     if (k is not None and k < 2) or (seconds is not None and seconds < 1):
         raise Unusable("--k must be at least 2 and --batch-seconds at least 1")
@@ -975,7 +1092,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         type=Path,
         metavar="FILE",
-        help="CSV files, in order of time, or a folder of Parquet files; none: a bucket is read",
+        help="CSV files, in order of time, or a folder of Parquet files, or s3://bucket/prefix; none: a bucket is read",
     )
     parser.add_argument("--k", type=_whole, help="how many must share each value; of a bucket, by default what each summary says")
     parser.add_argument("--batch-seconds", type=_whole, help="length of a window, BATCH_SIZE_SECONDS; a summary says its own")

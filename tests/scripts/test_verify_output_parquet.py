@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pytest
 
 from outputs.parquet_files import ParquetFiles
 from outputs.parquet_places import Folder
+from testbed.s3_server import S3Server
 from tests.outputs.batches import usual_batch
 from tests.scripts.verifying import run_check, write_csv
 
@@ -32,8 +33,8 @@ def released(tmp_path: Path) -> Path:
     return tmp_path / "released"
 
 
-def check(*arguments: str) -> tuple[int, str]:
-    return run_check(*arguments, packages=True)
+def check(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    return run_check(*arguments, packages=True, environment=environment)
 
 
 def first(folder: Path, table: str) -> Path:
@@ -155,9 +156,42 @@ def _nulls(table: pa.Table) -> pa.Table:
     return table.set_column(2, "ecg", pc.if_else(pc.equal(table["ecg"], table["ecg"][0]), None, table["ecg"]))
 
 
-def test_a_folder_stands_alone_and_an_object_store_is_copied_first(released: Path) -> None:
+def test_a_folder_stands_alone(released: Path) -> None:
     assert "one folder of Parquet files" in check(str(released), str(released))[1]
-    assert "copy what is there to a folder" in check("s3://bucket/prefix")[1]
+    assert "one folder of Parquet files" in check(str(released), "s3://bucket/prefix")[1]
+
+
+@pytest.mark.s3
+def test_an_object_store_is_checked_as_a_folder_is(released: Path, s3_server: S3Server, s3_bucket: str, tmp_path: Path) -> None:
+    for path in released.rglob("*.parquet"):
+        key = f"a b/ä+c/{path.relative_to(released)}"
+        s3_server.put(s3_bucket, key, path.read_bytes())
+    address, given = f"s3://{s3_bucket}/a b/ä+c/", s3_server.variables()
+
+    assert check(address, environment=given) == check(str(released))
+    assert "values that fewer than 3 rows share" in check(address, "--k", "3", environment=given)[1]
+    rewrite(first(released, "rows"), _without_first)
+    broken = first(released, "rows").relative_to(released)
+    s3_server.put(s3_bucket, f"a b/ä+c/{broken}", (released / broken).read_bytes())
+    (tmp_path / "secret").write_text(f"{s3_server.secret_key}\n")
+    (tmp_path / "env").write_text(
+        "".join(f"{name}={value}\n" for name, value in given.items() if "SECRET" not in name)
+        + f"AWS_SECRET_ACCESS_KEY_FILE={tmp_path / 'secret'}\nK_VALUE=2\n"
+    )
+    assert check(address, "--env-file", str(tmp_path / "env"))[0] == 1
+
+    for changes, code, sentence in (
+        ({"AWS_SECRET_ACCESS_KEY": "a-secret-nobody-sees"}, 64, "cannot be read ("),
+        ({"AWS_SECRET_ACCESS_KEY": ""}, 64, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, 69, "no object store answers"),
+    ):
+        found, said = check(address, environment={**given, **changes})
+        assert (found, sentence in said) == (code, True), said
+        assert not any(secret in said for secret in ("nobody-sees", s3_server.secret_key, s3_server.access_key)), said
+    code, said = check(f"s3://{s3_bucket}/nothing", environment=given)
+    assert (code, "is no folder of Parquet files of this project" in said) == (64, True), said
+    code, said = check("s3://no-such-bucket-here/x", environment=given)
+    assert (code, "no folder of Parquet files" in said or "cannot be read" in said) == (64, True), said
 
 
 def test_pyarrow_is_needed_for_parquet_files_alone(released: Path, tmp_path: Path) -> None:
