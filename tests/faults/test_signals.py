@@ -102,7 +102,7 @@ def backfill(tmp_path_factory: pytest.TempPathFactory) -> Backfill:
 @pytest.mark.parametrize("kind", ["wait", "start", "log"])
 def test_a_process_is_stopped_wherever_a_signal_meets_it(kind: str) -> None:
     """A handler that takes a lock hangs for good when it interrupts whoever holds that lock."""
-    for _ in range(40 if FULL else 2):
+    for _ in range(40 if FULL else 1):
         processes = [tight_loop(kind) for _ in range(6)]
         time.sleep(random.uniform(0, 0.3))
         for process in processes:
@@ -148,7 +148,7 @@ def stop_often(backfill: Backfill, folder: Path, lane: int, complaints: list[str
     """Start and stop runs in one folder, then let one finish; say what went wrong."""
     folder.mkdir()
     draw = random.Random(lane)
-    for _ in range(200 if FULL else 6):
+    for _ in range(200 if FULL else 3):
         with backfill.start(folder, start_new_session=True) as service:
             time.sleep(draw.uniform(0, 1.5))
             number = draw.choice([signal.SIGINT, signal.SIGTERM])

@@ -30,9 +30,9 @@ OPTIMAL = [{"METHOD": "optimal", "K_UNIT": unit} for unit in ("record", "source"
 
 @pytest.fixture(scope="module")
 def rows() -> pd.DataFrame:
-    """Return twenty seconds of six records out of order, and what files hold besides: rows without value, source or time, rows alike."""
+    """Return two windows of six records out of order, and what files hold besides: rows without value, source or time, rows alike."""
     frame = pd.read_parquet(RECORDS).astype({"source_id": object, "ecg": float})
-    frame = frame[frame["timestamp"] < frame["timestamp"].min() + pd.Timedelta(20, "s")]
+    frame = frame[frame["timestamp"] < frame["timestamp"].min() + pd.Timedelta(10, "s")]
     again = frame.sample(50, random_state=1)
     contradictory = frame[frame["source_id"] == "mitbih-104"].head(1).assign(ecg=999.0)
     without_value = frame.sample(60, random_state=2).assign(
