@@ -209,7 +209,7 @@ def _unit_doubts(samples: Samples) -> Iterator[str]:
     if doubts.apart:
         yield (
             f"WARNING: the values of {doubts.apart} of {doubts.sources} sources move a hundred times more, or less, than those of the "
-            "others: are they in another unit? VALUE_UNIT holds for all sources."
+            "others: are they in another unit? VALUE_UNIT applies to all sources."
         )
 
 

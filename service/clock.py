@@ -1,4 +1,4 @@
-"""The clock and the request to stop. Passed in everywhere, so that tests can supply their own."""
+"""The clock and the stop request. Passed to all code that needs them, so that tests can supply their own."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ class Clock(Protocol):
         """Return seconds on a monotonic clock."""
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; return early when asked to stop."""
+        """Wait; return early on a stop request."""
 
     def is_stopping(self) -> bool:
         """Return whether a stop was requested."""
 
 
 class SystemClock:
-    """The machine's clock. `stop` takes a lock, so no signal handler may call it: the handler could interrupt `wait`, which holds the lock.
+    """The machine's clock. `stop` takes a lock, so no signal handler may call it: it could interrupt `wait`, which holds the lock.
 
-    `code_when_stuck` is the exit code of a process that was asked to stop and cannot, such as while waiting for a server; None: 128 plus
-    the signal's number.
+    `code_when_stuck` is the exit code of a process that cannot stop when asked, such as while it waits for a server; None: 128 plus the
+    signal's number.
     """
 
     def __init__(self) -> None:
@@ -48,7 +48,7 @@ class SystemClock:
         return time.monotonic()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass; return early when asked to stop."""
+        """Wait; return early on a stop request."""
         self._stop.wait(max(seconds, 0.0))
 
     def is_stopping(self) -> bool:
@@ -56,6 +56,6 @@ class SystemClock:
         return self._stop.is_set()
 
     def stop(self, signal_number: int) -> None:
-        """Stop every thread that waits on this clock."""
+        """Request a stop; wake every thread that waits on this clock."""
         self.stopped_by = signal_number
         self._stop.set()

@@ -1,7 +1,7 @@
-"""Named places at which the process can kill itself, so that a test can specify a crash.
+"""Named points at which the process can kill itself, so that a test can specify a crash.
 
-By default a call does nothing. `ECG_ANONYMIZER_CRASH_AT=name` or `name:n` (the n-th time it is reached) arms one, and the service warns
-of it at its start: crash points are not for production.
+By default they do nothing. `ECG_ANONYMIZER_CRASH_AT=name` or `name:n` (the n-th time it is reached) arms one, and the service warns of it
+at the start: crash points are not for production.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ AFTER_WRITE = "after-write"
 AFTER_TAKEN = "after-taken"
 MID_DELETE = "mid-delete"
 
-#: Every place, in the order a chunk reaches them.
+#: All points, in the order in which a chunk reaches them.
 ALL = (
     AFTER_READ,
     AFTER_ANONYMIZE,
@@ -50,7 +50,7 @@ def switch_on(environment: Mapping[str, str]) -> str | None:
     """Arm the crash point named by the environment, if any; return what was armed.
 
     Raises:
-        ValueError: There is no such place.
+        ValueError: There is no such point.
     """
     global reached
     wanted = environment.get(VARIABLE)
@@ -66,9 +66,9 @@ def switch_on(environment: Mapping[str, str]) -> str | None:
 def _killing_at(name: str, nth: int) -> Callable[[str], None]:
     left = nth
 
-    def reached(place: str) -> None:
+    def reached(point: str) -> None:
         nonlocal left
-        if place == name:
+        if point == name:
             left -= 1
             if left == 0:
                 os.kill(os.getpid(), signal.SIGKILL)

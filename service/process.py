@@ -1,4 +1,4 @@
-"""How a command starts and exits: standard streams that survive losing their reader, and an exit code that is always returned."""
+"""Start and exit of every command: standard streams survive the loss of their reader, and the exit code is always returned."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LAST_FLUSH_S = 1.0
 
 
 class SurvivingFile(io.FileIO):
-    """A standard stream that never fails. What cannot be written is dropped: a command's result must not depend on its reader.
+    """A standard stream that never fails. Output that cannot be written is dropped: a command's exit must not depend on its reader.
 
     `left_out` counts failed writes; `failure` is the last error other than a vanished reader, such as a full disk.
     """
@@ -40,7 +40,7 @@ class SurvivingFile(io.FileIO):
         """Write at least one byte, however long it takes; return how many bytes were written or dropped."""
         try:
             while (written := super().write(data)) is None:
-                # Another process made the shared stream non-blocking; a slow reader still gets everything.
+                # Another process made the shared stream non-blocking. A slow reader still gets everything.
                 select.select([], [self], [])
         except OSError as error:
             self.left_out += 1
@@ -66,8 +66,8 @@ def run(main: Callable[[list[str]], int]) -> NoReturn:
     end_process(code)
 
 
-class _NoPandas:
-    """Reports that pandas is not installed."""
+class _PandasBlocker:
+    """An import hook that reports pandas as not installed."""
 
     @staticmethod
     def find_spec(name: str, *_: object) -> None:
@@ -78,20 +78,20 @@ class _NoPandas:
 def leave_out_pandas() -> None:
     """Prevent the import of pandas.
 
-    pyarrow imports it, if installed, when it makes its first array: 0.2 s and 40 MB that no command needs.
+    pyarrow imports an installed pandas with its first array: 0.2 s and 40 MB that no command needs.
     """
-    sys.meta_path.insert(0, _NoPandas)
+    sys.meta_path.insert(0, _PandasBlocker)
 
 
 def _shown(path: str) -> str:
-    """Return a path if it is on the command line; any other may contain a person's name."""
+    """Return a path only if it was given on the command line, since any other may contain a person's name."""
     return path if any(path.startswith(argument) for argument in sys.argv[1:] if argument) else "A file or folder"
 
 
 def prepare_streams() -> None:
     """Make sure that writing to standard output and standard error never fails.
 
-    A closed descriptor is replaced first: otherwise the next file opened would get its number, and messages would go into that file.
+    A closed descriptor is replaced first: otherwise the next opened file would get its number, and messages would go into that file.
     """
     for number in range(3):
         try:
@@ -124,10 +124,10 @@ def _surviving(stream: IO[str] | None) -> io.TextIOWrapper:
 
 
 def end_process(code: int) -> NoReturn:
-    """Exit with a code at once; everything that must last is on disk already.
+    """Exit immediately; everything that must persist is on disk already.
 
     Arrow may still be starting a thread for the last answer it parsed. A normal interpreter exit then aborts ("terminate called without
-    an active exception") and loses the exit code. Threads that wait for a server, or for the reader of the log, are abandoned.
+    an active exception") and loses the exit code. Threads that wait for a server, or for the log's reader, are abandoned.
     """
     finish_log()
     flushing = threading.Thread(target=_flush, daemon=True)
@@ -144,11 +144,11 @@ def _flush() -> None:
 
 
 def _code_unless_output_was_lost(code: int) -> int:
-    """Return the command's code; or OUTPUT_LOST, with a message, if its result could not be written although a reader was there."""
+    """Return the command's code; or OUTPUT_LOST, with a message, if its result could not be written, except for a lost reader."""
     buffer = getattr(sys.stdout, "buffer", None)
     failure: OSError | None = getattr(getattr(buffer, "raw", buffer), "failure", None)
     if failure is None:
         return code
-    sys.stderr.write(f"❌ What was to be printed could not be written ({failure.strerror}): it is not complete\n")
+    sys.stderr.write(f"❌ The output could not be written ({failure.strerror}): it is incomplete\n")
     sys.stderr.flush()
     return exit_codes.OUTPUT_LOST

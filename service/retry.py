@@ -99,7 +99,7 @@ class Retry:
                 waited_for.add(self._report_wait(error, wait_s))
             else:
                 for name in waited_for:
-                    self._telemetry.goes_on(name)
+                    self._telemetry.recovered(name)
                 return result
             self._due_s = max(self._due_s, self._clock.monotonic_s() + wait_s)
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)

@@ -13,22 +13,22 @@ def as_datetime(time_ns: int) -> datetime:
 
 
 def date_and_time(time_ns: int) -> str:
-    """Return such as `2025-11-03 14:30:00`."""
+    """Return a text such as `2025-11-03 14:30:00`."""
     return as_datetime(time_ns).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def moment_text(time_ns: int) -> str:
-    """Return such as `2025-11-03T14:30:00Z`, as settings take it."""
+    """Return a text such as `2025-11-03T14:30:00Z`, as in settings."""
     return as_datetime(time_ns).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def span_text(span: Window) -> str:
-    """Return such as `2025-11-03 14:30:00 - 2025-11-03 14:30:05`."""
+    """Return a text such as `2025-11-03 14:30:00 - 2025-11-03 14:30:05`."""
     return f"{date_and_time(span.start_ns)} - {date_and_time(span.end_ns)}"
 
 
 def length_text(seconds: float) -> str:
-    """Return such as `36.5 h`, or below two hours `17 min`, or below two minutes `101.5 s`."""
+    """Return a text such as `36.5 h`, below two hours `17 min`, below two minutes `101.5 s`."""
     seconds = round(seconds, 1)
     if seconds < 120:
         return f"{_with_a_tenth(seconds)} s"
@@ -36,7 +36,7 @@ def length_text(seconds: float) -> str:
 
 
 def many_text(number: int, what: str) -> str:
-    """Return such as `1 row` or `1,200 rows`."""
+    """Return a text such as `1 row` or `1,200 rows`."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

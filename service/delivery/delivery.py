@@ -173,7 +173,7 @@ class Delivery:
             if self._clock.is_stopping():
                 raise Stopped
         if paused:
-            self._telemetry.reading_goes_on()
+            self._telemetry.reading_resumes()
         self._warn_if_half_full(waiting)
 
     def wait_until_tried(self) -> None:

@@ -182,7 +182,7 @@ class Board(Events):
             self._retries[who] = self._retries.get(who, 0) + 1
             self._alive_until_s = self._clock.monotonic_s() + seconds
 
-    def goes_on(self, who: str) -> None:
+    def recovered(self, who: str) -> None:
         """Forget the trouble."""
         with self._lock:
             self._troubles.pop(who, None)
@@ -206,7 +206,7 @@ class Board(Events):
         """Mark reading as paused."""
         self._reading_pauses = True
 
-    def reading_goes_on(self) -> None:
+    def reading_resumes(self) -> None:
         """Mark reading as resumed."""
         self._reading_pauses = False
 

@@ -1,4 +1,4 @@
-"""Warnings about the data: contradictions, units, ids. Each at most once, or once an hour, and with counts only."""
+"""Warnings about the data: contradictions, units, ids. Each is logged once, contradictions once per hour; with counts only."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ CONTRADICTORY = LogEvent(
 VALUES_HARDLY_MOVE = LogEvent(
     "values_hardly_move",
     "⚠️ The values of %d of %d sources hardly move: all within ±3 µV for a second or more, and no flat line. Are they "
-    "millivolts? Check VALUE_UNIT, which holds for all sources",
+    "millivolts? Check VALUE_UNIT, which applies to all sources",
     "sources of_sources",
     logging.WARNING,
 )
 UNITS_DIFFER = LogEvent(
     "units_differ",
     "⚠️ The values of %d of %d sources move a hundred times more, or less, than those of the others: are they in another "
-    "unit? VALUE_UNIT holds for all sources; convert the others where they are written",
+    "unit? VALUE_UNIT applies to all sources; convert the others where they are written",
     "sources of_sources",
     logging.WARNING,
 )
 IDS_ARE_FORMULAS = LogEvent(
     "ids_are_formulas",
-    "⚠️ %d source ids that are released as they are begin with =, +, -, @, a tab or a line end: a spreadsheet that opens "
+    "⚠️ %d source ids that are released unchanged begin with =, +, -, @, a tab or a line end: a spreadsheet that opens "
     "the CSV may run them as formulas. Set PSEUDONYMIZE_SOURCE_ID=true, or import that column as text",
     "sources",
     logging.WARNING,
 )
 
-#: The first contradiction is reported at once, further ones no more often than this.
-TELL_EVERY_S = 3600.0
+#: The first contradiction is logged immediately, further ones at most this often.
+WARN_EVERY_S = 3600.0
 
 
 class DataWarnings(Events):
-    """Warns of each thing once, of contradictions once an hour.
+    """Logs each warning once, contradictions once per hour.
 
     Args:
-        clock: Ours.
+        clock: The service's clock.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._told_s = -math.inf
+        self._warned_s = -math.inf
         self._rows = self._rows_in_all = self._windows = self._sources = 0
-        self._has_told: set[str] = set()
+        self._logged: set[str] = set()
 
     def contradicted(self, *, rows: int, windows: int, sources: int, advice: Callable[[], str]) -> None:
         """Warn, or add to the next warning."""
@@ -64,9 +64,9 @@ class DataWarnings(Events):
         self._windows += windows
         self._sources = max(self._sources, sources)
         now_s = self._clock.monotonic_s()
-        if now_s - self._told_s < TELL_EVERY_S:
+        if now_s - self._warned_s < WARN_EVERY_S:
             return
-        self._told_s = now_s
+        self._warned_s = now_s
         CONTRADICTORY.log(self._rows, self._windows, self._sources, self._rows_in_all, advice())
         self._rows = self._windows = self._sources = 0
 
@@ -83,6 +83,6 @@ class DataWarnings(Events):
             IDS_ARE_FORMULAS.log(sources)
 
     def _is_new(self, subject: str) -> bool:
-        is_new = subject not in self._has_told
-        self._has_told.add(subject)
+        is_new = subject not in self._logged
+        self._logged.add(subject)
         return is_new

@@ -20,23 +20,23 @@ from anonymizer.units import UnitDoubts
 from anonymizer.windows import WindowRange
 from service.state.journal import Released
 
-#: `connecting`: nothing was read yet; `working`: the loop runs; `finishing`: all is read, outputs still take; `stopping`: asked to stop.
+#: `connecting`: nothing was read yet; `working`: the loop runs; `finishing`: outputs take the last rows; `stopping`: asked to stop.
 Phase = Literal["connecting", "working", "finishing", "stopping"]
 
-#: What a run can wait for besides an output, which goes by its name.
+#: What a run can wait for besides an output, which is named by its own name.
 SOURCE, STATE, WORKERS = "source", "state", "workers"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """What is reported together: one window in a stream, a chunk of windows in a one-shot run."""
+    """Windows that are reported together: one in a stream, a chunk in a one-shot run."""
 
     windows: WindowRange
     results: tuple[WindowResult, ...]
 
     @property
     def batches(self) -> list[Batch]:
-        """The batches that may leave, and are here: those that workers spooled are not."""
+        """The released batches in this process; without those that Dask workers spooled."""
         return [result.batch for result in self.results if result.batch is not None]
 
     @property
@@ -56,7 +56,7 @@ class Unit:
 class Events:
     """Ignores every event; a listener overrides those it needs.
 
-    Events of outputs come from their workers' threads, all others from the work loop. A listener may neither raise nor block.
+    Events of outputs come from the threads of their workers, all others from the release loop. A listener must neither raise nor block.
     """
 
     # The run
@@ -65,36 +65,36 @@ class Events:
         """The run enters a phase."""
 
     def reached(self, up_to_ns: int) -> None:
-        """The work loop is alive, and done with every window that ends by then. Comes when there is nothing to do as well."""
+        """The release loop is alive, and has finished every window that ends by then. Also sent while nothing is due."""
 
     def waits(self, who: str, reason: Exception, seconds: float) -> None:
-        """Something cannot be used now; the service retries after a pause.
+        """Something is unavailable; the service retries after a pause.
 
         Args:
-            who: `SOURCE`, `STATE` (our own disk), `WORKERS` or the name of an output.
+            who: `SOURCE`, `STATE` (the service's own disk), `WORKERS` or the name of an output.
             reason: Why, without data.
-            seconds: Until the retry.
+            seconds: The time until the retry.
         """
 
-    def goes_on(self, who: str) -> None:
-        """It can be used again."""
+    def recovered(self, who: str) -> None:
+        """It is available again."""
 
     def workers(self, count: int) -> None:
-        """So many worker processes share the work now."""
+        """The number of worker processes changed."""
 
     def finished(self, seconds: float) -> None:
-        """The run ended, after so many seconds."""
+        """The run ended, after this time."""
 
     # Windows
 
     def nothing_in(self, windows: WindowRange) -> None:
-        """The source holds nothing for these windows."""
+        """The source has no rows in these windows."""
 
     def expired(self, windows: WindowRange) -> None:
-        """These windows are empty because the source no longer keeps rows so old: what they held is unknown."""
+        """These windows are empty because they are older than the source's retention: what they held is unknown."""
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
-        """Windows were released before and are skipped; `released` has what was promised of them."""
+        """Windows were released before and are skipped; `released` has their promises."""
 
     def anonymized(self, unit: Unit) -> None:
         """A unit was read, anonymized and verified."""
@@ -103,53 +103,53 @@ class Events:
         """Batches of a chunk failed verification and were withheld."""
 
     def rows_outside(self, rows: int) -> None:
-        """Rows lie in no window that was asked for."""
+        """Rows of a chunk are outside the requested windows."""
 
     def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
-        """Rows of the source lie in no window of this run.
+        """Rows of the source are outside all windows of the run.
 
         Args:
             without_time: Rows without a usable time: they were read, and are invalid.
-            not_asked_for: Rows of other times or sources; they count as not read.
+            not_asked_for: Rows of other times or sources; they do not count as read.
         """
 
     def rows_without_source(self, rows: int) -> None:
-        """Invalid rows of a chunk that name no source; its other invalid rows have no number."""
+        """Invalid rows of a chunk name no source; its other invalid rows have no number."""
 
     def contradicted(self, *, rows: int, windows: int, sources: int, advice: Callable[[], str]) -> None:
         """Rows of a chunk are withheld because their sources hold two different values for one time.
 
         Args:
-            rows: How many.
-            windows: In how many windows.
-            sources: How many sources contradict themselves in one of them, at most.
+            rows: The number of rows.
+            windows: The number of windows.
+            sources: The highest number of contradictory sources in one window.
             advice: Returns the usual cause and the remedy; queries the source.
         """
 
     def units_look_wrong(self, doubts: UnitDoubts) -> None:
-        """Sources of a chunk look as if their values were in another unit."""
+        """Values of sources in a chunk seem to be in another unit."""
 
     def ids_are_formulas(self, sources: int) -> None:
-        """Released ids that a spreadsheet would take for formulas."""
+        """A spreadsheet would execute released ids as formulas."""
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """How long a chunk took to anonymize, verify and release; reading is not included."""
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
-        """Rows came after their windows were released.
+        """Rows arrived after their windows were released.
 
         Args:
-            rows: How many, since these windows were last counted.
-            windows: Of how many windows.
-            of_rows: How many rows all windows that were counted held when they were read.
-            sufficient_lateness_s: The ALLOWED_LATENESS_SECONDS with which they would have been released.
+            rows: The number of rows since the last count of these windows.
+            windows: The number of their windows.
+            of_rows: The rows read in all counted windows.
+            sufficient_lateness_s: The ALLOWED_LATENESS_SECONDS that would have waited for them.
         """
 
     def parts_changed(self, *, added: int, changed: int, gone: int) -> None:
-        """So many files of a data set were added, have changed or are gone since the last start."""
+        """Files of a data set were added, changed or removed since the last start."""
 
     def added_too_late(self, rows: int) -> None:
-        """Rows that a file gained for windows that were released before; they stay out."""
+        """Rows were added to a file for windows that are already released; these rows are not released."""
 
     # Releases and outputs
 
@@ -157,16 +157,16 @@ class Events:
         """Rows are about to be released."""
 
     def released(self, rows: int) -> None:
-        """They are released: outputs may be offered them."""
+        """They are released; outputs may be offered them."""
 
     def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
         """The spool is full: the service reads nothing until outputs have taken some of it."""
 
-    def reading_goes_on(self) -> None:
-        """There is room in the spool again."""
+    def reading_resumes(self) -> None:
+        """The spool has room again."""
 
     def pending_at_start(self, output: str, rows: int) -> None:
-        """Rows that an earlier run released still wait for an output."""
+        """Rows released by an earlier run still wait for an output."""
 
     def writing(self, output: Output, batches: Sequence[Batch]) -> None:
         """Batches are about to be written."""
@@ -175,7 +175,7 @@ class Events:
         """An output took rows."""
 
     def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
-        """An output will never take some rows of a batch, or any."""
+        """An output refused some or all rows of a batch for good."""
 
     def gave_up(self, output: Output, reason: Exception) -> None:
-        """The service writes to an output no more in this run."""
+        """The service stopped writing to an output for the rest of this run."""

@@ -1,4 +1,4 @@
-"""UTILITY_METRICS: how much of the signal is left, over many windows at a time. One window's figures would reveal its values."""
+"""UTILITY_METRICS: signal fidelity, aggregated over many windows. One window's figures would reveal its values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FIDELITY = LogEvent(
 
 @dataclass(frozen=True, slots=True)
 class FidelityStep:
-    """Sums over `windows` windows. Each window is in one step only, so steps cannot be subtracted from one another."""
+    """Sums over a number of windows. Each window is in exactly one step, so steps cannot be subtracted from each other."""
 
     windows: int
     sums: Fidelity

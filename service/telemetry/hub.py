@@ -13,13 +13,13 @@ __all__ = ["SOURCE", "STATE", "Telemetry", "Unit"]
 
 
 class Telemetry(Events):
-    """Passes every event to its listeners, in order. What each event means: `service/telemetry/events.py`.
+    """Passes every event to its listeners, in order. `service/telemetry/events.py` describes the events.
 
     Args:
         k: For the log lines.
-        verbose: Whether details and the statistics of each window are logged too.
+        verbose: Whether to log details and the statistics of each window too.
         listeners: Further listeners.
-        sums: The totals of the run, if a listener reads them too.
+        sums: The totals of the run, if a listener also reads them.
     """
 
     def __init__(self, *, k: int, verbose: bool, listeners: Sequence[Events] = (), sums: Sums | None = None) -> None:
@@ -32,15 +32,15 @@ class Telemetry(Events):
         return self._sums.totals
 
 
-def _handing_on(name: str) -> Callable[..., None]:
-    def hand_on(self: Telemetry, *values: Any, **named: Any) -> None:
+def _forwarder(name: str) -> Callable[..., None]:
+    def forward(self: Telemetry, *values: Any, **named: Any) -> None:
         for listener in self._listeners:
             getattr(listener, name)(*values, **named)
 
-    hand_on.__name__, hand_on.__doc__ = name, getattr(Events, name).__doc__
-    return hand_on
+    forward.__name__, forward.__doc__ = name, getattr(Events, name).__doc__
+    return forward
 
 
-# Written out by hand, a new event could be forgotten here, and would reach no listener.
+# Generated, because a new event that is forgotten in a hand-written list would reach no listener.
 for _name in [name for name in vars(Events) if not name.startswith("_")]:
-    setattr(Telemetry, _name, _handing_on(_name))
+    setattr(Telemetry, _name, _forwarder(_name))

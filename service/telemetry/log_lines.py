@@ -42,23 +42,23 @@ _WINDOWS_SKIPPED = LogEvent(
 )
 _ROWS_LATE = LogEvent(
     "rows_late",
-    "⏰ %d rows came after their windows were released (%d windows) and stay out; ALLOWED_LATENESS_SECONDS=%d would have "
+    "⏰ %d rows came after their windows were released (%d windows) and are not released; ALLOWED_LATENESS_SECONDS=%d would have "
     "waited for them",
     "rows windows sufficient_lateness_seconds",
 )
 _PARTS_CHANGED = LogEvent(
     "parts_changed",
-    "🗂️ INPUT_FILE since the last start: %d files are new, %d have changed, %d are gone; what was released of them stays as it is",
+    "🗂️ INPUT_FILE since the last start: %d files are new, %d have changed, %d are gone; released windows do not change",
     "added changed gone",
 )
 _ADDED_TOO_LATE = LogEvent(
     "added_too_late",
-    "⏰ %d rows that were added to INPUT_FILE lie in windows that were released before and stay out",
+    "⏰ %d rows that were added to INPUT_FILE belong to windows that were released before, and are not released",
     "rows",
     logging.WARNING,
 )
 _ROWS_OUTSIDE = LogEvent(
-    "rows_outside", "%d rows had times outside what was asked for; they are not released", "rows", logging.WARNING
+    "rows_outside", "%d rows had times outside the requested span; they are not released", "rows", logging.WARNING
 )
 MUCH_WITHHELD = LogEvent(
     "much_withheld",
@@ -74,7 +74,7 @@ _WIDE_LEVELS = LogEvent(
 )
 MUCH_CLIPPED = LogEvent(
     "much_clipped",
-    "⚠️ %.1f %% of records lie beyond the hierarchy's ends and were clipped; check VALUE_UNIT",
+    "⚠️ %.1f %% of records are beyond the hierarchy's ends and were clipped; check VALUE_UNIT",
     "percent",
     logging.WARNING,
 )
@@ -90,7 +90,7 @@ _SET_ASIDE = LogEvent(
 _READING_PAUSED = LogEvent(
     "reading_paused", "⏸️ Reading pauses: %d bytes wait for outputs (SPOOL_MAX_BYTES=%d)", "bytes limit_bytes", logging.WARNING
 )
-_READING_RESUMED = LogEvent("reading_resumed", "▶️ Reading goes on")
+_READING_RESUMED = LogEvent("reading_resumed", "▶️ Reading resumes")
 _PENDING_AT_START = LogEvent("pending_at_start", "↩️ %d released rows still wait for %s", "rows output")
 _DONE = LogEvent(
     "done",
@@ -103,13 +103,13 @@ _LEVELS_IN_ALL = LogEvent(
     "levels_in_all", "📈 Level distribution: %s; %.0f %% of released rows keep their value", "rows_at_level percent_unchanged"
 )
 
-#: Above this share of suppressed, dropped or withheld rows, an operator should review k and the window length.
+#: Above this share of suppressed, dropped or withheld rows, the log warns: an operator should review k and the window length.
 SUPPRESSION_LIMIT = 0.15
 
 #: Above this mean level, values are blurred far more than usual.
 MEAN_LEVEL_LIMIT = 6.0
 
-#: This many rows should take no more than a second; so should any smaller window.
+#: This many rows, or a smaller window, should take at most a second.
 ROWS_PER_SECOND_LIMIT = 2000
 
 #: Above this share of rows beyond the hierarchy's ends, the log warns.
@@ -140,12 +140,12 @@ _OTHER_LINES = (
 
 
 class LogLines(Events):
-    """Logs what happens.
+    """Logs the events of a run.
 
     Args:
         k: For the log lines.
-        verbose: Whether details and the statistics of each window are logged too.
-        sums: The totals of the run, logged at its end; they hear of each event first.
+        verbose: Whether to log details and the statistics of each window too.
+        sums: The totals of the run, logged at its end. They receive each event first.
     """
 
     def __init__(self, *, k: int, verbose: bool, sums: Sums) -> None:
@@ -155,42 +155,42 @@ class LogLines(Events):
         self._day: str | None = None
 
     def nothing_in(self, windows: WindowRange) -> None:
-        """Report windows the source holds nothing for."""
-        self._say_day(windows.start_ns)
+        """Log windows without rows."""
+        self._log_new_day(windows.start_ns)
         _PROCESSING.log(_times(windows))
         _NO_DATA.log()
 
     def expired(self, windows: WindowRange) -> None:
-        """Report windows older than what the source keeps."""
-        self._say_day(windows.start_ns)
+        """Log windows that are older than the source's retention."""
+        self._log_new_day(windows.start_ns)
         _WINDOWS_EXPIRED.log(len(windows), _times(windows))
 
     def late(self, *, rows: int, windows: int, of_rows: int, sufficient_lateness_s: int) -> None:
-        """Report them; a warning when they are many."""
+        """Log late rows, as a warning if there are many."""
         if not rows:
             return
         level = logging.WARNING if rows > LATE_LIMIT * of_rows else logging.INFO
         _ROWS_LATE.log(rows, windows, sufficient_lateness_s, level=level)
 
     def parts_changed(self, *, added: int, changed: int, gone: int) -> None:
-        """Report them; a warning where it is more than files that were added."""
+        """Log changed files, as a warning unless files were only added."""
         _PARTS_CHANGED.log(added, changed, gone, level=logging.WARNING if changed or gone else logging.INFO)
 
     def added_too_late(self, rows: int) -> None:
-        """Warn of them."""
+        """Warn of rows that were added too late."""
         if rows:
             _ADDED_TOO_LATE.log(rows)
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
-        """Report windows that are not released again, and what was promised of them when they were."""
-        self._say_day(windows.start_ns)
-        promises = {"a gap that was accepted" if one.promise is None else _promise(one.promise) for one in released}
+        """Log windows that are not released again, with the promises of their release."""
+        self._log_new_day(windows.start_ns)
+        promises = {"an accepted gap" if one.promise is None else _promise(one.promise) for one in released}
         _WINDOWS_SKIPPED.log(count, _times(windows), "; ".join(sorted(promises)))
 
     def anonymized(self, unit: Unit) -> None:
-        """Report a unit that was read, anonymized and verified."""
+        """Log a unit that was read, anonymized and verified."""
         counts, levels = unit.counts, unit.rows_at_level
-        self._say_day(unit.windows.start_ns)
+        self._log_new_day(unit.windows.start_ns)
         _PROCESSING.log(_times(unit.windows))
         self._detail(_FETCHED, counts.read)
         _ANONYMIZING.log(counts.read, self._k)
@@ -199,49 +199,49 @@ class LogLines(Events):
         _LEVELS.log(_distribution(levels))
         if self._verbose:
             for result in unit.results:
-                self._say_day(result.window.start_ns)
+                self._log_new_day(result.window.start_ns)
                 _log_statistics(result)
         self._warn(unit, counts, levels)
 
     def writing(self, output: Output, batches: Sequence[Batch]) -> None:
-        """Report that batches are about to be written."""
+        """Log that batches are about to be written."""
         before, _ = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
         before.log(sum(map(len, batches)), _targets(output, batches))
 
     def wrote(self, output: Output, rows: int) -> None:
-        """Report how many rows were taken."""
+        """Log how many rows an output has taken."""
         _, after = _DELIVERY_LINES.get(output.kind, _OTHER_LINES)
         self._detail(after, *([rows] if after.fields else []))
 
     def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
-        """Report that an output will never take some rows of a batch, or any."""
+        """Log that an output refused rows of a batch for good."""
         _SET_ASIDE.log(rows, len(batch), batch.batch_id, output.name, reason)
 
     def reading_pauses(self, waiting_bytes: int, most_bytes: int) -> None:
         """Warn that the service waits for outputs."""
         _READING_PAUSED.log(waiting_bytes, most_bytes)
 
-    def reading_goes_on(self) -> None:
-        """Report that outputs have taken enough."""
+    def reading_resumes(self) -> None:
+        """Log that the spool has room again."""
         _READING_RESUMED.log()
 
     def pending_at_start(self, output: str, rows: int) -> None:
-        """Report what was released by an earlier run and is still to be brought to an output."""
+        """Log how many rows of earlier runs still wait for an output."""
         _PENDING_AT_START.log(rows, output)
 
     def rows_outside(self, rows: int) -> None:
-        """Count rows whose time lies in no window that was asked for."""
+        """Warn of rows outside the requested windows."""
         if rows:
             _ROWS_OUTSIDE.log(rows)
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
-        """Warn when a chunk took longer than it should."""
+        """Warn if a chunk took longer than it should."""
         limit_s = max(1.0, rows / ROWS_PER_SECOND_LIMIT)
         if seconds > limit_s:
             _SLOW.log(rows, seconds, ROWS_PER_SECOND_LIMIT)
 
     def finished(self, seconds: float) -> None:
-        """Log the sums of a run that came to its end."""
+        """Log the totals of a finished run."""
         totals, counts = self._sums.totals, self._sums.totals.counts
         _DONE.log(
             totals.windows,
@@ -261,8 +261,8 @@ class LogLines(Events):
             share = 100 * self._sums.unchanged / counts.released
             _LEVELS_IN_ALL.log(_distribution(self._sums.rows_at_level), share)
 
-    def _say_day(self, start_ns: int) -> None:
-        """Log the date once a day: the lines of windows have only the time."""
+    def _log_new_day(self, start_ns: int) -> None:
+        """Log the date once per day, since the lines of windows contain only the time."""
         day = as_datetime(start_ns).strftime("%Y-%m-%d")
         if day != self._day:
             self._day = day
@@ -273,7 +273,7 @@ class LogLines(Events):
             event.log(*values)
 
     def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
-        # Contradictions have a warning of their own: longer windows or another k do not help.
+        # Contradictions have their own warning: longer windows or another k do not help against them.
         contradictory = totals_of(unit).contradictory
         usable = counts.read - counts.invalid - counts.duplicate - contradictory
         kept_back = counts.suppressed + counts.withheld - contradictory
@@ -340,14 +340,14 @@ def _targets(output: Output, batches: Sequence[Batch]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """The times of windows: short in text, whole in JSON."""
+    """The times of windows: short in text, complete in JSON."""
 
     start: datetime
     end: datetime
 
     def __str__(self) -> str:
-        form = "%H:%M:%S" if self.end - self.start <= _ONE_DAY else "%Y-%m-%d %H:%M:%S"
-        return f"{self.start.strftime(form)} - {self.end.strftime(form)}"
+        time_format = "%H:%M:%S" if self.end - self.start <= _ONE_DAY else "%Y-%m-%d %H:%M:%S"
+        return f"{self.start.strftime(time_format)} - {self.end.strftime(time_format)}"
 
     def as_json(self) -> dict[str, str]:
         return {"start": self.start.strftime(_WHOLE), "end": self.end.strftime(_WHOLE)}
@@ -368,7 +368,7 @@ class _Time:
 
 @dataclass(frozen=True, slots=True)
 class _Beside:
-    """Why rows are invalid or withheld, and how many were not asked for: in text what there is, in JSON a number each."""
+    """Why rows are invalid or withheld, and how many were not asked for. Text leaves zeros out; JSON has all numbers."""
 
     invalid_by_reason: dict[str, int]
     contradictory: int

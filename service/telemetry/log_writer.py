@@ -1,6 +1,6 @@
-"""The log: one line per event on standard output, as text or as JSON, times in UTC, on any console.
+"""The log: one line per event on standard output, as text or JSON, with UTC times, on any console.
 
-Only one thread writes to standard output, so only that thread blocks when the reader stops reading.
+A single thread writes to standard output, so only that thread blocks when the reader stops reading.
 """
 
 from __future__ import annotations
@@ -25,42 +25,42 @@ LINE_FORMAT = "%(asctime)s - %(levelname)s - %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 #: At DEBUG these libraries log headers and bodies.
-_TALKATIVE = ("urllib3", "influxdb_client", "reactivex", "requests", "charset_normalizer")
+_VERBOSE_LIBRARIES = ("urllib3", "influxdb_client", "reactivex", "requests", "charset_normalizer")
 
 _LINES_MISSING = LogEvent(
-    "lines_missing", "⚠️ %d log lines are missing here: standard output did not take them", "count", logging.WARNING
+    "lines_missing", "⚠️ %d log lines are missing here: they could not be written to standard output", "count", logging.WARNING
 )
 
-#: Any line that is not declared, such as one that a library logs.
+#: The event of undeclared lines, such as those of libraries.
 _OTHER = ("other", "")
 
 #: How many lines may wait for the reader.
 MOST_LINES = 10_000
 
-#: How many characters are written at a time, at most: what a pipe takes as a whole.
+#: The most characters written at a time: a pipe takes this many atomically.
 _PIECE = 4096
 
-#: How often to check whether the reader has taken something.
-_LOOK_EVERY_S = 0.1
+#: How often to check whether the reader has read something.
+_CHECK_EVERY_S = 0.1
 
-#: A reader that has taken nothing for this long counts as stopped: while the program works, at its end, and after it was asked to stop.
+#: A reader that has read nothing for this long counts as stopped: during the run, at its end, and after a stop request.
 _DEAD_AFTER_S = 5.0
 _DEAD_AT_END_S = 10.0
 _DEAD_WHEN_STOPPING_S = 0.5
 
 
-def set_up_logging(level: str, form: str = "text", *, is_stream: bool = False) -> None:
+def set_up_logging(level: str, line_format: str = "text", *, is_stream: bool = False) -> None:
     """Send every log line of `level` and above to standard output.
 
     Args:
         level: Such as `INFO`.
-        form: `text`, or `json` for one object a line.
-        is_stream: Whether lines are left out rather than waited for when standard output is slow.
+        line_format: `text`, or `json` for one object per line.
+        is_stream: Whether to drop lines when standard output is slow, instead of waiting.
     """
     make_printable(sys.stdout)
     make_printable(sys.stderr)
     handler = LogWriter(sys.stdout, waits_for_reader=not is_stream)
-    if form == "json":
+    if line_format == "json":
         handler.addFilter(lambda record: _event_of(record)[0] != "")
         handler.setFormatter(JsonLines())
     else:
@@ -68,33 +68,33 @@ def set_up_logging(level: str, form: str = "text", *, is_stream: bool = False) -
         formatter.converter = time.gmtime
         handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for name in _TALKATIVE:
+    for name in _VERBOSE_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _Line(NamedTuple):
-    """A line, and how many it stands for: itself, or those that are missing."""
+    """A line, and the number of lines it stands for: one, or the missing ones that it reports."""
 
     text: str
     stands_for: int
 
 
 class LogWriter(logging.Handler):
-    """Hands lines to a thread that writes them. No other thread waits for a reader that has stopped reading.
+    """Passes lines to a thread that writes them. No other thread waits for a reader that has stopped reading.
 
-    As long as the reader takes anything, however little, a one-shot run waits for it when `MOST_LINES` are waiting, and no line is lost.
-    A stream has data to release meanwhile, so it drops lines; both do once the reader has stopped. The number of missing lines is logged as
+    While the reader still reads, however slowly, a one-shot run waits for it once `MOST_LINES` are queued, and no line is lost. A stream
+    drops lines instead, since it must release data; both drop lines once the reader has stopped. The number of dropped lines is logged as
     soon as there is room again.
 
     Args:
-        stream: Where lines go.
-        waits_for_reader: Whether to wait for a slow one.
-        most_lines: How many lines may wait.
+        stream: The stream to write to.
+        waits_for_reader: Whether to wait for a slow reader.
+        most_lines: How many lines may be queued.
     """
 
     def __init__(self, stream: IO[str], *, waits_for_reader: bool, most_lines: int = MOST_LINES) -> None:
         super().__init__()
-        # The base class would hold this lock during `emit`, so one waiting thread would block all that log.
+        # The base class would hold this lock during `emit`, so one waiting thread would block all logging threads.
         self.lock = None
         self.within: Callable[[], AbstractContextManager[Any]] = nullcontext
         self._stream = stream
@@ -109,21 +109,21 @@ class LogWriter(logging.Handler):
         threading.Thread(target=self._write_all, name="log", daemon=True).start()
 
     def hurry(self) -> None:
-        """Stop waiting for the reader: the process was asked to stop."""
+        """Stop waiting for the reader, because the process was asked to stop."""
         self._is_hurried = True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Have a line written."""
+        """Queue a line."""
         try:
             line = _Line(f"{self.format(record)}\n", getattr(record, "stands_for", 1))
         except Exception:  # noqa: BLE001  (a line that cannot be formatted is a bug, and must not end the run)
             self.handleError(record)
             return
         with self._changed:
-            if not (self._has_room() or self._gets_room()):
+            if not (self._has_room() or self._waited_for_room()):
                 self._left_out += 1
                 return
-            self._say_what_was_left_out()
+            self._report_missing_lines()
             self._waiting.append(line)
             self._changed.notify_all()
 
@@ -143,34 +143,34 @@ class LogWriter(logging.Handler):
         # After lines were dropped, wait until half the queue is free: one gap instead of many.
         return len(self._waiting) < (self._most_lines // 2 if self._left_out else self._most_lines)
 
-    def _gets_room(self) -> bool:
-        """Return whether there is room, after waiting for a slow reader in a run that does wait."""
+    def _waited_for_room(self) -> bool:
+        """Wait for a slow reader, in a run that does so; return whether there is room now."""
         if not self._waits_for_reader or self._gave_up_at == self._progress():
             return False
         has_room = self._wait(self._has_room, _DEAD_AFTER_S)
         self._gave_up_at = None if has_room else self._progress()
         return has_room
 
-    def _wait(self, is_so: Callable[[], bool], longest_s: float) -> bool:
-        """Wait until something is so; return False once the reader has taken nothing for `longest_s`."""
-        taken, since_s = self._progress(), time.monotonic()
-        while not is_so():
-            self._changed.wait(_LOOK_EVERY_S)
-            if (now := self._progress()) != taken:
-                taken, since_s = now, time.monotonic()
+    def _wait(self, condition: Callable[[], bool], longest_s: float) -> bool:
+        """Wait for a condition; return False once the reader has read nothing for `longest_s`."""
+        progress, since_s = self._progress(), time.monotonic()
+        while not condition():
+            self._changed.wait(_CHECK_EVERY_S)
+            if (now := self._progress()) != progress:
+                progress, since_s = now, time.monotonic()
             if time.monotonic() - since_s > (_DEAD_WHEN_STOPPING_S if self._is_hurried else longest_s):
-                return is_so()
+                return condition()
         return True
 
     def _progress(self) -> tuple[int, int]:
-        """Return a pair that changes whenever the reader takes something: pieces written, and bytes the pipe still holds."""
+        """Return a pair that changes whenever the reader reads: the number of pieces written, and the unread bytes in the pipe."""
         return self._pieces, _unread_bytes(self._stream)
 
     def _has_something_to_write(self) -> bool:
-        # Lines that a full disk refused are reported with the next line: retrying at once would be a busy loop.
+        # Lines lost to a full disk are reported with the next line: an immediate retry would be a busy loop.
         return bool(self._waiting or (self._left_out and not self._has_failed))
 
-    def _say_what_was_left_out(self) -> None:
+    def _report_missing_lines(self) -> None:
         if self._left_out:
             count, self._left_out = self._left_out, 0
             _LINES_MISSING.log(count, level=max(_LINES_MISSING.level, logging.getLogger().level), stands_for=count)
@@ -190,7 +190,7 @@ class LogWriter(logging.Handler):
             while not (self._waiting or self._is_closed):
                 self._changed.wait_for(lambda: self._is_closed or self._has_something_to_write())
                 if not self._waiting:
-                    self._say_what_was_left_out()
+                    self._report_missing_lines()
             lines: list[_Line] = []
             while self._waiting and sum(len(line.text) for line in lines) < _PIECE // 2:
                 lines.append(self._waiting.popleft())
@@ -198,7 +198,7 @@ class LogWriter(logging.Handler):
             return lines
 
     def _write(self, text: str) -> bool:
-        """Return whether it was written."""
+        """Write a text; return whether that succeeded."""
         left_out = _left_out_by(self._stream)
         try:
             with self.within():
@@ -210,7 +210,7 @@ class LogWriter(logging.Handler):
 
 
 def hurry_log() -> None:
-    """Stop waiting for the reader of the log: the process was asked to stop. Does not block."""
+    """Stop waiting for the reader of the log, because the process was asked to stop. Does not block."""
     for writer in _writers():
         writer.hurry()
 
@@ -226,7 +226,7 @@ def finish_log() -> None:
 
 @contextmanager
 def lines_written_within(context: Callable[[], AbstractContextManager[Any]]) -> Iterator[None]:
-    """Write every piece of the log within a context, such as one that hides a progress bar meanwhile."""
+    """Write the log within a context, such as one that hides a progress bar."""
     writers = _writers()
     for writer in writers:
         writer.within = context
@@ -242,13 +242,13 @@ def _writers() -> list[LogWriter]:
 
 
 def _left_out_by(stream: IO[str]) -> int:
-    """Return how often a stream of ours (`service/process.py`) could not write."""
+    """Return how many writes of a `SurvivingFile` (`service/process.py`) failed."""
     buffer = getattr(stream, "buffer", None)
     return getattr(getattr(buffer, "raw", buffer), "left_out", 0)
 
 
 def _unread_bytes(stream: IO[str]) -> int:
-    """Return how many bytes of a pipe its reader has not taken yet; 0 where that is unknown."""
+    """Return how many bytes of a pipe are unread; 0 if unknown."""
     with suppress(ImportError, OSError, ValueError):
         import fcntl  # Windows has neither
         import termios
@@ -260,10 +260,10 @@ def _unread_bytes(stream: IO[str]) -> int:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: `time`, `level`, `event`, `message`, and the event's own fields (documentation/LOG_EVENTS.md)."""
+    """One JSON object per line: `time`, `level`, `event`, `message`, and the event's own fields (documentation/LOG_EVENTS.md)."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line. Only ASCII, so that it prints on any console."""
+        """Return the line, in ASCII, so that it prints on any console."""
         name, fields = _event_of(record)
         arguments = record.args if isinstance(record.args, tuple) else (record.args,)
         line: dict[str, Any] = {
@@ -285,18 +285,17 @@ def _event_of(record: logging.LogRecord) -> tuple[str, str]:
 
 
 def _number(value: object) -> object:
-    """Return the value; None for a number that JSON does not have, such as the correlation of a flat line."""
+    """Return the value; None for NaN and infinity, which JSON lacks, such as the correlation of a flat line."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> Any:
-    """Return what JSON can hold of a value that is not plain: itself in parts, if it knows them, else its text."""
-    # numpy's numbers are made Python's by their `item`.
-    parts = getattr(value, "as_json", None) or getattr(value, "item", None)
-    return parts() if parts is not None else str(value)
+    """Return a value as JSON data: by its `as_json`, by the `item` of numpy's numbers, else as text."""
+    convert = getattr(value, "as_json", None) or getattr(value, "item", None)
+    return convert() if convert is not None else str(value)
 
 
 def make_printable(stream: object) -> None:
-    """See that a console without our symbols (Windows cp1252) prints `?` for them instead of failing."""
+    """Let a console that lacks a symbol (Windows cp1252) print `?` instead of failing."""
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")

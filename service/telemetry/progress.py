@@ -1,6 +1,6 @@
-"""A progress bar on a terminal: windows, rows per second, time left. Elsewhere there is none.
+"""A progress bar on a terminal, and only there: windows, rows per second, time left.
 
-A thread of its own draws it, so a terminal that is stopped with Ctrl+S, or gone, blocks nothing else.
+Its own thread draws it, so a terminal that is stopped with Ctrl+S, or gone, blocks nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from service.telemetry.log_writer import lines_written_within
 #: How often the bar is drawn.
 _DRAW_EVERY_S = 0.1
 
-#: How long its last state may take to be drawn.
+#: How long drawing the last state may take.
 _LAST_DRAW_S = 0.5
 
 
@@ -26,7 +26,7 @@ def progress_of(windows: int | None) -> Iterator[Callable[[int, int], None]]:
     """Yield a function to call after each chunk, with its windows and rows.
 
     Args:
-        windows: How many windows there will be; None when there is no end, and so no bar.
+        windows: The number of windows of the run; None for a run without an end, which has no bar.
     """
     if not windows or sys.stderr is None or not sys.stderr.isatty():
         yield lambda _windows, _rows: None
@@ -42,7 +42,7 @@ class _Bar:
     """Draws until `end`.
 
     Args:
-        windows: How many there will be.
+        windows: The number of windows of the run.
     """
 
     def __init__(self, windows: int) -> None:
@@ -54,7 +54,7 @@ class _Bar:
         self._thread.start()
 
     def advance(self, windows: int, rows: int) -> None:
-        """Remember how far the run is. Called by one thread only."""
+        """Record the progress of the run. Only one thread may call it."""
         self._windows += windows
         self._rows += rows
 
@@ -64,8 +64,8 @@ class _Bar:
         self._thread.join(_LAST_DRAW_S)
 
     def _draw_all(self, make_bar: Any, windows: int) -> None:
-        out_of_the_way = partial(make_bar.external_write_mode, file=sys.stdout)
-        with make_bar(total=windows, unit="window", dynamic_ncols=True) as bar, lines_written_within(out_of_the_way):
+        hidden_bar = partial(make_bar.external_write_mode, file=sys.stdout)
+        with make_bar(total=windows, unit="window", dynamic_ncols=True) as bar, lines_written_within(hidden_bar):
             while not self._has_ended.wait(_DRAW_EVERY_S):
                 self._draw(bar)
             self._draw(bar)

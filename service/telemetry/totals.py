@@ -1,4 +1,4 @@
-"""What a run adds up to: one set of totals for the log, the status page, the metrics and the report."""
+"""The totals of a run: one set for the log, the status page, the metrics and the report."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from anonymizer.windows import WindowRange
 from service.state.journal import Released
 from service.telemetry.events import Events, Unit
 
-#: Figures that are not part of a release (levels, fidelity) are reported only over this many windows or more.
+#: Figures that are not part of a release (levels, fidelity) are reported only over at least this many windows.
 FEWEST_WINDOWS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Counts of a run, or of a part of it; `+` adds parts. Nothing here is limited to `FEWEST_WINDOWS`.
+    """Counts of a run, or of a part of it; `+` adds parts. None of them needs `FEWEST_WINDOWS`.
 
     Args:
         counts: Rows by outcome.
         windows: Windows that were read, empty and expired ones included.
         empty_windows: Windows without rows.
-        withheld_windows: Windows with rows of which nothing was released.
-        expired_windows: Windows older than what the source keeps.
+        withheld_windows: Windows with rows, none of which were released.
+        expired_windows: Windows older than the source's retention.
         skipped_windows: Windows that were released before; not among `windows`.
         violations: Batches that failed verification and were withheld.
         contradictory: Withheld rows whose source has two different values for one time.
         without_time: Invalid rows without a usable time.
         without_source: Invalid rows that name no source.
-        outside: Rows of times or sources that were not asked for; not among those read.
-        late: Rows that came after their window was released.
+        outside: Rows of times or sources that were not asked for; they do not count as read.
+        late: Rows that arrived after their window was released.
         set_aside: Rows that an output refused for good.
         groups: Different released values, summed over windows.
         smallest_group: The fewest rows of a window that share a value; 0 before the first release.
@@ -66,12 +66,12 @@ class Totals:
 
     @property
     def released_windows(self) -> int:
-        """Windows of which something was released."""
+        """Windows with at least one released row."""
         return self.windows - self.empty_windows - self.withheld_windows - self.expired_windows
 
     @property
     def windows_by_outcome(self) -> dict[str, int]:
-        """Every window, skipped ones included, under its outcome."""
+        """Windows by outcome, skipped ones included."""
         return {
             "released": self.released_windows,
             "withheld": self.withheld_windows,
@@ -82,7 +82,7 @@ class Totals:
 
     @property
     def rows_by_outcome(self) -> dict[str, int]:
-        """Rows that were read, and what became of them."""
+        """Rows that were read, and their outcomes."""
         counts = self.counts
         return {
             "read": counts.read,
@@ -94,7 +94,7 @@ class Totals:
 
     @property
     def invalid_by_reason(self) -> dict[str, int]:
-        """Invalid rows by what they lack; a row that lacks several counts under the first."""
+        """Invalid rows by what they lack; a row that lacks several things counts under the first."""
         without_number = self.counts.invalid - self.without_time - self.without_source
         return {"time": self.without_time, "source": self.without_source, "number": without_number}
 
@@ -120,7 +120,7 @@ def totals_of(unit: Unit) -> Totals:
 
 
 class Sums(Events):
-    """Adds up a run. `totals` is replaced as a whole, so another thread reads figures that belong together.
+    """Adds up the events of a run. `totals` is replaced as a whole, so that other threads read consistent figures.
 
     `rows_at_level` (released rows by level 0 … 9) and `unchanged` (released rows that keep their value) are for the log, and for a
     report of `FEWEST_WINDOWS` or more.
@@ -133,7 +133,7 @@ class Sums(Events):
         self._lock = threading.Lock()
 
     def _add(self, more: Totals) -> None:
-        # Outputs' workers report what was set aside; all else comes from the work loop.
+        # The threads of outputs report set-aside rows; all else comes from the release loop.
         with self._lock:
             self.totals = self.totals + more
 

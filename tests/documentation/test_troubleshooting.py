@@ -612,7 +612,7 @@ def _the_disk_fails_at_the_end_too(scene: Scene) -> int:
     return code
 
 
-@row("What was to be printed could not be written", ends=exit_codes.OUTPUT_LOST)
+@row("The output could not be written", ends=exit_codes.OUTPUT_LOST)
 def _a_script_prints_to_a_full_disk(scene: Scene) -> int:
     scene.with_rows().run()
     full = "import os, runpy, sys\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)"

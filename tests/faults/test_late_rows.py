@@ -54,7 +54,7 @@ def test_rows_that_come_after_the_release_are_counted_and_change_nothing(make_wa
     wait_until(lambda: time.monotonic() > ended_s + 1, "a recount is due when the stream first looks back")
 
     with ward.start(RECOUNTING) as service:
-        service.wait_for("⏰ 20 rows came after their windows were released (4 windows) and stay out")
+        service.wait_for("⏰ 20 rows came after their windows were released (4 windows) and are not released")
         assert service.stop() == 0
     code, log = ward.run()
 

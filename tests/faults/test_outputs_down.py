@@ -156,4 +156,4 @@ def test_reading_pauses_when_the_spool_is_full_and_goes_on_when_the_slow_output_
         assert len(files_in(recent.csv)) <= len(waiting)
 
         paths.cut["api"].pass_all()
-        service.wait_for("▶️ Reading goes on")
+        service.wait_for("▶️ Reading resumes")

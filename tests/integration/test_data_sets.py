@@ -132,7 +132,7 @@ def test_what_is_added_changed_or_removed_is_told_and_never_released_twice(table
     now = csv_rows(tmp_path / "csv")
     assert code == 0, log
     assert "since the last start: 1 files are new, 1 have changed, 0 are gone" in log
-    assert "80 rows that were added to INPUT_FILE lie in windows that were released before and stay out" in log
+    assert "80 rows that were added to INPUT_FILE belong to windows that were released before, and are not released" in log
     assert {key: now[key] for key in released} == released
     assert len(now) == len(released) + parts[3].num_rows
     assert "new" not in {source_id for _, source_id in now}

@@ -257,7 +257,7 @@ def test_ids_that_a_spreadsheet_would_run_are_warned_of_where_they_leave(tmp_pat
     )
 
     assert code == 0, log
-    assert log.count("4 source ids that are released as they are begin with") == (pseudonymize == "false")
+    assert log.count("4 source ids that are released unchanged begin with") == (pseudonymize == "false")
     assert "cmd" not in log
 
 

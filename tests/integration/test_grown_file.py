@@ -63,7 +63,7 @@ def test_what_was_added_is_named_and_released_alone(form: str, tmp_path: Path) -
     code, log = run(tmp_path, path, **dict([advised]))
 
     assert code == 0, log
-    assert "20 rows that were added to INPUT_FILE lie in windows that were released before and stay out" in log
+    assert "20 rows that were added to INPUT_FILE belong to windows that were released before, and are not released" in log
     now = csv_rows(tmp_path / "csv")
     assert {key: now[key] for key in released} == released
     assert len(now) == 400

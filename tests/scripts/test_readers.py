@@ -92,4 +92,4 @@ def test_a_result_that_a_full_disk_does_not_take_is_no_success(folder: Path) -> 
     with full_disk() as streams:
         code, said = run_command(folder, COMMANDS["show"], **streams)
     assert code == exit_codes.OUTPUT_LOST
-    assert said == "❌ What was to be printed could not be written (No space left on device): it is not complete\n"
+    assert said == "❌ The output could not be written (No space left on device): it is incomplete\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from anonymizer.units import UnitDoubts
-from service.telemetry.data_warnings import TELL_EVERY_S, DataWarnings
+from service.telemetry.data_warnings import WARN_EVERY_S, DataWarnings
 from tests.service.fakes import FakeClock
 
 
@@ -17,7 +17,7 @@ def test_contradictions_are_told_of_at_once_then_together_after_an_hour(caplog: 
         asked.append(clock.now_s)
         return "Choose a lead."
 
-    for second in range(0, int(TELL_EVERY_S) + 1, 600):
+    for second in range(0, int(WARN_EVERY_S) + 1, 600):
         clock.now_s = second
         warnings.contradicted(rows=10, windows=1, sources=1 + (second == 600), advice=advice)
 

@@ -424,7 +424,7 @@ def test_reading_pauses_while_the_spool_is_full_and_goes_on_when_there_is_room(
 
     assert time.monotonic() - started >= 0.25
     assert "Reading pauses" in caplog.text
-    assert "Reading goes on" in caplog.text
+    assert "Reading resumes" in caplog.text
     gate.clear()
     desk.release(2)
     desk.clock.stop(15)

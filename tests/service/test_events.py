@@ -145,8 +145,8 @@ def test_a_source_that_is_away_is_waited_for_as_the_source_and_a_worker_that_giv
 
     ward.work()
 
-    names = [name for name, values in ward.happened if name in ("waits", "goes_on") and values[0] == SOURCE]
-    assert names == ["waits", "goes_on"]
+    names = [name for name, values in ward.happened if name in ("waits", "recovered") and values[0] == SOURCE]
+    assert names == ["waits", "recovered"]
     assert [(output.name, str(reason)) for output, reason in ward.all("gave_up")] == [("bad", "a fault of the output's own")]
 
 

@@ -168,7 +168,10 @@ def test_lines_that_a_full_disk_did_not_take_are_counted_once_it_takes_some(make
     pipe.log.info("written")
     pipe.read_all()
 
-    assert "".join(disk).splitlines() == ["⚠️ 3 log lines are missing here: standard output did not take them", "written"]
+    assert "".join(disk).splitlines() == [
+        "⚠️ 3 log lines are missing here: they could not be written to standard output",
+        "written",
+    ]
 
 
 def test_missing_lines_are_told_where_only_errors_are_logged(make_pipe: MakePipe, monkeypatch: pytest.MonkeyPatch) -> None:

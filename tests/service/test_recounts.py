@@ -66,7 +66,10 @@ def test_late_rows_are_counted_for_their_window_and_named_with_the_lateness_that
 
     assert desk.late() == {10: 2, 55: 1}
     # At second 100 they were there; the older of their windows ended at second 15.
-    assert "3 rows came after their windows were released (2 windows) and stay out; ALLOWED_LATENESS_SECONDS=85" in caplog.text
+    assert (
+        "3 rows came after their windows were released (2 windows) and are not released; ALLOWED_LATENESS_SECONDS=85"
+        in caplog.text
+    )
     assert caplog.records[-1].levelno == logging.WARNING
     assert desk.telemetry.totals.late == 3
 

@@ -116,7 +116,7 @@ def test_a_source_disk_or_output_that_is_waited_for_is_in_trouble_until_it_goes_
     assert now.outputs[1].last_error == Trouble(1010 * NANOSECONDS, "504")
 
     for who in (SOURCE, STATE, watched.api.name):
-        watched.board.goes_on(who)
+        watched.board.recovered(who)
     now = watched.board.look()
     assert (now.source.trouble, now.state.trouble, now.outputs[1].trouble) == (None, None, None)
     assert now.outputs[1].last_error is not None, "the last error is remembered"
