@@ -1,4 +1,4 @@
-"""Keeps what is shown of a run, from its events, for readers in other threads. Sums and reasons only, of the last hour at most."""
+"""Collects the state of a run from its events, for readers in other threads. Sums and reasons only, of the last hour at most."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from anonymizer.hierarchy import SUPPRESSED_LEVEL
 from anonymizer.ports import Output
 from anonymizer.windows import HOUR_NS, MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
 from service.settings.declared import Settings
 from service.state.output_positions import OutputPosition, OutputPositions
 from service.status.journal_reader import JournalReader
-from service.status.level_steps import LevelSteps
-from service.status.snapshot import Dependency, Durations, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
+from service.status.snapshot import Dependency, Durations, Levels, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
 from service.telemetry.events import SOURCE, STATE, Events, Phase, Unit
 from service.telemetry.fidelity_steps import FidelityStep, FidelitySteps
-from service.telemetry.totals import Sums, totals_of
+from service.telemetry.totals import FEWEST_WINDOWS, Sums, totals_of
 
 #: Upper bounds of the histogram of durations, in seconds.
 BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-#: The last hour is kept in stretches of this length.
+#: The last hour is kept in intervals of this length.
 MOMENT_S = 10
 _MOST_MOMENTS = 3600 // MOMENT_S
 
@@ -32,15 +34,15 @@ _MOST_MOMENTS = 3600 // MOMENT_S
 _LAG_LIMIT_S = 60.0
 _LAG_LIMIT_WINDOWS = 6
 
-#: Between two signs of life, the work loop may query each hour of a run of windows this often, and take this long for the rest. A query
+#: Between two signs of life, the release loop may query each hour of a run of windows this often, and take this long for the rest. A query
 #: that exceeds INFLUX_QUERY_TIMEOUT is itself a sign of life. A loop that is silent for longer counts as hanging.
-_QUESTIONS_AN_HOUR = 3
+_QUERIES_PER_HOUR = 3
 _IDLE_LIMIT_S = 120.0
 
 
 @dataclass(slots=True)
 class _OutputNotes:
-    """What is known of an output from events."""
+    """The state of an output, as known from events."""
 
     kind: str
     retries: int = 0
@@ -51,9 +53,9 @@ class _OutputNotes:
 
 @dataclass(frozen=True, slots=True)
 class _Figures:
-    """What the journal said: each output's standing, the size of the spool, and bounds of the rows released in this run at that time.
+    """Figures from the journal: each output's position, the size of the spool, and bounds of the rows released in this run by then.
 
-    A release may be recorded while the journal is read, and the journal may be ahead of the board by that one release.
+    A release may be recorded while the journal is read, so the journal may be ahead of the board by one release.
     """
 
     positions: Mapping[str, OutputPosition] = field(default_factory=dict)
@@ -61,18 +63,46 @@ class _Figures:
     fewest_released: int = 0
     most_released: int = 0
 
-    def unaccounted(self, standing: OutputPosition, rows_at_start: int) -> int:
-        """Return how many rows released in this run an output neither took nor refused nor has pending."""
-        known = _rows(standing) - rows_at_start
+    def unaccounted(self, position: OutputPosition, rows_at_start: int) -> int:
+        """Return how many rows released in this run are neither taken nor refused nor pending at an output."""
+        known = _rows(position) - rows_at_start
         return max(self.fewest_released - known, 0) + min(self.most_released - known, 0)
 
 
+class LevelSteps:
+    """Rows by level, in sums that change only once twelve more windows are complete.
+
+    The levels of one window reveal more of its values than its release does (documentation/PRIVACY.md). A reader who polls a sum could
+    subtract, so the sum moves in steps of that many windows.
+    """
+
+    def __init__(self) -> None:
+        self._shown = np.zeros(SUPPRESSED_LEVEL + 1, dtype=np.int64)
+        self._waiting = self._shown.copy()
+        self._windows = self._windows_waiting = 0
+
+    @property
+    def shown(self) -> Levels:
+        """The sums as of the last step."""
+        return Levels(tuple(int(rows) for rows in self._shown[1:]), self._windows)
+
+    def add(self, unit: Unit) -> None:
+        """Add a unit's windows; withheld and empty ones do not count."""
+        self._waiting = self._waiting + unit.rows_at_level
+        self._windows_waiting += sum(result.has_batch for result in unit.results)
+        if self._windows_waiting >= FEWEST_WINDOWS:
+            self._shown = self._shown + self._waiting
+            self._windows += self._windows_waiting
+            self._waiting = np.zeros_like(self._waiting)
+            self._windows_waiting = 0
+
+
 class Board(Events):
-    """Listens to a run and answers with snapshots. Safe to use from several threads.
+    """Listens to a run and returns snapshots of it. Safe to use from several threads.
 
     Args:
-        settings: For limits and lengths.
-        clock: Ours.
+        settings: Supplies limits and lengths.
+        clock: The service's clock.
         sums: The totals of the run.
     """
 
@@ -83,7 +113,7 @@ class Board(Events):
         self._lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
         self._lag_limit_s = max(_LAG_LIMIT_S, _LAG_LIMIT_WINDOWS * settings.batch_size_seconds)
         hours = 1 + math.ceil(MOST_WINDOWS * self._length_ns / HOUR_NS)
-        self._idle_limit_s = _IDLE_LIMIT_S + _QUESTIONS_AN_HOUR * hours * settings.influx_query_timeout
+        self._idle_limit_s = _IDLE_LIMIT_S + _QUERIES_PER_HOUR * hours * settings.influx_query_timeout
         self._spool_limit_bytes = settings.spool_max_bytes
         self._lock = threading.RLock()
         self._sums = sums
@@ -112,12 +142,12 @@ class Board(Events):
             self._notes = {output.name: _OutputNotes(output.kind) for output in outputs}
 
     def plan(self, windows_in_all: int | None) -> None:
-        """Set how many windows there will be; None in a run without an end."""
+        """Set the number of windows of the run; None for a run without an end."""
         with self._lock:
             self._windows_in_all = windows_in_all
 
     def watch(self, positions: OutputPositions) -> None:
-        """Read the journal from now on. It has every output already, and this run has released nothing yet.
+        """Read the journal from now on. It must already have every output, and this run must not have released anything.
 
         Raises:
             StateUnavailable: It cannot be read now.
@@ -133,7 +163,7 @@ class Board(Events):
         self._positions = None
 
     def look(self) -> Snapshot:
-        """Return a snapshot. Neither waits for a busy journal nor blocks events meanwhile."""
+        """Return a snapshot. Does not wait for a busy journal, and does not block events."""
         figures = self._figures.latest()
         with self._lock:
             self._note_lag()
@@ -155,20 +185,20 @@ class Board(Events):
     # Events
 
     def phase(self, phase: Phase) -> None:
-        """Remember where the run is."""
+        """Record the phase of the run."""
         with self._lock:
             self._phase = phase
             self._alive_until_s = self._clock.monotonic_s()
 
     def reached(self, up_to_ns: int) -> None:
-        """Remember that the loop is alive, and where it is."""
+        """Record that the loop is alive, and its position."""
         with self._lock:
             self._alive_until_s = self._clock.monotonic_s()
             self._up_to_ns = up_to_ns
             self._note_lag()
 
     def waits(self, who: str, reason: Exception, seconds: float) -> None:
-        """Remember since when; a loop in an announced wait is alive."""
+        """Record since when and why; a loop in an announced wait is alive."""
         with self._lock:
             now_ns = self._clock.now_ns()
             note = self._notes.get(who)
@@ -183,21 +213,21 @@ class Board(Events):
             self._alive_until_s = self._clock.monotonic_s() + seconds
 
     def recovered(self, who: str) -> None:
-        """Forget the trouble."""
+        """Clear the trouble."""
         with self._lock:
             self._troubles.pop(who, None)
             if who in self._notes:
                 self._notes[who].trouble = None
 
     def gave_up(self, output: Output, reason: Exception) -> None:
-        """Remember that the output is not written to any more."""
+        """Record that the service stopped writing to the output."""
         with self._lock:
             note, now_ns = self._notes[output.name], self._clock.now_ns()
             note.has_ended = True
             note.trouble = note.last_error = Trouble(now_ns, str(reason))
 
     def rejected(self, output: Output, batch: object, rows: int, reason: Exception) -> None:
-        """Remember the reason; the rows stand in the journal."""
+        """Record the reason; the journal has the rows."""
         with self._lock:
             if output.name in self._notes:
                 self._notes[output.name].last_error = Trouble(self._clock.now_ns(), str(reason))
@@ -221,7 +251,7 @@ class Board(Events):
             self._note(windows_empty=len(windows))
 
     def anonymized(self, unit: Unit) -> None:
-        """Note what became of a unit's windows and rows."""
+        """Note a unit's windows and rows by outcome."""
         with self._lock:
             totals = totals_of(unit)
             self._note(
@@ -241,7 +271,7 @@ class Board(Events):
             self._note(rows_late=rows)
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
-        """Put the windows into the histogram, each with an equal share of the time."""
+        """Add the windows to the histogram, each with an equal share of the time."""
         with self._lock:
             each_s = seconds / windows
             self._timed += windows
@@ -250,12 +280,12 @@ class Board(Events):
                 self._within[index] += windows if each_s <= bound_s else 0
 
     def releasing(self, rows: int) -> None:
-        """Remember that the journal may or may not know of these rows already."""
+        """Record that the journal may already have these rows."""
         with self._lock:
             self._rows_in_flight = rows
 
     def released(self, rows: int) -> None:
-        """Remember that it does."""
+        """Record that the journal has them."""
         with self._lock:
             self._rows_released += rows
             self._rows_in_flight = 0
@@ -295,7 +325,7 @@ class Board(Events):
         self._moments[-1] = changed(self._moments[-1])
 
     def _read_journal(self) -> _Figures:
-        """Return what the journal says now. This may take long, so the lock is not held meanwhile."""
+        """Return the current figures of the journal. Reading may take long, so it does not hold the lock."""
         with self._lock:
             watched, fewest = self._positions, self._rows_released
         if watched is None:
@@ -306,8 +336,8 @@ class Board(Events):
             return _Figures(positions, spool_bytes, fewest, self._rows_released + self._rows_in_flight)
 
     def _output(self, name: str, note: _OutputNotes, figures: _Figures) -> OutputState:
-        standing = figures.positions.get(name)
-        one = standing or OutputPosition(name, 0, 0, 0, 0, 0)
+        known = figures.positions.get(name)
+        one = known or OutputPosition(name, 0, 0, 0, 0, 0)
         return OutputState(
             name=name,
             kind=note.kind,
@@ -315,7 +345,7 @@ class Board(Events):
             taken=one.taken,
             set_aside=one.set_aside,
             pending=one.pending,
-            unaccounted=figures.unaccounted(one, self._rows_at_start.get(name, 0)) if standing else 0,
+            unaccounted=figures.unaccounted(one, self._rows_at_start.get(name, 0)) if known else 0,
             retries=note.retries,
             trouble=note.trouble,
             last_error=note.last_error,
@@ -323,5 +353,5 @@ class Board(Events):
         )
 
 
-def _rows(standing: OutputPosition) -> int:
-    return standing.taken + standing.set_aside + standing.pending
+def _rows(position: OutputPosition) -> int:
+    return position.taken + position.set_aside + position.pending

@@ -1,7 +1,7 @@
-"""Connections to the status page: few at a time, none for long without a request. Idle connections cannot block other clients.
+"""Limits connections to the status page in number and idle time, so that idle connections cannot block other clients.
 
-waitress reads from all connections in one thread and answers from two. By default it accepts a hundred connections, keeps those open that
-send a byte now and then, and accepts no others until one closes.
+waitress reads from all connections in one thread and answers from two. By default it accepts a hundred connections, keeps open those that
+send an occasional byte, and accepts no others until one closes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.server import TcpWSGIServer
 
-#: A page, a scraper and some probes need fewer. At this limit, a new connection replaces the one that has been idle longest.
+#: A page, a scraper and some probes need fewer. At this limit, a new connection replaces the longest idle one.
 MOST_CONNECTIONS = 64
 
-#: Time limit for the first request to be complete; and for the next one, within which the previous answer must be read too.
+#: Time limits for receiving the first request, and for reading an answer and sending the next request.
 FIRST_REQUEST_S = 5.0
 NEXT_REQUEST_S = 20.0
 
 #: How many requests may be sent before the first is answered. Answers to slow readers are kept in memory.
 MOST_PIPELINED = 8
 
-#: How often to look for connections past their time limit.
-_LOOK_EVERY_S = 1.0
+#: How often to check for connections past their time limit.
+_CHECK_EVERY_S = 1.0
 
-#: Pause after the system could not accept a connection, such as for lack of descriptors.
+#: Pause after a connection could not be accepted, such as for lack of file descriptors.
 _PAUSE_S = 0.05
 
 _LIMITS: dict[str, Any] = {
@@ -43,7 +43,7 @@ _LIMITS: dict[str, Any] = {
 
 
 class _Connection(HTTPChannel):
-    """One connection. `waiting_since_s` is when it began to wait for its client; `waits_s` is for how long it may."""
+    """One connection. It has been waiting for its client since `waiting_since_s`, and may do so for `waits_s`."""
 
     # waitress' published types lack these.
     requests: list[Any]
@@ -55,17 +55,17 @@ class _Connection(HTTPChannel):
         super().__init__(*arguments, **named)
 
     @property
-    def is_waited_for(self) -> bool:
+    def is_idle(self) -> bool:
         """Whether no request is being answered."""
         return not self.requests
 
     @property
     def is_overdue(self) -> bool:
         """Whether the client is past its time limit."""
-        return self.is_waited_for and time.monotonic() - self.waiting_since_s > self.waits_s
+        return self.is_idle and time.monotonic() - self.waiting_since_s > self.waits_s
 
     def received(self, data: bytes) -> bool:
-        """Take what came in. Of too many requests, the last to be answered closes the connection; the client sends the others again."""
+        """Receive data. With too many requests, the last accepted one closes the connection, and the client sends the others again."""
         is_taken = super().received(data)
         with self.requests_lock:
             if len(self.requests) > MOST_PIPELINED:
@@ -80,18 +80,18 @@ class _Connection(HTTPChannel):
 
 
 class Connections(TcpWSGIServer):
-    """Serves an application on a socket that listens already. `run` returns after `close`.
+    """Serves an application on a listening socket. `run` returns after `close`.
 
     Args:
         application: Answers requests; must not block.
-        listening: Where.
+        listening: The socket.
     """
 
     channel_class = _Connection
     active_channels: dict[int, _Connection]  # type: ignore[assignment]
 
     def __init__(self, application: Any, listening: socket.socket) -> None:
-        self._next_look_s = 0.0
+        self._next_check_s = 0.0
         super().__init__(
             application,
             {},
@@ -103,33 +103,33 @@ class Connections(TcpWSGIServer):
         )
 
     def readable(self) -> bool:
-        """Return whether one more connection can be accepted; on the way, close those past their time limit."""
-        if time.monotonic() >= self._next_look_s:
-            self._next_look_s = time.monotonic() + _LOOK_EVERY_S
+        """Close connections past their time limit; return whether one more can be accepted."""
+        if time.monotonic() >= self._next_check_s:
+            self._next_check_s = time.monotonic() + _CHECK_EVERY_S
             self._close(one for one in self._connections() if one.is_overdue)
-        return self.accepting and (len(self.active_channels) < MOST_CONNECTIONS or bool(self._waited_for()))
+        return self.accepting and (len(self.active_channels) < MOST_CONNECTIONS or bool(self._idle()))
 
     def handle_accept(self) -> None:
-        """Accept a connection; at the limit, close another for it."""
+        """Accept a connection; at the limit, close the longest idle one first."""
         if len(self.active_channels) >= MOST_CONNECTIONS:
-            self._close(self._waited_for()[:1])
+            self._close(self._idle()[:1])
         super().handle_accept()
 
     def accept(self) -> Any:
-        """Return a connection, or None if there is none to be had now."""
+        """Return a connection; None if none can be accepted now."""
         try:
             return super().accept()
         except OSError:
-            self._close(self._waited_for()[:1])
+            self._close(self._idle()[:1])
             time.sleep(_PAUSE_S)
             return None
 
     def _connections(self) -> list[_Connection]:
         return list(self.active_channels.values())
 
-    def _waited_for(self) -> list[_Connection]:
-        """Return the connections without a request in work, the one idle longest first."""
-        return sorted((one for one in self._connections() if one.is_waited_for), key=lambda one: one.waiting_since_s)
+    def _idle(self) -> list[_Connection]:
+        """Return the idle connections, the longest idle first."""
+        return sorted((one for one in self._connections() if one.is_idle), key=lambda one: one.waiting_since_s)
 
     def _close(self, connections: Iterable[_Connection]) -> None:
         for one in connections:

@@ -1,4 +1,4 @@
-"""Reads the journal for pages, probes and metrics, so that a busy journal blocks neither them nor the work loop."""
+"""Reads the journal for pages, probes and metrics, so that a busy journal blocks neither them nor the release loop."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ TIMEOUT_S = 0.3
 
 
 class JournalReader(Generic[_T]):
-    """Reads in a thread of its own, one read at a time. Safe to use from several threads. `last` is what was read last.
+    """Reads in its own thread, one read at a time. Safe to use from several threads. `last` has the latest figures.
 
     Args:
         read: Returns the figures; may take long, or raise.
-        first: What is known before the first read.
+        first: The figures before the first read.
     """
 
     def __init__(self, read: Callable[[], _T], first: _T) -> None:
@@ -28,7 +28,7 @@ class JournalReader(Generic[_T]):
         self._thread: threading.Thread | None = None
 
     def latest(self) -> _T:
-        """Return the figures as they are now, or those that were read last if that takes too long."""
+        """Return the current figures, or the previous ones if the read takes too long."""
         with suppress(RuntimeError):  # no thread can be started now
             self._reading_thread().join(TIMEOUT_S)
         return self.last
@@ -41,5 +41,5 @@ class JournalReader(Generic[_T]):
             return self._thread
 
     def _run(self) -> None:
-        with suppress(Exception):  # the work loop uses the same journal and reports its errors
+        with suppress(Exception):  # the release loop uses the same journal and reports its errors
             self.last = self._read()

@@ -1,4 +1,4 @@
-"""What a snapshot means: whether the work loop is alive, whether the service is ready, and both in words."""
+"""Judges a snapshot: whether the release loop is alive, whether the service is ready, and why, in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from service.status.snapshot import OutputState, Snapshot, Trouble
 from service.time_texts import as_datetime, date_and_time, length_text, many_text
 
-#: From these shares of the last hour's rows on, withheld and late rows need an operator's attention.
+#: Above these shares of the last hour's rows, withheld and late rows need an operator's attention.
 _WITHHELD_LIMIT = 0.15
 _LATE_LIMIT = 0.001
 
@@ -27,12 +27,12 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a snapshot means.
+    """The meaning of a snapshot.
 
     Args:
-        is_live: Whether the work loop advances, or waits as announced.
-        reasons: Why the service is not ready; empty when it is.
-        notices: What needs an operator's attention although data flows.
+        is_live: Whether the release loop advances, or waits as announced.
+        reasons: Why the service is not ready; empty if it is.
+        notices: Findings that need an operator's attention although data flows.
         headline: The state in a few words.
         sentence: The state in one sentence.
     """
@@ -57,7 +57,7 @@ class Judgement:
 
 
 def judge(now: Snapshot) -> Judgement:
-    """Return what a snapshot means."""
+    """Return the meaning of a snapshot."""
     is_live = now.pace.idle_s <= now.pace.idle_limit_s
     reasons = tuple(_reasons(now, is_live=is_live))
     notices = tuple(_notices(now))

@@ -1,6 +1,6 @@
-"""A snapshot as Prometheus reads it; what each series means: `documentation/METRICS.md`.
+"""A snapshot in Prometheus' text format; `documentation/METRICS.md` describes the series.
 
-Every series exists from the start, at zero, except those of fidelity, where zero would be the worst value.
+Every series exists from the start, at zero, except those of fidelity, for which zero would be the worst value.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Labelled = Iterable[tuple[str, float]]
 
 
 def exposition(now: Snapshot) -> bytes:
-    """Return the page that Prometheus asks for."""
+    """Return the page that Prometheus scrapes."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Families(now))
     return generate_latest(registry)
@@ -50,7 +50,7 @@ class _Families(Collector):
 
 
 def families(now: Snapshot) -> Iterator[Metric]:
-    """Yield every metric there is."""
+    """Yield all metrics."""
     judgement = judge(now)
     yield from _of_the_run(now, judgement)
     yield from _of_windows(now)
@@ -122,7 +122,7 @@ def _of_rows(now: Snapshot) -> Iterator[Metric]:
 
 
 def _of_fidelity(step: FidelityStep) -> Iterator[Metric]:
-    """Yield what is defined: a flat signal has neither correlation nor PRDN."""
+    """Yield the defined figures: a flat signal has neither correlation nor PRDN."""
     yield _gauge("fidelity_windows", "How many windows the figures of fidelity are of; 12 or more.", step.windows)
     if not math.isnan(step.sums.correlation):
         yield _gauge(

@@ -1,4 +1,4 @@
-"""What the status page polls: a snapshot and its judgement as JSON. Counts, times and names of outputs only."""
+"""The status page's data: a snapshot and its judgement as JSON. Counts, times and names of outputs only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from service.version import VERSION
 
 
 def readiness(judgement: Judgement) -> dict[str, Any]:
-    """Return what `/readyz` answers."""
+    """Return the answer of `/readyz`."""
     return {"ready": judgement.is_ready, "reasons": [_finding(one) for one in judgement.reasons]}
 
 
 def liveness(now: Snapshot, judgement: Judgement) -> dict[str, Any]:
-    """Return what `/livez` answers."""
+    """Return the answer of `/livez`."""
     return {"live": judgement.is_live, "idle_seconds": round(now.pace.idle_s, 1), "limit_seconds": now.pace.idle_limit_s}
 
 
 def page_data(now: Snapshot) -> dict[str, Any]:
-    """Return what `/status.json` answers."""
+    """Return the answer of `/status.json`."""
     judgement = judge(now)
     run, totals = now.run, now.totals
     return {

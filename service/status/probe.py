@@ -1,4 +1,4 @@
-"""Asks the running service how it is, as a container's health check does: `python central_anonymizer.py --health`."""
+"""Queries the running service for its health, as a container's health check: `python central_anonymizer.py --health`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  (nothing is bound he
 
 
 def why_not_ready(address: StatusAddress, token: Secret) -> list[str]:
-    """Return why data does not flow, a sentence each; nothing when it does.
+    """Return why data does not flow, one sentence each; empty if it does.
 
     Args:
         address: STATUS_ADDRESS.

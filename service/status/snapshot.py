@@ -1,4 +1,4 @@
-"""The state of the service at one moment: what metrics, health, page and systemd's status line are made from. Counts only."""
+"""The state of the service at one moment, as shown by metrics, health, page and systemd's status line. Counts only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from service.telemetry.totals import Totals
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why something cannot be used now: since when (nanoseconds since the epoch), and the last reason."""
+    """Something is unavailable: since when (nanoseconds since the epoch), and the latest reason."""
 
     since_ns: int
     reason: str
@@ -22,17 +22,17 @@ class OutputState:
     """One output.
 
     Args:
-        name: Its kind and its target.
-        kind: Such as `csv`.
+        name: Its kind and target.
+        kind: A kind such as `csv`.
         position: The last chunk it has taken.
         taken: Rows it has taken since it was added to the journal.
         set_aside: Rows it refused for good.
         pending: Rows that wait for it.
         unaccounted: Rows released in this run that are neither taken nor set aside nor pending; must be 0.
-        retries: Writes of this run that were tried again.
+        retries: Retried writes of this run.
         trouble: Why it takes nothing now; None while it takes rows.
-        last_error: Its last error in this run, and when; None if there was none.
-        has_ended: Whether the service has given it up for this run.
+        last_error: Its last error in this run, with its time; None if there was none.
+        has_ended: Whether the service stopped writing to it for the rest of this run.
     """
 
     name: str
@@ -50,7 +50,7 @@ class OutputState:
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What happened in one stretch of the run, by our clock; `lag_s` is the highest lag in it."""
+    """Sums of one interval of the run, by the service's clock; `lag_s` is the highest lag in it."""
 
     start_ns: int
     windows_released: int = 0
@@ -74,14 +74,14 @@ class Durations:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Where the run is.
+    """The progress of the run.
 
     Args:
         started_ns: When it began.
-        phase: What it does now.
+        phase: Its current phase.
         is_stream: Whether it has no end.
-        windows_in_all: How many windows there will be; None without an end.
-        up_to_ns: Every window that ends by then is done; None before the first look.
+        windows_in_all: The number of its windows; None for a run without an end.
+        up_to_ns: Every window that ends by then is done; None before the first poll.
     """
 
     started_ns: int
@@ -96,9 +96,9 @@ class Pace:
     """Whether the run keeps up.
 
     Args:
-        lag_s: How long the next window has been due; 0 when it is not, and in a run with an end.
+        lag_s: How long the next window has been due; 0 if none is due, and in a run with an end.
         lag_limit_s: Above this lag the service counts as behind.
-        idle_s: Time since the work loop last showed that it is alive, announced waits not counted.
+        idle_s: Time since the release loop's last sign of life, without announced waits.
         idle_limit_s: Above this the loop counts as hanging.
     """
 
@@ -110,7 +110,7 @@ class Pace:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """What the run cannot do without, the source or its own disk: why it cannot be used now, and retries in this run."""
+    """The source or the service's own disk: why it is unavailable, and the retries in this run."""
 
     trouble: Trouble | None = None
     retries: int = 0
@@ -118,7 +118,7 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class SpoolState:
-    """Bytes that wait on disk for outputs, the most that may, and whether reading pauses because that is reached."""
+    """Bytes that wait on disk for outputs, their limit, and whether reading pauses because the limit is reached."""
 
     size_bytes: int
     limit_bytes: int
@@ -139,16 +139,16 @@ class Snapshot:
 
     Args:
         now_ns: The time.
-        run: Where the run is.
+        run: The progress of the run.
         pace: Whether it keeps up.
         source: Whether the source answers.
         state: Whether STATE_DIR can be used.
-        spool: What waits on disk.
-        totals: What the run adds up to.
+        spool: The size of the spool.
+        totals: The totals of the run.
         levels: How far rows were generalized.
-        fidelity: What is left of the signal in the last step of twelve windows or more; None before it, and without UTILITY_METRICS.
+        fidelity: The signal's fidelity in the last step of at least twelve windows; None before it, and without UTILITY_METRICS.
         durations: How long windows took.
-        outputs: Each output.
+        outputs: The outputs.
         moments: The last hour, oldest first.
     """
 

@@ -1,4 +1,4 @@
-"""Sends systemd what it expects of a `Type=notify` service: ready, status, watchdog, stopping (sd_notify(3))."""
+"""Sends systemd the messages of a `Type=notify` service: ready, status, watchdog, stopping (sd_notify(3))."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _LONGEST_STATUS = 300
 
 
 class Notifier:
-    """Checks the state once a second and notifies systemd.
+    """Checks the state once per second and notifies systemd.
 
-    READY=1 is sent once no operator needs to fix anything: the loop runs, or waits for an unreachable source. Whether data
-    flows is in the status line, and in /readyz.
+    READY=1 is sent once the start needs no help from an operator: the loop runs, or waits for an unreachable source. The status line and
+    /readyz say whether data flows.
 
     Args:
-        look: Returns how things are.
-        environment: Its NOTIFY_SOCKET names the manager's socket, its WATCHDOG_USEC how long it waits for a sign of life.
+        look: Returns a snapshot.
+        environment: NOTIFY_SOCKET names the manager's socket; WATCHDOG_USEC is how long it waits for a sign of life.
     """
 
     def __init__(self, look: Callable[[], Snapshot], environment: Mapping[str, str]) -> None:
@@ -46,19 +46,19 @@ class Notifier:
         threading.Thread(target=self._run, name="systemd", daemon=True).start()
 
     def close(self) -> None:
-        """Say that the service stops, and nothing more."""
+        """Send that the service stops, and nothing more."""
         self._ended.set()
-        self._say_stopping()
+        self._send_stopping()
 
     def _run(self) -> None:
         while not self._ended.is_set():
-            self._tell(self._look())
+            self._notify(self._look())
             self._ended.wait(self._every_s)
 
-    def _tell(self, now: Snapshot) -> None:
+    def _notify(self, now: Snapshot) -> None:
         judgement = judge(now)
         if now.run.phase == "stopping":
-            self._say_stopping()
+            self._send_stopping()
         elif not self._is_ready and (now.run.phase != "connecting" or now.source.trouble):
             self._is_ready = True
             self._send("READY=1")
@@ -71,13 +71,13 @@ class Notifier:
             self._since_sign_s = 0.0
             self._send("WATCHDOG=1")
 
-    def _say_stopping(self) -> None:
+    def _send_stopping(self) -> None:
         if not self._is_stopping:
             self._is_stopping = True
             self._send("STOPPING=1")
 
     def _send(self, message: str) -> None:
-        # A name that begins with @ is one in Linux's abstract namespace.
+        # A leading @ means Linux's abstract namespace.
         address = "\0" + self._address[1:] if self._address.startswith("@") else self._address
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.settimeout(1)

@@ -1,4 +1,4 @@
-"""Serves metrics, health and the status page from its own threads. Read-only: answers GET and HEAD."""
+"""Serves metrics, health and the status page from its own threads. Read-only: it answers GET and HEAD."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _STATUS_PAGE = LogEvent("status_page", "📟 Status page at http://%s/%s", "addr
 
 _PAGES = Path(__file__).parent / "pages"
 
-#: Everything that is served as it stands.
+#: The static files.
 _FILES = {
     "/": "index.html",
     "/help": "help.html",
@@ -41,7 +41,7 @@ _FILES = {
     },
 }
 
-#: Nothing from other servers, no inline code, no frames.
+#: Forbid content from other servers, inline code and frames.
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -54,16 +54,16 @@ _PLAIN = "text/plain; charset=utf-8"
 
 
 class StatusServer:
-    """Listens from the moment it is made until `close`.
+    """Listens from its creation until `close`.
 
     Args:
-        address: Where. Port 0 takes any that is free.
-        look: Returns what is shown.
+        address: The address to listen on; port 0: any free port.
+        look: Returns a snapshot.
         settings: Shown without secrets.
-        token: Every request needs it; empty: none does.
+        token: Required in every request; empty: not required.
 
     Raises:
-        ConfigurationError: The address cannot be listened on.
+        ConfigurationError: The service cannot listen on the address.
     """
 
     def __init__(self, address: StatusAddress, look: Callable[[], Snapshot], settings: Settings, token: Secret) -> None:
@@ -73,8 +73,8 @@ class StatusServer:
         self.port: int = listening.getsockname()[1]
         self._server = Connections(app, listening)
         threading.Thread(target=self._server.run, name="status", daemon=True).start()
-        asked = "; it asks for STATUS_TOKEN" if token else ""
-        _STATUS_PAGE.log(StatusAddress(address.host, self.port), asked)
+        note = "; it asks for STATUS_TOKEN" if token else ""
+        _STATUS_PAGE.log(StatusAddress(address.host, self.port), note)
 
     def close(self) -> None:
         """Stop listening and end the threads."""
@@ -87,7 +87,7 @@ def _listen(address: StatusAddress) -> socket.socket:
         family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
         return socket.create_server((where[0], where[1]), family=family)
     except OSError as error:
-        # Python adds the address to the reason, in its own words.
+        # Python appends the address to the reason.
         reason = str(error.strerror or error).partition(" (while")[0]
         raise ConfigurationError(f"STATUS_ADDRESS {address} cannot be listened on ({reason})") from None
 
@@ -96,13 +96,13 @@ def make_app(look: Callable[[], Snapshot], settings: Settings, token: Secret, *,
     """Return the web application.
 
     Args:
-        look: Returns what is shown.
+        look: Returns a snapshot.
         settings: Shown without secrets.
-        token: Every request needs it; empty: none does.
-        loopback_only: Whether it is served to this machine only.
+        token: Required in every request; empty: not required.
+        loopback_only: Whether only this machine can reach it.
     """
     app = bottle.Bottle()
-    app.add_hook("before_request", partial(_let_in, token, loopback_only))
+    app.add_hook("before_request", partial(_authorize, token, loopback_only))
     answers = _Answers(look, settings)
     for path, answer in {
         "/metrics": answers.metrics,
@@ -118,7 +118,7 @@ def make_app(look: Callable[[], Snapshot], settings: Settings, token: Secret, *,
 
 
 class _Answers:
-    """What is not a file."""
+    """Answers that are not static files."""
 
     def __init__(self, look: Callable[[], Snapshot], settings: Settings) -> None:
         self._look = look
@@ -143,12 +143,12 @@ class _Answers:
         return _json([{"name": name, "value": value} for name, value in shown_settings(self._settings)])
 
 
-def _let_in(token: Secret, loopback_only: bool) -> None:
-    """Raise an answer that says no, unless the request may be answered."""
-    if token and not _knows(token, bottle.request.get_header("Authorization", "")):
+def _authorize(token: Secret, loopback_only: bool) -> None:
+    """Raise a refusal as the answer, unless the request is allowed."""
+    if token and not _has_token(token, bottle.request.get_header("Authorization", "")):
         raise _answer(401, _PLAIN, "STATUS_TOKEN is needed: as bearer token, or as password.\n", asks=True)
     if loopback_only and not token and not _is_local(bottle.request.get_header("Host", "")):
-        # DNS rebinding: a web site whose name resolves to this machine must not read the page through a visitor's browser.
+        # Against DNS rebinding: a web site whose name resolves to this machine must not read the page through a visitor's browser.
         raise _answer(403, _PLAIN, "Only localhost may be asked for.\n")
 
 
@@ -176,17 +176,17 @@ def _answer(status: int, content_type: str, body: str | bytes, *, asks: bool = F
     return bottle.HTTPResponse(body, status, headers)
 
 
-def _knows(token: Secret, authorization: str) -> bool:
-    """Return whether a header carries the token, as bearer token or as password."""
-    kind, _, shown = authorization.partition(" ")
+def _has_token(token: Secret, authorization: str) -> bool:
+    """Return whether a header contains the token, as bearer token or as password."""
+    kind, _, given = authorization.partition(" ")
     if kind.lower() == "basic":
         try:
-            shown = base64.b64decode(shown, validate=True).decode().partition(":")[2]
+            given = base64.b64decode(given, validate=True).decode().partition(":")[2]
         except (binascii.Error, UnicodeDecodeError):
             return False
     elif kind.lower() != "bearer":
         return False
-    return hmac.compare_digest(shown.strip().encode(), token.reveal().encode())
+    return hmac.compare_digest(given.strip().encode(), token.reveal().encode())
 
 
 def _is_local(host: str) -> bool:
