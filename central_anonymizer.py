@@ -47,22 +47,13 @@ _CONFIGURATION_GOOD = LogEvent("configuration_good", "✅ The configuration is g
 
 
 def main(arguments: list[str]) -> int:
-    """Do what `.env` says; return the exit code."""
+    """Run as `.env` says; return the exit code."""
     options = _parse(arguments)
     env_file = Path(options.env_file or ".env")
     # A health probe must not touch the service's files.
-    of_folders = folder_problems if options.check else lasting_folder_problems
-    checks = (
-        (proxy_problems,)
-        if options.health
-        else (
-            input_problems,
-            hierarchy_problems,
-            of_folders,
-            proxy_problems,
-            worker_problems,
-        )
-    )
+    check_folders = folder_problems if options.check else lasting_folder_problems
+    all_checks = (input_problems, hierarchy_problems, check_folders, proxy_problems, worker_problems)
+    checks = (proxy_problems,) if options.health else all_checks
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:
@@ -115,10 +106,8 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description="Releases k-anonymized ECG. Everything is set in .env; no argument is needed.")
     parser.add_argument("--env-file", type=path_argument, metavar="PATH", help="read settings from this file instead of ./.env")
     parser.add_argument("--check", action="store_true", help="check the configuration and exit")
-    parser.add_argument("--health", action="store_true", help="ask the running service whether data flows")
-    parser.add_argument(
-        "--connect", action="store_true", help="with --check: see that servers, buckets and outputs can be reached"
-    )
+    parser.add_argument("--health", action="store_true", help="query the running service: does data flow?")
+    parser.add_argument("--connect", action="store_true", help="with --check: also connect to servers, buckets and outputs")
     options = parser.parse_args(arguments)
     if options.connect and not options.check:
         parser.error("--connect goes with --check")

@@ -1,1 +1,1 @@
-"""What an operator runs beside the service: verify, retry, report. The service imports nothing of it."""
+"""What an operator runs beside the service: verify, retry, report. The service never imports it."""

@@ -1,7 +1,7 @@
-"""Compares the journal with what the raw bucket and the outputs hold now.
+"""Compares the journal with the current content of the raw bucket and the outputs.
 
-For each released window: read = released + withheld + invalid + duplicate; late = what the source counts now beyond what was read; and
-for each output: released = taken + set aside + pending.
+For each released window: read = released + withheld + invalid + duplicate; late = rows in the source now - rows read then; and for each
+output: released = taken + set aside + pending.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from service.state.journal import Entry, Journal
 from service.state.output_positions import LOST_CHUNK, OutputPosition
 from service.time_texts import span_text
 
-#: Windows that were merged into one entry, perhaps a day of them, are counted again in at most this many ranges.
-_MOST_BITS = 64
+#: The windows of a merged entry, perhaps a day of them, are counted again in at most this many ranges.
+_MOST_RANGES = 64
 
 Count = Callable[[WindowRange], npt.NDArray[np.int64]]
 
 
 @dataclass(slots=True)
 class OutputAudit:
-    """Rows of one output by outcome, and how many it holds; None where it cannot be read."""
+    """Rows of one output by outcome, and the number it holds; None if it cannot be read."""
 
     name: str
     taken: int = 0
@@ -39,16 +39,16 @@ class OutputAudit:
 
 @dataclass(slots=True)
 class Audit:
-    """What was found.
+    """The findings of an audit.
 
     Args:
         windows: Released windows in the span.
-        counts: Their sums, as the journal has them.
-        late: Rows the source holds beyond what was read.
-        expired: Windows of which the source may have removed rows because of their age.
-        accepted: Stretches that were accepted as released, of which nothing is known.
-        outputs: By output.
-        disagreements: Sentences, one for each window and what is wrong.
+        counts: Their sums according to the journal.
+        late: Rows in the source beyond those that were read.
+        expired: Windows whose rows the source may have removed because of their age.
+        accepted: Gaps that were accepted as released, of which nothing is known.
+        outputs: The outputs.
+        disagreements: One sentence per window and disagreement.
     """
 
     windows: int = 0
@@ -63,14 +63,14 @@ class Audit:
 def audit(
     journal: Journal, span: Window, *, count_raw: Count, kept_since_ns: int | None, readers: Sequence[OutputReader]
 ) -> Audit:
-    """Compare everything that was released in a span with what is there now.
+    """Compare everything that was released in a span with the current content of source and outputs.
 
     Args:
         journal: The journal.
-        span: From when to when.
+        span: The span to audit.
         count_raw: Counts rows in the source.
-        kept_since_ns: Before which the source may have removed rows.
-        readers: Of the outputs that can be read back.
+        kept_since_ns: The source may have removed rows older than this.
+        readers: The readers of the outputs that can be read back.
 
     Raises:
         SourceError: The source or an output cannot be read.
@@ -86,9 +86,9 @@ def audit(
             found.disagreements.append(f"{span_text(entry.interval)}: the journal's counts do not add up: {entry.counts}")
     _compare_raw(found, known, count_raw, kept_since_ns)
     by_name = {reader.name: reader for reader in readers}
-    for standing in journal.outputs.positions():
-        refused = journal.outputs.set_aside_for(standing.name)
-        found.outputs.append(_compare_output(found, known, standing, refused, by_name.get(standing.name)))
+    for position in journal.outputs.positions():
+        refused = journal.outputs.set_aside_for(position.name)
+        found.outputs.append(_compare_output(found, known, position, refused, by_name.get(position.name)))
     return found
 
 
@@ -97,9 +97,9 @@ def _compare_raw(found: Audit, entries: Sequence[Entry], count_raw: Count, kept_
         if kept_since_ns is not None and entry.interval.start_ns < kept_since_ns:
             found.expired += entry.windows
             continue
-        rows = rows if rows == entry.counts.read else _sum_bit_by_bit(entry, count_raw)
+        rows = rows if rows == entry.counts.read else _sum_in_short_ranges(entry, count_raw)
         found.late += max(0, rows - entry.counts.read)
-        # A row that the source repeated was read, and is not held twice.
+        # A duplicate was read, but the source may hold it only once.
         if rows < entry.counts.read - entry.counts.duplicate:
             found.disagreements.append(
                 f"{span_text(entry.interval)}: {entry.counts.read} rows were read, the source holds {rows} now: some were removed"
@@ -107,26 +107,26 @@ def _compare_raw(found: Audit, entries: Sequence[Entry], count_raw: Count, kept_
 
 
 def _compare_output(
-    found: Audit, entries: Sequence[Entry], standing: OutputPosition, refused: dict[str, int], reader: OutputReader | None
+    found: Audit, entries: Sequence[Entry], position: OutputPosition, refused: dict[str, int], reader: OutputReader | None
 ) -> OutputAudit:
-    result = OutputAudit(standing.name)
+    result = OutputAudit(position.name)
     held = _sums(entries, reader.rows_in) if reader else []
     stated = reader.summarized(Window(entries[0].interval.start_ns, entries[-1].interval.end_ns)) if reader and entries else None
     for index, entry in enumerate(entries):
         released = entry.counts.released
-        if entry.chunk <= standing.since:
+        if entry.chunk <= position.since:
             result.before_its_time += released
             continue
-        if entry.chunk > standing.position:
+        if entry.chunk > position.position:
             result.pending += released
             continue
         set_aside = _refused_of(entry, refused)
         expected = released - set_aside
         result.set_aside += set_aside
         result.taken += expected
-        where = f"{span_text(entry.interval)}: {standing.name}"
+        where = f"{span_text(entry.interval)}: {position.name}"
         if reader and reader.may_count_twice and held[index] != expected:
-            held[index] = _sum_bit_by_bit(entry, reader.rows_in)
+            held[index] = _sum_in_short_ranges(entry, reader.rows_in)
         if held and held[index] != expected:
             found.disagreements.append(f"{where} should hold {expected} rows and holds {held[index]}")
         if stated is not None and entry.windows == 1 and set_aside < released and entry.interval.start_ns not in stated:
@@ -137,7 +137,7 @@ def _compare_output(
 
 
 def _refused_of(entry: Entry, refused: dict[str, int]) -> int:
-    """Return how many rows of an entry's windows an output refused, or lost with their spool file."""
+    """Return how many rows of an entry's windows an output refused, or will never get because their spool file was lost."""
     if f"{LOST_CHUNK}{entry.chunk}" in refused:
         return entry.counts.released
     return sum(rows for batch_id, rows in refused.items() if _is_in(batch_id, entry.interval))
@@ -149,11 +149,11 @@ def _is_in(batch_id: str, interval: Window) -> bool:
 
 
 def _sums(entries: Sequence[Entry], count: Count) -> list[int]:
-    """Return for each entry how many rows `count` finds in it; neighbours are asked for together."""
+    """Return how many rows `count` finds in each entry; neighbours are counted together."""
     sums: list[int] = []
     for run in _runs(entries):
         window_ns = run[0].window_ns
-        assert window_ns is not None, "gaps that were accepted are left out"
+        assert window_ns is not None, "accepted gaps are left out"
         windows = WindowRange(run[0].interval.start_ns, run[-1].interval.end_ns, window_ns)
         parts = [count(windows.part(at, min(at + MOST_WINDOWS, len(windows)))) for at in range(0, len(windows), MOST_WINDOWS)]
         rows_before = np.concatenate(([0], np.cumsum(np.concatenate(parts))))
@@ -163,16 +163,16 @@ def _sums(entries: Sequence[Entry], count: Count) -> list[int]:
     return sums
 
 
-def _sum_bit_by_bit(entry: Entry, count: Count) -> int:
-    """Return how many rows are in an entry, counted in short ranges: in long ones InfluxDB may count rows twice (decision 016)."""
-    assert entry.window_ns is not None, "gaps that were accepted are left out"
+def _sum_in_short_ranges(entry: Entry, count: Count) -> int:
+    """Return how many rows an entry has, counted in short ranges, since InfluxDB may count rows twice in long ones (decision 016)."""
+    assert entry.window_ns is not None, "accepted gaps are left out"
     windows = WindowRange(entry.interval.start_ns, entry.interval.end_ns, entry.window_ns)
-    step = -(-len(windows) // _MOST_BITS)
+    step = -(-len(windows) // _MOST_RANGES)
     return sum(int(count(windows.part(at, min(at + step, len(windows)))).sum()) for at in range(0, len(windows), step))
 
 
 def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """Yield stretches of neighbours whose windows have one length."""
+    """Yield runs of neighbours with the same window length."""
     first = 0
     for index in range(1, len(entries) + 1):
         if index < len(entries):

@@ -1,4 +1,4 @@
-"""A journal as it is at one moment, for commands that look at STATE_DIR while the service may be running."""
+"""A consistent copy of the journal, for commands that read STATE_DIR while the service may be running."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from service.state.journal_file import WAY_ON
 
 @contextmanager
 def copied_journal(folder: Path) -> Iterator[tuple[Journal, int]]:
-    """Yield a copy of a STATE_DIR's journal, and the form of the original: 0 where there is none. STATE_DIR is not changed.
+    """Yield a copy of a STATE_DIR's journal, and the format version of the original: 0 if there is none. STATE_DIR is not changed.
 
     Raises:
-        JournalDamaged: It does not say what was written to it.
+        JournalDamaged: It is damaged.
         StateUnavailable: It cannot be read now.
     """
     with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-state-") as copy:
         try:
-            # Each release is in the journal before it is in the fence, and in the fence before the next is in the journal. So the copy
-            # has all that the fence held before, and the fence holds afterwards all that the copy has but its last release.
+            # A release is written to the journal, then to the fence, before the next one begins. So the copy contains everything that the
+            # fence held before the copy, and the fence then holds everything in the copy except perhaps the last release.
             before = Fence(folder / "fence").read()
-            form = _copy(folder / "journal.sqlite", Path(copy))
+            version = _copy(folder / "journal.sqlite", Path(copy))
             journal = Journal(Path(copy), data_set=None, copied=(before, Fence(folder / "fence").read()))
         except (JournalDamaged, StateUnavailable) as error:
-            # Name the folder that the operator knows, not the copy, which is gone when the message is read.
+            # Name the operator's folder, not the copy, which is gone by the time the message is read.
             raise type(error)(str(error).replace(copy, str(folder))) from None
         with closing(journal):
-            yield journal, form
+            yield journal, version
 
 
 def _copy(path: Path, to: Path) -> int:
-    """Copy a journal into a folder; return its form, 0 where there is none."""
+    """Copy a journal into a folder; return its format version, 0 if there is none."""
     try:
-        # As in the service, no pipe is opened and no link followed.
+        # As in the service, do not open pipes or follow links.
         os.close(open_ours(path, os.O_RDONLY))
     except FileNotFoundError:
         return 0

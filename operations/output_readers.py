@@ -1,4 +1,4 @@
-"""Reads back what outputs hold, to compare it with the journal. An HTTP API cannot be read back; its acknowledgements are trusted."""
+"""Reads back the content of outputs, to compare it with the journal. An HTTP API cannot be read back; its answers are trusted."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from service.wiring import held_parquet, make_outputs, output_address, reading_t
 
 
 class OutputReader(Protocol):
-    """Tells what an output holds."""
+    """Reads the content of an output."""
 
     #: The output's name in the journal.
     name: str
 
-    #: Whether in a long range it may count rows twice (decision 016).
+    #: Whether it may count rows twice in a long range (decision 016).
     may_count_twice: bool
 
     def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
@@ -40,11 +40,11 @@ class OutputReader(Protocol):
         """
 
     def summarized(self, span: Window) -> dict[int, int] | None:
-        """Return the released rows that window summaries state, by window start; None where there are none by design."""
+        """Return the released rows that window summaries state, by window start; None for an output without summaries."""
 
 
 class CsvReader:
-    """Reads the files that windows were written to.
+    """Counts rows in CSV files.
 
     Args:
         name: The output's name.
@@ -60,7 +60,7 @@ class CsvReader:
         self._pattern = pattern
 
     def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
-        """Return how many rows the files hold for each window; a file that is not there holds none."""
+        """Return how many rows the files hold for each window; a missing file holds none."""
         found = np.zeros(len(windows), dtype=np.int64)
         windows_of_file: dict[str, list[int]] = defaultdict(list)
         for index, window in enumerate(windows):
@@ -72,7 +72,7 @@ class CsvReader:
         return found
 
     def summarized(self, span: Window) -> None:
-        """Return None: files hold rows alone."""
+        """Return None: CSV files have no summaries."""
         return
 
 
@@ -84,7 +84,7 @@ def _times(path: Path) -> npt.NDArray[np.int64]:
             return np.empty(0, dtype=np.int64)
         table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=only_times)
     except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise SourceUnavailable(f"{path} cannot be read as CSV of ours ({type(error).__name__})") from None
+        raise SourceUnavailable(f"{path} cannot be read as the service's CSV ({type(error).__name__})") from None
     times: npt.NDArray[np.int64] = pc.cast(table.column("timestamp"), pa.int64()).to_numpy()
     return times
 
@@ -115,7 +115,7 @@ class BucketReader:
 
 
 class Summaries(Protocol):
-    """What is needed of window summaries here."""
+    """The part of window summaries that a reader needs."""
 
     def rows_released(self, span: Window) -> dict[int, int]:
         """Return the released rows each summary states, by window start."""
@@ -138,12 +138,12 @@ class ParquetReader:
 
 
 def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: Collection[str]) -> list[OutputReader]:
-    """Return what tells what the outputs hold, for those that can be read back; buckets with INFLUX_VERIFY_TOKEN.
+    """Return readers of the outputs that can be read back; the bucket is read with INFLUX_VERIFY_TOKEN or else the write token.
 
     Args:
-        settings: What was asked for.
-        summaries: Of the output bucket.
-        labels: What the data set is called, or was, in batch ids.
+        settings: The settings.
+        summaries: The summaries of the output bucket.
+        labels: Present and past labels of the data set in batch ids.
     """
     from inputs.influx_dialect import InfluxSeries
     from inputs.influx_source import InfluxSource

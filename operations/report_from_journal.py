@@ -1,4 +1,4 @@
-"""A report from the journal for a span of time: for a stream, which has no end of its own."""
+"""A report on a time span, from the journal: for streams, which have no end."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from service.state.intervals import merged
 from service.state.journal import Entry, Journal
 from service.version import VERSION
 
-#: A bar is a minute at first, and grows with the span.
+#: The initial length of an interval; it grows with the span.
 _FIRST_WIDTH_NS = 60 * NANOSECONDS
 
-#: Old windows were made one entry; it is spread over this many bars at most.
+#: A merged entry of old windows is spread over at most this many intervals.
 _MOST_PARTS = 200
 
 
@@ -26,10 +26,10 @@ def figures_of(
 
     Args:
         journal: The journal.
-        span: From when to when.
+        span: The span of the report.
         now_ns: The time.
         pseudonyms: Whether source ids are replaced.
-        settings: As they may be shown.
+        settings: The settings as they may be shown.
     """
     entries = [entry for entry in journal.entries_within(span) if span.start_ns <= entry.interval.start_ns < span.end_ns]
     known = [entry for entry in entries if entry.window_ns is not None]
@@ -53,10 +53,10 @@ def figures_of(
 
 
 def _windows_from_first_to_last(entries: Sequence[Entry]) -> int:
-    """Return how many windows there are from the first released one to the last, gaps counted in windows as long as the next."""
+    """Return the number of windows from the first released one to the last; a gap counts in windows of the following length."""
     windows, end_ns = 0, None
     for entry in entries:
-        assert entry.window_ns is not None, "gaps that were accepted are left out"
+        assert entry.window_ns is not None, "accepted gaps are left out"
         gap_ns = 0 if end_ns is None else entry.interval.start_ns - end_ns
         windows += entry.windows + gap_ns // entry.window_ns
         end_ns = entry.interval.end_ns
@@ -64,7 +64,7 @@ def _windows_from_first_to_last(entries: Sequence[Entry]) -> int:
 
 
 def _promised(entries: Sequence[Entry]) -> tuple[Promised, ...]:
-    """Return each promise with the times it was made for."""
+    """Return each promise with the times that it covers."""
     found: dict[tuple[Promise | None, int], list[Window]] = {}
     for entry in entries:
         found.setdefault((entry.promise, (entry.window_ns or 0) // NANOSECONDS), []).append(entry.interval)

@@ -1,4 +1,4 @@
-"""Offering what was set aside again, after an operator has fixed the cause."""
+"""Offers set-aside batches again, after an operator has fixed the cause."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from service.state.set_aside import SetAside
 
 @dataclass(frozen=True, slots=True)
 class SecondAnswer:
-    """What an output said this time.
+    """An output's answer to a batch that is offered again.
 
     Args:
-        batch_id: Of which batch.
-        taken: How many rows it took of those it had refused.
+        batch_id: The batch.
+        taken: How many of the refused rows it has taken now.
         refused: How many it still refuses.
-        reason: Why; empty when none.
+        reason: Why; empty if it refuses none.
     """
 
     batch_id: str
@@ -30,19 +30,19 @@ class SecondAnswer:
 
 
 def unknown(journal: Journal, set_aside: SetAside) -> int:
-    """Return how many batches are kept that the journal does not know to be set aside.
+    """Return the number of set-aside batches on disk that the journal does not list.
 
-    Most often the output took one just before the process ended; but the journal may also be an older copy. So they are never removed here.
+    Usually the output took them just before the process ended. But the journal may also be an old copy, so they are never removed here.
     """
-    known = {standing.name: journal.outputs.set_aside_for(standing.name) for standing in journal.outputs.positions()}
+    known = {position.name: journal.outputs.set_aside_for(position.name) for position in journal.outputs.positions()}
     return sum(one.batch_id not in known.get(one.output, {}) for one in set_aside.all())
 
 
 def offer_again(output: Output, journal: Journal, set_aside: SetAside) -> Iterator[SecondAnswer]:
-    """Offer an output every batch of which it refused rows, as a whole: what it has already, it recognises.
+    """Offer an output every batch with refused rows. Batches are offered whole; the output recognises rows that it already has.
 
     Raises:
-        OutputUnavailable: It does not answer; what is not yet yielded stays set aside.
+        OutputUnavailable: It does not answer. Batches that were not yielded stay set aside.
         SpoolDamaged: A batch's file is missing or damaged.
     """
     refused_before = journal.outputs.set_aside_for(output.name)

@@ -1,1 +1,1 @@
-"""The report of a run, for a privacy officer to read and sign: what was promised, when, whether it was kept, what was withheld."""
+"""The report of a run, for a privacy officer to read and sign: the promises, whether they were kept, and what was withheld."""

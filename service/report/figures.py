@@ -1,4 +1,4 @@
-"""The figures of a report. None is a row, a value or an id of a source."""
+"""The figures of a report. They contain no rows, values or source ids."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from anonymizer.windows import Window
 
 @dataclass(frozen=True, slots=True)
 class Promised:
-    """What was promised, of windows of which length, for which times; None where a gap was only accepted as released."""
+    """A promise, the length of its windows, and the times it covers; None for gaps that were only accepted as released."""
 
     promise: Promise | None
     window_s: int
@@ -20,7 +20,7 @@ class Promised:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What became of released rows at one output.
+    """Released rows of one output by outcome.
 
     Args:
         name: The output.
@@ -37,7 +37,7 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """Sums by time: where each stretch begins, how long it is, and a list for each name."""
+    """Sums by time: the start of each interval, their length, and the named series."""
 
     starts_ns: tuple[int, ...]
     width_ns: int
@@ -46,25 +46,25 @@ class Plot:
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What only the run knows: the journal does not keep it.
+    """Figures that only the run knows, because the journal does not keep them.
 
     Args:
-        windows_withheld: Windows with rows of which nothing was released.
+        windows_withheld: Windows with rows, none of which were released.
         windows_empty: Windows without rows.
-        windows_expired: Windows older than what the source keeps.
+        windows_expired: Windows older than the source's retention.
         windows_skipped: Windows that were released before, and so were not released again.
         violations: Batches that failed verification and were withheld.
-        rows_outside: Rows of times or sources that were not asked for; they count as not read.
+        rows_outside: Rows of times or sources that were not asked for; they do not count as read.
         invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
         rows_contradictory: Withheld rows whose source held two different values for one time.
-        smallest_group: The fewest rows that share a released value; 0 when nothing was released.
+        smallest_group: The fewest rows that share a released value; 0 if nothing was released.
         groups: Different released values, summed over windows.
         smallest_groups: Windows by the size of their smallest group: (label, windows), in order.
-        rows_at_level: Released rows by level 1 … 9; None of fewer than 12 windows, of which they would tell too much.
-        unchanged: Released rows whose value is the one that was measured; likewise.
+        rows_at_level: Released rows by level 1 … 9; None for fewer than 12 windows, about which it would reveal too much.
+        unchanged: Released rows that keep their measured value; None likewise.
         took_s: How long the run took.
         throughput: Rows read per second over the run's own time.
-        is_complete: Whether the run came to its end by itself.
+        is_complete: Whether the run ended by itself.
     """
 
     windows_withheld: int
@@ -91,19 +91,19 @@ class Figures:
 
     Args:
         made_ns: When it was made.
-        of: What of, such as `a one-shot run`.
-        asked: For which times; None when nothing was asked for.
-        promised: What was promised, and for which released times.
-        windows_in_all: How many windows there were to release; in a report from the journal, from the first to the last that was.
-        windows_released: Of how many something was released.
-        counts: Rows by fate.
-        rows_late: Rows that came after their window's release.
+        of: Its subject, such as `a one-shot run`.
+        asked: The requested times; None if there are none.
+        promised: The promises, and the released times that they cover.
+        windows_in_all: The windows to release; in a report from the journal, those from the first to the last released one.
+        windows_released: Windows with released rows.
+        counts: Rows by outcome.
+        rows_late: Rows that arrived after their window's release.
         outputs_since: Since when outputs are counted, in words.
-        outputs: Each output.
+        outputs: The outputs.
         over_time: Windows and rows by the time they were measured.
-        detail: What only the run itself knows; None in a report from the journal.
+        detail: Figures that only the run knows; None in a report from the journal.
         settings: Every setting as it may be shown.
-        version: Of the service.
+        version: The version of the service.
         pseudonyms: Whether source ids are replaced.
     """
 
@@ -125,12 +125,12 @@ class Figures:
 
     @property
     def was_kept(self) -> bool:
-        """Whether nothing contradicts the promise: every row is accounted for, and no batch failed verification."""
+        """Whether the promise was kept: every row is accounted for, groups are large enough, and no batch failed verification."""
         return self.counts.are_conserved() and self.groups_are_large_enough and not (self.detail and self.detail.violations)
 
     @property
     def groups_are_large_enough(self) -> bool:
-        """Whether no group is known to be smaller than was promised."""
+        """Whether no known group is smaller than promised."""
         smallest = self.detail.smallest_group if self.detail else 0
         return not smallest or all(one.promise is None or smallest >= one.promise.k for one in self.promised)
 
@@ -141,7 +141,7 @@ class Figures:
 
     @property
     def released_spans(self) -> tuple[Window, ...]:
-        """Times of which something is known to be released."""
+        """Times with rows that are known to be released."""
         return tuple(span for one in self.promised if one.promise for span in one.spans)
 
     @property
@@ -151,7 +151,7 @@ class Figures:
 
     @property
     def outside_checks(self) -> Mapping[str, list[Window]]:
-        """Options of `scripts/verify_output.py` that say what was promised, with the times it was promised for."""
+        """Options of `scripts/verify_output.py` for each promise, with the times that it covers."""
         imputed = " --imputed" if self.imputed else ""
         times: dict[str, list[Window]] = {}
         for one in self.promised:

@@ -1,4 +1,4 @@
-"""Positions of bars, marks and labels in a plot over time; the template decides how they look."""
+"""Positions of bars, axis marks and labels in a plot over time; the template decides their appearance."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from anonymizer.windows import NANOSECONDS
 from service.report.figures import Plot
 from service.time_texts import as_datetime
 
-#: More labels than this on the axis of time would run into each other.
+#: More labels than this would overlap on the time axis.
 _MOST_LABELS = 7
 
-#: On a narrow screen there is room for every third of them, and for none that begins this far right.
+#: A narrow screen has room for every third label, and for none that begins this far right.
 _EACH_MAJOR, _NARROW_PERCENT = 3, 70
 
-#: The gap between two bars, as a part of the plot's width.
+#: The gap between two bars, as a fraction of the plot's width.
 _GAP = 0.0012
 
-#: The least height of a bar, so that a value above zero is visible.
+#: The minimum height of a bar, so that a value above zero is visible.
 _LEAST_HEIGHT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A part of a stacked bar; the plot is as wide as it has stretches of time, and 1 high, from the top downwards."""
+    """A segment of a stacked bar. The plot is one unit wide per interval and 1 unit high, measured from the top."""
 
     kind: str
     x: int
@@ -35,7 +35,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A label of the axis of time: how far right it begins, and whether it stays on a narrow screen."""
+    """A label of the time axis: where it begins, and whether a narrow screen shows it."""
 
     text: str
     left_percent: float
@@ -44,7 +44,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """Stacked bars, one for each stretch of time; the axis' marks from the top downwards; what the bars' parts are."""
+    """Stacked bars, one per interval; the marks of the axis from the top down; the kinds of segments."""
 
     width: int
     bar_width: float
@@ -55,12 +55,12 @@ class Drawing:
 
 
 def drawing(plot: Plot, kinds: Mapping[str, str], *, from_zero: bool = False) -> Drawing:
-    """Return where everything stands.
+    """Return the positions of all elements.
 
     Args:
         plot: Sums over time.
-        kinds: Which series are drawn, and as what; those that the plot lacks are left out.
-        from_zero: Whether times are counted from 0 instead of being times of day.
+        kinds: The series to draw, and the kind of each; series that the plot lacks are skipped.
+        from_zero: Whether times count from 0 instead of being times of day.
     """
     series = {kinds[name]: values for name, values in plot.series if name in kinds}
     top = _round_up(max(map(sum, zip(*series.values(), strict=True)), default=0))
@@ -82,10 +82,10 @@ def _bars(series: Mapping[str, tuple[float, ...]], top: float) -> Iterator[Bar]:
 
 def _labels(plot: Plot, *, from_zero: bool) -> Iterator[Label]:
     number = len(plot.starts_ns)
-    form = "%d %b %H:%M" if number * plot.width_ns > 86_400 * NANOSECONDS else "%H:%M:%S"
+    time_format = "%d %b %H:%M" if number * plot.width_ns > 86_400 * NANOSECONDS else "%H:%M:%S"
     for count, index in enumerate(range(0, number, math.ceil(number / _MOST_LABELS) or 1)):
         time_ns, left_percent = plot.starts_ns[index], 100 * index / number
-        text = f"{time_ns / NANOSECONDS:.3g} s" if from_zero else as_datetime(time_ns).strftime(form)
+        text = f"{time_ns / NANOSECONDS:.3g} s" if from_zero else as_datetime(time_ns).strftime(time_format)
         yield Label(text, left_percent, count % _EACH_MAJOR == 0 and left_percent <= _NARROW_PERCENT)
 
 
@@ -98,7 +98,7 @@ def _round_up(value: float) -> float:
 
 
 def _short(value: float) -> str:
-    """Return such as `250`, `2.5 k` or `1 M`."""
+    """Return a text such as `250`, `2.5 k` or `1 M`."""
     for size, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= size:
             return f"{value / size:.3g}{letter}"

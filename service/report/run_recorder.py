@@ -1,4 +1,4 @@
-"""Records what the report of a run needs: sums over time, never a single window."""
+"""Records the figures for the report of a run: sums over time, never a single window."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RunRecorder(Events):
 
     Args:
         settings: Shown in the report, without secrets.
-        clock: Ours.
+        clock: The service's clock.
         sums: The totals of the run.
     """
 
@@ -52,8 +52,8 @@ class RunRecorder(Events):
         """Return the report so far.
 
         Args:
-            positions: How far each output is.
-            promise: What is promised of released windows.
+            positions: The positions of the outputs.
+            promise: The promise of released windows.
         """
         totals = self._sums.totals
         covered = merged(sorted(self._covered))
@@ -79,36 +79,36 @@ class RunRecorder(Events):
     # Events
 
     def nothing_in(self, windows: WindowRange) -> None:
-        """Count them."""
+        """Count empty windows."""
         self._cover(windows)
-        # Years may be empty: by stretches, not by windows.
-        for start_ns, end_ns in self._over_time.stretches(windows.start_ns, windows.end_ns):
+        # Years may be empty: count by interval, not by window.
+        for start_ns, end_ns in self._over_time.intervals(windows.start_ns, windows.end_ns):
             before, begun = (-(-(time_ns - windows.start_ns) // windows.length_ns) for time_ns in (start_ns, end_ns))
             self._over_time.add(start_ns, {"empty": begun - before})
 
     def expired(self, windows: WindowRange) -> None:
-        """Count them."""
+        """Count expired windows as covered."""
         self._cover(windows)
 
     def skipped(self, count: int, windows: WindowRange, released: Sequence[Released]) -> None:
-        """Count them."""
+        """Count skipped windows as covered."""
         self._cover(windows)
 
     def anonymized(self, unit: Unit) -> None:
-        """Add up its windows."""
+        """Add the unit's windows."""
         self._cover(unit.windows)
         for result in unit.results:
             counts = result.counts
-            fate = "released" if result.has_batch else "withheld" if counts.read else "empty"
+            outcome = "released" if result.has_batch else "withheld" if counts.read else "empty"
             rows = {"rows_released": counts.released, "rows_withheld": counts.withheld}
-            self._over_time.add(result.window.start_ns, {fate: 1, **rows})
+            self._over_time.add(result.window.start_ns, {outcome: 1, **rows})
             if result.certificate is not None:
                 self._spans.append(result.window)
                 self._smallest_groups[result.certificate.smallest_group] += 1
         self._spans = merged(sorted(self._spans))
 
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
-        """Spread the rows over the time they took."""
+        """Spread the rows over their processing time."""
         end_s = self._clock.monotonic_s() - self._began_s
         steps = max(1, min(20, int(seconds * 10)))
         for step in range(steps):
@@ -126,7 +126,7 @@ class RunRecorder(Events):
             self._refused[output.name] += rows
 
     def finished(self, seconds: float) -> None:
-        """Remember that the run came to its end."""
+        """Record that the run ended by itself, unless it was asked to stop."""
         self._is_complete = not self._clock.is_stopping()
 
     def _cover(self, windows: WindowRange) -> None:

@@ -1,4 +1,4 @@
-"""Renders HTML from a template: text that is filled in is escaped, and a name without a value is an error instead of a gap.
+"""Renders HTML templates: inserted text is escaped, and a missing value is an error instead of a gap.
 
 Importing this module loads Jinja2, so the service imports it only once there is a report to write.
 """

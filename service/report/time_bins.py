@@ -1,4 +1,4 @@
-"""Sums over stretches of time: a bounded number of them, however long the time turns out to be."""
+"""Sums over intervals of time: a bounded number of intervals, however long the time turns out to be."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterator, Mapping
 
 from service.report.figures import Plot
 
-#: More stretches than this cannot be told apart on a page.
+#: More intervals than this cannot be distinguished on a page.
 MOST_BINS = 120
 
 Sums = Mapping[str, float]
 
 
 class TimeBins:
-    """Adds up figures by time. When there are too many stretches, each becomes twice as long.
+    """Adds up figures by time. When there are too many intervals, their length is doubled.
 
     Args:
-        width_ns: How long a stretch is at first.
+        width_ns: The initial length of an interval.
     """
 
     def __init__(self, width_ns: int) -> None:
@@ -25,13 +25,13 @@ class TimeBins:
         self._sums: dict[int, dict[str, float]] = {}
 
     def add(self, time_ns: int, figures: Sums) -> None:
-        """Add figures to the stretch that a time lies in."""
+        """Add figures to the interval that contains a time."""
         self._put(time_ns // self.width_ns, figures)
         while self._sums and max(self._sums) - min(self._sums) >= MOST_BINS:
             self._widen()
 
-    def stretches(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
-        """Yield where each stretch between two times begins and ends; stretches are made long enough first."""
+    def intervals(self, start_ns: int, end_ns: int) -> Iterator[tuple[int, int]]:
+        """Make intervals long enough for a span; yield the start and end of each interval in it."""
         for time_ns in (start_ns, end_ns - 1):
             self.add(time_ns, {})
         width_ns = self.width_ns

@@ -1,4 +1,4 @@
-"""Where reports are written: `STATE_DIR/reports/`, one per run, and the last one as `STATE_DIR/report.html`."""
+"""Writes reports: one per run into `STATE_DIR/reports/`, the last one also as `STATE_DIR/report.html`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def write_report(figures: Figures, state_dir: Path, *, file_mode: int = PRIVATE)
     """Write a report and log where. A failure is logged and does not fail the run. An existing last report keeps its permissions."""
     path = state_dir / LAST
     try:
-        # Only now: it loads the template engine.
+        # Imported only here: it loads the template engine.
         from service.report.page import page
 
         content = page(figures).encode()
