@@ -41,6 +41,6 @@ def test_units_and_ids_are_told_of_once(caplog: pytest.LogCaptureFixture) -> Non
     assert [line[:40] for line in said] == [
         "⚠️ The values of 2 of 6 sources hardly m",
         "⚠️ The values of 1 of 6 sources move a h",
-        "⚠️ 4 source ids that are released as the",
+        "⚠️ 4 source ids that are released unchan",
     ]
     assert "VALUE_UNIT" in said[0]
