@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 from tests.faults.ward import wait_until
-from tests.integration.service_process import ROOT, Service, surroundings
+from tests.integration.service_process import Service
 from tests.scale.recording import Files, files_in, settings_for, spool_files
 
 LIMIT_S = 120
@@ -44,23 +41,3 @@ def kill_a_worker(service: Service) -> int:
                 child.kill()
                 return 1
     return 0
-
-
-def test_nothing_of_dask_is_loaded_without_the_setting(tmp_path: Path, recording: Path) -> None:
-    lines = {**settings_for(recording, tmp_path), "STATE_DIR": tmp_path / "state", "CSV_OUTPUT_DIR": tmp_path / "csv"}
-    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
-    program = (
-        "import sys, json, os; import central_anonymizer; code = central_anonymizer.main([]);"
-        "print(json.dumps([code, sorted(m for m in sys.modules if m.split('.')[0] in ('dask', 'distributed') or 'service.scale' in m)]))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=tmp_path,
-        env={**surroundings(tmp_path), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-        timeout=LIMIT_S,
-    )
-
-    assert json.loads(done.stdout.splitlines()[-1]) == [0, []], done.stderr

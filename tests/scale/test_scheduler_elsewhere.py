@@ -1,0 +1,59 @@
+"""A scheduler and workers in processes of their own: what crosses their sockets, what becomes of a run when they die."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+from tests.faults.ward import wait_until
+from tests.integration.service_process import Service, run_service
+from tests.scale.dask_processes import DaskProcesses
+from tests.scale.recording import ALONE, Files, files_in, settings_for, spool_files
+
+LIMIT_S = 240
+
+
+SECRETS = {
+    "PSEUDONYM_SALT": "salt-canary-0123456789abcdef",
+    "INFLUX_TOKEN": "token-canary",
+    "AWS_SECRET_ACCESS_KEY": "key-canary",
+}
+
+
+def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one_process_writes(
+    tmp_path: Path, recording: Path, undisturbed: Files
+) -> None:
+    """And no sample, id, token or key crosses the scheduler's sockets."""
+    with DaskProcesses(tmp_path / "dask") as dask:
+        settings = settings_for(recording, tmp_path, SPOOL_URL=tmp_path / "spool", **SECRETS, **dask.settings)
+        with Service(tmp_path, settings) as service:
+            dask.add_worker(tmp_path / ".env")
+            wait_until(lambda: service.log.count("📦") >= 3, "chunks", within_s=LIMIT_S)
+            dask.scheduler.kill()
+            wait_until(lambda: service.log.count("📦") >= 8, "chunks after the scheduler's death", within_s=LIMIT_S)
+            dask.workers[0].kill()
+            wait_until(lambda: service.log.count("📦") >= 12, "chunks after the worker's death", within_s=LIMIT_S)
+            service.process.kill()
+            service.exit_code()
+        code, log = run_service(tmp_path, settings, within_s=LIMIT_S)
+        dask_log, crossed = dask.log, dask.tap.content
+
+    assert code == 0, log + dask_log
+    assert files_in(tmp_path) == undisturbed
+    assert spool_files(tmp_path) == []
+    assert b"task-" in crossed
+    assert b".spool" in crossed, "answers cross too"
+    assert [said for said in telling(recording) if said in crossed] == []
+
+
+def telling(recording: Path) -> list[bytes]:
+    """Return secrets, and ids, times and values of samples, as text and as machines write numbers."""
+    found = [secret.encode() for secret in SECRETS.values()] + [ALONE.encode()]
+    for line in recording.read_text(encoding="utf-8").splitlines()[1:]:
+        time_ms, _, value = line.split(",")
+        # Times of windows are multiples of five seconds.
+        if int(time_ms) % 5000:
+            found += [time_ms.encode(), (int(time_ms) * 1_000_000).to_bytes(8, "little"), str(int(time_ms) * 1_000_000).encode()]
+        if abs(int(value)) >= 100:
+            found.append(struct.pack("<d", float(value)))
+    return found
