@@ -1,0 +1,286 @@
+"""What the coordinator makes of answers that come late, twice, differently, damaged or not at all."""
+
+from __future__ import annotations
+
+import logging
+import random
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import service.scale.tasks
+import service.scale.workforce
+from anonymizer.windows import Window
+from service import crash_points, exit_codes
+from service.clock import SystemClock
+from service.session import serve
+from service.settings.load import load
+from service.state.journal import Journal
+from service.state.shared_spool import SharedSpool, SpoolFolder
+from service.state.spool import decode, encode
+from tests.faults.ward import FULL, KILLED
+from tests.integration.service_process import ROOT, surroundings
+from tests.scale.inline_cluster import InlineCluster, Task, Work, do
+from tests.scale.recording import Files, files_in, settings_for, spool_files
+
+Perform = Callable[[Work, Task], Any]
+
+
+class Coordinator:
+    """A service in this process, whose workers do what a test says."""
+
+    def __init__(self, folder: Path, recording: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        self.folder = folder
+        self._recording = recording
+        self._caplog = caplog
+        self._monkeypatch = monkeypatch
+        monkeypatch.setattr(service.scale.workforce, "Cluster", InlineCluster)
+        monkeypatch.setenv(service.scale.tasks.ENV_FILE_VARIABLE, str(folder / ".env"))
+        monkeypatch.chdir(folder)
+
+    def run(self, perform: Perform = do, **changes: object) -> tuple[int, str]:
+        """Run to the end; return exit code and log."""
+        write_settings(self.folder, self._recording, changes)
+        self._monkeypatch.setattr(InlineCluster, "perform", staticmethod(perform))
+        self._caplog.clear()
+        with self._caplog.at_level(logging.INFO, logger="ecg_anonymizer"):
+            code = serve(load(self.folder / ".env", {}).settings, SystemClock(), env_file=self.folder / ".env")
+        return code, "\n".join(record.getMessage() for record in self._caplog.records)
+
+    @property
+    def spool(self) -> Path:
+        return self.folder / "state" / "chunks"
+
+    def released(self) -> list[Window]:
+        journal = Journal(self.folder / "state", data_set=None)
+        try:
+            return journal.released_intervals()
+        finally:
+            journal.close()
+
+
+def write_settings(folder: Path, recording: Path, changes: dict[str, object]) -> None:
+    lines = settings_for(recording, folder, DASK_SCHEDULER="local:2", STATE_DIR=folder / "state", CSV_OUTPUT_DIR=folder / "csv")
+    (folder / ".env").write_text("".join(f"{name}={value}\n" for name, value in (lines | changes).items()))
+
+
+@pytest.fixture
+def coordinator(
+    tmp_path: Path, recording: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Iterator[Coordinator]:
+    yield Coordinator(tmp_path, recording, monkeypatch, caplog)
+    service.scale.tasks._close()
+
+
+def test_answers_that_are_lost_late_or_come_twice_change_nothing(coordinator: Coordinator, undisturbed: Files) -> None:
+    """A third of the answers is lost after the work was done; each fifth task is done again when its answer was used long ago."""
+    chance, zombies = random.Random(5), list[threading.Thread]()
+
+    def perform(work: Work, task: Task) -> Any:
+        answer = do(work, task)
+        if chance.random() < 0.2:
+            zombies.append(threading.Timer(0.3, do, (work, task)))
+            zombies[-1].start()
+        if chance.random() < 0.3:
+            raise ConnectionError("the worker died")
+        return answer
+
+    code, log = coordinator.run(perform, SPOOL_MAX_BYTES="30000")
+    for zombie in zombies:
+        zombie.join()
+
+    assert code == 0, log
+    assert len(zombies) > 3
+    assert files_in(coordinator.folder) == undisturbed
+    # A zombie may have written after the end; the next run removes what it left.
+    code, log = coordinator.run()
+    assert (code, "0 released" in log) == (0, True), log
+    assert spool_files(coordinator.folder) == []
+
+
+def test_of_two_results_for_one_chunk_the_one_that_was_recorded_is_delivered_and_the_other_removed(
+    coordinator: Coordinator, undisturbed: Files
+) -> None:
+    others = list[str]()
+
+    def perform(work: Work, task: Task) -> Any:
+        answer = do(work, task)
+        if "counted" in task and answer["spooled"] and not others:
+            shared = SharedSpool(SpoolFolder(coordinator.spool))
+            batches = shared.read(answer["spooled"][0])
+            others.append(shared.write(task["label"], [*batches[:-1], batches[-1].certified(batches[0].certificate)]).name)  # type: ignore[arg-type]
+            assert others[0] != answer["spooled"][0]
+        return answer
+
+    code, log = coordinator.run(perform)
+
+    assert code == 0, log
+    assert others
+    assert files_in(coordinator.folder) == undisturbed
+    assert spool_files(coordinator.folder) == []
+
+
+@pytest.mark.parametrize("alteration", ["a byte", "another chunk"])
+def test_an_altered_spool_file_is_delivered_to_no_output(coordinator: Coordinator, undisturbed: Files, alteration: str) -> None:
+    altered: list[tuple[Path, bytes]] = []
+
+    def perform(work: Work, task: Task) -> Any:
+        answer = do(work, task)
+        if "counted" in task and answer["spooled"] and not altered:
+            path = coordinator.spool / answer["spooled"][0]
+            content = path.read_bytes()
+            altered.append((path, content))
+            path.write_bytes(content[:-40] + bytes([content[-40] ^ 1]) + content[-39:])
+            if alteration == "another chunk":
+                # Whole, and of the same size, but not what its name says.
+                batches = [replace(one, values_uv=one.values_uv + 1.0) for one in decode(content, name="")]
+                path.write_bytes(encode(batches))
+                assert path.stat().st_size == len(content)
+        return answer
+
+    code, log = coordinator.run(perform)
+
+    assert code == exit_codes.CONFIGURATION
+    assert "in SPOOL_URL does not hold what was written. Its windows are released" in log
+    found = files_in(coordinator.folder)
+    assert all(undisturbed[name].startswith(rows) for name, rows in found.items())
+    for path, content in altered:
+        assert not any(path.name.partition("-")[0] in name for name in found)
+        path.write_bytes(content)
+    code, log = coordinator.run()
+    assert code == 0, log
+    assert files_in(coordinator.folder) == undisturbed
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"VALUE_UNIT": "mV"}, "A worker has another VALUE_UNIT. Give every worker"),
+        ({"K_VALUE": "3"}, "K_VALUE"),
+        ({"SPOOL_URL": "elsewhere"}, "A worker has another SPOOL_URL"),
+        ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "other-0123456789abcdef"}, "PSEUDONYM_SALT"),
+        ({"PARQUET_PARTITION": "day"}, "an output, or where it goes"),
+        ({"DEVICE_FILTER": "a"}, "DEVICE_FILTER"),
+        ({"K_VALUE": "many"}, "K_VALUE must be a whole number"),
+    ],
+)
+def test_a_worker_with_other_settings_is_given_nothing_and_says_in_what_it_differs(
+    coordinator: Coordinator,
+    tmp_path: Path,
+    recording: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, object],
+    named: str,
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write_settings(other, recording, {"PARQUET_URL": tmp_path / "parquet", "STATE_DIR": tmp_path / "state", **changes})
+    monkeypatch.setenv(service.scale.tasks.ENV_FILE_VARIABLE, str(other / ".env"))
+
+    code, log = coordinator.run()
+
+    assert (code, named in log) == (exit_codes.CONFIGURATION, True), log
+    assert "no other worker is left" in log
+    assert coordinator.released() == []
+    assert spool_files(tmp_path) == []
+
+
+def test_a_worker_with_other_code_is_given_nothing(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def perform(work: Work, task: Task) -> Any:
+        return do(work, {**task, "fingerprint": {**task["fingerprint"], "numpy": "another", "the program's code": "another"}})
+
+    code, log = coordinator.run(perform)
+
+    assert (code, "A worker has another the program's code; another numpy" in log) == (exit_codes.CONFIGURATION, True), log
+    assert coordinator.released() == []
+
+
+def test_a_spool_file_that_the_coordinator_does_not_see_is_not_released(coordinator: Coordinator) -> None:
+    """SPOOL_URL may be another disk on a worker, under the same path."""
+
+    def perform(work: Work, task: Task) -> Any:
+        answer = do(work, task)
+        if "counted" in task and answer["spooled"]:
+            (coordinator.spool / answer["spooled"][0]).unlink()
+        return answer
+
+    code, log = coordinator.run(perform, RETRY_BUDGET_SECONDS="0")
+
+    assert code == exit_codes.UNREACHABLE
+    assert "does not hold what a worker says it has put there" in log
+    assert coordinator.released() == []
+
+
+def test_of_an_exception_nobody_expected_only_its_type_is_told(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("sample-canary")
+
+    monkeypatch.setattr(service.scale.tasks, "finish_chunk", fail)
+
+    code, log = coordinator.run(RETRY_BUDGET_SECONDS="0")
+
+    assert (code, "a worker met an unexpected error (ZeroDivisionError)" in log) == (exit_codes.UNREACHABLE, True), log
+    assert "canary" not in log
+
+
+def test_an_answer_to_another_chunk_is_not_used(coordinator: Coordinator) -> None:
+    first = list[Any]()
+
+    def perform(work: Work, task: Task) -> Any:
+        first.append(do(work, task))
+        return first[0] if "counted" in task else first[-1]
+
+    code, log = coordinator.run(perform, RETRY_BUDGET_SECONDS="0")
+
+    assert (code, "a worker's answer cannot be used" in log) == (exit_codes.UNREACHABLE, True), log
+    assert len(coordinator.released()) <= 1
+
+
+def test_a_run_without_workers_delivers_what_they_spooled_and_one_with_another_spool_is_refused(
+    coordinator: Coordinator, undisturbed: Files
+) -> None:
+    def perform(work: Work, task: Task) -> Any:
+        if "name" in task:
+            return {"code": "output denied", "said": "the output is shut"}
+        return do(work, task)
+
+    code, log = coordinator.run(perform)
+    assert (code, "the output is shut" in log) == (exit_codes.CONFIGURATION, True), log
+    assert spool_files(coordinator.folder)
+
+    code, log = coordinator.run(SPOOL_URL=coordinator.folder / "another")
+    assert (code, "SPOOL_URL changed while" in log) == (exit_codes.CONFIGURATION, True), log
+
+    code, log = coordinator.run(DASK_SCHEDULER="")
+    assert code == 0, log
+    assert files_in(coordinator.folder) == undisturbed
+    assert spool_files(coordinator.folder) == []
+
+
+#: Where a coordinator passes that has workers.
+POINTS = [one for one in crash_points.ALL if one not in (crash_points.AFTER_READ, crash_points.MID_SPOOL)]
+
+
+def test_a_coordinator_that_is_killed_at_every_step_goes_on_where_it_was(
+    tmp_path: Path, recording: Path, undisturbed: Files
+) -> None:
+    write_settings(tmp_path, recording, {"SPOOL_URL": tmp_path / "spool"})
+    kills = [f"{point}:{hit}" for hit in (1, 2, 3) for point in POINTS] if FULL else [f"{POINTS[1]}:2", f"{POINTS[2]}:2"]
+    for kill in kills:
+        assert life(tmp_path, {crash_points.VARIABLE: kill}) == KILLED, kill
+
+    assert life(tmp_path, {}) == 0
+    assert files_in(tmp_path) == undisturbed
+    assert spool_files(tmp_path) == []
+
+
+def life(folder: Path, environment: dict[str, str]) -> int:
+    given = {**surroundings(folder), "PYTHONPATH": str(ROOT), "ECG_ANONYMIZER_ENV_FILE": str(folder / ".env"), **environment}
+    command = [sys.executable, "-m", "tests.scale.inline_cluster"]
+    return subprocess.run(command, cwd=folder, env=given, stdout=subprocess.DEVNULL, check=False, timeout=120).returncode
