@@ -1,0 +1,67 @@
+"""Dask workers between two buckets: points, files and requests are those of one process, with kills and without."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+
+from tests.faults.conftest import MakeWard, Report
+from tests.faults.ward import FULL, KILLED, wait_until
+from tests.integration.service_process import Service
+
+pytestmark = pytest.mark.influxdb
+
+LIMIT_S = 300
+
+WORKERS = {"DASK_SCHEDULER": "local:2"}
+
+
+def test_workers_write_the_points_that_one_process_writes(make_ward: MakeWard) -> None:
+    ward = make_ward(seconds=20)
+
+    code, log = ward.run(WORKERS)
+
+    assert code == 0, log
+    assert "🧩 Workers: 2" in log
+    ward.assert_complete()
+
+
+@pytest.mark.skipif(not FULL, reason="takes ten minutes: make test-faults")
+def test_a_hundred_workers_are_killed_and_the_points_are_those_of_one_process(make_ward: MakeWard, report: Report) -> None:
+    ward = make_ward(seconds=2400, hertz=16)
+    by_minute = {"CSV_FILENAME_PATTERN": "m_%H%M.csv"}
+    settings = {**WORKERS, **by_minute, "RETRY_BUDGET_SECONDS": "600"}
+    chance, kills, lives = random.Random(3), 0, 0
+    code = KILLED
+    while code == KILLED:
+        lives += 1
+        with ward.start(settings) as service:
+            end_s = time.monotonic() + 12
+            while service.process.poll() is None:
+                time.sleep(chance.uniform(0.3, 1.2))
+                kills += kill_a_worker(service) if kills < 110 else 0
+                if lives <= 20 and time.monotonic() > end_s:
+                    service.process.kill()
+            code = service.exit_code(within_s=LIMIT_S)
+            log = service.log
+    report(f"{kills} workers and {lives - 1} coordinators killed")
+    assert code == 0, log
+    ward.assert_complete(by_minute)
+    assert kills >= 100
+
+
+def kill_a_worker(service: Service) -> int:
+    """Kill a process that does tasks; return how many were killed."""
+    with suppress(psutil.Error):
+        children = psutil.Process(service.process.pid).children(recursive=True)
+        random.shuffle(children)
+        for child in children:
+            with suppress(psutil.Error):
+                if "spawn_main" in " ".join(child.cmdline()):
+                    child.kill()
+                    return 1
+    return 0
