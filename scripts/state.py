@@ -45,10 +45,11 @@ from service.state.journal import Journal
 from service.state.journal_file import FORMAT_VERSION
 from service.state.output_names import NameHistory, match_outputs
 from service.state.set_aside import SetAside
+from service.state.shared_spool import MixedSpool, SharedSpool, SpoolFolder
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
-from service.wiring import data_set_labels, held_parquet, make_outputs, make_source, open_summaries
+from service.wiring import data_set_labels, held_parquet, make_outputs, make_shared_spool, make_source, open_summaries
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
@@ -147,14 +148,14 @@ def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[
         yield accept(held_parquet(settings, labels), "PARQUET_URL", "Fix that, and run this again.")
 
 
-def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
+def give_up_lost(folder: Path, *, is_confirmed: bool, env_file: Path = Path(".env")) -> int:
     """Count released batches whose spool file is lost or damaged as set aside, so that outputs go on without them.
 
     Every file is read here, whatever the log said. One that the disk does not give now is not lost, so nothing is given up then.
     """
     journal = Journal(folder, data_set=None)
     try:
-        spool = _spool_of(folder, journal)
+        spool = _spool_of(folder, env_file, journal)
         lost = {number: loss for number in journal.outputs.spooled_chunks() if (loss := _loss_of(spool, number))}
         for number, loss in lost.items():
             print(f"Chunk {number}, {journal.outputs.rows_of(number)} rows: {loss.partition('. ')[0]}")
@@ -172,14 +173,21 @@ def give_up_lost(folder: Path, *, is_confirmed: bool) -> int:
         journal.close()
 
 
-def _spool_of(folder: Path, journal: Journal) -> Spool:
+def _spool_of(folder: Path, env_file: Path, journal: Journal) -> Spool:
     try:
-        return Spool(folder / "spool", waiting=journal.outputs.spooled_chunks)
+        return MixedSpool(folder / "spool", _shared_spool(folder, env_file, journal.spool_address), journal.outputs)
     except StateUnavailable as error:
         raise StateUnavailable(
             f"{error}: nothing was given up. If it is lost for good, forget each output that lacks these rows with "
             "scripts/state.py drop-output NAME"
         ) from None
+
+
+def _shared_spool(folder: Path, env_file: Path, address: str) -> SharedSpool:
+    """Return where the journal says that workers spooled; only a bucket's keys are in the settings."""
+    if "://" in address:
+        return make_shared_spool(load(env_file, os.environ, must_exist=True).settings)
+    return SharedSpool(SpoolFolder(Path(address or folder / "chunks")))
 
 
 def _loss_of(spool: Spool, number: int) -> str:
@@ -334,7 +342,7 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     if options.command == "drop-output":
         return drop_output(folder, options.name)
     if options.command == "give-up-lost":
-        return give_up_lost(folder, is_confirmed=options.yes)
+        return give_up_lost(folder, is_confirmed=options.yes, env_file=env_file)
     if options.command == "accept-gap":
         return accept_gap(folder, with_bucket_name(load(env_file, os.environ).settings) if env_file.is_file() else None)
     settings = with_bucket_name(load(env_file, os.environ, must_exist=True).settings)

@@ -42,8 +42,8 @@ class Work(Protocol):
     def chunk(self) -> Chunk:
         """Which."""
 
-    def wait(self) -> None:
-        """Return once it is finished, or there is trouble. Raises Stopped."""
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        """Return once it is finished, or there is trouble; call `meanwhile` every so often. Raises Stopped."""
 
     def finish(self) -> FinishedChunk:
         """Return what became of it. Asked again after an exception, it begins again.
@@ -74,7 +74,7 @@ class _WorkHere:
     def chunk(self) -> Chunk:
         return self.reading.chunk
 
-    def wait(self) -> None:
+    def wait(self, meanwhile: Callable[[], None]) -> None:
         """Nothing is to be waited for: it was read."""
 
     def finish(self) -> FinishedChunk:
@@ -240,7 +240,7 @@ def _release(work: Work, parts: Parts, judgement: Judgement | None) -> None:
     parts.delivery.wait_for_room(lambda: _while_waiting(chunk, parts))
     started_s = parts.clock.monotonic_s()
     # Waiting for a worker is no retry: it does not count against the time for those.
-    work.wait()
+    work.wait(lambda: _while_waiting(chunk, parts))
     finished = parts.retry.until_done(work.finish)
     crash_points.reached(crash_points.AFTER_ANONYMIZE)
     if judgement is not None:

@@ -65,6 +65,7 @@ class Detail:
         took_s: How long the run took.
         throughput: Rows read per second over the run's own time.
         is_complete: Whether the run ended by itself.
+        workers: How many worker processes shared the work, at most; 0: none.
     """
 
     windows_withheld: int
@@ -83,6 +84,7 @@ class Detail:
     took_s: float
     throughput: Plot
     is_complete: bool
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)

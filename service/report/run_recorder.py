@@ -47,6 +47,7 @@ class RunRecorder(Events):
         self._covered: list[Window] = []
         self._smallest_groups: Counter[int] = Counter()
         self._is_complete = False
+        self._workers = 0
 
     def figures(self, positions: Sequence[OutputPosition], promise: Promise) -> Figures:
         """Return the report so far.
@@ -125,6 +126,10 @@ class RunRecorder(Events):
         with self._lock:
             self._refused[output.name] += rows
 
+    def workers(self, count: int) -> None:
+        """Remember the most."""
+        self._workers = max(self._workers, count)
+
     def finished(self, seconds: float) -> None:
         """Record that the run ended by itself, unless it was asked to stop."""
         self._is_complete = not self._clock.is_stopping()
@@ -154,6 +159,7 @@ class RunRecorder(Events):
             took_s=self._clock.monotonic_s() - self._began_s,
             throughput=dataclasses.replace(throughput, series=(("rows", tuple(rows * per_second for rows in rows_at_a_time)),)),
             is_complete=self._is_complete,
+            workers=self._workers,
         )
 
 

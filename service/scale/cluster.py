@@ -289,10 +289,14 @@ class Call:
         with contextlib.suppress(WorkersUnavailable):
             self._begin()
 
-    def wait(self) -> None:
-        """Return once it is answered, or there is trouble that `answer` tells of. Raises Stopped."""
+    def wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Return once it is answered, or there is trouble that `answer` tells of. Raises Stopped.
+
+        Args:
+            meanwhile: Called several times a second.
+        """
         with contextlib.suppress(WorkersUnavailable):
-            self._wait()
+            self._wait(meanwhile)
 
     def answer(self) -> Answer:
         """Return a worker's answer. Asked again, it returns the same one, until `forget`.
@@ -325,13 +329,14 @@ class Call:
         self._future, self._generation, self._fit = self._cluster.submit(self._function, self._task, self._priority)
         self._future.add_done_callback(lambda _: finished.set())
 
-    def _wait(self) -> None:
+    def _wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Return once the future is finished, failed or lost; give the task again where it was lost before."""
         if self._future is None or self._is_lost():
             self._begin()
         while not self._finished.wait(_LOOK_S):
             if self._cluster.is_stopping():
                 raise Stopped
+            meanwhile()
             self._cluster.see_that_it_works()
             if self._is_lost():
                 self._begin()

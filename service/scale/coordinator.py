@@ -97,10 +97,10 @@ class _Anonymizing:
         )
         self._call = None if chunk.is_empty else Call(cluster, tasks.anonymize, task)
 
-    def wait(self) -> None:
+    def wait(self, meanwhile: Callable[[], None]) -> None:
         """Return once it is finished, or there is trouble."""
         if self._call is not None:
-            self._call.wait()
+            self._call.wait(meanwhile)
 
     def finish(self) -> FinishedChunk:
         """Return what became of it."""

@@ -19,7 +19,7 @@ from service.settings.declared import Settings
 from service.state.output_positions import OutputPosition, OutputPositions
 from service.status.journal_reader import JournalReader
 from service.status.snapshot import Dependency, Durations, Levels, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
-from service.telemetry.events import SOURCE, STATE, Events, Phase, Unit
+from service.telemetry.events import SOURCE, STATE, WORKERS, Events, Phase, Unit
 from service.telemetry.fidelity_steps import FidelityStep, FidelitySteps
 from service.telemetry.totals import FEWEST_WINDOWS, Sums, totals_of
 
@@ -126,8 +126,9 @@ class Board(Events):
         self._up_to_ns: int | None = None
         self._alive_until_s = clock.monotonic_s()
         self._troubles: dict[str, Trouble] = {}
-        self._retries = {SOURCE: 0, STATE: 0}
+        self._retries = {SOURCE: 0, STATE: 0, WORKERS: 0}
         self._reading_pauses = False
+        self._workers: int | None = None
         self._within, self._timed, self._timed_s = [0] * len(BUCKETS_S), 0, 0.0
         self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
         self._notes: dict[str, _OutputNotes] = {}
@@ -180,6 +181,8 @@ class Board(Events):
                 durations=Durations(tuple(self._within), self._timed, self._timed_s),
                 outputs=tuple(self._output(name, note, figures) for name, note in self._notes.items()),
                 moments=tuple(self._moments),
+                workers=self._workers,
+                workforce=self._dependency(WORKERS),
             )
 
     # Events
@@ -196,6 +199,11 @@ class Board(Events):
             self._alive_until_s = self._clock.monotonic_s()
             self._up_to_ns = up_to_ns
             self._note_lag()
+
+    def workers(self, count: int) -> None:
+        """Remember how many there are."""
+        with self._lock:
+            self._workers = count
 
     def waits(self, who: str, reason: Exception, seconds: float) -> None:
         """Record since when and why; a loop in an announced wait is alive."""

@@ -73,6 +73,7 @@ _HEADLINES = {
     "hangs": "The work loop hangs",
     "source_unreachable": "The source does not answer",
     "state_unavailable": "Our own disk cannot be used",
+    "workers_unavailable": "No worker can be reached",
     "output_unreachable": "An output does not take data",
     "output_ended": "An output is not written to any more",
     "reading_paused": "Reading pauses",
@@ -96,6 +97,8 @@ def _reasons(now: Snapshot, *, is_live: bool) -> Iterator[Finding]:
         yield Finding("connecting", "The service is starting and has not read anything yet.")
     if now.state.trouble:
         yield Finding("state_unavailable", f"STATE_DIR cannot be used since {_since(now.state.trouble)}.")
+    if now.workforce.trouble:
+        yield Finding("workers_unavailable", f"No worker can be given work since {_since(now.workforce.trouble)}.")
     for output in now.outputs:
         yield from _trouble_of(output)
     if now.spool.is_full:

@@ -71,6 +71,7 @@ def _of_the_run(now: Snapshot, judgement: Judgement) -> Iterator[Metric]:
     yield _gauge("reading_paused", "1 while the spool is full and nothing is read.", now.spool.is_full)
     yield _counter("source_retries", "Questions to the source that were asked again.", now.source.retries)
     yield _counter("state_retries", "Uses of STATE_DIR that were tried again.", now.state.retries)
+    yield _gauge("workers", "How many Dask workers share the work; 0 without DASK_SCHEDULER.", now.workers or 0)
     yield _gauge("lag_seconds", "How long the next window has been due; 0 when none is, and in a one-shot run.", now.pace.lag_s)
     yield _gauge("lag_limit_seconds", "From this lag on the service is not ready.", now.pace.lag_limit_s)
     up_to_s = 0.0 if now.run.up_to_ns is None else now.run.up_to_ns / NANOSECONDS

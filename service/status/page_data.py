@@ -61,6 +61,7 @@ def page_data(now: Snapshot) -> dict[str, Any]:
         "outputs": [_output(one) for one in now.outputs],
         "source": {"trouble": _trouble(now.source.trouble), "retries": now.source.retries},
         "spool": {"bytes": now.spool.size_bytes, "limit_bytes": now.spool.limit_bytes},
+        "workers": now.workers,
         "moments": _columns(now.moments),
     }
 

@@ -150,6 +150,8 @@ class Snapshot:
         durations: How long windows took.
         outputs: The outputs.
         moments: The last hour, oldest first.
+        workers: How many worker processes share the work; None without DASK_SCHEDULER.
+        workforce: Whether they can be reached.
     """
 
     now_ns: int
@@ -164,3 +166,5 @@ class Snapshot:
     durations: Durations
     outputs: tuple[OutputState, ...]
     moments: tuple[Moment, ...]
+    workers: int | None = None
+    workforce: Dependency = Dependency()

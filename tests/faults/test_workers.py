@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.faults.conftest import MakeWard, Report
-from tests.faults.ward import FULL, KILLED, wait_until
+from tests.faults.ward import FULL, KILLED
 from tests.integration.service_process import Service
 
 pytestmark = pytest.mark.influxdb

@@ -17,6 +17,7 @@ import pytest
 import service.scale.tasks
 import service.scale.workforce
 from anonymizer.windows import Window
+from scripts.state import give_up_lost
 from service import crash_points, exit_codes
 from service.clock import SystemClock
 from service.session import serve
@@ -151,11 +152,15 @@ def test_an_altered_spool_file_is_delivered_to_no_output(coordinator: Coordinato
     found = files_in(coordinator.folder)
     assert all(undisturbed[name].startswith(rows) for name, rows in found.items())
     for path, content in altered:
-        assert not any(path.name.partition("-")[0] in name for name in found)
-        path.write_bytes(content)
+        assert not any(f"-{path.name.partition('-')[0]}-" in name for name in found)
+        if alteration == "a byte":
+            path.write_bytes(content)
+    if alteration == "another chunk":
+        assert give_up_lost(coordinator.folder / "state", is_confirmed=True) == 0
     code, log = coordinator.run()
     assert code == 0, log
-    assert files_in(coordinator.folder) == undisturbed
+    assert (files_in(coordinator.folder) == undisturbed) == (alteration == "a byte")
+    assert len(list(coordinator.folder.rglob("*.spool"))) == (0 if alteration == "a byte" else len(altered)), "in given_up"
 
 
 @pytest.mark.parametrize(
@@ -213,7 +218,7 @@ def test_a_spool_file_that_the_coordinator_does_not_see_is_not_released(coordina
     code, log = coordinator.run(perform, RETRY_BUDGET_SECONDS="0")
 
     assert code == exit_codes.UNREACHABLE
-    assert "does not hold what a worker says it has put there" in log
+    assert "does not contain a file that a worker has written" in log
     assert coordinator.released() == []
 
 

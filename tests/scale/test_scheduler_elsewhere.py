@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from tests.faults.ward import wait_until
+import pytest
+
+from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import Service, run_service
 from tests.scale.dask_processes import DaskProcesses
-from tests.scale.recording import ALONE, Files, files_in, settings_for, spool_files
+from tests.scale.recording import ALONE, Files, files_in, make_recording, settings_for, spool_files
 
 LIMIT_S = 240
+
+#: How many schedulers are killed in full.
+KILLS = 20
 
 
 SECRETS = {
@@ -57,3 +64,44 @@ def telling(recording: Path) -> list[bytes]:
         if abs(int(value)) >= 100:
             found.append(struct.pack("<d", float(value)))
     return found
+
+
+@pytest.mark.skipif(not FULL, reason="takes ten minutes: make test-faults")
+def test_twenty_schedulers_are_killed_and_a_worker_with_other_settings_gets_no_work(tmp_path: Path) -> None:
+    make_recording(tmp_path / "long.csv", seconds=9600)
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for folder in (alone, together, tmp_path / "other"):
+        folder.mkdir()
+    code, log = run_service(alone, settings_for(tmp_path / "long.csv", alone), within_s=LIMIT_S)
+    assert code == 0, log
+    with DaskProcesses(tmp_path / "dask") as dask:
+        changes = {"SPOOL_URL": together / "spool", "RETRY_BUDGET_SECONDS": "900", **dask.settings}
+        settings = settings_for(tmp_path / "long.csv", together, **changes)
+        others = {**settings, "VALUE_UNIT": "mV", "STATE_DIR": together / "state", "CSV_OUTPUT_DIR": together / "csv"}
+        env_file = tmp_path / "other" / ".env"
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in others.items()))
+        kills = 0
+        with Service(together, settings) as service:
+            dask.add_worker(env_file)
+            for _ in range(2):
+                dask.add_worker(together / ".env")
+            while service.process.poll() is None and kills < KILLS:
+                before = service.log.count("📦")
+                with suppress(AssertionError):
+                    wait_until(chunks_in(service, before + 3), "chunks", service=service, within_s=60)
+                    dask.scheduler.kill()
+                    kills += 1
+            code = service.exit_code(within_s=3 * LIMIT_S)
+            log = service.log
+    print(f"{kills} schedulers killed")
+    assert code == 0, log
+    assert kills == KILLS
+    assert "A worker has another VALUE_UNIT" in log
+    assert "It gets no more work" in log
+    assert files_in(together) == files_in(alone)
+    assert spool_files(together) == []
+
+
+def chunks_in(service: Service, least: int) -> Callable[[], bool]:
+    """Return whether so many chunks were released, when asked."""
+    return lambda: service.log.count("📦") >= least

@@ -88,6 +88,7 @@ def healthy(now_ns: int = NOW_NS, changes: Mapping[str, Any] = MappingProxyType(
         durations=Durations((0, 0, 12, 300, 400, 412, 412, 412, 412, 412, 412), 412, 21.4),
         outputs=(output(CSV), output(INFLUXDB), output(API)),
         moments=moments_until(now_ns),
+        workers=2,
     )
     return changed(snapshot, changes)
 

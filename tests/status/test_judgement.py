@@ -22,6 +22,7 @@ NOT_READY: list[tuple[dict[str, Any], str, str]] = [
     ({"source.trouble": Trouble(states.NOW_NS, "refused")}, "source_unreachable", "The source does not answer"),
     ({"source.trouble": Trouble(0, "refused"), "run.phase": "connecting"}, "source_unreachable", "The source does not answer"),
     ({"state.trouble": Trouble(states.NOW_NS, "disk full")}, "state_unavailable", "Our own disk cannot be used"),
+    ({"workforce.trouble": Trouble(states.NOW_NS, "cannot be reached")}, "workers_unavailable", "No worker can be reached"),
     ({"outputs": states.one_output_down().outputs}, "output_unreachable", "An output does not take data"),
     ({"outputs": (states.output("x", trouble=Trouble(0, "401"), has_ended=True),)}, "output_ended", "An output is not written"),
     ({"spool.is_full": True}, "reading_paused", "Reading pauses"),

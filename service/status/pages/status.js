@@ -52,6 +52,7 @@ function show(status) {
   showFigures(status);
   replace("outputs", status.outputs.map(output));
   say("spool", `The spool holds ${size(status.spool.bytes)}; there is room for ${size(status.spool.limit_bytes)}.`);
+  say("workers", status.workers === null ? "" : `Dask workers that share the work: ${number(status.workers)}.`);
   showLevels(status.levels);
   say("group-mean", `${number(status.groups.mean_rows)} rows`);
   say("group-smallest", status.groups.smallest ? `${number(status.groups.smallest)} rows` : "–");
