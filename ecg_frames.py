@@ -82,6 +82,7 @@ _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
 _Rows = npt.NDArray[np.intp]
 _Marks = npt.NDArray[np.bool_]
+_Moment = str | date | np.datetime64
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -325,14 +326,14 @@ def verify_frame(
 
 
 def read_released(
-    where: str | Path | ds.Dataset | Bucket, start: str | datetime | None = None, end: str | datetime | None = None
+    where: str | Path | ds.Dataset | Bucket, start: _Moment | None = None, end: _Moment | None = None
 ) -> pd.DataFrame:
     """Return released rows of a span, in order of time, then id: columns `timestamp` (UTC), `source_id` (a category) and `ecg` (µV).
 
     Args:
         where: A CSV or Parquet file, a folder of them (that of a Parquet output holds `rows/`), a pattern such as `output/*.csv`, or
             `s3://bucket/prefix` with keys in the usual variables; a pyarrow data set; or a `Bucket` of InfluxDB.
-        start: The first time, as ISO 8601 or a datetime, in UTC where no zone is given; None: no bound. A bucket needs both.
+        start: The first time, as ISO 8601, a date or a datetime, in UTC where no zone is given; None: no bound. A bucket needs both.
         end: The end, not included.
 
     Raises:
@@ -905,7 +906,7 @@ def _without_unused(released: pd.DataFrame) -> pd.DataFrame:
 # Released rows, read back
 
 
-def _span(start: str | datetime | None, end: str | datetime | None) -> Window:
+def _span(start: _Moment | None, end: _Moment | None) -> Window:
     bounds, problems = [], []
     for name, given, default in (("start", start, ANY_TIME.start_ns), ("end", end, ANY_TIME.end_ns)):
         try:
@@ -919,8 +920,8 @@ def _span(start: str | datetime | None, end: str | datetime | None) -> Window:
     return Window(*bounds)
 
 
-def _moment_ns(given: str | datetime) -> int:
-    if not isinstance(given, datetime):
+def _moment_ns(given: _Moment) -> int:
+    if not isinstance(given, date | np.datetime64):
         return moment(given)
     time = pd.Timestamp(given)
     if time is pd.NaT:

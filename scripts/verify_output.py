@@ -470,7 +470,7 @@ class ObjectStore:
         try:
             yield
         except OSError as error:
-            if "NETWORK_CONNECTION" in str(error) or "curlCode" in str(error):
+            if "NETWORK_CONNECTION" in str(error):
                 raise NoServer(f"no object store answers for {self}: check AWS_ENDPOINT_URL") from None
             code = re.search(r"AWS Error ([A-Z_]+)", str(error))
             raise Unusable(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import shutil
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +96,9 @@ def test_a_span_begins_with_its_start_and_ends_before_its_end(csv: Path, parquet
         assert len(read_released(place, "2030-01-01", "2031-01-01")) == 0
     local = start.astimezone(timezone(timedelta(hours=-5)))
     pd.testing.assert_frame_equal(read_released(csv, local), read_released(csv, pd.Timestamp(start)))
+    pd.testing.assert_frame_equal(read_released(csv, local), read_released(csv, np.datetime64("2025-11-03T14:30:05")))
+    assert as_rows(read_released(csv, start.date(), date(2025, 11, 4))) == expected()
+    assert len(read_released(csv, end=date(2025, 11, 3))) == 0
 
 
 def test_ids_of_rows_outside_the_span_are_no_category(csv: Path) -> None:
