@@ -206,10 +206,10 @@ def _release_all(session: _Session, recipe: Recipe, schedule: Schedule, delivery
 
 
 def _open_spool(session: _Session) -> MixedSpool:
-    """Return where chunks wait for outputs.
+    """Return the spool of this run.
 
     Raises:
-        ConfigurationError: Chunks wait in another SPOOL_URL.
+        ConfigurationError: Released chunks wait in another SPOOL_URL.
     """
     journal, retry = session.journal, session.retry
     shared = make_shared_spool(session.settings)

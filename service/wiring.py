@@ -240,7 +240,7 @@ def parquet_place(settings: Settings) -> Place:
 
 
 def make_shared_spool(settings: Settings) -> SharedSpool:
-    """Return the spool that workers share; in STATE_DIR where no other place was asked for. Makes no folder."""
+    """Return the spool that Dask workers share, in SPOOL_URL or else in STATE_DIR. Creates no folder."""
     from service.state.shared_spool import SharedSpool, SpoolBucket, SpoolFolder
 
     address = settings.spool_url.removeprefix("s3://")

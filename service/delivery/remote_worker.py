@@ -1,6 +1,6 @@
-"""Has released chunks written to one output by other processes, several at a time, and records in order what it has taken.
+"""Lets other processes write released chunks to one output, several at a time, and records in order what it has taken.
 
-Only for outputs to which any process may write, and the same again: a chunk may be written by two processes at once.
+Only for outputs to which any process may write, repeatedly: two processes may write the same chunk at the same time.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from service.telemetry.hub import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """What an output answered to another process.
+    """An output's answer to another process.
 
     Args:
-        receipts: What it must remember.
-        refused: By their positions in the chunk, batches of which it refused rows.
+        receipts: The output's receipts.
+        refused: The refusals of batches, by position in the chunk.
     """
 
     receipts: tuple[Receipt, ...]
@@ -41,25 +41,25 @@ class Errand(Protocol):
         """Return once there is an answer, or trouble. Raises Stopped."""
 
     def answer(self) -> Delivered:
-        """Return what the output answered. Asked again after an exception, it begins again.
+        """Return the output's answer. A call after an exception starts over.
 
         Raises:
             OutputUnavailable: The output cannot take it now.
             StateUnavailable: The spool cannot be read now.
-            WorkersUnavailable: There is no process that could write.
+            WorkersUnavailable: There is no process to write it.
             SpoolDamaged: The spool file is damaged.
             Stopped: The service was asked to stop meanwhile.
         """
 
 
 class Courier(Protocol):
-    """Has other processes write to one output."""
+    """Lets other processes write to one output."""
 
     def begin(self, name: str, receipts: Mapping[str, Receipt]) -> Errand:
-        """Have the spool file of that name written."""
+        """Let a process write the spool file of that name."""
 
     def most_at_a_time(self) -> int:
-        """Return how many chunks may be under way."""
+        """Return how many chunks may be in progress."""
 
 
 class RemoteWorker(OutputWorker):
@@ -104,10 +104,10 @@ class RemoteWorker(OutputWorker):
             self._finish_next(under_way)
 
     def _finish_next(self, under_way: deque[tuple[int, Errand]]) -> None:
-        """Wait until the first chunk is written, and record it: those behind it may be written already, and wait for their turn."""
+        """Wait until the first chunk is written, and record it. Later chunks may already be written, and are recorded in their turn."""
         chunk, errand = under_way.popleft()
         crash_points.reached(crash_points.BEFORE_WRITE)
-        # Waiting for its turn is no retry: it does not count against the time for those.
+        # Waiting for its turn is not a retry, so it does not count against RETRY_BUDGET_SECONDS.
         errand.wait()
         delivered = self._retry.until_done(errand.answer)
         rows = self._state_retry.until_done(partial(self._positions.rows_of, chunk))
@@ -120,7 +120,7 @@ class RemoteWorker(OutputWorker):
         return {batches[at].batch_id: self._set_aside(batches[at], rejection) for at, rejection in refused.items()}
 
     def _deliver_here(self, chunk: int) -> None:
-        """Write a chunk that this machine spooled, as in a run without workers."""
+        """Write a chunk that this machine spooled, as in a run without Dask workers."""
         batches = self._state_retry.until_done(partial(self._outbox.batches_of, chunk))
         for offered in self._offers(batches):
             self._answers += zip(offered, self._write(offered), strict=True)

@@ -1,1 +1,1 @@
-"""What was asked for: the settings, how they are read, checked and shown."""
+"""The settings: declared, parsed, loaded, checked and shown."""

@@ -302,7 +302,7 @@ class Settings:
 
 
 def cohort_of(settings: Settings) -> Cohort | None:
-    """Return the part of the input bucket that is asked for; None: all of it."""
+    """Return the cohort to read from the input bucket; None: all of the bucket."""
     return Cohort(settings.cohort_tag, settings.cohort) if settings.cohort_tag else None
 
 

@@ -327,11 +327,11 @@ def _worker_problems(settings: Settings) -> Iterator[str]:
 
 def _problems_without_tls(settings: Settings) -> Iterator[str]:
     host = settings.dask_scheduler.removeprefix("tcp://").rpartition(":")[0].strip("[]")
-    is_number_of_ours = host != "localhost" and is_loopback(host)
-    if not is_number_of_ours:
+    is_loopback_address = host != "localhost" and is_loopback(host)
+    if not is_loopback_address:
         yield (
-            f"DASK_SCHEDULER={settings.dask_scheduler} is not encrypted, and whoever reaches it can run code as this service: use tls://, "
-            "or local:2 for workers of this machine"
+            f"DASK_SCHEDULER={settings.dask_scheduler} is not encrypted, and anyone who can reach it can run code as this service: use "
+            "tls://, or local:2 for workers on this machine"
         )
     elif not settings.dask_insecure_loopback:
         yield (
@@ -341,7 +341,7 @@ def _problems_without_tls(settings: Settings) -> Iterator[str]:
 
 
 def _spool_url_problems(settings: Settings) -> Iterator[str]:
-    """Yield where chunks that wait would stand among other files."""
+    """Yield where waiting chunks would be mixed with other files."""
     if not settings.spool_url:
         return
     others = {
@@ -350,10 +350,10 @@ def _spool_url_problems(settings: Settings) -> Iterator[str]:
         "INPUT_FILE": settings.input_file.partition("*")[0],
         **{f"STATE_DIR/{name}": str(Path(settings.state_dir) / name) for name in _FOLDERS_OF_THE_STATE},
     }
-    ours = _place_of(settings.spool_url)
+    spool = _place_of(settings.spool_url)
     for name, address in others.items():
-        if address and (theirs := _place_of(address)) and (ours in (theirs, *theirs.parents) or theirs in ours.parents):
-            yield f"SPOOL_URL and {name} lie in one another: give SPOOL_URL a place of its own, as private as STATE_DIR"
+        if address and (other := _place_of(address)) and (spool in (other, *other.parents) or other in spool.parents):
+            yield f"SPOOL_URL and {name} are in one another: give SPOOL_URL a place of its own, as private as STATE_DIR"
 
 
 def _place_of(address: str) -> PurePosixPath | Path:

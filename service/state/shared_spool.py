@@ -1,9 +1,8 @@
-"""Chunks that workers have anonymized, where every machine can read them, until all outputs have them: one file per chunk.
+"""Chunks anonymized by Dask workers, readable from every machine until all outputs have taken them: one file per chunk.
 
-A file is called `<label>/<start>-<end>-<SHA-256 of its content>.spool`. So another result is another file, and the same result the same
-file, however often and by however many workers a chunk is anonymized: which of them is released is what the coordinator records first.
-Content that does not match its name is never delivered. Files of results that were not recorded are second anonymizations of their
-windows, which nobody but the service may read.
+A file is named `<label>/<start>-<end>-<SHA-256 of its content>.spool`. So different results are different files, and equal results the same
+file, however often a chunk is anonymized; the coordinator releases the result that it records first. Content that does not match its name
+is never delivered. Files of unrecorded results are second anonymizations of their windows: only the service may read them.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ _T = TypeVar("_T")
 
 _NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
 
-#: Files that are not yet whole, or were left by a crash.
+#: The suffix of files that are incomplete, such as after a crash.
 _UNFINISHED = ".unfinished"
 
 
 class Place(Protocol):
-    """What a shared spool needs of a folder or a bucket. Each method raises StateUnavailable where it cannot be used now."""
+    """A folder or bucket that contains a shared spool. Each method raises StateUnavailable if it cannot be used now."""
 
     #: The same however it is spelled; nothing secret in it.
     name: str
@@ -97,8 +96,8 @@ class SharedSpool:
         """Return the batches of a file.
 
         Raises:
-            SpoolDamaged: It is missing, or its content is not what its name says.
-            StateUnavailable: The disk does not give it now.
+            SpoolDamaged: It is missing, or its content does not match its name.
+            StateUnavailable: It cannot be read now.
         """
         content = self._place.read(name)
         if content is None:
@@ -109,11 +108,11 @@ class SharedSpool:
         return decode(content, name=name)
 
     def content(self, name: str) -> bytes | None:
-        """Return what is left of a file, whatever that is; None if there is none."""
+        """Return a file's content, also if it is damaged; None if there is no file."""
         return self._place.read(name)
 
     def holds(self, spooled: Spooled) -> bool:
-        """Return whether a file of that name and size is seen from here."""
+        """Return whether this process can see a file of that name and size."""
         return self._place.size(spooled.name) == spooled.size_bytes
 
     def remove(self, name: str) -> None:
@@ -122,12 +121,12 @@ class SharedSpool:
             self._place.remove(name)
 
     def remove_all_but(self, known: set[str], label: str, *, is_kept: Callable[[Window], bool] = lambda _: False) -> list[str]:
-        """Remove files of the data set that are none of the known ones; return those that were kept.
+        """Remove unknown files of the data set; return those that were kept.
 
         Args:
-            known: Names that outputs wait for.
-            label: The data set's.
-            is_kept: Whether a file with these windows stays, such as because it may be all that is left of a release.
+            known: Names of files that outputs wait for.
+            label: The data set's label.
+            is_kept: Whether to keep a file with these windows, such as because it may be the only copy of a release.
         """
         kept = []
         for path in self._place.paths(label):
@@ -307,10 +306,10 @@ class SpoolBucket:
         keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder)])
         return sorted(key.removeprefix(self._prefix) for key in keys)
 
-    def _ask(self, question: Callable[[ObjectStore], _T]) -> _T:
+    def _ask(self, query: Callable[[ObjectStore], _T]) -> _T:
         try:
             self._store = self._store or self._connect()
-            return question(self._store)
+            return query(self._store)
         except StoreFault as fault:
             if fault.is_denial:
                 self._store = None

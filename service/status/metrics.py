@@ -64,13 +64,13 @@ def _of_the_run(now: Snapshot, judgement: Judgement) -> Iterator[Metric]:
     build = {"version": VERSION, "python": platform.python_version(), "numpy": version("numpy"), "pyarrow": version("pyarrow")}
     yield InfoMetricFamily(f"{PREFIX}build", "Versions of the service and what it rests on.", value=build)
     yield _gauge("start_timestamp_seconds", "When the run began.", now.run.started_ns / NANOSECONDS)
-    yield _gauge("live", "1 while the work loop advances, or waits as it said it would.", judgement.is_live)
+    yield _gauge("live", "1 while the release loop advances, or waits as announced.", judgement.is_live)
     yield _gauge("ready", "1 while data flows: the same as /readyz.", judgement.is_ready)
     yield _gauge("source_up", "1 unless the source does not answer.", now.source.trouble is None)
     yield _gauge("state_up", "1 unless STATE_DIR cannot be used.", now.state.trouble is None)
     yield _gauge("reading_paused", "1 while the spool is full and nothing is read.", now.spool.is_full)
-    yield _counter("source_retries", "Questions to the source that were asked again.", now.source.retries)
-    yield _counter("state_retries", "Uses of STATE_DIR that were tried again.", now.state.retries)
+    yield _counter("source_retries", "Queries to the source that were retried.", now.source.retries)
+    yield _counter("state_retries", "Operations on STATE_DIR that were retried.", now.state.retries)
     yield _gauge("workers", "How many Dask workers share the work; 0 without DASK_SCHEDULER.", now.workers or 0)
     yield _gauge("lag_seconds", "How long the next window has been due; 0 when none is, and in a one-shot run.", now.pace.lag_s)
     yield _gauge("lag_limit_seconds", "From this lag on the service is not ready.", now.pace.lag_limit_s)
@@ -158,7 +158,7 @@ def _of_outputs(outputs: tuple[OutputState, ...]) -> Iterator[Metric]:
         "output",
         each("unaccounted"),
     )
-    yield _counters("output_retries", "Writes to the output that were tried again.", "output", each("retries"))
+    yield _counters("output_retries", "Writes to the output that were retried.", "output", each("retries"))
     yield _gauges("output_last_error_timestamp_seconds", "When the output last gave an error; 0: never.", "output", errors)
 
 
