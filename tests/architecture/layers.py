@@ -359,7 +359,7 @@ def _forbidden_imports(path: str, imports: list[Import]) -> Iterator[str]:
     for one in imports:
         if not layer.allows(one):
             yield f"{path} line {one.line} imports {one.module}: {layer.why}"
-        elif one.package == "pandas" and not path.startswith(PANDAS_ALLOWED):
+        elif one.package in ("pandas", "polars") and not path.startswith(PANDAS_ALLOWED):
             yield f"{path} line {one.line} imports {one.module}: that is ecg_frames.py's alone; the service starts and runs without it"
         elif one.package in ("dask", "distributed") and not path.startswith(DASK_ALLOWED):
             yield f"{path} line {one.line} imports {one.module}: that is service/scale/cluster.py's alone"

@@ -89,10 +89,6 @@ def rows_of(reader: InfluxApi, bucket: str) -> list[dict[str, str]]:
     return reader.rows(f'from(bucket: "{bucket}") |> range(start: 0)')
 
 
-def test_no_module_of_the_service_imports_pandas() -> None:
-    assert not [name for name in names_imported() if name.partition(".")[0] in ("pandas", "polars")]
-
-
 def test_of_the_client_the_service_uses_transport_only() -> None:
     used = {name for name in names_imported() if name.startswith("influxdb_client")}
 
