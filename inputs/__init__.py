@@ -1,9 +1,9 @@
-"""Where samples come from: databases, files, data sets; and what outputs hold, read back.
+"""Readers of samples (databases, files, data sets), and of what outputs already hold.
 
-An input knows the core's samples and its own library, never an output or the service.
+An input may import the core's samples and its own library, never an output or the service.
 """
 
 import pyarrow as pa
 
-# While it parses, Arrow would catch the signals that ask the service to stop, and break off the read instead.
+# While it parses, Arrow would catch the signals that stop the service, and abort the read instead.
 pa.enable_signal_handlers(False)

@@ -1,4 +1,4 @@
-"""From a table of a file to its cells: times, sources and values as they were parsed, each with its kind."""
+"""Parses a file's table into samples, and keeps the kind of every time and value cell."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CellParser:
     """Parses tables with the columns `timestamp`, `source_id` and `ecg`.
 
     Args:
-        sources: Only these source ids are wanted; empty: all.
+        sources: Source ids to read; empty: all.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
     """
 
@@ -27,10 +27,10 @@ class CellParser:
         self._microvolts_per_unit = microvolts_per_unit
 
     def cells(self, table: pa.Table) -> Cells:
-        """Return the rows in their order, values in the unit of the file.
+        """Return the rows in the table's order, values in the file's unit.
 
         Raises:
-            SourceRefused: A column's type holds something else.
+            SourceRefused: A column has an unsuitable type.
         """
         found = times(table.column("timestamp"))
         codes, ids = source_ids(table.column("source_id"))
@@ -39,11 +39,11 @@ class CellParser:
         return Cells(samples, found.kinds, numbers.kinds, self.is_wanted(samples))
 
     def is_wanted_in(self, column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-        """Return which rows of a column of sources were asked for."""
+        """Return which cells of a source column name a requested source, shape (n,), bool."""
         return self._is_wanted(*source_ids(column))
 
     def is_wanted(self, samples: Samples) -> npt.NDArray[np.bool_]:
-        """Return which samples are of sources that were asked for."""
+        """Return which samples are of a requested source, shape (n,), bool."""
         return self._is_wanted(samples.source_codes, samples.source_ids)
 
     def _is_wanted(self, codes: npt.NDArray[np.int32], ids: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -55,7 +55,7 @@ class CellParser:
 
 
 def within_microvolts(numbers: Values, microvolts_per_unit: float) -> Values:
-    """Return the numbers without those that are beyond all numbers once they are microvolts: no electrode measures them."""
+    """Mark values that overflow a float once converted to microvolts as unreadable."""
     if microvolts_per_unit <= 1.0:
         return numbers
     is_beyond = np.abs(numbers.values) > np.finfo(np.float64).max / microvolts_per_unit
@@ -66,6 +66,6 @@ def within_microvolts(numbers: Values, microvolts_per_unit: float) -> Values:
 
 
 def between(samples: Samples, start_ns: int, end_ns: int) -> Samples:
-    """Return the rows between two times; they are in order of time."""
+    """Return the rows in `[start_ns, end_ns)` of samples that are sorted by time."""
     first, stop = np.searchsorted(samples.times_ns, (start_ns, end_ns))
     return picked(samples, slice(first, stop))

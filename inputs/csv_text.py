@@ -1,20 +1,16 @@
-"""The text of a CSV file, in blocks of whole rows: its dialect, and the line number of what cannot be read.
+"""Splits the text of a CSV file into blocks of whole rows. Detects its dialect, and names the line of what cannot be parsed.
 
-Only a block is in memory at a time, however large the file is or what a gzip file unpacks to. No message shows a cell.
+Only one block is in memory at a time, however large the file is. No message shows a cell.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import hashlib
 import io
-import mmap
 import re
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,34 +18,26 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from anonymizer.errors import SourceRefused
-from inputs.file_columns import ValueKind, values
+from inputs.file_columns import COLUMNS, ValueKind, check_columns, normalized, values
 from inputs.file_format import SUFFIXES, format_of
 from inputs.file_times import TimeKind, times
+from inputs.input_file import ByteStream
 
 if TYPE_CHECKING:
     import _csv
 
-#: The columns every file must have.
-COLUMNS = ("timestamp", "source_id", "ecg")
-
-#: How much text is parsed at a time.
+#: Text that is parsed at a time.
 BLOCK_BYTES = 1 << 23
 
-#: No row is longer: a longer one is an open quote, or no text.
+#: The longest row. A longer one is an unclosed quote, or not text.
 MOST_ROW_BYTES = 1 << 24
 
-#: A gzip file that unpacks to more than this, and to so many times its size, is made to fill memory: ECG packs to a tenth.
-_MOST_UNPACKED_BYTES = 1 << 28
-_MOST_UNPACKED_TIMES = 100
-
-#: More than any row has.
+#: The csv module's largest limit, above `MOST_ROW_BYTES`.
 _MOST_CELL_CHARACTERS = (1 << 31) - 1
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
-_GZIP = b"\x1f\x8b"
-
-#: Byte order marks of encodings that are not read.
+#: Byte order marks of encodings that are not supported.
 _OTHER_MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 _LINE_END = re.compile(rb"\r\n|\n|\r")
@@ -60,11 +48,11 @@ class Dialect:
     """How rows are written.
 
     Args:
-        delimiter: What stands between cells.
-        width: Cells in a row.
-        positions: Where in a row each of `COLUMNS` is.
+        delimiter: Character between cells.
+        width: Cells per row.
+        positions: Index in a row of each of `COLUMNS`.
         header_width: Cells in the header.
-        is_last_unnamed: Whether the last name of the header is empty.
+        is_last_unnamed: Whether the header's last name is empty.
     """
 
     delimiter: str
@@ -75,7 +63,7 @@ class Dialect:
 
     @property
     def is_last_empty(self) -> bool:
-        """Whether each row ends with a further delimiter that the header has not."""
+        """Whether each row ends with a delimiter that the header lacks."""
         return self.width > self.header_width
 
 
@@ -85,8 +73,8 @@ class Block:
 
     Args:
         text: The rows, without the header.
-        first_line: The number of its first line in the file, from 1.
-        dialect: How they are written.
+        first_line: The file's line number of the first one, from 1.
+        dialect: How the rows are written.
     """
 
     text: bytes
@@ -94,14 +82,14 @@ class Block:
     dialect: Dialect
 
     def line_of(self, row: int) -> int:
-        """Return the line in which a row begins; line ends inside cells count, as they do in an editor."""
+        """Return the line in which a row begins. Line ends inside cells count, as they do in an editor."""
         return self._row(row)[0]
 
     def table(self) -> pa.Table:
-        """Return the rows as text, in the order of `COLUMNS`; empty cells are null.
+        """Return the columns `COLUMNS` as text; empty cells are null.
 
         Raises:
-            SourceRefused: They are not rows of that many cells, or not UTF-8 text.
+            SourceRefused: A row has another number of cells, a quote is unclosed, or the text is not UTF-8.
         """
         _check_quotes(self)
         try:
@@ -152,8 +140,8 @@ class Block:
         return SourceRefused(f"INPUT_FILE: the rows from line {self.first_line} on cannot be parsed as CSV")
 
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """Yield each row with the line it begins in; lines without anything are no rows."""
-        # Far slower than Arrow, and used only to name a line.
+        """Yield each row with the line it begins in; empty lines are skipped."""
+        # Far slower than Arrow; used only to find a line number.
         rows = _parser(io.StringIO(self.text.decode("utf-8", "replace"), newline=""), self.dialect.delimiter)
         line = self.first_line
         for cells in rows:
@@ -165,18 +153,11 @@ class Block:
         return next(row for index, row in enumerate(self._rows()) if index == wanted)
 
 
-class Text(Protocol):
-    """Where bytes of text come from."""
-
-    def read(self, most_bytes: int, /) -> bytes:
-        """Return the next bytes; none at the end."""
-
-
-def blocks(stream: Text) -> Iterator[Block]:
+def blocks(stream: ByteStream) -> Iterator[Block]:
     """Yield the rows of a CSV file, in blocks of whole rows.
 
     Raises:
-        SourceRefused: It is not CSV text that can be read; with the line.
+        SourceRefused: It is not CSV text; the message names the line.
     """
     reader = _Reader(stream)
     dialect = reader.read_header()
@@ -188,103 +169,17 @@ def blocks(stream: Text) -> Iterator[Block]:
         yield Block(text, first_line, dialect)
 
 
-class HashingReader(io.RawIOBase):
-    """Reads a file, at most `most_bytes` of it, and computes the SHA-256 of what was read."""
-
-    def __init__(self, file: BinaryIO, most_bytes: int | None = None) -> None:
-        self._file = file
-        self._left = most_bytes
-        self._digest = hashlib.sha256()
-        self.bytes_read = 0
-
-    def readable(self) -> bool:
-        """Return True."""
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # the one kind of buffer that is handed in
-        """Read what fits."""
-        most = len(buffer) if self._left is None else min(len(buffer), self._left)
-        data = self._file.read(most)
-        self._digest.update(data)
-        self.bytes_read += len(data)
-        if self._left is not None:
-            self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def hexdigest(self) -> str:
-        """Return the digest of what was read so far."""
-        return self._digest.hexdigest()
-
-
-class Unpacked:
-    """What a gzip file unpacks to: all of its members; zeros behind them, as tapes and disks add them, are no data."""
-
-    def __init__(self, packed: HashingReader) -> None:
-        self._packed = packed
-        self._file = gzip.GzipFile(fileobj=io.BufferedReader(packed, BLOCK_BYTES))
-        self._unpacked_bytes = 0
-
-    def read(self, most_bytes: int) -> bytes:
-        """Return the next bytes.
-
-        Raises:
-            SourceRefused: They cannot be unpacked.
-        """
-        try:
-            data = self._file.read(most_bytes)
-        except EOFError:
-            raise SourceRefused("INPUT_FILE is cut off: its gzip data has no end. Copy it again") from None
-        except (gzip.BadGzipFile, zlib.error):
-            raise SourceRefused(
-                "INPUT_FILE is damaged, or holds something else behind its gzip data; gzip -t tells more. Copy it again"
-            ) from None
-        self._unpacked_bytes += len(data)
-        most = max(_MOST_UNPACKED_BYTES, _MOST_UNPACKED_TIMES * self._packed.bytes_read)
-        if self._unpacked_bytes > most:
-            raise SourceRefused(
-                f"INPUT_FILE unpacks to more than {_MOST_UNPACKED_TIMES} times its size: no recording does. "
-                "Unpack it yourself if it is one"
-            )
-        return data
-
-
-def opened(packed: HashingReader, file: BinaryIO) -> Text:
-    """Return the text of a file, unpacked if it begins as gzip does."""
-    is_gzip = file.read(len(_GZIP)) == _GZIP
-    file.seek(0)
-    return Unpacked(packed) if is_gzip else io.BufferedReader(packed, BLOCK_BYTES)
-
-
-def length_of_version(file: BinaryIO, digest: str) -> int | None:
-    """Return how many bytes at the begin of a file have a SHA-256 that begins so; None if none have.
-
-    A file grows by whole lines, and a gzip file by whole members: only there it is looked for.
-    """
-    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        is_gzip = data[: len(_GZIP)] == _GZIP
-        hashed, at = hashlib.sha256(), 0
-        for mark in re.finditer(rb"\x1f\x8b\x08" if is_gzip else rb"[\r\n]", data):
-            for end in (mark.start(),) if is_gzip else mark.span():
-                if end > at:
-                    hashed.update(data[at:end])
-                    at = end
-                    if hashed.hexdigest().startswith(digest):
-                        return end
-    return None
-
-
 class _Reader:
     """Cuts a stream into whole rows, and counts lines."""
 
-    def __init__(self, stream: Text) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
         self._held = b""
         self._line = 1
         self._is_over = False
 
     def read_header(self) -> Dialect:
-        """Return what the header tells of the dialect; a `sep=` line may stand before it."""
+        """Return the dialect that the header shows; a `sep=` line may precede it."""
         self._more()
         _check_encoding(self._held)
         self._held = self._held.removeprefix(b"\xef\xbb\xbf")
@@ -316,10 +211,10 @@ class _Reader:
         self._held += data
 
     def _line_at(self, at: int) -> tuple[str, int]:
-        """Return the next line from a position on that holds anything, and the position behind it."""
+        """Return the next line after a position that is not blank, and the position after it."""
         while True:
             end = _LINE_END.search(self._held, at)
-            # Behind a carriage return at the very end a line feed may follow.
+            # After a carriage return at the very end a line feed may follow.
             if (end is None or end.end() == len(self._held)) and not self._is_over:
                 if len(self._held) > MOST_ROW_BYTES:
                     raise self._too_long()
@@ -342,7 +237,7 @@ class _Reader:
 
 
 def _dialect(header: str, named: str) -> Dialect:
-    """Return the dialect under which a header names the columns."""
+    """Return the dialect in which a header names all columns. Raises SourceRefused if there is none."""
     if header.count('"') % 2:
         raise SourceRefused(
             "INPUT_FILE: a quote opens in the header and is not closed in that line; write the names of all columns in one line"
@@ -373,32 +268,9 @@ def _names(header: str, delimiter: str) -> list[str]:
 
 
 def _parser(lines: Iterable[str], delimiter: str) -> _csv.Reader:
-    """Return a parser of rows that takes cells of any length: how long a row may be is checked elsewhere."""
+    """Return a row parser without a limit on cell length: `_Reader` limits the length of rows."""
     csv.field_size_limit(_MOST_CELL_CHARACTERS)
     return csv.reader(lines, delimiter=delimiter)
-
-
-def normalized(name: str) -> str:
-    """Return a column's name without what does not count: upper case, spaces around it."""
-    return name.strip().lower()
-
-
-def check_columns(held: Sequence[str], *, hint: str = "") -> None:
-    """Raise SourceRefused unless each column is there once; `hint` is added where none of them is.
-
-    What the other columns are called is not said: they may be called after wearers, and a first line may be a row.
-    """
-    counts = {name: held.count(name) for name in COLUMNS}
-    wrong = [f"{name} {_times(count) if count else 'missing'}" for name, count in counts.items() if count != 1]
-    if not wrong:
-        return
-    found = f"among its {len(held)} column{'s' if len(held) != 1 else ''}"
-    asked = f"; {hint}" if hint and not any(counts.values()) else ""
-    raise SourceRefused(f"INPUT_FILE needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)} {found}{asked}")
-
-
-def _times(count: int) -> str:
-    return "twice" if count == 2 else f"{count} times"
 
 
 def _first_row(text: bytes, delimiter: str) -> list[str]:
@@ -415,9 +287,9 @@ def _first_row(text: bytes, delimiter: str) -> list[str]:
 
 
 def _with_last_cell(dialect: Dialect, cells: Sequence[str]) -> Dialect:
-    """Return the dialect, given the first row: a header or its rows may end with a delimiter that the others have not.
+    """Correct the dialect by the first row: a trailing delimiter may be in the header only, or in the rows only.
 
-    Any other difference is no reason to guess: with a column too many or too few, cells would be taken for those of other columns.
+    Any other difference in width is refused later: with a guess, cells could be assigned to the wrong columns.
     """
     if len(cells) == dialect.width + 1 and not cells[-1].strip():
         if _reads_one_further(dialect, cells):
@@ -426,13 +298,13 @@ def _with_last_cell(dialect: Dialect, cells: Sequence[str]) -> Dialect:
                 "last has no name; write a name for every column"
             )
         return replace(dialect, width=dialect.width + 1)
-    # A last name that is empty is a delimiter at the end. Where the row ends with one as well, the cell missing is another one.
+    # An empty last name is a trailing delimiter. If the row ends with one too, another cell is missing.
     is_end = dialect.is_last_unnamed and len(cells) == dialect.width - 1 and cells[-1].strip()
     return replace(dialect, width=dialect.width - 1) if is_end else dialect
 
 
 def _reads_one_further(dialect: Dialect, cells: Sequence[str]) -> bool:
-    """Return whether a row also reads as one whose first cell, such as a row number, has no name."""
+    """Return whether a row also parses if its first cell, such as a row number, is the unnamed one."""
     time, _, value = ([cells[position + 1]] for position in dialect.positions)
     return bool(_is_time(time)[0] and _is_number(value)[0])
 
@@ -463,17 +335,17 @@ def _not_utf8(line: int) -> SourceRefused:
 
 
 def _line_ends(text: bytes) -> int:
-    """Return how many lines end in a text."""
-    # Faster than bytes.count by far, where lines are short.
+    """Count the line ends in a text."""
+    # Much faster than bytes.count if lines are short.
     line_feeds = int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("\n")))
     return line_feeds + (text.count(b"\r") - text.count(b"\r\n") if b"\r" in text else 0)
 
 
 def _end_of_rows(text: bytes) -> int:
-    """Return where the last whole row of a text ends; 0 when none does. The text begins with a row."""
+    """Return where the last whole row of a text ends; 0 if none does. The text begins at the start of a row."""
     if b'"' not in text:
         end = text.rfind(b"\n") + 1
-        # Behind a carriage return at the very end a line feed may follow.
+        # After a carriage return at the very end a line feed may follow.
         return end or text.rfind(b"\r", 0, len(text) - 1) + 1
     data = np.frombuffer(text, np.uint8)
     quotes = np.flatnonzero(data == ord('"'))
@@ -486,7 +358,7 @@ def _end_of_rows(text: bytes) -> int:
 
 
 def _check_quotes(block: Block) -> None:
-    """Raise SourceRefused, with the line where it opens, for a quote that is not closed or stands inside a cell."""
+    """Raise SourceRefused for a quote that is not closed or stands inside a cell; the message names the line where it opens."""
     if b'"' not in block.text:
         return
     data = np.frombuffer(block.text, np.uint8)
@@ -495,7 +367,7 @@ def _check_quotes(block: Block) -> None:
     edges = np.isin(np.arange(256), [ord(block.dialect.delimiter), ord("\n"), ord("\r"), ord('"')])
     before = (opening == 0) | edges[data[opening - 1]]
     after = (closing == len(data) - 1) | edges[data[np.minimum(closing + 1, len(data) - 1)]]
-    # `""` inside a cell is a quote that belongs to it: it closes the cell and opens it again.
+    # An escaped quote, `""`, looks like the end of a cell and the start of the next.
     stray = opening[~before]
     unclosed = opening[: len(closing)][~after]
     swallowing = _swallowing(block, data, quotes)
@@ -506,7 +378,7 @@ def _check_quotes(block: Block) -> None:
 
 
 def _start_of_cell(quotes: npt.NDArray[np.intp], fault: int) -> int:
-    """Return where the cell begins in which a quote stands: doubled quotes close nothing."""
+    """Return where the quoted cell that contains a quote begins: doubled quotes close nothing."""
     index = int(np.searchsorted(quotes, fault))
     while index >= 2 and quotes[index - 1] == quotes[index] - 1:
         index -= 2
@@ -515,7 +387,7 @@ def _start_of_cell(quotes: npt.NDArray[np.intp], fault: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Lines:
-    """Lines of a block as they look when quotes mean nothing, and whether they begin and end inside a quoted cell; arrays of one shape."""
+    """The lines of a block, quotes ignored, and whether each begins and ends inside a quoted cell. All arrays have shape (lines,)."""
 
     starts: npt.NDArray[np.intp]
     stops: npt.NDArray[np.intp]
@@ -531,10 +403,10 @@ class _Lines:
 
 
 def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Return opening quotes of cells that may hold a row of their own: such a quote was perhaps never meant to go on so far.
+    """Return the opening quotes of cells that seem to swallow another row: such a quote was probably never closed.
 
-    A line of a row of several lines is in doubt if it has as many cells as a row has, and what of it stands inside quotes reads as a time
-    or as a number in its place. The first line alone is not: its row begins there in any case.
+    A line of a multi-line row is suspect if it has a row's number of cells and its quoted part parses as a time or a number in the right
+    column. A row's first line alone is not: the row begins there in any case.
     """
     lines = _Lines.of(data, quotes)
     if not lines.begin_inside.any():
@@ -561,7 +433,7 @@ def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[n
 
 
 def _in_cells_of_one_line(delimiters: npt.NDArray[np.intp], lines: _Lines, quotes: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return which delimiters stand in a quoted cell that ends in its line: these separate nothing."""
+    """Return which delimiters stand inside a quoted cell that ends on the same line: these separate no cells."""
     is_other_cell = np.append(True, quotes[2::2] != quotes[1:-1:2][: len(quotes[2::2])] + 1)
     cells = np.cumsum(is_other_cell)
     long = np.unique(cells[(np.searchsorted(quotes, lines.stops[lines.end_inside]) - 1) // 2])

@@ -1,8 +1,8 @@
 """Samples from a data set: Parquet files in a folder or an object store, with the columns `timestamp`, `source_id` and `ecg`.
 
-Planning reads footers only (`inputs/data_set_index.py`). Rows are read a stretch of time at a time, some million of them, from the row
-groups that overlap it, so that memory does not grow with the data set. What lies in the stretch that is read first is looked through before
-anything is released; the cells of later ones as they are read. Every part must be what was listed, whenever some of it is read.
+Planning reads footers only (`inputs/data_set_index.py`). Rows are read one interval at a time, about a million rows, from the row groups
+that overlap it, so that memory does not grow with the data set. The first interval is surveyed before the first release; cells of later
+intervals as they are read. Each read checks that the part is unchanged since it was listed.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from inputs.data_set_index import (
     Index,
     footer_of,
     names_of,
+    place_of,
     read_footers,
 )
 from inputs.data_set_parts import HOW_PARTS_ARE_COUNTED, WAS_CHANGED, Part, PartStore, sources_of_paths
@@ -41,28 +42,28 @@ from inputs.file_survey import Cells, Survey
 from inputs.file_text import without_values
 from inputs.file_times import TimeKind, times
 
-#: Rows of a stretch that is read at a time, 20 bytes each. A data set of no more is looked through whole.
+#: Rows per interval, 20 bytes each. A data set of up to this many rows is surveyed whole.
 ROWS_AT_A_TIME = 1_500_000
 
-#: A part's column is fetched and decoded so much at a time, or of a smaller part all: memory for it is taken for each row group.
+#: Bytes of a part's column that are fetched and decoded at a time. Arrow allocates this for each row group, so a smaller part gets less.
 _FETCHED_BYTES = 1 << 22
 
-#: Digits of the digest that names a data set.
+#: Hex digits of the digest that names a data set.
 _DIGEST_DIGITS = 12
 
-#: Footers that stay in memory, so that those of parts that are read again and again are not parsed each time.
+#: Parsed footers that stay in memory, for parts that are read repeatedly.
 _FOOTERS_IN_MEMORY = 32
 
-#: Above this share of rows without a time it is warned of.
+#: Above this share of rows without a time, the source warns.
 _WARNING_SHARE = 0.01
 
-#: What reading a part may raise: what Arrow says of its inside, and texts that are none.
+#: Errors of Arrow's parsers, of the disk, and of invalid UTF-8.
 _BROKEN_PART = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Stretch:
-    """All rows between two times, in order of time."""
+class _Interval:
+    """All wanted rows in `[start_ns, end_ns)`, sorted by time."""
 
     start_ns: int
     end_ns: int
@@ -73,15 +74,15 @@ class _Stretch:
 
 
 class DataSetSource(StoredSource):
-    """Reads a data set of Parquet files, a stretch of time after the other.
+    """Reads a data set of Parquet files, one interval after the other.
 
     Args:
         store: Where its parts are.
-        sources: Only these source ids; empty: all.
+        sources: Source ids to read; empty: all.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
-        start_ns, end_ns: The span that was asked for; None: no bound.
-        index_file: Where the index is kept for the next time; None: nowhere.
-        rows_at_a_time: About how many rows to hold.
+        start_ns, end_ns: The requested span; None: no bound.
+        index_file: File that caches the index for the next run; None: no cache.
+        rows_at_a_time: About how many rows to hold in memory.
     """
 
     reads_at_a_time = 1
@@ -108,12 +109,12 @@ class DataSetSource(StoredSource):
         self._rows_at_a_time = rows_at_a_time
         self._lock = RLock()
         self._lock_of_footers = Lock()
-        self._stretch: _Stretch | None = None
+        self._interval: _Interval | None = None
         self._parts: list[Part] = []
         self._sources: list[tuple[str | None] | None] = []
         self._footers_held: dict[int, pa_parquet.FileMetaData] = {}
         self._forget()
-        # The same wherever its rows are read from, and other for the same rows elsewhere: what lies in it may change.
+        # The address names the data set, not its content, which may change.
         self.data_set = hashlib.sha256(f"data set {store.address}".encode("utf-8", "surrogateescape")).hexdigest()[
             :_DIGEST_DIGITS
         ]
@@ -122,16 +123,16 @@ class DataSetSource(StoredSource):
 
     @property
     def is_looked_through(self) -> bool:
-        """Whether all rows were looked at when it was opened."""
+        """Whether `open` surveyed all rows."""
         return self._index.rows_in_all <= self._rows_at_a_time
 
     @property
     def inventory(self) -> Inventory:
-        """The parts that are there."""
+        """The parts found by `open`."""
         return _Parts(self._index, self._store.is_asked)
 
     def open(self) -> None:
-        """Look for its parts, read their footers, and look through the first rows. Raises as `SampleSource.open` says."""
+        """List the parts, read their footers, and survey the first interval. Raises as `SampleSource.open` says."""
         with self._lock:
             self._forget()
             found = self._store.listing()
@@ -142,7 +143,7 @@ class DataSetSource(StoredSource):
             self._density = self._index.density()
             self._survey = Survey(*self._span)
             amplified = self._check_amplification()
-            self._look_through()
+            self._survey_first_rows()
             self.remarks = tuple(
                 [
                     *found.remarks(),
@@ -161,17 +162,17 @@ class DataSetSource(StoredSource):
         self._density = self._index.density()
         self._survey = Survey()
         self._surveyed_to_ns = -(2**63)
-        self._stretch = None
+        self._interval = None
         self.footers_read = 0
 
     def extent(self) -> tuple[int, int] | None:
-        """Return first time and last time + 1, whatever the source; None where no row has a time."""
+        """Return the first time and the last time + 1 of all sources; None if no row has a time."""
         return self._index.extent()
 
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
-        """Return how many rows lie in no window between two times, and why.
+        """Return how many rows lie in no window of a span, by reason.
 
-        Of a data set that was not looked through, rows of sources that were not asked for count as rows of their times.
+        If the data set was not surveyed whole, rows of unrequested sources count like those of requested ones.
         """
         of_wanted = self._has_filter and self.is_looked_through
         inside = int(self._counted(np.array([start_ns, end_ns]), of_wanted=of_wanted).sum())
@@ -179,7 +180,7 @@ class DataSetSource(StoredSource):
         return RowsBeside(without_time=without_time, not_asked_for=self._index.rows_in_all - without_time - inside)
 
     def _without_time(self) -> int:
-        """Return how many rows of sources that were asked for have no time."""
+        """Return how many rows of requested sources have no time."""
         found = 0
         for _, _, table in self._tables(np.flatnonzero(self._index.without_time), ("timestamp", "source_id")):
             kinds = times(table.column("timestamp")).kinds
@@ -187,7 +188,7 @@ class DataSetSource(StoredSource):
         return found
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
-        """Return a time before which a span holds no row; None when it holds none."""
+        """Return a time before which a span has no row; None if it has none at all."""
         index = self._index
         begun = index.overlapping(start_ns, start_ns + 1)
         after = index.first_ns[(index.first_ns > start_ns) & (index.first_ns <= index.last_ns)]
@@ -197,7 +198,7 @@ class DataSetSource(StoredSource):
         return next_ns if next_ns < end_ns else None
 
     def _next_in(self, position: int, start_ns: int, before_ns: int) -> int:
-        """Return the first time of a row group from one time on, if it is before another, which is returned else."""
+        """Return the earlier of `before_ns` and the first time in a row group that is not before `start_ns`."""
         for _, _, table in self._tables(np.array([position]), ("timestamp",)):
             times_ns = times(table.column("timestamp")).times_ns
             before_ns = min(before_ns, int(times_ns[times_ns >= start_ns].min(initial=before_ns)))
@@ -206,29 +207,29 @@ class DataSetSource(StoredSource):
         return before_ns
 
     def added_since(self, data_set: str) -> None:
-        """Return None: a data set stays the same whatever is added. What is new is told by `inventory`."""
+        """Return None: a data set keeps its name when parts are added; `inventory` lists what is new."""
         return
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
-        """Return how many rows lie in each window."""
+        """Return how many rows lie in each window, shape (len(windows),), int64."""
         if not len(windows):
             return np.zeros(0, np.int64)
         edges_ns = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
         with self._lock:
             rows = self._density.rows_before(windows.end_ns) - self._density.rows_before(windows.start_ns)
             if rows <= self._rows_at_a_time:
-                # They are asked for next, and then need not be decoded again.
-                stretch = self._stretch_with(windows.start_ns, windows.start_ns + windows.length_ns)
-                if stretch.holds(windows.start_ns, windows.end_ns):
-                    return np.diff(np.searchsorted(stretch.samples.times_ns, edges_ns))
+                # The caller reads them next, and then they need not be decoded again.
+                interval = self._interval_with(windows.start_ns, windows.start_ns + windows.length_ns)
+                if interval.holds(windows.start_ns, windows.end_ns):
+                    return np.diff(np.searchsorted(interval.samples.times_ns, edges_ns))
             return self._counted(edges_ns, of_wanted=self._has_filter)
 
     def _counted(self, edges_ns: npt.NDArray[np.int64], *, of_wanted: bool) -> npt.NDArray[np.int64]:
-        """Return how many rows lie between times, by footers alone where a row group lies between two.
+        """Return how many rows lie between consecutive edges, shape (n,). A row group inside one bin is counted by its footer alone.
 
         Args:
-            edges_ns: The times, ascending; shape (n + 1,).
-            of_wanted: Whether to count only rows of sources that were asked for.
+            edges_ns: The edges, ascending, shape (n + 1,).
+            of_wanted: Whether to count only rows of requested sources.
         """
         index, spans = self._index, len(edges_ns) - 1
         counts = np.zeros(spans + 2, np.int64)
@@ -248,9 +249,9 @@ class DataSetSource(StoredSource):
     def read(self, windows: WindowRange) -> Samples:
         """Return the rows of the windows, in order of time."""
         with self._lock:
-            held = self._stretch_with(windows.start_ns, windows.end_ns).samples
+            held = self._interval_with(windows.start_ns, windows.end_ns).samples
             found = between(held, windows.start_ns, windows.end_ns)
-            # Copied, so that the stretch does not stay in memory for as long as a few of its rows do.
+            # Copied, so that a few rows do not keep the whole interval in memory.
             return Samples(found.times_ns.copy(), found.source_codes.copy(), found.source_ids, found.values_uv.copy())
 
     def advice_when_empty(self) -> str:
@@ -263,18 +264,18 @@ class DataSetSource(StoredSource):
         return f"INPUT_FILE has rows, but none of what was asked for; check QUERY_START_TIME and QUERY_END_TIME{filter_too}."
 
     def hint_on_contradictions(self) -> str:
-        """Return nothing: the files tell no more than their three columns."""
+        """Return nothing: the files have only their three columns."""
         return ""
 
     def close(self) -> None:
-        """Forget the rows."""
+        """Drop the rows."""
         with self._lock:
             self._forget()
 
-    # What is judged before the first release
+    # Checks before the first release
 
     def _check_amplification(self) -> list[str]:
-        """Return a warning if many rows must be decoded for each that is asked for; refuse very many."""
+        """Return a warning if many rows must be decoded for each requested one; refuse very many."""
         extent = self.extent()
         if extent is None:
             return []
@@ -293,17 +294,17 @@ class DataSetSource(StoredSource):
             raise SourceRefused(f"{found}, more than {REFUSAL_AMPLIFICATION:.0f}. Sort it once: {HOW_TO_SORT}")
         return [f"{found}. To make that faster, sort it once: {HOW_TO_SORT}"]
 
-    def _look_through(self) -> None:
-        """Read the first rows that are asked for, of a small data set all, and see that they can be read."""
+    def _survey_first_rows(self) -> None:
+        """Read the first interval that was requested, or all of a small data set, so that its cells are surveyed."""
         extent = self.extent()
         if extent is None:
             return
         if self.is_looked_through:
-            self._stretch_with(*extent)
+            self._interval_with(*extent)
             return
         start_ns = extent[0] if self._span[0] is None else max(extent[0], self._span[0])
         if start_ns < extent[1]:
-            self._stretch_with(start_ns, start_ns + 1)
+            self._interval_with(start_ns, start_ns + 1)
 
     def _not_looked_through(self) -> list[str]:
         if self.is_looked_through:
@@ -331,17 +332,17 @@ class DataSetSource(StoredSource):
 
     # Rows
 
-    def _stretch_with(self, start_ns: int, end_ns: int) -> _Stretch:
-        """Return a stretch that holds the rows between two times, and usually many that come after."""
-        held = self._stretch
+    def _interval_with(self, start_ns: int, end_ns: int) -> _Interval:
+        """Return an interval that contains a span, and usually much that follows it."""
+        held = self._interval
         if held is not None and held.holds(start_ns, end_ns):
             return held
-        # Let go first: two would be in memory.
-        held = self._stretch = None
-        self._stretch = self._read_stretch(start_ns, end_ns)
-        return self._stretch
+        # Dropped first, so that two are never in memory.
+        held = self._interval = None
+        self._interval = self._read_interval(start_ns, end_ns)
+        return self._interval
 
-    def _read_stretch(self, start_ns: int, end_ns: int) -> _Stretch:
+    def _read_interval(self, start_ns: int, end_ns: int) -> _Interval:
         until_ns = max(end_ns, self._density.time_after(start_ns, self._rows_at_a_time))
         extent = self.extent()
         if extent is not None and until_ns >= extent[1] - 1:
@@ -353,14 +354,14 @@ class DataSetSource(StoredSource):
             cells = self._asked_cells(table, position, begin, start_ns, until_ns)
             gathered.add(cells)
             if gathered.rows > 2 * self._rows_at_a_time and until_ns > end_ns:
-                # Rows lie closer together than footers tell.
+                # Rows are denser here than the footers suggest.
                 until_ns = gathered.cut(end_ns, self._rows_at_a_time)
         self._surveyed_to_ns = max(self._surveyed_to_ns, until_ns)
         self._survey.conclude()
-        return _Stretch(start_ns, until_ns, gathered.samples())
+        return _Interval(start_ns, until_ns, gathered.samples())
 
     def _asked_cells(self, table: pa.Table, position: int, begin: int, start_ns: int, until_ns: int) -> Cells:
-        """Return the rows of a table that lie between two times and were asked for, and survey those that were not before."""
+        """Return a table's wanted rows in a span, and survey the rows that were not surveyed before."""
         cells = self._parser.cells(table)
         times_ns = cells.samples.times_ns
         is_inside = (cells.time_kinds == TimeKind.CALENDAR) & (times_ns >= start_ns) & (times_ns < until_ns)
@@ -371,7 +372,7 @@ class DataSetSource(StoredSource):
         return cells if len(rows) == len(times_ns) else _some(cells, rows)
 
     def _tables(self, positions: npt.NDArray[np.int64], columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:
-        """Yield the rows of row groups, some at a time: position of the row group, rows of it before these, and the table."""
+        """Yield row groups in batches: the row group's position in the index, its rows before this batch, and the batch."""
         for part, group in groupby(positions.tolist(), key=lambda position: int(self._index.part[position])):
             with self._opened(part) as (file, check):
                 names = names_of(file.schema_arrow, has_source_of_path=self._sources[part] is not None)
@@ -391,26 +392,26 @@ class DataSetSource(StoredSource):
         yield from file.iter_batches(batch_size=BATCH_ROWS, row_groups=[group], columns=list(names), use_threads=is_large)
 
     def _named(self, batch: pa.RecordBatch, names: dict[str, str], columns: Sequence[str], part: int) -> pa.Table:
-        """Return a batch with the columns asked for by their own names, the source of the part's path among them."""
+        """Return a batch with the requested columns under their canonical names; `source_id` may come from the part's path."""
         table, of_path = pa.Table.from_batches([batch]), self._sources[part]
         made = {column: table.column(names[column]) for column in columns if column in names}
         if of_path is not None and "source_id" in columns:
             if "source_id" in made:
                 self._check_source(made["source_id"], of_path[0])
             codes = np.zeros(len(table), np.int32)
-            # Of a list Arrow would make an array by means of pandas, if that is installed.
+            # Arrow would convert a list through pandas, if that is installed.
             ids = pa.array(np.array([of_path[0] or ""], object), pa.string())
             made["source_id"] = pa.chunked_array([pa.DictionaryArray.from_arrays(codes, ids)])
         return pa.table({column: made[column] for column in columns})
 
     def _check_source(self, column: pa.ChunkedArray, of_path: str | None) -> None:
-        """Refuse a part whose rows name another source than its folder does."""
+        """Refuse a part whose rows and folder name different sources."""
         codes, ids = source_ids(column)
         if not {ids[code] if code != NO_SOURCE else "" for code in np.unique(codes).tolist()} <= {of_path or ""}:
             raise SourceRefused("INPUT_FILE: rows name another source than their folder, source_id=…, does")
 
     def _check_times(self, table: pa.Table, position: int) -> None:
-        """Refuse a part whose footer tells other times than its rows have: rows would be missed."""
+        """Refuse a part with times outside its footer's statistics: rows would be missed."""
         found = times(table.column("timestamp"))
         timed = found.times_ns[found.kinds == TimeKind.CALENDAR]
         if len(timed) and not (self._index.first_ns[position] <= timed.min() and timed.max() <= self._index.last_ns[position]):
@@ -428,7 +429,7 @@ class DataSetSource(StoredSource):
 
     @contextmanager
     def _opened(self, part: int) -> Iterator[tuple[pa_parquet.ParquetFile, Callable[[], None]]]:
-        """Yield a part, and what sees that it still is what was listed."""
+        """Yield an open part, and a function that checks that it is unchanged since it was listed."""
         try:
             opened = self._store.opened(self._parts[part])
             try:
@@ -442,7 +443,7 @@ class DataSetSource(StoredSource):
                 self._hold_footer(part, file.metadata)
                 yield file, opened.check
             except _BROKEN_PART:
-                # What makes no sense may be half of the old file and half of the new one.
+                # What could not be parsed may be half of the old file and half of the new one.
                 opened.check()
                 raise
             finally:
@@ -459,7 +460,7 @@ class DataSetSource(StoredSource):
                 del self._footers_held[next(iter(self._footers_held))]
 
     def _as_source_error(self, error: Exception, part: int) -> SourceError:
-        # What Arrow finds inside a file it may raise as an OSError, but without a number.
+        # Arrow may raise a parse error as an OSError, but without an errno.
         if isinstance(error, OSError) and error.errno is not None:
             return SourceUnavailable(f"INPUT_FILE cannot be read ({error.strerror})")
         return SourceRefused(
@@ -467,7 +468,7 @@ class DataSetSource(StoredSource):
         )
 
     def _place(self, part: int) -> str:
-        return f"part {part + 1} of {len(self._parts)}; {HOW_PARTS_ARE_COUNTED}"
+        return place_of(part, len(self._parts))
 
     def _place_of_row(self, position: int, row: int) -> str:
         part, group = int(self._index.part[position]), int(self._index.group[position])
@@ -495,10 +496,10 @@ class _Parts:
 
 
 class _Gathered:
-    """Rows that are gathered from many tables.
+    """Collects rows from many tables.
 
     Args:
-        microvolts_per_unit: What values are multiplied by.
+        microvolts_per_unit: Factor for the values.
     """
 
     def __init__(self, microvolts_per_unit: float) -> None:
@@ -511,7 +512,7 @@ class _Gathered:
 
     def add(self, cells: Cells) -> None:
         samples = cells.samples
-        # The extra last entry is what NO_SOURCE, -1, finds.
+        # The extra last entry is for rows without a source: NO_SOURCE is -1.
         codes = [*(self._codes.setdefault(one, len(self._codes)) for one in samples.source_ids), NO_SOURCE]
         self._times.append(samples.times_ns)
         self._sources.append(np.array(codes, np.int32)[samples.source_codes])
@@ -519,7 +520,7 @@ class _Gathered:
         self.rows += len(samples)
 
     def cut(self, least_end_ns: int, rows: int) -> int:
-        """Keep the first so many rows by time, and all before a time; return before which time all are kept."""
+        """Keep about the first `rows` rows by time, and all before `least_end_ns`; return the time before which all are kept."""
         times_ns, sources, values = self._together()
         end_ns = max(least_end_ns, int(np.partition(times_ns, rows)[rows]))
         keep = times_ns < end_ns
@@ -528,7 +529,7 @@ class _Gathered:
         return end_ns
 
     def samples(self) -> Samples:
-        """Return the rows in order of time."""
+        """Return the rows sorted by time, and drop them."""
         times_ns, sources, values = self._together()
         self._times, self._sources, self._values = [], [], []
         if not (times_ns[1:] >= times_ns[:-1]).all():

@@ -1,4 +1,4 @@
-"""Where a data set is: a folder, a glob, or an object store's address. One file is no data set."""
+"""Parses a data set's address: a folder, a glob, or an object store's URL. A single file is not a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 _SCHEME = re.compile(r"(?i)([a-z][a-z0-9+.-]+)://(.*)", re.DOTALL)
 
-#: What a bucket may be called.
+#: A valid bucket name.
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 _ADDRESSES = "a file, a folder, a glob such as FOLDER/**/*.parquet, or s3://bucket/prefix"
@@ -22,9 +22,9 @@ class DataSetAddress:
     """Where a data set is.
 
     Args:
-        root: The folder; of a bucket, the keys' common beginning up to a slash, without it.
-        pattern: Which files below it are meant, as a glob; empty: all.
-        bucket: The bucket's name; empty for a folder of this machine.
+        root: The folder; of a bucket, the keys' common prefix without a trailing slash.
+        pattern: Glob of the files below it; empty: all.
+        bucket: The bucket's name; empty for a local folder.
     """
 
     root: str
@@ -32,7 +32,7 @@ class DataSetAddress:
     bucket: str = ""
 
     def is_asked(self) -> Callable[[str], bool]:
-        """Return what tells whether a path below the root is meant."""
+        """Return a function that tells whether a path below the root matches the pattern."""
         if not self.pattern:
             return lambda _: True
         matches = re.compile(_regular(self.pattern), re.DOTALL).fullmatch
@@ -40,16 +40,16 @@ class DataSetAddress:
 
 
 def data_set_address(text: str) -> DataSetAddress | None:
-    """Return where the data set is that INPUT_FILE names; None if it names one file, or nothing.
+    """Return the address of the data set that INPUT_FILE names; None if it names a single file, or nothing.
 
     Raises:
-        ValueError: It is an address that is not read; with what is wrong, as the end of a sentence.
+        ValueError: The address is invalid. The message is the end of a sentence that begins with the address.
     """
     if scheme := _SCHEME.fullmatch(text):
         if scheme[1].lower() != "s3":
             raise ValueError(f"is an address of a kind that is not read; read are {_ADDRESSES}")
         return _of_bucket(scheme[2])
-    # Unlike those of Path, these do not raise what the disk says.
+    # Unlike Path's methods, these do not raise the disk's errors.
     if os.path.isdir(text):  # noqa: PTH112
         return DataSetAddress(text)
     if not glob.has_magic(text) or os.path.exists(text):  # noqa: PTH110
@@ -70,7 +70,7 @@ def _of_bucket(rest: str) -> DataSetAddress:
 
 
 def _split(path: str) -> tuple[str, str]:
-    """Return the folder before the first name with a wildcard, and the rest."""
+    """Split a path before its first name with a wildcard."""
     names = path.split("/")
     first = next((index for index, name in enumerate(names) if glob.has_magic(name)), len(names))
     root = "/".join(names[:first])
@@ -78,7 +78,7 @@ def _split(path: str) -> tuple[str, str]:
 
 
 def _regular(pattern: str) -> str:
-    """Return a glob as a regular expression. `**` stands for any number of folders, and at the end for everything."""
+    """Return a glob as a regular expression. `**` matches any number of folders; at the end it matches everything."""
     made, names = "", pattern.split("/")
     for index, name in enumerate(names):
         is_last = index == len(names) - 1

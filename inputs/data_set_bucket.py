@@ -1,4 +1,4 @@
-"""A data set's parts in a bucket. Every request asks for the version that was listed, so nothing else is ever read."""
+"""A data set's parts in a bucket. Every request names the listed version, so no other content is ever read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUn
 from inputs.data_set_parts import PART_SUFFIXES, WAS_CHANGED, Listing, Opened, Part
 from transport.object_store import ObjectStore, StoredObject, StoreFault
 
-#: What is read in smaller pieces is fetched in pieces of this size: a footer is one request, and so are small columns.
+#: The smallest fetch: a footer takes one request, and so does a small column.
 _LEAST_FETCHED_BYTES = 1 << 16
 
 
@@ -18,9 +18,9 @@ class BucketFolder:
     """The objects of a bucket below a prefix, or one object.
 
     Args:
-        connect: Returns the bucket as it is reached now: asked at each listing, because keys may be others than before.
+        connect: Returns a client with the current keys; called for each listing, since keys are rotated.
         root: The prefix, or the key of one object.
-        is_asked: Whether a path below it is one that was asked for.
+        is_asked: Whether a path below it was requested.
     """
 
     def __init__(self, connect: Callable[[], ObjectStore], root: str, is_asked: Callable[[str], bool] = lambda _: True) -> None:
@@ -32,7 +32,7 @@ class BucketFolder:
         self.folders = tuple(root.split("/"))
 
     def listing(self) -> Listing:
-        """Return what is below the prefix."""
+        """List the objects below the prefix."""
         found, self._store = Listing(self.is_asked), self._connect()
         try:
             if self._root.lower().endswith(PART_SUFFIXES) and (one := self._store.find(self._root)):
@@ -40,7 +40,7 @@ class BucketFolder:
             else:
                 for one in self._store.objects(self._root):
                     path = one.key[len(self._root) :].lstrip("/")
-                    # Consoles put empty objects in the place of folders.
+                    # Web consoles create empty objects as folders.
                     if not (path.endswith("/") or found.is_hidden(path)):
                         found.add(_part(one, path))
         except StoreFault as fault:
@@ -49,7 +49,7 @@ class BucketFolder:
         return found
 
     def opened(self, part: Part) -> Opened:
-        """Return the part, open."""
+        """Open a part."""
         is_one = self._root.endswith(f"/{part.path}") or self._root == part.path
         key = (
             self._root
@@ -64,14 +64,14 @@ class _OpenObject:
         self.file = cast(BinaryIO, _Reader(store, key, part))
 
     def check(self) -> None:
-        """Nothing: each request saw to it."""
+        """Do nothing: each request checks the version."""
 
     def close(self) -> None:
         self.file.close()
 
 
 class _Reader(io.RawIOBase):
-    """The bytes of an object, fetched as they are read."""
+    """A seekable reader of an object, which fetches bytes as they are read."""
 
     def __init__(self, store: ObjectStore, key: str, part: Part) -> None:
         self._store, self._key, self._part = store, key, part
@@ -101,7 +101,7 @@ class _Reader(io.RawIOBase):
         return self._fetched[begin : end - self._fetched_from]
 
     def _fetch(self, end: int) -> None:
-        # What lies before the end of a footer is the footer: it is asked for next.
+        # A read at the end of the file is the footer's length; the footer before it is read next.
         begin = max(0, min(self._at, end - _LEAST_FETCHED_BYTES)) if end == self._part.size else self._at
         stop = min(max(end, begin + _LEAST_FETCHED_BYTES), self._part.size)
         try:

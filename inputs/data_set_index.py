@@ -1,8 +1,7 @@
 """The index of a data set: first and last time of each row group, from the footers of its parts.
 
-Rows are read only where a footer lacks statistics.
-
-It is kept in a file, so that only the footers of new and changed parts are read again. A file that is damaged is built anew.
+Rows are read only if a footer's statistics are incomplete. A cache file keeps the index, so that only footers of new and changed parts are
+read again; a damaged cache is rebuilt.
 """
 
 from __future__ import annotations
@@ -23,22 +22,22 @@ import pyarrow.parquet as pa_parquet
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS
 from disk.durable_file import read_ours, write_durably
-from inputs.csv_text import check_columns, normalized
 from inputs.data_set_parts import HOW_PARTS_ARE_COUNTED, Part
+from inputs.file_columns import check_columns, normalized
 from inputs.file_times import END_S, FIRST_S, TimeKind, times
 from inputs.parquet_rows import check_kind
 
-#: From so many rows read for each row of the data set on, it is warned of or refused.
+#: Above this many rows decoded per row of the data set, the source warns, or refuses.
 WARNING_AMPLIFICATION = 3.0
 REFUSAL_AMPLIFICATION = 20.0
 
-#: So many footers are read at a time: each is a question or two to an object store.
+#: Footers that are read concurrently: each takes one or two requests to an object store.
 _FOOTERS_AT_A_TIME = 8
 
 #: Rows of a row group that are decoded at a time.
 BATCH_ROWS = 1 << 16
 
-_FORM = b"ecg-anonymizer data set index 1\n"
+_MAGIC = b"ecg-anonymizer data set index 1\n"
 _DIGEST_BYTES = 32
 
 _UNIT_NS = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
@@ -53,12 +52,12 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Footer:
-    """What the footer of a part says.
+    """The facts in a part's footer.
 
     Args:
-        has_zone: Whether its times are those of a zone; else they are taken as UTC.
-        groups: Row groups with some rows, one a row: number, first time, last time, rows, rows without a time. Shape (n, 5), int64.
-            Where no row has a time, the last time lies before the first.
+        has_zone: Whether its times have a time zone; without one they are taken as UTC.
+        groups: Its non-empty row groups, shape (n, 5), int64: number, first time, last time, rows, rows without a time.
+            If no row has a time, the last time is before the first.
     """
 
     has_zone: bool
@@ -71,7 +70,7 @@ class Index:
 
     Args:
         parts: The parts.
-        zoned_parts: How many of them have times of a zone.
+        zoned_parts: How many of them have times with a zone.
         part: Position of each row group's part in `parts`.
         group: Its number in the part.
         first_ns, last_ns: Times of its first and last row.
@@ -98,16 +97,16 @@ class Index:
 
     @property
     def rows_in_all(self) -> int:
-        """How many rows there are."""
+        """How many rows the data set has."""
         return int(self.rows.sum())
 
     @property
     def rows_without_time(self) -> int:
-        """How many of them have no time."""
+        """How many rows have no time."""
         return int(self.without_time.sum())
 
     def extent(self) -> tuple[int, int] | None:
-        """Return first time and last time + 1; None where no row has a time."""
+        """Return the first time and the last time + 1; None if no row has a time."""
         timed = self.first_ns <= self.last_ns
         return (int(self.first_ns[timed].min()), int(self.last_ns[timed].max()) + 1) if timed.any() else None
 
@@ -116,17 +115,17 @@ class Index:
         return np.flatnonzero((self.first_ns < end_ns) & (self.last_ns >= start_ns) & (self.first_ns <= self.last_ns))
 
     def density(self) -> Density:
-        """Return how rows are spread over time, as far as footers tell."""
+        """Return the estimated distribution of rows over time."""
         timed = self.first_ns <= self.last_ns
         return Density(self.first_ns[timed], self.last_ns[timed] + 1, (self.rows - self.without_time)[timed])
 
 
 class Density:
-    """How many rows lie before a time, if those of each row group are spread evenly.
+    """The estimated distribution of rows over time: the rows of each row group are assumed to be spread evenly.
 
     Args:
-        starts_ns, ends_ns: Of each row group.
-        rows: Rows of each.
+        starts_ns, ends_ns: Span of each row group, shape (row groups,).
+        rows: Rows of each row group, shape (row groups,).
     """
 
     def __init__(self, starts_ns: _Ints, ends_ns: _Ints, rows: _Ints) -> None:
@@ -143,13 +142,13 @@ class Density:
         return float(np.interp(time_ns, self._at_ns, self._before)) if len(self._at_ns) else 0.0
 
     def time_after(self, start_ns: int, rows: int) -> int:
-        """Return about when so many rows have come since a time."""
+        """Return about when `rows` rows have passed since `start_ns`."""
         return int(np.interp(self.rows_before(start_ns) + rows, self._before, self._at_ns)) if len(self._at_ns) else start_ns
 
     def amplification(self, start_ns: int, end_ns: int, *, rows_at_a_time: int) -> float:
-        """Return how many rows must be decoded for each row between two times, if so many are read at a time.
+        """Return how many rows are decoded per row of a span, if it is read in intervals of `rows_at_a_time` rows.
 
-        For each such span all row groups are decoded that overlap it, also for the few of their rows that lie in it.
+        Each interval decodes every row group that overlaps it, even for a few rows.
         """
         first, last = self.rows_before(start_ns), self.rows_before(end_ns)
         edges = np.interp(np.append(np.arange(first, last, rows_at_a_time), last), self._before, self._at_ns)
@@ -164,7 +163,7 @@ def read_footers(parts: Sequence[Part], read: Callable[[int], Footer], *, kept_i
     Args:
         parts: In order.
         read: Reads the footer of the part at a position.
-        kept_in: The file that keeps those of unchanged parts; None: none does.
+        kept_in: The cache file; None: no cache.
     """
     known = _load(kept_in) if kept_in else {}
     missing = [position for position, part in enumerate(parts) if (part.key, part.size, part.state) not in known]
@@ -179,14 +178,14 @@ def read_footers(parts: Sequence[Part], read: Callable[[int], Footer], *, kept_i
 
 
 def footer_of(file: pa_parquet.ParquetFile, *, has_source_of_path: bool) -> Footer:
-    """Return what a part's footer says; where it does not say enough of a row group, its times are read.
+    """Return the facts in a part's footer. If the statistics of a row group are incomplete, its times are read.
 
     Args:
         file: The part.
-        has_source_of_path: Whether folders name the source of its rows, so that it needs no such column.
+        has_source_of_path: Whether a folder names the source of its rows, so that it needs no column for it.
 
     Raises:
-        SourceRefused: It has not the columns, or no statistics.
+        SourceRefused: A column or the statistics are missing.
     """
     name = names_of(file.schema_arrow, has_source_of_path=has_source_of_path)["timestamp"]
     column = next(index for index in range(file.metadata.num_columns) if file.metadata.schema.column(index).path == name)
@@ -202,7 +201,7 @@ def footer_of(file: pa_parquet.ParquetFile, *, has_source_of_path: bool) -> Foot
 
 
 def names_of(schema: pa.Schema, *, has_source_of_path: bool) -> dict[str, str]:
-    """Return what the three columns are called in a part; raise SourceRefused where one is missing or holds something else."""
+    """Return a part's own names of the three columns. Raises SourceRefused if one is missing or has an unsuitable type."""
     names = [normalized(name) for name in schema.names]
     is_given = has_source_of_path and "source_id" not in names
     check_columns([*names, "source_id"] if is_given else names)
@@ -215,7 +214,7 @@ def names_of(schema: pa.Schema, *, has_source_of_path: bool) -> dict[str, str]:
 
 
 def _unit_of(column: Any) -> tuple[int, bool]:
-    """Return the unit of a column of times, and whether they are of a zone."""
+    """Return the unit of a time column in nanoseconds, and whether its times have a zone."""
     kind = json.loads(column.logical_type.to_json())
     if kind["Type"] == "Timestamp" and column.physical_type == "INT64":
         return _UNIT_NS[kind["timeUnit"]], bool(kind["isAdjustedToUTC"])
@@ -232,7 +231,7 @@ def _unit_of(column: Any) -> tuple[int, bool]:
 
 
 def _from_statistics(column: Any, rows: int, unit_ns: int, *, may_be_null: bool) -> tuple[int, int, int, int] | None:
-    """Return first and last time, rows, and rows without a time; None where only the rows can tell."""
+    """Return first and last time, rows, and rows without a time; None if the statistics are incomplete."""
     statistics = column.statistics if column.is_stats_set else None
     if statistics is None or not (statistics.has_min_max or (statistics.has_null_count and statistics.null_count == rows)):
         raise SourceRefused(
@@ -259,16 +258,16 @@ def _from_rows(file: pa_parquet.ParquetFile, number: int, name: str) -> tuple[in
     return (first_ns, last_ns, rows, without) if without < rows else (0, -1, rows, without)
 
 
-# The file
+# The cache file
 
 
 def _save(path: Path, parts: Sequence[Part], footers: Sequence[Footer]) -> None:
-    """Keep what footers say. A disk that does not take it is no harm: they are read again the next time."""
+    """Cache the footers. If the disk refuses, they are read again the next time."""
     offsets = np.cumsum([0, *(len(footer.groups) for footer in footers)])
     groups = np.concatenate([np.zeros((0, 5), np.int64), *(footer.groups for footer in footers)])
     table = pa.table(
         {
-            # Of lists Arrow would make arrays by means of pandas, if that is installed.
+            # Arrow would convert lists through pandas, if that is installed.
             "path": np.array([part.key for part in parts], object),
             "size": np.array([part.size for part in parts], np.int64),
             "state": np.array([part.state for part in parts], object),
@@ -281,19 +280,19 @@ def _save(path: Path, parts: Sequence[Part], footers: Sequence[Footer]) -> None:
         writer.write_table(table)
     content = sink.getvalue().to_pybytes()
     try:
-        write_durably(path, _FORM + hashlib.sha256(content).digest() + content)
+        write_durably(path, _MAGIC + hashlib.sha256(content).digest() + content)
     except OSError:
         return
 
 
 def _load(path: Path) -> dict[tuple[str, int, str], Footer]:
-    """Return the footers in a file; none where it is not there, or not what was written."""
+    """Return the cached footers; none if the file is missing or damaged."""
     try:
         content = memoryview(read_ours(path))
     except OSError:
         return {}
-    begin = len(_FORM) + _DIGEST_BYTES
-    if content[: len(_FORM)] != _FORM or hashlib.sha256(content[begin:]).digest() != content[len(_FORM) : begin]:
+    begin = len(_MAGIC) + _DIGEST_BYTES
+    if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[begin:]).digest() != content[len(_MAGIC) : begin]:
         return {}
     return dict(_footers_in(pa.ipc.open_stream(pa.py_buffer(content[begin:])).read_all()))
 
@@ -307,5 +306,5 @@ def _footers_in(table: pa.Table) -> Iterator[tuple[tuple[str, int, str], Footer]
 
 
 def place_of(position: int, parts: int) -> str:
-    """Return which part is meant, for messages."""
+    """Return the place of a part, for messages."""
     return f"part {position + 1} of {parts}; {HOW_PARTS_ARE_COUNTED}"

@@ -1,8 +1,8 @@
-"""The parts of a data set: which files of a folder are read, which are passed over, and what the names of folders say of their rows.
+"""The parts of a data set: which files are read, which are skipped, and the columns that folder names (`key=value`) hold.
 
 A part is a file whose name ends in `.parquet` or `.pq`. Hidden and unfinished files (a name on their path begins with a dot or an
-underscore) and links are passed over, other files are foreign; all of them are counted. No message names a file or a folder, which may be
-called after somebody: parts are numbered in the order of their paths.
+underscore), links and other files are skipped and counted. No message names a file or a folder, which may be named after a wearer: parts
+are numbered in the order of their paths.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote
 
 from anonymizer.errors import SourceDenied, SourceRefused, SourceUnavailable
-from inputs.csv_text import normalized
+from inputs.file_columns import normalized
 
-#: What the names of parts end in, in any case.
+#: Suffixes of parts, in any case.
 PART_SUFFIXES = (".parquet", ".pq")
 
-#: Where that share of the files is foreign, or of the files and links is a link, nobody can tell what the folder is.
+#: From this share of skipped files and links on, the data set is refused: the folder probably has another purpose.
 _REFUSAL_SHARE = 0.5
 
-#: Left by writers beside what they wrote. They hold no rows.
+#: Files that writers leave beside the data. They hold no rows.
 _MARKS = re.compile(r"(_SUCCESS|_metadata|_common_metadata|_(committed|started)_.*|.*\.crc|\.DS_Store|\.gitkeep)$")
 
-#: Folders that keep track of which files of a table hold its present rows; the others hold rows that were replaced or deleted.
+#: Metadata folders of table formats. They list the files with current rows; other files hold replaced or deleted rows.
 _TABLE_FOLDERS = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 _ICEBERG = re.compile(r"(.*/)?metadata/[^/]*\.metadata\.json$")
 
-#: Columns that folders are commonly named by, and that say no more than the time of a row does.
+#: Usual partition columns that are derived from a row's time.
 _TIME_KEYS = frozenset(
     ["year", "month", "day", "date", "hour", "minute", "week", "quarter", "dt", "ds", "yyyy", "mm", "dd", "hh"]
 )
@@ -54,10 +54,10 @@ class Part:
     """A file of a data set.
 
     Args:
-        path: Where it is below the data set's address, with slashes.
-        size: Bytes.
-        version: Changes with its content, such as an ETag or the time at which it was written.
-        state: All that can be seen of whether it is still the same; `version`, and more where there is more.
+        path: Path below the data set's address, with slashes.
+        size: In bytes.
+        version: Changes with its content, such as an ETag or a modification time.
+        state: Everything by which a change can be detected: `version`, and more if the store has more.
     """
 
     path: str
@@ -67,27 +67,27 @@ class Part:
 
     @property
     def key(self) -> str:
-        """The path as text that can be stored, also where it is not UTF-8."""
+        """The path as UTF-8 text; invalid bytes are escaped."""
         return self.path.encode("utf-8", "backslashreplace").decode()
 
 
 class PartStore(Protocol):
-    """Where parts are kept."""
+    """A place that holds parts."""
 
-    #: What tells this data set from every other.
+    #: Identifies the data set.
     address: str
 
-    #: What folders above the data set are called, and the last one its own; for `key=value` names.
+    #: Names of the folders above the data set and its own, for `key=value` names.
     folders: tuple[str, ...]
 
-    #: Whether a path below the data set's address is one that was asked for.
+    #: Whether a path below the data set's address was requested.
     is_asked: Callable[[str], bool]
 
     def listing(self) -> Listing:
-        """Return what there is now. Raises SourceUnavailable, SourceDenied or SourceRefused."""
+        """List what is there now. Raises SourceUnavailable, SourceDenied or SourceRefused."""
 
     def opened(self, part: Part) -> Opened:
-        """Return a part, open. Raises as `listing` does, and SourceRefused if it is not what was listed."""
+        """Open a part. Raises as `listing` does, and SourceRefused if it changed since it was listed."""
 
 
 class Opened(Protocol):
@@ -96,10 +96,10 @@ class Opened(Protocol):
     file: BinaryIO
 
     def check(self) -> None:
-        """Raise SourceRefused unless it still is what was listed."""
+        """Raise SourceRefused if it changed since it was listed."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
 
 
 @dataclass(slots=True)
@@ -107,11 +107,11 @@ class Listing:
     """What was found below a data set's address.
 
     Args:
-        is_asked: Whether a path is one that was asked for.
-        parts: What is read, in the order of the paths.
-        hidden: Files and folders that are hidden or unfinished.
-        links: Links, which are not followed.
-        foreign: Other files.
+        is_asked: Whether a path was requested.
+        parts: The parts to read, in the order of their paths.
+        hidden: Number of hidden or unfinished files and folders.
+        links: Number of links, which are not followed.
+        foreign: Number of other files.
     """
 
     is_asked: Callable[[str], bool] = lambda _: True
@@ -125,10 +125,10 @@ class Listing:
         self.links += self.is_asked(path)
 
     def is_hidden(self, path: str) -> bool:
-        """Count a file or folder that is hidden or unfinished, and return whether it is.
+        """Return whether a file or folder is hidden or unfinished; if so, count it.
 
         Raises:
-            SourceRefused: It shows that the folder is a table, of whose files only some hold its rows.
+            SourceRefused: It belongs to a table format, in which only some files hold current rows.
         """
         for name in path.split("/"):
             if name in _TABLE_FOLDERS:
@@ -139,7 +139,7 @@ class Listing:
         return False
 
     def add(self, part: Part, *, is_file: bool = True) -> None:
-        """Sort out one that is not hidden."""
+        """Add a file that is not hidden: as a part, or to the count of other files."""
         if _ICEBERG.match(part.path):
             raise _is_a_table("Iceberg")
         if not self.is_asked(part.path):
@@ -150,7 +150,7 @@ class Listing:
             self.foreign += 1
 
     def check(self) -> None:
-        """Put the parts in order; raise SourceRefused where there are none, or where too much beside them is not read."""
+        """Sort the parts. Raises SourceRefused if there are none, or if too many other files and links are beside them."""
         self.parts.sort(key=lambda part: os.fsencode(part.path))
         beside = self.foreign + self.links
         if not self.parts:
@@ -166,7 +166,7 @@ class Listing:
             )
 
     def remarks(self) -> Iterator[str]:
-        """Yield a warning of what is passed over."""
+        """Yield a warning about what is skipped."""
         if self.hidden + self.links + self.foreign:
             yield f"INPUT_FILE: beside {len(self.parts)} Parquet files, {self._beside()}"
 
@@ -187,11 +187,11 @@ def _is_a_table(kind: str) -> SourceRefused:
 
 
 class Folder:
-    """A folder of this machine.
+    """A local folder.
 
     Args:
         root: The folder.
-        is_asked: Whether a path below it is one that was asked for.
+        is_asked: Whether a path below it was requested.
     """
 
     def __init__(self, root: Path, is_asked: Callable[[str], bool] = lambda _: True) -> None:
@@ -201,7 +201,7 @@ class Folder:
         self.folders = self._root.parts
 
     def listing(self) -> Listing:
-        """Return what is in the folder and those in it."""
+        """List the folder and its subfolders."""
         found = Listing(self.is_asked)
         try:
             with _disk_errors():
@@ -228,13 +228,13 @@ class Folder:
                     found.add(_part(path, status), is_file=stat.S_ISREG(status.st_mode))
 
     def opened(self, part: Part) -> Opened:
-        """Return the part, open."""
+        """Open a part."""
         try:
             return _OpenFile(self._root / part.path, part)
         except FileNotFoundError:
             if self._root.is_dir():
                 raise SourceRefused(WAS_CHANGED) from None
-            # A share that went away may come back with everything in it.
+            # A network share that is gone may come back with all its files.
             raise SourceUnavailable("INPUT_FILE cannot be read (the folder is gone)") from None
 
 
@@ -242,7 +242,7 @@ class _OpenFile:
     def __init__(self, path: Path, part: Part) -> None:
         self._part = part
         with _disk_errors():
-            # No link is followed, and a pipe in the place of a file does not keep us waiting.
+            # No link is followed, and a pipe in place of a file does not block.
             flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
             self.file: BinaryIO = os.fdopen(os.open(path, flags), "rb", buffering=0)
         try:
@@ -263,7 +263,7 @@ class _OpenFile:
 
 def _part(path: str, status: os.stat_result) -> Part:
     version = str(status.st_mtime_ns)
-    # What changes as well where a file was put in the place of another, or was given the time of another.
+    # These differ even if another file was put in its place, or got its modification time.
     inode = 0 if os.name == "nt" else status.st_ino
     return Part(path, status.st_size, version, f"{version} {status.st_ctime_ns} {inode}")
 
@@ -278,20 +278,20 @@ def _disk_errors() -> Iterator[None]:
         raise SourceDenied(f"INPUT_FILE cannot be read ({error.strerror})") from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.EISDIR):
-            # A link or a folder is in the place of a file.
+            # A link or a folder replaced the file.
             raise SourceRefused(WAS_CHANGED) from None
         raise SourceUnavailable(f"INPUT_FILE cannot be read ({error.strerror or type(error).__name__})") from None
 
 
 def sources_of_paths(parts: Sequence[Part], folders: Sequence[str]) -> list[tuple[str | None] | None]:
-    """Return for each part the source that the folders on its path name: none in a tuple for one that has none; None: they do not say.
+    """Return the source that each part's folders name: `(id,)`, `(None,)` for rows without a source, or None if no folder names one.
 
     Args:
         parts: In order.
-        folders: Those above the data set.
+        folders: Names of the folders above the data set.
 
     Raises:
-        SourceRefused: Folders tell rows apart by what is not understood.
+        SourceRefused: Folders partition the rows by a column other than the source and the time.
     """
     above = [name for name in folders if "=" in name]
     found: list[tuple[str | None] | None] = []
@@ -316,7 +316,7 @@ def sources_of_paths(parts: Sequence[Part], folders: Sequence[str]) -> list[tupl
 
 
 def _columns_of(folders: Sequence[str], number: int) -> dict[str, str | None]:
-    """Return what folders named `column=value` say."""
+    """Return the columns of folders named `column=value`."""
     columns: dict[str, str | None] = {}
     for folder in folders:
         name, is_column, text = folder.partition("=")

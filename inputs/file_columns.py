@@ -1,7 +1,8 @@
-"""Columns of values and sources as files write them. A bad cell invalidates only its own row."""
+"""The columns of a file: their names, values and source ids. A bad cell invalidates only its own row."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -13,42 +14,68 @@ import pyarrow.compute as pc
 from anonymizer.errors import SourceRefused
 from inputs.file_text import as_text, is_missing, type_name
 
+#: The columns that every file must have.
+COLUMNS = ("timestamp", "source_id", "ecg")
+
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 
 _DECIMAL_COMMA = r"^[+-]?(\d+,\d*|,\d+)([eE][+-]?\d+)?$"
 
-#: One mark that may just as well stand between thousands.
+#: A number whose one separator may be a decimal mark or a thousands separator.
 _MAYBE_THOUSANDS = r"^[+-]?[1-9]\d{0,2}[.,]\d{3}$"
 
-#: So many cells are looked at first: they nearly always show that points are decimal points.
+#: Cells that are checked first: they nearly always show that points are decimal points.
 _FIRST_CELLS = 1000
 
-#: Floats beyond this may have lost their last digits, and are no ids.
+#: Larger floats may have lost digits, so they are not written as integers.
 _EXACT = 2.0**53
 
 
-class ValueKind(IntEnum):
-    """What the cell of a value holds."""
+def normalized(name: str) -> str:
+    """Return a column's name in lower case, without surrounding spaces."""
+    return name.strip().lower()
 
-    #: Nothing, or what says so: empty, null, NaN, an infinity.
+
+def check_columns(held: Sequence[str], *, hint: str = "") -> None:
+    """Raise SourceRefused unless each of `COLUMNS` is present once; `hint` is appended if none is.
+
+    The message names no other column: they may be named after wearers, and a first line may be a row.
+    """
+    counts = {name: held.count(name) for name in COLUMNS}
+    wrong = [f"{name} {_times(count) if count else 'missing'}" for name, count in counts.items() if count != 1]
+    if not wrong:
+        return
+    found = f"among its {len(held)} column{'s' if len(held) != 1 else ''}"
+    asked = f"; {hint}" if hint and not any(counts.values()) else ""
+    raise SourceRefused(f"INPUT_FILE needs the columns {', '.join(COLUMNS)}; {', '.join(wrong)} {found}{asked}")
+
+
+def _times(count: int) -> str:
+    return "twice" if count == 2 else f"{count} times"
+
+
+class ValueKind(IntEnum):
+    """Kinds of value cells."""
+
+    #: Empty, null, NaN or an infinity.
     MISSING = 0
     UNREADABLE = 1
     NUMBER = 2
     DECIMAL_COMMA = 3
     #: `1,234`: a decimal comma, or a comma between thousands.
     ONE_COMMA = 4
-    #: A number with a decimal point; not each is marked as such where a column has some.
+    #: A number with a decimal point. In a column that has some, not all are marked.
     DECIMAL_POINT = 5
-    #: `1.234`: a decimal point, or one between thousands; not marked where the column's part has other decimal points.
+    #: `1.234`: a decimal point, or a point between thousands. Not marked if other points in the block are surely decimal.
     ONE_POINT = 6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Values:
-    """Numbers of a column's cells.
+    """The numbers of a column.
 
     Args:
-        values: Shape (n,), float64; NaN where there is none.
+        values: Shape (n,), float64; NaN for a cell without a number.
         kinds: `ValueKind` of each cell, shape (n,), int8.
     """
 
@@ -60,7 +87,7 @@ def values(column: pa.ChunkedArray) -> Values:
     """Return the numbers of a column.
 
     Raises:
-        SourceRefused: The column's type holds no numbers.
+        SourceRefused: The column's type is neither text nor numeric.
     """
     column = as_text(column)
     kind = column.type
@@ -72,7 +99,7 @@ def values(column: pa.ChunkedArray) -> Values:
 
 
 def _all_numbers(column: pa.ChunkedArray) -> Values:
-    # Not `safe`: that would refuse the whole file for one integer beyond 2⁵³.
+    # `safe` would refuse the whole file for one integer beyond 2⁵³.
     numbers = pc.fill_null(pc.cast(column, pa.float64(), safe=False), np.nan).to_numpy()
     is_finite = np.isfinite(numbers)
     if not is_finite.all():
@@ -104,19 +131,19 @@ def _text_values(texts: pa.ChunkedArray) -> Values:
     ):
         kinds[chosen.to_numpy()] = kind
     _mark_points(kinds, plain)
-    # A number beyond all numbers, such as 1e400, is a measurement that failed as well.
+    # A number that overflows, such as 1e400, is a failed measurement too.
     kinds[is_missing(texts) | is_beyond] = ValueKind.MISSING
     return Values(found.values, kinds)
 
 
 def _has_point(texts: pa.StringArray) -> bool:
-    """Return whether there may be a point in texts: in their bytes, which is fast."""
+    """Return whether texts may contain a point. Fast: searches the whole buffer, which a slice shares."""
     held = texts.buffers()[2]
     return held is not None and memoryview(held).tobytes().find(b".") >= 0
 
 
 def _mark_points(kinds: npt.NDArray[np.int8], texts: pa.ChunkedArray) -> None:
-    """Mark numbers with a point among those of no other kind; of a part with decimal points beyond doubt only the first."""
+    """Mark plain numbers that contain a point; if the first cells have points that are surely decimal, only those cells."""
     for length in (_FIRST_CELLS, len(texts)):
         some = pc.utf8_trim_whitespace(texts.slice(0, length))
         found = kinds[: len(some)]
@@ -129,10 +156,10 @@ def _mark_points(kinds: npt.NDArray[np.int8], texts: pa.ChunkedArray) -> None:
 
 
 def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str]]:
-    """Return the position of each cell's id in a list of ids, -1 where there is none; numbers are ids too.
+    """Return each cell's index into the list of ids (int32, -1: no id), and the list. Numbers are ids too.
 
     Raises:
-        SourceRefused: The column's type holds no ids.
+        SourceRefused: The column's type is neither text nor numeric.
     """
     kind = column.type
     if pa.types.is_nested(kind) or pa.types.is_boolean(kind):
@@ -148,19 +175,19 @@ def source_ids(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], list[str
 
 
 def _id_texts(ids: pa.Array) -> list[str]:
-    """Return ids as text; the empty text, no id, for null, blanks only, what is not UTF-8, NaN and infinities."""
+    """Return ids as text; an empty string (no id) for null, blanks, invalid UTF-8, NaN and infinities."""
     if not pa.types.is_floating(ids.type):
-        # Not every program checks that the text it writes to Parquet is UTF-8.
+        # Some programs write invalid UTF-8 to Parquet.
         is_text = pa.types.is_string(ids.type) or pa.types.is_large_string(ids.type)
         texts = map(_decoded, pc.cast(ids, pa.large_binary()).to_pylist()) if is_text else pc.cast(ids, pa.string()).to_pylist()
         return [text if text and not text.isspace() else "" for text in texts]
-    # Among numeric ids a missing one makes floats of all the others: 7 is written 7.0 then.
+    # In pandas, one missing id turns a column of integers into floats: 7 becomes 7.0.
     numbers = [float("nan") if number is None else float(number) for number in ids.to_pylist()]
     return [_id_of(number) for number in numbers]
 
 
 def _decoded(data: bytes | None) -> str:
-    """Return text, or none where it is not UTF-8: then nobody can tell whom it names."""
+    """Return the text; empty if it is not UTF-8, since the id is then unknown."""
     try:
         return (data or b"").decode("utf-8")
     except UnicodeDecodeError:

@@ -1,10 +1,10 @@
 """Samples from a file: CSV, gzipped CSV or Parquet with the columns `timestamp`, `source_id` and `ecg`; or from recordings.
 
-A CSV file is parsed in blocks and held in memory, 20 bytes a row. So is a Parquet file of a few million rows; of a larger one each row
-group is read when it is needed, so that memory does not grow with the file. A cell that holds no number or names no source makes its row
-*invalid*, not the file; so does a `timestamp` that is no time, whose row lies in no window. The whole file is looked through before
-anything is released: `inputs/file_survey.py` says what of it is read. No message names the file, which may be called after somebody.
-Recordings (EDF, BDF, WFDB, DICOM; `inputs/recordings/`) go the same way: of one channel, and in parts like those of Parquet.
+A CSV file is parsed in blocks and held in memory, 20 bytes per row. So is a Parquet file of a few million rows; of a larger one each row
+group is read again when it is needed, so that memory does not grow with the file. A cell without a valid time, source or number makes its
+row *invalid*, not the file. The whole file is surveyed before the first release: `inputs/file_survey.py` decides what of it is read. No
+message names the file, which may be named after a wearer. Recordings (EDF, BDF, WFDB, DICOM; `inputs/recordings/`) are read in parts, like
+Parquet; only one channel is read.
 """
 
 from __future__ import annotations
@@ -24,31 +24,30 @@ from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, StoredSource, mak
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text
 from inputs.cell_parser import CellParser, between
-from inputs.csv_text import HashingReader
 from inputs.file_format import format_of_file
 from inputs.file_survey import Cells, Place, Survey
 from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
-from inputs.held_file import HeldFile
+from inputs.input_file import HashingReader, InputFile, length_of_version, unpacked
 from inputs.parquet_rows import ParquetRows, RowGroups
 from inputs.recordings.folder import Recordings
 
-#: A Parquet file of no more rows is kept: 80 MB.
+#: A Parquet file of up to this many rows stays in memory: 80 MB.
 MOST_ROWS_IN_MEMORY = 4_000_000
 
-#: A CSV file of more rows is refused: 4 GB.
+#: The longest CSV file: 4 GB of memory.
 MOST_CSV_ROWS = 200_000_000
 
-#: Parts of a larger one that stay, so that those a chunk's edge lies in are not read twice.
+#: Parts of a larger file that stay in memory, so that a part which two chunks share is not read twice.
 _PARTS_IN_MEMORY = 2
 
-#: Digits of a file's digest that name its data set.
+#: Hex digits of a file's digest that name its data set.
 _DIGEST_DIGITS = 12
 
-#: Kinds of times that may turn out to be times, once the whole file is known.
+#: Kinds that may count as times once the whole file is surveyed.
 _MAYBE_TIMES = np.isin(np.arange(len(TimeKind)), (*CALENDAR_KINDS, *EPOCH_KINDS))
 
-#: What reading a file may raise: the disk's errors, what Arrow says of its inside, and texts that are none.
+#: Errors of the disk, of Arrow's parsers, and of invalid UTF-8.
 _BROKEN_FILE = (OSError, pa.ArrowException, UnicodeDecodeError)
 
 #: A source and the second after a leap second, in nanoseconds.
@@ -57,7 +56,7 @@ _Second = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Rows of a file that are read together: from when to when, how many, and how to get them in order of time."""
+    """Rows of a file that are read together: first and last time, how many, and a function that returns them sorted by time."""
 
     first_ns: int
     last_ns: int
@@ -66,7 +65,7 @@ class _Part:
 
     @classmethod
     def of(cls, samples: Samples, load: Callable[[], Samples] | None = None) -> _Part:
-        """Return a part with some rows, in order of time, that `load` returns too; without it they are kept."""
+        """Return a part of rows that are sorted by time. `load` returns them again; without it they stay in memory."""
         first_ns, last_ns = int(samples.times_ns[0]), int(samples.times_ns[-1])
         return cls(first_ns, last_ns, len(samples), load or partial(_same, samples))
 
@@ -75,11 +74,11 @@ class FileSource(StoredSource):
     """Reads one file, or recordings, once.
 
     Args:
-        path: The file; its name or its first bytes tell its format.
-        sources: Only these source ids; empty: all.
+        path: The file; its name or first bytes show its format.
+        sources: Source ids to read; empty: all.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
-        start_ns, end_ns: The span that was asked for, of which shares of invalid rows are judged; None: no bound. Rows outside it are held.
-        recordings: Opens the recordings that are read instead of the file; their values are microvolts whatever `microvolts_per_unit`.
+        start_ns, end_ns: The requested span, in which the share of invalid rows is judged; None: no bound. Rows outside it are read too.
+        recordings: Opens the recordings to read instead of the file. Their values are microvolts whatever `microvolts_per_unit`.
     """
 
     reads_at_a_time = 1
@@ -104,7 +103,7 @@ class FileSource(StoredSource):
         self._cells = self._parser.cells
         self._microvolts_per_unit = 1.0 if recordings else microvolts_per_unit
         self._span = start_ns, end_ns
-        self._held_file: HeldFile | None = None
+        self._input_file: InputFile | None = None
         self._parts: list[_Part] = []
         self._conclusion = Survey().conclude()
         self._spoiled: frozenset[_Second] = frozenset()
@@ -120,22 +119,22 @@ class FileSource(StoredSource):
             if self._recordings:
                 self._open_recordings(self._recordings(), survey)
                 return
-            self._held_file = HeldFile(self._path)
+            self._input_file = InputFile(self._path)
             if self._format() == "Parquet":
-                self._open_parquet(self._held_file, survey)
+                self._open_parquet(self._input_file, survey)
             else:
-                self._open_csv(self._held_file, survey)
+                self._open_csv(self._input_file, survey)
         except _BROKEN_FILE as error:
             raise self._as_source_error(error) from None
 
     def extent(self) -> tuple[int, int] | None:
-        """Return first time and last time + 1; None for a file without rows."""
+        """Return the first time and the last time + 1; None for a file without rows."""
         if not self._parts:
             return None
         return min(part.first_ns for part in self._parts), max(part.last_ns for part in self._parts) + 1
 
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
-        """Return how many rows of the file lie in no window between two times, and why."""
+        """Return how many rows lie in no window of a span, by reason."""
         survey = self._conclusion.survey
         without_time = self._conclusion.without_time + self._spoiled_rows
         inside = 0
@@ -147,7 +146,7 @@ class FileSource(StoredSource):
         return RowsBeside(without_time=without_time, not_asked_for=survey.rows - without_time - inside)
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
-        """Return the time of the first row in a span; None when there is none."""
+        """Return the time of the first row in a span; None if there is none."""
         times_ns = []
         for part in self._parts:
             if part.first_ns >= start_ns:
@@ -159,30 +158,30 @@ class FileSource(StoredSource):
         return first_ns if first_ns < end_ns else None
 
     def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
-        """Return the times of rows that were added at the end of a CSV file; what rewrites a file cannot be told from another file."""
+        """Return the times of rows appended to a CSV file since that version; None if the file was rewritten, or is not CSV."""
         if self._recordings or self._format() == "Parquet":
             return None
         try:
             with self._path.open("rb") as file:
-                length = csv_text.length_of_version(file, data_set) if self._path.stat().st_size else None
+                length = length_of_version(file, data_set) if self._path.stat().st_size else None
                 return None if length is None else self._times_behind(file, length)
         except OSError as error:
             raise self._as_source_error(error) from None
 
     def _times_behind(self, file: BinaryIO, length: int) -> npt.NDArray[np.int64]:
-        """Return the times of the rows behind the first so many bytes."""
+        """Return the times of the rows after the first `length` bytes."""
         file.seek(0)
-        before = sum(block.table().num_rows for block in csv_text.blocks(csv_text.opened(HashingReader(file, length), file)))
+        before = sum(block.table().num_rows for block in csv_text.blocks(unpacked(HashingReader(file, length), file)))
         file.seek(0)
         found = [np.empty(0, np.int64)]
-        for block in csv_text.blocks(csv_text.opened(HashingReader(file), file)):
+        for block in csv_text.blocks(unpacked(HashingReader(file), file)):
             table = block.table()
             found.append(self._samples(self._cells(table.slice(min(before, len(table))))).times_ns)
             before = max(0, before - len(table))
         return np.concatenate(found)
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
-        """Return how many rows lie in each window."""
+        """Return how many rows lie in each window, shape (len(windows),), int64."""
         edges = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
         counts = np.zeros(len(windows), dtype=np.int64)
         for samples in self._overlapping(windows):
@@ -208,14 +207,14 @@ class FileSource(StoredSource):
         return "INPUT_FILE has no row with a time; check its column timestamp."
 
     def hint_on_contradictions(self) -> str:
-        """Return nothing: a file tells no more than its three columns. Of recordings, what their names have to do with it."""
+        """Return a hint for recordings, whose names may be the cause; nothing for a file, which has only its three columns."""
         return "Recordings of one INPUT_SOURCE_ID must not overlap in time." if self._recordings else ""
 
     def close(self) -> None:
-        """Forget the rows, and let go of the file."""
+        """Drop the rows and close the file."""
         self._parts = []
-        if self._held_file is not None:
-            self._held_file.close()
+        if self._input_file is not None:
+            self._input_file.close()
 
     def _overlapping(self, windows: WindowRange) -> Iterator[Samples]:
         for part in self._parts:
@@ -231,7 +230,7 @@ class FileSource(StoredSource):
     def _as_source_error(self, error: Exception) -> SourceError:
         if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError):
             return SourceDenied(f"INPUT_FILE cannot be read ({error.strerror})")
-        # What Arrow finds inside a file it may raise as an OSError, but without a number: no disk will ever read it better.
+        # Arrow may raise a parse error as an OSError, but without an errno: a retry would not help.
         if isinstance(error, OSError) and error.errno is not None:
             return SourceUnavailable(f"INPUT_FILE cannot be read ({error.strerror})")
         return SourceRefused(f"INPUT_FILE is not a readable {self._format()} file: {without_values(error)}")
@@ -242,12 +241,12 @@ class FileSource(StoredSource):
 
     # CSV
 
-    def _open_csv(self, held_file: HeldFile, survey: Survey) -> None:
-        # No further than it went at first: whoever writes faster than we read would be followed for ever.
-        reader = HashingReader(held_file.file, held_file.size)
+    def _open_csv(self, input_file: InputFile, survey: Survey) -> None:
+        # Only up to its first size: a writer that is faster than this reader would be followed for ever.
+        reader = HashingReader(input_file.file, input_file.size)
         held = []
-        with held_file.unchanged():
-            for block in csv_text.blocks(csv_text.opened(reader, held_file.file)):
+        with input_file.unchanged():
+            for block in csv_text.blocks(unpacked(reader, input_file.file)):
                 cells = self._cells(block.table())
                 survey.has_commas_between = block.dialect.delimiter == ","
                 survey.add(cells, lambda row, block=block: f"line {block.line_of(row)}")  # type: ignore[misc]
@@ -256,20 +255,20 @@ class FileSource(StoredSource):
                     raise SourceRefused(
                         f"INPUT_FILE has more than {MOST_CSV_ROWS:,} rows, which are held in memory; write it as Parquet"
                     )
-            held_file.check(reader.hexdigest())
+            input_file.check(reader.hexdigest())
         self.data_set = reader.hexdigest()[:_DIGEST_DIGITS]
         self._conclude(survey, lambda: iter(held))
         parts = []
         while held:
-            # One after the other, so that no more than one is in memory twice.
+            # One by one, so that only one is in memory twice.
             parts.append(self._samples(held.pop(0)))
         self._parts = [_Part.of(samples) for samples in parts if len(samples)]
 
     # Parquet
 
-    def _open_parquet(self, held_file: HeldFile, survey: Survey) -> None:
-        self.data_set = held_file.sha256()[:_DIGEST_DIGITS]
-        rows = ParquetRows(held_file)
+    def _open_parquet(self, input_file: InputFile, survey: Survey) -> None:
+        self.data_set = input_file.sha256()[:_DIGEST_DIGITS]
+        rows = ParquetRows(input_file)
 
         def cells(groups: RowGroups) -> Cells:
             return self._cells(rows.read(groups))
@@ -287,7 +286,7 @@ class FileSource(StoredSource):
     # Parts
 
     def _hold(self, parts: Sequence[tuple[Callable[[], Cells], Place]], rows: int, survey: Survey) -> None:
-        """Look through all parts; keep them, or of a larger file how to read them again."""
+        """Survey all parts; keep them in memory, or of a larger file how to read them again."""
         is_kept = rows <= MOST_ROWS_IN_MEMORY
         held: list[Cells] = []
         for cells, place in parts:
@@ -306,7 +305,7 @@ class FileSource(StoredSource):
     # Rows
 
     def _conclude(self, survey: Survey, cells: Callable[[], Iterator[Cells]]) -> None:
-        """Settle what counts as a time. A leap second's rows do not where their source has rows in the second after it, too."""
+        """Conclude the survey. Rows of a leap second are invalid if their source has rows in the second after it too."""
         self._conclusion = survey.conclude()
         self._spoiled, self._spoiled_rows = frozenset(), 0
         remarks = self._conclusion.remarks()
@@ -321,12 +320,12 @@ class FileSource(StoredSource):
         self.remarks = tuple(remarks)
 
     def _spoiled_in_span(self, cells: Cells) -> int:
-        """Return how many rows are spoiled and were asked for; those at other times were not, whatever they are."""
+        """Return how many spoiled rows lie in the requested span."""
         in_span = self._conclusion.survey.is_in_span(cells.samples.times_ns)
         return int((in_span & is_spoiled(cells, self._spoiled)).sum())
 
     def _samples(self, cells: Cells) -> Samples:
-        """Return the rows that have a time and were asked for, in order of time."""
+        """Return the wanted rows that have a time, sorted by time, in microvolts."""
         keep = self._conclusion.has_time(cells.time_kinds) & cells.is_wanted
         if self._spoiled:
             keep &= ~is_spoiled(cells, self._spoiled)
@@ -343,7 +342,7 @@ def _ascends(times_ns: npt.NDArray[np.int64]) -> bool:
 
 
 def _with_maybe_times(cells: Cells) -> Cells:
-    """Return the rows that may have a time; the others are counted, and lie in no window."""
+    """Return the wanted rows that may have a time. The others were counted and are no longer needed."""
     keep = _MAYBE_TIMES[cells.time_kinds] & cells.is_wanted
     if keep.all():
         return cells
@@ -352,7 +351,7 @@ def _with_maybe_times(cells: Cells) -> Cells:
 
 
 def spoiled_seconds(cells: Callable[[], Iterator[Cells]]) -> frozenset[_Second]:
-    """Return the leap seconds of sources that have rows in the second after as well: both cannot be the same second."""
+    """Return the leap seconds of sources that have rows in the second after it too: both would be the same second."""
     leaps = {second for one in cells() for second in _seconds(one, TimeKind.LEAP_SECOND)}
     usual = {second for one in cells() for second in _seconds(one, TimeKind.CALENDAR, TimeKind.WITHOUT_ZONE, among=leaps)}
     return frozenset(leaps & usual)
@@ -368,7 +367,7 @@ def _seconds(cells: Cells, *kinds: TimeKind, among: set[_Second] | None = None) 
 
 
 def is_spoiled(cells: Cells, spoiled: frozenset[_Second]) -> npt.NDArray[np.bool_]:
-    """Return which rows are of a leap second that cannot be told from the second after it."""
+    """Return which rows are of a leap second in `spoiled`, shape (n,), bool."""
     found: npt.NDArray[np.bool_] = (cells.time_kinds == TimeKind.LEAP_SECOND) & cells.is_wanted
     for row in np.flatnonzero(found).tolist():
         code = int(cells.samples.source_codes[row])
@@ -382,7 +381,7 @@ def _same(samples: Samples) -> Samples:
 
 
 def _merged(parts: Sequence[Samples]) -> Samples:
-    """Return the rows of all parts in order of time."""
+    """Return the rows of all parts, sorted by time."""
     ids_before = np.cumsum([0, *(len(part.source_ids) for part in parts)])
     codes = [
         np.where(part.source_codes == NO_SOURCE, NO_SOURCE, part.source_codes + before)

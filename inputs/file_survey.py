@@ -1,6 +1,6 @@
-"""What the cells of a whole file hold, counted before anything is released: which kinds are read, and what is said of the rest.
+"""Counts the kinds of all cells of a file before the first release, decides which kinds are read, and warns of or refuses the rest.
 
-A row is counted once. Not asked for, by its source, comes first; then: no time, outside the asked span, no source, no number.
+Each row is counted once, by the first that applies: unrequested source, no time, outside the requested span, no source, no number.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from anonymizer.samples import NO_SOURCE, Samples
 from inputs.file_columns import ValueKind
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, NUMBER_KINDS, TimeKind
 
-#: From this share of the rows asked for on, invalid rows are warned of.
+#: Above this share of the requested rows, invalid rows cause a warning.
 _WARNING_SHARE = 0.01
 
-#: From this share of a column's cells on that hold something, a file is refused: nobody knows what it is.
+#: From this share of unreadable cells on (of a column's non-empty cells), the file is refused.
 _REFUSAL_SHARE = 0.5
 
 _FORMS_OF_TIMES = (
@@ -28,19 +28,19 @@ _FORMS_OF_TIMES = (
 )
 _FORMS_OF_VALUES = "read are numbers such as -12, 0.5 or 1e3, and 0,5 where all decimals have a comma"
 
-#: Says where a row of a part stands, such as `line 83`.
+#: Returns the place of a row, such as `line 83`.
 Place = Callable[[int], str]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """Rows as they were parsed, in the order of the file.
+    """Parsed rows, in the file's order.
 
     Args:
-        samples: Their times, sources and values (in the unit of the file), whatever the kinds.
-        time_kinds: `TimeKind` of each, shape (n,), int8.
-        value_kinds: `ValueKind` of each, shape (n,), int8.
-        is_wanted: Whether the row's source was asked for, shape (n,), bool.
+        samples: Times, sources and values (in the file's unit) of all rows, also of invalid ones.
+        time_kinds: `TimeKind` of each row, shape (n,), int8.
+        value_kinds: `ValueKind` of each row, shape (n,), int8.
+        is_wanted: Whether the row's source was requested, shape (n,), bool.
     """
 
     samples: Samples
@@ -49,27 +49,27 @@ class Cells:
     is_wanted: npt.NDArray[np.bool_]
 
 
-#: Wanted, time kind, in the asked span, names a source, value kind.
+#: Axes: wanted, time kind, in the requested span, has a source, value kind.
 _SHAPE = (2, len(TimeKind), 2, 2, len(ValueKind))
 
 
 @dataclass(slots=True)
 class Survey:
-    """Counts kinds of rows, and keeps the place of the first of each.
+    """Counts rows by kind, and keeps the place of the first of each kind.
 
     Args:
-        start_ns, end_ns: The span that was asked for; None: from the beginning, to the end.
+        start_ns, end_ns: The requested span; None: no bound.
     """
 
     start_ns: int | None = None
     end_ns: int | None = None
     _rows: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(_SHAPE, np.int64))
     _places: dict[tuple[str, int], str] = field(default_factory=dict)
-    #: Whether the cells of the file stand between commas, so that a point in a number is a decimal point.
+    #: Whether the delimiter is a comma, so that a point in a number is a decimal point.
     has_commas_between: bool = False
 
     def add(self, cells: Cells, place: Place) -> None:
-        """Count rows; `place` says where one of them stands."""
+        """Count rows; `place` returns where one of them stands."""
         times_ns = cells.samples.times_ns
         in_span = self.is_in_span(times_ns)
         has_source = cells.samples.source_codes != NO_SOURCE
@@ -98,16 +98,16 @@ class Survey:
 
     @property
     def unwanted(self) -> int:
-        """How many rows are of sources that were not asked for."""
+        """How many rows are of unrequested sources."""
         return int(self._rows[0].sum())
 
     @property
     def has_leap_seconds(self) -> bool:
-        """Whether there are rows at 23:59:60."""
+        """Whether requested sources have rows at 23:59:60."""
         return bool(self._rows[1, TimeKind.LEAP_SECOND].any())
 
     def is_in_span(self, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Return which times lie in the asked span."""
+        """Return which times lie in the requested span, shape (n,), bool."""
         found = np.ones(len(times_ns), np.bool_)
         for bound, is_within in ((self.start_ns, np.greater_equal), (self.end_ns, np.less)):
             if bound is not None:
@@ -116,14 +116,14 @@ class Survey:
 
     @property
     def place_of_leap_second(self) -> str:
-        """Where the first of them stands."""
+        """Where the first row of a leap second stands."""
         return self._place("leap second", TimeKind.LEAP_SECOND)
 
     def conclude(self) -> Conclusion:
-        """Return what counts as a time and as a number.
+        """Decide which kinds of cells count as times.
 
         Raises:
-            SourceRefused: That is in doubt, or half of a column's cells or more cannot be read.
+            SourceRefused: The unit of times or the decimal mark is ambiguous, or at least half of a column cannot be read.
         """
         by_time = self._rows.sum(axis=(0, 2, 3, 4))
         numbers, calendar = by_time[list(NUMBER_KINDS)].sum(), by_time[[*CALENDAR_KINDS, TimeKind.BEYOND]].sum()
@@ -139,7 +139,7 @@ class Survey:
         return conclusion
 
     def _asked(self, conclusion: Conclusion) -> npt.NDArray[np.int64]:
-        """Return the wanted rows without those that have a time outside the asked span."""
+        """Return counts of the wanted rows, without rows that have a time outside the requested span."""
         asked: npt.NDArray[np.int64] = self._rows[1].copy()
         asked[sorted(conclusion.time_kinds), 0] = 0
         return asked
@@ -202,24 +202,24 @@ def _by_kind(rows: npt.NDArray[np.int64], axis: int) -> npt.NDArray[np.int64]:
 
 
 def _read_or_missing(conclusion: Conclusion) -> frozenset[int]:
-    # A time beyond what can be held was read; it costs its row, and tells nothing of the others.
+    # A time out of range was parsed; it invalidates its row and says nothing about the column.
     return frozenset({TimeKind.MISSING, TimeKind.BEYOND, *conclusion.time_kinds})
 
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What a survey came to.
+    """The outcome of a survey.
 
     Args:
-        survey: What was counted.
-        time_kinds: Kinds of cells that are times in this file.
+        survey: The counts.
+        time_kinds: Kinds of cells that count as times in this file.
     """
 
     survey: Survey
     time_kinds: frozenset[TimeKind]
 
     def has_time(self, time_kinds: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
-        """Return which cells are times."""
+        """Return which cells count as times, shape (n,), bool."""
         known = np.zeros(len(TimeKind), np.bool_)
         known[sorted(self.time_kinds)] = True
         found: npt.NDArray[np.bool_] = known[time_kinds]
@@ -227,12 +227,12 @@ class Conclusion:
 
     @property
     def without_time(self) -> int:
-        """How many rows that were asked for have no time."""
+        """How many requested rows have no time."""
         by_time = _by_kind(self.survey._asked(self), 0)
         return int(by_time.sum() - by_time[sorted(self.time_kinds)].sum())
 
     def _mixed_zones(self) -> list[str]:
-        """Return a warning where some times name a zone and others do not: these may be local, hours apart from UTC."""
+        """Return a warning if only some times name a zone: the others may be local times, hours off from UTC."""
         by_time = _by_kind(self.survey._asked(self), 0)
         zoned, zoneless = int(by_time[TimeKind.CALENDAR]), int(by_time[TimeKind.WITHOUT_ZONE])
         if TimeKind.CALENDAR not in self.time_kinds or not (zoned and zoneless):
@@ -244,7 +244,7 @@ class Conclusion:
         ]
 
     def remarks(self) -> list[str]:
-        """Return a warning for each reason for which more than one row in a hundred is invalid."""
+        """Return a warning for each reason that makes more than 1 % of the rows invalid."""
         survey = self.survey
         asked = survey._asked(self)
         in_all = int(asked.sum())

@@ -1,4 +1,4 @@
-"""Text columns of a file, whatever type they have, and which of their cells hold nothing."""
+"""Text columns of any Arrow type: normalization, missing cells, and error texts that quote no cell."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-#: What programs write where a measurement failed: missing, not a mistake.
+#: What programs write for a failed measurement. Such a cell is missing, not an error.
 _MISSING = r"(?i)^\s*(|#?n/?a|nat|null|none|[+-]?(nan(\(\w*\))?|inf(inity)?|1\.#(ind|inf|[qs]nan)\d*))\s*$"  # the last are C's
 
 
 def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text of any type as strings, because not all of Arrow's functions take every type; other columns as they are."""
+    """Return a text column of any type as strings, since some of Arrow's functions take no other; other columns unchanged."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
@@ -23,18 +23,18 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def is_missing(texts: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
-    """Return which cells are null, empty, or say that there is no value."""
+    """Return which cells are null, empty, or a marker such as `NaN`, shape (n,), bool."""
     missing: npt.NDArray[np.bool_] = pc.fill_null(pc.match_substring_regex(texts, _MISSING), True).to_numpy()
     return missing
 
 
 def type_name(kind: pa.DataType) -> str:
-    """Return what a type is called, without what it is made of: fields of a struct may be called after wearers."""
+    """Return a type's name without its parameters: fields of a struct may be named after wearers."""
     return re.split(r"[^a-z0-9_]", str(kind), maxsplit=1)[0]
 
 
 def without_values(error: Exception) -> str:
-    """Return what is wrong with a file: Arrow quotes cells, which may be samples, and names files."""
+    """Return an error's text without what Arrow quotes: cells, which may be samples, and file names."""
     text = str(error)
     if "UTF8" in text or isinstance(error, UnicodeDecodeError):
         return "a text in it is not UTF-8"

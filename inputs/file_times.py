@@ -1,7 +1,7 @@
-"""Times as files write them: ISO 8601 in all its forms, and epoch seconds, milliseconds, microseconds or nanoseconds.
+"""Parses times in files: ISO 8601 in all its forms, and epoch seconds, milliseconds, microseconds or nanoseconds.
 
-A cell is parsed by itself here, and its kind is kept: which kinds count as times is decided over the whole file
-(`inputs/file_survey.py`), because a number tells its unit only together with all the others.
+Each cell is parsed alone and keeps its kind. `inputs/file_survey.py` decides over the whole file which kinds count as times, because one
+number alone does not show its unit.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from inputs.file_text import as_text, is_missing, type_name
 
 _DAY_S = 86_400
 
-#: Years 1678 to 2261: all that 64 bits of nanoseconds hold, with room for the windows around them.
+#: Years 1678 to 2261: the range of 64-bit nanoseconds, with room for the windows around it.
 FIRST_S, END_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
 
-#: The last time that 64 bits of nanoseconds hold.
+#: The largest 64-bit nanosecond time.
 _MOST_NS = 2**63 - 1
 
-#: Numbers of the years 1990 to 2099 lie in different ranges for each unit, so such a number has one unit at most.
+#: The ranges of the years 1990 to 2099 in each unit do not overlap, so such a number has at most one unit.
 _FIRST_EPOCH_S, _END_EPOCH_S = (int(np.datetime64(day, "s").astype(np.int64)) for day in ("1990-01-01", "2100-01-01"))
 
 
 class TimeKind(IntEnum):
-    """What the cell of a time holds."""
+    """Kinds of time cells."""
 
     MISSING = 0
     UNREADABLE = 1
     #: A time that 64 bits of nanoseconds cannot hold, such as the year 9999.
     BEYOND = 2
     CALENDAR = 3
-    #: 23:59:60 UTC; it is taken as the second after.
+    #: 23:59:60 UTC, stored as the second after it.
     LEAP_SECOND = 4
     SECONDS = 5
     MILLISECONDS = 6
     MICROSECONDS = 7
     NANOSECONDS = 8
-    #: A number that is an epoch time of the years 1990 to 2099 in no unit.
+    #: A number that is not an epoch time of the years 1990 to 2099 in any unit.
     OTHER_NUMBER = 9
-    #: A calendar time that names no zone, in text; it is taken as UTC.
+    #: A calendar time in text without a zone, taken as UTC.
     WITHOUT_ZONE = 10
 
 
@@ -76,7 +76,7 @@ _DATES = {
     "week": r"(?P<year>\d{4})-?W(?P<week>\d{2})-?(?P<day>\d)",
 }
 
-#: A basic date alone, and a basic day of the year alone, would be a number like any other: they need a time of day.
+#: A basic date or basic day of the year is a plain number, so these two need a time of day.
 _FORMS = (
     ("day", rf"^\s*{_DATES['day']}(?:[Tt ]{_CLOCK})?\s*$"),
     ("basic day", rf"^\s*{_DATES['basic day']}[Tt ]{_CLOCK}\s*$"),
@@ -90,10 +90,10 @@ _NUMBER = r"^\s*(?P<sign>[+-]?)(?P<whole>\d{1,19})(?:[.,](?P<fraction>\d*))?\s*$
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Times:
-    """Times of a column's cells.
+    """The times of a column.
 
     Args:
-        times_ns: Nanoseconds since the epoch, shape (n,), int64; 0 where the kind has none.
+        times_ns: Nanoseconds since the epoch, shape (n,), int64; 0 for a kind without a time.
         kinds: `TimeKind` of each cell, shape (n,), int8.
     """
 
@@ -105,10 +105,10 @@ _Fields = dict[str, npt.NDArray[np.int64]]
 
 
 def times(column: pa.ChunkedArray) -> Times:
-    """Return the times of a column; UTC where none names a zone.
+    """Return the times of a column; those without a zone are taken as UTC.
 
     Raises:
-        SourceRefused: The column's type holds no times.
+        SourceRefused: The column's type is neither text, numeric nor a time.
     """
     column = as_text(column)
     kind = column.type
@@ -121,7 +121,7 @@ def times(column: pa.ChunkedArray) -> Times:
     if pa.types.is_date64(kind):
         return _scaled(column.cast(pa.int64()), 1_000_000)
     if pa.types.is_integer(kind):
-        # What wraps around to below zero is no epoch time in any unit, and stays none.
+        # An unsigned number that wraps to below zero is not an epoch time in any unit, before or after.
         counts = _array(column).astype(np.int64)
         return _epoch_times(counts, np.zeros(len(column), np.int64), _array(column.is_null(), False))
     if pa.types.is_float64(kind):
@@ -130,7 +130,7 @@ def times(column: pa.ChunkedArray) -> Times:
         return _text_times(column.cast(pa.string()))
     if pa.types.is_null(kind):
         return Times(np.zeros(len(column), np.int64), np.full(len(column), TimeKind.MISSING, np.int8))
-    # Floats of 32 bits tell the times of today to two minutes.
+    # 32-bit floats resolve today's times to two minutes only.
     raise SourceRefused(f"INPUT_FILE: column timestamp must hold times, got {type_name(kind)}")
 
 
@@ -145,7 +145,7 @@ def _scaled(units: pa.ChunkedArray, unit_ns: int) -> Times:
 
 
 def calendar_times(counts: npt.NDArray[np.int64], is_null: npt.NDArray[np.bool_], unit_ns: int) -> Times:
-    """Return times counted in units since the epoch; `is_null` says which cells hold none."""
+    """Return times counted in units since the epoch; `is_null` marks cells without a time, shape (n,), bool."""
     first, end = FIRST_S * NANOSECONDS // unit_ns, END_S * NANOSECONDS // unit_ns
     if len(counts) and first <= counts.min() and counts.max() < end and not is_null.any():
         return Times(counts * unit_ns, np.full(len(counts), TimeKind.CALENDAR, np.int8))
@@ -155,7 +155,7 @@ def calendar_times(counts: npt.NDArray[np.int64], is_null: npt.NDArray[np.bool_]
 
 
 def _text_times(texts: pa.ChunkedArray) -> Times:
-    """Return what texts say; Arrow's parser reads the usual forms, and is faster by far."""
+    """Parse times in text. Arrow's own parser comes first: it reads the usual forms and is far faster."""
     for form in (pa.timestamp("ns", "UTC"), pa.timestamp("ns")):
         try:
             found = _scaled(pc.cast(texts, form).cast(pa.int64()), 1)
@@ -175,7 +175,7 @@ def _text_times(texts: pa.ChunkedArray) -> Times:
 
 
 def _fill_in(found: Times, texts: pa.ChunkedArray, rows: npt.NDArray[np.intp], form: str, name: str) -> npt.NDArray[np.intp]:
-    """Parse the rows that have the form; return those that do not."""
+    """Parse the rows that match the pattern; return the others."""
     if not len(rows):
         return rows
     some = texts if len(rows) == len(texts) else texts.take(pa.array(rows))
@@ -192,7 +192,7 @@ def _fill_in(found: Times, texts: pa.ChunkedArray, rows: npt.NDArray[np.intp], f
 
 
 def _integers(texts: pa.Array) -> npt.NDArray[np.int64]:
-    """Return digits as integers, 0 where there are none."""
+    """Return digits as integers; 0 for an empty text."""
     plain = pc.replace_substring(pc.replace_substring(texts, "+", ""), "\N{MINUS SIGN}", "-")
     filled = pc.if_else(pc.equal(texts, ""), "0", plain)
     whole: npt.NDArray[np.int64] = filled.cast(pa.int64()).to_numpy(zero_copy_only=False)
@@ -222,7 +222,7 @@ def _calendar(fields: pa.StructArray, form: str) -> Times:
     zone_s += np.where(is_west, -60, 60) * numbers["zone_minute"]
     is_zone = (np.abs(numbers["zone_hour"]) <= 23) & (numbers["zone_minute"] <= 59)
     seconds = days * _DAY_S + numbers["hour"] * 3600 + numbers["minute"] * 60 + numbers["second"] - zone_s
-    # A leap second is where one can be, at 23:59:60 UTC: then the second after it begins a day.
+    # A leap second is only valid at 23:59:60 UTC, where the second after it begins a day.
     is_time = is_date & is_clock & is_zone & (~is_leap | (seconds % _DAY_S == 0))
     seconds += fraction_ns // NANOSECONDS
     fits = (seconds >= FIRST_S) & (seconds < END_S)
@@ -237,7 +237,7 @@ def _calendar(fields: pa.StructArray, form: str) -> Times:
 def _clock(
     fraction: pa.Array, texts: dict[str, pa.Array], numbers: _Fields
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Return the fraction in nanoseconds (of the smallest unit that is given), what is a leap second, and what is a time of day."""
+    """Return the fraction in nanoseconds (of the smallest unit given), which cells are leap seconds, and which are valid times of day."""
     unit_s = np.where(
         pc.not_equal(texts["second"], "").to_numpy(zero_copy_only=False),
         1,
@@ -278,11 +278,11 @@ def _first_of(year_since_1970: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def _numbers_of(fields: pa.StructArray, _: str) -> Times:
     whole = fields.field("whole")
     is_positive = pc.not_equal(fields.field("sign"), "-").to_numpy(zero_copy_only=False)
-    # Twenty digits do not fit, and no epoch time has so many.
+    # More digits than 64 bits hold; no epoch time has so many.
     fits = pc.less(whole.cast(pa.float64()), 9.2e18)
     counts = pc.if_else(fits, whole, "0").cast(pa.int64()).to_numpy(zero_copy_only=False)
-    nobody = np.zeros(len(fields), np.bool_)
-    return _epoch_times(np.where(is_positive, counts, 0), _billionths(fields.field("fraction")), nobody)
+    none_null = np.zeros(len(fields), np.bool_)
+    return _epoch_times(np.where(is_positive, counts, 0), _billionths(fields.field("fraction")), none_null)
 
 
 def _float_times(column: pa.ChunkedArray) -> Times:
@@ -290,14 +290,14 @@ def _float_times(column: pa.ChunkedArray) -> Times:
     is_null = ~np.isfinite(values)
     usable = np.where(is_null | (np.abs(values) >= 9.2e18), 0.0, values)
     whole = np.floor(usable)
-    # 64 bits hold the times of today to a quarter of a microsecond, in any unit: further digits would be made up.
+    # A 64-bit float resolves today's times to a quarter of a microsecond; further digits are noise.
     steps = np.select([usable < 1e11, usable < 1e14], [1e6, 1e3], 1.0)
     fraction = np.round((usable - whole) * steps) * (NANOSECONDS / steps)
     return _epoch_times(whole.astype(np.int64), fraction.astype(np.int64), is_null)
 
 
 def counted_times(column: pa.ChunkedArray, unit: str) -> Times:
-    """Return numbers of a stated unit as times, of any year that can be held."""
+    """Return numbers of a stated unit as times, of any year in range."""
     unit_ns, is_null = UNIT_NS[unit], column.is_null().to_numpy()
     if pa.types.is_integer(column.type):
         counts = pc.fill_null(column, 0).to_numpy()
@@ -307,7 +307,7 @@ def counted_times(column: pa.ChunkedArray, unit: str) -> Times:
         return found
     if not (pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)):
         raise SourceRefused(f'INPUT_FILE: column timestamp must hold numbers for epoch="{unit}", got {column.type}')
-    steps = {"s": 1e6, "ms": 1e3}.get(unit, 1.0)  # as below: finer digits would be made up
+    steps = {"s": 1e6, "ms": 1e3}.get(unit, 1.0)  # as in `_float_times`: further digits are noise
     numbers = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
     is_time = np.isfinite(numbers)
     fits = is_time & (np.abs(numbers) < _MOST_NS // unit_ns)
@@ -322,7 +322,7 @@ def counted_times(column: pa.ChunkedArray, unit: str) -> Times:
 def _epoch_times(
     counts: npt.NDArray[np.int64], billionths: npt.NDArray[np.int64], is_null: npt.NDArray[np.bool_] | npt.NDArray[np.int64]
 ) -> Times:
-    """Return numbers as times in the one unit that makes each a time of the years 1990 to 2099, if there is one."""
+    """Return each number as a time in the unit that puts it in the years 1990 to 2099, if there is one."""
     kinds = np.full(len(counts), TimeKind.OTHER_NUMBER, np.int8)
     times_ns = np.zeros(len(counts), np.int64)
     for kind, unit_ns in _NS_OF_KIND.items():
@@ -330,7 +330,7 @@ def _epoch_times(
         is_unit = (counts >= _FIRST_EPOCH_S * per_second) & (counts < _END_EPOCH_S * per_second)
         if is_unit.any():
             kinds[is_unit] = kind
-            # A fraction is one of the unit.
+            # The fraction is in billionths of the unit.
             times_ns[is_unit] = counts[is_unit] * unit_ns + billionths[is_unit] * unit_ns // NANOSECONDS
     kinds[np.asarray(is_null, dtype=np.bool_)] = TimeKind.MISSING
     return Times(times_ns, kinds)

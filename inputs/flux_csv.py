@@ -1,10 +1,9 @@
-"""Reads the CSV that InfluxDB answers a Flux query with: tables one after the other, each with a `#datatype` line and a header.
+"""Reads the CSV with which InfluxDB answers a Flux query: a sequence of tables, each with a `#datatype` line and a header.
 
-A table's columns come by position, so that no name, however odd, can be taken for another. Times have up to nine digits of fraction, lines
-end in CRLF, and a quoted cell may hold commas, quotes and line ends. Every table ends in an empty line, and an answer without tables is an
-empty line: what ends otherwise was cut. An error that happens after rows were sent comes as one more table, sometimes after a second empty
-line, and only that one ends without. A cut right behind a table's empty line cannot be seen here; it is for the transport, and for whoever
-counted the rows, to notice.
+Columns are read by position, so that unusual names cannot be confused. Times have up to nine fractional digits, lines end in CRLF, and a
+quoted cell may contain commas, quotes and line ends. Every table ends with an empty line, and an answer without tables is an empty line:
+anything else was truncated. An error after the first rows comes as one more table, sometimes after a second empty line; that table ends
+without one. Truncation right after a table's empty line cannot be seen here; the transport and the row counts detect it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from inputs.influx_dialect import BrokenAnswer
 _LINE_END = b"\r\n"
 _TABLE_END = b"\r\n\r\n"
 
-#: How times are asked for, to be turned into integers by `times_as_ns`.
+#: The type in which to request times; `times_as_ns` converts them to integers.
 TIME_TYPE = pa.timestamp("ns", tz="UTC")
 
 
@@ -33,7 +32,7 @@ class FluxError(BrokenAnswer):
 
 
 class UnreadableAnswer(BrokenAnswer):
-    """The answer is not CSV of the form described above, such as one that was cut."""
+    """The answer is not the CSV described above; it may be truncated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class FluxTable:
     Args:
         names: Its columns' names.
         types: Their types as the server calls them, such as `double`.
-        body: Its rows, as CSV; a part of the answer, not a copy.
+        body: Its rows, as CSV; a view of the answer, not a copy.
         may_hold_line_ends: Whether a cell may hold a line end.
     """
 
@@ -53,14 +52,14 @@ class FluxTable:
     may_hold_line_ends: bool
 
     def type_of(self, name: str) -> str | None:
-        """Return the type of a column; None when there is no such column."""
+        """Return the type of a column; None if there is no such column."""
         return self.types[self.names.index(name)] if name in self.names else None
 
     def columns(self, wanted: Sequence[tuple[str, pa.DataType]]) -> list[pa.ChunkedArray]:
-        """Return some columns, each by name and as the type wanted.
+        """Return columns by name, each with the type requested.
 
         Raises:
-            UnreadableAnswer: There is no such column, or a cell is not of its type.
+            UnreadableAnswer: A column is missing, or a cell does not parse as its type.
         """
         if not all(name in self.names for name, _ in wanted):
             raise UnreadableAnswer("the answer holds a table of another form")
@@ -94,7 +93,7 @@ def read_tables(answer: bytes) -> Iterator[FluxTable]:
 
     Raises:
         FluxError: One of them reports an error.
-        UnreadableAnswer: The answer does not end where a table ends, or is of another form altogether.
+        UnreadableAnswer: The answer is truncated or malformed.
     """
     if not answer:
         raise UnreadableAnswer("the answer is empty")
@@ -124,9 +123,9 @@ def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _split(answer: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield where each table begins and ends, and whether it ends in an empty line, that is, one that is not inside quotes."""
+    """Yield the start and end of each table, and whether it ends with an empty line (outside quotes)."""
     start = _behind_empty_lines(answer, 0)
-    # One character is found thirty times as fast as several, and hardly any answer holds quotes or a second table.
+    # Finding one character is thirty times as fast as finding several, and hardly any answer has quotes or a second table.
     if answer.find(b'"') < 0 and answer.find(b"#", start + 1) < 0:
         if start < len(answer):
             yield start, _before_empty_lines(answer, start), answer.endswith(_TABLE_END)
@@ -138,7 +137,7 @@ def _split(answer: bytes) -> Iterator[tuple[int, int, bool]]:
         if end < 0:
             yield start, len(answer), False
             return
-        # Quotes inside a quoted cell are doubled, so an even number lies before every empty line that ends a table.
+        # Quotes inside a quoted cell are doubled, so their number is even before every empty line that ends a table.
         quotes += answer.count(b'"', search, end)
         search = end + len(_LINE_END)
         if quotes % 2 == 0:
@@ -160,7 +159,7 @@ def _before_empty_lines(answer: bytes, start: int) -> int:
 
 
 def _behind_line(answer: bytes, start: int, end: int) -> int:
-    """Return where the line that begins at `start` ends; not at a line end inside quotes, which a tag's name may hold."""
+    """Return where the line that begins at `start` ends. Line ends inside quotes, which a tag's name may contain, do not count."""
     at = answer.find(_LINE_END, start, end)
     while at >= 0 and answer.count(b'"', start, at) % 2:
         at = answer.find(_LINE_END, at + len(_LINE_END), end)
@@ -179,5 +178,5 @@ def _cells(line: bytes) -> list[str]:
 
 
 def _without_values(error: Exception) -> str:
-    """Arrow quotes the cell it could not read, which may be a sample; keep what comes before."""
+    """Return Arrow's message up to where it quotes the cell, which may be a sample."""
     return str(error).split(":", 1)[0]

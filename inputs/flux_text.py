@@ -1,4 +1,4 @@
-"""Text in Flux queries: any text as a literal, so that nothing in a bucket's, tag's or wearer's name is taken for code."""
+"""Escapes text for Flux queries, so that no bucket, tag or source id is executed as code."""
 
 from __future__ import annotations
 

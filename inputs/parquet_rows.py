@@ -1,4 +1,4 @@
-"""The rows of a Parquet file, some hundred thousand at a time: its footer is parsed once, and small row groups are read together."""
+"""Reads a Parquet file some hundred thousand rows at a time. The footer is parsed once; small row groups are read together."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.errors import SourceRefused
-from inputs.csv_text import COLUMNS, check_columns, normalized
-from inputs.held_file import HeldFile
+from inputs.file_columns import COLUMNS, check_columns, normalized
+from inputs.input_file import InputFile
 
-#: Row groups are read together up to so many rows; a larger one is read alone.
+#: Row groups are read together up to this many rows; a larger one is read alone.
 ROWS_READ_TOGETHER = 1 << 18
 
-#: What 64 bits of nanoseconds hold, to either side of the epoch.
+#: The largest 64-bit nanosecond time.
 _MOST_NS = 2**63 - 1
 
 _HOLDS = dict(zip(COLUMNS, ("times", "text or numbers", "numbers"), strict=True))
@@ -27,12 +27,12 @@ _HOLDS = dict(zip(COLUMNS, ("times", "text or numbers", "numbers"), strict=True)
 
 @dataclass(frozen=True, slots=True)
 class RowGroups:
-    """Row groups that follow each other and are read together.
+    """Consecutive row groups that are read together.
 
     Args:
-        first: The number of the first, from 0.
-        ends: How many rows of the file there are up to the end of each.
-        begin: How many rows there are before the first.
+        first: Index of the first, from 0.
+        ends: Rows of the file up to the end of each.
+        begin: Rows of the file before the first.
     """
 
     first: int
@@ -41,11 +41,11 @@ class RowGroups:
 
     @property
     def numbers(self) -> range:
-        """Their numbers, from 0."""
+        """Their indices, from 0."""
         return range(self.first, self.first + len(self.ends))
 
     def place(self, row: int) -> str:
-        """Return where one of their rows stands, counted as people do."""
+        """Return the place of one of their rows, counted from 1."""
         group = self.first + bisect_right(self.ends, self.begin + row)
         return f"row {self.begin + row + 1} (row group {group + 1})"
 
@@ -54,16 +54,15 @@ class ParquetRows:
     """The three columns of a Parquet file. Safe to use from several threads.
 
     Args:
-        held: The file. It is refused if it is changed while it is read.
+        held: The file, which must not change while it is read.
 
     Raises:
-        SourceRefused: It has not the columns, or they hold something else.
+        SourceRefused: A column is missing or has an unsuitable type.
     """
 
-    def __init__(self, held: HeldFile) -> None:
+    def __init__(self, held: InputFile) -> None:
         self._held = held
         self._lock = Lock()
-        # What the page checksums do not confirm is not read.
         self._file = pa_parquet.ParquetFile(held.file, page_checksum_verification=True)
         self._metadata = self._file.metadata
         schema = self._file.schema_arrow
@@ -76,7 +75,7 @@ class ParquetRows:
         self.rows = self.parts[-1].ends[-1] if self.parts else 0
 
     def read(self, groups: RowGroups) -> pa.Table:
-        """Return the rows of some row groups, with the columns called as in `COLUMNS`."""
+        """Return the rows of some row groups, with columns named as in `COLUMNS`."""
         with self._lock, self._held.unchanged():
             table = self._file.read_row_groups(list(groups.numbers), columns=self._names)
             if self._has_int96:
@@ -84,7 +83,7 @@ class ParquetRows:
         return table.select(self._names).rename_columns(list(COLUMNS))
 
     def _without_wrapped_times(self, table: pa.Table, groups: RowGroups) -> pa.Table:
-        """Return the table without times beyond 64 bits of nanoseconds: Arrow wraps those of the old type INT96 around."""
+        """Set INT96 times beyond 64-bit nanoseconds to null: Arrow wraps them around."""
         name = self._names[0]
         file = pa_parquet.ParquetFile(self._held.file, metadata=self._metadata, coerce_int96_timestamp_unit="us")
         coarse = file.read_row_groups(list(groups.numbers), columns=[name]).column(name).cast(pa.int64())
@@ -102,14 +101,14 @@ def _together(ends: Sequence[int]) -> Iterator[RowGroups]:
 
 
 def _names_of(schema: pa.Schema) -> list[str]:
-    """Return what the columns are called in this file, whatever their case."""
+    """Return the file's own names of `COLUMNS`, which may differ in case."""
     names = [normalized(name) for name in schema.names]
     check_columns(names)
     return [schema.names[names.index(name)] for name in COLUMNS]
 
 
 def check_kind(column: str, kind: pa.DataType) -> None:
-    """Refuse what Arrow has few functions for; the names of fields inside may be those of people."""
+    """Refuse nested and extension types. The message names no field of a type, which may be named after a wearer."""
     if isinstance(kind, pa.BaseExtensionType):
         raise SourceRefused(f"INPUT_FILE: column {column} must hold {_HOLDS[column]}, got {kind.extension_name}")
     if pa.types.is_nested(kind):

@@ -1,4 +1,4 @@
-"""Rows that were released, read back from CSV files and Parquet: strictly, since every row of them is ours."""
+"""Reads released rows back from CSV files and Parquet. Strict: the service wrote them, so one invalid row refuses the whole release."""
 
 from __future__ import annotations
 
@@ -13,34 +13,33 @@ import pyarrow.dataset as ds
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples
 from anonymizer.windows import NANOSECONDS, Window, covering_windows
-from inputs.csv_text import COLUMNS
 from inputs.data_set import DataSetSource
 from inputs.data_set_address import DataSetAddress, data_set_address
 from inputs.data_set_bucket import BucketFolder
 from inputs.data_set_parts import Folder
-from inputs.file_columns import source_ids, values
+from inputs.file_columns import COLUMNS, source_ids, values
 from inputs.file_source import FileSource
 from inputs.file_times import TimeKind, times
 from transport.object_store import ObjectStore, StoreAccess, StoreFault
 
-#: All times that 64 bits of nanoseconds hold.
+#: The whole range of 64-bit nanoseconds.
 ANY_TIME = Window(-(2**63), 2**63 - 1)
 
-#: Where a Parquet output keeps its rows; beside them lie the summaries of its windows.
+#: The folder in which a Parquet output keeps its rows; the window summaries are beside it.
 _ROWS = "rows"
 
 
 def of_path(where: str | Path, span: Window, environment: Mapping[str, str]) -> Samples:
-    """Return the rows in a span of a file, a folder, all that a pattern names, or `s3://bucket/prefix`.
+    """Return the released rows of a span from a file, a folder, a glob, or `s3://bucket/prefix`.
 
     Args:
         where: What to read.
-        span: From when to when.
-        environment: Where the usual variables name keys and endpoint of an object store.
+        span: The span of time to read.
+        environment: The variables that name keys and endpoint of an object store.
 
     Raises:
-        ConfigurationError: There is no such thing, or nobody can tell what to read of it.
-        SourceRefused: It holds something else than a release.
+        ConfigurationError: It does not exist, or it is ambiguous what to read of it.
+        SourceRefused: It holds something other than a release.
     """
     text = str(where)
     try:
@@ -92,7 +91,7 @@ def _bucket_source(address: DataSetAddress, environment: Mapping[str, str]) -> S
 
 
 def _of_source(source: SampleSource, span: Window, name: str) -> Samples:
-    """Return the rows of a source that lie in the span; one row that is none of ours makes all of it none."""
+    """Return the rows of a source in a span. Raises SourceRefused if any row cannot be a released one."""
     try:
         source.open()
         lost = source.rows_beside(ANY_TIME.start_ns, ANY_TIME.end_ns).without_time
@@ -112,7 +111,7 @@ def _within(source: SampleSource, span: Window) -> Samples:
 
 
 def of_data_set(data_set: ds.Dataset, span: Window) -> Samples:
-    """Return the rows of a pyarrow data set that lie in the span. Raises SourceRefused where it is no release."""
+    """Return the rows of a pyarrow data set in a span. Raises SourceRefused if it is not a release."""
     lacking = [name for name in COLUMNS if name not in data_set.schema.names]
     if lacking:
         raise SourceRefused(f"The data set lacks the columns {', '.join(lacking)}; rows of a release lie in its folder {_ROWS}")
@@ -128,7 +127,7 @@ def of_data_set(data_set: ds.Dataset, span: Window) -> Samples:
 
 
 def only_released(samples: Samples, lost: int, name: str) -> Samples:
-    """Return the rows, unless there are some that no release of ours holds."""
+    """Return the rows. Raises SourceRefused if any lacks a time (`lost` of them), an id or a value, as no released row does."""
     lost += int(np.count_nonzero(np.isnan(samples.values_uv) | (samples.source_codes == NO_SOURCE)))
     if lost:
         raise SourceRefused(

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.windows import NANOSECONDS
-from inputs.held_file import HeldFile
+from inputs.input_file import InputFile
 
 #: No ECG is sampled faster.
 MOST_HZ = 1_000_000
@@ -56,7 +56,7 @@ class RecordedFile:
             # Opening a pipe would wait for somebody to write to it.
             raise FileNotFoundError(2, "is not a file")
         self.name = path.name
-        self._held = HeldFile(path)
+        self._held = InputFile(path)
         self.size = self._held.size
         self.digest = self._held.sha256()
         self._held.close()

@@ -13,6 +13,7 @@ import pytest
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS
 from inputs import csv_text
+from inputs.file_columns import COLUMNS
 from inputs.file_source import FileSource
 from tests.inputs.test_file_source import TIME, TIME_NS, csv_file, opened, parquet_file, rows_of
 
@@ -195,7 +196,7 @@ def test_a_mark_that_may_stand_between_thousands_is_refused(
 ) -> None:
     monkeypatch.setattr(csv_text, "BLOCK_BYTES", 10_000)
     rows = [usual] * (first + 2) + [other] + [usual] * first
-    text = "".join(f"{delimiter.join(row)}\n" for row in [csv_text.COLUMNS, *((TIME, "a", value) for value in rows)])
+    text = "".join(f"{delimiter.join(row)}\n" for row in [COLUMNS, *((TIME, "a", value) for value in rows)])
 
     assert re.search(r"numbers with a (comma|point) \(such as line \d+\), and", refusal(csv_file(tmp_path, text)))
 
@@ -214,7 +215,7 @@ def test_a_mark_that_may_stand_between_thousands_is_refused(
 def test_three_decimals_behind_a_point_are_read(delimiter: str, values: list[str], tmp_path: Path) -> None:
     rows = [delimiter.join((TIME, "a", value)) for value in values * 600]
 
-    found = rows_of(opened(csv_file(tmp_path, "\n".join([delimiter.join(csv_text.COLUMNS), *rows]))))
+    found = rows_of(opened(csv_file(tmp_path, "\n".join([delimiter.join(COLUMNS), *rows]))))
 
     assert [value for _, _, value in found] == [float(value) for value in values * 600]
 

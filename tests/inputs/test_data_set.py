@@ -176,8 +176,8 @@ def test_memory_does_not_grow_where_rows_lie_closer_than_footers_tell(tmp_path: 
     first = source.read(WindowRange(TIME_NS, TIME_NS + NANOSECONDS // 10, NANOSECONDS // 10))
 
     assert len(first) == 100
-    assert source._stretch is not None
-    assert len(source._stretch.samples) <= 200
+    assert source._interval is not None
+    assert len(source._interval.samples) <= 200
     assert len(rows_of_span(source, 0, 1_000)) == 1000
 
 

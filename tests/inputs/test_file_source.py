@@ -26,7 +26,7 @@ from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text, parquet_rows
 from inputs import file_source as files
 from inputs.file_source import FileSource
-from inputs.held_file import HeldFile
+from inputs.input_file import InputFile
 
 HEADER = "timestamp,source_id,ecg\n"
 
@@ -571,14 +571,14 @@ def test_a_parquet_file_written_to_between_its_digest_and_its_rows_is_refused(
 ) -> None:
     monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", kept_rows)
     path = row_groups(tmp_path)
-    digest = HeldFile.sha256
+    digest = InputFile.sha256
 
-    def digest_and_change(held: HeldFile) -> str:
+    def digest_and_change(held: InputFile) -> str:
         found = digest(held)
         row_groups(tmp_path, value=2.0)
         return found
 
-    monkeypatch.setattr(HeldFile, "sha256", digest_and_change)
+    monkeypatch.setattr(InputFile, "sha256", digest_and_change)
 
     assert "INPUT_FILE was written to while it was read" in refusal(path)
 
