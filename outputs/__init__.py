@@ -1,1 +1,1 @@
-"""Where batches go: one file for each kind of destination. See README.md here for how to add one."""
+"""Destinations of batches, one module per kind. README.md in this folder says how to add one."""

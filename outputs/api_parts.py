@@ -1,4 +1,4 @@
-"""How a batch is cut into requests to an API, and what each of them says: JSON, described by `documentation/api-batch.schema.json`."""
+"""Splits a batch into API requests and encodes them as JSON (`documentation/api-batch.schema.json`)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from anonymizer.batch import Batch
 from anonymizer.ports import Receipt
 from outputs.encoding import SCHEMA_VERSION, joined, source_texts, summary_of, time_text, time_texts, value_texts
 
-#: A first guess at what an API takes in one request: just below 1 MiB, where many web servers have their limit.
+#: First size limit for a request: just below 1 MiB, where many web servers have their limit.
 MOST_BYTES_PER_PART = 1_000_000
 
-#: However short the rows are.
+#: Most rows in a request, however short they are.
 MOST_ROWS_PER_PART = 50_000
 
-#: What is in a request besides records, and in a record besides its source id, at most.
+#: Upper bounds for the bytes of a request without its records, and of a record without its source id.
 _HEAD_BYTES, _RECORD_BYTES = 2000, 100
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows `first` … `stop - 1` of a batch, as request number `number` of what was thought to be `parts`."""
+    """Rows `first` … `stop - 1` of a batch, as request `number` of `parts` (as planned when it was cut)."""
 
     first: int
     stop: int
@@ -36,17 +36,17 @@ class Part:
 
 @dataclass(slots=True)
 class Plan:
-    """How one batch is cut, and how far it is delivered.
+    """How one batch is split, and how far it is delivered.
 
     Args:
         batch_id: The batch.
         parts: In order, without gaps.
-        is_fixed: Whether parts may have reached the API in a way that nobody remembers, so that none may be cut anew.
-        taken: So many parts the API has acknowledged.
-        is_in_doubt: Whether the next part may have reached the API although no answer said so.
-        row_bytes: How many bytes a row has, at most; 0 when that is not known.
-        was_cut: Whether it did not take the parts as they first were.
-        is_done: Whether all of it was delivered.
+        is_fixed: Whether an earlier process, or an earlier offer, may have sent parts, so that none may be split again.
+        taken: Number of parts that the API has acknowledged.
+        is_in_doubt: Whether the next part may have reached the API without an answer.
+        row_bytes: Upper bound for the bytes of a row; 0 if unknown.
+        was_cut: Whether the API refused a part as too large, so that it was split again.
+        is_done: Whether the whole batch was delivered.
     """
 
     batch_id: str
@@ -60,7 +60,7 @@ class Plan:
 
     @classmethod
     def from_receipt(cls, receipt: Receipt) -> Self:
-        """Return a plan that was on record before a crash: nobody knows which of its parts were sent."""
+        """Return a plan recorded before a crash. Any of its parts may have been sent."""
         stops = [stop for stop, _ in receipt["parts"]]
         cuts = zip([0, *stops], receipt["parts"], strict=False)
         parts = (Part(first, stop, number, parts) for number, (first, (stop, parts)) in enumerate(cuts, start=1))
@@ -68,30 +68,30 @@ class Plan:
 
     @property
     def key(self) -> str:
-        """The receipt's key: one for each batch that is not known to be delivered."""
+        """The receipt's key, one per batch that is not known to be delivered."""
         return f"parts:{self.batch_id}"
 
     def receipt(self) -> Receipt:
-        """Return what must be on record before a part is sent: where each ends, and how many it says there are."""
+        """Return what must be recorded before a part is sent: where each part ends, and the number of parts that it states."""
         return {"key": self.key, "batch_id": self.batch_id, "parts": [[part.stop, part.parts] for part in self.parts]}
 
     def next_part(self) -> Part | None:
-        """Return the part to be sent; None when all were taken."""
+        """Return the part to send next; None if all were taken."""
         return self.parts[self.taken] if self.taken < len(self.parts) else None
 
     def most_bytes(self) -> int:
-        """Return a limit under which a batch of such rows would have been cut like this from the beginning."""
+        """Return the size limit that would have split the batch like this from the start."""
         return _HEAD_BYTES + self.row_bytes * max(part.stop - part.first for part in self.parts)
 
     def cut_smaller(self) -> None:
-        """Cut what was not taken into parts half as large as the next one."""
+        """Split everything that was not taken into parts half as large as the next one."""
         part = self.parts[self.taken]
         self.parts = (*self.parts[: self.taken], *_cut(part, self.parts[-1].stop, most_rows=(part.stop - part.first) // 2))
         self.was_cut = True
 
 
 def plan_for(batch: Batch, *, most_bytes: int) -> Plan:
-    """Return how a batch that no API has seen is cut: into requests of at most `most_bytes`, or of one row."""
+    """Split a batch that was never sent into requests of at most `most_bytes`, or of one row."""
     longest = max(len(json.dumps(batch.source_ids[index])) for index in np.unique(batch.source_index).tolist())
     row_bytes = _RECORD_BYTES + longest
     rows = min(max(1, (most_bytes - _HEAD_BYTES) // row_bytes), MOST_ROWS_PER_PART)
@@ -99,7 +99,7 @@ def plan_for(batch: Batch, *, most_bytes: int) -> Plan:
 
 
 def _cut(part: Part, rows: int, *, most_rows: int) -> Iterator[Part]:
-    """Yield parts from where one begins to the batch's end. How many there are is what it looks like from there."""
+    """Yield parts from the start of `part` to the end of the batch; their `parts` is the count as planned now."""
     parts = part.number - 1 + -(-(rows - part.first) // most_rows)
     firsts = range(part.first, rows, most_rows)
     for number, first in zip(itertools.count(part.number), firsts, strict=False):

@@ -1,6 +1,6 @@
-"""A file of which so many bytes are known to be good: what is behind them is what a crash of ours left, or somebody else's.
+"""Appends to a file whose first bytes are committed. What follows them was left by a crash of the service, or is foreign.
 
-Nothing of somebody else's is destroyed: it stays beside the file, under a name that shows it. What a link leads to is never touched.
+Foreign data is never destroyed: it is kept beside the file, under a name that shows it. Links are never followed.
 """
 
 from __future__ import annotations
@@ -20,46 +20,46 @@ from disk.durable_file import create, open_ours, sync_folder
 #: With `extra={"event": (name, fields)}`, as in `service/log_event.py`, which outputs may not import.
 _LOG = logging.getLogger("ecg_anonymizer")
 
-#: So many bytes before the committed length are known again, or all that were written last if that is less.
-_MOST_OF_THE_END = 256
+#: Bytes before the committed length by which the file is recognised, or fewer if the last write was shorter.
+_MOST_END_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What is known to be good of a file.
+    """The committed part of a file.
 
     Args:
-        length: How many bytes, from its beginning.
-        end: How many bytes before that were looked at, and their digest; None if an earlier version wrote the file.
+        length: Its length in bytes, from the start of the file.
+        end: Number of bytes at its end that are hashed, and their digest; None if an earlier version wrote the file.
     """
 
     length: int = 0
     end: tuple[int, str] | None = None
 
     def followed_by(self, body: bytes) -> Committed:
-        """Return what is known once `body` stands behind it."""
+        """Return the committed part after `body` was appended."""
         return Committed(self.length + len(body), _end_of(body))
 
 
 def _end_of(content: bytes) -> tuple[int, str]:
-    looked_at = content[-_MOST_OF_THE_END:]
+    looked_at = content[-_MOST_END_BYTES:]
     return len(looked_at), hashlib.sha256(looked_at).hexdigest()[:16]
 
 
 def append(path: Path, committed: Committed, body: bytes, *, mode: int) -> Committed:
-    """Bring `body` behind what is committed of a file, and return what is committed then, once all is on the disk.
+    """Append `body` after the committed part of a file, and return the new committed part once all of it is on the disk.
 
-    What is there already is ours if it is the beginning of `body`, which a crash broke off; or if it begins with `body`: then that is not
-    written again, and what follows is for those that come next to recognise. Anything else is kept beside the file before it is cut off.
+    Existing bytes after the committed part belong to the service if they are a prefix of `body` (a crash interrupted the write) or begin
+    with `body` (it is not written again; the next appends recognise the rest). Anything else is kept beside the file and then cut off.
 
     Args:
-        path: The file; made if it is not there and nothing is known of it.
-        committed: What of it is known to be good.
-        body: What comes behind that.
-        mode: Permissions of files that are made.
+        path: The file; created if it is missing and nothing of it is committed.
+        committed: Its committed part.
+        body: The bytes to append.
+        mode: Permissions of created files.
 
     Raises:
-        OSError: It could not be written, or is not the file it was; what is committed of it has not changed.
+        OSError: It could not be written, or it is not the file it was. The committed part has not changed.
     """
     length = committed.length
     with _opened(path, committed, mode) as file:
@@ -67,11 +67,11 @@ def append(path: Path, committed: Committed, body: bytes, *, mode: int) -> Commi
         if there != body and not body.startswith(there):
             _keep_tail(file, path, length, mode)
         try:
-            _bring(file, length, b"" if there == body else body)
+            _write_and_sync(file, length, b"" if there == body else body)
             if not length:
                 sync_folder(path.parent)
         except OSError:
-            # Half a line would be there for all to read until the disk has room again.
+            # Otherwise readers would see half a line until the disk has room again.
             with suppress(OSError):
                 _cut_back(file, path, length)
             raise
@@ -79,10 +79,10 @@ def append(path: Path, committed: Committed, body: bytes, *, mode: int) -> Commi
 
 
 def grown(path: Path, committed: Committed) -> Committed:
-    """Return what is committed of a file if all whole lines in it are ours, also those that we do not remember.
+    """Return the committed part of a file, extended to all its whole lines: the journal forgot what the service appended.
 
     Raises:
-        OSError: It cannot be read, or is not the file it was.
+        OSError: It cannot be read, or it is not the file it was.
     """
     with _opened(path, committed, mode=0) as file:
         content = _read(file, committed.length, os.fstat(file.fileno()).st_size - committed.length)
@@ -91,12 +91,12 @@ def grown(path: Path, committed: Committed) -> Committed:
 
 
 def move_aside(path: Path) -> None:
-    """Rename a file that is not ours, `x.csv`, to `x.csv.previous-1`, or the next number that is free."""
+    """Rename a foreign file, `x.csv`, to `x.csv.previous-1`, or the next free number."""
     kept = path.rename(_free_name(path, "previous"))
-    _say_what_was_kept(path, kept)
+    _warn_of_kept_rows(path, kept)
 
 
-def _say_what_was_kept(path: Path, kept: Path) -> None:
+def _warn_of_kept_rows(path: Path, kept: Path) -> None:
     _LOG.warning(
         "⚠️ %s held rows that STATE_DIR does not know of; they were moved to %s. If the service wrote them, STATE_DIR is new or an old "
         "copy, and windows may be released again: stop it and put the right STATE_DIR back",
@@ -108,14 +108,14 @@ def _say_what_was_kept(path: Path, kept: Path) -> None:
 
 @contextmanager
 def _opened(path: Path, committed: Committed, mode: int) -> Iterator[BinaryIO]:
-    """Open a file, and see that it still holds what is committed of it."""
+    """Open a file, and check that its committed part still ends as it did."""
     try:
         descriptor = open_ours(path)
     except FileNotFoundError:
         if committed.length:
             raise _is_shorter(path) from None
         descriptor = create(path, mode)
-    # Unbuffered: what a full disk did not take must not be tried again when the file is closed.
+    # Unbuffered: closing the file must not retry what a full disk refused.
     with os.fdopen(descriptor, "r+b", buffering=0) as file:
         if os.fstat(descriptor).st_size < committed.length:
             raise _is_shorter(path)
@@ -127,7 +127,7 @@ def _opened(path: Path, committed: Committed, mode: int) -> Iterator[BinaryIO]:
 
 
 def _is_the_same(file: BinaryIO, committed: Committed) -> bool:
-    """Return whether the committed bytes end as they did; of an earlier version's file, whether they end with a line."""
+    """Return whether the committed part ends as it did; for a file of an earlier version, whether it ends with a line end."""
     if not committed.length:
         return True
     looked_at, digest = committed.end or (1, _end_of(b"\n")[1])
@@ -135,32 +135,32 @@ def _is_the_same(file: BinaryIO, committed: Committed) -> bool:
 
 
 def _is_shorter(path: Path) -> OSError:
-    return OSError(f"{path.name} is shorter than what was written to it; it was changed by somebody else")
+    return OSError(f"{path.name} is shorter than what was written to it; another program changed it")
 
 
 def _read(file: BinaryIO, start: int, most: int) -> bytes:
     file.seek(start)
     parts = []
-    # Unbuffered, a read may bring less than was asked for.
+    # An unbuffered read may return less than requested.
     while most and (part := file.read(most)):
         parts.append(part)
         most -= len(part)
     return b"".join(parts)
 
 
-def _bring(file: BinaryIO, length: int, missing: bytes) -> None:
+def _write_and_sync(file: BinaryIO, length: int, missing: bytes) -> None:
     if missing:
         file.truncate(length)
         file.seek(length)
         rest = memoryview(missing)
         while rest:
             rest = rest[file.write(rest) :]
-    # Also what was there: nobody lived to say that it was on the disk.
+    # Also if nothing was written: a crash may have come before the sync.
     os.fsync(file.fileno())
 
 
 def _keep_tail(file: BinaryIO, path: Path, length: int, mode: int) -> None:
-    """Copy what is behind the first `length` bytes of `x.csv` to `x.csv.tail-1`, or the next number that is free."""
+    """Copy what follows the first `length` bytes of `x.csv` to `x.csv.tail-1`, or the next free number."""
     kept = _free_name(path, "tail")
     descriptor = create(kept, mode)
     try:
@@ -174,7 +174,7 @@ def _keep_tail(file: BinaryIO, path: Path, length: int, mode: int) -> None:
         with suppress(OSError):
             kept.unlink()
         raise
-    _say_what_was_kept(path, kept)
+    _warn_of_kept_rows(path, kept)
 
 
 def _cut_back(file: BinaryIO, path: Path, length: int) -> None:

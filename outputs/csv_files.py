@@ -1,7 +1,7 @@
-"""CSV files: `timestamp,source_id,ecg`, one or many windows to a file.
+"""CSV files: `timestamp,source_id,ecg`, one or many windows per file.
 
-Delivery: once in a file, even after a crash: what a crash left behind the length of the last receipt is completed or cut off before
-anything is appended, and a batch is durable (fsync) before its receipt is given. What somebody else wrote there is kept as `….csv.tail-1`.
+Delivery: once in a file, even after a crash: what a crash left after the last receipt's length is completed or cut off before anything
+is appended, and a batch is durable (fsync) before its receipt is returned. Foreign rows there are kept as `….csv.tail-1`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from outputs.committed_file import Committed, append, grown, move_aside
 from outputs.csv_names import covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
 
-#: Where every window has a file of its own, one is encoded while the other is brought to the disk.
+#: If every window has its own file, one is encoded while another is written.
 _FILES_AT_A_TIME = 2
 
 HEADER = b"timestamp,source_id,ecg\n"
@@ -30,12 +30,12 @@ HEADER = b"timestamp,source_id,ecg\n"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a file.
+    """What the journal knows of a file.
 
     Args:
-        committed: Which bytes of it are good.
-        covered_ns: How much time the windows in them cover of what its name stands for.
-        may_have_grown: Whether windows may be in it of which the journal lost the memory.
+        committed: Its committed part.
+        covered_ns: How much of the interval that its name stands for is covered by its windows.
+        may_have_grown: Whether it may contain windows that a damaged journal lost.
     """
 
     committed: Committed = field(default_factory=Committed)
@@ -44,7 +44,7 @@ class _Known:
 
     @classmethod
     def of(cls, receipt: Receipt) -> _Known:
-        """Return what a receipt says, be it an earlier version's."""
+        """Return what a receipt states; receipts of earlier versions lack some keys."""
         end = receipt.get("end")
         committed = Committed(receipt["length"], (end[0], end[1]) if end else None)
         return cls(committed, receipt.get("covered_ns", 0), receipt.get("may_have_grown", False))
@@ -56,7 +56,7 @@ class _Known:
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What was written lately: to which file, and what was known of that before."""
+    """A recent write: its file, and what was known of the file before."""
 
     file_name: str
     before: _Known
@@ -66,9 +66,9 @@ class CsvFiles:
     """Appends each batch to the file its window's start names.
 
     Args:
-        folder: Made when it is not there.
+        folder: Created if it is missing.
         pattern: File name with strftime's fields, filled with the window's start in UTC.
-        file_mode: Permissions of files that are made; those that are there keep theirs.
+        file_mode: Permissions of created files; existing files keep theirs.
     """
 
     kind = "csv"
@@ -86,7 +86,7 @@ class CsvFiles:
         self.name = f"csv:{os.path.realpath(folder)}"  # one folder has one name, however it is reached
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Make the folder and see that it can be written to; believe the lengths in the receipts."""
+        """Create the folder, and check that it can be written to. The receipts' lengths are trusted."""
         self._known = {file_name: _Known.of(receipt) for file_name, receipt in receipts.items()}
         try:
             if any(known.committed.length for known in self._known.values()) and not self._folder.exists():
@@ -104,11 +104,11 @@ class CsvFiles:
         return _shown(self._folder / self._file_name(batch))
 
     def intent(self, batch: Batch) -> Receipt | None:
-        """Return that a file of ours begins, before it does: after a crash it would else look like somebody else's."""
+        """Record that a file begins before it does: after a crash it would otherwise look foreign."""
         path = self._folder / self._file_name(batch)
         try:
             with self._lock:
-                # A file that somebody took away is begun again: what they took, they have.
+                # A file that was moved away is begun again, without the rows that went with it.
                 known = self._known.get(path.name)
                 if known is None or not path.exists():
                     self._begin(path)
@@ -121,11 +121,11 @@ class CsvFiles:
             raise self._unavailable(error) from None
 
     def write(self, batch: Batch) -> Receipt:
-        """Append the batch to its file and return the file's length; or that it may be forgotten, as no other batch can come to it."""
+        """Append the batch to its file. Return the file's new state; or that the journal may forget it, if no more batches can follow."""
         file_name = self._file_name(batch)
         self._expect(batch, file_name)
         with self._lock:
-            # Whoever offers a batch again did not learn that it was taken.
+            # The service offers a batch again if it did not learn that it was taken.
             again = self._recent.get(batch.batch_id)
             before = again.before if again else self._known.get(file_name, _Known())
         body = encode(batch) if before.committed.length else HEADER + encode(batch)
@@ -148,18 +148,18 @@ class CsvFiles:
         return covered_ns(batch.window, of_unit_s=self._unit_s) if self._unit_s else 0
 
     def _is_complete(self, known: _Known) -> bool:
-        """Return whether no more windows can come to a file: released ones never overlap."""
+        """Return whether no more windows can follow in a file: released windows never overlap."""
         return self._unit_s is not None and known.covered_ns == self._unit_s * NANOSECONDS
 
     def _expect(self, batch: Batch, file_name: str) -> None:
-        """See that what is on record of the file still holds."""
+        """Raise IntentChanged if a file with committed rows is gone."""
         was_begun = self._known.get(file_name, _Known()).committed.length > 0
         if self.intent(batch) is not None and was_begun:
             raise IntentChanged(f"{file_name} was taken away; it is begun again")
 
     def _begin(self, path: Path) -> None:
-        """Claim a file's name; a file of that name which we know nothing of is kept under another."""
-        # Fails when the folder is gone. It may be a disk that comes back with our files on it: they must still be known then.
+        """Claim a file's name; an unknown file of that name is renamed."""
+        # Fails if the folder is gone. Its disk may come back with the files on it, which must still be known then.
         path.parent.stat()
         if os.path.lexists(path):
             move_aside(path)
@@ -167,7 +167,7 @@ class CsvFiles:
         self._recent = {batch_id: one for batch_id, one in self._recent.items() if one.file_name != path.name}
 
     def _remember(self, batch_id: str, written: _Written, after: _Known) -> None:
-        """Remember as many batches as can be offered again, and of complete files only theirs."""
+        """Remember as many batches as can be offered again, and drop complete files that have none of these."""
         self._known[written.file_name] = after
         self._recent[batch_id] = written
         while len(self._recent) > self.concurrency:
@@ -190,7 +190,7 @@ def encode(batch: Batch) -> bytes:
 
 
 def _quoted(text: str) -> str:
-    """Quote as RFC 4180 does, where it is needed."""
+    """Quote a cell by RFC 4180, if needed."""
     if any(character in text for character in ',"\r\n'):
         return '"' + text.replace('"', '""') + '"'
     return text

@@ -1,4 +1,4 @@
-"""What a pattern makes of file names: for how long a name stands, and whether more windows can come to its file."""
+"""The interval of time that a CSV file's name stands for, which tells when its file is complete."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from anonymizer.windows import NANOSECONDS, Window
 
 _START = datetime(2025, 11, 3, 14, 30, 5, tzinfo=UTC)
 
-#: By unit in seconds, from days down: other times that a name must tell from `_START` to tell all of that unit apart. Twelve hours for
-#: clocks of twelve hours; a week, six and 28 years for days of the week; the same day of all months for those of the month.
+#: By unit in seconds, from days down: times whose names must differ from that of `_START` if every interval of the unit has its own name.
+#: Twelve hours: for 12-hour clocks. A week, 6 and 28 years: for names of weekdays. The same day of other months: for days of the month.
 _OTHER_TIMES = {
     86_400: (
         *(_START + timedelta(days=days) for days in (1, 7)),
@@ -22,12 +22,12 @@ _OTHER_TIMES = {
     1: (_START + timedelta(seconds=1),),
 }
 
-#: Fields without leading zeros: `111` is the first of November, or the eleventh of January.
+#: Fields without leading zeros are ambiguous: `111` is November 1 or January 11.
 _UNPADDED = re.compile(r"%[^A-Za-z%]")
 
 
 def unit_s(pattern: str) -> int | None:
-    """Return the length in seconds of the stretches of time that have a name each, 1 to 86,400; None when names come again.
+    """Return the length in seconds (1 to 86,400) of the intervals that have a name of their own; None if names repeat.
 
     Args:
         pattern: File name with strftime's fields.
@@ -43,7 +43,7 @@ def unit_s(pattern: str) -> int | None:
 
 
 def covered_ns(window: Window, *, of_unit_s: int) -> int:
-    """Return how much a window covers of the stretch of time that its file's name stands for."""
+    """Return how much a window covers of the interval that its file's name stands for."""
     unit_ns = of_unit_s * NANOSECONDS
-    stretch_ends_ns = (window.start_ns // unit_ns + 1) * unit_ns
-    return min(window.end_ns, stretch_ends_ns) - window.start_ns
+    interval_end_ns = (window.start_ns // unit_ns + 1) * unit_ns
+    return min(window.end_ns, interval_end_ns) - window.start_ns

@@ -1,7 +1,7 @@
-"""Turns a batch's columns into text, a column at a time.
+"""Formats a batch's columns as text, one column at a time.
 
-One form for every output: times in RFC 3339 (UTC, nanoseconds), values with a decimal point always, so that no reader, database or
-spreadsheet takes a window of whole numbers for integers and the next one for floats.
+All outputs share one format: times in RFC 3339 (UTC, nanoseconds), values always with a decimal point or exponent, so that no reader
+infers integers from one window and floats from the next.
 """
 
 from __future__ import annotations
@@ -20,19 +20,18 @@ from anonymizer.batch import Batch
 #: Version of the API's payload and of the window summary.
 SCHEMA_VERSION = "1"
 
-#: Whole numbers up to here are written with all their digits by way of integers.
+#: Whole numbers up to this size are formatted as integers, with all digits.
 _MOST_WHOLE = 2.0**53
 
-#: Values of ECG are whole microvolts of some thousands at most; looking their text up is quicker than writing it.
+#: ECG values are mostly whole microvolts, a few thousand at most: looking up their texts is faster than formatting them.
 _MOST_USUAL = 4096
 
 
 @cache
 def _usual_texts() -> pa.StringArray:
-    """Return the texts of usual values, the lowest first.
+    """Return the texts of -4096.0 to 4096.0.
 
-    Made when it is first needed: with its first array pyarrow looks for pandas, which commands keep out once they run
-    (`service/process.py`).
+    Built on first use: with its first array pyarrow imports pandas, which commands block once they run (`service/process.py`).
     """
     return pa.array([f"{value}.0" for value in range(-_MOST_USUAL, _MOST_USUAL + 1)], pa.string())
 
@@ -40,7 +39,7 @@ def _usual_texts() -> pa.StringArray:
 def time_texts(times_ns: npt.NDArray[np.int64]) -> pa.StringArray:
     """Return times such as `2025-11-03T14:30:00.000000000Z`, shape (n,)."""
     spaced = pc.cast(pa.array(times_ns, pa.timestamp("ns")), pa.string())
-    # Each is 29 bytes, `2025-11-03 14:30:00.000000000`, one after the other: a table of characters.
+    # Every text has 29 bytes, `2025-11-03 14:30:00.000000000`, so the buffer is a table of characters.
     letters = np.frombuffer(spaced.buffers()[2], dtype=np.uint8, count=29 * len(spaced)).reshape(len(spaced), 29)
     written = np.empty((len(spaced), 30), dtype=np.uint8)
     written[:, :29] = letters
@@ -56,13 +55,13 @@ def time_text(time_ns: int) -> str:
 
 
 def value_texts(values_uv: npt.NDArray[np.float64]) -> pa.StringArray:
-    """Return the shortest text that reads back as the same float, with a point or an exponent in it, shape (n,)."""
+    """Return the shortest texts that parse as the same floats, each with a point or an exponent, shape (n,)."""
     most = np.abs(values_uv).max(initial=0.0)
     if most <= _MOST_WHOLE and (values_uv == np.trunc(values_uv)).all():
         if most <= _MOST_USUAL:
             return pc.take(_usual_texts(), pa.array(values_uv.astype(np.int32) + _MOST_USUAL))
         return pc.binary_join_element_wise(integer_texts(values_uv.astype(np.int64)), ".0", "")
-    # Adding 0 makes a negative zero a plain one, which the way above does too.
+    # Adding 0 turns -0.0 into 0.0, as the integer path above does.
     texts = pc.cast(pa.array(values_uv + 0.0), pa.string())
     return pc.if_else(pc.match_substring_regex(texts, "[.e]"), texts, pc.binary_join_element_wise(texts, ".0", ""))
 
@@ -73,17 +72,17 @@ def integer_texts(numbers: npt.NDArray[np.int64]) -> pa.StringArray:
 
 
 def source_texts(source_index: npt.NDArray[np.int32], text_of_source: Sequence[str]) -> pa.StringArray:
-    """Return for each row the text of its source, shape (n,)."""
+    """Return each row's source text, shape (n,)."""
     return pc.take(pa.array(text_of_source, pa.string()), pa.array(source_index))
 
 
 def joined(*parts: pa.StringArray | str) -> bytes:
-    """Return all rows' parts, one after the other."""
+    """Concatenate the parts of each row, and all rows."""
     return bytes(joined_rows(*parts)[0])
 
 
 def joined_rows(*parts: pa.StringArray | str) -> tuple[memoryview, npt.NDArray[np.int64]]:
-    """Return all rows' parts, one after the other, and where each row ends, shape (n,)."""
+    """Concatenate the parts of each row, and all rows; also return where each row ends, shape (n,)."""
     rows = pc.binary_join_element_wise(*parts, "")
     offsets = np.frombuffer(rows.buffers()[1], dtype=np.int32)[rows.offset : rows.offset + len(rows) + 1].astype(np.int64)
     return memoryview(rows.buffers()[2])[offsets[0] : offsets[-1]], offsets[1:] - offsets[0]
@@ -95,13 +94,13 @@ def window_start(batch: Batch) -> datetime:
 
 
 def summary_of(batch: Batch, *, partial: bool = False) -> dict[str, int | str | bool]:
-    """Return the window summary: what was promised and counted, nothing that could narrow a row.
+    """Return the window summary: promise and counts, nothing that narrows down a row.
+
+    It has no mean, error, correlation or level: with n = k = 2, mean and squared error give both raw values.
 
     Args:
         batch: The window, with its certificate.
-        partial: Whether some of its rows were refused where the summary goes.
-
-    No mean, error, correlation or level: with n = k = 2, mean and squared error give both raw values.
+        partial: Whether the destination refused some of its rows.
     """
     certificate = batch.certificate
     assert certificate is not None, "only certified batches reach an output"

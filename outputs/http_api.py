@@ -1,7 +1,7 @@
-"""An HTTP API: one `POST` with JSON a window, in parts when it is too large. The payload's schema: `documentation/api-batch.schema.json`.
+"""An HTTP API: one `POST` with JSON per window, in parts if it is too large (`documentation/api-batch.schema.json`).
 
-Delivery: at least once on the wire, once at an API that honours `Idempotency-Key` for as long as it remembers keys: a part that comes
-again has the same key and bytes, and one that may have arrived is never cut anew.
+Delivery: at least once on the wire; once at an API that honours `Idempotency-Key`, for as long as it remembers keys: a repeated part has
+the same key and bytes, and a part that may have arrived is never split again.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from transport.never_sent import was_never_sent
 from transport.retry_after import parse_retry_after
 from transport.tls_faults import TlsFault, answered_to_plain_http, greet, tls_fault
 
-#: So much of an answer is read: whether it speaks of an error, and for the connection's sake.
+#: The most bytes read of an answer: to find an error in it, and to free the connection for the next request.
 _LONGEST_ANSWER = 65_536
 
-#: Answers that will be the same however often the same is sent.
+#: Statuses that a retry of the same request would get again.
 _REJECTED = (400, 422)
 
-#: Answers that only a person can change.
+#: Statuses that only an operator can fix.
 _DENIED = (401, 403, 404, 405, 407)
 
 _ANOTHER_TOKEN_MAY_HELP = (401, 403)
 
-#: Answers that say that nothing was done; besides redirects.
+#: Statuses that state that the request had no effect, besides redirects.
 _NOT_PROCESSED = (*_REJECTED, *_DENIED, 413, 429, 503)
 
-#: What `status` is in the body of a success that is none.
+#: Values of `status` in the body of a 2xx answer that reports a failure.
 _FAILURES = ("error", "fail", "failed", "failure")
 
 _CHECK = "check API_ENDPOINT, API_TOKEN and API_CA_FILE"
@@ -50,13 +50,13 @@ _CHECK = "check API_ENDPOINT, API_TOKEN and API_CA_FILE"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiTarget:
-    """Where batches go. The token is passed apart, so that this can be shown.
+    """The API. The token is passed separately, so that this can be shown.
 
     Args:
-        endpoint: The address; what follows its question mark is sent and never shown.
+        endpoint: Its address; the query is sent but never shown.
         ca_file: Certificate authority file; empty: the system's.
-        timeout_s: How long a request may take in all.
-        proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
+        timeout_s: Limit for a whole request.
+        proxy: Address of the proxy (`transport/proxies.py`), which may contain a password; empty: none.
     """
 
     endpoint: str = field(repr=False)
@@ -84,9 +84,9 @@ class HttpApi:
     """Posts each batch and waits for the answer.
 
     Args:
-        target: Where to.
-        token: Returns the bearer token, never shown; empty: none is sent. Called again after each refusal, so that a token can be replaced
-            while we run. An OSError of it means that the last one still holds.
+        target: The API.
+        token: Returns the bearer token, which is never shown; empty: none is sent. Called again after each refusal, so that a token can be
+            replaced while the service runs. If it raises OSError, the last token stays in use.
     """
 
     kind = "api"
@@ -98,7 +98,7 @@ class HttpApi:
         self._token = token()
         self._session = requests.Session()
         self._session.headers["Content-Type"] = "application/json"
-        # Proxies are chosen by one rule for all servers, and passwords from ~/.netrc would replace the token.
+        # `transport/proxies.py` chooses the proxy, and a password from ~/.netrc would replace the token.
         self._session.trust_env = False
         self._session.auth = _no_other_auth
         self._session.proxies = {"all": target.proxy} if target.proxy else {}
@@ -106,13 +106,13 @@ class HttpApi:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _TimedAdapter())
         self._most_bytes = MOST_BYTES_PER_PART
-        #: By batch id: batches that were begun and are not known to be delivered, and the last one.
+        #: By batch id: batches that were begun and are not known to be delivered, and the most recent one.
         self._plans: dict[str, Plan] = {}
         self._shown = shown_address(target.endpoint)
         self.name = f"api:{canonical_address(self._shown)}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Learn how batches were cut that may have been sent before. The API need not answer to anything but batches.
+        """Restore the plans of batches that may have been sent before. The API need not answer anything but batches.
 
         Only that it can be spoken to in https is seen at once.
         """
@@ -125,16 +125,16 @@ class HttpApi:
         return self._shown
 
     def intent(self, batch: Batch) -> Receipt:
-        """Return how the batch is cut into parts: cut otherwise after a crash, its rows would be new to the API."""
+        """Return the batch's split: after a crash, another split would have other keys, so the API would store rows twice."""
         if batch.batch_id not in self._plans:
             self._plans = {batch_id: plan for batch_id, plan in self._plans.items() if not plan.is_done}
             self._plans[batch.batch_id] = plan_for(batch, most_bytes=self._most_bytes)
         return self._plans[batch.batch_id].receipt()
 
     def write(self, batch: Batch) -> Receipt:
-        """Post the batch, part by part, from the first that this process was not told to be taken.
+        """Post the batch part by part, from the first part that the API did not acknowledge.
 
-        A part that is too large is cut smaller, with those behind it, once that is on record; but never one that may have been taken.
+        A part that is too large is split again, with those after it, once that is recorded; but never one that may have been taken.
         """
         self.intent(batch)
         plan = self._plans[batch.batch_id]
@@ -143,7 +143,7 @@ class HttpApi:
         while part := plan.next_part():
             self._post(batch, plan, part)
         if plan.was_cut:
-            # The next batch need not be refused first.
+            # So that the next batch is not refused first.
             self._most_bytes = min(self._most_bytes, plan.most_bytes())
         plan.is_done = True
         return {"key": plan.key, "forget": True}
@@ -178,7 +178,7 @@ class HttpApi:
 
     def _greet(self) -> None:
         target = self._target
-        # A proxy is not to be greeted instead; and the variables of requests may name a folder with those whom to trust.
+        # The handshake must not go to a proxy; and the variables of requests may name a folder of certificates.
         if target.proxy or (self._others_trusted and not target.ca_file) or not target.endpoint.lower().startswith("https://"):
             return
         ca_file = target.ca_file or DEFAULT_CA_BUNDLE_PATH
@@ -231,7 +231,7 @@ class HttpApi:
 
     def _rejected(self, plan: Plan, part: Part, what: str) -> BatchRejected:
         rows = range(part.first, plan.parts[-1].stop) if plan.taken else None
-        # A later offer starts at the first part; the cause of the refusal may be fixed by then.
+        # A later retry starts at the first part; the cause of the refusal may be fixed by then.
         plan.taken, plan.is_fixed = 0, True
         return BatchRejected(what, rows=rows)
 
@@ -246,12 +246,12 @@ class HttpApi:
         return OutputUnavailable(what, retry_after_s=parse_retry_after(answer.retry_after, now=datetime.now(UTC)))
 
     def _said(self, answer: _Answer) -> str:
-        # Not the answer's own words: they may quote what was sent.
+        # Without the answer's body, which may quote what was sent.
         return f"API at {self._shown} answered {answer.status} {responses.get(answer.status, '')}".rstrip()
 
 
 class _NeverSent(Exception):
-    """A request did not reach anybody."""
+    """A request certainly did not reach the API."""
 
     def __init__(self, instead: OutputUnavailable) -> None:
         super().__init__()
@@ -259,7 +259,7 @@ class _NeverSent(Exception):
 
 
 class _TimedAdapter(HTTPAdapter):
-    """Keeps the limit of a whole request."""
+    """Obeys the limit of `whole_request_within`."""
 
     def init_poolmanager(self, *args: object, **options: object) -> None:
         super().init_poolmanager(*args, **options)  # type: ignore[arg-type]  # passed on
@@ -273,22 +273,21 @@ class _TimedAdapter(HTTPAdapter):
 
 
 def says_error(body: bytes) -> bool:
-    """Return whether the body of a success is a JSON object that speaks of an error all the same.
+    """Return whether the body of a 2xx answer is a JSON object that reports an error.
 
-    As `{"error": …}` or `{"errors": …}` with anything but nothing, `{"status": "error"}` or `"fail…"`, `{"success": false}` or
-    `{"ok": false}`.
+    That is a non-empty `error` or `errors`, a `status` of `_FAILURES`, or `success` or `ok` with the value false.
     """
     try:
-        told = json.loads(body)
+        answer = json.loads(body)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(told, dict):
+    if not isinstance(answer, dict):
         return False
     return (
-        bool(told.get("error") or told.get("errors"))
-        or str(told.get("status")).lower() in _FAILURES
-        or told.get("success") is False
-        or told.get("ok") is False
+        bool(answer.get("error") or answer.get("errors"))
+        or str(answer.get("status")).lower() in _FAILURES
+        or answer.get("success") is False
+        or answer.get("ok") is False
     )
 
 
@@ -297,9 +296,9 @@ def _key(plan: Plan, part: Part) -> str:
 
 
 def _beginning(answer: requests.Response) -> bytes:
-    """Read an answer to its end, so that the connection can be used again; let go of one that is long, slow or broken."""
+    """Read an answer to its end, so that the connection can be reused; give up on one that is long, slow or broken."""
     read = bytearray()
-    # Byte by byte: to ask for more at once is to wait for it.
+    # Byte by byte: a larger read would block until it is filled.
     with closing(answer), suppress(requests.RequestException):
         for byte in answer.iter_content(1):
             read += byte

@@ -1,8 +1,8 @@
-"""Which lines a server will never take: found by asking it about fewer and fewer of them, until it has stored all others.
+"""Finds the lines that a server will never store, by bisection, while it stores all others.
 
-Only the answer that a request was stored counts. A refusal does not: one kind stores what was good in the request, another nothing, and the
-number of dropped points it states is wrong when there are two reasons. Sending lines again is harmless: the same point replaces itself.
-A row may yet be stored and found to be refused: one that is too old is taken along with a younger one of its shard, and refused alone.
+Only a success counts. A refusal says little: one kind stores the valid lines of the request, another stores nothing, and the number of
+dropped points it states is wrong if there are two reasons. Sending lines again is harmless, since the same point replaces itself. A stored
+row may still be reported as refused: an old row is accepted together with a younger one of its shard, and refused alone.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy.typing as npt
 
 from outputs.influx_lines import Lines
 
-#: A field has one type in a shard, and no shard is shorter than an hour.
+#: A field has one type per shard, and no shard is shorter than an hour.
 _SHORTEST_SHARD_NS = 3600 * 1_000_000_000
 
 _Numbers = npt.NDArray[np.int64]
 
 
 class Why(enum.Enum):
-    """Why a server will never take a line."""
+    """Why a server will never store a line."""
 
     TOO_OLD = "older than the bucket keeps rows"
     TYPE = "in a part of the bucket where the field has another type"
@@ -36,8 +36,8 @@ class Refused(Exception):
     """A request was refused for good.
 
     Args:
-        why: For what reason.
-        said: What the server said, without any row it quoted.
+        why: The reason.
+        said: The server's message, without any row that it quoted.
     """
 
     def __init__(self, why: Why, said: str) -> None:
@@ -51,8 +51,8 @@ class RowByRow:
 
     Args:
         lines: The lines.
-        send: Stores some lines, or raises Refused.
-        concurrency: How many requests may be under way at a time.
+        send: Stores lines, or raises Refused.
+        concurrency: Most concurrent requests.
     """
 
     def __init__(self, lines: Lines, send: Callable[[bytes], None], *, concurrency: int = 1) -> None:
@@ -60,11 +60,11 @@ class RowByRow:
         self._send = send
         self._concurrency = concurrency
         self._too_large_bytes = math.inf
-        #: Why each refused line was, by its number.
+        #: The refusal of each refused line, by the line's index.
         self.refused: dict[int, Refused] = {}
 
     def store(self, most_lines: int) -> None:
-        """Store what can be stored, in requests of at most `most_lines`."""
+        """Store every line that the server accepts, in requests of at most `most_lines`."""
         numbers = np.arange(len(self._lines))
         parts = [numbers[first : first + most_lines] for first in range(0, len(numbers), most_lines)]
         for part, refusal in zip(parts, self._ask_all(parts), strict=True):
@@ -97,7 +97,7 @@ class RowByRow:
         return None
 
     def _without_too_large(self, picked: _Numbers, refusal: Refused) -> _Numbers:
-        """Return the lines that are smaller than any that was too large by itself."""
+        """Return the lines that are smaller than every line that was too large alone; mark the others as refused."""
         sizes = self._lines.sizes(picked)
         if len(picked) == 1:
             self._too_large_bytes = min(self._too_large_bytes, int(sizes[0]))
@@ -105,17 +105,17 @@ class RowByRow:
         return picked[sizes < self._too_large_bytes]
 
     def _refuses_all(self, picked: _Numbers, refusal: Refused) -> bool:
-        """Return whether the oldest and the youngest line are refused for one reason that then holds for those in between too.
+        """Return whether the oldest and the youngest line are refused for a reason that then applies to all lines between them.
 
-        Without this, a whole window that is too old would be two requests for each of its rows.
+        Without this, a window that is too old would cost two requests per row.
         """
         times_ns = self._lines.times_ns[picked]
         oldest, youngest = int(times_ns.argmin()), int(times_ns.argmax())
-        # What is older than something too old is too old. Between two times less than an hour apart, the type changes once at most.
+        # What is older than a row that is too old is too old as well. Within an hour, the field's type changes at most once.
         holds_in_between = {
             Why.TOO_OLD: True,
             Why.TYPE: int(times_ns[youngest] - times_ns[oldest]) < _SHORTEST_SHARD_NS,
-            # A line that is no line is one for its source id: times and values are numbers that we wrote.
+            # Only a source id can make a line malformed: times and values are numbers that the service formatted.
             Why.MALFORMED: len(self._sources(picked)) == 1,
         }
         return holds_in_between[refusal.why] and all(

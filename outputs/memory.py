@@ -1,6 +1,6 @@
-"""An output that keeps batches in memory: for tests, for examples, and as the shortest example of the contract.
+"""An output that keeps batches in memory, for tests and examples. The shortest implementation of the contract.
 
-Delivery: a batch written again replaces itself; everything is gone with the process.
+Delivery: a batch written again replaces itself; all batches are lost when the process ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class MemoryOutput:
     """Keeps every batch by its id, in the order of first arrival.
 
     Args:
-        failures: Errors to raise, one a write, before batches are taken.
+        failures: Errors to raise, one per write, before batches are taken.
     """
 
     kind = "memory"
@@ -28,7 +28,7 @@ class MemoryOutput:
         self._failures = list(failures)
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Do nothing: memory has no past."""
+        """Do nothing."""
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
@@ -38,10 +38,10 @@ class MemoryOutput:
         """Return None: nothing outlives the process."""
 
     def write(self, batch: Batch) -> None:
-        """Keep the batch, or raise the next failure asked for."""
+        """Keep the batch, or raise the next failure."""
         if self._failures:
             raise self._failures.pop(0)
         self.batches[batch.batch_id] = batch
 
     def close(self) -> None:
-        """Keep what was written."""
+        """Do nothing: batches stay readable."""

@@ -1,6 +1,6 @@
-"""A chunk of windows as Parquet files: which file each row and each window's summary lies in, and its bytes.
+"""Encodes a chunk of windows as Parquet files, partitioned by time, with the window summaries in files of their own.
 
-The same rows and settings give the same bytes with one version of pyarrow; versions differ among themselves.
+The same rows and settings give the same bytes with the same version of pyarrow, but not across versions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from outputs.encoding import SCHEMA_VERSION, summary_of
 
 Partition = Literal["hour", "day"]
 
-#: Folders of released rows and of windows' summaries. In one folder, readers would take summaries for rows without a value.
+#: Folders of released rows and of window summaries. In one folder, readers would take summaries for rows without a value.
 ROWS, WINDOWS = "rows", "windows"
 
 SUFFIX = ".parquet"
@@ -33,13 +33,13 @@ _SPAN_NS = {"hour": HOUR_NS, "day": 24 * HOUR_NS}
 
 _TIME = pa.timestamp("ns", tz="UTC")
 
-#: Names of what a file says of itself.
+#: Prefix of the keys of a file's own metadata.
 PREFIX = "ecg_anonymizer."
 
-#: More than any chunk: a file has one group of rows unless a single window is larger.
+#: More than any chunk: a file has one row group unless a single window is larger.
 _ROWS_PER_GROUP = 1 << 20
 
-#: Times of one rate differ by the same steps, which this encoding stores in a bit or two each.
+#: At a fixed sampling rate, differences of times are constant: this encoding stores them in a bit or two.
 _DELTA = "DELTA_BINARY_PACKED"
 
 
@@ -48,9 +48,9 @@ class ParquetFile:
     """A file to be written.
 
     Args:
-        path: Where, below the address of the data set, with slashes.
+        path: Path below the data set's address, with slashes.
         content: Its bytes.
-        rows_digest: SHA-256 of the rows in it, whatever pyarrow makes of them.
+        rows_digest: SHA-256 of its rows, independent of pyarrow's version.
     """
 
     path: str
@@ -65,7 +65,7 @@ class ParquetFile:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """The rows of a chunk in order of time, then id, as batches have them; `ids` are sorted, and not all of them need to have a row."""
+    """The rows of a chunk, sorted by time, then id, as batches have them. `ids` are sorted; some may have no row."""
 
     times_ns: npt.NDArray[np.int64]
     codes: npt.NDArray[np.int32]
@@ -73,11 +73,11 @@ class _Rows:
     values_uv: npt.NDArray[np.float64]
 
     def part(self, first: int, stop: int) -> _Rows:
-        """Return neighbouring rows, with the ids that have one of them and no other."""
+        """Return consecutive rows, with only the ids that occur in them."""
         codes, ids = self.codes[first:stop], self.ids
         held = np.zeros(len(ids), dtype=bool)
         held[codes] = True
-        # Parquet would store the ids of all others beside the rows, and with them those of withheld wearers.
+        # Parquet would store all ids beside the rows, even those of withheld wearers.
         if not held.all():
             codes = (np.cumsum(held, dtype=np.int32) - 1)[codes]
             ids = tuple(name for name, is_held in zip(ids, held.tolist(), strict=True) if is_held)
@@ -85,13 +85,13 @@ class _Rows:
 
 
 def files_of(batches: Sequence[Batch], partition: Partition) -> Iterator[ParquetFile]:
-    """Yield the files of one chunk, in the order in which they must be written: summaries last, which make the chunk complete.
+    """Yield the files of one chunk, in the order in which they must be written: summaries last, since they mark it as complete.
 
-    A row lies in the partition of its own time, which can be another than that of its window's start.
+    A row's partition is that of its own time, which may differ from that of its window's start.
 
     Args:
         batches: Released together, in order of time.
-        partition: How long a span of time one folder holds.
+        partition: The span of time that one folder holds.
     """
     name = name_of(batches)
     about = _about(batches)
@@ -107,13 +107,13 @@ def files_of(batches: Sequence[Batch], partition: Partition) -> Iterator[Parquet
 
 
 def name_of(batches: Sequence[Batch]) -> str:
-    """Return the name of a chunk's files: the data set's, and the span of its windows. No other chunk of the data set has it."""
+    """Return the name of a chunk's files: the data set's label and the span of its windows, unique within the data set."""
     label = batches[0].batch_id.rsplit("-", 2)[0]
     return f"{label}-{batches[0].window.start_ns}-{batches[-1].window.end_ns}{SUFFIX}"
 
 
 def _rows_of(batches: Sequence[Batch]) -> _Rows:
-    # Batches of a chunk have their ids in common: they are looked up once.
+    # Batches of a chunk share one tuple of ids, which is looked up once.
     tables = {id(batch.source_ids): batch.source_ids for batch in batches}
     ids = tuple(sorted({name for table in tables.values() for name in table}))
     code_of = {name: code for code, name in enumerate(ids)}
@@ -122,13 +122,13 @@ def _rows_of(batches: Sequence[Batch]) -> _Rows:
         np.concatenate([batch.times_ns for batch in batches]),
         np.concatenate([codes_of[id(batch.source_ids)][batch.source_index] for batch in batches]),
         ids,
-        # Adding 0 makes a negative zero a plain one.
+        # Adding 0 turns -0.0 into 0.0.
         np.concatenate([batch.values_uv for batch in batches]) + 0.0,
     )
 
 
 def _partitions(times_ns: npt.NDArray[np.int64], partition: Partition) -> Iterator[tuple[str, int, int]]:
-    """Yield each folder that sorted times lie in, and which of them do."""
+    """Yield each folder of sorted times, with the first and the end index of its times."""
     span_ns = _SPAN_NS[partition]
     edges_ns = np.arange(int(times_ns[0]) // span_ns + 1, int(times_ns[-1]) // span_ns + 1, dtype=np.int64) * span_ns
     edges = [0, *np.searchsorted(times_ns, edges_ns).tolist(), len(times_ns)]
@@ -165,7 +165,7 @@ def _digest_of_rows(rows: _Rows) -> str:
 
 
 def _about(batches: Sequence[Batch]) -> dict[str, str]:
-    """Return what each file of a chunk says of how its rows were made."""
+    """Return the metadata of a chunk's files: the promise under which its rows were released."""
     promise = batches[0].promise
     said = {name: getattr(promise, name) for name in promise.__slots__}
     return {"schema": SCHEMA_VERSION, "promise": json.dumps(said, sort_keys=True), "settings_digest": promise.settings_digest}
@@ -180,7 +180,7 @@ def _file(path: str, table: pa.Table, digest: str, about: dict[str, str]) -> Par
         compression="zstd",
         use_dictionary=[name for name in table.column_names if name not in times],
         column_encoding=dict.fromkeys(times, _DELTA),
-        # Readers see ids as text, instead of as categories of which each file has others.
+        # So that readers see ids as text, not as dictionaries that differ between files.
         store_schema=False,
     ) as writer:
         writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
@@ -189,7 +189,7 @@ def _file(path: str, table: pa.Table, digest: str, about: dict[str, str]) -> Par
 
 
 def rows_digest_of(content: bytes) -> str | None:
-    """Return the digest of its rows that a file states; None where it is no whole Parquet file of ours."""
+    """Return the rows digest that a file states; None if it is not a complete Parquet file of the service."""
     try:
         metadata = pq.read_metadata(pa.BufferReader(content)).metadata
     except (pa.ArrowException, OSError, ValueError):

@@ -1,7 +1,7 @@
-"""Parquet files: the rows of each chunk of windows under `rows/`, and one summary a window under `windows/`, in a folder or a bucket.
+"""Parquet files in a folder or a bucket: the rows of each chunk of windows under `rows/`, one summary per window under `windows/`.
 
-Delivery: once: a file is put in place whole, under a name made of its windows; one that is there already with the same rows counts as
-taken, and one with other rows is never replaced.
+Delivery: once: a file is put in place whole, under a name made of its windows; an existing file with the same rows counts as taken, and
+one with other rows is never replaced.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from anonymizer.ports import Receipt
 from outputs.parquet_encoding import ROWS, ParquetFile, Partition, files_of, rows_digest_of
 from outputs.parquet_places import Place
 
-#: The one thing to remember: that there are files, so that an empty folder is known to be a disk that is not mounted.
+#: The journal remembers only that there are files: then an empty folder means that its disk is not mounted.
 _WAS_WRITTEN: Receipt = {"key": "", "written": True}
 
 
 class ParquetFiles:
-    """Writes each chunk to files of its own. Keeps nothing between two chunks, so that several processes may write to one place.
+    """Writes each chunk to files of its own. Stateless between chunks, so that several processes may write to one place.
 
     Args:
-        place: Where.
-        partition: How long a span of time one folder holds.
-        label: What the data set is called here; empty: as in the ids of batches.
+        place: Where to put files.
+        partition: The span of time that one folder holds.
+        label: The data set's label in names of files; empty: as in batch ids.
     """
 
     kind = "parquet"
@@ -38,7 +38,7 @@ class ParquetFiles:
         self.name = f"parquet:{place.name}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """See that the place can be used, and is the one that was written to."""
+        """Check that the place can be used, and that it is the one written to before."""
         self._place.open(must_hold=ROWS if receipts else "")
 
     def target(self, batch: Batch) -> str:
@@ -46,7 +46,7 @@ class ParquetFiles:
         return self._place.name
 
     def intent(self, batch: Batch) -> None:
-        """Return None: a file that is put in place again is recognised."""
+        """Return None: a file written again is recognised."""
 
     def write(self, batch: Batch) -> Receipt:
         """Write a chunk of one window."""

@@ -1,4 +1,4 @@
-"""What Parquet files hold, read back: which windows have a summary, and how many rows lie in each. Names tell what need not be read."""
+"""Reads a Parquet output back: which windows have a summary, and how many rows each has. File names show which files to read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from outputs.parquet_places import Place
 
 _T = TypeVar("_T")
 
-#: A file lies in the folder of a window's start; one that began before a span may still reach into it.
+#: A file is in the folder of its window's start, and a window that began before a span may reach into it.
 _LOOK_BACK_NS = 2 * 24 * 3600 * 10**9
 
 
 class _File(NamedTuple):
-    """A file by its name: the data set's label, and the span of its chunk."""
+    """What a file's name states: the data set's label, and the span of its chunk."""
 
     path: str
     label: str
@@ -30,11 +30,11 @@ class _File(NamedTuple):
 
 
 class HeldParquet:
-    """The files of one place.
+    """A data set's files in one place.
 
     Args:
-        place: Where.
-        labels: What the data set is called, or was, in names of files.
+        place: Where the files are.
+        labels: The data set's labels in names of files, present and former.
     """
 
     def __init__(self, place: Place, labels: Collection[str]) -> None:
