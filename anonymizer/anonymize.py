@@ -1,6 +1,6 @@
-"""From the samples of a chunk of windows to one candidate batch a window.
+"""Anonymizes a chunk of windows: samples in, at most one candidate batch per window out.
 
-A pure function of samples, windows and settings: the unit of work, by whatever process it is done.
+A pure function of samples, windows and settings, so that any process can do the work.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from anonymizer.samples import ArrangedSamples, Contradictions, Samples, arrange
 from anonymizer.units import UnitDoubts, unit_doubts
 from anonymizer.windows import Window, WindowRange
 
-#: Windows are generalized this many at a time, so that a count for each value and window stays within the processor's caches.
+#: Windows that are generalized together: few enough that the histogram (window × value) fits the CPU's caches.
 WINDOWS_AT_ONCE = 64
 
 
 class Method(Protocol):
-    """A way of forming groups, such as level by level through a hierarchy."""
+    """Forms groups (equivalence classes), such as level by level through a hierarchy."""
 
     def generalize(self, rows: ArrangedSamples) -> Generalization:
         """Return what is released for each row."""
@@ -40,15 +40,15 @@ class Names(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WindowStatistics:
-    """What an operator may see of a window, and an output may not.
+    """Statistics of a window, for operators only; never for an output.
 
     Args:
         rows_at_level: Released rows by level, index 0 (withheld) to 9 (suppressed), shape (10,).
-        groups: Groups formed.
-        coded: Rows beyond the hierarchy's first or last value.
-        unchanged: Released rows whose value is the one that was measured.
+        groups: Number of groups formed.
+        coded: Rows that were top- or bottom-coded.
+        unchanged: Released rows whose value equals the measured one.
         contradictory: Of the withheld rows, those of sources with two different values for one time.
-        fidelity: How much of the signal is left; None unless it was asked for.
+        fidelity: How well the signal is preserved; None unless the recipe measures it.
     """
 
     rows_at_level: npt.NDArray[np.int64]
@@ -66,8 +66,8 @@ class WindowResult:
     Args:
         window: The window.
         counts: What became of its rows.
-        statistics: What an operator may see of it.
-        batch: What may leave, not yet verified when anonymized; None when nothing may, or when it is elsewhere.
+        statistics: For operators only.
+        batch: The candidate for release, not yet verified; None if nothing may be released, or if another process keeps it.
         certified_elsewhere: The certificate of a batch that another process keeps.
     """
 
@@ -79,12 +79,12 @@ class WindowResult:
 
     @property
     def certificate(self) -> Certificate | None:
-        """What `verify` counted in its batch; None without one, or before that."""
+        """The certificate of its batch; None without a batch, or before verification."""
         return self.certified_elsewhere if self.batch is None else self.batch.certificate
 
     @property
     def has_batch(self) -> bool:
-        """Whether something of it may leave, here or elsewhere."""
+        """Whether it has a batch, here or in another process."""
         return self.batch is not None or self.certified_elsewhere is not None
 
 
@@ -93,11 +93,11 @@ class Recipe:
     """Everything but the samples that shapes a batch.
 
     Args:
-        method: How groups are formed.
-        names: How source ids are released.
-        promise: What every batch claims.
-        data_set: Names the data set in batch ids.
-        measures_fidelity: Whether statistics say how much of the signal is left.
+        method: Forms the groups.
+        names: Maps source ids to released ids.
+        promise: What every batch promises.
+        data_set: The data set's name in batch ids.
+        measures_fidelity: Whether to compute fidelity.
     """
 
     method: Method
@@ -113,9 +113,9 @@ class ChunkResult:
 
     Args:
         results: Its windows, in order.
-        outside: How many rows lay in none of them.
-        contradictions: Which sources contradict themselves, by window.
-        units: How many sources look as if they were in another unit.
+        outside: Rows in none of the windows.
+        contradictions: Sources that contradict themselves, by window.
+        units: Sources whose values seem to be in another unit.
     """
 
     results: tuple[WindowResult, ...]
@@ -125,7 +125,7 @@ class ChunkResult:
 
 
 def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> ChunkResult:
-    """Anonymize every window by itself. The same samples, in any order, give the same result."""
+    """Anonymize every window on its own. Deterministic: the order of the samples does not matter."""
     released_ids = recipe.names.released_ids(samples.source_ids)
     ranks = np.empty(len(released_ids), dtype=np.int64)
     ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
@@ -135,7 +135,7 @@ def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> C
 
 
 def batch_id(data_set: str, window: Window) -> str:
-    """Return the id of a window's batch: the same whatever the settings, so that a window is recognised wherever it was released."""
+    """Return the id of a window's batch. It does not depend on settings, so that a released window is recognised under any of them."""
     return f"{data_set}-{window.start_ns}-{window.end_ns}"
 
 
@@ -185,7 +185,7 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
 def _fidelity(rows: ArrangedSamples, generalized: Generalization, span: slice) -> Fidelity:
     released = generalized.levels[span] > 0
     columns = rows.values_uv, generalized.values_uv, rows.source_codes
-    return fidelity_of(*(column[span][released] for column in columns))  # type: ignore[arg-type]  # each of its own kind
+    return fidelity_of(*(column[span][released] for column in columns))  # type: ignore[arg-type]  # mypy cannot tell the columns' types apart
 
 
 def _counts(

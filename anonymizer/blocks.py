@@ -1,4 +1,4 @@
-"""Long segments of rows cut into blocks that are worked on side by side."""
+"""Splits long segments of rows into blocks that are processed in parallel by vectorized code."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: A segment is cut into this many blocks, or not at all.
+#: A segment is split into at least this many blocks, or not at all.
 FEWEST = 4
 
 _Int64s = npt.NDArray[np.int64]
@@ -32,9 +32,9 @@ class Blocks:
 
     @classmethod
     def of(cls, lengths: _Int64s, length: int) -> Blocks:
-        """Return blocks that are alike in each segment, none shorter than `length` unless its segment is; no segment is empty.
+        """Split each segment into blocks of equal size, at least `length`. No segment may be empty.
 
-        A segment of fewer than `FEWEST` blocks stays whole: too little would be gained.
+        A segment of fewer than `FEWEST` blocks stays whole: splitting it would gain too little.
         """
         blocks = np.where(lengths >= FEWEST * length, lengths // length, 1)
         ends = np.cumsum(lengths)
@@ -45,7 +45,7 @@ class Blocks:
 
     @classmethod
     def each(cls, lengths: _Int64s) -> Blocks:
-        """Return one block for each segment."""
+        """Return one block per segment."""
         ends = np.cumsum(lengths)
         return cls(ends - lengths, ends, ends - lengths, ends)
 
@@ -65,21 +65,21 @@ class Blocks:
         return last
 
     def of_each_position(self, of_each_block: _Int64s) -> _Int64s:
-        """Return what is given for each block, for each of its positions."""
+        """Repeat each block's value for each of its positions."""
         return np.repeat(of_each_block, self.ends - self.starts)
 
 
 def follow_back(sizes: _Int64s, blocks: Blocks, *, run_up: int) -> _Bools:
     """Return which positions end a group, shape (n,).
 
-    From the end of a segment each group is stepped over, by the size that is given for its last position. Ways that come from different
-    places soon meet, so every block is begun a little after its end, anywhere; one that was begun elsewhere than the block after it leads
-    to is begun again, until all fit together.
+    The backtracking steps from the end of a segment over one group after the other, by the size given for its last position. Paths from
+    different positions soon meet, so each block starts at a guessed position a little after its end. A block whose start differs from
+    where the next block's path ends is repeated from there, until all agree.
 
     Args:
-        sizes: Size of the group that ends at each position, if one does; at positions where no group can end, any.
-        blocks: Every block but the last of a segment is followed by one longer than `run_up`.
-        run_up: How far after its end a block is begun, in positions.
+        sizes: Size of the group that ends at each position, shape (n,); arbitrary where no group can end.
+        blocks: Each block but a segment's last must be followed by one longer than `run_up`.
+        run_up: How many positions after its end a block starts.
     """
     places = blocks.ends.copy()
     inner = np.flatnonzero(~blocks.are_last)
@@ -95,7 +95,7 @@ def follow_back(sizes: _Int64s, blocks: Blocks, *, run_up: int) -> _Bools:
 
 
 def _steps_back(sizes: _Int64s, places: _Int64s, until: _Int64s, *, passed: _Bools | None = None) -> _Int64s:
-    """Return where the steps from each of `places` first come to `until` or beyond; mark the positions before the places passed."""
+    """Return where the steps back from each of `places` first reach `until` or pass it; mark in `passed` each group's last position."""
     places = places.copy()
     going = np.flatnonzero(places > until)
     while len(going):

@@ -1,11 +1,11 @@
-"""Sums of squared errors, exact, and the recurrence that finds the least: over many stretches of ascending values side by side.
+"""The dynamic program of optimal microaggregation, with exact sums of squared errors, for many *stretches* of ascending values in parallel.
 
-least(e) = min over sizes s = k … 2k − 1 of least(e − s) + error of the s values before place e, for one place e after the other. Only
-differences between sums matter, so a stretch may begin in the middle of a segment.
+least(e) = min over sizes s = k … 2k − 1 of least(e − s) + error of the s values before place e, for each place e in turn. Only differences
+between sums matter, so a stretch (a block with its run-up) may begin in the middle of a segment.
 
-The error of s values, (s Σx² − (Σx)²) / s µV², is a whole number of parts of a µV² when there are as many as the least common multiple of
-all sizes. Where all sums fit 64 bits each is one number, of parts. Where they may not, each is two: *coarse*, a float of µV², and *fine*,
-its number of parts modulo 2⁶⁴. Of sums that the coarse numbers show to be near each other the fine ones tell the difference exactly.
+The error of s values is (s Σx² − (Σx)²) / s µV². In units of 1 / lcm(all sizes) µV², called *parts*, it is an integer. If all sums fit
+64 bits, each is one integer of parts. Otherwise each is two numbers: *coarse*, a float in µV², and *fine*, its parts modulo 2⁶⁴. If the
+coarse numbers of two sums are close, the fine ones give their exact difference.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROUNDED_PARTS = 2**40
 #: Sums of rounded errors that differ by no more than this many parts, about a millionth of a µV², count as equal.
 _ROUNDING = 2**20
 
-#: In parts; larger than every sum that can be chosen, and three of them still fit 64 bits.
+#: In parts; larger than every sum that can be chosen, and three times this still fits 64 bits.
 _UNREACHABLE = 2**60
 
 #: A sum that is further above the least than this, in µV², is not it. Coarse sums are far more exact. With a half more, for rounding to
@@ -35,13 +35,13 @@ _NEAR = 0.25
 
 _LARGEST = np.int64(2**63 - 1)
 
-#: How many numbers are processed at once; this many stay in the processor's cache.
+#: Numbers processed at once: this many fit the CPU's cache.
 _AT_ONCE = 2**17
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """The least sums at 2k − 1 neighbouring places of each stretch, shape (2k − 1, stretches).
+    """The least sums at 2k − 1 consecutive places of each stretch, shape (2k − 1, stretches).
 
     Args:
         coarse: In µV², as exact as floats are; infinite where no group can end.
@@ -58,22 +58,22 @@ class Profile:
         return cls(np.zeros(shape), np.zeros(shape, dtype=np.int64))
 
     def set_before_any_row(self, stretches: _Bools) -> None:
-        """Set for some stretches what holds before the first row of a segment: a group can begin at the last place only."""
+        """Set some stretches to the state before the first row of a segment: a group can begin at the last place only."""
         self.coarse[:-1, stretches] = np.inf
         self.coarse[-1, stretches] = 0.0
         self.fine[:, stretches] = 0
 
     def put(self, stretches: npt.NDArray[np.intp], profile: Profile) -> None:
-        """Replace what is said of some stretches."""
+        """Replace the profiles of some stretches."""
         self.coarse[:, stretches], self.fine[:, stretches] = profile.coarse, profile.fine
 
     def of(self, stretches: npt.NDArray[np.intp] | slice) -> Profile:
-        """Return the profiles of some stretches, counted from their last place."""
+        """Return the profiles of some stretches, relative to their last place."""
         coarse, fine = self.coarse[:, stretches], self.fine[:, stretches]
         return Profile(coarse - coarse[-1], fine - fine[-1])
 
     def agrees_with(self, other: Profile) -> _Bools:
-        """Return for which stretches both, counted from their last place, say the same."""
+        """Return for which stretches both profiles, relative to their last place, are equal, shape (stretches,), bool."""
         near = np.abs(self.coarse - other.coarse) < _NEAR
         same: _Bools = (near & (self.fine == other.fine)).all(axis=0)
         return same
@@ -105,13 +105,13 @@ class Stretches:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeastSums:
-    """What the recurrence found for stretches of one length.
+    """The result of the recurrence for stretches of one length.
 
     Args:
         sizes: Size of the last group at each place after the profile's, shape (rows, stretches).
         fine: The sums at every place, the profile's too, in parts, with `shift` bits more at the end.
         shift: How many bits more.
-        coarse: The same in µV²; None where `fine` says it all.
+        coarse: The same in µV²; None if `fine` holds the whole sums.
         k: The smallest size.
         parts: Parts of a µV².
     """
@@ -124,10 +124,10 @@ class LeastSums:
     parts: int
 
     def profile(self, rows: _Int64s) -> Profile:
-        """Return each stretch's profile after so many of its rows, shape (stretches,); after none it is the one it began with."""
+        """Return each stretch's profile after `rows` of its rows, shape (stretches,); after 0 it is the start profile."""
         places = rows + np.arange(2 * self.k - 1)[:, None]
         column = np.arange(len(rows))
-        # Counted from the last place before bits are dropped: what is known modulo 2⁶⁴ stays the same for all who know it.
+        # The difference is taken before bits are dropped: modulo 2⁶⁴ it is the same for every starting value.
         fine = (self.fine[places, column] - self.fine[places[-1], column]) >> self.shift
         return Profile(fine / self.parts if self.coarse is None else self.coarse[places, column], fine)
 
@@ -139,7 +139,7 @@ def least_sums(stretches: Stretches, k: int, parts: int, start: Profile) -> Leas
         stretches: Stretches of one length.
         k: The smallest size.
         parts: Parts of a µV²: the least common multiple of all sizes, or `ROUNDED_PARTS`.
-        start: What the stretches begin with.
+        start: The profiles with which the stretches begin.
     """
     shift = (k - 1).bit_length()
     if parts != ROUNDED_PARTS and _most(stretches, k, start) * (parts << shift) < _UNREACHABLE / 2:
@@ -148,7 +148,7 @@ def least_sums(stretches: Stretches, k: int, parts: int, start: Profile) -> Leas
 
 
 def _most(stretches: Stretches, k: int, start: Profile) -> float:
-    """Return more than any sum that is looked at, in µV²: what cutting a stretch every k values costs, and the worst group on top of it."""
+    """Return an upper bound of all sums, in µV²: the cost of groups of k values each, plus that of the worst groups."""
     places, longest = len(stretches.sums), 2 * k - 1
     every_k = stretches.numerators(longest, places, k)[k - 1 :: k].sum(axis=0).max(initial=0) / k
     worst = stretches.numerators(longest, places, longest).max(initial=0) / longest
@@ -157,7 +157,7 @@ def _most(stretches: Stretches, k: int, start: Profile) -> float:
 
 
 def _in_one_number(stretches: Stretches, k: int, parts: int, start: Profile, shift: int) -> LeastSums:
-    # The last `shift` bits of a candidate say by how much its last group is larger than k: of equal sums the smaller group is the least.
+    # The last `shift` bits of a candidate hold its last group's size − k: of equal sums, the one with the smaller group is the minimum.
     places, columns = stretches.sums.shape
     begun = 2 * k - 1
     keeps = np.int64(-1 << shift)
@@ -194,7 +194,7 @@ def _in_two_numbers(stretches: Stretches, k: int, parts: int, start: Profile, sh
             about += coarse[place - begun : place - k + 1][::-1]
             exact += fine[place - begun : place - k + 1][::-1]
             lowest = np.minimum.reduce(about, axis=0)
-            # Counted from a whole number of µV² near the least, what is near fits 64 bits; what is not is put out of the way.
+            # Relative to a whole number of µV² near the minimum, close sums fit 64 bits; all others are excluded.
             whole = np.rint(lowest)
             base = whole.astype(np.int64) * unit
             exact -= base
@@ -229,7 +229,7 @@ def _candidates(stretches: Stretches, first: int, stop: int, k: int, parts: int,
 
 
 def _tiles(first: int, stop: int, numbers_a_place: int) -> Iterator[tuple[int, int]]:
-    """Yield runs of places that are worked on at once."""
+    """Yield ranges of places that are processed at once."""
     step = max(1, _AT_ONCE // max(1, numbers_a_place))
     for begin in range(first, stop, step):
         yield begin, min(begin + step, stop)

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and what the service does then.
+"""All errors of the project, and what the service does about each.
 
 AnonymizerError
 ├── ConfigurationError     a setting is wrong: refuse to start
@@ -8,16 +8,16 @@ AnonymizerError
 ├── PrivacyViolation       a finished batch breaks its promise: release nothing
 ├── SourceError
 │   ├── SourceUnavailable  the source cannot answer now: ask again for the same windows
-│   │   └── SourceDenied   nor ever, unless an operator fixes a token or a name: stop a one-shot run
+│   │   └── SourceDenied   until an operator fixes a token or a name: stop a one-shot run
 │   └── SourceRefused      what the source holds cannot be anonymized as configured: stop
 └── OutputError
     ├── OutputUnavailable  the destination cannot take it now: keep it, offer it later
-    │   └── OutputDenied   nor ever, unless an operator fixes a token or a name: stop a one-shot run
-    ├── IntentChanged      the batch is to be written in another way than was put on record: record that, write again
-    └── BatchRejected      the destination never will: set it, or the rows it names, aside, go on
+    │   └── OutputDenied   until an operator fixes a token or a name: stop a one-shot run
+    ├── IntentChanged      the batch must be written differently from what was recorded: record that, write again
+    └── BatchRejected      the destination will never take it: set it, or the rows it names, aside, go on
 
-The type tells the service what to do. The message is for people: it says what was asked, what was got and what to do.
-Exceptions of client libraries stop where the library is called; nothing above an input or output sees one.
+The type tells the service what to do. The message is for people: what was asked, what was got, and what to do.
+Exceptions of client libraries are translated where the library is called; nothing above an input or output sees one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How much of a signal is left: sums that say it for many windows together. For operators only: of one window they tell its values."""
+"""Fidelity of the released signal, as sums that add up over windows. For operators only: those of one window can reveal its values."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Fidelity:
-    """Sums over released rows; `+` puts windows together.
+    """Sums over released rows; `+` combines windows.
 
     Deviations are from each source's own mean in its window, so that slow drift and different baselines do not improve the figures.
 
     Args:
-        rows: How many.
-        raw: Σ of squared deviations of what was measured, in µV².
-        released: Σ of squared deviations of what was released, in µV².
+        rows: Number of rows.
+        raw: Σ of squared deviations of measured values, in µV².
+        released: Σ of squared deviations of released values, in µV².
         together: Σ of products of both deviations, in µV².
         error: Σ (measured − released)², in µV².
     """
@@ -34,7 +34,7 @@ class Fidelity:
 
     @property
     def correlation(self) -> float:
-        """Pearson's r between what was measured and what was released; NaN when one of them never changes."""
+        """Pearson's r between measured and released values; NaN if either is constant."""
         scale = math.sqrt(self.raw * self.released)
         return self.together / scale if scale else math.nan
 
@@ -50,9 +50,9 @@ def fidelity_of(
     """Return the sums over the rows of one window.
 
     Args:
-        raw_uv: What was measured, shape (n,).
-        released_uv: What is released, shape (n,).
-        sources: Each row's source, as a number from 0, shape (n,).
+        raw_uv: Measured values, shape (n,).
+        released_uv: Released values, shape (n,).
+        sources: Each row's source as a code from 0, shape (n,).
     """
     if not len(raw_uv):
         return Fidelity()

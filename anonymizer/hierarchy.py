@@ -1,4 +1,4 @@
-"""The value hierarchy: into which ranges a value is generalized, level by level.
+"""The value generalization hierarchy: the range of each value at each level.
 
 A hierarchy file has nine comma-separated columns and no header: the leaf (a whole number of microvolts), its range at levels 1 to 7 as
 `lo;hi`, both inclusive, and `*`. Leaves are consecutive and ascending; each level's ranges lie inside those of the next.
@@ -18,7 +18,7 @@ import numpy.typing as npt
 #: Levels with ranges; `STAR` comes after them.
 LEVELS = 7
 
-#: Past the last level: grouped afresh, or `*`.
+#: Past the last level: regrouped, or `*`.
 STAR_LEVEL = 8
 
 #: Fewer than k rows were left: suppressed.
@@ -32,7 +32,7 @@ Imputation = Literal["mean", "midpoint"]
 
 _COLUMNS = LEVELS + 2
 
-#: Nine digits are more than any measurement has, in microvolts.
+#: No measurement in microvolts has more than nine digits.
 _DIGITS = r"-?[0-9]{1,9}"
 _NUMBER = re.compile(_DIGITS)
 _RANGE = re.compile(f"{_DIGITS};{_DIGITS}")
@@ -43,7 +43,7 @@ _MOST_PROBLEMS = 20
 
 
 class HierarchyProblem(ValueError):
-    """A hierarchy file is not of the form this module describes. Carries every problem with its row."""
+    """A hierarchy file is invalid. Carries every problem, each with its row."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -88,11 +88,7 @@ class Hierarchy:
 
 
 def parse_hierarchy(text: str) -> Hierarchy:
-    """Return the hierarchy that `text`, the content of a hierarchy file, describes.
-
-    Raises:
-        HierarchyProblem: With every problem found, each with its row.
-    """
+    """Parse the content of a hierarchy file. Raises HierarchyProblem if it is invalid."""
     lines = text.splitlines()
     table, problems = _read_rows(lines)
     if not lines:
@@ -127,7 +123,7 @@ _Table = npt.NDArray[np.int64]  # shape (leaves, 1 + 2 * LEVELS): leaf, low and 
 
 
 def _read_rows(lines: Sequence[str]) -> tuple[_Table, list[str]]:
-    # A file of the usual form is one block of numbers, read at once; only one that is not is looked at cell by cell.
+    # A valid file is parsed as one block of numbers; only an invalid one is checked cell by cell.
     if all(map(_WHOLE_ROW.fullmatch, lines)) and lines:
         cells = [line[: -len(STAR) - 1].replace(";", ",").split(",") for line in lines]
         return np.array(cells, dtype=np.int64), []

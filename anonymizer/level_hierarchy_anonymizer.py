@@ -1,9 +1,9 @@
-"""Level by level through the hierarchy: k-anonymity by local recoding of one numeric value.
+"""`METHOD=hierarchy`: k-anonymity by local recoding of one numeric value, level by level through the hierarchy.
 
-Rows are counted per range, from the finest level on. A range that holds at least k of the rows not yet placed becomes a group; the others
-wait for the next, wider level. What no level up to the last one allowed could place is the residual. Rows of one window with the same
-value go the same way up to there, so everything is computed on *runs* (distinct values of a window with their number of rows), for all
-windows of a chunk at once; nothing here walks over rows.
+Rows are counted per range, from the finest level up. A range with at least k rows that have no group yet becomes a group; the other rows go
+on to the next, wider level. Rows without a group after `max_level` are the residual. All rows of a window with the same value share a
+group up to there, so everything is computed on *runs* (the distinct values of a window, with their row counts), for all windows of a chunk
+at once; no loop runs over rows.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _Bools = npt.NDArray[np.bool_]
 
 @dataclass(slots=True)
 class _Groups:
-    """The groups formed so far, one entry each. Grows level by level."""
+    """The groups formed so far, one entry per group. Grows level by level."""
 
     windows: _Int64s
     levels: _Int64s
@@ -66,11 +66,11 @@ class LevelHierarchyAnonymizer:
 
     Args:
         hierarchy: The ranges.
-        k: How many rows, or different sources, share a released value, at least 2.
-        max_level: The widest level a group may be made at, 1 to 7.
-        residual: What happens to rows that no level could place: `regroup` into optimal groups, `impute` the window's mean, or `drop`.
-        imputation: A placed group's value: the `mean` of its members or the `midpoint` of its range.
-        k_unit: What k counts. An imputed mean is shared by no number of sources, so `impute` goes with `record` only.
+        k: Least number of rows, or of different sources, that share a released value; at least 2.
+        max_level: The widest level at which a group may form, 1 to 7.
+        residual: What happens to the residual: `regroup` into optimal groups, `impute` the window's mean, or `drop`.
+        imputation: A group's value: the `mean` of its members or the `midpoint` of its range.
+        k_unit: What k counts. `impute` needs `record`: an imputed mean is not shared by k sources.
     """
 
     hierarchy: Hierarchy
@@ -85,7 +85,7 @@ class LevelHierarchyAnonymizer:
             raise ValueError("rows cannot be imputed where k counts sources")
 
     def generalize(self, rows: ArrangedSamples) -> Generalization:
-        """Return what is released for each row. Except for imputed rows, a value is shared by k or more rows, or sources, of its window."""
+        """Generalize all rows. Every released value but an imputed one is shared by at least k rows, or sources, of its window."""
         windows = len(rows.windows)
         leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
         is_open = sharers_of_windows(rows.window_index, rows.source_codes, windows, self.k_unit) >= self.k
@@ -149,9 +149,9 @@ class LevelHierarchyAnonymizer:
         return group_of_run
 
     def _dissolve(self, runs: _Runs, groups: _Groups, group_of_run: _Int64s, left_of_window: _Int64s) -> _Int64s:
-        """Return the groups that must be taken apart because the residual of their window is too small to stand alone.
+        """Return the groups to dissolve, for windows whose residual has fewer than k rows or sources.
 
-        Each residual row takes the group whose mean is nearest; of two equally near the lower, then the one of the finer level.
+        Each residual row takes the group with the nearest mean; of two equally near, the lower one, then that of the finer level.
         """
         short = np.flatnonzero((left_of_window > 0) & (left_of_window < self.k))
         nearest = []
@@ -161,13 +161,13 @@ class LevelHierarchyAnonymizer:
             candidates = candidates[np.lexsort((groups.levels[candidates], means))]
             in_window = slice(*np.searchsorted(runs.windows, (window, window + 1)))
             for leaf in runs.leaves[in_window][group_of_run[in_window] == NO_GROUP]:
-                # |leaf − sum / rows| with whole numbers above the line: equal distances come out equal.
+                # |leaf − sum / rows| with an integer numerator, so that equal distances compare as equal.
                 away = np.abs(leaf * groups.rows[candidates] - groups.sums_uv[candidates]) / groups.rows[candidates]
                 nearest.append(candidates[away.argmin()])
         return np.unique(np.array(nearest, dtype=np.int64))
 
     def _regroup(self, rows: ArrangedSamples, leaves: _Int64s, left: npt.NDArray[np.intp], groups: _Groups) -> _Int64s:
-        """Form optimal groups of the rows at positions `left`; return the group of each."""
+        """Form optimal groups of the rows at positions `left`; return each row's group."""
         regrouped = regroup(rows, leaves, left, self.k, self.k_unit)
         first = len(groups)
         groups.add(regrouped.windows, STAR_LEVEL, regrouped.rows, regrouped.sums_uv, 0, 0)
@@ -178,7 +178,7 @@ class LevelHierarchyAnonymizer:
     ) -> Generalization:
         windows = len(rows.windows)
         group_values = self._group_values(groups)
-        # One entry more, the last, for rows without a group: `NO_GROUP` is -1.
+        # The extra last entry is for rows without a group: `NO_GROUP` is -1.
         values = np.append(group_values, np.nan)[group_of_row]
         levels = np.append(groups.levels, WITHHELD_LEVEL).astype(np.uint8)[group_of_row]
         imputed = np.zeros(len(values), dtype=np.bool_)

@@ -1,9 +1,7 @@
-"""Turns groups into the values that are released for them.
+"""Computes the released value of each group.
 
-Everything here is one rule: *a row is released with a number computed from a set of rows it shares that number with.* Under `mean` the set
-is the row's group and the number its members' mean, rounded to whole microvolts. The classic rule is the case in which the number of a
-placed group is the midpoint of its range, which knows the range but not the members, and the set of a row without a group is its whole
-window: it gets the mean of everything released for the others.
+Under `mean` it is the mean of the group's members, rounded to whole microvolts. Under the classic settings it is the midpoint of the
+group's range, which does not depend on the members; a row without a group gets the mean of all values released for its window.
 """
 
 from __future__ import annotations
@@ -16,19 +14,19 @@ _Int64s = npt.NDArray[np.int64]
 
 
 def group_means(sums_uv: _Int64s, rows: _Int64s) -> _Float64s:
-    """Return each group's mean, rounded half to even to whole microvolts, shape as given. Zero is never negative."""
+    """Return each group's mean, rounded half to even to whole microvolts, shape (groups,). Zero is never negative."""
     rounded: _Float64s = np.rint(sums_uv / rows)
     rounded += 0.0
     return rounded
 
 
 def range_midpoints(lows: _Int64s, highs: _Int64s) -> _Float64s:
-    """Return (lo + hi) / 2, unrounded, shape as given."""
+    """Return (lo + hi) / 2, unrounded, shape (groups,)."""
     return (lows + highs) / 2
 
 
 def window_means(group_values_uv: _Float64s, group_rows: _Int64s, group_windows: _Int64s, windows: int) -> _Float64s:
-    """Return the mean of all released values of each window, unrounded, shape (windows,); NaN where none was released.
+    """Return the mean of all released values of each window, unrounded, shape (windows,); NaN for a window without any.
 
     Values are multiples of one half, so the sums, and with them the means, are the same in any order.
     """

@@ -1,9 +1,9 @@
-"""Exact univariate microaggregation: sorted values in groups of at least k, with the least squared error there is.
+"""Optimal univariate microaggregation: sorted values in groups of at least k, with the minimum total squared error.
 
 In one dimension some optimal partition has only contiguous groups of k to 2k − 1 values (Domingo-Ferrer & Mateo-Sanz 2002), so the best
 partition is a shortest path and dynamic programming finds it (Hansen & Mukherjee 2003, "A polynomial algorithm for optimal univariate
 microaggregation", IEEE TKDE 15(4)). Algorithms in linear time (Stamm & Schaub 2024, "Faster optimal univariate microaggregation", TMLR)
-spare comparisons but go from value to value; here the comparisons of many values are made at once instead.
+need fewer comparisons but process one value at a time; here the comparisons of many values are vectorized instead.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from anonymizer.error_sums import ROUNDED_PARTS, Profile, Stretches, least_sums
 #: Squared errors are exact as long as a µV² has no more parts than this, up to k = 21.
 _MOST_PARTS = 2**61
 
-#: Length of a block, of the shortest where there are few, and of the run-up to each, in groups of k: for speed, no result depends on it.
+#: Length of a block, of the shortest block if there are few, and of the run-up, in groups of k. They affect speed only, never the result.
 _BLOCK = 32
 _SHORT_BLOCK = 16
 _RUN_UP = 12
 
-#: With this many blocks side by side, longer blocks take no more time.
+#: With this many parallel blocks, longer blocks take no more time.
 _MANY_BLOCKS = 64
 
-#: As many blocks are worked on side by side as make this many comparisons at once.
+#: Comparisons made at once, which limits the number of parallel blocks.
 _SIDE_BY_SIDE = 4096
 
 _Int64s = npt.NDArray[np.int64]
@@ -35,9 +35,9 @@ _Positions = npt.NDArray[np.intp]
 
 
 def optimal_groups(values: _Int64s, lengths: _Int64s, k: int) -> _Int64s:
-    """Partition each segment of `values` into groups of at least k with the least total squared error.
+    """Partition each segment of `values` into groups of at least k with the minimum total squared error.
 
-    Of two partitions with equal error the one with the smaller last group is taken, and so on towards the front.
+    Of two partitions with equal error, the one with the smaller last group is chosen, and so on towards the front.
 
     Args:
         values: The segments one after the other, each ascending, shape (n,).
@@ -45,7 +45,7 @@ def optimal_groups(values: _Int64s, lengths: _Int64s, k: int) -> _Int64s:
         k: The least size of a group, at least 1.
 
     Returns:
-        The group of each value, counted through from 0 over all segments, ascending, shape (n,).
+        The group of each value, numbered from 0 over all segments, ascending, shape (n,).
     """
     if not len(values):
         return np.empty(0, dtype=np.int64)
@@ -58,16 +58,16 @@ def optimal_groups(values: _Int64s, lengths: _Int64s, k: int) -> _Int64s:
 class _SizesOfLastGroups:
     """Finds the size of the last group in the best partition of each segment's values up to each position.
 
-    Where the last cuts are best depends on the values before, but soon forgets most of them. So each block is begun a little before its
-    first value, with a guess. When it gets there it has most often found what the block before it ends with: at the last 2k − 1 places
-    the same least errors but for a constant. No choice further on depends on anything else, so it makes those of one pass over the whole
-    segment. A block that has not got there is done again from what the block before ends with, until no two disagree. The first block of
-    a segment guesses nothing; so, when none disagrees, each is exact, ties included. A bad guess costs time only.
+    The best last cuts depend on earlier values, but only for a short distance. So each block starts a little before its first value (the
+    run-up), from a guessed profile. At its first value it has usually converged to the profile with which the previous block ends: at the
+    last 2k − 1 places the same least errors, up to a constant. Later choices depend on nothing else, so they equal those of a single pass
+    over the segment. A block that has not converged is repeated from the previous block's profile, until all agree. The first block of a
+    segment needs no guess; so once all agree, each is exact, ties included. A bad guess costs time only.
     """
 
     def __init__(self, values: _Int64s, blocks: Blocks, k: int) -> None:
         self._blocks, self._k, self._parts = blocks, k, _parts(k)
-        # Measured from its segment's first value a number stays small, and what is read before a segment counts as that value.
+        # Relative to the segment's first value numbers stay small, and places before a segment count as that value.
         from_first = values - blocks.of_each_position(values[blocks.segment_starts])
         self._sums = np.concatenate(([0], np.cumsum(from_first)))
         self._squares = np.concatenate(([0], np.cumsum(from_first * from_first)))
@@ -76,10 +76,10 @@ class _SizesOfLastGroups:
         self._sizes = np.zeros(len(values), dtype=np.int64)
 
     def found(self) -> _Int64s:
-        """Return them, shape (n,)."""
+        """Return the sizes, shape (n,)."""
         everywhere = np.arange(len(self._blocks))
         self._fill(everywhere, Profile.guessed(self._k, len(everywhere)), run_up=_RUN_UP * self._k)
-        # Each time around at least the first wrong block of a segment comes right for good.
+        # Each iteration fixes at least the first wrong block of each segment for good.
         for _ in everywhere:
             again = self._begun_wrongly()
             if not len(again):
@@ -92,7 +92,7 @@ class _SizesOfLastGroups:
         return later[~self._begun.of(later).agrees_with(self._ended.of(later - 1))]
 
     def _fill(self, chosen: _Positions, start: Profile, *, run_up: int) -> None:
-        """Work out some blocks from what holds `run_up` positions before each of them."""
+        """Compute some blocks from their profiles `run_up` positions before each of them."""
         is_first = self._blocks.are_first[chosen]
         start.set_before_any_row(is_first)
         run_ups = np.where(is_first, 0, run_up)
@@ -116,6 +116,6 @@ class _SizesOfLastGroups:
 
 
 def _parts(k: int) -> int:
-    """Return how many parts a whole µV² has, such that the errors of groups of k to 2k − 1 are whole numbers of them, if that fits."""
+    """Return the parts per µV²: with lcm(k … 2k − 1), if that fits 64 bits, all errors are whole numbers of parts."""
     exact = math.lcm(*range(k, 2 * k))
     return exact if exact <= _MOST_PARTS else ROUNDED_PARTS

@@ -1,9 +1,9 @@
-"""Groups with the least squared error there is, without a hierarchy: exact univariate microaggregation of each whole window.
+"""`METHOD=optimal`: optimal univariate microaggregation of each whole window, without a hierarchy's levels.
 
-Where k counts sources, the groups are contiguous and their error small, but not proven to be the least (see `source_groups`).
+If k counts sources, the groups are contiguous and their error is small, but not proven to be minimal (see `source_groups`).
 
-Of the hierarchy only the ends are used: values beyond them are top- or bottom-coded, as by every method. Since no level places a row, all
-of them are past the last level: level 8, as are the rows that the other method regroups.
+Only the ends of the hierarchy are used: values beyond them are top- or bottom-coded, as by every method. All released rows have level 8,
+like the rows that the other method regroups.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class OptimalAnonymizer:
     """Generalizes the values of a chunk of windows, each window by itself.
 
     Args:
-        hierarchy: Its first and last leaf are where values are coded to.
-        k: How many rows, or different sources, share a released value, at least 2.
+        hierarchy: Its first and last leaf are the ends to which values are coded.
+        k: Least number of rows, or of different sources, that share a released value; at least 2.
         k_unit: What k counts.
     """
 
@@ -36,7 +36,7 @@ class OptimalAnonymizer:
     k_unit: KUnit = "record"
 
     def generalize(self, rows: ArrangedSamples) -> Generalization:
-        """Return what is released for each row. Each value is shared by k or more rows, or sources, of its window."""
+        """Generalize all rows. Every released value is shared by at least k rows, or sources, of its window."""
         windows = len(rows.windows)
         leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
         is_open = sharers_of_windows(rows.window_index, rows.source_codes, windows, self.k_unit) >= self.k

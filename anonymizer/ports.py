@@ -1,4 +1,4 @@
-"""Where batches go: the contract of an output. The contract of a source of samples is in `samples.py`, out of every output's reach."""
+"""The contract of an output. That of a source is in `samples.py`, which no output can import."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from anonymizer.batch import Batch
 
-#: What an output must remember of its last write, as JSON can hold it; stored for it by the service.
+#: What an output must remember of its last write, as a JSON object. The service stores it.
 Receipt = Mapping[str, Any]
 
 
@@ -23,17 +23,17 @@ class Output(Protocol):
     #: What kind of output it is, such as `csv`.
     kind: str
 
-    #: What kind it is and where it goes, such as `csv:/srv/ecg/output`: the same however a setting spells it; no secret in it.
+    #: Its kind and destination, such as `csv:/srv/ecg/output`, in canonical form; contains no secret.
     name: str
 
-    #: How many batches may be written at a time; with 1 an output needs no lock. With more, no two have a receipt in common.
+    #: Most concurrent writes. With 1 an output needs no lock; with more, no two batches may share a receipt.
     concurrency: int
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Reach the destination, and undo what a crash left beyond the last receipts.
+        """Connect to the destination, and undo what a crash left after the last receipts.
 
         Args:
-            receipts: By key, the last receipt this output gave for that key (a receipt's `key` entry; `""` without one).
+            receipts: By key, the last receipt that this output returned for that key (a receipt's `key` entry; `""` without one).
 
         Raises:
             OutputUnavailable: The destination cannot be reached now.
@@ -43,34 +43,33 @@ class Output(Protocol):
         """Return where the batch goes, for the log, such as a file's path."""
 
     def intent(self, batch: Batch) -> Receipt | None:
-        """Return what must be on record before the batch is written, so that a crash in between can be undone; None when nothing must.
+        """Return what must be recorded before the batch is written, so that a crash in between can be undone; None for nothing.
 
-        Asked for before every write. The service stores it as a receipt, unless it has just stored the same, then calls `write`.
+        Called before every write. The service stores it as a receipt, unless it has just stored the same, then calls `write`.
         """
 
     def write(self, batch: Batch) -> Receipt | None:
-        """Return only once the batch is as durable as the destination can make it, with what the output must remember of it.
+        """Store the batch. Return its receipt, if any, only once the batch is as durable as the destination can make it.
 
-        A receipt replaces the one of the same key; one that says `{"key": ..., "forget": true}` removes it, so that receipts do not
-        grow for ever.
+        A receipt replaces the one of the same key; `{"key": ..., "forget": true}` removes it, so that receipts do not grow for ever.
 
         Raises:
-            OutputUnavailable: Offer the same batch again later.
-            IntentChanged: Ask for the intent again, record it, and write again at once.
-            BatchRejected: It, or the rows the error names, will never be taken. The batch may be offered again as a whole, much later,
-                by an operator who has fixed the cause.
+            OutputUnavailable: The service must offer the same batch again later.
+            IntentChanged: The service must call `intent` again, record it, and write again at once.
+            BatchRejected: The destination will never take it, or the rows that the error names. An operator who has fixed the cause may
+                offer the whole batch again, much later.
         """
 
     def close(self) -> None:
-        """Let go. Never loses a batch that `write` returned from."""
+        """Release connections and files. Never loses a batch for which `write` returned."""
 
 
 @runtime_checkable
 class ChunkOutput(Output, Protocol):
-    """An output that stores the batches of a chunk together. Every other is given them one by one."""
+    """An output that stores the batches of a chunk together. All others get them one by one."""
 
     def write_chunk(self, batches: Sequence[Batch]) -> Receipt | None:
-        """Store batches that were released together, in order of time, as `write` stores one; it refuses no single row.
+        """Store batches that were released together, in order of time, as `write` stores one. Never refuses single rows.
 
-        A chunk whose write was interrupted comes again with the same batches, perhaps to another process.
+        The service offers a chunk whose write was interrupted again, with the same batches, perhaps in another process.
         """

@@ -1,7 +1,7 @@
 """Keyed pseudonyms: HMAC-SHA256 under a secret key (RFC 2104, FIPS 180-4).
 
-One-way without the key, and the same for the same key: a holder of the key can recompute a pseudonym, and all windows of one source
-carry the same one. An unkeyed hash would not protect: device ids are few and easily guessed.
+A pseudonym cannot be reversed without the key. With it, anybody can recompute a pseudonym, and all windows of a source have the same one.
+An unkeyed hash would not protect: device ids are few and easily guessed.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 
-#: Shorter keys can be guessed by trying; RFC 2104 recommends the length of the hash, 32 bytes.
+#: Shorter keys can be found by brute force; RFC 2104 recommends the length of the hash, 32 bytes.
 MINIMUM_KEY_BYTES = 16
 
-#: What the key's id is the HMAC of. Not a possible source id: tags hold no NUL.
+#: The key's id is the HMAC of this text. It cannot be a source id: tags contain no NUL.
 _KEY_ID_TEXT = b"\x00ecg-anonymizer key id"
 
 #: Hexadecimal digits of the key's id: enough to tell two keys apart, too few to be a pseudonym.
 _KEY_ID_DIGITS = 16
 
-#: The command every message about a bad key offers.
+#: The command that messages about a bad key suggest.
 MAKE_A_KEY = 'python3 -c "import secrets; print(secrets.token_hex(32))"'
 
 
@@ -33,13 +33,13 @@ def keyed_digest(key: bytes, message: bytes) -> str:
 
 
 def check_key(key: bytes) -> None:
-    """Raise ShortKey unless `key` is long enough to resist guessing. The message never holds the key."""
+    """Raise ShortKey unless `key` is long enough to resist guessing. The message does not contain the key."""
     if len(key) < MINIMUM_KEY_BYTES:
         raise ShortKey(f"needs at least {MINIMUM_KEY_BYTES} bytes (32 recommended), got {len(key)}; make one with: {MAKE_A_KEY}")
 
 
 def without_line_end(content: bytes) -> bytes:
-    """Return what a file of a secret holds: its bytes without the one line end that editors and `echo` put last. Nothing else is cut."""
+    """Return the content of a secret's file without one trailing line end, which editors and `echo` add. Nothing else is stripped."""
     return content[:-2] if content.endswith(b"\r\n") else content.removesuffix(b"\n")
 
 
@@ -75,7 +75,7 @@ class Pseudonymizer:
 
 
 class KeptIds:
-    """Releases source ids as they are: what happens while pseudonyms are off."""
+    """Releases source ids unchanged, when pseudonyms are off."""
 
     key_id = ""
 

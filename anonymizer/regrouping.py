@@ -1,4 +1,4 @@
-"""From rows in any order to groups of neighbouring values: whole windows for `METHOD=optimal`, what is left for `RESIDUAL=regroup`."""
+"""Groups rows by neighbouring values: all rows of a window for `METHOD=optimal`, the residual for `RESIDUAL=regroup`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Regrouped:
     """Groups of neighbouring values, none across windows, ascending by window, then value.
 
     Args:
-        of_row: The group of each row that was asked for, in their order, shape (n,).
+        of_row: The group of each requested row, in their order, shape (n,).
         windows: Window of each group, shape (groups,).
         rows: Size of each group, shape (groups,).
         sums_uv: Sum of each group's leaves, shape (groups,).
@@ -34,13 +34,13 @@ class Regrouped:
 
 
 def regroup(rows: ArrangedSamples, leaves: _Int64s, positions: npt.NDArray[np.intp], k: int, k_unit: KUnit) -> Regrouped:
-    """Cut the rows at `positions`, window by window, in order of value, then time, then source, into groups of k.
+    """Group the rows at `positions`, per window, in order of value, then time, then source.
 
     Args:
         rows: The chunk.
-        leaves: Whole microvolts of every row of the chunk.
-        positions: Which rows, ascending; of each window none, or at least k rows, or sources.
-        k: How many rows, or different sources, a group has, at least.
+        leaves: Whole microvolts of every row of the chunk, shape (rows,).
+        positions: Rows to group, ascending; per window none, or at least k rows, or sources.
+        k: Least number of rows, or of different sources, in a group.
         k_unit: What k counts.
     """
     chosen = in_value_order(rows, leaves, positions)

@@ -1,4 +1,4 @@
-"""What k counts: the rows that share something, or the different sources that do."""
+"""Counts what k counts: rows, or different sources."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anonymizer.batch import KUnit
 
 _Int64s = npt.NDArray[np.int64]
 
-#: Sources that one number has bits for.
+#: Sources per bit mask.
 _BITS = 64
 
 
@@ -29,7 +29,7 @@ class Sharers:
 
     Args:
         rows: Number of rows of each run, shape (runs,).
-        masks: The sources of each run as bits, 64 to a number, shape (numbers, runs); None where rows are counted.
+        masks: The sources of each run as bits, 64 per mask, shape (masks, runs); None if rows are counted.
     """
 
     def __init__(self, rows: _Int64s, masks: npt.NDArray[np.uint64] | None) -> None:
@@ -39,11 +39,11 @@ class Sharers:
     def of_runs(
         cls, rows: _Int64s, run_of_row: npt.NDArray[np.intp], source_codes: npt.NDArray[np.int32], k_unit: KUnit
     ) -> Sharers:
-        """Return what counts the rows, or the sources, of runs."""
+        """Return the counter for runs of rows."""
         return cls(rows, None if k_unit == "record" else _masks(run_of_row, source_codes, len(rows)))
 
     def of_sets(self, runs: npt.NDArray[np.intp], first: npt.NDArray[np.intp]) -> _Int64s:
-        """Return how many share each set; sets follow each other in `runs` and begin at `first`."""
+        """Return how many rows, or sources, each set of runs has, shape (sets,). Sets are consecutive in `runs` and begin at `first`."""
         if self._masks is None:
             counts = np.add.reduceat(self._rows[runs], first)
         else:

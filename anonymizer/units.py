@@ -1,4 +1,4 @@
-"""Which sources look as if their values were in another unit than was said, or than those of the others."""
+"""Detects sources whose values seem to be in another unit than configured, or than those of the other sources."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ SHORTEST_PIECE_NS = 9 * NANOSECONDS // 10
 APART = 100.0
 STEPS_APART = 30.0
 
-#: Fewer rows of a source say nothing.
+#: Sources with fewer rows in a window are not judged.
 _FEWEST_ROWS = 10
 
-#: No more rows of a chunk than about this are looked at, in windows spread over it, so that it costs next to nothing.
+#: About the most rows of a chunk that are examined, in windows spread over it, so that the check costs next to nothing.
 _MOST_ROWS = 1 << 16
 
 _Ints = npt.NDArray[np.int64]
@@ -36,11 +36,11 @@ _Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class UnitDoubts:
-    """How many sources look wrong.
+    """Counts of suspicious sources.
 
     Args:
-        sources: How many were looked at.
-        still: Sources whose values hardly move and yet are no flat line.
+        sources: Sources examined.
+        still: Sources whose values hardly move, though they are not a flat line.
         apart: Sources whose values move a hundred times more, or less, than those of the others.
     """
 
@@ -50,7 +50,7 @@ class UnitDoubts:
 
 
 def unit_doubts(rows: ArrangedSamples, sources: int) -> UnitDoubts:
-    """Look at the spread of each source's values in each window, of a large chunk in some of its windows.
+    """Examine the spread of each source's values per window; of a large chunk only in some windows.
 
     Args:
         rows: A chunk.
@@ -65,7 +65,7 @@ def unit_doubts(rows: ArrangedSamples, sources: int) -> UnitDoubts:
     if len(rows.windows) * sources <= len(picked):
         pairs = np.arange(len(rows.windows) * sources)
     else:
-        # Many sources that come and go: only pairs that are there.
+        # Many sources that come and go: only pairs that occur.
         pairs, of_pair = np.unique(of_pair, return_inverse=True)
     number = np.bincount(of_pair, minlength=len(pairs))
     spread = _spread(rows.values_uv[picked], of_pair, number)
@@ -77,7 +77,7 @@ def unit_doubts(rows: ArrangedSamples, sources: int) -> UnitDoubts:
 
 
 def _picked(rows: ArrangedSamples) -> _Ints:
-    """Return the positions of the rows to look at: whole windows."""
+    """Return the positions of the rows to examine: whole windows."""
     step = max(1, -(-len(rows.times_ns) // _MOST_ROWS))
     windows = np.arange(0, len(rows.windows), step)
     begins, ends = (np.searchsorted(rows.window_index, windows + more) for more in (0, 1))
@@ -85,7 +85,7 @@ def _picked(rows: ArrangedSamples) -> _Ints:
 
 
 def _spread(values_uv: _Floats, of_pair: _Ints, number: _Ints) -> _Floats:
-    """Return the standard deviation of each pair's values; NaN for those of too few rows, or too large to tell."""
+    """Return the standard deviation of each pair's values; NaN if it has too few rows or overflows."""
     with np.errstate(all="ignore"):
         mean = np.bincount(of_pair, values_uv, minlength=len(number)) / number
         squares = np.bincount(of_pair, (values_uv - mean[of_pair]) ** 2, minlength=len(number))
@@ -93,7 +93,7 @@ def _spread(values_uv: _Floats, of_pair: _Ints, number: _Ints) -> _Floats:
 
 
 def _still(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, quiet: _Ints) -> _Ints:
-    """Return those of the quiet pairs whose values stay in the range for long enough, and are many."""
+    """Return the quiet pairs with enough distinct values that stay in the range for long enough."""
     mine = np.isin(of_pair, quiet)
     at, times_ns, values_uv = np.searchsorted(quiet, of_pair[mine]), rows.times_ns[picked[mine]], rows.values_uv[picked[mine]]
     if not len(at):
@@ -109,7 +109,7 @@ def _still(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, quiet: _Ints) -
 
 
 def _apart(rows: ArrangedSamples, picked: _Ints, of_pair: _Ints, pairs: _Ints, spread: _Floats, sources: int) -> _Ints:
-    """Return the pairs that lie far from the middle source of their window, by spread and by steps from one row to the next."""
+    """Return the pairs far from the median source of their window, by spread and by steps from one row to the next."""
     window = pairs // sources
     moving = np.flatnonzero(np.isfinite(spread))
     begins = np.flatnonzero(np.append(True, np.diff(window[moving]) > 0)[: len(moving)])
@@ -139,7 +139,7 @@ def _mean_steps(values_uv: _Floats, of_pair: _Ints, wanted: _Ints, pairs: int) -
 
 
 def _is_far(sizes: _Floats, factor: float) -> npt.NDArray[np.bool_]:
-    """Return which sizes are so many times larger or smaller than the middle one; of two middle ones, the lower."""
+    """Return which sizes are at least `factor` times larger or smaller than the (lower) median."""
     middle = np.sort(sizes)[(len(sizes) - 1) // 2]
     is_far: npt.NDArray[np.bool_] = (sizes >= factor * middle) | (factor * sizes <= middle)
     return is_far

@@ -10,15 +10,15 @@ from anonymizer.samples import ArrangedSamples
 _Int64s = npt.NDArray[np.int64]
 _Positions = npt.NDArray[np.intp]
 
-#: Whole numbers below this are sorted digit by digit, in two steps for any number of rows.
+#: numpy sorts 16-bit integers by radix, in linear time.
 _SORTED_BY_DIGITS = 2**16
 
 
 def in_value_order(rows: ArrangedSamples, leaves: _Int64s, positions: _Positions) -> _Positions:
     """Return `positions`, ascending as given, in order of window, value, time and source.
 
-    The source is the raw one: which of several equal rows a cut divides must not depend on a pseudonym key. Rows come in order of time and
-    released id, so that only values are left to be sorted, window by window, unless sources at one time stand in another order.
+    The source is the raw one: which of several equal rows a cut divides must not depend on the pseudonym key. Rows come in order of time
+    and released id. If raw ids have the same order, only values need sorting, per window.
     """
     positions = _by_time_and_source(rows, positions)
     chosen = leaves[positions]

@@ -1,6 +1,6 @@
-"""Keys that a person made up: repeats, sequences, words. An attacker with one pseudonym can try such keys until one fits.
+"""Detects guessable keys: repeats, sequences, words. An attacker with one pseudonym can try such keys until one fits.
 
-A key that is not found here may still be weak: only a random key is good.
+A key that passes may still be weak: only a random key is good.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from itertools import pairwise
 
 from anonymizer.pseudonyms import MAKE_A_KEY
 
-#: A key that begins well is good.
+#: Only the beginning of a long key is checked.
 _MOST_LOOKED_AT = 256
 
-#: Fewer different bytes than this are too few for a key made by chance: sixteen hexadecimal digits have ten or so.
+#: A random key has more different bytes: sixteen hexadecimal digits have about ten.
 _FEWEST_DIFFERENT = 6
 
-#: If so much of a key goes on as an alphabet or a keyboard does, from one character to the next or to the next but one, it is a sequence:
-#: by chance it is about a fifth.
+#: By step: from this share of neighbours (in an alphabet or on a keyboard) on, a key is a sequence. In a random key it is about a fifth.
 _MOST_IN_SEQUENCE = {1: 0.66, 2: 0.8}
 
-#: If no more than this share of a key is left without its words, it is words.
+#: If no more than this share of a key is left without its common words, it is made of words.
 _MOST_BESIDE_WORDS = 0.34
 
 _ROWS = re.findall(
@@ -49,12 +48,12 @@ _ONLY_WORDS = re.compile(
 
 _LETTERS = re.compile("[a-z]+")
 
-#: Digits and signs that are written for letters.
+#: Digits and signs that replace letters.
 _LETTER_OF = str.maketrans("0134578@$!", "oieastbasi")
 
 
 def doubts_about(key: bytes) -> Iterator[str]:
-    """Yield what a person should know of a key, as the end of a sentence that begins with its setting. The key is never shown."""
+    """Yield warnings about a key, each the end of a sentence that begins with its setting. They do not show the key."""
     if why := _obvious(key):
         yield f"is easy to guess: {why}. A reader of one pseudonym can find it and then every wearer; make a key with: {MAKE_A_KEY}"
     if key.strip() != key:
@@ -66,7 +65,7 @@ def doubts_about(key: bytes) -> Iterator[str]:
 
 
 def _obvious(key: bytes) -> str:
-    """Return why a key is easy to guess; empty when nothing was found."""
+    """Return why a key is easy to guess; empty if no reason was found."""
     text = key[:_MOST_LOOKED_AT].decode("latin-1").strip().lower()
     if len(set(text)) < _FEWEST_DIFFERENT:
         return "it has few different characters"
@@ -91,7 +90,7 @@ def _share_in_sequence(text: str, step: int) -> float:
 
 
 def _is_words(text: str) -> bool:
-    """Return whether little is left without common words, also where digits stand for letters: at least a third must be letters."""
+    """Return whether a key consists mostly of common words, also with digits for letters. At least a third must be letters."""
     bare = text.rstrip("0123456789!?. ")
     if sum("a" <= character <= "z" for character in text) * 3 < len(text):
         return False

@@ -31,7 +31,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class WindowRange:
-    """A run of neighbouring windows of one length, possibly none.
+    """Consecutive windows of one length, possibly none.
 
     Args:
         start_ns: Start of the first window, a multiple of `length_ns`.
@@ -64,7 +64,7 @@ class WindowRange:
         return WindowRange(self.start_ns + first * self.length_ns, self.start_ns + stop * self.length_ns, self.length_ns)
 
     def index_of(self, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Return the index of the window that holds each time, shape (n,); below 0 or ≥ len(self) when none does."""
+        """Return the index of the window that contains each time, shape (n,); below 0 or ≥ len(self) if none does."""
         return (times_ns - self.start_ns) // self.length_ns
 
     def cut_at_hours(self) -> Iterator[Window]:
@@ -77,7 +77,7 @@ class WindowRange:
 
 
 def whole_windows(start_ns: int, end_ns: int, length_ns: int) -> WindowRange:
-    """Return the windows that lie wholly inside `[start_ns, end_ns)`; none when the span is too short."""
+    """Return the windows that lie wholly inside `[start_ns, end_ns)`; none if the span is too short."""
     first_ns = -(-start_ns // length_ns) * length_ns
     last_ns = end_ns // length_ns * length_ns
     return WindowRange(first_ns, max(first_ns, last_ns), length_ns)

@@ -1,1 +1,1 @@
-"""How to use a disk, for outputs, state and the heartbeat ledger alike: bytes that last, and locks. Knows nothing of the project."""
+"""Durable files and locks, shared by outputs, state and the heartbeat ledger. Knows nothing of the project."""

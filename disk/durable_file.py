@@ -1,4 +1,4 @@
-"""Files that survive a power cut, that a planted link cannot redirect, and that have the permissions asked for.
+"""Writes files that survive a power cut, that a planted link cannot redirect, and that have exact permissions.
 
 No link is followed at the last part of a path: an attacker who plants one at a predictable name could make the service overwrite or
 truncate a file elsewhere. A folder may be a link. Permissions do not depend on the process's umask.
@@ -42,13 +42,13 @@ _CANNOT_OPEN_FOLDERS = _CANNOT_SYNC_FOLDERS | {errno.EACCES, errno.EPERM}
 def write_durably(
     path: Path, content: bytes | memoryview, *, mode: int = PRIVATE, halfway: Callable[[], None] = lambda: None
 ) -> int:
-    """Put a whole file in its place, on the disk, under its name; return its size. Until then the name leads to what it led to before.
+    """Replace a file atomically and durably; return its size. Until the replacement, readers see the previous file.
 
     Args:
-        path: Replaced; a link is replaced, not followed.
-        content: What is in it afterwards.
-        mode: Its permissions. While it is written only its owner may read it.
-        halfway: Called with half of it written.
+        path: The file; a link is replaced, not followed.
+        content: Its new content.
+        mode: Its permissions. While it is written, only its owner may read it.
+        halfway: Called when half of it is written.
 
     Raises:
         OSError: It could not be written, and nothing has changed; or its folder could not be synced, and a power cut may undo the change.
@@ -74,17 +74,17 @@ def write_durably(
 
 
 def put_new_durably(path: Path, content: bytes, *, mode: int = PRIVATE, unfinished: Path) -> None:
-    """Put a whole file in its place, on the disk, under a name that nothing has. What has it stays as it is.
+    """Create a file atomically and durably under a free name; an existing file stays as it is.
 
     Args:
-        path: Its folder is there.
-        content: What is in it.
+        path: The file; its folder must exist.
+        content: Its content.
         mode: Its permissions.
-        unfinished: A name for it until it is whole, that no other attempt uses, on the same file system.
+        unfinished: A temporary name that no other attempt uses, on the same file system.
 
     Raises:
-        FileExistsError: There is something of that name.
-        OSError: It could not be written; nothing is there.
+        FileExistsError: The name is taken.
+        OSError: It could not be written; nothing was created.
     """
     try:
         with os.fdopen(create(unfinished), "wb") as file:
@@ -101,12 +101,12 @@ def put_new_durably(path: Path, content: bytes, *, mode: int = PRIVATE, unfinish
 
 def _rename_to_free_name(unfinished: Path, path: Path) -> None:
     try:
-        # Unlike a rename, a second name for the same file never takes the place of another's.
+        # Unlike a rename, a hard link never replaces another file.
         path.hardlink_to(unfinished)
     except FileExistsError:
         raise
     except OSError as error:
-        # FAT and many network shares know no second names.
+        # FAT and many network shares have no hard links.
         if error.errno not in _CANNOT_LINK:
             raise
         if os.path.lexists(path):
@@ -123,8 +123,8 @@ def create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
         flags: For `os.open`.
 
     Raises:
-        FileExistsError: There is something of that name, be it a link that leads nowhere.
-        OSError: It could not be made.
+        FileExistsError: The name is taken, even if by a broken link.
+        OSError: It could not be created.
     """
     descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | _FLAGS, PRIVATE)
     try:
@@ -138,15 +138,15 @@ def create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
 
 
 def open_ours(path: Path, flags: int = os.O_RDWR) -> int:
-    """Return a descriptor of a regular file that is there and has no other name.
+    """Return a descriptor of an existing regular file that has no other hard link.
 
     Args:
         path: The file.
         flags: For `os.open`.
 
     Raises:
-        FileNotFoundError: It is not there.
-        OSError: It is a link, no regular file, or has a second name; or it could not be opened.
+        FileNotFoundError: It does not exist.
+        OSError: It is a link, not a regular file, or has a second hard link; or it could not be opened.
     """
     try:
         descriptor = os.open(path, flags | _FLAGS | getattr(os, "O_NONBLOCK", 0))
@@ -162,11 +162,11 @@ def open_ours(path: Path, flags: int = os.O_RDWR) -> int:
 
 
 def read_ours(path: Path) -> bytes:
-    """Return the content of a regular file that is there. A second name, as in a backup made of hard links, does not matter.
+    """Return the content of an existing regular file. Other hard links to it, as in a backup, do not matter.
 
     Raises:
-        FileNotFoundError: It is not there.
-        OSError: It is a link or no regular file, such as a pipe that would never end; or it could not be read.
+        FileNotFoundError: It does not exist.
+        OSError: It is a link or not a regular file, such as a pipe that would never end; or it could not be read.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
@@ -183,7 +183,7 @@ def read_ours(path: Path) -> bytes:
 
 
 def open_or_create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
-    """Return a descriptor of a file, made if it is not there. Raises OSError as `open_ours` and `create` do."""
+    """Return a descriptor of a file, created if it is missing. Raises OSError as `open_ours` and `create` do."""
     try:
         return create(path, mode, flags)
     except FileExistsError:
@@ -194,7 +194,7 @@ def make_private(path: Path) -> None:
     """Make a file, if it exists, readable by its owner only.
 
     Raises:
-        OSError: It is a link, or no regular file; or its permissions cannot be told.
+        OSError: It is a link, or not a regular file; or its permissions cannot be read.
     """
     try:
         status = path.lstat()
@@ -202,18 +202,14 @@ def make_private(path: Path) -> None:
         return
     if problem := _problem_of(status):
         raise problem
-    # Not by a descriptor: closing one would end the locks that SQLite holds on the file.
+    # Not through a descriptor: closing one would release the locks that SQLite holds on the file.
     if os.name == "posix" and stat.S_IMODE(status.st_mode) & ~PRIVATE:
         with _without_modes():
             path.chmod(PRIVATE)
 
 
 def make_folder(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
-    """Make a folder, and those above it, where it is not there. One that is there keeps its permissions.
-
-    Raises:
-        OSError: It could not be made.
-    """
+    """Create a folder and its parents if they are missing. Existing ones keep their permissions. Raises OSError if it fails."""
     if os.path.isdir(folder):  # noqa: PTH112  (Path.is_dir raises what the disk says)
         return
     if folder.parent != folder:
@@ -225,13 +221,13 @@ def make_folder(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
 
 
 def folder_mode(file_mode: int) -> int:
-    """Return the permissions of a folder in which those may read that may read its files."""
+    """Return the permissions of a folder for files of these permissions: whoever may read them may list it."""
     may_read = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
     return PRIVATE_FOLDER | file_mode & may_read | (file_mode & may_read) >> 2
 
 
 def mode_of(path: Path, *, otherwise: int) -> int:
-    """Return the permissions of a file, or `otherwise` where there is no regular file of that name."""
+    """Return the permissions of a file, or `otherwise` if there is no regular file of that name."""
     try:
         status = path.lstat()
     except OSError:
@@ -240,10 +236,10 @@ def mode_of(path: Path, *, otherwise: int) -> int:
 
 
 def why_not_writable(folder: Path, *, but_for: Collection[int] = ()) -> str:
-    """Return why files could not be made in a folder; empty if they could. Makes no folder and leaves nothing behind.
+    """Return why files cannot be created in a folder; empty if they can. Creates no folder and leaves nothing behind.
 
     Args:
-        folder: It need not be there.
+        folder: It need not exist.
         but_for: Error numbers to ignore, such as `PASSING`.
     """
     try:
@@ -261,24 +257,16 @@ def why_not_writable(folder: Path, *, but_for: Collection[int] = ()) -> str:
 
 
 def probe(folder: Path) -> None:
-    """Check that files can be made in a folder, under an unpredictable name.
-
-    Raises:
-        OSError: They cannot.
-    """
+    """Create and remove a file with an unpredictable name in a folder. Raises OSError if none can be created."""
     descriptor, name = tempfile.mkstemp(prefix=".write-probe-", dir=folder)
     os.close(descriptor)
-    # A folder in which nothing may be removed is one in which files can be made.
+    # A folder in which nothing may be removed is good enough.
     with suppress(OSError):
         Path(name).unlink()
 
 
 def sync_folder(folder: Path) -> bool:
-    """Put new names in a folder on the disk. Until then, the power may still take them. Returns False where no platform can do that.
-
-    Raises:
-        OSError: The disk failed.
-    """
+    """Sync a folder, so that new names in it survive a power cut; return False if the platform cannot. Raises OSError if the disk fails."""
     # Windows has no such call and needs none.
     if os.name != "posix":
         return True
@@ -300,7 +288,7 @@ def sync_folder(folder: Path) -> bool:
 
 
 def _set_mode(descriptor: int, mode: int) -> None:
-    # The call that creates cannot: the umask would take some of it away. Windows has no such permissions.
+    # The creating call cannot set them: the umask would remove some. Windows has no such permissions.
     if os.name == "posix" and stat.S_IMODE(os.fstat(descriptor).st_mode) != mode:
         with _without_modes():
             os.fchmod(descriptor, mode)
@@ -308,7 +296,7 @@ def _set_mode(descriptor: int, mode: int) -> None:
 
 @contextmanager
 def _without_modes() -> Iterator[None]:
-    """Tolerate a file system without permissions, such as FAT or CIFS: those of its mount hold for all."""
+    """Tolerate a file system without permissions, such as FAT or CIFS: those of its mount apply."""
     try:
         yield
     except OSError as error:

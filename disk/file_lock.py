@@ -1,7 +1,6 @@
 """Advisory locks on open files, which end with the process that holds them.
 
-Libraries for this were considered: filelock leaves a second file behind and asks readers for the right to write; portalocker needs pywin32.
-The two calls below need neither.
+Not from a library: filelock leaves a second file behind and needs write permission to read; portalocker needs pywin32.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 
-#: Which byte Windows locks. It keeps others from reading that byte, so it is the last the call can name.
+#: The byte that Windows locks. Others cannot read a locked byte, so it is the last one that the call can name.
 _WINDOWS_LOCKED_BYTE = 2**31 - 2
 
 #: Errors when another process holds the lock: the first two from flock, which are equal on Linux; the others from Windows and fcntl.
@@ -20,10 +19,10 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSY
 
 
 def try_to_lock(descriptor: int, *, exclusive: bool = True) -> bool:
-    """Lock an open file, alone or together with other readers; return whether that could be done now.
+    """Lock an open file, exclusively or shared, without waiting; return whether the lock was free.
 
     Raises:
-        OSError: It cannot be locked at all, such as for one of `NO_LOCKS`.
+        OSError: It cannot be locked at all, such as with one of `NO_LOCKS`.
     """
     try:
         _lock(descriptor, exclusive=exclusive)
@@ -35,7 +34,7 @@ def try_to_lock(descriptor: int, *, exclusive: bool = True) -> bool:
 
 
 def unlock(descriptor: int) -> None:
-    """Let others have the file."""
+    """Release the lock."""
     if os.name == "posix":
         import fcntl  # there is none on Windows
 
@@ -58,7 +57,7 @@ def _lock(descriptor: int, *, exclusive: bool) -> None:
 
     os.lseek(descriptor, _WINDOWS_LOCKED_BYTE, os.SEEK_SET)
     try:
-        # Windows' C library has one kind of lock.
+        # The C library of Windows has only exclusive locks.
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     finally:
         os.lseek(descriptor, 0, os.SEEK_SET)
