@@ -427,7 +427,7 @@ def _one_wearer_in_another_unit(scene: Scene) -> int:
     return scene.run()
 
 
-@row("source ids that are released as they are", ends=exit_codes.DONE)
+@row("source ids that are released unchanged", ends=exit_codes.DONE)
 def _an_id_that_is_a_formula(scene: Scene) -> int:
     scene.rows(*[1] * 9, source="@sum")
     return scene.run(PSEUDONYMIZE_SOURCE_ID="false")
