@@ -1,1 +1,1 @@
-"""What anonymization costs, measured: `make utility`, and `scripts/advise.py` for data of one's own."""
+"""Measures what anonymization costs the signal: `make utility` on public records, `scripts/advise.py` on a user's own data."""

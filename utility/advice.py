@@ -1,7 +1,6 @@
-"""Which k and which window suit some data: measured on a sample of it, for each pair of a grid, and ended in a sentence.
+"""Recommends k and window length for a user's data: measures each pair of a grid on a sample.
 
-Everything here is computed from raw data. What comes out are figures over all sources of many windows; still, they belong to whoever may
-see the raw data.
+The figures are computed from raw data, over all sources of many windows. Only people who may see the raw data may see them.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from utility.fidelity_measures import likeness, without_gaps
 from utility.heartbeats import agreement, detected_beats, has_detector
 from utility.outcome import Ints, Outcome, Signal, outcome_of
 
-#: Fewer windows than this say little, and figures of so few are too near to single rows to be passed on.
+#: Fewer windows are not representative, and figures of so few can reveal single rows.
 ENOUGH_WINDOWS = 12
 
-#: With more rows withheld than this, in per cent, something is wrong with k or the window.
+#: If more rows are withheld, in per cent, k or the window length does not suit the data.
 MOST_WITHHELD_PERCENT = 1.0
 
-#: Fewer heartbeats than this found again, or found at all in what was there before, in per cent, and rhythm suffers.
+#: Least share, in per cent, of raw heartbeats found in the released signal, and of released ones found in the raw signal.
 LEAST_BEATS_PERCENT = 99.5
 
 #: Above this error, in per cent, the highest waves are visibly cut. A rule of thumb; --most-error sets another.
@@ -33,17 +32,17 @@ MOST_ERROR_PERCENT = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What one pair of k and window does to the sample; NaN where nothing could be measured.
+    """The figures of one pair of k and window length; NaN if nothing could be measured.
 
     Args:
         by_source: Whether k counts sources.
-        k: How many share each value.
+        k: Least number of rows or sources that share each value.
         window_s: Length of a window, seconds.
-        windows: How many windows hold a row.
+        windows: Windows with at least one row.
         withheld_percent: Rows that would not be released.
         error_percent: PRDN, the mean over all sources.
-        worst_error_percent: Of the source where it is highest.
-        unchanged_percent: Rows that keep their value.
+        worst_error_percent: PRDN of the worst source.
+        unchanged_percent: Rows whose released value equals the raw one.
         beats_found_percent: Heartbeats of the raw signal that are found in the released one too; NaN without a detector.
         beats_right_percent: Heartbeats found in the released signal that are in the raw one too; NaN without a detector.
     """
@@ -60,7 +59,7 @@ class Trial:
     beats_right_percent: float
 
     def is_good(self, most_error_percent: float) -> bool:
-        """Return whether little is withheld, the error is bearable, and heartbeats, where they could be looked for, are still found."""
+        """Return whether suppression, error and, if there is a detector, lost heartbeats stay within the limits."""
         beats = (self.beats_found_percent, self.beats_right_percent)
         return (
             self.withheld_percent <= MOST_WITHHELD_PERCENT
@@ -99,7 +98,7 @@ def _mean(figures: Sequence[float]) -> float:
 
 
 def _beats(outcome: Outcome) -> tuple[float, float]:
-    """Return the shares of beats found again and of beats found rightly, per cent over all sources; NaN when none could be looked for."""
+    """Return sensitivity and positive predictive value against the raw signal, per cent over all sources; NaN without a detector."""
     if not has_detector():
         return math.nan, math.nan
     matches = [agreement(*_beats_of(signal)) for signal in outcome.signals()]
@@ -116,7 +115,7 @@ def _beats_of(signal: Signal) -> tuple[Ints, Ints]:
 
 
 def advice(trials: Sequence[Trial], *, most_error_percent: float = MOST_ERROR_PERCENT) -> Iterator[str]:
-    """Yield a sentence for each thing that k may count: the largest k that does and its shortest window, or what to try when none does."""
+    """Yield a sentence per unit of k: the largest k that is good and its shortest window, or what to try if none is."""
     for by_source in dict.fromkeys(trial.by_source for trial in trials):
         yield _sentence([trial for trial in trials if trial.by_source == by_source], by_source, most_error_percent)
 

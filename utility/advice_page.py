@@ -1,4 +1,4 @@
-"""What settings cost on a user's own data, as a page with plots. Figures only: no curve."""
+"""The advice as a page with plots of the figures. It shows no signal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MARKERS = "os^DvPX*"
 
 
 def advice_page(trials: Sequence[Trial], *, most_error_percent: float) -> str:
-    """Return a page with a row of plots for each thing that k may count."""
+    """Return an HTML page with one row of plots per unit of k."""
     units = dict.fromkeys(trial.by_source for trial in trials)
     return render(_TEMPLATE, drawings=[_drawing(trials, by_source, most_error_percent) for by_source in units])
 

@@ -1,4 +1,4 @@
-"""The ways to anonymize that are compared, each as settings for `.env`."""
+"""The configurations that are compared, each as settings for `.env`."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
 from service.wiring import load_hierarchy, make_recipe
 
-#: A file that does not exist: only the choice counts, never a user's `.env`.
+#: A file that does not exist, so that a user's `.env` has no effect.
 _NO_ENV_FILE = Path(__file__).with_name("no.env")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One way to anonymize.
+    """One configuration.
 
     Args:
-        name: What it is called in tables.
-        settings: Names and values as in `.env`; what is not named has its default.
+        name: Its name in tables.
+        settings: Names and values as in `.env`; all others have their defaults.
     """
 
     name: str
@@ -44,7 +44,7 @@ SOURCE_OPTIMAL = Choice("source, optimal", {"K_UNIT": "source", "METHOD": "optim
 
 
 def recipe_of(choice: Choice, *, k: int, window_s: int) -> Recipe:
-    """Return what the service would do with these settings; ids are kept as they are.
+    """Return the service's recipe for these settings; source ids stay unchanged.
 
     Raises:
         ConfigurationError: The service would refuse them.
@@ -63,7 +63,7 @@ def is_available(choice: Choice) -> bool:
 
 
 def _settings_of(given: Mapping[str, str]) -> Settings:
-    # Nothing is read from the file: the service only wants to know where samples come from.
+    # INPUT_FILE only has to exist; nothing is read from it.
     return load(_NO_ENV_FILE, {"INPUT_FILE": str(SHIPPED_HIERARCHY), "OUTPUT_TO_INFLUX": "false", **given}).settings
 
 

@@ -1,4 +1,4 @@
-"""How near a released ECG is to the one that was measured."""
+"""Measures how similar a released ECG is to the raw one."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 from utility.heartbeats import agreement, detected_beats, heart_rate_bpm, rmssd_error
 from utility.outcome import Floats, Ints, Signal
 
-#: How near to a beat its R wave is looked for, in nanoseconds.
+#: Half-width of the search for a beat's R wave, in nanoseconds.
 NEAR_A_BEAT_NS = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Likeness:
-    """A released signal beside the raw one, over the rows that were released.
+    """Similarity of a released signal and the raw one, over the rows that were released.
 
     Args:
         prdn: 100 · ‖raw − released‖ ÷ ‖raw − mean of raw‖, in per cent.
         correlation: Pearson's r.
-        unchanged: The share of rows that keep their value.
+        unchanged: Share of rows whose value is unchanged.
     """
 
     prdn: float
@@ -29,7 +29,7 @@ class Likeness:
 
 
 def likeness(signal: Signal) -> Likeness:
-    """Compare a signal before and after; NaN where nothing was released or the signal is flat."""
+    """Compare a signal before and after; NaN if nothing was released or the signal is flat."""
     out = ~np.isnan(signal.released_uv)
     raw, released = signal.raw_uv[out], signal.released_uv[out]
     if not len(raw) or not np.ptp(raw):
@@ -44,14 +44,14 @@ class HeartbeatLoss:
     """What the detector loses by anonymization, against the raw signal.
 
     Args:
-        sensitivity_points: Percentage points of annotated beats no longer found.
-        predictivity_points: Percentage points of detections that are no beats, more than before.
+        sensitivity_points: Loss of sensitivity, percentage points.
+        predictivity_points: Loss of positive predictive value, percentage points.
         rate_bpm: |heart rate of the released − of the raw signal|, beats per minute.
         rmssd_percent: Error of RMSSD in per cent of the raw one.
         sensitivity: Of the released signal, per cent.
         predictivity: Of the released signal, per cent.
-        height_percent: How much of the R wave's height is left, the middle one of all beats: the largest distance from the signal's
-            median within 50 ms of the annotation, released ÷ raw.
+        height_percent: Remaining height of the R wave, the median over all beats: the largest distance from the signal's median within
+            50 ms of the annotation, released ÷ raw.
     """
 
     sensitivity_points: float
@@ -64,7 +64,7 @@ class HeartbeatLoss:
 
 
 def heartbeat_loss(signal: Signal, beats_ns: Ints, hertz: float) -> HeartbeatLoss:
-    """Look for beats before and after. Rows that were not released are filled in between their neighbours, or nothing could be found.
+    """Detect beats before and after. Withheld rows are interpolated, since the detector needs a complete signal.
 
     Args:
         signal: Before and after.
@@ -98,7 +98,7 @@ def _height_left(signal: Signal, beats_ns: Ints) -> float:
 
 
 def without_gaps(values_uv: Floats) -> Floats:
-    """Return the values with straight lines where there are none; zeros when there is no value at all."""
+    """Interpolate NaN values linearly; zeros if all are NaN."""
     out = np.isnan(values_uv)
     if out.all():
         return np.zeros(len(values_uv))

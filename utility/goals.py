@@ -1,6 +1,6 @@
-"""What anonymized ECG must still be good for: each goal, what was measured, and whether that is enough.
+"""Fidelity goals for anonymized ECG: each goal, the measured figure, and whether it is met.
 
-The goals are about records that are alone in their windows: several wearers in a window share the cost.
+The goals apply to records that are alone in their windows, the hardest case: several wearers in a window share the error.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from utility.records import RATES_HZ
 
 KS = (5, 10, 20)
 
-#: Where heartbeats and heart rate have goals of their own; elsewhere they are compared with the best there is.
+#: (Hz, k) with absolute goals for heartbeats and heart rate; elsewhere they are compared with the optimum.
 TIGHT = ((360, 5), (360, 10), (128, 5))
 
-#: Sums of millions of squares differ by less than this for rounding, and so do groups whose means round alike.
+#: Tolerance for rounding of sums, and of groups whose means round to the same value.
 EQUAL = 0.001
 
 
@@ -28,10 +28,10 @@ class Goal:
 
     Args:
         measure: What is measured.
-        setting: Where.
-        wanted: The goal, in words.
-        measured: The figure, in words.
-        is_met: Whether it is enough; None when the settings are not available in this version.
+        setting: Sampling rate and k.
+        wanted: The goal, as text.
+        measured: The figure, as text.
+        is_met: Whether the goal is met; None if the settings are not available in this version.
     """
 
     measure: str
@@ -151,14 +151,14 @@ _ppv_lost = heartbeats(lambda loss: loss.predictivity_points)
 
 
 def verdict_of(goal: Goal) -> str:
-    """Return what became of a goal, in a word."""
+    """Return a goal's verdict, as text."""
     if goal.is_met is None:
         return "not available"
     return "met" if goal.is_met else "MISSED"
 
 
 def sum_of(goals: Sequence[Goal]) -> str:
-    """Return how many goals were met, in a sentence."""
+    """Return a sentence that counts the verdicts."""
     verdicts = [verdict_of(goal) for goal in goals]
     said = f"{len(goals)} goals: {verdicts.count('met')} met, {verdicts.count('MISSED')} missed"
     return f"{said}, {verdicts.count('not available')} not available." if "not available" in verdicts else f"{said}."

@@ -1,6 +1,6 @@
-"""Heartbeats as a detector that knows nothing of us finds them, and how they agree with annotated ones.
+"""Detects heartbeats with an independent detector, and compares them with annotated beats.
 
-The detector is sleepecg's (Pan & Tompkins 1985). It is not among what the service needs: `pip install -r requirements-utility.txt`.
+The detector is sleepecg's (Pan & Tompkins 1985). The service does not need it: `pip install -r requirements-utility.txt`.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import numpy as np
 from anonymizer.windows import NANOSECONDS
 from utility.outcome import Floats, Ints
 
-#: A detection this near to an annotation found it (ANSI/AAMI EC57), in nanoseconds.
+#: A detection within this distance of an annotation matches it (ANSI/AAMI EC57), in nanoseconds.
 NEAR_NS = 150_000_000
 
 HOW_TO_GET_THE_DETECTOR = "pip install -r requirements-utility.txt"
 
-#: Fewer samples than a second of ECG are nothing to look for beats in; below this rate the detector does not work.
+#: Below this sampling rate the detector does not work.
 _LEAST_HERTZ = 50
 
 
@@ -29,16 +29,16 @@ def has_detector() -> bool:
 
 
 def detected_beats(times_ns: Ints, values_uv: Floats, hertz: float) -> Ints:
-    """Return when the detector sees heartbeats, ascending, in nanoseconds.
+    """Return the times of detected heartbeats, ascending, in nanoseconds.
 
     Args:
-        times_ns: When each sample was measured, evenly spaced, shape (n,).
+        times_ns: Times of the samples, evenly spaced, shape (n,).
         values_uv: Microvolts, shape (n,).
         hertz: Samples per second.
     """
     if hertz < _LEAST_HERTZ or len(values_uv) < 2 * hertz or not np.ptp(values_uv):
         return times_ns[:0]
-    # Only those who look for beats need it; its package exports the name without saying so to type checkers.
+    # An optional dependency. Its package does not declare the name as exported.
     from sleepecg import detect_heartbeats  # type: ignore[attr-defined]
 
     found: Ints = times_ns[detect_heartbeats(values_uv.astype(np.float64), hertz)]
@@ -47,12 +47,12 @@ def detected_beats(times_ns: Ints, values_uv: Floats, hertz: float) -> Ints:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Agreement:
-    """Detections beside annotations.
+    """Detections matched with annotations.
 
     Args:
-        annotated: How many beats are annotated.
-        detected: How many were detected.
-        found_ns: Of each annotated beat when it was detected, or −1, shape (annotated,).
+        annotated: Number of annotated beats.
+        detected: Number of detections.
+        found_ns: When each annotated beat was detected, or −1, shape (annotated,).
     """
 
     annotated: int
@@ -98,7 +98,7 @@ def heart_rate_bpm(beats_ns: Ints) -> float:
 
 
 def rmssd_error(raw: Agreement, released: Agreement) -> float:
-    """Return |RMSSD of the released − of the raw signal| ÷ that of the raw one, over annotated beats that both show.
+    """Return |RMSSD of the released − of the raw signal| ÷ that of the raw one, over annotated beats that are detected in both.
 
     RMSSD, a measure of heart rate variability, is the root of the mean squared difference between successive beat intervals. An interval
     counts when both its beats were detected in both signals, a difference when both its intervals count.

@@ -1,7 +1,7 @@
-"""The least squared error there is, by brute force: a plain dynamic programme that shares no code with the service's.
+"""The minimum squared error of microaggregation, by a plain dynamic program that shares no code with the service's.
 
-It tries every last group of k to 2k − 1 values at every place, in floating point (Domingo-Ferrer & Mateo-Sanz 2002: in one dimension some
-best partition of sorted values has only such groups). Slow, and therefore believable.
+It tries every last group of k to 2k − 1 values at every position, in floating point (Domingo-Ferrer & Mateo-Sanz 2002: in one dimension
+some optimal partition of sorted values has only such groups). It is slow and simple, to be evidently correct.
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ import numpy as np
 
 from utility.outcome import Floats, Ints, Outcome
 
-#: The shipped hierarchy ends here; values beyond are top- or bottom-coded before anything else happens.
+#: The ends of the shipped hierarchy, to which every method top- and bottom-codes values first.
 LOWEST_UV, HIGHEST_UV = -2500, 2500
 
 
 def coded(values_uv: Floats) -> Floats:
-    """Return whole microvolts within the hierarchy, halves to even: what every method starts from."""
+    """Return whole microvolts, rounded half to even and clipped to the hierarchy: the input of every method."""
     whole: Floats = np.clip(np.rint(values_uv), LOWEST_UV, HIGHEST_UV)
     return whole
 
 
 def least_squared_error(outcome: Outcome, k: int) -> float:
-    """Return the least Σ (value − mean of its group)² that groups of at least k rows of each window have."""
+    """Return the minimum Σ (value − mean of its group)² over all partitions of each window into groups of at least k rows."""
     order = np.lexsort((outcome.raw_uv, outcome.window))
     window, values = outcome.window[order], coded(outcome.raw_uv)[order]
     lengths = np.bincount(window)
@@ -36,7 +36,7 @@ def _least_of_segments(values: Floats, lengths: Ints, k: int) -> Floats:
     table = np.zeros((longest, segments))
     row = np.arange(len(values)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     column = np.repeat(np.arange(segments), lengths)
-    # From each segment's first value, sums stay small enough to be exact.
+    # Relative to each segment's first value, sums stay small enough to be exact.
     table[row, column] = values - np.repeat(values[np.cumsum(lengths) - lengths], lengths)
     sums = np.vstack((np.zeros(segments), np.cumsum(table, axis=0)))
     squares = np.vstack((np.zeros(segments), np.cumsum(table**2, axis=0)))
@@ -51,7 +51,7 @@ def _least_of_segments(values: Floats, lengths: Ints, k: int) -> Floats:
 
 
 def squared_error_of_groups(outcome: Outcome) -> float:
-    """Return Σ (value − mean of all values released alike in its window)²: the error of the groups, before means are rounded."""
+    """Return Σ (value − mean of its group)², before means are rounded. A group is the rows of a window with one released value."""
     out = ~np.isnan(outcome.released_uv)
     values = coded(outcome.raw_uv)[out]
     distinct, value = np.unique(outcome.released_uv[out], return_inverse=True)

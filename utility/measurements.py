@@ -1,4 +1,4 @@
-"""Measures one way to anonymize on the six public records: alone in their windows, the hard case, or all six in the same ones."""
+"""Measures one configuration on the six public records: each alone in its windows (the hardest case), or all six in the same windows."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class Setting:
     """What is measured.
 
     Args:
-        choice: The way to anonymize.
+        choice: The configuration.
         hertz: 360 or 128.
-        k: How many share each value.
+        k: Least number of rows or sources that share each value.
         window_s: Length of a window in seconds.
-        shared: Whether all six records lie in the same windows; else each is alone.
+        shared: Whether all six records share their windows; otherwise each is alone.
     """
 
     choice: Choice
@@ -41,7 +41,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class OfRecord:
-    """What was measured of one record; the heartbeats are None when less than half of its rows is released."""
+    """The figures of one record; `heartbeats` is None if at most half of its rows are released."""
 
     source_id: str
     likeness: Likeness
@@ -50,16 +50,16 @@ class OfRecord:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was measured of a setting.
+    """The figures of a setting.
 
     Args:
-        of_records: Each of the six.
+        of_records: Figures of each of the six records.
         squared_errors: Of each record, or of all six together.
-        least_errors: The least there is for k rows, likewise.
+        least_errors: The minimum for k rows, likewise.
         rows: Rows read.
-        released: Of these released.
-        invented: Of these with the mean of others instead of their group's value.
-        withholdable: Rows not released of windows that hold k rows (or sources).
+        released: Rows released.
+        invented: Released rows with an imputed value instead of their group's.
+        withholdable: Withheld rows of windows with at least k rows (or sources).
     """
 
     of_records: tuple[OfRecord, ...]
@@ -72,31 +72,31 @@ class Measured:
 
     @property
     def pooled_ratio(self) -> float:
-        """Squared error ÷ the least there is, over all records."""
+        """Squared error ÷ minimum, over all records."""
         return sum(self.squared_errors) / sum(self.least_errors)
 
     @property
     def worst_ratio(self) -> float:
-        """The same of the record where it is highest."""
+        """Squared error ÷ minimum, of the worst record."""
         return max(error / least for error, least in zip(self.squared_errors, self.least_errors, strict=True))
 
     def mean(self, of: Callable[[OfRecord], float]) -> float:
-        """Return the mean over the records; NaN as soon as one has no figure."""
+        """Return the mean over the records; NaN if any has no figure."""
         return float(np.mean([of(record) for record in self.of_records]))
 
     def worst(self, of: Callable[[OfRecord], float]) -> float:
-        """Return the highest of the records."""
+        """Return the highest figure of any record."""
         return max(of(record) for record in self.of_records)
 
 
 def heartbeats(of: Callable[[HeartbeatLoss], float]) -> Callable[[OfRecord], float]:
-    """Return what reads a figure of the heartbeats; NaN where there is none."""
+    """Return a function that reads a heartbeat figure of a record; NaN if it has none."""
     return lambda record: of(record.heartbeats) if record.heartbeats is not None else float("nan")
 
 
 @cache
 def measure(setting: Setting) -> Measured:
-    """Anonymize the records and measure what came of it; asked again, it remembers.
+    """Anonymize the records and measure the outcome. Cached.
 
     Raises:
         ConfigurationError: The service would refuse the settings.
@@ -117,12 +117,12 @@ def measure(setting: Setting) -> Measured:
 
 @cache
 def error_percent(setting: Setting) -> float:
-    """Return PRDN, the mean of the records, and measure nothing else."""
+    """Return the mean PRDN of the records, without the slower measures. Cached."""
     return float(np.mean([likeness(signal).prdn for outcome in outcomes_of(setting) for signal in outcome.signals()]))
 
 
 def outcomes_of(setting: Setting) -> Iterator[Outcome]:
-    """Yield what becomes of each record, or of all six in one."""
+    """Yield the outcome of each record, or one of all six together."""
     recipe = recipe_of(setting.choice, k=setting.k, window_s=setting.window_s)
     data_sets = [together(setting.hertz)] if setting.shared else [record.samples() for record in records(setting.hertz)]
     yield from (outcome_of(samples, recipe, window_s=setting.window_s) for samples in data_sets)
@@ -134,7 +134,7 @@ def _of_record(record: Record, signal: Signal) -> OfRecord:
 
 
 def _squared_error(outcome: Outcome, choice: Choice) -> float:
-    """Return the error before rounding where values are means of their group, else the error as released."""
+    """Return the error before rounding if values are group means, otherwise the error as released."""
     if choice.settings.get("IMPUTATION") == "midpoint":
         return squared_error_as_released(outcome)
     return squared_error_of_groups(outcome)

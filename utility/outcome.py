@@ -1,4 +1,4 @@
-"""Samples beside what would be released of them, row by row. Holds raw values: nothing of this may leave the machine that computes it."""
+"""Pairs samples with their released values, row by row. Holds raw values, which must not leave the machine."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Signal:
     """One source before and after, in order of time.
 
     Args:
-        source_id: Whose.
+        source_id: The source.
         times_ns: Nanoseconds since the epoch, shape (n,).
-        raw_uv: As measured, microvolts, shape (n,).
-        released_uv: As it would be released, NaN where nothing would, shape (n,).
+        raw_uv: Measured values, microvolts, shape (n,).
+        released_uv: Released values, NaN for withheld rows, shape (n,).
     """
 
     source_id: str
@@ -36,25 +36,25 @@ class Signal:
 
     @property
     def hertz(self) -> float:
-        """How often a second it was measured, by the middle one of all intervals."""
+        """The sampling rate, from the median interval."""
         return NANOSECONDS / float(np.median(np.diff(self.times_ns))) if len(self.times_ns) > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """All usable rows of some samples with what would be released of them; arrays of shape (n,), in order of source, then time.
+    """All usable rows with their released values; arrays have shape (n,) and are sorted by source, then time.
 
     Args:
         source_ids: The sources.
-        source: Position of each row's source in `source_ids`.
-        window: Number of each row's window.
+        source: Index of each row's source in `source_ids`.
+        window: Index of each row's window.
         times_ns: Nanoseconds since the epoch.
-        raw_uv: As measured, microvolts.
-        released_uv: As released, NaN where not.
+        raw_uv: Measured values, microvolts.
+        released_uv: Released values, NaN for withheld rows.
         counts: What became of all rows.
-        windows: How many windows hold a row.
-        withheld_windows: How many of these release nothing.
-        withholdable_rows: Rows not released of windows that hold at least k rows (or sources).
+        windows: Windows with at least one row.
+        withheld_windows: Of these, windows without a released row.
+        withholdable_rows: Withheld rows of windows with at least k rows (or sources).
     """
 
     source_ids: tuple[str, ...]
@@ -69,7 +69,7 @@ class Outcome:
     withholdable_rows: int
 
     def signals(self) -> Iterator[Signal]:
-        """Yield each source by itself."""
+        """Yield the signal of each source."""
         bounds = np.searchsorted(self.source, np.arange(len(self.source_ids) + 1))
         for name, first, stop in zip(self.source_ids, bounds[:-1], bounds[1:], strict=True):
             if stop > first:
@@ -78,11 +78,11 @@ class Outcome:
 
 
 def outcome_of(samples: Samples, recipe: Recipe, *, window_s: int) -> Outcome:
-    """Anonymize samples as the service would, and put what was measured beside it.
+    """Anonymize samples as the service would, and pair them with the result.
 
     Args:
         samples: At least one row.
-        recipe: How; ids must be kept.
+        recipe: How to anonymize; it must keep source ids.
         window_s: Length of a window in seconds.
     """
     windows = covering_windows(int(samples.times_ns.min()), int(samples.times_ns.max()) + 1, window_s * NANOSECONDS)
@@ -109,7 +109,7 @@ def outcome_of(samples: Samples, recipe: Recipe, *, window_s: int) -> Outcome:
 
 
 def _usable_rows(samples: Samples) -> npt.NDArray[np.intp]:
-    """Return the positions of rows with a number and a source in order of source and time, the lowest value of each pair."""
+    """Return the positions of rows with a number and a source, sorted by source and time; of duplicates, that of the lowest value."""
     usable = np.flatnonzero(np.isfinite(samples.values_uv) & (samples.source_codes != NO_SOURCE))
     keys = samples.source_codes[usable], samples.times_ns[usable]
     order = usable[np.lexsort((samples.values_uv[usable], keys[1], keys[0]))]
@@ -119,7 +119,7 @@ def _usable_rows(samples: Samples) -> npt.NDArray[np.intp]:
 
 
 def _positions(source: Ints, times_ns: Ints, wanted_source: npt.NDArray[np.int32], wanted_ns: Ints) -> npt.NDArray[np.intp]:
-    """Return where each wanted pair of source and time stands."""
+    """Return the position of each wanted pair of source and time."""
     positions = np.empty(len(wanted_ns), dtype=np.intp)
     for one in np.unique(wanted_source).tolist():
         first, stop = np.searchsorted(source, (one, one + 1))
@@ -129,7 +129,7 @@ def _positions(source: Ints, times_ns: Ints, wanted_source: npt.NDArray[np.int32
 
 
 def _withholdable(window: Ints, source: Ints, released_uv: Floats, recipe: Recipe) -> int:
-    """Return how many rows are not released though their window holds k rows, or k sources."""
+    """Return how many rows are withheld although their window has k rows, or k sources."""
     if not len(window):
         return 0
     if recipe.promise.k_unit == "record":

@@ -1,4 +1,4 @@
-"""The utility report as one HTML page that needs nothing else: no network, no script, no other file."""
+"""Renders the utility report as one self-contained HTML page, without scripts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The plots of the utility report, each as SVG text that can stand in an HTML page."""
+"""The plots of the utility report, each as SVG for an HTML page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MARKER_OF = {CLASSIC.name: "s", DEFAULT.name: "o", OPTIMAL.name: "^", SOURCE.nam
 #: What is drawn of a record: three seconds from the second minute on.
 FROM_S, SECONDS = 60, 3
 
-#: The gentle and the hard end of what is measured.
+#: The mildest and the hardest measured setting.
 ENDS = ((360, 5), (128, 20))
 
 
@@ -48,7 +48,7 @@ STYLE: Any = {
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """One plot: what it shows, in a sentence for those who cannot see it, and the drawing."""
+    """One plot: a text alternative, and the drawing."""
 
     title: str
     says: str
@@ -56,7 +56,7 @@ class Plot:
 
 
 def drawn_choices() -> list[Choice]:
-    """Return the choices that this version of the service takes."""
+    """Return the choices that this version of the service supports."""
     return [choice for choice in (CLASSIC, DEFAULT, OPTIMAL, SOURCE) if is_available(choice)]
 
 
@@ -164,7 +164,7 @@ def _predictivity(measured: Measured) -> float:
 
 
 def _of_raw(hertz: int, sensitivity: bool) -> float:
-    """Return what the detector reaches on the raw signal: what it does on a released one, and what it lost there."""
+    """Return the detector's figure on the raw signal: that on a released one plus what was lost."""
     measured = measure(Setting(DEFAULT, hertz, KS[0]))
     if sensitivity:
         return _sensitivity(measured) + measured.mean(heartbeats(lambda loss: loss.sensitivity_points))

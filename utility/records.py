@@ -1,4 +1,4 @@
-"""The public sample ECG as it is measured by: each of the six records alone, or all together, at 360 Hz and at 128 Hz."""
+"""The six public sample records, alone or as one data set, at 360 Hz and at 128 Hz."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from utility.outcome import Floats, Ints
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "mitbih"
 
-#: As recorded, and as many wearables send.
+#: The records' own rate, and a common rate of wearables.
 RATES_HZ = (360, 128)
 
 #: 360 · 16 / 45 = 128.
@@ -43,7 +43,7 @@ class Record:
     beats_ns: Ints
 
     def samples(self) -> Samples:
-        """Return it as a data set of its own."""
+        """Return the record as a data set of its own."""
         return make_samples(self.times_ns, np.zeros(len(self.times_ns), dtype=np.int32), [self.source_id], self.values_uv)
 
 
@@ -72,7 +72,7 @@ def _published() -> Samples:
 
 @cache
 def together(hertz: int) -> Samples:
-    """Return all six as one data set, so that they share their windows."""
+    """Return all six records as one data set, so that they share their windows."""
     six = records(hertz)
     codes = np.repeat(np.arange(len(six)), [len(record.times_ns) for record in six])
     times_ns, values_uv = (np.concatenate(columns) for columns in zip(*((r.times_ns, r.values_uv) for r in six), strict=True))
@@ -81,7 +81,7 @@ def together(hertz: int) -> Samples:
 
 @cache
 def beats_of(source_id: str) -> Ints:
-    """Return when cardiologists marked a beat of one record, ascending, in nanoseconds."""
+    """Return the times of the beats that cardiologists annotated in a record, ascending, in nanoseconds."""
     table = pa_parquet.read_table(FOLDER / "r_peaks.parquet")
     marked = table["timestamp"].to_numpy().astype("datetime64[ns]").view(np.int64)
     return np.sort(marked[np.array(table["source_id"].to_pylist()) == source_id])

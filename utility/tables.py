@@ -1,4 +1,4 @@
-"""What was measured of each way to anonymize, side by side."""
+"""Tables that compare the configurations."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def goal_rows(goals: list[Goal]) -> Rows:
 
 
 def alone() -> Rows:
-    """Return every way on records that are alone in their windows."""
+    """Return the figures of every configuration, for records that are alone in their windows."""
     return [
         HEADING,
         *(_row(Setting(choice, hertz, k)) for hertz in RATES_HZ for k in KS for choice in (CLASSIC, DEFAULT, OPTIMAL)),
@@ -52,7 +52,7 @@ def alone() -> Rows:
 
 
 def shared() -> Rows:
-    """Return every way on six records in the same windows; there the optimum is that of k rows, whatever k counts."""
+    """Return the figures of every configuration, for six records in the same windows. The optimum is that of k rows, whatever k counts."""
     rows: Rows = [HEADING]
     for hertz in RATES_HZ:
         rows += [_row(Setting(choice, hertz, k, shared=True)) for k in KS for choice in (DEFAULT, OPTIMAL)]
@@ -87,7 +87,7 @@ def _text(number: float, digits: int) -> str:
 
 
 def windows() -> Rows:
-    """Return the error of default output for each k and window."""
+    """Return the error of default settings for each k and window length."""
     rows: Rows = [("where", *(f"{window_s} s" for window_s in WINDOWS_S))]
     for hertz in RATES_HZ:
         for k in KS:
@@ -97,6 +97,6 @@ def windows() -> Rows:
 
 
 def markdown(rows: Table) -> str:
-    """Return a table as the documentation has it."""
+    """Return a table in Markdown."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
