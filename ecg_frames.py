@@ -119,15 +119,16 @@ class Anonymized(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """The output bucket of an InfluxDB 2, for `read_released`.
+    """The output bucket of an InfluxDB, for `read_released`; of InfluxDB 1 and 3, the database.
 
     Args:
         url: The server's address.
-        org: Its organization.
-        token: One that may read the bucket; never shown.
+        org: Its organization; InfluxDB 1 and 3 have none.
+        token: One that may read the bucket; never shown. Of InfluxDB 1 it is `user:password`.
         bucket, measurement, field, source_tag: As the service is set (INFLUX_OUTPUT_BUCKET, INFLUX_MEASUREMENT, INFLUX_FIELD, SOURCE_TAG).
         ca_file: Certificate authority file for https; empty: the system's.
         timeout_s: Seconds until a query is given up.
+        query_language: INFLUX_QUERY_LANGUAGE: `auto`, `flux` or `influxql`.
     """
 
     url: str
@@ -139,6 +140,7 @@ class Bucket:
     source_tag: str = "source_id"
     ca_file: str = ""
     timeout_s: float = 30.0
+    query_language: Literal["auto", "flux", "influxql"] = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -944,7 +946,13 @@ def _of_bucket(bucket: Bucket, span: Window) -> Samples:
         field=bucket.field,
         source_tag=bucket.source_tag,
     )
-    address = Address(url=bucket.url, org=bucket.org, ca_file=bucket.ca_file, timeout_s=bucket.timeout_s)
+    address = Address(
+        url=bucket.url,
+        org=bucket.org,
+        ca_file=bucket.ca_file,
+        timeout_s=bucket.timeout_s,
+        language=bucket.query_language,
+    )
     source = InfluxSource(InfluxConnection(address, lambda: bucket.token), series)
     try:
         source.open()

@@ -124,6 +124,14 @@ class SampleSource(Protocol):
     reads_at_a_time: int
 
     @property
+    def may_have_a_namesake(self) -> bool:
+        """Whether another server's data set can have the same `data_set`, which is made of names alone; known once it is open."""
+
+    @property
+    def server(self) -> str:
+        """What answers, once it is open, such as `InfluxDB 2 (v2.7.12), asked in Flux`; empty for stored files."""
+
+    @property
     def is_looked_through(self) -> bool:
         """Whether it is examined whole when opened, so that it can be judged before anything is released."""
 
@@ -189,6 +197,9 @@ class SampleSource(Protocol):
 
 class StoredSource:
     """What holds of every source of stored files: it has no clock, it keeps everything, and each read sees for itself what changed."""
+
+    server = ""
+    may_have_a_namesake = False
 
     def look(self) -> None:
         """Do nothing: a read checks that what it reads is unchanged."""

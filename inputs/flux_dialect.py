@@ -28,6 +28,9 @@ class FluxDialect:
         connection: With a token that may read.
     """
 
+    name = "Flux"
+    caution = "InfluxDB up to 2.7.12 answers with overwritten values for some minutes: wait ten minutes."
+
     def __init__(self, connection: InfluxConnection) -> None:
         self._connection = connection
 
@@ -74,6 +77,10 @@ class FluxDialect:
     def tags(self, bucket: str, measurement: str) -> list[str]:
         """Return the names of a measurement's tags."""
         return [tag for tag in self._schema("measurementTagKeys", bucket, measurement) if not tag.startswith("_")]
+
+    def policies_with(self, series: InfluxSeries) -> list[str]:
+        """Return none: a bucket has one policy."""
+        return []
 
     def first_times(self, bucket: str, measurement: str, field: str, span: Window) -> list[int]:
         """Return the time of each series' first point."""

@@ -82,6 +82,12 @@ class Dialect(Protocol):
     Every method raises InfluxFault when the server does not do what was asked, and BrokenAnswer when its answer is not whole.
     """
 
+    #: Of the language.
+    name: str
+
+    #: What a person should know of wrong values that the server may answer with for a while; empty: nothing.
+    caution: str
+
     def look(self, series: InfluxSeries) -> None:
         """Ask the cheapest question that shows what is wrong with address, credentials and names."""
 
@@ -108,6 +114,9 @@ class Dialect(Protocol):
 
     def tags(self, bucket: str, measurement: str) -> list[str]:
         """Return the names of a measurement's tags."""
+
+    def policies_with(self, series: InfluxSeries) -> list[str]:
+        """Return other retention policies of the same database that hold the series' field."""
 
     def first_times(self, bucket: str, measurement: str, field: str, span: Window) -> list[int]:
         """Return the time of each series' first point in a span of any length."""

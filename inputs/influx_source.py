@@ -25,8 +25,8 @@ from anonymizer.cohorts import label_of
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
-from inputs.flux_dialect import FluxDialect
 from inputs.influx_dialect import ID_TYPE, BrokenAnswer, Dialect, InfluxSeries, NotNumbers, Rows
+from inputs.influx_dialects import dialect_of
 from transport.influx_connection import BucketFacts, InfluxConnection, InfluxFault, looks_like_id
 
 #: A question asked this long before the server's clock ticks over is asked at the right moment.
@@ -74,11 +74,12 @@ class InfluxSource:
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
         self._series = series
-        self._dialect: Dialect = FluxDialect(connection)
+        self._found_dialect: Dialect | None = None
         self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
         self._clock_error: SourceError | None = None
         self._retention_ns = 0
         self._unknown_bucket = False
+        self.may_have_a_namesake = False
         self._cohort_remark = ""
         self._shard_group_ns = HOUR_NS
         self.name = series.bucket
@@ -89,7 +90,7 @@ class InfluxSource:
         try:
             self._connection.ping()
         except InfluxFault as fault:
-            if fault.status == 401:
+            if fault.status == 401 or fault.needs_setting:
                 raise self._as_source_error(fault) from None
             if fault.is_unreachable_for_good:
                 # At the start this is a setting; while a stream runs, it is something an operator will fix (`_as_source_error`).
@@ -113,6 +114,13 @@ class InfluxSource:
         has_just_answered = time.monotonic_ns() - self._answered_ns < _LEAST_PAUSE_NS
         if not (has_just_answered or self.clock_check_in_s() * NANOSECONDS < _LEAST_PAUSE_NS):
             self._ask_little()
+
+    @property
+    def server(self) -> str:
+        """What the server is, and what it is asked in."""
+        said = f" ({self._connection.version_text})" if self._connection.version_text else ""
+        with self._only_source_errors():
+            return f"{self._connection.version.title}{said}, asked in {self._dialect.name}"
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -242,17 +250,16 @@ class InfluxSource:
     def advice_when_empty(self) -> str:
         """Return a sentence on what the bucket does hold."""
         try:
-            measurements = self._names(self._dialect.measurements)
+            measurements = self._names(lambda: self._dialect.measurements(self._series.bucket))
             if self._series.measurement not in measurements:
                 held = ", ".join(map(repr, measurements)) or "none"
                 return (
                     f"Bucket {self._series.bucket!r} has no measurement {self._series.measurement!r}; it has: {held}. "
                     "Set INFLUX_MEASUREMENT or INFLUX_INPUT_BUCKET."
                 )
-            fields = self._names(self._dialect.fields, self._series.measurement)
+            fields = self._names(lambda: self._dialect.fields(self._series.bucket, self._series.measurement))
             if self._series.field not in fields:
-                held = ", ".join(map(repr, fields)) or "none"
-                return f"Measurement {self._series.measurement!r} has no field {self._series.field!r}; it has: {held}. Set INFLUX_FIELD."
+                return self._where_the_field_is(fields)
             if missing := self._missing_cohort_tag(self._tags()):
                 return f"{missing}. Set COHORT_TAG."
         except SourceError:
@@ -263,11 +270,31 @@ class InfluxSource:
             f"{self._series.field!r} at these times; check the times,{cohort} DEVICE_FILTER and INFLUX_TAG_FILTER."
         )
 
+    def _where_the_field_is(self, fields: Sequence[str]) -> str:
+        """Return a sentence on a field that the measurement does not have where it is read."""
+        series = self._series
+        if series.field in self._tag_keys():
+            return f"{series.field!r} is a tag of measurement {series.measurement!r}, and no field. Set INFLUX_FIELD."
+        if policies := self._names(lambda: self._dialect.policies_with(series)):
+            return (
+                f"Field {series.field!r} of measurement {series.measurement!r} is in retention policy {' and '.join(map(repr, policies))}, "
+                "not in the one that is read. Set INFLUX_RETENTION_POLICY."
+            )
+        held = ", ".join(map(repr, fields)) or "none"
+        return f"Measurement {series.measurement!r} has no field {series.field!r}; it has: {held}. Set INFLUX_FIELD."
+
     def hint_on_contradictions(self) -> str:
         """Return by what series of one source differ, and what InfluxDB does to values that were overwritten (decision 016)."""
         others = [tag for tag in self._tag_keys() if tag != self._series.source_tag]
         known = f"The measurement's other tags are: {', '.join(map(repr, others))}. " if others else ""
-        return f"{known}InfluxDB up to 2.7.12 answers with overwritten values for some minutes: wait ten minutes."
+        return f"{known}{self._caution()}".strip()
+
+    def _caution(self) -> str:
+        try:
+            with self._only_source_errors():
+                return self._dialect.caution
+        except SourceError:
+            return ""
 
     def close(self) -> None:
         """Close the connection."""
@@ -302,6 +329,7 @@ class InfluxSource:
                 "where the field's type changes: influx bucket update --id ID --shard-group-duration 1h"
             )
         self._unknown_bucket = facts is None
+        self.may_have_a_namesake = facts is not None and facts.is_told_apart_by_name
         self._retention_ns = facts.retention_s * NANOSECONDS if facts is not None else 0
         self._shard_group_ns = facts.shard_group_s * NANOSECONDS if facts is not None and facts.shard_group_s else HOUR_NS
         self.data_set_address = self._digest(address.url, address.org, series.bucket)
@@ -365,15 +393,8 @@ class InfluxSource:
 
     def _rows(self, span: Window) -> list[Rows]:
         """Return the rows of a span, all with ids."""
-        series = self._series
-        try:
-            with self._only_source_errors():
-                parts = self._dialect.rows(series, span)
-        except NotNumbers as found:
-            raise SourceRefused(
-                f"field {series.field!r} of measurement {series.measurement!r} holds {found.kind} values; numbers are needed, "
-                "see INFLUX_FIELD"
-            ) from None
+        with self._only_source_errors():
+            parts = self._dialect.rows(self._series, span)
         if any(part.ids is None for part in parts):
             self._check_source_tag()
         return [part if part.ids is not None else _without_ids(part) for part in parts]
@@ -387,6 +408,13 @@ class InfluxSource:
                 f"it has: {', '.join(map(repr, held)) or 'none'}. Set SOURCE_TAG."
             )
 
+    @property
+    def _dialect(self) -> Dialect:
+        """How the server is asked; which that is, it says itself. Raises InfluxFault."""
+        if self._found_dialect is None:
+            self._found_dialect = dialect_of(self._connection)
+        return self._found_dialect
+
     @contextmanager
     def _only_source_errors(self) -> Iterator[None]:
         """Translate what goes wrong while the server is asked."""
@@ -396,20 +424,27 @@ class InfluxSource:
             raise self._as_source_error(fault) from None
         except BrokenAnswer as error:
             raise SourceUnavailable(f"InfluxDB broke off its answer: {error}") from None
+        except NotNumbers as found:
+            raise SourceRefused(
+                f"field {self._series.field!r} of measurement {self._series.measurement!r} holds {found.kind} values; numbers are needed, "
+                "see INFLUX_FIELD"
+            ) from None
 
     def _as_source_error(self, fault: InfluxFault) -> SourceError:
         address = self._connection.address
+        if fault.needs_setting:
+            return SourceRefused(f"InfluxDB at {address.url} cannot be read: {fault}")
         if fault.is_unreachable_for_good:
             return SourceDenied(f"InfluxDB at {address.url} cannot be reached: {fault}", was_reached=False)
         if fault.status == 401:
-            return SourceDenied(f"InfluxDB at {address.url} refuses INFLUX_TOKEN ({fault})")
+            return SourceDenied(f"InfluxDB at {address.url} refuses {self._connection.credentials} ({fault})")
         if fault.status == 404 and "organization" in str(fault):
             return SourceDenied(
                 f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check INFLUX_ORG"
             )
         if fault.status in (403, 404):
             return SourceDenied(
-                f"bucket {self._series.bucket!r} does not exist or INFLUX_TOKEN may not read it ({fault}): "
+                f"bucket {self._series.bucket!r} does not exist or {self._connection.credentials} may not read it ({fault}): "
                 "check INFLUX_INPUT_BUCKET and the token's permissions"
             )
         if fault.status == 400 and "organization" in str(fault):
@@ -421,12 +456,12 @@ class InfluxSource:
         kind = SourceDenied if fault.is_denial else SourceUnavailable
         return kind(f"InfluxDB at {address.url} does not answer the query: {fault}")
 
-    def _names(self, ask: Callable[..., list[str]], *of_what: str) -> list[str]:
+    def _names(self, ask: Callable[[], list[str]]) -> list[str]:
         with self._only_source_errors():
-            return ask(self._series.bucket, *of_what)
+            return ask()
 
     def _tags(self) -> list[str]:
-        return self._names(self._dialect.tags, self._series.measurement)
+        return self._names(lambda: self._dialect.tags(self._series.bucket, self._series.measurement))
 
     def _tag_keys(self) -> list[str]:
         try:

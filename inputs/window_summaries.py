@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 from anonymizer.errors import SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
-from inputs.flux_dialect import FluxDialect
 from inputs.influx_dialect import BrokenAnswer, Dialect
+from inputs.influx_dialects import dialect_of
 from transport.influx_connection import InfluxConnection, InfluxFault
 
 #: A window is found by its start; one that began before a span may still reach into it. Those of other data sets may have begun later.
@@ -34,7 +34,7 @@ class WindowSummaries:
         self._connection = connection
         self._bucket = bucket
         self._measurement = f"{measurement}_anonymized_windows"
-        self._dialect: Dialect = FluxDialect(connection)
+        self._found_dialect: Dialect | None = None
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
         """Return the windows of the data set that reach into the span and have a summary, in order.
@@ -91,6 +91,13 @@ class WindowSummaries:
         with self._only_source_errors():
             return self._dialect.last_texts(self._bucket, self._measurement, "batch_id", Window(_FIRST_TIME_NS, time_ns))
 
+    @property
+    def _dialect(self) -> Dialect:
+        """How the server is asked; which that is, it says itself. Raises InfluxFault."""
+        if self._found_dialect is None:
+            self._found_dialect = dialect_of(self._connection)
+        return self._found_dialect
+
     @contextmanager
     def _only_source_errors(self) -> Iterator[None]:
         """Translate what goes wrong while the server is asked."""
@@ -98,7 +105,7 @@ class WindowSummaries:
         try:
             yield
         except InfluxFault as fault:
-            if fault.is_unreachable_for_good:
+            if fault.is_unreachable_for_good or fault.needs_setting:
                 raise SourceDenied(f"InfluxDB at {url} cannot be reached: {fault}", was_reached=False) from None
             kind = SourceDenied if fault.is_denial else SourceUnavailable
             raise kind(f"InfluxDB at {url} does not tell what bucket {self._bucket!r} holds: {fault}") from None

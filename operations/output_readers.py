@@ -160,7 +160,8 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
                 field=settings.influx_field,
                 source_tag=settings.source_tag,
             )
-            rows = InfluxSource(InfluxConnection(output_address(settings), reading_token(settings).current), series)
+            token = reading_token(settings)
+            rows = InfluxSource(InfluxConnection(output_address(settings, token), token.current), series)
             readers.append(BucketReader(output.name, rows, summaries))
         elif output.kind == "parquet":
             readers.append(ParquetReader(output.name, held_parquet(settings, labels)))

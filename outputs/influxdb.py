@@ -22,9 +22,6 @@ from transport.influx_connection import InfluxConnection, InfluxFault
 
 __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 
-#: A write that stores nothing and yet tells whether token, organization and bucket are good.
-_PROBE = b"# probe"
-
 _REQUESTS_AT_A_TIME = 2
 
 #: What is wrong with rows that the server is not even asked about.
@@ -98,8 +95,11 @@ class InfluxOutput:
 
     def _probe(self) -> None:
         try:
-            self._send(_PROBE)
-        except Refused as refusal:
+            self._connection.try_to_write(self._target.bucket)
+        except InfluxFault as fault:
+            refusal = self._translated(fault)
+            if not isinstance(refusal, Refused):
+                raise refusal from None
             raise OutputDenied(
                 f"InfluxDB at {self._url} refuses even a comment ({refusal.said}): is this an InfluxDB 2? Check INFLUX_OUTPUT_URL"
             ) from None
@@ -131,6 +131,8 @@ class InfluxOutput:
 
     def _translated(self, fault: InfluxFault) -> OutputError | Refused:
         bucket, said = self._target.bucket, self._without_rows(str(fault))
+        if fault.needs_setting:
+            return OutputDenied(f"InfluxDB at {self._url} cannot be written to: {fault}")
         if fault.is_unreachable_for_good:
             return OutputDenied(f"InfluxDB at {self._url} cannot be reached: {fault}")
         if fault.is_denial:

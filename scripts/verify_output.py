@@ -2,15 +2,16 @@
 
 For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
 copied wherever it is needed. It reads CSV files, gzipped ones too; a folder of Parquet files (the one that holds rows/ and windows/), or
-s3://bucket/prefix with keys in the usual AWS_ variables, for both of which it needs pyarrow; or the output bucket of an InfluxDB 2 with the
-window summaries in it.
+s3://bucket/prefix with keys in the usual AWS_ variables, for both of which it needs pyarrow; or the output bucket of an InfluxDB 1, 2 or
+3 with the window summaries in it (of 1 and 3, the database).
 
 Of every window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
 that no window comes twice; of files, that rows are in order of time and id; of a bucket and of Parquet files, that each window has a
 summary, and that rows released, k, smallest group, distinct values and distinct sources are what the summary says. A window whose
 summary says `partial` lacks rows that the server refused: what can follow from that is "incomplete", not "violated".
 
-The token for a bucket comes from INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file. Rows are held for
+The token for a bucket comes from INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file; of InfluxDB 1 it is
+user:password, and where it is not set, INFLUX_USERNAME and INFLUX_PASSWORD (or _FILE) are used. Rows are held for
 one window of a file, one chunk of Parquet files, or for up to an hour of a bucket, never all of them.
 Exit codes: 0 no window breaks its promise, 1 at least one does, 64 the arguments, files or bucket cannot be used, 69 no server answers.
 """
@@ -18,6 +19,7 @@ Exit codes: 0 no window breaks its promise, 1 at least one does, 64 the argument
 from __future__ import annotations
 
 import argparse
+import base64
 import bisect
 import contextlib
 import csv
@@ -94,6 +96,10 @@ class Unusable(Exception):
 
 class NoServer(Exception):
     """The server cannot be asked now."""
+
+
+class TooLong(Unusable):
+    """The server does not read so long a span at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -580,7 +586,7 @@ class Place:
 
 
 class Bucket:
-    """Asks one bucket, with a token that is never shown.
+    """Asks one bucket of an InfluxDB 2 in Flux, with a token that is never shown.
 
     Args:
         place: The bucket.
@@ -592,6 +598,7 @@ class Bucket:
         self.place = place
         self._token = token
         self._timeout_s = timeout_s
+        self._authorization = f"Token {token}"
         context = ssl.create_default_context(cafile=place.ca_file or None)
         # No proxy of the environment, which would be given the token; no redirection, for the same reason.
         self._opener = urllib.request.build_opener(
@@ -624,12 +631,22 @@ class Bucket:
                     # The same time under the same tags is one point, which InfluxDB up to 2.7.12 may answer with twice (its issue 26711).
                     points[tuple(point.values())] = _nanoseconds(point["_time"], seconds), point[tag], float(point["_value"])
             except KeyError:
-                raise Unusable(f"rows in bucket {self.place.bucket!r} have no tag {tag!r}; name it with --source-tag") from None
+                raise self._without_tag() from None
             except ValueError:
-                raise Unusable(f"field {self.place.field!r} in bucket {self.place.bucket!r} holds no numbers") from None
+                raise self._without_numbers() from None
             if answered == self.count(start_ns, end_ns):
                 return list(points.values())
-        raise NoServer(
+        raise self._other_rows_than_counted(start_ns, end_ns)
+
+    def _without_tag(self) -> Unusable:
+        place = self.place
+        return Unusable(f"rows in bucket {place.bucket!r} have no tag {place.source_tag!r}; name it with --source-tag")
+
+    def _without_numbers(self) -> Unusable:
+        return Unusable(f"field {self.place.field!r} in bucket {self.place.bucket!r} holds no numbers")
+
+    def _other_rows_than_counted(self, start_ns: int, end_ns: int) -> NoServer:
+        return NoServer(
             f"the server sends other rows than it counts between {_text(start_ns)} and {_text(end_ns)}; try again later"
         )
 
@@ -661,34 +678,180 @@ class Bucket:
     def _ask(self, flux: str) -> Iterator[dict[str, str]]:
         """Yield the rows of an answer, as text by column."""
         body = json.dumps({"query": flux, "dialect": {"annotations": [], "header": True}}).encode()
-        request = urllib.request.Request(  # noqa: S310  (http or https: see _place)
-            f"{self.place.url}/api/v2/query?org={urllib.parse.quote(self.place.org, safe='')}",
-            data=body,
-            headers={"Authorization": f"Token {self._token}", "Content-Type": "application/json", "Accept": "application/csv"},
-        )
+        path = f"/api/v2/query?org={urllib.parse.quote(self.place.org, safe='')}"
+        headers = {"Content-Type": "application/json", "Accept": "application/csv"}
+        with self._answer(path, body, headers) as answer:
+            yield from _tables(io.TextIOWrapper(answer, encoding="utf-8", newline=""))
+            if answer.length:
+                raise NoServer(f"the answer of InfluxDB at {self.place.url} ended too early; try again")
+
+    @contextlib.contextmanager
+    def _answer(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Iterator[Any]:
+        """Give the answer to a request, to be read while this lasts."""
+        sent = {**headers, **({"Authorization": self._authorization} if self._authorization else {})}
+        request = urllib.request.Request(f"{self.place.url}{path}", data=body, headers=sent)  # noqa: S310  (http or https: see _place)
         try:
             with self._opener.open(request, timeout=self._timeout_s) as answer:
-                yield from _tables(io.TextIOWrapper(answer, encoding="utf-8", newline=""))
-                if answer.length:
-                    raise NoServer(f"the answer of InfluxDB at {self.place.url} ended too early; try again")
+                yield answer
         except urllib.error.HTTPError as error:
             raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", error)
             raise NoServer(f"InfluxDB at {self.place.url} cannot be asked ({reason}); check --url and the network") from None
 
+    def version(self) -> str:
+        """Return what the server calls its version; empty when it does not say."""
+        with self._answer("/ping", None, {}) as answer:
+            return str(answer.headers.get("X-Influxdb-Version") or "")
+
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         with error:
             said = error.read(2000).decode("utf-8", "replace")
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            said = str(json.loads(said)["message"])
-        said = " ".join(said.replace(self._token, "…").split())[:300]
+        with contextlib.suppress(ValueError, AttributeError):
+            told = json.loads(said)
+            said = str(told.get("message") or told.get("error") or "")
+        said = " ".join((said.replace(self._token, "…") if self._token else said).split())[:300]
+        if "file limit" in said:
+            return TooLong(f"InfluxDB at {self.place.url} does not read so long a span at once: {said}")
         if error.code in (429, 500, 502, 503, 504):
             return NoServer(f"InfluxDB at {self.place.url} cannot answer now: {error.code} {said}")
         return Unusable(
             f"InfluxDB at {self.place.url} refuses: {error.code} {said}. "
             "Check INFLUX_VERIFY_TOKEN (it must be able to read the bucket), --org and --bucket"
         )
+
+
+class Database(Bucket):
+    """Asks one database of an InfluxDB 1 or 3 in InfluxQL.
+
+    Args:
+        place: The database as a bucket; of InfluxDB 1 perhaps `database/policy`.
+        token: Of InfluxDB 1, user and password with a colon between them; empty: none.
+        is_version_1: Whether it is one.
+    """
+
+    def __init__(self, place: Place, token: str, *, is_version_1: bool) -> None:
+        super().__init__(place, token)
+        self._is_chunked = is_version_1
+        name, slash, policy = place.bucket.rpartition("/") if is_version_1 else ("", "", "")
+        self._name, self._policy = (name, policy) if slash and name and policy else (place.bucket, "")
+        self._authorization = _basic(token) if is_version_1 and token else f"Bearer {token}" if token else ""
+
+    def first_from(self, start_ns: int) -> int | None:
+        """Return the time of the first row or summary at or after `start_ns`; None when there is none."""
+        times = []
+        for measurement, name in self._series():
+            found = self._first_of(f"SELECT FIRST({_identifier(name)}::field)", measurement, start_ns)
+            times += [] if found is None else [found]
+        return min(times, default=None)
+
+    def _first_of(self, selected: str, measurement: str, at_ns: int) -> int | None:
+        """Return the first time that is found, in spans that are as long as the server reads at once."""
+        length_ns = self.place.stop_ns - at_ns
+        while at_ns < self.place.stop_ns:
+            to_ns = min(at_ns + length_ns, self.place.stop_ns)
+            try:
+                answer = self._ask_influxql(f"{selected} {self._of(measurement, at_ns, to_ns)}")
+                times = [int(point["time"]) for _, points in answer for point in points]
+            except TooLong:
+                if length_ns <= HOUR_NS:
+                    raise
+                length_ns //= 2
+                continue
+            if times:
+                return min(times)
+            at_ns, length_ns = to_ns, 2 * length_ns
+        return None
+
+    def count(self, start_ns: int, end_ns: int) -> int:
+        """Return how many rows the server counts in a span."""
+        query = f"SELECT COUNT({_identifier(self.place.field)}::field) {self._of(self._rows_measurement, start_ns, end_ns)}"
+        return sum(int(point["count"]) for _, points in self._ask_influxql(query) for point in points)
+
+    def rows(self, start_ns: int, end_ns: int) -> list[Row]:
+        """Return the rows of a span, as many as the server counts."""
+        field, tag = self.place.field, self.place.source_tag
+        query = f"SELECT {_identifier(field)}::field AS value {self._of(self._rows_measurement, start_ns, end_ns)} GROUP BY *"
+        for _ in range(READS):
+            try:
+                rows = [
+                    (int(point["time"]), str(tags[tag]), float(point["value"]))
+                    for tags, points in self._ask_influxql(query)
+                    for point in points
+                ]
+            except KeyError:
+                raise self._without_tag() from None
+            except (ValueError, TypeError):
+                raise self._without_numbers() from None
+            if len(rows) == self.count(start_ns, end_ns):
+                return rows
+        raise self._other_rows_than_counted(start_ns, end_ns)
+
+    def summaries(self, start_ns: int, end_ns: int) -> list[tuple[int, Summary]]:
+        """Return the window summaries that begin in a span, by their time, ascending."""
+        measurement = f"{self.place.measurement}_anonymized_windows"
+        answer = self._ask_influxql(f"SELECT * {self._of(measurement, start_ns, end_ns)} GROUP BY *")
+        found = [
+            (int(point["time"]), {name: _as_text(value) for name, value in point.items() if value is not None})
+            for _, points in answer
+            for point in points
+        ]
+        return sorted(found, key=lambda one: one[0])
+
+    @property
+    def _rows_measurement(self) -> str:
+        return f"{self.place.measurement}_anonymized"
+
+    def _of(self, measurement: str, start_ns: int, end_ns: int) -> str:
+        policy = f"{_identifier(self._policy)}." if self._policy else ""
+        return f"FROM {policy}{_identifier(measurement)} WHERE time >= {start_ns} AND time < {end_ns}"
+
+    def _ask_influxql(self, query: str) -> Iterator[tuple[dict[str, str], list[dict[str, Any]]]]:
+        """Yield tags and points of each series of an answer."""
+        place = {"db": self._name, "epoch": "ns", **({"rp": self._policy} if self._policy else {})}
+        if self._is_chunked:
+            # Whole answers are cut by a server's max-row-limit; those of version 3 come whole.
+            place["chunked"] = "true"
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        body = urllib.parse.urlencode({"q": query}).encode()
+        with self._answer(f"/query?{urllib.parse.urlencode(place)}", body, headers) as answer:
+            content = answer.read().decode("utf-8", "replace")
+        for result in self._results(content):
+            if "timeout" in str(result.get("error", "")):
+                raise NoServer(f"InfluxDB at {self.place.url} cannot answer in time; try again later")
+            if "error" in result:
+                raise Unusable(f"InfluxDB at {self.place.url} refuses: {str(result['error'])[:300]}. Check --bucket")
+            for series in result.get("series", ()):
+                yield series.get("tags") or {}, [dict(zip(series["columns"], row, strict=True)) for row in series["values"]]
+
+    def _results(self, content: str) -> Iterator[dict[str, Any]]:
+        decoder, at, is_partial = json.JSONDecoder(), 0, True
+        try:
+            while content[at:].strip():
+                piece, at = decoder.raw_decode(content, at + len(content[at:]) - len(content[at:].lstrip()))
+                for result in piece["results"]:
+                    is_partial = bool(result.get("partial") or any(one.get("partial") for one in result.get("series", ())))
+                    yield result
+        except (ValueError, LookupError, TypeError, AttributeError):
+            is_partial = True
+        if is_partial:
+            raise NoServer(f"the answer of InfluxDB at {self.place.url} ended too early, or is not InfluxDB's; try again")
+
+
+def _basic(token: str) -> str:
+    return f"Basic {base64.b64encode(token.encode()).decode()}"
+
+
+def _identifier(name: str) -> str:
+    """Return an InfluxQL identifier."""
+    if "\r" in name or "\0" in name:
+        raise Unusable("a name with a carriage return or a zero byte cannot be asked for in InfluxQL")
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+
+
+def _as_text(value: Any) -> str:
+    """Return a value of an answer as Flux would have written it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -1005,19 +1168,53 @@ def _whole_number(settings: Mapping[str, str], name: str, default: int | None) -
 
 
 def _bucket(options: argparse.Namespace, settings: Mapping[str, str], environment: Mapping[str, str]) -> Bucket:
+    """Return what is asked: a bucket of an InfluxDB 2, or a database of an InfluxDB 1 or 3; the server says which it is."""
     place = _place(options, settings)
-    token = _token(environment) or _token(settings)
+    token = _secret(environment, "INFLUX_VERIFY_TOKEN") or _secret(settings, "INFLUX_VERIFY_TOKEN")
+    user, password = _user(settings, environment)
+    used = token or (f"{user}:{password}" if user else "")
+    if token and not (token.isascii() and token.isprintable() and token == token.strip()):
+        raise Unusable("INFLUX_VERIFY_TOKEN holds characters that no token has, such as a line end")
+    try:
+        asked = Bucket(place, token)
+        if user and not token:
+            asked = Database(place, used, is_version_1=True)
+        major = _major(asked, options.query_language or settings.get("INFLUX_QUERY_LANGUAGE", ""))
+        if major != "2":
+            return Database(place, used, is_version_1=major == "1")
+    except NoServer:
+        # What is missing in any case can be said without the server.
+        if used and place.org:
+            raise
+    except OSError as error:
+        raise Unusable(f"INFLUX_CA_FILE {place.ca_file} cannot be used ({error})") from None
+    if not place.org:
+        raise Unusable("name the organization with --org, or an --env-file with INFLUX_ORG")
     if not token:
         raise Unusable(
             "set INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file, "
             "to a token that may read the bucket"
         )
-    if not (token.isascii() and token.isprintable() and token == token.strip()):
-        raise Unusable("INFLUX_VERIFY_TOKEN holds characters that no token has, such as a line end")
-    try:
-        return Bucket(place, token)
-    except OSError as error:
-        raise Unusable(f"INFLUX_CA_FILE {place.ca_file} cannot be used ({error})") from None
+    return Bucket(place, token)
+
+
+def _user(settings: Mapping[str, str], environment: Mapping[str, str]) -> tuple[str, str]:
+    name = environment.get("INFLUX_USERNAME") or settings.get("INFLUX_USERNAME") or ""
+    return name, _secret(environment, "INFLUX_PASSWORD") or _secret(settings, "INFLUX_PASSWORD")
+
+
+def _major(bucket: Bucket, language: str) -> str:
+    """Return whether a server is an InfluxDB 1, 2 or 3. An InfluxDB 2 is asked in Flux, which each of them speaks."""
+    if language.lower() == "flux":
+        return "2"
+    said = bucket.version()
+    major = "2" if said == "dev" else said.removeprefix("v").partition(".")[0]
+    if major not in ("1", "2", "3"):
+        raise Unusable(
+            f"InfluxDB at {bucket.place.url} does not say which version it is (header X-Influxdb-Version of /ping): if it is an "
+            "InfluxDB 2, say so with --query-language flux"
+        )
+    return major
 
 
 def _place(options: argparse.Namespace, settings: Mapping[str, str]) -> Place:
@@ -1039,8 +1236,6 @@ def _place(options: argparse.Namespace, settings: Mapping[str, str]) -> Place:
         raise Unusable("--url must be an address such as http://localhost:8086, without password, ? and #")
     if place.stop_ns <= place.start_ns:
         raise Unusable("--stop must be after --start, which are times in UTC")
-    if not place.org:
-        raise Unusable("name the organization with --org, or an --env-file with INFLUX_ORG")
     return place
 
 
@@ -1053,17 +1248,6 @@ def _moment_ns(text: str) -> int:
         raise Unusable(f"expected a time in the years 1700 to 2239, got {text!r}")
     since = (moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment) - EPOCH
     return (since.days * 86_400 + since.seconds) * SECOND_NS + since.microseconds * 1000
-
-
-def _token(settings: Mapping[str, str]) -> str:
-    path = settings.get("INFLUX_VERIFY_TOKEN_FILE", "")
-    if not path:
-        return settings.get("INFLUX_VERIFY_TOKEN", "")
-    try:
-        # One line end is not part of it; anything else that no token holds is refused above.
-        return _path(path).read_text(encoding="utf-8").removesuffix("\n")
-    except (OSError, ValueError, argparse.ArgumentTypeError) as error:
-        raise Unusable(f"INFLUX_VERIFY_TOKEN_FILE {path} cannot be read ({error})") from None
 
 
 def _whole(text: str) -> int:
@@ -1104,6 +1288,11 @@ def _parser() -> argparse.ArgumentParser:
     bucket.add_argument("--url", help="the server; default http://localhost:8086")
     bucket.add_argument("--org", help="the organization")
     bucket.add_argument("--bucket", help="the bucket; default anonymized-data")
+    bucket.add_argument(
+        "--query-language",
+        choices=("auto", "flux", "influxql"),
+        help="INFLUX_QUERY_LANGUAGE; flux: an InfluxDB 2 that does not say so",
+    )
     bucket.add_argument("--measurement", help="INFLUX_MEASUREMENT, without _anonymized; default ecg")
     bucket.add_argument("--field", help="INFLUX_FIELD; default ecg")
     bucket.add_argument("--source-tag", help="SOURCE_TAG; default source_id")

@@ -14,7 +14,7 @@ from anonymizer.ports import Output
 from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.log_event import WARNING, LogEvent
 from service.settings.declared import Settings
-from service.startup import with_bucket_name
+from service.startup import SERVER, with_bucket_name
 from service.wiring import address_of_input, load_hierarchy, make_outputs, make_source, proxies_in_use, recordings_of
 from transport.addresses import shown_address
 from transport.tls_faults import expects_https
@@ -47,6 +47,8 @@ def connection_problems(settings: Settings) -> list[str]:
             problems.append(str(error))
     for remark in source.remarks:
         WARNING.log(remark)
+    if not problems and source.server:
+        SERVER.log(source.server)
     return problems
 
 

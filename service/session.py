@@ -366,7 +366,15 @@ def _refuse_releases_elsewhere(session: _Session, schedule: Schedule) -> None:
     span, bucket = Window(schedule.start_ns, end_ns), settings.influx_output_bucket
     if settings.output_to_influx:
         with open_summaries(settings) as summaries:
-            refuse_releases_elsewhere(summaries, journal, labels, span, bucket=bucket, retry=session.retry)
+            refuse_releases_elsewhere(
+                summaries,
+                journal,
+                labels,
+                span,
+                bucket=bucket,
+                retry=session.retry,
+                may_be_a_namesakes=session.source.may_have_a_namesake,
+            )
     if settings.output_to_parquet:
         refuse_releases_elsewhere(held_parquet(settings, labels), journal, labels, span, bucket=None, retry=session.retry)
 

@@ -22,11 +22,16 @@ _STARTED = LogEvent("started", "🚀 Central ECG Anonymization Service")
 _CONFIGURATION_FOLLOWS = LogEvent("configuration_follows", "Configuration Summary:")
 _CONFIGURATION = LogEvent("configuration", "  %-14s %s", "title value")
 _CONNECTED = LogEvent("connected", "✅ Connected to InfluxDB at %s", "url")
+SERVER = LogEvent("server", "The server is %s", "server")
 _BUCKET_NAMED = LogEvent("bucket_named", "%s=%s is bucket %r", "setting given bucket")
 _CONNECTION_FAILED = LogEvent("connection_failed", "❌ Failed to connect to InfluxDB: %s", "reason", logging.ERROR)
 _CONNECTION_ADVICE = LogEvent(
     "connection_advice", "   Is it running, and is INFLUX_URL right? Try: curl %s/health", "url", logging.ERROR
 )
+
+
+#: What is said of INFLUX_QUERY_LANGUAGE before a server has told its version.
+_LANGUAGES = {"auto": "what its version speaks", "flux": "Flux", "influxql": "InfluxQL"}
 
 
 def log_configuration(configuration: Configuration) -> None:
@@ -46,7 +51,10 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "Input", f"the {_kind_of_input(settings)} named by INPUT_FILE"
     else:
         where = f"bucket {settings.influx_input_bucket}, measurement {settings.influx_measurement}, field {settings.influx_field}"
-        yield "Input", f"InfluxDB {shown_address(settings.influx_url)}, {where}"
+        yield (
+            "Input",
+            f"InfluxDB {shown_address(settings.influx_url)}, {where}, asked in {_LANGUAGES[settings.influx_query_language]}",
+        )
     if cohort := cohort_of(settings):
         yield "Cohort", str(cohort)
     if settings.device_filter:
@@ -97,6 +105,7 @@ def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:
         WARNING.log(remark)
     if not settings.input_file:
         _CONNECTED.log(settings.influx_url)
+        SERVER.log(source.server)
 
 
 def with_bucket_name(settings: Settings) -> Settings:
@@ -141,15 +150,17 @@ def _name_of_output_bucket(settings: Settings) -> str:
 
     if not looks_like_id(given):
         return given
-    address = output_address(settings)
     tokens = (settings.influx_verify_token, settings.influx_output_token, settings.influx_token)
+    url = settings.influx_output_url or settings.influx_url
     for token in filter(None, tokens):
-        connection = InfluxConnection(address, token.current)
+        connection = InfluxConnection(output_address(settings, token), token.current)
         try:
             name = connection.name_of_bucket(given)
         except InfluxFault as fault:
+            if fault.needs_setting:
+                raise ConfigurationError(f"InfluxDB at {url} cannot be written to: {fault}") from None
             if fault.is_unreachable_for_good or not fault.is_denial:
-                raise SourceUnavailable(f"InfluxDB at {address.url} cannot resolve bucket id {given}: {fault}") from None
+                raise SourceUnavailable(f"InfluxDB at {url} cannot resolve bucket id {given}: {fault}") from None
             continue
         finally:
             connection.close()
@@ -157,5 +168,5 @@ def _name_of_output_bucket(settings: Settings) -> str:
             return name
     raise ConfigurationError(
         f"INFLUX_OUTPUT_BUCKET={given} looks like the id of a bucket, and no configured token may look up that bucket in InfluxDB at "
-        f"{address.url}: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
+        f"{url}: set INFLUX_OUTPUT_BUCKET to the bucket's name, or INFLUX_VERIFY_TOKEN to a token that may read the bucket"
     )

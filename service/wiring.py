@@ -115,16 +115,10 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
 def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSource:
     from inputs.influx_dialect import InfluxSeries
     from inputs.influx_source import InfluxSource
-    from transport.influx_connection import Address, InfluxConnection
+    from transport.influx_connection import InfluxConnection
 
-    address = Address(
-        url=settings.influx_url,
-        org=settings.influx_org,
-        ca_file=settings.influx_ca_file,
-        timeout_s=settings.influx_query_timeout,
-        gzip=settings.influx_gzip,
-        proxy=_proxy_for(settings.influx_url),
-    )
+    used = token or settings.influx_token
+    address = _address(settings, settings.influx_url, settings.influx_org, used, policy=settings.influx_retention_policy)
     cohort = cohort_of(settings)
     series = InfluxSeries(
         bucket=settings.influx_input_bucket,
@@ -136,7 +130,7 @@ def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSourc
         cohort=cohort,
         microvolts_per_unit=_MICROVOLTS[settings.value_unit],
     )
-    return InfluxSource(InfluxConnection(address, (token or settings.influx_token).current), series)
+    return InfluxSource(InfluxConnection(address, used.current), series)
 
 
 def recordings_of(settings: Settings) -> Callable[[], Recordings] | None:
@@ -173,21 +167,31 @@ def _make_influxdb(settings: Settings) -> Output:
         # Rows without the tag have summaries without it.
         summary_tags=((cohort.tag, cohort.value),) if cohort is not None and cohort.value else (),
     )
-    return InfluxOutput(InfluxConnection(output_address(settings), token.current), target)
+    return InfluxOutput(InfluxConnection(output_address(settings, token), token.current), target)
 
 
-def output_address(settings: Settings) -> Address:
-    """Return the address of the output server."""
+def output_address(settings: Settings, token: Secret) -> Address:
+    """Return the address of the output server, to be used with a token."""
+    url = settings.influx_output_url or settings.influx_url
+    return _address(settings, url, settings.influx_output_org or settings.influx_org, token)
+
+
+def _address(settings: Settings, url: str, org: str, token: Secret, *, policy: str = "") -> Address:
     from transport.influx_connection import Address
 
-    url = settings.influx_output_url or settings.influx_url
+    # Another token than the usual one was set in place of the usual user too.
+    is_usual = token is settings.influx_token or not token
     return Address(
         url=url,
-        org=settings.influx_output_org or settings.influx_org,
+        org=org,
         ca_file=settings.influx_ca_file,
         timeout_s=settings.influx_query_timeout,
         gzip=settings.influx_gzip,
         proxy=_proxy_for(url),
+        language=settings.influx_query_language,
+        username=settings.influx_username if is_usual else "",
+        password=settings.influx_password.current,
+        retention_policy=policy,
     )
 
 
@@ -313,7 +317,8 @@ def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
     from inputs.window_summaries import WindowSummaries
     from transport.influx_connection import InfluxConnection
 
-    connection = InfluxConnection(output_address(settings), reading_token(settings).current)
+    token = reading_token(settings)
+    connection = InfluxConnection(output_address(settings, token), token.current)
     try:
         yield WindowSummaries(connection, bucket=settings.influx_output_bucket, measurement=settings.influx_measurement)
     finally:

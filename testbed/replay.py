@@ -4,7 +4,8 @@ Every sample is dated with the moment it was measured, and stored within half a 
 the first to the last moment is gapless: an unreachable server is waited for, and then gets all it missed. Ends at Ctrl+C or SIGTERM.
 
 Where to: INFLUX_URL, INFLUX_ORG, INFLUX_INPUT_BUCKET, INFLUX_MEASUREMENT, INFLUX_FIELD, SOURCE_TAG and INFLUX_CA_FILE, as the service
-has them. The token is INFLUX_REPLAY_TOKEN, or else INFLUX_TOKEN: the service's own should not be able to write here. What: WEARERS,
+has them. The token is INFLUX_REPLAY_TOKEN, or else INFLUX_TOKEN: the service's own should not be able to write here; of InfluxDB 1 it is
+user:password. What: WEARERS,
 HERTZ, SPEED, MINUTES. An argument beats the environment, which beats the file named by --env-file.
 """
 
@@ -22,11 +23,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import requests
 from dotenv import dotenv_values
 
+from testbed.influxdb1_api import Influx1Api
 from testbed.influxdb_api import ApiError, InfluxApi
 from testbed.line_protocol import SeriesNames
 from testbed.sample_ecg import SAMPLE_HERTZ, read_sample_ecg
@@ -56,7 +58,7 @@ STATUS_S = 5.0
 
 
 def load(
-    api: InfluxApi,
+    api: BucketWriter,
     bucket: str,
     wearers: Wearers,
     *,
@@ -84,6 +86,17 @@ def load_sample_ecg(api: InfluxApi, bucket: str, *, names: SeriesNames = SeriesN
         api.write_lines(bucket, lines)
 
 
+class BucketWriter(Protocol):
+    """What is needed of a server here."""
+
+    url: str
+    org: str
+    token: str
+
+    def write_lines(self, bucket: str, lines: bytes) -> None:
+        """Store line protocol whose times are nanoseconds."""
+
+
 class Replay:
     """Stores what wearers measure while they measure it.
 
@@ -101,7 +114,7 @@ class Replay:
     def __init__(
         self,
         wearers: Wearers,
-        api: InfluxApi,
+        api: BucketWriter,
         bucket: str,
         *,
         names: SeriesNames = SeriesNames(),  # noqa: B008  frozen
@@ -185,7 +198,7 @@ class ReplaySettings:
     """What the command line, the environment and a file ask for."""
 
     wearers: Wearers
-    api: InfluxApi
+    api: BucketWriter
     bucket: str
     names: SeriesNames
     minutes: float
@@ -244,26 +257,27 @@ def _settings(known: Mapping[str, str]) -> ReplaySettings:
     minutes = _number(known, "MINUTES", float, default=math.inf)
     if not minutes > 0:
         raise ValueError(f"MINUTES must be positive, got {minutes:g}")
-    token = known.get("INFLUX_REPLAY_TOKEN") or known.get("INFLUX_TOKEN")
-    if not token or "INFLUX_ORG" not in known:
-        raise ValueError("INFLUX_ORG and INFLUX_REPLAY_TOKEN are needed, in the environment or the file named by --env-file")
     return ReplaySettings(
         wearers=Wearers(
             _number(known, "WEARERS", int, default=12),
             hertz=_number(known, "HERTZ", int, default=SAMPLE_HERTZ),
             speed=_number(known, "SPEED", float, default=1.0),
         ),
-        api=InfluxApi(
-            known.get("INFLUX_URL", "http://localhost:8086"),
-            org=known["INFLUX_ORG"],
-            token=token,
-            ca_file=known.get("INFLUX_CA_FILE"),
-            timeout_s=ANSWER_TIMEOUT_S,
-        ),
+        api=_api(known),
         bucket=known.get("INFLUX_INPUT_BUCKET", "raw_data"),
         names=_series_names(known),
         minutes=minutes,
     )
+
+
+def _api(known: Mapping[str, str]) -> BucketWriter:
+    url, ca_file = known.get("INFLUX_URL", "http://localhost:8086"), known.get("INFLUX_CA_FILE")
+    token, org = known.get("INFLUX_REPLAY_TOKEN") or known.get("INFLUX_TOKEN"), known.get("INFLUX_ORG", "")
+    if token and ":" in token and not org:
+        return Influx1Api(url, token=token, ca_file=ca_file, timeout_s=ANSWER_TIMEOUT_S)
+    if not token or "INFLUX_ORG" not in known:
+        raise ValueError("INFLUX_ORG and INFLUX_REPLAY_TOKEN are needed, in the environment or the file named by --env-file")
+    return InfluxApi(url, org=org, token=token, ca_file=ca_file, timeout_s=ANSWER_TIMEOUT_S)
 
 
 def _number(known: Mapping[str, str], name: str, kind: type[Number], *, default: Number) -> Number:

@@ -19,10 +19,12 @@ import pytest
 from hypothesis import settings
 
 from testbed.influxd_program import find_influxd
+from testbed.influxdb1_server import Influx1Server, start_server1
 from testbed.influxdb_api import InfluxApi
 from testbed.influxdb_server import InfluxServer, NoServer, start_server
 from testbed.s3_server import S3Server, find_versitygw, start_s3_server
 from tests.servers.api_server import ApiServer
+from tests.servers.influxdb3_double import Influx3Double
 from tests.servers.socket_server import Serve, socket_servers
 
 # Tests run side by side: threads of one that wait for each other in a matrix product only take the processor from the others.
@@ -84,6 +86,29 @@ def influxdb(pytestconfig: pytest.Config) -> Iterator[InfluxServer]:
             yield server
             # Nobody needs its data, so nobody waits until that is put away in order, bucket by bucket.
             server.kill()
+
+
+@pytest.fixture(scope="session")
+def influxdb1() -> Iterator[Influx1Server]:
+    """A real server of version 1, started once for all tests. Without one, tests that need it fail in CI and are skipped elsewhere."""
+    with _folder_in_memory() as folder:
+        try:
+            server = start_server1(folder)
+        except NoServer as none:
+            if ON_CI:
+                pytest.fail(f"CI must have a real InfluxDB 1 server. {none}")
+            pytest.skip(f"NOT TESTED against a real InfluxDB 1 server. {none}")
+        with server:
+            yield server
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def influxdb3(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A server of version 3: what INFLUXDB3 names, or else a stand-in that gives answers of its form."""
+    double = Influx3Double(request.getfixturevalue("influxdb1"))
+    yield double
+    double.close()
 
 
 @pytest.fixture

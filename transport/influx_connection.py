@@ -1,4 +1,4 @@
-"""A connection to an InfluxDB 2 server over the official client, and every way it can fail as one exception.
+"""A connection to an InfluxDB server over the official client, and every way it can fail as one exception.
 
 Answers are taken as raw bytes and requests given as ready-made bytes: the client is used for authentication, TLS and connections.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import json
 import math
-import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -18,16 +17,21 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 import urllib3
-from influxdb_client import Dialect, InfluxDBClient, Query, QueryService, WriteService
+from influxdb_client import Dialect, InfluxDBClient, Query, QueryService
 from influxdb_client.rest import ApiException
 
 from transport.compression import Compression, gzipped, unzipped
 from transport.deadline import keep_limits, whole_request_within
 from transport.http_date import earliest_http_date
+from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
+from transport.influx_versions import Database, InfluxDb2, Language, Version, version_of
+from transport.influxql_answers import without_quoted
 from transport.proxies import credentials_of
 from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 from transport.tls_faults import answered_to_plain_http, tls_fault
+
+__all__ = ["Address", "BucketFacts", "InfluxConnection", "InfluxFault", "looks_like_id"]
 
 #: Only column types are requested; units and groups are not used.
 _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
@@ -35,44 +39,10 @@ _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_ti
 #: Unknown token, token without the right, and a bucket that this token may not see.
 _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 
-#: A server's message is shown up to here.
+#: A server's message is shown up to here, and an answer understood.
 _LONGEST_MESSAGE = 300
-
-
-class InfluxFault(Exception):
-    """The server did not do what was asked.
-
-    Args:
-        message: What came back, in a sentence.
-        status: HTTP status; None when there was no answer, or none that ended properly.
-        retry_after_s: The wait that the server asked for.
-        is_unreachable_for_good: Whether the server stays unreachable until an operator changes an address or a certificate.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        retry_after_s: float | None = None,
-        is_unreachable_for_good: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.retry_after_s = retry_after_s
-        self.is_unreachable_for_good = is_unreachable_for_good
-
-    @property
-    def is_denial(self) -> bool:
-        """Whether a token, an organization, a bucket or the address is wrong, which waiting does not fix."""
-        # Below 400: a redirect, or a success that is not InfluxDB's.
-        is_refused = self.status is not None and (self.status < 400 or self.status in (401, 403, 404, 405, 407))
-        return is_refused or self.is_unreachable_for_good
-
-    @property
-    def says_there_is_no_bucket(self) -> bool:
-        """Whether the server said so itself, which it does to every token; one that may not see a bucket is shown an empty list."""
-        return self.status == 404 and "bucket" in str(self)
+_LONGEST_BODY = 4000
+_LONGEST_VERSION = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +56,10 @@ class Address:
         timeout_s: How long a request may take in all.
         gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
         proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
+        language: What it is asked in; `auto`: what its version speaks. `flux` means that it is an InfluxDB 2.
+        username: Of InfluxDB 1.
+        password: Returns the user's.
+        retention_policy: Of InfluxDB 1, where the bucket names none; empty: the database's default.
     """
 
     url: str
@@ -94,28 +68,10 @@ class Address:
     timeout_s: float = 30.0
     gzip: str = "auto"
     proxy: str = field(default="", repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class BucketFacts:
-    """A bucket's properties, as the server reports them.
-
-    Args:
-        name: Its name.
-        id: Stays the same whatever its name and address.
-        shard_group_s: How long its shard groups are; 0 when that is not told.
-        retention_s: How long it keeps rows; 0: for ever.
-    """
-
-    name: str
-    id: str
-    shard_group_s: int
-    retention_s: int
-
-
-def looks_like_id(text: str) -> bool:
-    """Return whether a text has the form of the ids that a server gives to buckets and organizations."""
-    return re.fullmatch("[0-9a-fA-F]{16}", text) is not None
+    language: Language = field(default="flux", repr=False)
+    username: str = field(default="", repr=False)
+    password: Callable[[], str] = field(default=str, repr=False)
+    retention_policy: str = field(default="", repr=False)
 
 
 class InfluxConnection:
@@ -146,7 +102,12 @@ class InfluxConnection:
         keep_limits(self._client.api_client.rest_client.pool_manager)
         self._compression = Compression(address.gzip, address.url)
         self._queries = QueryService(self._client.api_client)
-        self._writes = WriteService(self._client.api_client)
+        #: What the server calls its version; empty until it was asked.
+        self.version_text = ""
+        self._version: Version | None = InfluxDb2() if address.language == "flux" else None
+        if address.username:
+            # Until it is known to be another version, which takes a token.
+            self._set_authorization(version_of("1", "auto").authorization(address, ""))
 
     def __repr__(self) -> str:
         return f"InfluxConnection({self.address})"
@@ -155,8 +116,21 @@ class InfluxConnection:
         """Close idle connections."""
         self._client.close()
 
+    @property
+    def version(self) -> Version:
+        """What the server is; it is asked once."""
+        if self._version is None:
+            self.ping()
+        assert self._version is not None
+        return self._version
+
+    @property
+    def credentials(self) -> str:
+        """Which settings hold the credentials, as far as the server's version is known."""
+        return (self._version or InfluxDb2()).credentials(self.address)
+
     def ping(self) -> None:
-        """Check that a server answers at all, which needs no token. Updates the server clock."""
+        """Check that a server answers at all, and learn what it is. Updates the server clock."""
         sent_ns = time.monotonic_ns()
         with self._only_faults():
             _, status, headers = self._client.api_client.call_api(
@@ -165,6 +139,20 @@ class InfluxConnection:
         self._learn_time(headers, sent_ns)
         if status >= 300:
             raise InfluxFault(f"{self.address.url}/ping answered {status}", status=status)
+        self.version_text = " ".join(headers.get("X-Influxdb-Version", "").split())[:_LONGEST_VERSION]
+        if self.address.language != "flux":
+            self._use(version_of(self.version_text, self.address.language))
+
+    def _use(self, version: Version) -> None:
+        version.check(self.address, self._token)
+        self._version = version
+        self._set_authorization(version.authorization(self.address, self._token))
+
+    def _set_authorization(self, header: str) -> None:
+        if header:
+            self._client.api_client.set_default_header("Authorization", header)
+        else:
+            self._client.api_client.default_headers.pop("Authorization", None)
 
     def query(self, flux: str, *, within_s: float = math.inf) -> bytes:
         """Return the whole CSV answer to a query; never a part of it.
@@ -183,22 +171,111 @@ class InfluxConnection:
         self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
         return answer
 
+    def influxql(
+        self,
+        database: Database,
+        query: str,
+        *,
+        accept: str = "application/json",
+        chunk_rows: int = 0,
+        within_s: float = math.inf,
+    ) -> bytes:
+        """Return the whole answer to one InfluxQL statement, with times as whole nanoseconds.
+
+        Args:
+            database: Which is asked, where the statement names none.
+            query: The statement.
+            accept: In what form it is wanted.
+            chunk_rows: How many rows the server may send in one piece; 0: all.
+            within_s: How long it may take, if that is less than for any request.
+        """
+        parameters = [("db", database.name), *([("rp", database.policy)] if database.policy else []), ("epoch", "ns")]
+        if chunk_rows:
+            parameters += [("chunked", "true"), ("chunk_size", str(chunk_rows))]
+        try:
+            # Not in the address, which may not be long enough for every source that was asked for.
+            return self._fetch("POST", "/query", parameters, form=[("q", query)], accept=accept, within_s=within_s)
+        except InfluxFault as fault:
+            # A server quotes statements that it refuses, and they name people.
+            raise (fault if fault.status is None else fault.said(without_quoted(str(fault)))) from None
+
+    def get(self, path: str, parameters: list[tuple[str, str]]) -> bytes:
+        """Return the whole answer of a path."""
+        return self._fetch("GET", path, parameters)
+
+    def post(self, path: str, question: dict[str, str], *, accept: str) -> bytes:
+        """Return the whole answer to a question as JSON."""
+        return self._fetch("POST", path, [], question=question, accept=accept)
+
+    def _fetch(
+        self,
+        method: str,
+        path: str,
+        parameters: list[tuple[str, str]],
+        *,
+        form: list[tuple[str, str]] | None = None,
+        question: dict[str, str] | None = None,
+        accept: str = "application/json",
+        within_s: float = math.inf,
+    ) -> bytes:
+        sent_ns = time.monotonic_ns()
+        headers = {
+            "Accept": accept,
+            "Accept-Encoding": "gzip" if self._compression.is_on else "identity",
+            "Content-Type": "application/json" if form is None else "application/x-www-form-urlencoded",
+        }
+        with self._only_faults(within_s):
+            response = self._client.api_client.call_api(
+                path,
+                method,
+                query_params=parameters,
+                header_params=headers,
+                post_params=form,
+                body=question,
+                _return_http_data_only=True,
+                _preload_content=False,
+                response_type=None,
+            )
+            with closing(response):
+                self._learn_time(response.headers, sent_ns)
+                answer: bytes = response.read(decode_content=False)
+                if response.headers.get("Content-Encoding") == "gzip":
+                    answer = unzipped(answer)
+        self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
+        return answer
+
     def write(self, bucket: str, lines: bytes) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""
-        is_compressed, began_s = self._compression.is_on, time.monotonic()
-        with self._only_faults():
-            _, status, _ = self._writes.post_write_with_http_info(
-                org=self.address.org,
-                bucket=bucket,
-                body=gzipped(lines) if is_compressed else lines,
-                precision="ns",
-                content_type="text/plain; charset=utf-8",
-                content_encoding="gzip" if is_compressed else "identity",
-            )
-        self._compression.transferred(len(lines), time.monotonic() - began_s)
+        status = self.version.write(self, bucket, lines)
         if status != 204:
             # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
             raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
+
+    def try_to_write(self, bucket: str) -> None:
+        """See that a bucket can be written to, without storing anything."""
+        self.version.try_to_write(self, bucket)
+
+    def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
+        """Offer line protocol with nanosecond times; return the status of the answer."""
+        is_compressed, began_s = self._compression.is_on, time.monotonic()
+        headers = {
+            "Accept": "application/json",
+            "Content-Type": "text/plain; charset=utf-8",
+            "Content-Encoding": "gzip" if is_compressed else "identity",
+        }
+        with self._only_faults():
+            _, status, _ = self._client.api_client.call_api(
+                path,
+                "POST",
+                query_params=[*parameters.items(), ("precision", "ns")],
+                header_params=headers,
+                body=gzipped(lines) if is_compressed else lines,
+                _return_http_data_only=False,
+                _preload_content=True,
+                response_type=None,
+            )
+        self._compression.transferred(len(lines), time.monotonic() - began_s)
+        return int(status)
 
     def _ask(self, flux: str) -> Any:
         # The answer is not read here: it is for the caller, as bytes.
@@ -211,7 +288,7 @@ class InfluxConnection:
 
     def bucket(self, name: str) -> BucketFacts | None:
         """Return what the server says of a bucket; None when this token may not see it. There is none: a fault with status 404."""
-        return self._find_bucket(name=name)
+        return self.version.bucket(self, name)
 
     def name_of_bucket(self, given: str) -> str | None:
         """Return the name of the bucket that a text names, which looks like an id; None when this token cannot tell.
@@ -219,6 +296,8 @@ class InfluxConnection:
         The server writes to the bucket with that id if there is one, else to one of that name; a query only knows names. So a name is
         believed only where the server says that there is no such id, and no name that looks like an id again.
         """
+        if not self.version.has_ids():
+            return given
         by_id, by_name = self._found_bucket(id=given), self._found_bucket(name=given)
         if isinstance(by_id, BucketFacts):
             is_plain = not looks_like_id(by_id.name) and not isinstance(by_name, BucketFacts)
@@ -227,13 +306,14 @@ class InfluxConnection:
 
     def _found_bucket(self, **wanted: str) -> BucketFacts | Literal["none", "unseen"]:
         try:
-            return self._find_bucket(**wanted) or "unseen"
+            return self.find_bucket(**wanted) or "unseen"
         except InfluxFault as fault:
             if fault.says_there_is_no_bucket:
                 return "none"
             raise
 
-    def _find_bucket(self, **wanted: str) -> BucketFacts | None:
+    def find_bucket(self, **wanted: str) -> BucketFacts | None:
+        """Return a bucket of an InfluxDB 2, by its name or its id; None when this token may not see it."""
         # The server takes an id for a name here, and only here.
         org = ("orgID" if looks_like_id(self.address.org) else "org", self.address.org)
         with self._only_faults():
@@ -270,6 +350,8 @@ class InfluxConnection:
                 yield
         except Exception as error:
             fault = error if isinstance(error, InfluxFault) else self._as_fault(error, token=token)
+            if self._version is not None:
+                fault = self._version.refined(fault)
             if fault.status in _ANOTHER_TOKEN_MAY_HELP:
                 self._renew_token()
             raise fault from None
@@ -281,14 +363,15 @@ class InfluxConnection:
             found = answered_to_plain_http(url, body if isinstance(body, bytes) else body.encode())
         else:
             found = tls_fault(error, url=url, ca_setting="INFLUX_CA_FILE")
-        return (
-            _as_fault(error, token=token) if found is None else InfluxFault(found.text, is_unreachable_for_good=found.is_lasting)
-        )
+        if found is not None:
+            return InfluxFault(found.text, is_unreachable_for_good=found.is_lasting)
+        password = self.address.password() if self.address.username else ""
+        return _as_fault(error, secrets=tuple(filter(None, (token, password))))
 
     def _renew_token(self) -> None:
         with suppress(OSError):
             self._token = self._present_token()
-            self._client.api_client.set_default_header("Authorization", f"Token {self._token}")
+            self._set_authorization((self._version or InfluxDb2()).authorization(self.address, self._token))
 
 
 def _facts_of(bucket: dict[str, Any]) -> BucketFacts:
@@ -301,20 +384,20 @@ def _facts_of(bucket: dict[str, Any]) -> BucketFacts:
     )
 
 
-def _as_fault(error: Exception, *, token: str) -> InfluxFault:
+def _as_fault(error: Exception, *, secrets: tuple[str, ...]) -> InfluxFault:
     """Translate errors of the client and its libraries; any other error is a bug in this project and is raised unchanged."""
     if isinstance(error, ApiException) and error.status:
         retry_after = parse_retry_after((error.headers or {}).get("Retry-After"), now=datetime.now(UTC))
-        message = f"{error.status} {_short(_message(error), token)}"
-        return InfluxFault(message, status=int(error.status), retry_after_s=retry_after)
+        message = f"{error.status} {_short(_message(error), secrets)}"
+        return InfluxFault(message, status=int(error.status), retry_after_s=retry_after, body=_body(error)[:_LONGEST_BODY])
     if isinstance(error, ApiException):
-        return InfluxFault(f"no secure connection: {_short(str(error.reason), token)}")
+        return InfluxFault(f"no secure connection: {_short(str(error.reason), secrets)}")
     if isinstance(error, zlib.error):
         return InfluxFault("the answer's compressed data is damaged or was cut")
     if isinstance(error, UnicodeDecodeError):
         return InfluxFault("the answer is not UTF-8 text, so not InfluxDB's")
     if isinstance(error, urllib3.exceptions.HTTPError | http.client.HTTPException | OSError):
-        return InfluxFault(_short(_reason(error), token))
+        return InfluxFault(_short(_reason(error), secrets))
     raise error
 
 
@@ -335,16 +418,20 @@ def _reason(error: Exception) -> str:
 
 
 def _message(error: ApiException) -> str:
-    body = error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
     try:
-        return str(json.loads(body)["message"] or error.reason)
-    except (ValueError, KeyError, TypeError):
+        said = json.loads(_body(error))
+        return str(said.get("message") or said.get("error") or error.reason)
+    except (ValueError, AttributeError):
         return str(error.reason or "without a reason")
 
 
-def _short(text: str, token: str) -> str:
-    """Return a server's message as one short line, without the token: a proxy may quote what it was sent."""
+def _body(error: ApiException) -> str:
+    return error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+
+
+def _short(text: str, secrets: tuple[str, ...]) -> str:
+    """Return a server's message as one short line, without token and password: a proxy may quote what it was sent."""
     one_line = " ".join(text.split())
-    if token:
-        one_line = one_line.replace(token, "…")
+    for secret in secrets:
+        one_line = one_line.replace(secret, "…")
     return one_line if len(one_line) <= _LONGEST_MESSAGE else one_line[:_LONGEST_MESSAGE] + "…"

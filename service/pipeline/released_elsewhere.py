@@ -53,6 +53,13 @@ _PARQUET_NOT_COMPARED = LogEvent(
 )
 
 
+#: Why else an output may hold summaries of this data set.
+_NAMESAKE = (
+    ". Or they are of a database of the same name on another InfluxDB 1 or 3, which is the same data set to the service: call one of the "
+    "databases or measurements something else, or let each have an output of its own"
+)
+
+
 class SummaryReader(Protocol):
     """Reads which windows an output holds."""
 
@@ -108,7 +115,14 @@ def _log_why_not_compared(summaries: SummaryReader, journal: Journal, bucket: st
 
 
 def refuse_releases_elsewhere(
-    summaries: SummaryReader, journal: Journal, labels: Collection[str], span: Window, *, bucket: str | None, retry: Retry
+    summaries: SummaryReader,
+    journal: Journal,
+    labels: Collection[str],
+    span: Window,
+    *,
+    bucket: str | None,
+    retry: Retry,
+    may_be_a_namesakes: bool = False,
 ) -> None:
     """Refuse the run if the span has releases that the journal does not know, as far as the token may read.
 
@@ -121,6 +135,7 @@ def refuse_releases_elsewhere(
         span: The span to search.
         bucket: The output bucket; None: the summaries are those of Parquet files.
         retry: How to retry.
+        may_be_a_namesakes: Whether they may be of a data set on another server that is called the same.
 
     Raises:
         ConfigurationError: There are such releases, which would be released twice.
@@ -153,5 +168,5 @@ def refuse_releases_elsewhere(
         raise ConfigurationError(
             f"{place} holds summaries of windows of this data set ({unknown_span}) that STATE_DIR knows nothing of: they were "
             "released with a lost or another state folder. Put that folder back; or run scripts/state.py accept-gap, which marks them as "
-            "released, so that none is released twice"
+            f"released, so that none is released twice{_NAMESAKE if may_be_a_namesakes else ''}"
         )

@@ -23,6 +23,7 @@ from service.settings.types import (
     MethodName,
     ParquetPartition,
     Parser,
+    QueryLanguage,
     Secret,
     ValueUnit,
     boolean,
@@ -62,18 +63,42 @@ class Settings:
     influx_url: str = _setting(
         server_address,
         "http://localhost:8086",
-        "The InfluxDB 2 server to read from; also written to, unless INFLUX_OUTPUT_URL names another.",
+        "The InfluxDB server (1, 2 or 3) to read from; also written to, unless INFLUX_OUTPUT_URL names another.",
         section="InfluxDB",
     )
-    influx_token: Secret = _setting(secret, "", "Token to read with, best one that can only read the input bucket. Required.")
-    influx_org: str = _setting(text, "", "Organization of the input bucket, by name or id. Required.")
+    influx_query_language: QueryLanguage = _setting(
+        one_of(QueryLanguage),
+        "auto",
+        "What InfluxDB is asked in. auto: Flux where the server says that it is version 2, InfluxQL where it is 1 or 3. flux: it is a "
+        "version 2, whatever it says. influxql: also of version 2. What else to set for each version: documentation/QUICKSTART.md.",
+    )
+    influx_token: Secret = _setting(
+        secret,
+        "",
+        "Token to read with, best one that can only read the input bucket. Required for InfluxDB 2; of InfluxDB 1 it may be user:password.",
+    )
+    influx_org: str = _setting(
+        text, "", "Organization of the input bucket, by name or id. Required for InfluxDB 2; others have none."
+    )
+    influx_username: str = _setting(
+        text, "", "User of InfluxDB 1, for reading and writing; each token that is set beside INFLUX_TOKEN is used in its place."
+    )
+    influx_password: Secret = _setting(secret, "", "Password of INFLUX_USERNAME.")
+    influx_retention_policy: str = _setting(
+        text,
+        "",
+        "Retention policy of InfluxDB 1 to read from, in the input database; empty: the default one. A bucket may also be given as "
+        "database/policy, for reading and writing.",
+    )
     influx_output_url: str = _setting(server_address, "", "The server to write to; empty: INFLUX_URL.")
     influx_output_token: Secret = _setting(
         secret, "", "Token to write with, best one that can only write the output bucket. Empty: INFLUX_TOKEN."
     )
     influx_output_org: str = _setting(text, "", "Organization of the output bucket, by name or id; empty: INFLUX_ORG.")
     influx_input_bucket: str = _setting(
-        text, "raw_data", "Bucket with raw ECG, by name; or by id, if INFLUX_TOKEN may look it up."
+        text,
+        "raw_data",
+        "Bucket with raw ECG, by name; or by id, if INFLUX_TOKEN may look it up. Of InfluxDB 1 and 3, the database.",
     )
     influx_output_bucket: str = _setting(
         text,

@@ -89,7 +89,9 @@ def load(
 
 
 def _names_a_server(environment: Mapping[str, str]) -> bool:
-    return "INFLUX_ORG" in environment and ("INFLUX_TOKEN" in environment or "INFLUX_TOKEN_FILE" in environment)
+    has_token = "INFLUX_TOKEN" in environment or "INFLUX_TOKEN_FILE" in environment
+    has_place = "INFLUX_ORG" in environment or "INFLUX_QUERY_LANGUAGE" in environment
+    return (has_place and has_token) or "INFLUX_USERNAME" in environment
 
 
 def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -> dict[str, str]:
@@ -204,10 +206,11 @@ def _shown(name: str, text: str) -> str:
 
 def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
     """Yield conflicts between settings that are each valid alone."""
-    if not settings.input_file or settings.output_to_influx:
-        for name in ("INFLUX_TOKEN", "INFLUX_ORG"):
-            if not given.get(name, "").strip():
-                yield f"{name} is required: the service reads from or writes to InfluxDB"
+    if settings.influx_query_language == "flux":
+        yield from (
+            f"{name} is required: the service reads from or writes to InfluxDB 2" for name in _missing_for_2(settings, given)
+        )
+    yield from _user_problems(settings)
     yield from _output_problems(settings)
     yield from _token_problems(settings)
     yield from _pseudonym_problems(settings)
@@ -254,6 +257,19 @@ def _cohort_problems(settings: Settings) -> Iterator[str]:
         yield f"COHORT_TAG={tag} has a meaning of its own in the output: cut the bucket by a tag of another name"
     if tag in dict(settings.influx_tag_filter):
         yield "INFLUX_TAG_FILTER names the tag of COHORT_TAG too: COHORT alone says which of its values is read"
+
+
+def _missing_for_2(settings: Settings, given: Mapping[str, str]) -> list[str]:
+    """Return which settings are empty that an InfluxDB 2 needs, if any InfluxDB is used."""
+    is_used = not settings.input_file or settings.output_to_influx
+    return [name for name in ("INFLUX_TOKEN", "INFLUX_ORG") if is_used and not given.get(name, "").strip()]
+
+
+def _user_problems(settings: Settings) -> Iterator[str]:
+    if settings.influx_username and not settings.influx_password:
+        yield "INFLUX_USERNAME needs INFLUX_PASSWORD or INFLUX_PASSWORD_FILE"
+    if ":" in settings.influx_username:
+        yield "INFLUX_USERNAME holds a colon, with which no user can be sent to InfluxDB"
 
 
 def _file_problems(settings: Settings) -> Iterator[str]:
@@ -451,6 +467,7 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
     else:
         yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
     yield from _warnings_about_the_method(settings, given)
+    yield from _warnings_about_versions(settings, given)
     yield from _unencrypted(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:
         yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: allow access only through a TLS proxy or a private network"
@@ -458,6 +475,21 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
         yield "INFLUX_TAG_FILTER does not apply to INPUT_FILE and is ignored"
     if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
         yield "DEFAULT_QUERY_HOURS does not apply to INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
+
+
+def _warnings_about_versions(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield what is needed or used by some versions of InfluxDB only, which is told by the server alone."""
+    missing = _missing_for_2(settings, given)
+    if missing and not settings.influx_username:
+        yield (
+            f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not set: an InfluxDB 2 needs both, and which version a server "
+            "is only a connection tells (--check --connect)"
+        )
+    if settings.influx_password and not settings.influx_username:
+        yield "INFLUX_PASSWORD is not used without INFLUX_USERNAME"
+    of_version_1 = [name for name in ("INFLUX_USERNAME", "INFLUX_RETENTION_POLICY") if getattr(settings, name.lower())]
+    if of_version_1 and settings.influx_query_language == "flux":
+        yield f"INFLUX_QUERY_LANGUAGE=flux means an InfluxDB 2, which does not use {' and '.join(of_version_1)}"
 
 
 def _unencrypted(settings: Settings) -> Iterator[str]:

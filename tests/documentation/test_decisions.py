@@ -97,7 +97,6 @@ def test_of_the_client_the_service_uses_transport_only() -> None:
         "influxdb_client.InfluxDBClient",
         "influxdb_client.Query",
         "influxdb_client.QueryService",
-        "influxdb_client.WriteService",
         "influxdb_client.rest.ApiException",
     }
 

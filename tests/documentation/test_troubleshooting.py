@@ -204,6 +204,7 @@ REFUSED: dict[str, Play] = {
     "❌ .env file not found!": lambda s: s.process(str(ROOT / "central_anonymizer.py")),
     "❌ The configuration cannot be used:` and a list": lambda s: s.run(K_VALUE=1),
     "refuses INFLUX_TOKEN": lambda s: s.run(INFLUX_TOKEN="wrong"),
+    "which needs INFLUX_TOKEN and INFLUX_ORG": lambda s: s.run(INFLUX_TOKEN="", INFLUX_ORG=""),
     "has no organization": lambda s: s.run(INFLUX_ORG="x"),
     "Failed to connect to InfluxDB: bucket": lambda s: s.run(INFLUX_INPUT_BUCKET="x"),
     "does not let us write to bucket": lambda s: s.check(INFLUX_OUTPUT_TOKEN=s.settings["INFLUX_TOKEN"]),
@@ -1311,6 +1312,20 @@ def _keys_that_may_not_list(scene: Scene) -> int:
 def _a_store_that_is_down_at_a_later_start(scene: Scene) -> int:
     scene.with_rows().run(OUTPUT_TO_INFLUX="false")
     return to_store(scene, NOBODY, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10))
+
+
+@row("it does not say which InfluxDB it is")
+def _a_server_that_does_not_say_what_it_is(scene: Scene) -> int:
+    with socket_servers() as serve:
+        return scene.run(INFLUX_URL=serve([b"HTTP/1.1 204 No Content\r\n\r\n"]).url)
+
+
+@row("no database mapping leads to bucket")
+def _a_mapping_that_leads_to_another_bucket(scene: Scene) -> int:
+    server, clinic = scene.clinic.server, scene.clinic
+    mapping = {"orgID": server.org_id(), "database": clinic.raw, "retention_policy": "autogen", "default": True}
+    server.ask("POST", "/api/v2/dbrps", json={**mapping, "bucketID": server.bucket_id(clinic.released)})
+    return scene.run(INFLUX_QUERY_LANGUAGE="influxql")
 
 
 @row("is no folder of Parquet files of this project", ends=exit_codes.USAGE)

@@ -210,7 +210,7 @@ def test_released_rows_whose_spool_file_is_lost_are_given_up_by_a_person_and_not
 @pytest.mark.parametrize("command", ["verify", "retry-set-aside"])
 def test_a_command_that_needs_the_configuration_says_what_is_wrong_with_it(tmp_path: Path, command: str) -> None:
     (tmp_path / "state").mkdir()
-    (tmp_path / ".env").write_text("K_VALUE=1\n", encoding="utf-8")
+    (tmp_path / ".env").write_text("K_VALUE=1\nINFLUX_QUERY_LANGUAGE=flux\n", encoding="utf-8")
     (tmp_path / ".env").chmod(0o600)
 
     code, said = state(tmp_path, command)

@@ -280,6 +280,9 @@ class RuledConnection:
     summaries: list[bytes] = field(default_factory=list)
     requests: int = 0
 
+    def try_to_write(self, bucket: str) -> None:
+        self.write(bucket, b"# probe")
+
     def write(self, bucket: str, lines: bytes) -> None:
         self.requests += 1
         if len(lines) > self.rules.most_bytes:

@@ -307,7 +307,8 @@ NO_ANSWERS = [
 def test_no_answer_or_one_that_is_not_whole_is_never_ok(serve: Serve, answer: bytes | None, sentence: str) -> None:
     url = "http://127.0.0.1:9" if answer is None else serve([answer]).url
 
-    code, said = run_check("--url", url, "--org", "o", environment={"INFLUX_VERIFY_TOKEN": "t"})
+    place = ("--url", url, "--org", "o", "--query-language", "flux")
+    code, said = run_check(*place, environment={"INFLUX_VERIFY_TOKEN": "t"})
 
     assert (code, sentence in said, "OK:" in said) == (69, True, False), said
 

@@ -41,6 +41,8 @@ class FakeSource:
     """Rows of (time in seconds, source, value). `failures` are raised first, one a question; `short_reads` lose a row each."""
 
     name = "fake"
+    server = ""
+    may_have_a_namesake = False
     data_set = "fake"
     data_set_address = ""
     data_set_tells_samples = False

@@ -146,8 +146,11 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
             "CSV_OUTPUT_DIR is in the folder that INPUT_FILE",
         ),
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
-        ({"INFLUX_TOKEN": ""}, "INFLUX_TOKEN is required"),
-        ({"INFLUX_ORG": ""}, "INFLUX_ORG is required"),
+        ({"INFLUX_TOKEN": "", "INFLUX_QUERY_LANGUAGE": "flux"}, "INFLUX_TOKEN is required"),
+        ({"INFLUX_ORG": "", "INFLUX_QUERY_LANGUAGE": "flux"}, "INFLUX_ORG is required"),
+        ({"INFLUX_QUERY_LANGUAGE": "sql"}, "INFLUX_QUERY_LANGUAGE must be"),
+        ({"INFLUX_USERNAME": "a"}, "INFLUX_USERNAME needs INFLUX_PASSWORD"),
+        ({"INFLUX_USERNAME": "a:b", "INFLUX_PASSWORD": "c"}, "INFLUX_USERNAME holds a colon"),
         ({"STREAMING_MODE": "true", "INPUT_FILE": __file__}, "reads from InfluxDB, not from a file"),
         ({"STREAMING_MODE": "true", "QUERY_START_TIME": "2025-01-01", "QUERY_END_TIME": "2025-01-02"}, "has no end"),
         ({"CSV_OUTPUT_DIR": f"{__file__}/below"}, "cannot be written to"),
@@ -176,7 +179,14 @@ def test_a_recording_a_folder_and_a_pattern_of_them_may_be_named(name: str, tmp_
 
 
 def test_all_mistakes_are_reported_at_once(tmp_path: Path) -> None:
-    wrong = {"K_VALUE": "1", "BATCH_SIZE_SECONDS": "x", "METHOD": "y", "OUTPUT_TO_API": "true", "INFLUX_ORG": ""}
+    wrong = {
+        "K_VALUE": "1",
+        "BATCH_SIZE_SECONDS": "x",
+        "METHOD": "y",
+        "OUTPUT_TO_API": "true",
+        "INFLUX_ORG": "",
+        "INFLUX_QUERY_LANGUAGE": "flux",
+    }
     problems = problems_of(tmp_path, **wrong, HIERARCHY_CSV_PATH="/nowhere")
 
     names = ("K_VALUE", "BATCH_SIZE_SECONDS", "METHOD", "API_ENDPOINT", "INFLUX_ORG", "HIERARCHY_CSV_PATH")

@@ -1,0 +1,104 @@
+"""The program on InfluxDB 1, 2 and 3: the same ECG gives the same released rows, and every command finds them again."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.replay import load
+from testbed.wearers import SECOND_NS, Wearers
+from tests.integration.clinic import FIRST_MINUTE, Clinic, Key, api_rows, csv_rows, load_first_minute
+from tests.integration.service_process import Service, run_service, state
+from tests.scripts.verifying import run_check
+from tests.servers.api_server import ApiServer
+
+pytestmark = pytest.mark.influxdb
+
+#: Which server, by its fixture; what it is asked in; what it is called.
+VERSIONS = {
+    "2 in InfluxQL": ("influxdb", "influxql", "InfluxDB 2 ("),
+    "1": ("influxdb1", "auto", "InfluxDB 1 (1.6.7"),
+    "3": ("influxdb3", "auto", "InfluxDB 3 ("),
+}
+
+
+@pytest.fixture(scope="module")
+def by_flux(influxdb: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[Key, float]:
+    """What the service releases of the first minute from version 2, asked in Flux."""
+    clinic, folder = Clinic(influxdb), tmp_path_factory.mktemp("flux")
+    load_first_minute(clinic)
+    code, log = run_service(folder, {**clinic.settings, **FIRST_MINUTE})
+    assert (code, "asked in Flux" in log) == (0, True), log
+    return csv_rows(folder / "csv")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_same_ecg_gives_the_same_rows_and_each_command_finds_them(
+    version: str, by_flux: dict[Key, float], request: pytest.FixtureRequest, tmp_path: Path, api_server: ApiServer
+) -> None:
+    fixture, language, title = VERSIONS[version]
+    server = request.getfixturevalue(fixture)
+    clinic = Clinic(server)
+    load_first_minute(clinic)
+    api = {"OUTPUT_TO_API": "true", "API_ENDPOINT": api_server.endpoint}
+    settings = {**clinic.settings, **FIRST_MINUTE, **api, "INFLUX_QUERY_LANGUAGE": language, "INFLUX_VERIFY_TOKEN": server.token}
+
+    code, log = run_service(tmp_path, settings)
+
+    assert (code, f"The server is {title}" in log, "129600 rows read = 129600 released" in log) == (0, True, True), log
+    assert csv_rows(tmp_path / "csv") == by_flux
+    assert api_rows(api_server.stored()) == by_flux
+    code, said = state(tmp_path, "verify")
+    assert code == 0, said
+    place = ("--url", server.url, "--bucket", clinic.released, "--env-file", str(tmp_path / ".env"))
+    code, said = run_check(*place, environment={"INFLUX_VERIFY_TOKEN": server.token})
+    assert (code, "12 windows, 129600 rows." in said) == (0, True), said
+    assert not any(str(settings[name]) in log for name in ("INFLUX_TOKEN", "INFLUX_OUTPUT_TOKEN")), "no secret"
+
+    again = {**settings, "STATE_DIR": tmp_path / "another"}
+    code, log = run_service(tmp_path, again)
+    assert (code, "holds summaries of windows of this data set" in log) == (78, True), log
+    assert ("a database of the same name on another InfluxDB 1 or 3" in log) == (fixture != "influxdb"), log
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_stream_that_is_killed_while_the_server_is_away_goes_on_and_loses_nothing(
+    version: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    fixture, language, _ = VERSIONS[version]
+    server, start_ns = request.getfixturevalue(fixture), (time.time_ns() // SECOND_NS - 40) * SECOND_NS
+    clinic, wearers = Clinic(server), Wearers(6, hertz=32)
+    load(server, clinic.raw, wearers, start_ns=start_ns, end_ns=start_ns + 20 * SECOND_NS)
+    begin = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start_ns // SECOND_NS))
+    settings = {
+        **clinic.settings,
+        "INFLUX_QUERY_LANGUAGE": language,
+        "STREAMING_MODE": "true",
+        "ALLOWED_LATENESS_SECONDS": "0",
+        "QUERY_START_TIME": begin,
+        "STREAMING_INTERVAL": "1",
+        "BATCH_SIZE_SECONDS": "1",
+    }
+    with Service(tmp_path, {**settings, "INFLUX_OUTPUT_BUCKET": "not there"}) as service:
+        # Nothing can be stored at first, and the process dies with all of it in its spool.
+        service.wait_for("does not let us write")
+        service.process.send_signal(signal.SIGKILL)
+        service.process.wait()
+    with Service(tmp_path, settings) as service:
+        deadline_s = time.monotonic() + 30
+        expected = 20 * 6 * 32
+        while (found := _stored(clinic, server)) < expected and time.monotonic() < deadline_s:
+            time.sleep(0.2)
+        assert found == expected, service.log
+        assert service.stop() == 0, service.log
+
+
+def _stored(clinic: Clinic, server: Any) -> int:
+    if hasattr(server, "count"):
+        return int(server.count(clinic.released, measurement="ecg_anonymized"))
+    held = getattr(server, "kept_in", server)
+    return sum(int(row["count"]) for row in held.ask('SELECT COUNT("ecg") FROM "ecg_anonymized"', database=clinic.released))

@@ -1,0 +1,374 @@
+"""InfluxDB 1, 2 and 3: what is asked of each in another way, and what its refusals mean. All else is alike.
+
+A new version is a class here and a line in `_VERSIONS`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
+from transport.influxql_answers import read_series
+
+if TYPE_CHECKING:
+    from transport.influx_connection import Address, InfluxConnection
+
+Language = Literal["auto", "flux", "influxql"]
+
+#: In what form rows come: CSV of `/query`, or Parquet of `/api/v3/query_influxql`.
+RowsFormat = Literal["csv", "parquet"]
+
+#: A write that stores nothing and yet tells whether credentials and place are good.
+_PROBE = b"# probe"
+
+#: Rows in a piece of a long answer of versions 1 and 2; their default of 10000 makes no less work.
+_CHUNK_ROWS = 50_000
+
+#: The retention policy of a database that nobody gave another.
+_USUAL_POLICY = "autogen"
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """Where InfluxQL finds a bucket.
+
+    Args:
+        name: The database.
+        policy: Its retention policy; empty where there are none.
+    """
+
+    name: str
+    policy: str
+
+
+class Version(Protocol):
+    """How to ask one version. Whatever fails is an InfluxFault."""
+
+    #: For messages, such as `InfluxDB 2`.
+    title: str
+
+    #: What samples are read in, unless INFLUX_QUERY_LANGUAGE says otherwise.
+    language: Literal["flux", "influxql"]
+
+    #: In what form InfluxQL's rows come.
+    rows_format: RowsFormat
+
+    #: Whether long JSON answers are asked for in pieces, each of which says whether more follow.
+    is_chunked: bool
+
+    def authorization(self, address: Address, token: str) -> str:
+        """Return the header that carries the credentials; empty: none."""
+
+    def credentials(self, address: Address) -> str:
+        """Return which settings hold the credentials that are sent."""
+
+    def policies(self, connection: InfluxConnection, bucket: str) -> list[str]:
+        """Return the retention policies of a bucket's database in which the same measurement may be held too."""
+
+    def check(self, address: Address, token: str) -> None:
+        """Raise a fault that names settings if this version needs some that are not there."""
+
+    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+        """Offer line protocol; return the status of the answer."""
+
+    def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
+        """See that the bucket can be written to, without storing anything."""
+
+    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+        """Return what is known of a bucket; None when these credentials may not see it."""
+
+    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+        """Return where InfluxQL finds a bucket."""
+
+    def rows(self, connection: InfluxConnection, database: Database, query: str) -> bytes:
+        """Return InfluxQL's rows, as `rows_format` says."""
+
+    def has_ids(self) -> bool:
+        """Return whether a bucket may be named by its id."""
+
+    def refined(self, fault: InfluxFault) -> InfluxFault:
+        """Return a fault with the status that others would have given it, and without a row or query that its message quotes."""
+
+
+class _InfluxQl:
+    """What versions 1 and 2 have in common."""
+
+    rows_format: RowsFormat = "csv"
+    is_chunked: bool = True
+
+    def rows(self, connection: InfluxConnection, database: Database, query: str) -> bytes:
+        """Ask for CSV in pieces: whole answers are cut by a server's `max-row-limit`."""
+        return connection.influxql(database, query, accept="application/csv", chunk_rows=_CHUNK_ROWS)
+
+    def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
+        """Write a comment."""
+        connection.write(bucket, _PROBE)
+
+    def refined(self, fault: InfluxFault) -> InfluxFault:
+        """Return it as it is."""
+        return fault
+
+
+class _OnlyTokens:
+    """What versions 2 and 3 have in common."""
+
+    def credentials(self, address: Address) -> str:
+        """Return the token's."""
+        return "INFLUX_TOKEN"
+
+    def policies(self, connection: InfluxConnection, bucket: str) -> list[str]:
+        """Return none."""
+        return []
+
+
+class InfluxDb2(_OnlyTokens, _InfluxQl):
+    """InfluxDB 2, and InfluxDB Cloud."""
+
+    title = "InfluxDB 2"
+    language: Literal["flux", "influxql"] = "flux"
+
+    def authorization(self, address: Address, token: str) -> str:
+        """Return the token."""
+        return f"Token {token}"
+
+    def check(self, address: Address, token: str) -> None:
+        """Require token and organization."""
+        missing = [name for name, text in (("INFLUX_TOKEN", token), ("INFLUX_ORG", address.org)) if not text]
+        if missing:
+            raise InfluxFault(f"it is an InfluxDB 2, which needs {' and '.join(missing)}", needs_setting=True)
+
+    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+        """Write by `/api/v2/write`."""
+        return connection.post_lines("/api/v2/write", {"org": connection.address.org, "bucket": bucket}, lines)
+
+    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+        """Look it up in the list of buckets."""
+        return connection.find_bucket(name=name)
+
+    def has_ids(self) -> bool:
+        """Return that it may."""
+        return True
+
+    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+        """Return a mapping that leads to the bucket. A name alone proves nothing: it can be mapped to another bucket."""
+        facts = self.bucket(connection, bucket)
+        if facts is None:
+            raise InfluxFault(
+                "404 this token is not shown the bucket, so whether InfluxQL would find it cannot be told", status=404
+            )
+        for mapping in self._mappings(connection, bucketID=facts.id):
+            place = Database(str(mapping["database"]), str(mapping["retention_policy"]))
+            # The list of a bucket's mappings holds the one by its name even while another bucket is mapped to that name.
+            those = [one for one in self._mappings(connection, db=place.name) if one["retention_policy"] == place.policy]
+            if those and all(one["bucketID"] == facts.id for one in those):
+                return place
+        raise InfluxFault(
+            f"no database mapping leads to bucket {bucket!r}, so InfluxQL would read another one or none: make one (influx v1 dbrp create) "
+            "or set INFLUX_QUERY_LANGUAGE=flux",
+            needs_setting=True,
+        )
+
+    def _mappings(self, connection: InfluxConnection, **wanted: str) -> list[dict[str, Any]]:
+        org = ("orgID" if looks_like_id(connection.address.org) else "org", connection.address.org)
+        answer = connection.get("/api/v2/dbrps", [*wanted.items(), org])
+        try:
+            found = json.loads(answer)["content"]
+            return [
+                one for one in found if all(isinstance(one[key], str) for key in ("database", "retention_policy", "bucketID"))
+            ]
+        except (ValueError, TypeError, LookupError):
+            raise InfluxFault("the list of database mappings is not as InfluxDB 2 gives it") from None
+
+
+class InfluxDb1(_InfluxQl):
+    """InfluxDB 1: a bucket is a database, or `database/policy`."""
+
+    title = "InfluxDB 1"
+    language: Literal["flux", "influxql"] = "influxql"
+
+    def authorization(self, address: Address, token: str) -> str:
+        """Return user and password: those that are given as such, or as a token `user:password`."""
+        credentials = f"{address.username}:{address.password()}" if address.username else token
+        return f"Basic {base64.b64encode(credentials.encode(errors='surrogateescape')).decode()}" if ":" in credentials else ""
+
+    def credentials(self, address: Address) -> str:
+        """Return those of user and password where they are used."""
+        return "INFLUX_USERNAME and INFLUX_PASSWORD" if address.username else "INFLUX_TOKEN (user:password)"
+
+    def check(self, address: Address, token: str) -> None:
+        """Require nothing: such a server may let everybody in."""
+
+    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+        """Write by `/write`."""
+        place = self.database(connection, bucket)
+        policy = {"rp": place.policy} if place.policy else {}
+        return connection.post_lines("/write", {"db": place.name, **policy}, lines)
+
+    def has_ids(self) -> bool:
+        """Return that it may not."""
+        return False
+
+    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+        """Return `database/policy` divided, with INFLUX_RETENTION_POLICY where the bucket names none; empty: the default one."""
+        name, slash, policy = bucket.rpartition("/")
+        return Database(name, policy) if slash and name and policy else Database(bucket, connection.address.retention_policy)
+
+    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+        """Ask for the database's retention policies."""
+        place = self.database(connection, name)
+        known = {str(one["name"]): one for one in self._policies(connection, place)}
+        found = known.get(place.policy) if place.policy else next((one for one in known.values() if one["default"]), None)
+        if found is None:
+            raise InfluxFault(
+                f"404 database {place.name!r} has no retention policy {place.policy or '(no default one)'}; it has: "
+                f"{', '.join(map(repr, known)) or 'none'}. Check INFLUX_RETENTION_POLICY",
+                status=404,
+            )
+        return BucketFacts(
+            name=name,
+            id="\0".join((place.name, str(found["name"]))),
+            shard_group_s=_seconds(str(found["shardGroupDuration"])),
+            retention_s=_seconds(str(found["duration"])),
+            is_told_apart_by_name=True,
+        )
+
+    def policies(self, connection: InfluxConnection, bucket: str) -> list[str]:
+        """Return those besides the one that is used."""
+        place, used = self.database(connection, bucket), self.bucket(connection, bucket)
+        names = [str(one["name"]) for one in self._policies(connection, place)]
+        return [name for name in names if used is None or used.id != "\0".join((place.name, name))]
+
+    def _policies(self, connection: InfluxConnection, place: Database) -> list[dict[str, Any]]:
+        answer = connection.influxql(Database(place.name, ""), f"SHOW RETENTION POLICIES ON {quoted_name(place.name)}")
+        return [one for series in read_series(answer) for one in series.rows()]
+
+    def refined(self, fault: InfluxFault) -> InfluxFault:
+        """Tell a policy that is not there from an outage: its status is 500."""
+        is_no_outage = fault.status == 500 and "retention policy not found" in str(fault)
+        return fault.said(f"404 {str(fault)[4:]}", status=404) if is_no_outage else fault
+
+
+class InfluxDb3(_OnlyTokens):
+    """InfluxDB 3: a bucket is a database; the part behind a slash belongs to its name."""
+
+    title = "InfluxDB 3"
+    language: Literal["flux", "influxql"] = "influxql"
+    rows_format: RowsFormat = "parquet"
+    # In pieces it does not say whether more follow.
+    is_chunked: bool = False
+
+    def authorization(self, address: Address, token: str) -> str:
+        """Return the token, where there is one: a server may let everybody in."""
+        return f"Bearer {token}" if token else ""
+
+    def check(self, address: Address, token: str) -> None:
+        """Require nothing."""
+
+    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+        """Write by `/api/v2/write`."""
+        return connection.post_lines("/api/v2/write", {"bucket": bucket}, lines)
+
+    def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
+        """Look the database up: a write of nothing would make one."""
+        self.bucket(connection, bucket)
+
+    def has_ids(self) -> bool:
+        """Return that it may not."""
+        return False
+
+    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+        """Return the database of that name."""
+        return Database(bucket, "")
+
+    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+        """Look the database up in the list of all."""
+        answer = connection.get("/api/v3/configure/database", [("format", "json")])
+        try:
+            known = [str(one["iox::database"]) for one in json.loads(answer)]
+        except (ValueError, TypeError, LookupError):
+            raise InfluxFault("the list of databases is not as InfluxDB 3 gives it") from None
+        if name not in known:
+            raise InfluxFault("404 it has no database of that name", status=404)
+        return BucketFacts(
+            name=name, id="\0".join((name, _USUAL_POLICY)), shard_group_s=0, retention_s=0, is_told_apart_by_name=True
+        )
+
+    def rows(self, connection: InfluxConnection, database: Database, query: str) -> bytes:
+        """Ask for Parquet: its CSV of `/query` says no tags."""
+        question = {"db": database.name, "q": query, "format": "parquet"}
+        return connection.post("/api/v3/query_influxql", question, accept="application/vnd.apache.parquet")
+
+    def refined(self, fault: InfluxFault) -> InfluxFault:
+        """Show only what is known to hold no row; a question that it cannot plan is no outage, though its status is 500."""
+        if fault.status is None or fault.needs_setting:
+            return fault
+        said = f"{fault} {fault.body}".lower()
+        if re.search("file limit|parquet files", said):
+            return fault.said("413 the range of time holds more files than the server reads for one query", status=413)
+        if fault.status == 500 and re.search("plan|pars|syntax|schema|not found|column", said):
+            return fault.said("400 it cannot answer such a query", status=400)
+        meaning = next(
+            (text for pattern, text in _MEANINGS_OF_3.items() if re.search(pattern, said)), "it gives no reason that is shown"
+        )
+        return fault.said(f"{fault.status} {meaning}")
+
+
+#: What messages of version 3 say, which quote parts of rows, in words that do not.
+_MEANINGS_OF_3 = {
+    "column type|invalid type|type conflict|schema conflict": "field type conflict",
+    "partial write|parse|invalid line|line protocol": "it cannot take some of the lines",
+    "database": "it does not find the database",
+    "auth|token|permission": "unauthorized access",
+}
+
+_VERSIONS: dict[str, type[InfluxDb1 | InfluxDb2 | InfluxDb3]] = {"1": InfluxDb1, "2": InfluxDb2, "3": InfluxDb3}
+
+
+def version_of(said: str, language: Language) -> Version:
+    """Return which version a server is that calls itself so (`X-Influxdb-Version`).
+
+    Raises:
+        InfluxFault: It cannot be told, or does not speak the language.
+    """
+    if language == "flux":
+        return InfluxDb2()
+    # A build of version 2 without a name calls itself so.
+    major = "2" if said == "dev" else said.removeprefix("v").partition(".")[0]
+    if major in _VERSIONS:
+        return _VERSIONS[major]()
+    shown = f"says {said!r}" if said else "says nothing"
+    raise InfluxFault(
+        f"it does not say which InfluxDB it is: the header X-Influxdb-Version of its /ping {shown}, and 1, 2 or 3 is expected. If it is an "
+        "InfluxDB 2 or InfluxDB Cloud, set INFLUX_QUERY_LANGUAGE=flux; otherwise let the proxy before it pass that header on",
+        needs_setting=True,
+    )
+
+
+def quoted_name(name: str) -> str:
+    """Return any name as an InfluxQL identifier, so that nothing in it is taken for code.
+
+    Raises:
+        InfluxFault: InfluxQL has no way to write it.
+    """
+    return f'"{_escaped(name, quote=chr(34))}"'
+
+
+def quoted_text(text: str) -> str:
+    """Return any text as an InfluxQL string. Raises as `quoted_name` does."""
+    return f"'{_escaped(text, quote=chr(39))}'"
+
+
+def _escaped(text: str, *, quote: str) -> str:
+    if "\r" in text or "\0" in text:
+        raise InfluxFault("a name with a carriage return or a zero byte cannot be asked for in InfluxQL", needs_setting=True)
+    return text.replace("\\", "\\\\").replace(quote, f"\\{quote}").replace("\n", "\\n")
+
+
+def _seconds(duration: str) -> int:
+    """Return the whole seconds of a duration such as `168h0m0s`."""
+    units = {"h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * units[unit] for number, unit in re.findall(r"(\d+)([hms])(?![a-z])", duration))
