@@ -1,1 +1,1 @@
-"""Measurements, each against something in the same run. Nothing here is a test."""
+"""Benchmarks. Each figure is relative to another in the same run. Nothing here is a test."""

@@ -11,7 +11,7 @@ from benchmarks.plots import plot
 
 
 def main() -> None:
-    """Measure what was asked for, or everything."""
+    """Run the benchmarks that the arguments name, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("what", nargs="*", choices=("throughput", "small", "growth", "backlog", "parquet", []), help="only these")
     parser.add_argument("--wearers", type=int, default=6)

@@ -1,4 +1,4 @@
-"""What a backlog costs: to record a release while many wait, to catch up with all of them, and a day's outage beside a live stream."""
+"""The cost of a backlog: to record a release while many chunks wait, to deliver them all, and a day's outage beside a live stream."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ from service.telemetry.hub import Telemetry
 from testbed.influxdb_server import InfluxServer, start_server
 from testbed.wearers import Wearers
 
-#: How many chunks of one window wait.
+#: Number of waiting chunks of one window each.
 _WAITING = (300, 3_000, 30_000)
 
-#: Further windows that are recorded and timed while the others wait.
+#: Further windows that are released and timed while the others wait.
 _TIMED = 300
 
-#: Two wearers. What waits is of little weight where its number is what counts: 160 rows a window; in an outage it is 1,280.
+#: Two wearers. Windows are small (160 rows) where only the number of chunks matters; in the outage they have 1,280 rows.
 _WEARERS = 2
 _LITTLE_HERTZ, _HERTZ = 16, 128
 
-#: A disk's own pace, which others use too, hides what the bookkeeping costs.
+#: In memory, since the pace of a shared disk would hide the cost of bookkeeping.
 _IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 #: Windows in a day.
@@ -59,21 +59,21 @@ _NO_LIMIT_BYTES = 1 << 50
 
 
 class _Discards(MemoryOutput):
-    """Takes everything, and keeps nothing."""
+    """Takes every batch, and keeps none."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
 
     def write(self, batch: Batch) -> None:
-        """Do nothing with it."""
+        """Discard the batch."""
 
 
 class _Away:
-    """An output that cannot be opened until it is back.
+    """An output whose `open` blocks until `is_back` is set.
 
     Args:
-        output: What it is when it is back.
+        output: The output behind it.
     """
 
     def __init__(self, output: Output) -> None:
@@ -83,16 +83,16 @@ class _Away:
         self.target, self.intent, self.write, self.close = output.target, output.intent, output.write, output.close
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
-        """Open it once it is back."""
+        """Wait until the output is back, and open it."""
         self.is_back.wait()
         self._output.open(receipts)
 
 
 class _Ward:
-    """A delivery to an output that is away and one that keeps up, in a folder of its own.
+    """A delivery to two outputs: one that is away, and one that keeps up.
 
     Args:
-        folder: Where its state is.
+        folder: Folder for its state.
         away: The output that is away.
         hertz: Samples per second of each wearer.
     """
@@ -117,7 +117,7 @@ class _Ward:
         self._delivery.start()
 
     def release(self) -> float:
-        """Release the next window as a chunk of its own, as a stream does; return how many seconds that took."""
+        """Release the next window as a chunk of its own, as a stream does; return the seconds taken."""
         began_s = time.perf_counter()
         start_ns = self._batch.window.start_ns + self._released * WINDOW_S * NANOSECONDS
         window = Window(start_ns, start_ns + WINDOW_S * NANOSECONDS)
@@ -130,7 +130,7 @@ class _Ward:
         return time.perf_counter() - began_s
 
     def catch_up(self, meanwhile: Callable[[], None] = lambda: None) -> float:
-        """Let the output come back; return how many seconds it took until it had everything, what was released meanwhile included."""
+        """Let the output come back; return the seconds until it has everything, including what was released meanwhile."""
         began_s = time.perf_counter()
         self.away.is_back.set()
         caught_up = threading.Thread(target=self._delivery.drain)
@@ -140,11 +140,11 @@ class _Ward:
             caught_up.join(0.01)
         taken_s = time.perf_counter() - began_s
         if any(one.pending for one in self._journal.outputs.positions()):
-            raise SystemExit("something still waits, which is not what is to be measured")
+            raise SystemExit("some chunks are still pending, so the measurement is invalid")
         return taken_s
 
     def close(self) -> None:
-        """Let go."""
+        """Stop the delivery and close the journal."""
         self._delivery.stop(1.0)
         self._journal.close()
 
@@ -161,7 +161,7 @@ def _a_batch(hertz: int) -> Batch:
 
 
 def measure(*, repeats: int) -> Figures:
-    """Return seconds for each chunk, and for each size its share of the smallest; memory; and how a day's outage went."""
+    """Return milliseconds per chunk, absolute and relative to the smallest backlog; peak memory; and the figures of a day's outage."""
     figures = Figures(f"A backlog of chunks of one window, {repeats} rounds")
     for _ in range(repeats):
         first: tuple[float, float] | None = None
@@ -179,13 +179,13 @@ def measure(*, repeats: int) -> Figures:
 
 
 def _in_a_process(work: Callable[[Path], tuple[float, float, float]]) -> tuple[float, float, float]:
-    """Return what work returns in a process of its own, so that its memory is its own, and in a folder of its own."""
+    """Run work in a new process, so that its peak memory is its own, and in a new folder."""
     with tempfile.TemporaryDirectory(dir=_IN_MEMORY) as folder, multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(work, (Path(folder),))
 
 
 def _backlog(waiting: int, folder: Path) -> tuple[float, float, float]:
-    """Return seconds for each chunk to record and to catch up, and the peak of memory in MiB."""
+    """Return the seconds per chunk to record and to deliver, and the peak memory in MiB."""
     ward = _Ward(folder, _Discards("away"), hertz=_LITTLE_HERTZ)
     for _ in range(waiting):
         ward.release()
@@ -196,7 +196,7 @@ def _backlog(waiting: int, folder: Path) -> tuple[float, float, float]:
 
 
 def _measure_outage(figures: Figures, server: InfluxServer) -> None:
-    """Note how a day's outage of InfluxDB is caught up while windows go on coming as they fall due."""
+    """Measure how a day's outage of InfluxDB is caught up while new windows fall due."""
     target = InfluxTarget(bucket="released", measurement="ecg", field="ecg", source_tag="source_id")
     with tempfile.TemporaryDirectory() as folder:
         ward = _Ward(Path(folder), InfluxOutput(connect(server), target), hertz=_HERTZ)

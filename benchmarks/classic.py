@@ -1,7 +1,7 @@
-"""The classic way, as scripts do it: an object for each row, a loop over records and levels, a `Point` for each row.
+"""A baseline in plain Python, as scripts usually do it.
 
-The official client's `query()` builds one object a row; each record is looked up in a dictionary of the hierarchy; records are counted
-level by level in Python; every released row becomes a `Point`, written synchronously. Only to have something to be compared with.
+The official client's `query()` builds one object per row; each record is looked up in a dictionary of the hierarchy; records are counted
+level by level in Python; every released row becomes a `Point`, written synchronously.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Record:
 
 
 def load_hierarchy() -> dict[int, list[str]]:
-    """Return the ranges of every value, finest first."""
+    """Return each value's ranges, finest level first."""
     with _HIERARCHY.open(encoding="utf-8", newline="") as file:
         return {int(row[0]): row[1:] for row in csv.reader(file)}
 
 
 def anonymize(records: list[Record], hierarchy: dict[int, list[str]], k: int) -> list[Record]:
-    """Return the records with the midpoint of the first range that k of them share; the others get the mean of those."""
+    """Return each record with the midpoint of the first range that k records share; the others get the mean of these values."""
     unplaced, released, placed_values = list(records), [], []
     for level in range(_LEVELS):
         ranges = [hierarchy[min(2500, max(-2500, round(record.value)))][level] for record in unplaced]
@@ -64,7 +64,7 @@ def anonymize(records: list[Record], hierarchy: dict[int, list[str]], k: int) ->
 
 
 def seconds_end_to_end(server: InfluxServer, bucket: str, copy: str, *, windows: int, window_s: int = 5, k: int = 5) -> float:
-    """Return how long some windows take from bucket to bucket."""
+    """Return the seconds that some windows take from bucket to bucket."""
     server.make_bucket(copy)
     hierarchy = load_hierarchy()
     with InfluxDBClient(url=server.url, token=server.token, org=server.org) as client:

@@ -1,7 +1,7 @@
-"""The core alone: how quickly a chunk of windows, and one live window, is anonymized and verified, by method, k and what k counts.
+"""The core alone: the time to anonymize and verify a chunk of windows, and one live window, by method, k and unit of k.
 
-`python -m benchmarks.core` takes everything in turn, several times, so that a machine that changes its speed changes all figures; it prints
-medians, and each as a share of the default settings' in the same round.
+`python -m benchmarks.core` interleaves all measurements over several rounds, so that changes of the machine's speed affect all of them. It
+prints medians, and ratios to the default settings in the same round.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _START_S = 1762180200
 
 @dataclass(frozen=True)
 class Load:
-    """Some windows of some wearers' ECG."""
+    """Input data: some windows of some wearers' ECG."""
 
     name: str
     samples: Samples
@@ -48,7 +48,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method and what it promises."""
+    """A method, k and unit of k."""
 
     method: str
     k: int
@@ -58,7 +58,7 @@ class Choice:
         return f"{self.method:<10} k {self.k:<3} {self.k_unit}"
 
 
-#: Every other figure is set against this one.
+#: All ratios are relative to this one.
 DEFAULT = Choice("hierarchy", 5, "record")
 
 _KS: dict[KUnit, tuple[int, ...]] = {"record": (5, 10, 20), "source": (5, 10)}
@@ -67,7 +67,7 @@ CHOICES = [Choice(method, k, k_unit) for k_unit, each in _KS.items() for method 
 
 
 def make_load(name: str, wearers: int, windows: int) -> Load:
-    """Return the rows of `windows` windows, in the order in which they were measured."""
+    """Return the rows of `windows` windows, sorted by time."""
     span = WindowRange(_START_S * NANOSECONDS, (_START_S + windows * WINDOW_S) * NANOSECONDS, WINDOW_S * NANOSECONDS)
     worn = Wearers(wearers)
     rows = worn.samples_between(span.start_ns, span.end_ns)
@@ -75,7 +75,7 @@ def make_load(name: str, wearers: int, windows: int) -> Load:
 
 
 def make_recipe(choice: Choice, hierarchy: Hierarchy) -> Recipe:
-    """Return how windows are anonymized; ids are kept, since pseudonyms cost nothing per row."""
+    """Return the recipe of a choice. Ids are kept, since pseudonyms cost nothing per row."""
     method: Method
     if choice.method == "optimal":
         method = OptimalAnonymizer(hierarchy, choice.k, choice.k_unit)
@@ -85,19 +85,19 @@ def make_recipe(choice: Choice, hierarchy: Hierarchy) -> Recipe:
 
 
 def anonymize_and_verify(load: Load, recipe: Recipe) -> tuple[float, float]:
-    """Return how many seconds each took."""
+    """Return the seconds to anonymize, and to verify."""
     started_s = time.perf_counter()
     results = anonymize_chunk(load.samples, load.windows, recipe).results
     anonymized_s = time.perf_counter()
     released = sum(verify(result.batch).distinct_values > 0 for result in results if result.batch is not None)
     verified_s = time.perf_counter()
     if released != len(load.windows):
-        raise SystemExit(f"{len(load.windows) - released} windows were withheld, which is not what is to be measured")
+        raise SystemExit(f"{len(load.windows) - released} windows were withheld, so the measurement is invalid")
     return anonymized_s - started_s, verified_s - anonymized_s
 
 
 def measure(loads: list[Load], hierarchy: Hierarchy, rounds: int) -> dict[tuple[str, Choice], list[tuple[float, float]]]:
-    """Return the seconds of every load and choice, round by round; the first time of each is not counted."""
+    """Return the seconds of every load and choice, per round. The first round is a warm-up."""
     seconds: dict[tuple[str, Choice], list[tuple[float, float]]] = {}
     for number in range(rounds + 1):
         for load in loads:
@@ -109,7 +109,7 @@ def measure(loads: list[Load], hierarchy: Hierarchy, rounds: int) -> dict[tuple[
 
 
 def print_table(load: Load, figure: Callable[[float], str], taken: dict[Choice, list[tuple[float, float]]]) -> None:
-    """Print a line for each choice."""
+    """Print one line per choice."""
     print(f"\n{load}")
     print(f"{'':<24} {'median':>14} {'best':>14} {'anonymize':>10} {'verify':>8} {'÷ default':>10}")
     default = [sum(each) for each in taken[DEFAULT]]
@@ -124,7 +124,7 @@ def print_table(load: Load, figure: Callable[[float], str], taken: dict[Choice, 
 
 
 def measure_frames(hierarchy: Hierarchy, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Return for each type of a frame's ids the seconds of the frame and of the core alone on its million rows, round by round."""
+    """Return, by type of the id column, the seconds of `anonymize_frame` and of the core alone on a million rows, per round."""
     load = make_load("a frame of 94 windows of 6 wearers, 360 Hz, 5 s", 6, 94)
     ids = pd.Categorical.from_codes(load.samples.source_codes, list(load.samples.source_ids))
     times = pd.DatetimeIndex(load.samples.times_ns.view("datetime64[ns]")).tz_localize("UTC")

@@ -1,4 +1,4 @@
-"""What the server itself needs: to read, to write ready-made bytes, and to copy rows on its own."""
+"""Baselines of the server alone: to read, to write prepared requests, and to copy rows by a task of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from testbed.replay import load
 from testbed.wearers import Wearers
 from transport.influx_connection import Address, InfluxConnection
 
-#: Where the rows lie in time.
+#: Start of the data.
 START_S = 1762180200
 START_NS = START_S * NANOSECONDS
 
@@ -32,11 +32,11 @@ class RawEcg:
     """Real ECG in a bucket.
 
     Args:
-        server: Where.
+        server: The server.
         bucket: The raw bucket.
-        wearers: How many send at once.
-        minutes: For how long.
-        hertz: Samples per second of each.
+        wearers: Number of wearers.
+        minutes: Duration.
+        hertz: Samples per second of each wearer.
     """
 
     server: InfluxServer
@@ -47,32 +47,32 @@ class RawEcg:
 
     @property
     def rows(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return self.wearers * self.minutes * 60 * self.hertz
 
     @property
     def end_ns(self) -> int:
-        """Where they end."""
+        """End of the data."""
         return START_NS + self.minutes * 60 * NANOSECONDS
 
     @property
     def end(self) -> str:
-        """The same as a setting has it."""
+        """End of the data, in the format of settings."""
         return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.end_ns // NANOSECONDS))
 
     def load(self) -> None:
-        """Make the bucket and fill it."""
+        """Create the bucket and fill it."""
         self.server.make_bucket(self.bucket)
         load(self.server, self.bucket, Wearers(self.wearers, hertz=self.hertz), start_ns=START_NS, end_ns=self.end_ns)
 
 
 def connect(server: InfluxServer) -> InfluxConnection:
-    """Return a connection as the service has it."""
+    """Return a connection like the service's."""
     return InfluxConnection(Address(url=server.url, org=server.org, timeout_s=120), lambda: server.token)
 
 
 def seconds_to_read(raw: RawEcg) -> float:
-    """Return how long the service's own query takes when its bytes are thrown away."""
+    """Return the seconds of the service's own queries; the answers are discarded."""
     connection = connect(raw.server)
     started_s = time.perf_counter()
     for _ in _answers(connection, raw, raw.bucket, "ecg"):
@@ -81,16 +81,16 @@ def seconds_to_read(raw: RawEcg) -> float:
 
 
 def released_lines(raw: RawEcg, released: str) -> list[bytes]:
-    """Return the released rows in a bucket as ready-made requests, in the service's order: window after window, source after source."""
+    """Return the released rows of a bucket as prepared requests, in the service's order: by window, then source."""
     return [lines for answer in _answers(connect(raw.server), raw, released, "ecg_anonymized") for lines in _as_lines(answer)]
 
 
 def seconds_to_write(server: InfluxServer, bucket: str, requests: list[bytes], *, connections: int) -> float:
-    """Return how long it takes to store ready-made requests in a new bucket."""
+    """Return the seconds to store prepared requests in a new bucket."""
     server.make_bucket(bucket)
     waiting, lock = iter(requests), threading.Lock()
 
-    def lane(connection: InfluxConnection) -> None:
+    def send_all(connection: InfluxConnection) -> None:
         while True:
             with lock:
                 lines = next(waiting, None)
@@ -98,7 +98,7 @@ def seconds_to_write(server: InfluxServer, bucket: str, requests: list[bytes], *
                 return
             connection.write(bucket, lines)
 
-    workers = [threading.Thread(target=lane, args=(connect(server),)) for _ in range(connections)]
+    workers = [threading.Thread(target=send_all, args=(connect(server),)) for _ in range(connections)]
     started_s = time.perf_counter()
     for one in workers:
         one.start()
@@ -108,7 +108,7 @@ def seconds_to_write(server: InfluxServer, bucket: str, requests: list[bytes], *
 
 
 def seconds_to_copy(raw: RawEcg, copy: str) -> float:
-    """Return how long the server takes to copy the raw rows to a new bucket by itself, anonymizing nothing."""
+    """Return the seconds that the server takes to copy the raw rows to a new bucket, without anonymization."""
     raw.server.make_bucket(copy)
     started_s = time.perf_counter()
     raw.server.query_csv(

@@ -1,4 +1,4 @@
-"""Measured figures: taken in turn, several times, shown as median with spread, and kept as JSON with the machine they were taken on."""
+"""Measured figures: shown as median and spread over all rounds, and saved as JSON with the machine's description."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 
-#: Where tables and plots of the last runs lie; removed by `make clean`.
+#: Folder of the last runs' tables and plots; `make clean` removes it.
 FOLDER = ROOT / "build" / "bench"
 
 
 @dataclass(slots=True)
 class Series:
-    """One quantity, measured once in each round.
+    """One quantity, measured once per round.
 
     Args:
-        name: What it is.
-        unit: Such as `s`.
-        values: One a round.
+        name: Its name.
+        unit: Its unit, such as `s`.
+        values: One per round.
     """
 
     name: str
@@ -34,13 +34,13 @@ class Series:
     values: list[float] = field(default_factory=list)
 
     def add(self, value: float) -> float:
-        """Note one value, and return it."""
+        """Record one value, and return it."""
         self.values.append(value)
         return value
 
     @property
     def median(self) -> float:
-        """The middle one."""
+        """The median over all rounds."""
         return statistics.median(self.values)
 
     def __str__(self) -> str:
@@ -60,17 +60,17 @@ class Figures:
         self.series: dict[str, Series] = {}
 
     def add(self, name: str, value: float, unit: str = "s") -> float:
-        """Note one value of a quantity, and return it."""
+        """Record one value of a quantity, and return it."""
         return self.series.setdefault(name, Series(name, unit)).add(value)
 
     def show(self) -> None:
-        """Print a line for each quantity, and keep all of it as JSON."""
+        """Print one line per quantity."""
         print(f"\n{self.title}\n{'-' * len(self.title)}")
         for one in self.series.values():
             print(one)
 
     def keep(self, name: str) -> None:
-        """Write everything to a JSON file."""
+        """Save all figures as JSON."""
         FOLDER.mkdir(parents=True, exist_ok=True)
         described = {
             "title": self.title,
@@ -82,7 +82,7 @@ class Figures:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures were taken on."""
+    """Return a description of the machine, and the commit."""
     return {
         "cores": os.cpu_count(),
         "processor": _processor(),

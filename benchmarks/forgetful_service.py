@@ -1,4 +1,4 @@
-"""The service without its memory: no spool, no fence, and a journal that never reaches the disk. Only to measure what these cost.
+"""The service without durable state: no spool, no fence, and a journal in memory. Only to measure what these cost.
 
 What it releases can be lost, and released twice: never run it on data that matters.
 """
@@ -28,7 +28,7 @@ def _encode_nothing(_batches: object, **_options: object) -> bytes:
     return b""
 
 
-#: What is taken out, where; the last so that nothing must be read back from the spool.
+#: The replaced functions; the last entry keeps all chunks in memory, so that none is read back from the spool.
 _FORGOTTEN = (
     (service.state.journal_file, "_connect", _connect_to_nothing),
     (service.state.spool, "write_durably", _write_nothing),

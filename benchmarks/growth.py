@@ -1,4 +1,4 @@
-"""Whether time per row stays what it is when there are more rows, or more sources: the whole service, file to CSV, no server involved."""
+"""Time per row as the number of rows or sources grows: the whole service, from a file to CSV, without a server."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from benchmarks.figures import Figures
 from benchmarks.service_runs import Run, run_service
 from testbed.wearers import Wearers
 
-#: Minutes of six wearers at 360 Hz: 1 ×, 10 × and 50 × as many rows.
+#: Minutes of six wearers at 360 Hz: 1, 10 and 50 times as many rows.
 _MINUTES = (4, 40, 200)
 
-#: Wearers, samples per second and seconds per window: about 12,800 rows in every window, so that only the number of sources grows.
+#: Wearers, samples per second and seconds per window: about 12,800 rows per window, so that only the number of sources grows.
 _WEARERS = ((1, 128, 100), (12, 128, 8), (100, 128, 1), (1000, 13, 1))
 _WINDOWS = 60
 
-#: Repetitions of what takes a fraction of a second.
+#: Repetitions of runs that take a fraction of a second.
 _SHORT_RUNS = 5
 
-#: One file for all windows: else most of what is timed is the making of files.
+#: One file for all windows; otherwise creating files would dominate.
 _ONE_FILE = {"OUTPUT_TO_CSV": "true", "CSV_FILENAME_PATTERN": "all_%Y.csv"}
 
-#: Gigabytes in a row slow a disk down; in memory shows what the program itself does.
+#: Writing gigabytes slows a disk down; in memory only the program itself is measured.
 _DISKS = {"to disk": None, **({"to memory": "/dev/shm"} if Path("/dev/shm").is_dir() else {})}
 
 
 def measure(*, repeats: int) -> Figures:
-    """Return microseconds a row, and as a share of the smallest.
+    """Return microseconds per row, absolute and relative to the smallest size.
 
-    A file is read at the start, or bit by bit when it is large; so what is timed is the whole process, less that of a file of one window.
+    The time of the whole process counts, since it reads the file at the start; that of a run on a single window is subtracted.
     """
     figures = Figures(f"Growth, {repeats} rounds")
     with tempfile.TemporaryDirectory() as name:

@@ -1,4 +1,4 @@
-"""`make bench-live`: wearers that send as they live, and how soon their windows are released: 10, 100 and 1000 of them at 128 Hz."""
+"""`make bench-live`: the latency from a window's end to its release, with 10, 100 and 1000 wearers who send at 128 Hz."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ LATENESS_S = 2
 WINDOW_S = 5
 HERTZ = 128
 
-#: Windows of the first seconds belong to the start, not to the load.
+#: Windows of the first seconds are not counted.
 _WARM_UP_S = 15
 
-#: How long a service is watched that has nothing to do.
+#: How long an idle service is observed.
 _IDLE_S = 30
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -33,14 +33,14 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a process has used so far."""
+    """CPU time and memory of a process so far."""
 
     cpu_s: float
     memory_mib: float
 
 
 def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
-    """Let wearers send for some minutes, and note how it went."""
+    """Let wearers send for some minutes, and record the figures."""
     with start_server() as server, tempfile.TemporaryDirectory() as name:
         server.make_bucket("raw_data")
         server.make_bucket("anonymized-data")
@@ -69,7 +69,7 @@ def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
 
 
 def idle_percent(server: InfluxServer) -> float:
-    """Return how much of a core a stream needs to which nothing comes, in percent, its first seconds left out."""
+    """Return the CPU use of an idle stream after its warm-up, in per cent of a core."""
     for name in ("raw_data", "anonymized-data"):
         server.make_bucket(name)
     with tempfile.TemporaryDirectory() as folder, _streaming(server, Path(folder)) as service:
@@ -123,7 +123,7 @@ def _streaming(server: InfluxServer, folder: Path) -> Iterator[subprocess.Popen[
 
 
 def _watch(server: InfluxServer, *, until_s: float) -> dict[int, float]:
-    """Return for each window, by its start, how many seconds after its end its summary was first seen."""
+    """Return the seconds from each window's end until its summary was first seen, by the window's start."""
     seen: dict[int, float] = {}
     while time.time() < until_s:
         flux = (

@@ -1,4 +1,4 @@
-"""From bucket to bucket, to files, to all three outputs: the service beside what the server itself needs, in turn, in one run."""
+"""Throughput to a bucket, to files and to all three outputs, interleaved with the server's own baselines in one run."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from testbed.wearers import Wearers
 #: Connections with which the service writes.
 CONNECTIONS = 2
 
-#: The classic way is measured on these windows only; all would take minutes.
+#: The plain-Python baseline runs on these windows only; all would take minutes.
 _CLASSIC_WINDOWS = 3
 
 
 def measure(*, wearers: int, minutes: int, repeats: int) -> Figures:
-    """Return the figures of all ways through the service."""
+    """Return the figures of all paths through the service."""
     figures = Figures(f"{wearers * minutes * 60 * 360:,} rows of {wearers} wearers at 360 Hz, {repeats} rounds")
     with start_server() as server, sink() as api:
         raw = RawEcg(server, "raw_data", wearers, minutes)

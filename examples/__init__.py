@@ -1,1 +1,1 @@
-"""Real ECG to try things on, and the demo."""
+"""Sample ECG and the demo."""

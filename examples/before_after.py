@@ -14,13 +14,13 @@ _Floats = npt.NDArray[np.float64]
 
 _TEMPLATE = Path(__file__).parent / "template" / "before_after.html"
 
-#: Where the curves lie in the template's drawings.
+#: Edges of the curves in the template's drawings.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 990, 8, 194
 
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """What is drawn: some seconds of one wearer, in microvolts, shape (n,) each."""
+    """The data to draw: some seconds of one wearer; arrays have shape (n,), values are microvolts."""
 
     title: str
     seconds: _Floats
@@ -30,7 +30,7 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class _Panel:
-    """A drawing: its curve, and where its marks stand with what is written there."""
+    """One drawing: its curve, and the positions and labels of its axis marks."""
 
     label: str
     kind: str
@@ -60,7 +60,7 @@ def _limits(values: _Floats) -> tuple[float, float]:
 
 
 def _around_zero(values: _Floats) -> tuple[float, float]:
-    """Return limits that lie evenly about zero."""
+    """Return limits that are symmetric around zero."""
     most = max(abs(limit) for limit in _limits(values))
     return -most, most
 

@@ -1,4 +1,4 @@
-"""`make demo`: the main job on real ECG, without a server, and what came of it in a few lines and a picture."""
+"""`make demo`: anonymizes real ECG without a server, and shows the result in a few lines and a picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "examples" / "mitbih" / "six_records.parquet"
 FOLDER = ROOT / "output" / "demo"
 
-#: Whose heartbeats the picture shows, and which: four seconds from the second minute on.
+#: The record in the picture, and the rows: four seconds from the second minute on.
 PICTURED, FIRST_ROW, ROWS = "mitbih-100", 60 * 360, 4 * 360
 
 _SAMPLING_HZ = 360
@@ -34,7 +34,7 @@ _SAMPLING_HZ = 360
 
 @dataclass(frozen=True, slots=True)
 class Wearer:
-    """One record before and after: times in nanoseconds and microvolts, in order of time."""
+    """One record before and after, sorted by time."""
 
     name: str
     times_ns: npt.NDArray[np.int64]
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _write_env(key: str) -> Path:
-    """Write the demo's settings; the key is new each time."""
+    """Write the demo's settings, with a new key."""
     path = FOLDER / ".env"
     settings = {
         "INPUT_FILE": RECORDS,
@@ -88,7 +88,7 @@ def _write_env(key: str) -> Path:
 
 
 def _run_service(env_file: Path) -> tuple[str, int]:
-    # Only the demo's own settings count, whatever the shell has set for a real service.
+    # Without the shell's variables, which may be set for a real service.
     environment = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "SYSTEMROOT")}
     environment["PYTHONIOENCODING"] = "utf-8"
     command = [sys.executable, "central_anonymizer.py", "--env-file", str(env_file)]
@@ -124,7 +124,7 @@ def _csv_files() -> list[Path]:
 
 
 def _wearers(pseudonyms: Pseudonymizer) -> list[Wearer]:
-    """Return each record before and after; only the demo, which made the key, can tell which is whose."""
+    """Return each record before and after; the demo can match them because it made the key."""
     raw = pa_parquet.read_table(RECORDS)
     released = pa.concat_tables([pa_csv.read_csv(path) for path in _csv_files()])
     return [_wearer(str(name), raw, released, pseudonyms) for name in pc.unique(raw["source_id"]).to_pylist()]

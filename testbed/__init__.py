@@ -1,1 +1,1 @@
-"""What tests, demos and benchmarks stand on: a real InfluxDB 2 server, and wearers who send it ECG. No part of the service."""
+"""Real servers and simulated wearers for tests, demos and benchmarks. Not part of the service."""

@@ -1,11 +1,11 @@
-"""`make demo-influx`: from raw ECG in a real InfluxDB to anonymized ECG in it, in one command, without touching any other server.
+"""`make demo-influx`: anonymizes raw ECG in a real InfluxDB, in one command, without touching any other server.
 
-Leaves in `output/demo-influx/` a running server, the settings of three readers with three tokens, and what the service wrote:
+Leaves in `output/demo-influx/` a running server, the service's output, and settings with tokens of minimal rights:
 
-    .env            the service's, one-shot: may read raw_data, may write anonymized-data
-    streaming.env   the same, for live data
-    replay.env      the wearers': may only write raw_data
-    look.env        yours: may only read, both buckets
+    .env            the service, one-shot: may read raw_data and write anonymized-data
+    streaming.env   the service, streaming
+    replay.env      the wearers: may only write raw_data
+    look.env        you: may only read both buckets
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FOLDER = ROOT / "output" / "demo-influx"
 
 RAW, ANONYMIZED = "raw_data", "anonymized-data"
 
-#: When the sample ECG was measured, as far as anybody knows.
+#: The time span of the sample ECG.
 START, END = "2025-11-03T14:30:00Z", "2025-11-03T14:35:00Z"
 
 PID_NAME = "influxd.pid"
@@ -44,7 +44,7 @@ PID_NAME = "influxd.pid"
 
 @dataclass(frozen=True)
 class Tokens:
-    """One for each who needs one, each able to do only that."""
+    """One token per role, each with minimal rights."""
 
     read_raw: str
     write_anonymized: str
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_demo(folder: Path) -> int:
-    """Start a server, let the service anonymize the sample ECG once, and show what came of it. Return the service's exit code."""
+    """Start a server, let the service anonymize the sample ECG once, and show the result. Return the service's exit code."""
     stop_previous(folder)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True, mode=0o700)
@@ -91,7 +91,7 @@ def run_demo(folder: Path) -> int:
 def stop_previous(folder: Path) -> bool:
     """End the server of an earlier demo in `folder`, and return whether there was one.
 
-    A process id alone is not enough: another process may have it by now. The command must name our folder.
+    A process id alone is not enough, since another process may have it by now: the command must name the demo's folder.
     """
     try:
         pid = int((folder / PID_NAME).read_text(encoding="utf-8"))
@@ -111,7 +111,7 @@ def stop_previous(folder: Path) -> bool:
 
 def write_env_file(path: Path, settings: Mapping[str, str]) -> None:
     """Create a file of settings that only its owner can read."""
-    # Born private: a file that is closed to others only afterwards was open to them for a moment.
+    # Created private: changing permissions afterwards would leave it readable for a moment.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123  a descriptor, not a path
         file.writelines(f"{name}={value}\n" for name, value in settings.items())
@@ -125,7 +125,7 @@ def _command_of(pid: int) -> str:
     if not Path("/proc/self/cmdline").exists():
         return subprocess.run(["ps", "-p", str(pid), "-o", "command="], check=False, capture_output=True, text=True).stdout
     try:
-        # Of a process that has ended but was not yet waited for this is empty, which suits us.
+        # Empty for a zombie process, which counts as ended.
         return Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
     except OSError:
         return ""
@@ -169,7 +169,7 @@ def _anonymize(env_file: Path) -> int:
 
 
 def _environment() -> dict[str, str]:
-    # What the person who runs the demo has set for a server of theirs would beat the file, and send the demo there.
+    # The user's own variables would override the file and send the demo's data to the user's server.
     return {name: value for name, value in os.environ.items() if not name.startswith(("INFLUX_", "PSEUDONYM"))}
 
 

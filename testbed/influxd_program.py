@@ -1,4 +1,4 @@
-"""Where an InfluxDB 2 server comes from: a program of this machine, docker, or our own build."""
+"""Finds an InfluxDB 2 server: a local program, docker, or the project's own build."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BUILD_SCRIPT = Path(__file__).with_name("influxd") / "build.sh"
 
 DOCKER_IMAGE = "influxdb:2.7"
 
-#: How long a program may take to say its version, and docker that its engine runs, in seconds.
+#: Limit for a program to print its version, and for docker to report its engine, in seconds.
 QUESTION_TIMEOUT_S = 15
 
 HOW_TO_GET_ONE = (
@@ -31,7 +31,7 @@ HOW_TO_GET_ONE = (
 
 @dataclass(frozen=True)
 class LocalProgram:
-    """An influxd of this machine."""
+    """A local influxd."""
 
     path: Path
     name: ClassVar[str] = "influxd"
@@ -65,8 +65,8 @@ class DockerProgram:
         return f"docker image {DOCKER_IMAGE}"
 
     def command(self, folder: Path, port: int) -> list[str]:
-        """Return the command that serves `folder`, as the user who asks: what it writes there must be theirs to remove."""
-        # --init: the kernel gives process 1 no default signal handling, and the server should not have to know that.
+        """Return the command that serves `folder`, as the calling user, who must be able to remove its files."""
+        # --init: process 1 has no default signal handling.
         options = ["--rm", "--init", "--name", _container(port), "--entrypoint", "influxd"]
         options += ["--volume", f"{folder}:/data", "--publish", f"127.0.0.1:{port}:8086"]
         if hasattr(os, "getuid"):
@@ -87,7 +87,7 @@ def find_influxd(*, build: bool = True, environment: Mapping[str, str] = os.envi
         environment: Where INFLUXD, PATH, HOME and XDG_CACHE_HOME are looked up.
 
     Raises:
-        NoServer: There is none, and it could not or should not be built.
+        NoServer: There is none, and it could not be built, or `build` is False.
     """
     if named := environment.get("INFLUXD"):
         return _named_program(named, environment.get("PATH"))
@@ -121,7 +121,7 @@ def _container(port: int) -> str:
 
 
 def _named_program(name: str, search_path: str | None) -> LocalProgram:
-    # A name that was given and is wrong must not be answered by another server.
+    # If INFLUXD is wrong, no other server may be used silently.
     path = shutil.which(name, path=search_path)
     if not path or not _is_version_2(path):
         raise NoServer(f"INFLUXD={name} is not an InfluxDB 2 server that starts. {HOW_TO_GET_ONE}")
@@ -129,7 +129,7 @@ def _named_program(name: str, search_path: str | None) -> LocalProgram:
 
 
 def _is_version_2(program: str) -> bool:
-    # Debian's influxd is version 1, and does not know most of our arguments. A build without a name says "dev".
+    # Debian's influxd is version 1, which lacks most of these arguments. An unnamed build reports "dev".
     return _answers([program, "version"], ("InfluxDB v2.", "InfluxDB 2.", "InfluxDB dev"))
 
 
@@ -142,7 +142,7 @@ def _answers(command: list[str], beginnings: tuple[str, ...] = ("",)) -> bool:
 
 
 def _build(environment: Mapping[str, str]) -> None:
-    # What it says while it works belongs to the terminal; its one line of output is the path, which we know.
+    # Its messages go to the terminal; its one line of output is the path, which is known.
     try:
         subprocess.run(["/bin/sh", str(BUILD_SCRIPT)], check=True, stdout=subprocess.DEVNULL, env=dict(environment))
     except (OSError, subprocess.SubprocessError) as error:
@@ -150,7 +150,7 @@ def _build(environment: Mapping[str, str]) -> None:
 
 
 def main() -> int:
-    """Say which server the tests will use; build one where there is none. Without one, fail in CI only."""
+    """Print which server the tests will use; build one if there is none. Without one, fail in CI only."""
     try:
         program = find_influxd()
     except NoServer as none:

@@ -1,6 +1,6 @@
-"""What tests and demos ask of an InfluxDB 2 server: buckets, tokens, writes and queries, over plain HTTP.
+"""A small InfluxDB 2 client for tests and demos: buckets, tokens, writes and queries, over plain HTTP.
 
-Deliberately not the client library that the service uses: a test that reads through it would share its mistakes.
+Deliberately without the client library that the service uses: a test that reads through it would share its mistakes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import requests
 
-#: How long to wait for one answer, in seconds. Long, since a bulk load on a busy machine is no mistake.
+#: Limit for one answer, in seconds. Long, since a bulk load on a busy machine is slow.
 REQUEST_TIMEOUT_S = 120
 
 
@@ -26,14 +26,14 @@ class ApiError(Exception):
 
 
 class InfluxApi:
-    """One organization of a running server, seen with one token.
+    """One organization of a running server, accessed with one token.
 
     Args:
         url: Such as `http://127.0.0.1:8086`.
         org: The organization's name.
         token: Usually the administrator's.
-        ca_file: The authority that signed an https server's certificate; by default those that requests brings.
-        timeout_s: How long one answer may take, in seconds.
+        ca_file: The authority that signed an https server's certificate; by default those of requests.
+        timeout_s: Limit for one answer, in seconds.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class InfluxApi:
         return str(self.ask("POST", "/api/v2/authorizations", json=wanted).json()["token"])
 
     def revoke_token(self, token: str) -> None:
-        """Make a token worthless, as a rotation does."""
+        """Revoke a token, as a rotation does."""
         known = self.ask("GET", "/api/v2/authorizations").json()["authorizations"]
         (token_id,) = [entry["id"] for entry in known if entry["token"] == token]
         self.ask("DELETE", f"/api/v2/authorizations/{token_id}")
@@ -80,10 +80,10 @@ class InfluxApi:
         return self.ask("POST", "/api/v2/query", params={"org": self.org}, json=question).text
 
     def rows(self, flux: str) -> list[dict[str, str]]:
-        """Return the answer to a query as rows of text, those of all tables in one list.
+        """Return the answer to a query as rows of text, of all tables together.
 
         Raises:
-            ApiError: The query failed, perhaps only after its first rows: the status is 200 then.
+            ApiError: The query failed; if it failed after its first rows, the status is 200.
         """
         return list(_rows(self.query_csv(flux)))
 
@@ -99,9 +99,9 @@ class InfluxApi:
         return str(bucket["id"])
 
     def put_away(self, bucket: str) -> None:
-        """Let the server bring into files what it holds of a bucket in memory, as it does sooner or later by itself."""
+        """Make the server flush a bucket from memory to files, as it does sooner or later on its own."""
         metadata = self.ask("GET", "/api/v2/backup/metadata").content
-        # Of several parts; the last are the buckets.
+        # A multipart answer; the last part lists the buckets.
         _, _, part = metadata[metadata.rindex(b'name="buckets"') :].partition(b"\r\n\r\n")
         buckets, _ = json.JSONDecoder().raw_decode(part.decode())
         for policy in next(one for one in buckets if one["bucketName"] == bucket)["retentionPolicies"]:
@@ -114,14 +114,14 @@ class InfluxApi:
         return str(org["id"])
 
     def ask(self, method: str, path: str, **request: Any) -> requests.Response:
-        """Send one request with our token, and return the answer.
+        """Send one request with the token, and return the answer.
 
         Raises:
             ApiError: The answer is not a success.
             requests.RequestException: There is no answer.
         """
         with requests.Session() as session:
-            # Not the environment's proxy, which cannot reach this machine, nor a .netrc, which would replace our token.
+            # Without the environment's proxy, which cannot reach the loopback, and .netrc, which would replace the token.
             session.trust_env = False
             headers = {"Authorization": f"Token {self.token}"} if self.token else {}
             session.verify = self._verify

@@ -1,4 +1,4 @@
-"""A real InfluxDB 2 server that is thrown away afterwards.
+"""A temporary, real InfluxDB 2 server.
 
     with start_server() as server:
         server.make_bucket("raw_data")
@@ -27,7 +27,7 @@ USERNAME = "admin"
 
 
 class InfluxServer(ThrowawayServer, InfluxApi):
-    """A server we started. Its token is the administrator's; `url`, `org` and `token` are those of `InfluxApi`."""
+    """A server started here, accessed with the administrator's token; `url`, `org` and `token` are those of `InfluxApi`."""
 
     def __init__(self, process: ServerProcess, *, org: str, token: str) -> None:
         ThrowawayServer.__init__(self, process)
@@ -35,7 +35,7 @@ class InfluxServer(ThrowawayServer, InfluxApi):
 
     @property
     def version(self) -> str:
-        """What the server calls itself, such as `v2.7.12`."""
+        """The version that the server reports, such as `v2.7.12`."""
         return str(self.ask("GET", "/health").json()["version"])
 
 

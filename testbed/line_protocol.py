@@ -1,4 +1,4 @@
-"""Builds InfluxDB line protocol for many samples at once. Not the service's encoder: a test that fed on it would share its mistakes."""
+"""Encodes samples as InfluxDB line protocol. Independent of the service's encoder, so that tests do not share its mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 @dataclass(frozen=True)
 class SeriesNames:
-    """What raw samples are called in the bucket; the defaults are those of the service."""
+    """Names of measurement, field and tag of raw samples; the defaults are the service's."""
 
     measurement: str = "ecg"
     field: str = "ecg"
@@ -32,10 +32,10 @@ def line_protocol(
 
     Args:
         sources: The source ids.
-        source_index: For each sample, which of them.
-        values_uv: Whole microvolts; written as floats, since a field's type is fixed and what comes out is a float.
-        times_ns: Nanoseconds since 1970, UTC.
-        names: What the samples are called.
+        source_index: Each sample's index into `sources`, shape (n,).
+        values_uv: Whole microvolts, shape (n,); written as floats, the type of the service's output.
+        times_ns: Nanoseconds since 1970, UTC, shape (n,).
+        names: Names of measurement, field and tag.
     """
     if times_ns.size == 0:
         return b""
@@ -43,7 +43,7 @@ def line_protocol(
     values = pc.cast(pa.array(values_uv), pa.string())
     times = pc.cast(pa.array(times_ns), pa.string())
     lines = pc.binary_join_element_wise(heads, values, ".0 ", times, "\n", "")
-    # Each line ends itself, so the column's own buffer is the text: no need for a million strings.
+    # Each line includes its line end, so the column's buffer is the whole text.
     text: bytes = lines.buffers()[2].to_pybytes()
     return text
 

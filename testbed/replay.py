@@ -1,7 +1,7 @@
 """Plays the sample ECG into the raw bucket as if wearers were measuring it right now: `python -m testbed.replay`.
 
-Every sample is dated with the moment it was measured, and stored within half a second of it while the server keeps up. The span from
-the first to the last moment is gapless: an unreachable server is waited for, and then gets all it missed. Ends at Ctrl+C or SIGTERM.
+Every sample has the time at which it was measured, and is stored within half a second of it while the server keeps up. There are no gaps:
+the replay waits for an unreachable server, and then sends everything it missed. Ends at Ctrl+C or SIGTERM.
 
 Where to: INFLUX_URL, INFLUX_ORG, INFLUX_INPUT_BUCKET, INFLUX_MEASUREMENT, INFLUX_FIELD, SOURCE_TAG and INFLUX_CA_FILE, as the service
 has them. The token is INFLUX_REPLAY_TOKEN, or else INFLUX_TOKEN: the service's own should not be able to write here; of InfluxDB 1 it is
@@ -38,16 +38,16 @@ __all__ = ["Replay", "Wearers", "lines_between", "load", "load_sample_ecg", "mai
 
 Number = TypeVar("Number", int, float)
 
-#: How long samples are gathered before they are sent, in nanoseconds.
+#: Samples are collected for this long before they are sent, in nanoseconds.
 FLUSH_NS = SECOND_NS // 4
 
-#: Lines in one request. Fewer cost the server more, many more gain nothing.
+#: Lines per request. Fewer cost the server more; many more gain nothing.
 LINES_PER_REQUEST = 50_000
 
 #: Connections of a bulk load. The server takes twice as much from two as from one.
 LOAD_CONNECTIONS = 2
 
-#: How long to wait before the same bytes are offered again, in seconds.
+#: Wait before a retry, in seconds.
 RETRY_S = 1.0
 
 #: How long one answer may take before the request counts as lost, in seconds. Short, because Ctrl+C waits for it.
@@ -98,16 +98,16 @@ class BucketWriter(Protocol):
 
 
 class Replay:
-    """Stores what wearers measure while they measure it.
+    """Stores what wearers measure, in real time.
 
     Args:
-        wearers: Who.
-        api: Where to, with a token that may write there.
-        bucket: Its bucket.
-        names: What the samples are called.
-        stop: Ends it, soon, when set from elsewhere.
-        start_ns: The moment from which samples are sent; by default now.
-        clock_ns: Tells the time.
+        wearers: The wearers.
+        api: The server, with a token that may write to the bucket.
+        bucket: The bucket.
+        names: Names of measurement, field and tag.
+        stop: Ends the replay when set from another thread.
+        start_ns: Time of the first samples to send; by default now.
+        clock_ns: Returns the time.
         say: Called with messages for the user.
     """
 
@@ -131,17 +131,17 @@ class Replay:
         self._clock_ns = clock_ns
         self._say = say
         self.start_ns = clock_ns() if start_ns is None else start_ns
-        #: All that was measured from the start to this moment is stored. What is later is not, unless we were stopped while the
-        #: server did not answer: it may have stored one span more.
+        #: All samples from the start to this time are stored, and no later ones, unless the replay was stopped while the server did not
+        #: answer: then it may have stored one span more.
         self.stored_until_ns = self.start_ns
         self.rows = 0
         self.retries = 0
 
     def run(self, end_ns: int | None = None) -> None:
-        """Go on until the clock has reached `end_ns` and all before it is stored, or until stopped.
+        """Run until everything before `end_ns` is stored, or until stopped.
 
         Raises:
-            ApiError: The server will never take it: a token, a name or a type is wrong.
+            ApiError: The server refuses the data for good: a token, a name or a type is wrong.
         """
         longest_ns = _longest_span_ns(self._wearers)
         enough_ns = min(FLUSH_NS, longest_ns)
@@ -150,7 +150,7 @@ class Replay:
             if end_ns is not None:
                 until_ns = min(until_ns, end_ns)
             gathered_ns = until_ns - self.stored_until_ns
-            # A clock that was set back has gathered less than nothing: wait for it, so that no moment is sent twice or left out.
+            # If the clock was set back, this is negative: wait for it, so that no sample is sent twice or left out.
             if gathered_ns < enough_ns and until_ns != end_ns:
                 self._stop.wait((enough_ns - gathered_ns) / SECOND_NS)
             else:
@@ -158,7 +158,7 @@ class Replay:
 
     @property
     def behind_s(self) -> float:
-        """How old the oldest sample is that is not stored, in seconds."""
+        """Age of the oldest sample that is not stored, in seconds."""
         return max(0, self._clock_ns() - self.stored_until_ns) / SECOND_NS
 
     def _store_until(self, until_ns: int) -> None:
@@ -168,8 +168,7 @@ class Replay:
             self.stored_until_ns = until_ns
 
     def _offer_until_taken(self, lines: bytes) -> bool:
-        # The same bytes each time: the server may have stored them before it failed to say so, and the same points overwrite
-        # themselves.
+        # The same bytes each time: the server may have stored them without answering, and identical points overwrite themselves.
         retries_before = self.retries
         while not self._is_taken(lines):
             self.retries += 1
@@ -195,7 +194,7 @@ class Replay:
 
 @dataclass(frozen=True)
 class ReplaySettings:
-    """What the command line, the environment and a file ask for."""
+    """Settings from the command line, the environment and a file."""
 
     wearers: Wearers
     api: BucketWriter
@@ -205,7 +204,7 @@ class ReplaySettings:
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> ReplaySettings:
-    """Return the settings, or leave with a message about what is wrong with them."""
+    """Return the settings, or exit with a message about what is wrong with them."""
     parser = _parser()
     given = parser.parse_args(arguments)
     if given.env_file and not given.env_file.is_file():

@@ -1,7 +1,7 @@
-"""Wearers who never stop sending ECG: which samples they measured in any span of time, as a pure function of that span.
+"""Simulated wearers: the samples that they measure in any span of time, as a pure function of that span.
 
-A test needs no record of what was sent: it asks again. Wearer *i* (from 0) plays record *i* mod 6 of the sample ECG round and round,
-from a place of its own, at moments of its own: real devices do not tick together.
+A test needs no record of what was sent: it computes the samples again. Wearer *i* (from 0) plays record *i* mod 6 of the sample ECG in a
+loop, with an offset and a phase of its own, since real devices are not synchronized.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from testbed.sample_ecg import SAMPLE_HERTZ, read_sample_ecg
 #: Nanoseconds in a second.
 SECOND_NS = 1_000_000_000
 
-#: How far apart two wearers of the same record start in it, in samples, and any two tick, in nanoseconds, before both are wrapped
-#: around. A large prime has no factor in common with what it is wrapped by, so no two are the same until all places are taken.
+#: Distance between the offsets of two wearers of the same record, in samples, and between the phases of any two, in nanoseconds, before
+#: the modulo. A large prime is coprime to the modulus, so no two are equal until all values are taken.
 STEP = 15_485_863
 
 
 @dataclass(frozen=True)
 class WornSamples:
-    """Samples in the order of their ticks, those of one tick in the order of wearers. The three arrays are of one length.
+    """Samples sorted by tick, then wearer; arrays have shape (n,).
 
     Args:
-        wearer: Which wearer, counted from 0.
-        times_ns: When, in nanoseconds since 1970.
-        values_uv: What, in whole microvolts.
+        wearer: Index of the wearer, from 0.
+        times_ns: Nanoseconds since 1970.
+        values_uv: Whole microvolts.
     """
 
     wearer: npt.NDArray[np.int64]
@@ -39,14 +39,13 @@ class WornSamples:
 
 
 class Wearers:
-    """A number of wearers whose devices all measure at one rate.
+    """Wearers whose devices measure at one rate.
 
     Args:
-        count: How many.
-        hertz: Samples per second of each. Other rates than the recordings' 360 Hz are interpolated linearly and rounded to whole
-            microvolts: good enough to be the right load, not to be ECG research.
-        speed: How many times faster than life the recordings are played. There are `speed` times as many samples per second, measured
-            at the time they say: nothing is dated into the future.
+        count: Number of wearers.
+        hertz: Samples per second of each. Rates other than the recordings' 360 Hz are interpolated linearly and rounded to whole
+            microvolts: good enough as load, not for ECG research.
+        speed: Playback speed. There are `speed` times as many samples per second; none is dated into the future.
 
     Raises:
         ValueError: A number is not positive, or `hertz` times `speed` is not whole.
@@ -63,16 +62,16 @@ class Wearers:
 
     @cached_property
     def source_ids(self) -> tuple[str, ...]:
-        """The wearers' names: `wearer-001` and so on."""
+        """The wearers' ids: `wearer-001` and so on."""
         return tuple(f"wearer-{number:03d}" for number in range(1, self.count + 1))
 
     @property
     def rows_per_s(self) -> int:
-        """Samples per second of all of them."""
+        """Samples per second of all wearers."""
         return self.count * self.rate_hz
 
     def samples_between(self, start_ns: int, end_ns: int) -> WornSamples:
-        """Return what was measured in `[start_ns, end_ns)`, always the same for the same span, however spans are cut."""
+        """Return what was measured in `[start_ns, end_ns)`: the same samples however a span is split."""
         ticks = self._ticks_around(start_ns, end_ns)
         times_ns = _tick_times_ns(ticks, self.rate_hz)[:, np.newaxis] + self._phases_ns
         tick, wearer = np.nonzero((start_ns <= times_ns) & (times_ns < end_ns))
@@ -81,8 +80,8 @@ class Wearers:
         return WornSamples(wearer, times_ns[tick, wearer], self._records_uv[record, place])
 
     def _ticks_around(self, start_ns: int, end_ns: int) -> npt.NDArray[np.int64]:
-        # Ticks are counted from 1970. A phase delays one by less than the next comes, so none before the first gets into the span;
-        # the caller drops what is still outside.
+        # Ticks are counted from 1970. A phase is shorter than a tick, so no tick before the first can fall into the span; the caller
+        # drops samples that are still outside.
         first = start_ns * self.rate_hz // SECOND_NS
         last = end_ns * self.rate_hz // SECOND_NS
         return np.arange(first, last + 1, dtype=np.int64)
@@ -111,7 +110,7 @@ def lines_between(wearers: Wearers, start_ns: int, end_ns: int, *, names: Series
 
 
 def _tick_times_ns(ticks: npt.NDArray[np.int64], rate_hz: int) -> npt.NDArray[np.int64]:
-    # Second and remainder apart: the product of a tick's number and a billion would not fit.
+    # Seconds and remainder separately: the product of a tick's number and a billion would overflow.
     seconds, rest = np.divmod(ticks, rate_hz)
     times_ns: npt.NDArray[np.int64] = seconds * SECOND_NS + rest * SECOND_NS // rate_hz
     return times_ns
@@ -125,6 +124,6 @@ def _records_at(hertz: int) -> npt.NDArray[np.int64]:
     seconds = recorded.shape[1] / SAMPLE_HERTZ
     recorded_s = np.arange(recorded.shape[1]) / SAMPLE_HERTZ
     wanted_s = np.arange(round(seconds * hertz)) / hertz
-    # Periodic: past the last sample comes the first again, as when it is played.
+    # Periodic, as in playback: the first sample follows the last.
     resampled = [np.interp(wanted_s, recorded_s, record, period=seconds) for record in recorded]
     return np.rint(resampled).astype(np.int64)
