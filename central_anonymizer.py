@@ -34,7 +34,7 @@ from service.preflight import (
 from service.process import run
 from service.session import serve
 from service.settings.arguments import Parser, path_argument
-from service.settings.declared import Settings
+from service.settings.declared import Settings, cohort_of
 from service.settings.load import REMEDY, NoConfiguration, load
 from service.signals import clock_stopped_by_signals
 from service.startup import log_configuration
@@ -61,7 +61,10 @@ def main(arguments: list[str]) -> int:
     if options.health:
         return _health(configuration.settings)
     settings = configuration.settings
-    set_up_logging(settings.log_level, settings.log_format, is_stream=settings.streaming_mode and not options.check)
+    cohort = str(cohort_of(settings) or "")
+    set_up_logging(
+        settings.log_level, settings.log_format, is_stream=settings.streaming_mode and not options.check, cohort=cohort
+    )
     log_configuration(configuration)
     warn_of_unsynced_folders(configuration.settings)
     if options.check:

@@ -7,6 +7,7 @@ boundary can lie in, and no window is taken that holds fewer rows than were coun
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import hashlib
 import itertools
@@ -21,7 +22,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anonymizer.cohorts import label_of
+from anonymizer.cohorts import Cohort, label_of
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
 from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, make_samples
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
@@ -172,8 +173,29 @@ class InfluxSource:
         return
 
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
-        """Return nothing: every row of a bucket has a time, and what is not asked for is not told."""
-        return RowsBeside()
+        """Return how many rows lack the cohorts' tag, and so belong to none. Every row of a bucket has a time; no others are counted."""
+        cohort, found = self._series.cohort, 0
+        if cohort is None or not cohort.value:
+            return RowsBeside()
+        # The same source, of the series that lack the tag.
+        rest = copy.copy(self)
+        rest._series = dataclasses.replace(self._series, tags=self._tags_without(cohort))
+        while (row_ns := rest.next_row_ns(start_ns, end_ns)) is not None:
+            hour_end_ns = (max(row_ns, start_ns) // HOUR_NS + 1) * HOUR_NS
+            found += rest._rows_in(Window(max(row_ns, start_ns), min(hour_end_ns, end_ns)))
+            if hour_end_ns >= end_ns:
+                break
+            start_ns = hour_end_ns
+        return RowsBeside(not_asked_for=found)
+
+    def _tags_without(self, cohort: Cohort) -> tuple[tuple[str, str], ...]:
+        return tuple((tag, "" if tag == cohort.tag else value) for tag, value in self._series.tags)
+
+    def _rows_in(self, span: Window) -> int:
+        """Return how many rows the database counts in a span within one hour."""
+        with self._only_source_errors():
+            counted = self._dialect.counts(self._series, span, every_s=HOUR_NS // NANOSECONDS)
+        return sum(int(rows.sum()) for _, rows in counted)
 
     def added_since(self, data_set: str) -> None:
         """Return None: a bucket is the same data set whatever is added."""

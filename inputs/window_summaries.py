@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 from anonymizer.errors import SourceDenied, SourceUnavailable
@@ -17,8 +17,8 @@ _LOOK_BACK_NS = HOUR_NS
 #: So much time is asked for in one query.
 _SPAN_NS = 24 * HOUR_NS
 
-#: The first time that InfluxDB can hold.
-_FIRST_TIME_NS = -(2**63) + 2
+#: The first and the last time that InfluxDB can hold.
+_FIRST_TIME_NS, _LAST_TIME_NS = -(2**63) + 2, 2**63 - 2
 
 
 class WindowSummaries:
@@ -34,6 +34,7 @@ class WindowSummaries:
         self._connection = connection
         self._bucket = bucket
         self._measurement = f"{measurement}_anonymized_windows"
+        self._claims = f"{measurement}_anonymized_claims"
         self._found_dialect: Dialect | None = None
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
@@ -47,11 +48,27 @@ class WindowSummaries:
             SourceDenied: This token may not read the bucket.
             SourceUnavailable: The server does not answer.
         """
+        return sorted(window for label, window in self._held(span) if label in labels)
+
+    def labels(self, span: Window) -> dict[str, int]:
+        """Return what data sets with summaries in the span are called, and where the last window of each ends; raises as `released`."""
+        return _last_ends(self._held(span))
+
+    def newest_labels(self) -> dict[str, int]:
+        """Return what data sets are called whose summary is the last of its series, and where its window ends; raises as `released`."""
+        return _last_ends(_windows_of(self._last_before(_LAST_TIME_NS)))
+
+    def claims(self) -> list[str]:
+        """Return the last claim of each service; raises as `released`."""
+        with self._only_source_errors():
+            return self._dialect.last_texts(self._bucket, self._claims, "claim", Window(_FIRST_TIME_NS, _LAST_TIME_NS))
+
+    def _held(self, span: Window) -> list[tuple[str, Window]]:
+        """Return the label and the window of each summary that reaches into the span."""
         earlier = _from_earlier(span)
         ids = {name for part in self._days(earlier) for name in self._batch_ids(part)}
         ids |= set(self._last_before(earlier.start_ns))
-        windows = (_window_of(name, label) for name in ids for label in labels)
-        return sorted(window for window in windows if window and window.end_ns > span.start_ns and window.start_ns < span.end_ns)
+        return [one for one in _windows_of(ids) if one[1].end_ns > span.start_ns and one[1].start_ns < span.end_ns]
 
     def is_missing(self) -> bool:
         """Return whether the server says that there is no such bucket; one that exists and may not be read is not missing."""
@@ -118,9 +135,16 @@ def _from_earlier(span: Window) -> Window:
     return Window(start_ns, span.end_ns)
 
 
-def _window_of(batch_id: str, label: str) -> Window | None:
-    """Return the window that a batch id names, if it is one of the data set's: `<label>-<start>-<end>`."""
-    if not batch_id.startswith(f"{label}-"):
-        return None
-    start, _, end = batch_id.removeprefix(f"{label}-").partition("-")
-    return Window(int(start), int(end)) if start.isdigit() and end.isdigit() and int(start) < int(end) else None
+def _windows_of(batch_ids: Iterable[str]) -> Iterator[tuple[str, Window]]:
+    """Yield the label and the window that each batch id names: `<label>-<start>-<end>`."""
+    for name in batch_ids:
+        label, *span = name.rsplit("-", 2)
+        if len(span) == 2 and all(text.isdecimal() for text in span) and int(span[0]) < int(span[1]):
+            yield label, Window(int(span[0]), int(span[1]))
+
+
+def _last_ends(held: Iterable[tuple[str, Window]]) -> dict[str, int]:
+    ends_ns: dict[str, int] = {}
+    for label, window in held:
+        ends_ns[label] = max(window.end_ns, ends_ns.get(label, window.end_ns))
+    return ends_ns

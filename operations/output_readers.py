@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
+from anonymizer.cohorts import Cohort
 from anonymizer.errors import SourceUnavailable
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window, WindowRange
 from inputs.window_summaries import WindowSummaries
 from outputs.parquet_held import HeldParquet
-from service.settings.declared import Settings
+from service.settings.declared import Settings, cohort_of
 from service.time_texts import as_datetime
 from service.wiring import held_parquet, make_outputs, output_address, reading_token
 
@@ -39,8 +42,8 @@ class OutputReader(Protocol):
             SourceUnavailable: It cannot be read.
         """
 
-    def summarized(self, span: Window) -> dict[int, int] | None:
-        """Return the released rows that window summaries state, by window start; None for an output without summaries."""
+    def summarized(self, span: Window) -> Collection[int] | None:
+        """Return the starts of windows that have a summary; None for an output without summaries."""
 
 
 class CsvReader:
@@ -114,6 +117,50 @@ class BucketReader:
         return self._summaries.rows_released(span)
 
 
+class CohortReader:
+    """Counts the rows and summaries of one cohort in a bucket that others share: their summaries tell which rows are not ours.
+
+    Args:
+        name: The output's name.
+        rows: The anonymized measurement, as a source that counts.
+        stated: The summaries' measurement, as a source of how many rows each states, named by the cohort.
+        cohort: Which of them is ours.
+        windows: Returns the windows of ours that have a summary.
+    """
+
+    may_count_twice = True
+
+    def __init__(
+        self, name: str, rows: SampleSource, stated: SampleSource, cohort: Cohort, windows: Callable[[Window], list[Window]]
+    ) -> None:
+        self.name = name
+        self._rows = rows
+        self._stated = stated
+        self._cohort = cohort
+        self._windows = windows
+
+    def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+        """Return how many rows of each window are ours; those of others that have no summary yet are left out where ours has one."""
+        ours, others = self._stated_rows(windows)
+        left = self._rows.count(windows) - others
+        return np.where(ours > 0, np.minimum(left, ours), left)
+
+    def summarized(self, span: Window) -> Collection[int]:
+        """Return where our windows start that have a summary."""
+        return {window.start_ns for window in self._windows(span)}
+
+    def _stated_rows(self, windows: WindowRange) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Return how many rows our summaries state for each window, and how many the others', each shape (len(windows),)."""
+        stated = self._stated.read(windows)
+        is_ours = np.array([name == self._cohort.value for name in (*stated.source_ids, "")], dtype=bool)[stated.source_codes]
+        index = windows.index_of(stated.times_ns)
+        sums = [
+            np.bincount(index[which], weights=stated.values_uv[which], minlength=len(windows)).astype(np.int64)
+            for which in (is_ours, ~is_ours)
+        ]
+        return sums[0], sums[1]
+
+
 class Summaries(Protocol):
     """The part of window summaries that a reader needs."""
 
@@ -161,8 +208,16 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
                 source_tag=settings.source_tag,
             )
             token = reading_token(settings)
-            rows = InfluxSource(InfluxConnection(output_address(settings, token), token.current), series)
-            readers.append(BucketReader(output.name, rows, summaries))
+            connection = InfluxConnection(output_address(settings, token), token.current)
+            rows, cohort = InfluxSource(connection, series), cohort_of(settings)
+            if cohort is None:
+                readers.append(BucketReader(output.name, rows, summaries))
+                continue
+            of_windows = dataclasses.replace(
+                series, measurement=f"{series.measurement}_windows", field="rows_released", source_tag=cohort.tag
+            )
+            stated, windows = InfluxSource(connection, of_windows), partial(summaries.released, labels)
+            readers.append(CohortReader(output.name, rows, stated, cohort, windows))
         elif output.kind == "parquet":
             readers.append(ParquetReader(output.name, held_parquet(settings, labels)))
     return readers

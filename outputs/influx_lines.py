@@ -53,6 +53,11 @@ class InfluxTarget:
         """The measurement of the windows' summaries."""
         return f"{self.measurement}_anonymized_windows"
 
+    @property
+    def claims_measurement(self) -> str:
+        """The measurement of the services' claims."""
+        return f"{self.measurement}_anonymized_claims"
+
 
 @dataclass(frozen=True, eq=False)
 class Lines:

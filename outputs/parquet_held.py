@@ -46,7 +46,7 @@ class HeldParquet:
         """Return the windows of the data set that reach into the span and have a summary, in order.
 
         Args:
-            labels: As were given: nothing else is held here.
+            labels: What the data set is called, besides those that were given.
             span: From when to when.
 
         Raises:
@@ -54,17 +54,32 @@ class HeldParquet:
             SourceRefused: A file is damaged, so nobody can tell.
             SourceUnavailable: It cannot be read now.
         """
-        found = [Window(start_ns, end_ns) for start_ns, end_ns, _ in self._summaries(span)]
+        found = [Window(start_ns, end_ns) for start_ns, end_ns, _ in self._summaries(span, self._labels.union(labels))]
         return sorted(window for window in found if window.end_ns > span.start_ns and window.start_ns < span.end_ns)
+
+    def labels(self, span: Window) -> dict[str, int]:
+        """Return what data sets with summaries in the span are called, and where the last chunk of each ends; raises as `released`."""
+        ends_ns: dict[str, int] = {}
+        for file in self._all_files(WINDOWS, span):
+            ends_ns[file.label] = max(file.span.end_ns, ends_ns.get(file.label, file.span.end_ns))
+        return ends_ns
+
+    def newest_labels(self) -> dict[str, int]:
+        """Return nothing: to find the newest files all would have to be listed; their service has a claim."""
+        return {}
 
     def rows_released(self, span: Window) -> dict[int, int]:
         """Return how many released rows each summary in the span states, by the window's start. Raises as `released` does."""
-        return {start_ns: rows for start_ns, _, rows in self._summaries(span) if span.start_ns <= start_ns < span.end_ns}
+        return {
+            start_ns: rows for start_ns, _, rows in self._summaries(span, self._labels) if span.start_ns <= start_ns < span.end_ns
+        }
 
     def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows lie in each window, shape (len(windows),). Raises as `released` does."""
         found = np.zeros(len(windows), dtype=np.int64)
-        for file in self._files(ROWS, Window(windows.start_ns, windows.end_ns)):
+        for file in self._all_files(ROWS, Window(windows.start_ns, windows.end_ns)):
+            if file.label not in self._labels:
+                continue
             index = windows.index_of(self._table(file, ["timestamp"]).column(0).cast(pa.int64()).to_numpy())
             found += np.bincount(index[(index >= 0) & (index < len(windows))], minlength=len(windows))
         return found
@@ -73,19 +88,19 @@ class HeldParquet:
         """Return False: whether there is anything, the listing tells."""
         return False
 
-    def _summaries(self, span: Window) -> Iterator[tuple[int, int, int]]:
-        for file in self._files(WINDOWS, span):
+    def _summaries(self, span: Window, labels: Collection[str]) -> Iterator[tuple[int, int, int]]:
+        for file in (file for file in self._all_files(WINDOWS, span) if file.label in labels):
             table = self._table(file, ["window_start", "window_end", "rows_released"])
             columns = [column.cast(pa.int64()).to_pylist() for column in table.columns]
             yield from zip(*columns, strict=True)
 
-    def _files(self, folder: str, span: Window) -> list[_File]:
-        """Return the files of the data set whose chunks reach into a span."""
+    def _all_files(self, folder: str, span: Window) -> list[_File]:
+        """Return the files of all data sets whose chunks reach into a span."""
         begin = f"{folder}/{folder_of(max(0, span.start_ns - _LOOK_BACK_NS), 'day')}"
         listed_from, files = self._listed.get(folder, ("\U0010ffff", []))
         if begin < listed_from:
             paths = self._asked(lambda: self._place.paths(folder, after=begin))
-            files = [file for path in paths if (file := _file(path)) and file.label in self._labels]
+            files = [file for path in paths if (file := _file(path))]
             self._listed[folder] = begin, files
         return [file for file in files if file.span.end_ns > span.start_ns and file.span.start_ns < span.end_ns]
 

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -32,6 +33,8 @@ from operations.journal_copy import copied_journal
 from operations.output_readers import make_output_readers
 from operations.retry_set_aside import offer_again, unknown
 from service import exit_codes
+from service.pipeline.claims import ClaimStore, end_rival_claims, rival_labels
+from service.pipeline.cut_guard import LabelReader
 from service.pipeline.released_elsewhere import ANY_TIME, SummaryReader, unknown_releases
 from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
@@ -49,7 +52,17 @@ from service.state.shared_spool import MixedSpool, SharedSpool, SpoolFolder
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
-from service.wiring import data_set_labels, held_parquet, make_outputs, make_shared_spool, make_source, open_summaries
+from service.wiring import (
+    claimant_of,
+    data_set_labels,
+    held_parquet,
+    make_outputs,
+    make_shared_spool,
+    make_source,
+    open_influx_cuts,
+    open_parquet_cuts,
+    open_summaries,
+)
 
 #: More disagreements than this are counted, not listed.
 _MOST_LISTED = 50
@@ -108,7 +121,7 @@ def drop_output(folder: Path, name: str) -> int:
 
 
 def accept_gap(folder: Path, settings: Settings | None) -> int:
-    """Mark everything that the fence, or the output bucket's summaries, know and the journal does not as released."""
+    """Mark everything that the fence, or the outputs' summaries, know and the journal does not as released: of other cuts too."""
     journal = Journal(folder, data_set=None, accepting_gap=True)
     if settings is not None and (settings.output_to_influx or settings.output_to_parquet):
         for sentence in _accept_what_outputs_tell(journal, settings):
@@ -122,6 +135,10 @@ def accept_gap(folder: Path, settings: Settings | None) -> int:
     return exit_codes.DONE
 
 
+class HeldReader(SummaryReader, LabelReader, Protocol):
+    """Tells what windows an output holds, and of what data sets."""
+
+
 def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[str]:
     source = make_source(settings)
     try:
@@ -133,19 +150,31 @@ def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[
     finally:
         source.close()
 
-    def accept(summaries: SummaryReader, place: str, way_on: str) -> str:
+    claimant = claimant_of(settings, labels, journal)
+
+    def accept(summaries: HeldReader, store: ClaimStore, place: str, way_on: str) -> Iterator[str]:
         try:
-            found = journal.accept_gap(unknown_releases(summaries, journal, labels, ANY_TIME))
+            rivals = rival_labels(summaries.newest_labels() | summaries.labels(ANY_TIME), claimant)
+            found = journal.accept_gap(unknown_releases(summaries, journal, (*labels, *rivals), ANY_TIME))
+            journal.accept_labels(rivals)
+            yield f"{place} told of {len(found)} more stretches of time."
+            ended = 0 if settings.input_file else end_rival_claims(store, claimant)
         except SourceDenied as error:
-            return f"Only the fence can tell what was released: {error}. {way_on}"
-        return f"{place} told of {len(found)} more stretches of time."
+            yield f"Only the fence can tell what was released: {error}. {way_on}"
+            return
+        if rivals or ended:
+            yield (
+                f"{place} was used by services that cut the bucket in another way: what they released counts as released, and "
+                f"{ended} of them lost their claim. Never start them again."
+            )
 
     if settings.output_to_influx:
-        with open_summaries(settings) as summaries:
+        with open_influx_cuts(settings) as (summaries, claims):
             way_on = "INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
-            yield accept(summaries, f"Bucket {settings.influx_output_bucket}", way_on)
+            yield from accept(summaries, claims, f"Bucket {settings.influx_output_bucket}", way_on)
     if settings.output_to_parquet:
-        yield accept(held_parquet(settings, labels), "PARQUET_URL", "Fix that, and run this again.")
+        with open_parquet_cuts(settings, must_hold=False) as (held, parquet_claims):
+            yield from accept(held, parquet_claims, "PARQUET_URL", "Fix that, and run this again.")
 
 
 def give_up_lost(folder: Path, *, is_confirmed: bool, env_file: Path = Path(".env")) -> int:

@@ -133,6 +133,9 @@ class Held:
     end_ns: int
     summary: Summary | None = None
     rows: list[Row] = field(default_factory=list)
+    #: Where cohorts share a bucket: the summaries of all windows whose rows lie here together, with their ends. No row tells whose it is.
+    cohorts: list[tuple[Summary, int]] = field(default_factory=list)
+    is_released_twice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +157,9 @@ class Finding:
 
 def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
     """Count who shares each value of a window, and say what breaks the promise."""
+    summary = _in_all([one for one, _ in held.cohorts]) if held.cohorts else held.summary
+    if summary is not held.summary:
+        held = replace(held, summary=summary)
     promise = _strictest(question.promise, held.summary)
     rows_behind = Counter(value for _, _, value in held.rows)
     imputed = _imputed_value(rows_behind, held, promise)
@@ -182,8 +188,24 @@ def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
         disagreements, missing = _against_summary(counted, held, question.promise)
         problems += disagreements
         shortfalls += missing
+    if held.cohorts and int(_summary_of(held)["rows_released"]) > counted.rows and _summary_of(held)["partial"] != "true":
+        reason = "it holds fewer rows than its cohorts released: did two of them hold the same source and time?"
+        return replace(counted, problems=tuple(problems), incomplete=(reason,))
     is_partial = held.summary is not None and held.summary["partial"] == "true"
     return _with(counted, problems, shortfalls, is_partial=is_partial)
+
+
+def _in_all(cohorts: Sequence[Summary]) -> Summary:
+    """Return what the summaries of several cohorts say of all their rows together."""
+    sums = {name: str(sum(int(one[name]) for one in cohorts)) for name in _NUMBERS}
+    return {
+        **cohorts[0],
+        **sums,
+        "k": str(min(int(one["k"]) for one in cohorts)),
+        "k_unit": "source" if all(one["k_unit"] == "source" for one in cohorts) else "record",
+        "smallest_group": str(min(int(one["smallest_group"]) for one in cohorts)),
+        "partial": "true" if any(one["partial"] == "true" for one in cohorts) else "false",
+    }
 
 
 def _strictest(asked: Promise | None, summary: Summary | None) -> Promise:
@@ -241,6 +263,8 @@ def _against_summary(counted: Finding, held: Held, asked: Promise | None) -> tup
     summary = held.summary
     if summary is None:
         return ["rows without a window summary"], []
+    if held.cohorts:
+        return _against_cohorts(counted, held, asked)
     wrong = list(_problems_of_summary(summary, asked))
     short = []
     for name, count in (
@@ -258,6 +282,24 @@ def _against_summary(counted: Finding, held: Held, asked: Promise | None) -> tup
         short.append("another smallest group than its summary says")
     if counted.imputed_rows != int(summary["rows_starred"]) + int(summary["rows_suppressed"]):
         short.append("another number of imputed rows than its summary says")
+    return wrong, short
+
+
+def _against_cohorts(counted: Finding, held: Held, asked: Promise | None) -> tuple[list[str], list[str]]:
+    """Return the same for rows of several cohorts: a value or a source of two of them is counted once here, and by each of them."""
+    wrong, short = [problem for one, _ in held.cohorts for problem in _problems_of_summary(one, asked)], []
+    for name, count in (
+        ("rows_released", counted.rows),
+        ("distinct_values", counted.distinct_values),
+        ("distinct_sources", counted.sources),
+    ):
+        stated = [int(one[name]) for one, _ in held.cohorts]
+        if count > sum(stated):
+            wrong.append(f"more {name.replace('_', ' ')} than its summaries say")
+        elif count < (sum(stated) if name == "rows_released" else max(stated)):
+            short.append(f"fewer {name.replace('_', ' ')} than its summaries say")
+    if counted.smallest_group < min(int(one["smallest_group"]) for one, _ in held.cohorts):
+        short.append("a smaller smallest group than its summaries say")
     return wrong, short
 
 
@@ -920,7 +962,7 @@ def _examined(held: Held, question: Question, seen: SeenWindows, *, in_order: bo
     finding = examine(held, question, in_a_file=False)
     if in_order and (problems := [one for one in _problems_of_rows(held.rows, in_order=True) if one not in finding.problems]):
         finding = replace(finding, problems=(*finding.problems, *problems))
-    if held.summary is not None and seen.add(held.start_ns, held.end_ns):
+    if held.summary is not None and (seen.add(held.start_ns, held.end_ns) or held.is_released_twice):
         finding = replace(finding, problems=(*finding.problems, "it overlaps another window: released twice"))
     return finding
 
@@ -946,7 +988,41 @@ def _with_rows_of(waiting: list[Held], bucket: Bucket, start_ns: int, end_ns: in
     for window_ns, summary in bucket.summaries(start_ns, end_ns):
         _check_form(summary, f"bucket {bucket.place.bucket!r}")
         waiting.append(Held(window_ns, window_ns + int(summary["window_seconds"]) * SECOND_NS, summary))
-    return _sorted_into(waiting, bucket.rows(start_ns, end_ns), question)
+    return _sorted_into(_with_cohorts_together(waiting), bucket.rows(start_ns, end_ns), question)
+
+
+def _with_cohorts_together(windows: Iterable[Held]) -> list[Held]:
+    """Return windows with those of several cohorts that overlap made one: which rows are whose, nobody can tell."""
+    together: list[Held] = []
+    for held in sorted(windows, key=lambda one: one.start_ns):
+        last = next((one for one in reversed(together) if one.summary is not None), None)
+        if last is None or held.summary is None or held.start_ns >= last.end_ns or not _is_beside(last, held):
+            together.append(held)
+            continue
+        last.cohorts = last.cohorts or [(_summary_of(last), last.end_ns)]
+        added = held.cohorts or [(held.summary, held.end_ns)]
+        last.is_released_twice |= any(
+            _label(one) == _label(other) and held.start_ns < end_ns for one, end_ns in last.cohorts for other, _ in added
+        )
+        last.cohorts += added
+        last.rows += held.rows
+        last.end_ns = max(last.end_ns, held.end_ns)
+    return together
+
+
+def _summary_of(held: Held) -> Summary:
+    assert held.summary is not None, "asked of windows with one only"
+    return held.summary
+
+
+def _label(summary: Summary) -> str:
+    return summary.get("batch_id", "").rpartition("-")[0].rpartition("-")[0]
+
+
+def _is_beside(one: Held, other: Held) -> bool:
+    """Return whether two windows are of one data set cut into cohorts by one tag: `<data set>.<digest of the tag>.<of its value>`."""
+    parts = [_label(_summary_of(held)).split(".") for held in (one, other)]
+    return all(len(part) == 3 for part in parts) and parts[0][:2] == parts[1][:2]
 
 
 def _sorted_into(waiting: Iterable[Held], rows: Iterable[Row], question: Question) -> list[Held]:

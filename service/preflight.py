@@ -11,11 +11,22 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError
 from anonymizer.ports import Output
+from anonymizer.samples import SampleSource
 from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.log_event import WARNING, LogEvent
+from service.pipeline.claims import CutOtherwise, refuse_rival_claims
 from service.settings.declared import Settings
 from service.startup import SERVER, with_bucket_name
-from service.wiring import address_of_input, load_hierarchy, make_outputs, make_source, proxies_in_use, recordings_of
+from service.wiring import (
+    address_of_input,
+    claimant_of,
+    load_hierarchy,
+    make_outputs,
+    make_source,
+    openers_of_cuts,
+    proxies_in_use,
+    recordings_of,
+)
 from transport.addresses import shown_address
 from transport.tls_faults import expects_https
 
@@ -47,9 +58,27 @@ def connection_problems(settings: Settings) -> list[str]:
             problems.append(str(error))
     for remark in source.remarks:
         WARNING.log(remark)
+    if source.data_set and not settings.input_file:
+        problems += _problems_with_other_cuts(settings, source)
     if not problems and source.server:
         SERVER.log(source.server)
     return problems
+
+
+def _problems_with_other_cuts(settings: Settings, source: SampleSource) -> Iterator[str]:
+    """Yield where a service has a claim that cuts the bucket in another way; that an output cannot be asked is a warning."""
+    claimant = claimant_of(settings, (source.data_set, source.data_set_address))
+    for open_cuts in openers_of_cuts(settings):
+        with open_cuts() as (_, store):
+            try:
+                refuse_rival_claims(store, claimant)
+            except CutOtherwise as error:
+                yield str(error)
+            except (SourceError, OutputUnavailable) as error:
+                if claimant.cohort:
+                    WARNING.log(
+                        f"Whether another service cuts the bucket in another way cannot be seen in {store.place}: {error}"
+                    )
 
 
 def scheme_problems(settings: Settings) -> list[str]:

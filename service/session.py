@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ from service.log_event import ERROR, WARNING, LogEvent
 from service.observation import Observation
 from service.pipeline.added_rows import account_for_added_rows, account_for_parts
 from service.pipeline.contradictions import refuse_contradictory
+from service.pipeline.cut_guard import CutGuard
 from service.pipeline.release_loop import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
+from service.pipeline.rows_without_cohort import RowsWithoutCohort, warn_of_rows_without_cohort
 from service.pipeline.schedule import Schedule
 from service.retry import RetriesExhausted, Retry
 from service.settings.declared import Settings
@@ -43,6 +46,7 @@ from service.wiring import (
     data_set_labels,
     held_parquet,
     load_hierarchy,
+    make_cut_guard,
     make_outputs,
     make_recipe,
     make_schedule,
@@ -52,6 +56,7 @@ from service.wiring import (
     open_summaries,
     plans_by_hour,
     selection_digest,
+    serves_rows_without_cohort,
 )
 
 if TYPE_CHECKING:
@@ -139,6 +144,7 @@ class _Session:
     retry: Retry
     observation: Observation
     env_file: Path
+    guard: CutGuard
 
     @property
     def state_dir(self) -> Path:
@@ -158,7 +164,8 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
         open_source(settings, source, retry)
         journal = retry.until_done(lambda: _open_journal(settings, source))
         try:
-            return _work(_Session(settings, clock, source, outputs, journal, retry, observation, env_file))
+            guard = retry.until_done(lambda: make_cut_guard(settings, source, journal, clock))
+            return _work(_Session(settings, clock, source, outputs, journal, retry, observation, env_file, guard))
         finally:
             _finish("Reading the last figures", lambda: observation.unwatch(journal))
             _finish("Closing the journal", journal.close)
@@ -279,8 +286,8 @@ def _plan(session: _Session) -> Schedule:
     retry.until_done(lambda: account_for_parts(source, journal, telemetry))
     schedule = make_schedule(settings, source, session.clock, stream_position_ns=stream_position_ns)
     session.observation.plan(schedule.windows_in_all)
-    retry.until_done(lambda: _count_rows_outside(source, schedule, settings, telemetry))
     _refuse_releases_elsewhere(session, schedule)
+    retry.until_done(lambda: _count_rows_outside(session, schedule))
     return schedule
 
 
@@ -328,8 +335,20 @@ def _parts(
         plans_by_hour=plans_by_hour(settings),
         workforce=workforce.chunks if workforce else None,
         advance=advance,
-        upkeep=make_upkeep(settings, source, journal, telemetry, clock),
+        upkeep=make_upkeep(settings, source, journal, telemetry, clock, looks=_looks(session)),
     )
+
+
+def _looks(session: _Session) -> list[Callable[[], None]]:
+    """Return what looks, now and then, for other cuts of the bucket, and for rows of no cohort."""
+    settings, source, guard = session.settings, session.source, session.guard
+    looks = [guard.look_if_due]
+    if settings.streaming_mode and settings.cohort_tag:
+        are_served = partial(serves_rows_without_cohort, settings, source, guard)
+        telemetry, tag = session.observation.telemetry, settings.cohort_tag
+        counting = RowsWithoutCohort(source, session.journal, telemetry, session.clock, tag=tag, are_served=are_served)
+        looks.append(counting.look_if_due)
+    return looks
 
 
 def _warn_if_nothing_was_read(session: _Session) -> None:
@@ -338,14 +357,18 @@ def _warn_if_nothing_was_read(session: _Session) -> None:
         WARNING.log(session.source.advice_when_empty())
 
 
-def _count_rows_outside(source: SampleSource, schedule: Schedule, settings: Settings, telemetry: Telemetry) -> None:
+def _count_rows_outside(session: _Session, schedule: Schedule) -> None:
     """Count the rows outside the run's windows: once per run, even if its windows were released before."""
+    settings = session.settings
     if schedule.windows_in_all is None:
         return
     end_ns = schedule.start_ns + schedule.windows_in_all * settings.batch_size_seconds * NANOSECONDS
-    beside = source.rows_beside(schedule.start_ns, end_ns)
+    beside = session.source.rows_beside(schedule.start_ns, end_ns)
     if beside.without_time or beside.not_asked_for:
-        telemetry.rows_beside(without_time=beside.without_time, not_asked_for=beside.not_asked_for)
+        session.observation.telemetry.rows_beside(without_time=beside.without_time, not_asked_for=beside.not_asked_for)
+    if settings.cohort_tag:
+        are_served = serves_rows_without_cohort(settings, session.source, session.guard)
+        warn_of_rows_without_cohort(beside.not_asked_for, settings.cohort_tag, are_served=are_served)
 
 
 def _finish(step: str, action: Callable[[], None]) -> None:
@@ -377,6 +400,7 @@ def _refuse_releases_elsewhere(session: _Session, schedule: Schedule) -> None:
             )
     if settings.output_to_parquet:
         refuse_releases_elsewhere(held_parquet(settings, labels), journal, labels, span, bucket=None, retry=session.retry)
+    session.guard.start(span, session.retry)
 
 
 def _raise_failures(failures: list[Exception]) -> None:

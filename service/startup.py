@@ -55,8 +55,7 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
             "Input",
             f"InfluxDB {shown_address(settings.influx_url)}, {where}, asked in {_LANGUAGES[settings.influx_query_language]}",
         )
-    if cohort := cohort_of(settings):
-        yield "Cohort", str(cohort)
+    yield from _cohort(settings)
     if settings.device_filter:
         yield "Sources", f"{len(settings.device_filter)} named by DEVICE_FILTER"
     yield "Windows", f"{settings.batch_size_seconds} s, due {settings.allowed_lateness_seconds} s after their end"
@@ -81,6 +80,14 @@ def _kind_of_input(settings: Settings) -> str:
         return "objects"
     # Unlike that of Path, this does not raise what the disk says.
     return "file" if os.path.isfile(settings.input_file) else "folder or files"  # noqa: PTH113
+
+
+def _cohort(settings: Settings) -> Iterator[tuple[str, str]]:
+    cohort, names = cohort_of(settings), {"CSV files": settings.output_to_csv, "the API": settings.output_to_api}
+    if cohort is not None:
+        yield "Cohort", str(cohort)
+        if unseen := " and ".join(name for name, is_used in names.items() if is_used):
+            yield "Cohort", f"{unseen} cannot be read back: a service that cuts the bucket in another way is not seen there"
 
 
 def _method(settings: Settings) -> str:

@@ -6,13 +6,14 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anonymizer.anonymize import Method, Names, Recipe
 from anonymizer.batch import Promise
+from anonymizer.cohorts import Cohort, base_of
 from anonymizer.errors import ConfigurationError
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
@@ -22,6 +23,8 @@ from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
+from service.pipeline.claims import Claimant
+from service.pipeline.cut_guard import CutGuard, OpenCuts
 from service.pipeline.recounts import Recounts
 from service.pipeline.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
 from service.pipeline.upkeep import Upkeep
@@ -36,6 +39,9 @@ if TYPE_CHECKING:
     from inputs.data_set_address import DataSetAddress
     from inputs.recordings.folder import Recordings
     from inputs.window_summaries import WindowSummaries
+    from outputs.influx_claims import InfluxClaims
+    from outputs.influxdb import InfluxTarget
+    from outputs.parquet_claims import ParquetClaims
     from outputs.parquet_held import HeldParquet
     from outputs.parquet_places import Place
     from service.state.shared_spool import SharedSpool
@@ -153,21 +159,25 @@ def _make_csv(settings: Settings) -> Output:
 
 
 def _make_influxdb(settings: Settings) -> Output:
-    from outputs.influxdb import InfluxOutput, InfluxTarget
+    from outputs.influxdb import InfluxOutput
     from transport.influx_connection import InfluxConnection
 
     token: Secret = settings.influx_output_token or settings.influx_token
+    return InfluxOutput(InfluxConnection(output_address(settings, token), token.current), _influx_target(settings))
+
+
+def _influx_target(settings: Settings) -> InfluxTarget:
+    from outputs.influxdb import InfluxTarget
+
     cohort = cohort_of(settings)
-    target = InfluxTarget(
+    return InfluxTarget(
         bucket=settings.influx_output_bucket,
         measurement=settings.influx_measurement,
         field=settings.influx_field,
         source_tag=settings.source_tag,
         lines_per_write=settings.influx_write_batch_size,
-        # Rows without the tag have summaries without it.
-        summary_tags=((cohort.tag, cohort.value),) if cohort is not None and cohort.value else (),
+        summary_tags=cohort.tags if cohort else (),
     )
-    return InfluxOutput(InfluxConnection(output_address(settings, token), token.current), target)
 
 
 def output_address(settings: Settings, token: Secret) -> Address:
@@ -325,6 +335,70 @@ def open_summaries(settings: Settings) -> Iterator[WindowSummaries]:
         connection.close()
 
 
+@contextmanager
+def open_influx_cuts(settings: Settings) -> Iterator[tuple[WindowSummaries, InfluxClaims]]:
+    """Yield what the output bucket tells of other cuts: read with INFLUX_VERIFY_TOKEN or else with the write token."""
+    from outputs.influx_claims import InfluxClaims
+    from transport.influx_connection import InfluxConnection
+
+    token: Secret = settings.influx_output_token or settings.influx_token
+    connection = InfluxConnection(output_address(settings, token), token.current)
+    try:
+        with open_summaries(settings) as summaries:
+            yield summaries, InfluxClaims(connection, _influx_target(settings), summaries.claims)
+    finally:
+        connection.close()
+
+
+@contextmanager
+def open_parquet_cuts(settings: Settings, *, must_hold: bool) -> Iterator[tuple[HeldParquet, ParquetClaims]]:
+    """Yield what Parquet files tell of other cuts.
+
+    Args:
+        settings: What was asked for.
+        must_hold: Whether files were written there: a folder without any is then a disk that is not mounted.
+    """
+    from outputs.parquet_claims import ParquetClaims
+
+    yield held_parquet(settings, ()), ParquetClaims(parquet_place(settings), must_hold=must_hold)
+
+
+def make_cut_guard(settings: Settings, source: SampleSource, journal: Journal, clock: Clock) -> CutGuard:
+    """Return what looks for services that cut the bucket otherwise; the source must be open. A file is never cut."""
+    outputs: list[OpenCuts] = []
+    if not settings.input_file:
+        outputs = openers_of_cuts(settings, journal)
+    return CutGuard(outputs, claimant_of(settings, data_set_labels(settings, source, journal), journal), journal, clock)
+
+
+def openers_of_cuts(settings: Settings, journal: Journal | None = None) -> list[OpenCuts]:
+    """Return what opens each output that tells of other cuts; without a journal to read there, not to write."""
+    openers: list[OpenCuts] = []
+    if settings.output_to_influx:
+        openers.append(lambda: open_influx_cuts(settings))
+    if settings.output_to_parquet:
+        name = f"parquet:{parquet_place(settings).name}"
+        openers.append(
+            lambda: open_parquet_cuts(settings, must_hold=journal is not None and bool(journal.outputs.receipts(name)))
+        )
+    return openers
+
+
+def serves_rows_without_cohort(settings: Settings, source: SampleSource, guard: CutGuard) -> bool:
+    """Return whether the rows without COHORT_TAG are released: by this service, or by one that has a claim on them."""
+    rest = Cohort(settings.cohort_tag, "")
+    return not settings.cohort or any(
+        guard.is_claimed(rest.label(base_of(label))) for label in (source.data_set, source.data_set_address)
+    )
+
+
+def claimant_of(settings: Settings, labels: tuple[str, ...], journal: Journal | None = None) -> Claimant:
+    """Return who claims the data set that these labels name; without a journal, one that claims nothing itself."""
+    cohort = cohort_of(settings)
+    service = "" if journal is None else keyed_digest(journal.name.encode(), b"\0claims of this service")[:12]
+    return Claimant(service, labels, "" if cohort is None else str(cohort))
+
+
 def load_hierarchy(settings: Settings) -> Hierarchy:
     """Return the hierarchy that the settings name.
 
@@ -419,11 +493,19 @@ def selection_digest(settings: Settings) -> str:
     return hashlib.sha256(json.dumps(selection).encode()).hexdigest()[:16]
 
 
-def make_upkeep(settings: Settings, source: SampleSource, journal: Journal, telemetry: Telemetry, clock: Clock) -> Upkeep:
+def make_upkeep(
+    settings: Settings,
+    source: SampleSource,
+    journal: Journal,
+    telemetry: Telemetry,
+    clock: Clock,
+    *,
+    looks: Sequence[Callable[[], None]] = (),
+) -> Upkeep:
     """Return the loop's periodic tasks. A file is not counted again, since it does not grow during a run."""
     after_s = settings.late_recount_seconds
     recounts = None if settings.input_file else Recounts(source, journal, telemetry, clock, after_s=after_s)
-    return Upkeep(source, journal, recounts, clock, most_recounts=len(after_s))
+    return Upkeep(source, journal, recounts, clock, most_recounts=len(after_s), looks=looks)
 
 
 def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, stream_position_ns: int | None) -> Schedule:

@@ -84,11 +84,11 @@ def unknown_releases(summaries: SummaryReader, journal: Journal, labels: Collect
         SourceUnavailable: The server does not answer.
     """
     known = journal.released_intervals()
-    found = [window for part in _merged_by_day(missing([span], known)) for window in summaries.released(labels, part)]
+    found = [window for part in merged_by_day(missing([span], known)) for window in summaries.released(labels, part)]
     return missing(merged(sorted(found)), known)
 
 
-def _merged_by_day(gaps: Iterable[Window]) -> Iterator[Window]:
+def merged_by_day(gaps: Iterable[Window]) -> Iterator[Window]:
     """Yield intervals of up to a day that cover the gaps: withheld windows can leave thousands of gaps."""
     covering: Window | None = None
     for gap in gaps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable, Sequence
 
 from anonymizer.errors import StateUnavailable
 from anonymizer.samples import SampleSource
@@ -41,15 +42,24 @@ class Upkeep:
         recounts: Counts late rows; None for a source that cannot grow.
         clock: The service's clock.
         most_recounts: How often a window is counted again.
+        looks: What else is called as often as this, and knows itself when it is due.
     """
 
     def __init__(
-        self, source: SampleSource, journal: Journal, recounts: Recounts | None, clock: Clock, *, most_recounts: int
+        self,
+        source: SampleSource,
+        journal: Journal,
+        recounts: Recounts | None,
+        clock: Clock,
+        *,
+        most_recounts: int,
+        looks: Sequence[Callable[[], None]] = (),
     ) -> None:
         self._source = source
         self._journal = journal
         self._recounts = recounts
         self._clock = clock
+        self._looks = looks
         self._most_recounts = most_recounts if recounts is not None else 0
         self._recounted_s = self._merged_s = self._warned_s = -math.inf
 
@@ -61,6 +71,8 @@ class Upkeep:
             _UPKEEP_POSTPONED.log(error)
 
     def _run_due_tasks(self, now_s: float) -> None:
+        for look in self._looks:
+            look()
         if self._recounts is not None and now_s - self._recounted_s >= RECOUNT_EVERY_S:
             self._recounted_s = now_s
             self._recounts.count_due_windows()

@@ -310,6 +310,18 @@ class Journal:
         self._unfenced.clear()
         return unknown
 
+    def accept_labels(self, ends_ns: Mapping[str, int]) -> None:
+        """Remember that the windows of other labels up to these times, in nanoseconds since the epoch, count as released here."""
+        accepted = self.accepted_labels()
+        accepted |= {label: max(end_ns, accepted.get(label, end_ns)) for label, end_ns in ends_ns.items()}
+        with self._file.transaction() as db:
+            db.execute("INSERT OR REPLACE INTO facts VALUES ('accepted_labels', ?)", (json.dumps(accepted, sort_keys=True),))
+
+    def accepted_labels(self) -> dict[str, int]:
+        """Return up to which time the windows of other labels count as released here."""
+        rows = self._file.rows("SELECT value FROM facts WHERE name = 'accepted_labels'")
+        return {str(label): int(end_ns) for label, end_ns in self._file.parsed(rows[0][0]).items()} if rows else {}
+
     def merge_before(self, time_ns: int, *, recounts: int) -> int:
         """Merge neighbouring entries that every output has taken, that end before `time_ns`, and that need no more recounts.
 

@@ -15,7 +15,7 @@ from anonymizer.hierarchy import SUPPRESSED_LEVEL
 from anonymizer.ports import Output
 from anonymizer.windows import HOUR_NS, MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
-from service.settings.declared import Settings
+from service.settings.declared import Settings, cohort_of
 from service.state.output_positions import OutputPosition, OutputPositions
 from service.status.journal_reader import JournalReader
 from service.status.snapshot import Dependency, Durations, Levels, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
@@ -109,6 +109,7 @@ class Board(Events):
     def __init__(self, settings: Settings, clock: Clock, sums: Sums) -> None:
         self._clock = clock
         self._is_stream = settings.streaming_mode
+        self._cohort = cohort_of(settings)
         self._length_ns = settings.batch_size_seconds * NANOSECONDS
         self._lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
         self._lag_limit_s = max(_LAG_LIMIT_S, _LAG_LIMIT_WINDOWS * settings.batch_size_seconds)
@@ -170,7 +171,7 @@ class Board(Events):
             self._note_lag()
             return Snapshot(
                 now_ns=self._clock.now_ns(),
-                run=Run(self._started_ns, self._phase_now(), self._is_stream, self._windows_in_all, self._up_to_ns),
+                run=Run(self._started_ns, self._phase_now(), self._is_stream, self._windows_in_all, self._up_to_ns, self._cohort),
                 pace=Pace(self._lag_s(), self._lag_limit_s, self._idle_s(), self._idle_limit_s),
                 source=self._dependency(SOURCE),
                 state=self._dependency(STATE),

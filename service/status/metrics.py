@@ -63,6 +63,9 @@ def families(now: Snapshot) -> Iterator[Metric]:
 def _of_the_run(now: Snapshot, judgement: Judgement) -> Iterator[Metric]:
     build = {"version": VERSION, "python": platform.python_version(), "numpy": version("numpy"), "pyarrow": version("pyarrow")}
     yield InfoMetricFamily(f"{PREFIX}build", "Versions of the service and what it rests on.", value=build)
+    if (cohort := now.run.cohort) is not None:
+        labels = {"tag": cohort.tag, "value": cohort.value}
+        yield InfoMetricFamily(f"{PREFIX}cohort", "The part of the bucket that is released: COHORT_TAG and COHORT.", value=labels)
     yield _gauge("start_timestamp_seconds", "When the run began.", now.run.started_ns / NANOSECONDS)
     yield _gauge("live", "1 while the release loop advances, or waits as announced.", judgement.is_live)
     yield _gauge("ready", "1 while data flows: the same as /readyz.", judgement.is_ready)

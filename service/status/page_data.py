@@ -36,6 +36,7 @@ def page_data(now: Snapshot) -> dict[str, Any]:
         "now": _time(now.now_ns),
         "started": _time(run.started_ns),
         "version": VERSION,
+        "cohort": None if run.cohort is None else str(run.cohort),
         "phase": run.phase,
         "streaming": run.is_stream,
         "windows_in_all": run.windows_in_all,

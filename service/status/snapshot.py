@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anonymizer.cohorts import Cohort
 from service.telemetry.events import Phase
 from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.totals import Totals
@@ -82,6 +83,7 @@ class Run:
         is_stream: Whether it has no end.
         windows_in_all: The number of its windows; None for a run without an end.
         up_to_ns: Every window that ends by then is done; None before the first poll.
+        cohort: The part of the bucket that is released; None: all of it.
     """
 
     started_ns: int
@@ -89,6 +91,7 @@ class Run:
     is_stream: bool
     windows_in_all: int | None
     up_to_ns: int | None
+    cohort: Cohort | None = None
 
 
 @dataclass(frozen=True, slots=True)

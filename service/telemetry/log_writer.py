@@ -49,20 +49,21 @@ _DEAD_AT_END_S = 10.0
 _DEAD_WHEN_STOPPING_S = 0.5
 
 
-def set_up_logging(level: str, line_format: str = "text", *, is_stream: bool = False) -> None:
+def set_up_logging(level: str, line_format: str = "text", *, is_stream: bool = False, cohort: str = "") -> None:
     """Send every log line of `level` and above to standard output.
 
     Args:
         level: Such as `INFO`.
         line_format: `text`, or `json` for one object per line.
         is_stream: Whether to drop lines when standard output is slow, instead of waiting.
+        cohort: Stands in every JSON line, so that the logs of many services can be read together; empty: nothing.
     """
     make_printable(sys.stdout)
     make_printable(sys.stderr)
     handler = LogWriter(sys.stdout, waits_for_reader=not is_stream)
     if line_format == "json":
         handler.addFilter(lambda record: _event_of(record)[0] != "")
-        handler.setFormatter(JsonLines())
+        handler.setFormatter(JsonLines(cohort))
     else:
         formatter = logging.Formatter(LINE_FORMAT, TIME_FORMAT)
         formatter.converter = time.gmtime
@@ -262,6 +263,10 @@ def _unread_bytes(stream: IO[str]) -> int:
 class JsonLines(logging.Formatter):
     """One JSON object per line: `time`, `level`, `event`, `message`, and the event's own fields (documentation/LOG_EVENTS.md)."""
 
+    def __init__(self, cohort: str = "") -> None:
+        super().__init__()
+        self._always = {"cohort": cohort} if cohort else {}
+
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, in ASCII, so that it prints on any console."""
         name, fields = _event_of(record)
@@ -271,6 +276,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "event": name,
             "message": record.getMessage().strip(),
+            **self._always,
             **dict(zip(fields.split(), arguments, strict=False)),
         }
         if record.exc_info:

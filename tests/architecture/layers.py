@@ -25,7 +25,7 @@ PROJECT = _words(
     "central_anonymizer ecg_frames example_usage"
 )
 
-VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
+VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.cohorts", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
 
 #: All of the standard library that the core may use: modules that compute, and reach for nothing.
 PURE_STANDARD_LIBRARY = _words(
@@ -44,12 +44,16 @@ CLIENT_LIBRARY = {
     "outputs/parquet_encoding.py": frozenset({"pyarrow"}),
     "outputs/parquet_held.py": frozenset({"pyarrow"}),
     "outputs/parquet_places.py": frozenset[str](),
+    "outputs/influx_claims.py": frozenset[str](),
+    "outputs/parquet_claims.py": frozenset[str](),
 }
 
 #: Outputs that are more than one file: the modules that only they may use.
 OWN_MODULES = {
     "outputs/influxdb.py": frozenset({"outputs.influx_lines", "outputs.influx_refusals"}),
     "outputs/influx_refusals.py": frozenset({"outputs.influx_lines"}),
+    "outputs/influx_claims.py": frozenset({"outputs.influx_lines"}),
+    "outputs/parquet_claims.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
     "outputs/http_api.py": frozenset({"outputs.api_parts"}),
     "outputs/csv_files.py": frozenset({"outputs.committed_file", "outputs.csv_names"}),
     "outputs/parquet_files.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
@@ -241,7 +245,7 @@ ROOMS = {
     ),
     "service/preflight.py": _room(
         "a check before the run leaves no trace: it knows no state and no delivery",
-        "startup wiring settings anonymizer disk transport",
+        "startup wiring settings service.pipeline.claims anonymizer disk transport",
     ),
     "service/observation.py": _room(
         "observation knows who watches, and nothing that releases",

@@ -46,7 +46,9 @@ function replace(id, children) {
 function show(status) {
   shown = status;
   at("banner").dataset.state = status.state;
-  document.title = `${status.headline} · ECG anonymizer`;
+  const cohort = status.cohort ? ` · ${status.cohort}` : "";
+  document.title = `${status.headline}${cohort} · ECG anonymizer`;
+  say("cohort", cohort);
   say("headline", status.headline);
   showFindings(status);
   showFigures(status);
