@@ -69,7 +69,7 @@ def test_windows_leaves_alone_what_systemd_leaves_alone() -> None:
 
 
 def test_every_file_of_the_project_it_names_is_there() -> None:
-    named = set(re.findall(r"(?:deploy/|documentation/)[\w.-]+|(?<=\]\()[\w.-]+\.md", PAGE))
+    named = set(re.findall(r"(?:deploy/|documentation/)[\w.@-]+|(?<=\]\()[\w.-]+\.md", PAGE))
 
     assert named
     assert not [name for name in named if not ((ROOT / name).exists() or (ROOT / "documentation" / name).exists())]

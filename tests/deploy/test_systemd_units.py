@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from service import exit_codes
 from service.settings.declared import KNOWN_NAMES
 from service.status.systemd import LOOK_EVERY_S
 from tests.deploy.command_line_tools import needed, run
 from tests.deploy.docker_files import ROOT
-from tests.deploy.unit_files import BACKFILL, INSTALLED, STREAMING, UNITS, directives, environment, seconds
+from tests.deploy.unit_files import BACKFILL, INSTALLED, STREAMING, TEMPLATE, UNITS, directives, environment, seconds
 
 #: What systemd calls the exposure of a service: 0 is none, 10 all. Ours must not exceed this.
 MOST_EXPOSURE = 1.5
@@ -127,3 +128,34 @@ def test_no_line_is_commented_out(unit: Path) -> None:
     comments = [line for line in unit.read_text(encoding="utf-8").splitlines() if line.startswith(("#", ";"))]
 
     assert not [line for line in comments if re.match(r"[#;]\s*[A-Z]\w+=", line)]
+
+
+def test_a_cohorts_unit_is_the_streaming_unit_with_folders_and_a_file_of_its_own(tmp_path: Path) -> None:
+    plain, template = STREAMING.read_text(encoding="utf-8"), TEMPLATE.read_text(encoding="utf-8")
+    ours = [line for line in template.splitlines() if "%i" in line]
+
+    assert [line.replace("/%i/", "/").replace(", cohort %i", "") for line in ours if "EnvironmentFile" not in line] == [
+        line
+        for line in plain.splitlines()
+        if line.startswith(("Description=", "Environment=STATE", "Environment=CSV", "StateDirectory="))
+    ]
+    without_comments = [line for line in template.splitlines() if "%i" not in line and not line.startswith("#")]
+    assert [line for line in plain.splitlines() if line in without_comments] == without_comments
+    copy = tmp_path / "ecg-anonymizer@ward-3.service"
+    text = template.replace(f"{INSTALLED}/.venv/bin/python", sys.executable).replace(INSTALLED, str(ROOT))
+    copy.write_text(text, encoding="utf-8")
+    verdict = run([analyzer(), "verify", "--man=no", str(copy)])
+    assert not [line for line in verdict.stderr.splitlines() if "ecg-anonymizer" in line]
+
+
+def test_the_kubernetes_manifests_run_one_service_a_cohort_with_settings_that_exist() -> None:
+    program = needed("kubectl", install_with="the package manager of your system")
+    for cohort, value in (("ward-3", "3"), ("no-ward", "")):
+        verdict = run([program, "kustomize", str(ROOT / "deploy" / "kubernetes" / cohort)])
+        assert verdict.returncode == 0, verdict.stderr
+        documents = list(YAML(typ="safe").load_all(verdict.stdout))
+        settings = {name: text for one in documents if one["kind"] == "ConfigMap" for name, text in one["data"].items()}
+        (service,) = (one for one in documents if one["kind"] == "StatefulSet")
+        assert set(settings) <= KNOWN_NAMES
+        assert (settings["COHORT_TAG"], settings["COHORT"] or "") == ("ward", value)
+        assert (service["metadata"]["name"], service["spec"]["replicas"]) == (f"ecg-anonymizer-{cohort}", 1)

@@ -10,6 +10,9 @@ STREAMING = ROOT / "deploy" / "ecg-anonymizer.service"
 BACKFILL = ROOT / "deploy" / "ecg-anonymizer-backfill.service"
 UNITS = (STREAMING, BACKFILL)
 
+#: The streaming unit's form for one cohort of many, whose name stands behind the @.
+TEMPLATE = ROOT / "deploy" / "ecg-anonymizer@.service"
+
 #: Where the units expect the project, and its own Python in it.
 INSTALLED = "/opt/ecg-anonymizer"
 

@@ -943,6 +943,40 @@ def _another_state_folder(scene: Scene) -> int:
     return scene.run(INFLUX_VERIFY_TOKEN=readable)
 
 
+def read_and_write(scene: Scene) -> str:
+    clinic = scene.clinic
+    return clinic.server.make_token(read=[clinic.raw, clinic.released], write=[clinic.released])
+
+
+@row("is used by a service that releases this data set")
+def _whole_and_then_a_cohort(scene: Scene) -> int:
+    scene.with_rows().run(INFLUX_OUTPUT_TOKEN=read_and_write(scene))
+    return scene.run(INFLUX_OUTPUT_TOKEN=read_and_write(scene), STATE_DIR=scene.folder / "ward", COHORT_TAG="ward", COHORT="3")
+
+
+@row("holds a claim in measurement")
+def _a_claim_that_is_none(scene: Scene) -> int:
+    scene.with_rows().clinic.server.write_lines(scene.clinic.released, b'ecg_anonymized_claims,service=x claim="mine" 1')
+    return scene.run(INFLUX_OUTPUT_TOKEN=read_and_write(scene))
+
+
+@row("cut in another way cannot be seen")
+def _a_cohort_whose_token_can_do_nothing(scene: Scene) -> int:
+    return scene.with_rows().run(INFLUX_OUTPUT_TOKEN=scene.settings["INFLUX_TOKEN"], COHORT_TAG="ward", COHORT="3")
+
+
+@row("so they belong to no cohort", ends=exit_codes.DONE)
+def _rows_without_a_ward(scene: Scene) -> int:
+    scene.with_rows().raw("ecg,source_id=b,ward=3 ecg=1 T")
+    return scene.run(COHORT_TAG="ward", COHORT="3")
+
+
+@row("so without COHORT this service would release all rows")
+def _a_misspelt_tag(scene: Scene) -> int:
+    scene.with_rows().check(COHORT_TAG="wrad", COHORT="3")
+    return scene.run(COHORT_TAG="wrad")
+
+
 @row("❌ spool file")
 def _a_damaged_spool_file_and_a_lost_one(scene: Scene) -> int:
     scene.waits_for_the_api()

@@ -1,43 +1,48 @@
-"""Cohorts on the real server: services that share a bucket, and those that may not."""
+"""Cohorts on the real server: services that share a raw and an output bucket, and those that may not."""
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
+from scripts.verify_output import main as verify_output
 from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic
-from tests.integration.service_process import Service, run_service, state
+from tests.integration.service_process import Service, free_address, run_service, state
 
 pytestmark = pytest.mark.influxdb
 
 #: What is said to a service that would release what another one releases.
 REFUSED = "is used by a service that releases this data set"
 
+#: How long wards are live in `make test`.
+LIVE_S = 4
 
-def settings_of(clinic: Clinic, ward: str | None, tag: str = "ward", **more: object) -> dict[str, object]:
+SECOND_NS = 10**9
+
+
+def settings_of(clinic: Clinic, ward: str | None, tag: str = "ward", **more: Any) -> dict[str, object]:
     """Return the settings of one ward's service; None: without cohorts."""
     cohort = {} if ward is None else {"COHORT_TAG": tag, "COHORT": ward}
     token = clinic.server.make_token(read=[clinic.raw, clinic.released], write=[clinic.released])
-    return {
-        **clinic.settings,
-        **FIRST_MINUTE,
-        "PSEUDONYMIZE_SOURCE_ID": "false",
-        "OUTPUT_TO_CSV": "false",
-        "INFLUX_OUTPUT_TOKEN": token,
-        **cohort,
-        **more,
-    }
+    usual = {**clinic.settings, **FIRST_MINUTE, "PSEUDONYMIZE_SOURCE_ID": "false", "OUTPUT_TO_CSV": "false"}
+    return {**usual, "INFLUX_OUTPUT_TOKEN": token, **cohort, **more}
 
 
-def fill_wards(clinic: Clinic, wards: tuple[str, ...] = ("3", "4", "")) -> None:
-    """Put 20 rows of one wearer of each ward into the first three windows; the ward without a name has no tag."""
-    tags = {ward: f",ward={ward},site=A" if ward else "" for ward in wards}
+def fill_wards(clinic: Clinic) -> None:
+    """Put 20 rows of one wearer of each of wards 3 and 4 and of none into the first three windows."""
     lines = [
-        f"ecg,source_id=of{ward or 'none'}{tags[ward]} ecg={i % 2 + 10 * at} {START_NS + window * 5 * 10**9 + i * 10**6 + at}"
-        for at, ward in enumerate(wards)
-        for window in range(3)
+        f"ecg,source_id=of{ward or 'none'}{f',ward={ward},site=A' if ward else ''} ecg={i % 2} {START_NS + start * SECOND_NS + i * 10**6}"
+        for ward in ("3", "4", "")
+        for start in (0, 5, 10)
         for i in range(20)
     ]
     clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
@@ -48,97 +53,146 @@ def sources_of(clinic: Clinic) -> Counter[str]:
     return Counter(source for _, source in clinic.stored())
 
 
-def test_each_ward_is_released_once_beside_the_others_and_no_other_cut_is(clinic: Clinic, tmp_path: Path) -> None:
-    fill_wards(clinic)
-    folders = {name: tmp_path / name for name in ("3", "4", "none", "site", "whole", "again")}
-    for folder in folders.values():
-        folder.mkdir()
-
-    for ward in ("3", "4"):
-        code, log = run_service(folders[ward], settings_of(clinic, ward))
-        assert code == 0, log
-    rows = sources_of(clinic)
-    # Who is cut otherwise is refused; whoever is cut alike goes on.
-    for name, settings in (
-        ("site", settings_of(clinic, "A", "site")),
-        ("whole", settings_of(clinic, None)),
-    ):
-        code, log = run_service(folders[name], settings)
-        assert (
-            code,
-            [
-                text
-                for text in (
-                    REFUSED,
-                    "accept-gap",
-                )
-                if text not in log
-            ],
-        ) == (78, []), log
-        assert sources_of(clinic) == rows == {"of3": 60, "of4": 60}
-    code, log = run_service(folders["none"], settings_of(clinic, ""))
-    assert code == 0, log
-    assert "rows without the tag ward" in log
-    assert sources_of(clinic) == {"of3": 60, "of4": 60, "ofnone": 60}
-
+def summaries_of(clinic: Clinic) -> list[dict[str, str]]:
     flux = (
         f'from(bucket: "{clinic.released}") |> range(start: 0) |> filter(fn: (r) => r._measurement == "ecg_anonymized_windows") '
         '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
     )
-    summaries = clinic.server.rows(flux)
-    assert Counter(row.get("ward", "") for row in summaries) == {"3": 3, "4": 3, "": 3}
-    assert all((row["rows_released"], row["k"]) == ("20", "5") and int(row["smallest_group"]) >= 5 for row in summaries)
-    # A state folder that is lost is told of by its own summaries, and of no other ward.
-    code, log = run_service(folders["again"], settings_of(clinic, "3"))
-    assert (code, [text for text in ("released with a state folder that is lost",) if text not in log]) == (78, []), log
+    return clinic.server.rows(flux)
 
 
-def test_an_installation_is_split_into_wards_after_accept_gap_and_the_whole_never_comes_back(
-    clinic: Clinic, tmp_path: Path
-) -> None:
+@contextmanager
+def services(folder: Path, settings: Mapping[str, dict[str, object]]) -> Iterator[dict[str, Service]]:
+    """Start services at one moment, each in a folder of its own."""
+    with ExitStack() as all_of_them:
+        started = {}
+        for name, given in settings.items():
+            (folder / name).mkdir(exist_ok=True)
+            started[name] = all_of_them.enter_context(Service(folder / name, given))
+        yield started
+
+
+@contextmanager
+def live_wards(clinic: Clinic, moved: list[int]) -> Iterator[list[int]]:
+    """Let wearers of two wards and one of none send 40 rows a second; `w3` moves to ward 4 in the middle of a second, which is noted."""
+    stop, sent_ns = threading.Event(), list[int]()
+
+    def send() -> None:
+        began_ns = time.time_ns()
+        while not stop.is_set():
+            now_ns = time.time_ns() // 25_000_000 * 25_000_000
+            if not moved and now_ns - began_ns > 2 * SECOND_NS and 400 * 10**6 < now_ns % SECOND_NS < 600 * 10**6:
+                moved.append(now_ns)
+            lines = [
+                f"ecg,source_id=w3,ward={4 if moved else 3} ecg={now_ns // 25_000_000 % 2} {now_ns}",
+                f"ecg,source_id=s3,ward=3 ecg={now_ns // 25_000_000 % 2} {now_ns}",
+                f"ecg,source_id=w4,ward=4 ecg={now_ns // 25_000_000 % 2} {now_ns}",
+                f"ecg,source_id=visitor ecg=1 {now_ns}",
+            ]
+            clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
+            sent_ns.append(now_ns)
+            time.sleep(max(0.0, 0.025 - (time.time_ns() - now_ns) / SECOND_NS))
+
+    thread = threading.Thread(target=send, daemon=True)
+    thread.start()
+    try:
+        yield sent_ns
+    finally:
+        stop.set()
+        thread.join(10)
+
+
+def test_two_wards_stream_side_by_side_and_no_other_cut_of_the_bucket_does(clinic: Clinic, tmp_path: Path) -> None:
+    live: dict[str, Any] = {
+        "STREAMING_MODE": "true",
+        "BATCH_SIZE_SECONDS": 1,
+        "ALLOWED_LATENESS_SECONDS": 1,
+        "QUERY_START_TIME": "",
+        "QUERY_END_TIME": "",
+    }
+    address, moved = free_address(), list[int]()
+    wards = {
+        "3": settings_of(clinic, "3", **live, STATUS_ADDRESS=address),
+        "4": settings_of(clinic, "4", **live, LOG_FORMAT="json"),
+    }
+    others = {"site": settings_of(clinic, "A", "site", **live), "whole": settings_of(clinic, None, **live)}
+
+    with live_wards(clinic, moved) as sent_ns, services(tmp_path, wards) as running:
+        for ward in ("3", "4"):
+            running[ward].wait_for("Pushing")
+        with services(tmp_path, others) as refused:
+            codes = {name: service.exit_code() for name, service in refused.items()}
+            logs = {name: service.log for name, service in refused.items()}
+        time.sleep(LIVE_S)
+        with urlopen(f"http://{address}/metrics") as page:
+            metrics = page.read().decode()
+        assert {service.stop() for service in running.values()} == {0}
+        log = {ward: service.log for ward, service in running.items()}
+
+    assert codes == {"site": 78, "whole": 78}, logs
+    assert "cut into cohorts by another tag, and this one releases the cohort site=A" in logs["site"]
+    assert "cut into cohorts, and this one releases all of it, without COHORT_TAG" in logs["whole"]
+    # Every row once, in windows of its ward: those of both wards that were done to the end of the shorter one.
+    summaries = {ward: {row["_time"]: row for row in summaries_of(clinic) if row.get("ward") == ward} for ward in ("3", "4")}
+    both = sorted(set(summaries["3"]) & set(summaries["4"]))
+    assert len(both) >= LIVE_S
+    assert len(summaries_of(clinic)) == len(summaries["3"]) + len(summaries["4"])
+    stored = Counter(time_text[:19] for time_text, _ in clinic.stored())
+    assert all(int(row["smallest_group"]) >= 5 == int(row["k"]) for each in summaries.values() for row in each.values())
+    assert all(stored[at[:19]] == sum(int(summaries[ward][at]["rows_released"]) for ward in ("3", "4")) for at in both)
+    assert "visitor" not in sources_of(clinic)
+    assert moved, "the wearer changed wards"
+    change = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moved[0] // SECOND_NS))
+    if change in both:
+        rows = {ward: int(summaries[ward][change]["rows_read"]) for ward in ("3", "4")}
+        sent = sum(at // SECOND_NS == moved[0] // SECOND_NS for at in sent_ns)
+        assert sum(rows.values()) == 3 * sent
+        assert all(sent < part < 2 * sent for part in rows.values()), "split in the middle of the window"
+    # Each says which cohort it is of.
+    assert re.search(r'ecg_anonymizer_cohort_info\{tag="ward",value="3"\} 1', metrics)
+    assert all('"cohort": "ward=4"' in line for line in log["4"].splitlines() if line.startswith("{"))
+    env = {"INFLUX_VERIFY_TOKEN": str(wards["3"]["INFLUX_OUTPUT_TOKEN"])}
+    where = ["--url", clinic.server.url, "--org", clinic.server.org, "--bucket", clinic.released]
+    assert verify_output([*where, "--stop", both[-1]], env) == 0
+    code, said = state(tmp_path / "3", "verify")
+    assert code == 0, said
+
+
+def test_an_installation_is_split_into_wards_and_the_whole_never_comes_back(clinic: Clinic, tmp_path: Path) -> None:
     fill_wards(clinic)
-    whole, three, four = (tmp_path / name for name in ("whole", "three", "four"))
-    for folder in (whole, three, four):
-        folder.mkdir()
-    two_windows = {"QUERY_END_TIME": "2025-11-03T14:30:10Z"}
-    code, log = run_service(whole, settings_of(clinic, None, **two_windows))
+    (tmp_path / "whole").mkdir()
+    code, log = run_service(tmp_path / "whole", settings_of(clinic, None, QUERY_END_TIME="2025-11-03T14:30:10Z"))
     assert code == 0, log
     rows = sources_of(clinic)
+    wards = {ward: settings_of(clinic, ward[1:]) for ward in ("w3", "w4", "w")}
 
-    code, log = run_service(three, settings_of(clinic, "3"))
-    assert (code, [text for text in (REFUSED,) if text not in log]) == (78, []), log
-    for folder in (three, four):
-        (folder / "state").mkdir(exist_ok=True)
-    (four / ".env").write_text((three / ".env").read_text().replace("COHORT=3", "COHORT=4").replace(str(three), str(four)))
-    # The second one finds no claim any more, and the summaries just the same.
-    for folder, ended in ((three, 1), (four, 0)):
-        code, said = state(folder, "accept-gap")
-        assert (code, [text for text in (f"{ended} of them lost their claim",) if text not in said]) == (0, []), said
-    for folder, ward in ((three, "3"), (four, "4")):
-        code, log = run_service(folder, settings_of(clinic, ward))
-        assert code == 0, log
-    assert sources_of(clinic) - rows == {"of3": 20, "of4": 20}, "only the window that the whole had not released"
+    with services(tmp_path, wards) as refused:
+        assert {service.exit_code() for service in refused.values()} == {78}
+        assert all(REFUSED in service.log for service in refused.values())
+    # The first one ends the claim. The others find the summaries.
+    for ward, ended in (("w3", 1), ("w4", 0), ("w", 0)):
+        code, said = state(tmp_path / ward, "accept-gap")
+        assert (code, f"{ended} of them lost their claim" in said) == (0, True), said
+    with services(tmp_path, wards) as going_on:
+        assert {service.exit_code() for service in going_on.values()} == {0}, [service.log for service in going_on.values()]
+        logs = {ward: service.log for ward, service in going_on.items()}
+    assert sources_of(clinic) - rows == {"of3": 20, "of4": 20, "ofnone": 20}, "only the window that the whole had not released"
+    assert "60 rows have no tag ward" in logs["w3"] + logs["w4"] or "belong to no cohort" not in logs["w3"] + logs["w4"]
 
-    code, log = run_service(whole, settings_of(clinic, None))
-    assert (code, [text for text in (REFUSED,) if text not in log]) == (78, []), log
-    assert sources_of(clinic)["ofnone"] == 40
+    code, log = run_service(tmp_path / "whole", settings_of(clinic, None))
+    assert (code, REFUSED in log) == (78, True), log
 
 
-def test_services_of_two_cuts_that_start_at_the_same_moment_never_both_release(clinic: Clinic, tmp_path: Path) -> None:
+def test_services_of_three_cuts_that_start_at_one_moment_never_release_beside_each_other(clinic: Clinic, tmp_path: Path) -> None:
     fill_wards(clinic)
     cuts = {"3": ("3", "ward"), "4": ("4", "ward"), "site": ("A", "site"), "whole": (None, "ward")}
-    services = {}
-    for name, (ward, tag) in cuts.items():
-        (tmp_path / name).mkdir()
-        services[name] = Service(tmp_path / name, settings_of(clinic, ward, tag))
 
-    codes = {name: service.exit_code() for name, service in services.items()}
+    with services(tmp_path, {name: settings_of(clinic, ward, tag) for name, (ward, tag) in cuts.items()}) as started:
+        codes = {name: service.exit_code() for name, service in started.items()}
+        logs = {name: service.log for name, service in started.items()}
 
-    logs = "\n".join(service.log for service in services.values())
-    for service in services.values():
-        service.__exit__(None, None, None)
-    assert set(codes.values()) <= {0, 78}, logs
     went_on = {name for name, code in codes.items() if code == 0}
-    assert went_on <= {"3", "4"} or len(went_on) == 1, (went_on, logs)
     assert went_on, logs
-    assert logs.count(REFUSED) == 4 - len(went_on)
+    assert went_on <= {"3", "4"} or len(went_on) == 1, logs
+    assert {name for name, log in logs.items() if REFUSED in log} == {name for name, code in codes.items() if code == 78}
+    assert set(codes.values()) <= {0, 78}, logs
