@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections import Counter
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import pyarrow.parquet as pq
 import pytest
 
 from scripts.verify_output import main as verify_output
@@ -186,8 +188,9 @@ def test_an_installation_is_split_into_wards_and_the_whole_never_comes_back(clin
 def test_services_of_three_cuts_that_start_at_one_moment_never_release_beside_each_other(clinic: Clinic, tmp_path: Path) -> None:
     fill_wards(clinic)
     cuts = {"3": ("3", "ward"), "4": ("4", "ward"), "site": ("A", "site"), "whole": (None, "ward")}
+    shared: dict[str, Any] = {"OUTPUT_TO_INFLUX": "false", "OUTPUT_TO_PARQUET": "true", "PARQUET_URL": tmp_path / "shared"}
 
-    with services(tmp_path, {name: settings_of(clinic, ward, tag) for name, (ward, tag) in cuts.items()}) as started:
+    with services(tmp_path, {name: settings_of(clinic, ward, tag, **shared) for name, (ward, tag) in cuts.items()}) as started:
         codes = {name: service.exit_code() for name, service in started.items()}
         logs = {name: service.log for name, service in started.items()}
 
@@ -196,3 +199,10 @@ def test_services_of_three_cuts_that_start_at_one_moment_never_release_beside_ea
     assert went_on <= {"3", "4"} or len(went_on) == 1, logs
     assert {name for name, log in logs.items() if REFUSED in log} == {name for name, code in codes.items() if code == 78}
     assert set(codes.values()) <= {0, 78}, logs
+    rows = Counter(pq.read_table(tmp_path / "shared" / "rows").column("source_id").to_pylist())
+    assert rows == Counter({f"of{name}": 60 for name in went_on if name in "34"}) or went_on in ({"site"}, {"whole"})
+    if went_on <= {"3", "4"}:
+        # Weeks later, when no claim of theirs is read any more, their summaries still tell.
+        shutil.rmtree(tmp_path / "shared" / "claims")
+        code, log = run_service(tmp_path / "whole", settings_of(clinic, None, **shared))
+        assert (code, "PARQUET_URL is used by a service that releases this data set cut into cohorts" in log) == (78, True), log

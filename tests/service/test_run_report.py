@@ -355,7 +355,8 @@ def test_no_text_can_break_the_page_wherever_it_stands(of: str) -> None:
     if of == "INPUT_FILE":
         assert "a file; its name is not shown" in text
     else:
-        assert f"field {EVIL} of measurement {EVIL} in bucket {EVIL}, of chosen sources or series only." in text
+        cohort = f"of the cohort {EVIL}={EVIL} only"
+        assert f"field {EVIL} of measurement {EVIL} in bucket {EVIL}, {cohort}, of chosen sources or series only." in text
     for ours in (f"csv:./output{EVIL}", f"hierarchy{EVIL}", f"feedc0de{EVIL}", f"Rows, in this run{EVIL}."):
         assert ours in evil.texts
 
