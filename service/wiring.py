@@ -48,6 +48,9 @@ if TYPE_CHECKING:
     from transport.influx_connection import Address
     from transport.object_store import StoreAccess
 
+#: Services that are started together have all asked within this time.
+_SETTLE_S = 2.0
+
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 
@@ -368,7 +371,10 @@ def make_cut_guard(settings: Settings, source: SampleSource, journal: Journal, c
     outputs: list[OpenCuts] = []
     if not settings.input_file:
         outputs = openers_of_cuts(settings, journal)
-    return CutGuard(outputs, claimant_of(settings, data_set_labels(settings, source, journal), journal), journal, clock)
+    claimant = claimant_of(settings, data_set_labels(settings, source, journal), journal)
+    # A stream's first window is not due before: the wait delays nothing, and cohorts that start with it are seen and go first.
+    settle_s = min(_SETTLE_S, settings.allowed_lateness_seconds) if settings.streaming_mode else 0.0
+    return CutGuard(outputs, claimant, journal, clock, settle_s=settle_s)
 
 
 def openers_of_cuts(settings: Settings, journal: Journal | None = None) -> list[OpenCuts]:

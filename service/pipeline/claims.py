@@ -78,22 +78,29 @@ class Claimant:
         )
 
 
-def hold_claim(store: ClaimStore, claimant: Claimant, clock: Clock) -> list[Claim]:
+def hold_claim(store: ClaimStore, claimant: Claimant, clock: Clock, *, settle_s: float = 0.0) -> list[Claim]:
     """Return the claims in an output once this service holds its own.
+
+    Args:
+        store: The output.
+        claimant: Who asks.
+        clock: To wait on.
+        settle_s: How long to wait for others that start at the same moment, after the first claim of a new service.
 
     Raises:
         CutOtherwise: A service that cuts the same bucket in another way has a claim.
         SourceError, OutputError: The output cannot be read or written; whether there is a claim now is not known.
         Stopped: The service was asked to stop meanwhile.
     """
-    return _Contest(store, claimant, clock).run()
+    return _Contest(store, claimant, clock, settle_s).run()
 
 
 class _Contest:
-    def __init__(self, store: ClaimStore, claimant: Claimant, clock: Clock) -> None:
+    def __init__(self, store: ClaimStore, claimant: Claimant, clock: Clock, settle_s: float) -> None:
         self._store = store
         self._claimant = claimant
         self._clock = clock
+        self._settle_s = settle_s
 
     def run(self) -> list[Claim]:
         claims = self._store.claims()
@@ -116,17 +123,22 @@ class _Contest:
 
     def _settled(self, asked: Claim) -> list[Claim]:
         """Return the claims once no rival asks any more."""
+        self._wait(self._settle_s)
         claims, began_s, wait_s = self._after(asked), self._clock.monotonic_s(), _FIRST_WAIT_S
         while rivals := self._rivals(claims):
             is_seen_again = wait_s != _FIRST_WAIT_S
             is_late = self._clock.monotonic_s() - began_s > _LONGEST_WAIT_S
             if is_late or (is_seen_again and self._is_weaker(claims)) or any(rival.state == "held" for rival in rivals):
                 raise self._refusal(rivals)
-            self._clock.wait(wait_s)
-            if self._clock.is_stopping():
-                raise Stopped
+            self._wait(wait_s)
             claims, wait_s = self._after(asked), _BETWEEN_LOOKS_S
         return claims
+
+    def _wait(self, seconds: float) -> None:
+        if seconds > 0:
+            self._clock.wait(seconds)
+        if self._clock.is_stopping():
+            raise Stopped
 
     def _after(self, asked: Claim) -> list[Claim]:
         """Return the claims; ours must be among them, or reading does not show what was written before."""

@@ -59,9 +59,13 @@ class CutGuard:
         claimant: Who this is.
         journal: Knows what was released, and what of others an operator has accepted.
         clock: The service's clock.
+        settle_s: How long a new service waits for others that start at the same moment.
     """
 
-    def __init__(self, outputs: Sequence[OpenCuts], claimant: Claimant, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, outputs: Sequence[OpenCuts], claimant: Claimant, journal: Journal, clock: Clock, *, settle_s: float = 0.0
+    ) -> None:
+        self._settle_s = settle_s
         self._outputs = outputs
         self._claimant = claimant
         self._journal = journal
@@ -120,7 +124,7 @@ class CutGuard:
         with open_cuts() as (labels, store):
             try:
                 refuse_rival_labels(self._labels(labels, span), self._claimant, self._journal.accepted_labels(), store.place)
-                self._seen = hold_claim(store, self._claimant, self._clock)
+                self._seen = hold_claim(store, self._claimant, self._clock, settle_s=self._settle_s)
             except OutputDenied as error:
                 _CLAIM_NOT_WRITTEN.log(store.place, error)
             except SourceDenied as error:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from anonymizer.batch import WindowCounts
+from anonymizer.cohorts import Cohort
 from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
 from service.status.board import Board
@@ -48,6 +49,11 @@ def fresh() -> Snapshot:
     return board.look()
 
 
+def of_a_cohort() -> Snapshot:
+    """Return a stream that goes well, of a part of its bucket."""
+    return states.healthy(changes={"run.cohort": Cohort("ward", "3")})
+
+
 def documented() -> dict[str, tuple[str, frozenset[str]]]:
     """Return type and labels of every metric on the page, by name."""
     rows = re.findall(r"^\| `(ecg_anonymizer_\w+)` \| (\w+) \| (.*?) \| .+ \|$", text_of(PAGE), re.MULTILINE)
@@ -56,9 +62,9 @@ def documented() -> dict[str, tuple[str, frozenset[str]]]:
 
 def exported() -> dict[str, tuple[str, frozenset[str]]]:
     found = {}
-    for family in text_string_to_metric_families(exposition(states.healthy()).decode()):
+    for family in text_string_to_metric_families(exposition(of_a_cohort()).decode()):
         labels = frozenset(name for sample in family.samples for name in sample.labels if name != "le")
-        if family.name.endswith("_build_info"):
+        if family.name.endswith("_info"):
             found[family.name] = "info", labels
         else:
             found[f"{family.name}_total" if family.type == "counter" else family.name] = family.type, labels
@@ -67,7 +73,7 @@ def exported() -> dict[str, tuple[str, frozenset[str]]]:
 
 def test_the_page_names_every_metric_with_type_labels_and_help_text_as_exported_and_no_other() -> None:
     assert documented() == exported()
-    helps = dict(re.findall(r"^# HELP (\S+) (.*)$", exposition(states.healthy()).decode(), re.MULTILINE))
+    helps = dict(re.findall(r"^# HELP (\S+) (.*)$", exposition(of_a_cohort()).decode(), re.MULTILINE))
     rows = dict(re.findall(r"^\| `(ecg_anonymizer_\w+)` \| .* \| (.+) \|$", text_of(PAGE), re.MULTILINE))
 
     assert rows == helps
