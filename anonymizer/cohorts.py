@@ -3,7 +3,7 @@
 Points with two values of one tag are different points, so two cohorts never release the same row. That holds only while all of them cut the
 bucket by one tag: parts that are cut by another tag, or not at all, overlap. A label tells how a data set is cut: `<base>` without cohorts,
 otherwise `<base>.<digest of the tag>.<digest of the value>`. The digests are no secret: summaries of windows carry tag and value
-(decision 030).
+(decision 031).
 """
 
 from __future__ import annotations
