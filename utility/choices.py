@@ -36,6 +36,8 @@ class Choice:
         return self.settings.get("K_UNIT") == "source"
 
 
+#: Nothing done: what the ways to anonymize are compared with.
+RAW = Choice("as measured")
 CLASSIC = Choice("classic", {"METHOD": "hierarchy", "MAX_LEVEL": "7", "RESIDUAL": "impute", "IMPUTATION": "midpoint"})
 DEFAULT = Choice("default")
 OPTIMAL = Choice("optimal", {"METHOD": "optimal"})

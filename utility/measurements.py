@@ -8,7 +8,8 @@ from functools import cache
 
 import numpy as np
 
-from utility.choices import Choice, recipe_of
+from utility.attackers import Recognition, Trace, attempt_on, carry_out, trace_of
+from utility.choices import RAW, Choice, recipe_of
 from utility.fidelity_measures import HeartbeatLoss, Likeness, heartbeat_loss, likeness
 from utility.least_error import least_squared_error, squared_error_as_released, squared_error_of_groups
 from utility.outcome import Outcome, Signal, outcome_of
@@ -119,6 +120,25 @@ def measure(setting: Setting) -> Measured:
 def error_percent(setting: Setting) -> float:
     """Return the mean PRDN of the records, without the slower measures. Cached."""
     return float(np.mean([likeness(signal).prdn for outcome in outcomes_of(setting) for signal in outcome.signals()]))
+
+
+@cache
+def recognitions(setting: Setting) -> tuple[Recognition, ...]:
+    """Return how often each of `ATTACKS` names the right one of the six in what would be released, or in raw ECG with `RAW`."""
+    return tuple(carry_out(attempt_on(raw_traces(setting.hertz), released_traces(setting))))
+
+
+def raw_traces(hertz: int) -> list[Trace]:
+    """Return the six records as they are."""
+    return [Trace(record.times_ns, record.values_uv) for record in records(hertz)]
+
+
+def released_traces(setting: Setting) -> list[Trace]:
+    """Return what would be released of the six records, in their order; with `RAW` what was measured."""
+    if setting.choice is RAW:
+        return raw_traces(setting.hertz)
+    signals = {signal.source_id: signal for outcome in outcomes_of(setting) for signal in outcome.signals()}
+    return [trace_of(signals[record.source_id]) for record in records(setting.hertz)]
 
 
 def outcomes_of(setting: Setting) -> Iterator[Outcome]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from utility.choices import CLASSIC, DEFAULT, OPTIMAL, SOURCE, SOURCE_OPTIMAL, is_available
+from utility.attackers import ATTACKS, Recognition
+from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, SOURCE, SOURCE_OPTIMAL, is_available
 from utility.goals import KS, Goal, verdict_of
-from utility.measurements import Setting, error_percent, heartbeats, measure
+from utility.measurements import Setting, error_percent, heartbeats, measure, recognitions
 from utility.records import RATES_HZ
 
 Rows = list[tuple[str, ...]]
@@ -94,6 +95,33 @@ def windows() -> Rows:
             errors = [error_percent(Setting(DEFAULT, hertz, k, window_s)) for window_s in WINDOWS_S]
             rows.append((f"{hertz} Hz, k {k}", *(_text(error, 1) for error in errors)))
     return rows
+
+
+#: What the attackers of `utility/attackers.py` are shown, as it is called in tables.
+SHOWN = {
+    "as measured": Setting(RAW, 360, 1),
+    "record, k 5": Setting(DEFAULT, 360, 5),
+    "record, k 20": Setting(DEFAULT, 360, 20),
+    "source, k 5": Setting(SOURCE, 360, 5, shared=True),
+}
+
+
+def recognition() -> Rows:
+    """Return how often each attacker names the right one of six people, in what was measured and in what would be released."""
+    found = [recognitions(setting) for setting in SHOWN.values()]
+    return [
+        ("attacker", *SHOWN),
+        *(
+            (f"{attack.name}, {attack.span_s} s", *(recognised(of_setting[number]) for of_setting in found))
+            for number, attack in enumerate(ATTACKS)
+        ),
+    ]
+
+
+def recognised(found: Recognition) -> str:
+    """Return right of all, and the rate with its interval, in per cent."""
+    low, high = found.interval
+    return f"{sum(found.right)} of {sum(found.spans)}: {100 * found.rate:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
 
 
 def markdown(rows: Table) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.attacks.downcoding import Downcoded, downcode
+from tests.attacks.downcoding import Downcoded, counted_on, downcode
 from tests.documentation.sample import CLASSIC, alone, batches_of, windows
-from utility.choices import DEFAULT, OPTIMAL, SOURCE, SOURCE_OPTIMAL, Choice
+from utility.choices import Choice
 from utility.measurements import Setting, outcomes_of
 
 MIDPOINTS = Choice("midpoints", {"IMPUTATION": "midpoint"})
@@ -43,20 +43,29 @@ def test_midpoints_would_narrow_rows_with_the_levels_of_the_default_too() -> Non
     assert sum(one.narrowed for one in downcoded(MIDPOINTS, 5)) > 1000
 
 
-@pytest.mark.parametrize("k", [5, 20])
-def test_means_in_whole_microvolts_narrow_no_row(k: int) -> None:
-    found = downcoded(DEFAULT, k)
+@pytest.mark.parametrize(("hertz", "claimed", "right"), [(360, 0.78, 0.99), (128, 0.13, 0.7)])
+def test_how_many_rows_share_a_mean_tells_its_range_of_level_1(hertz: int, claimed: float, right: float) -> None:
+    # Were this to fail, means would tell less than PRIVACY.md says.
+    found = counted_on(hertz, 5)
 
-    assert len(found) == 360
-    assert sum(one.narrowed for one in found) == 0
+    assert found.claimed / found.rows == pytest.approx(claimed, abs=0.01)
+    assert found.claimed_rightly / found.claimed > right
 
 
-@pytest.mark.parametrize("choice", [OPTIMAL, SOURCE, SOURCE_OPTIMAL], ids=lambda choice: choice.name)
-def test_nor_do_other_ways_to_form_groups(choice: Choice) -> None:
-    found = downcoded(choice, 5)
+def test_the_step_of_the_converter_tells_which_rows_keep_their_value() -> None:
+    found = counted_on(360, 5)
 
-    assert len(found) == (60 if choice.by_source else 360)
-    assert sum(one.narrowed for one in found) == 0
+    assert found.on_step / found.rows > 0.9
+    assert found.on_step_rightly / found.on_step > 0.98
+
+
+@pytest.mark.parametrize(("hertz", "most"), [(360, 0.0), (128, 0.03)])
+def test_of_rows_in_wider_ranges_few_are_narrowed_by_the_counts(hertz: int, most: float) -> None:
+    found = counted_on(hertz, 5)
+
+    assert found.wider > 10_000
+    assert found.narrowed <= most * found.wider
+    assert found.narrowed_rightly == found.narrowed
 
 
 def test_the_midpoint_of_the_example_tells_what_the_page_says() -> None:

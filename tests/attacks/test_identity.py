@@ -1,4 +1,4 @@
-"""The identity attack works on raw ECG, and as well on what is released: that is measured, and said on the page, not prevented."""
+"""The identity attacks work on raw ECG, and as well on what is released: that is measured, and said on the page, not prevented."""
 
 from __future__ import annotations
 
@@ -6,36 +6,97 @@ import numpy as np
 import pytest
 
 from anonymizer.windows import NANOSECONDS
-from tests.attacks.linkage import HERTZ, as_measured, as_released, recognised
-from utility.choices import DEFAULT
-from utility.records import records
+from utility.attackers import (
+    ATTACKS,
+    Attack,
+    Features,
+    Recognition,
+    Trace,
+    attempt_on,
+    by_average_beat,
+    by_nearest_beats,
+    by_rhythm,
+    carry_out,
+    features_of,
+)
+from utility.choices import DEFAULT, RAW
+from utility.measurements import Setting, raw_traces, released_traces
+
+FAST = tuple(attack for attack in ATTACKS if attack.span_s == 30)
 
 
-def test_of_six_people_the_attacker_names_the_right_one_far_more_often_than_by_chance() -> None:
-    found = recognised(as_measured())
-
-    assert found.windows == 180
-    assert found.chance == pytest.approx(1 / 6)
-    assert found.rate > 3 * found.chance
+def shape(*values: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    centred = np.array(values) - np.mean(values)
+    return centred / np.linalg.norm(centred)
 
 
-def test_on_noise_he_does_no_better_than_chance() -> None:
+def features(shapes: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]], intervals: list[list[float]]) -> Features:
+    return Features(np.array(shapes).reshape(-1, 3), np.array(intervals).reshape(-1, 2))
+
+
+def test_each_attacker_goes_by_what_his_name_says() -> None:
+    up, down, flat_then_up = shape(0, 1, 2), shape(2, 1, 0), shape(0, 0, 1)
+    # On average the first person is like nobody, but one of his beats is just like the one that is seen.
+    known = [features([flat_then_up, down], [[0.0, 0.0]]), features([up], [[1.0, 1.0]]), features([], [])]
+    seen = features([flat_then_up], [[0.9, 1.0]])
+
+    assert by_average_beat(known, seen) == 1
+    assert by_nearest_beats(known, seen) == 0
+    assert by_rhythm(known, seen) == 1
+    assert {by(known, features([], [])) for by in (by_average_beat, by_nearest_beats, by_rhythm)} == {None}
+
+
+def test_all_attackers_name_the_right_one_of_six_people_far_more_often_than_by_chance() -> None:
+    for found in carry_out(attempt_on(raw_traces(360), raw_traces(360)), FAST):
+        assert sum(found.spans) == 30
+        assert found.chance == pytest.approx(1 / 6)
+        assert found.rate > 4 * found.chance
+        assert found.interval[0] > found.chance
+
+
+def test_on_noise_they_do_no_better_than_chance() -> None:
     chance = np.random.default_rng(4)
-    noise = [(record.times_ns, chance.normal(0, 200, len(record.times_ns))) for record in records(HERTZ)]
+    noise = [Trace(trace.times_ns, chance.normal(0, 200, len(trace.times_ns))) for trace in raw_traces(360)]
 
-    # Within three standard deviations of 180 fair guesses.
-    assert abs(recognised(noise).rate - 1 / 6) < 3 * np.sqrt(1 / 6 * 5 / 6 / 180)
+    for found in carry_out(attempt_on(raw_traces(360), noise), FAST):
+        # Within three standard deviations of 30 fair guesses.
+        assert abs(found.rate - 1 / 6) < 3 * np.sqrt(1 / 6 * 5 / 6 / 30)
 
 
-def test_he_never_sees_the_part_of_a_recording_that_he_knows() -> None:
-    middle_ns = records(HERTZ)[0].times_ns[0] + 150 * NANOSECONDS
-    only_known = [(times_ns[times_ns < middle_ns], values_uv[times_ns < middle_ns]) for times_ns, values_uv in as_measured()]
+def test_they_never_see_the_part_of_a_recording_that_they_know() -> None:
+    raw = raw_traces(360)
+    middle_ns = int(raw[0].times_ns[0]) + 150 * NANOSECONDS
+    attempt = attempt_on(raw, [trace.between(0, middle_ns) for trace in raw])
 
-    with pytest.raises(IndexError):
-        recognised(only_known)
+    (found,) = carry_out(attempt, [Attack("nearest beats", by_nearest_beats, 30)])
+    assert found.spans == (0,) * 6
+    assert np.isnan(found.rate)
+
+
+def test_uneven_times_and_gaps_do_not_stop_them() -> None:
+    chance = np.random.default_rng(5)
+    (raw, *_) = raw_traces(360)
+    kept = np.sort(chance.choice(len(raw.times_ns) // 5, 15_000, replace=False))
+    kept = kept[(kept < 5_000) | (kept > 6_000)]
+    shapes = features_of(Trace(raw.times_ns[kept], raw.values_uv[kept])).shapes
+
+    assert len(shapes) > 30
+    assert np.median(shapes @ features_of(raw).shapes.mean(axis=0)) > 0.8
 
 
 @pytest.mark.parametrize("k", [5, 20])
 def test_value_k_anonymization_does_not_hide_whose_heart_it_is(k: int) -> None:
     # Were this to fail, PRIVACY.md would have to say something better than it does.
-    assert recognised(as_released(DEFAULT, k)).rate > 0.9 * recognised(as_measured()).rate
+    raw, released = (released_traces(Setting(choice, 360, k)) for choice in (RAW, DEFAULT))
+
+    for before, after in zip(carry_out(attempt_on(raw, raw), FAST), carry_out(attempt_on(raw, released), FAST), strict=True):
+        assert after.rate >= 0.9 * before.rate
+
+
+def test_an_interval_is_as_wide_as_people_differ() -> None:
+    always_the_first = Recognition((30, 0, 0, 0, 0, 0), (30,) * 6)
+    all_alike = Recognition((15,) * 6, (30,) * 6)
+
+    assert always_the_first.rate == pytest.approx(always_the_first.chance)
+    assert always_the_first.interval == pytest.approx((0.0, 0.5), abs=0.01)
+    assert all_alike.interval == pytest.approx((0.5, 0.5))

@@ -18,17 +18,29 @@ from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS
 from testbed.sample_ecg import read_sample_ecg
 from testbed.wearers import Wearers
-from tests.attacks.downcoding import downcode
+from tests.attacks.downcoding import counted_on, downcode
 from tests.attacks.gaps import dropped, near_a_beat
-from tests.attacks.linkage import Recognised, as_measured, as_released, recognised
 from tests.attacks.phases import rightly_linked
+from tests.attacks.undoing import (
+    Pair,
+    average_beats,
+    by_five_of_six,
+    error_percent,
+    in_company,
+    released,
+    with_a_prior,
+    with_a_second_release,
+)
 from tests.core.plain_anonymizer import PlainSettings
 from tests.documentation.sample import CLASSIC, Ints, alone, batches_of, released_values, results_of, together
+from utility import tables
 from utility.choices import CLASSIC as CLASSIC_CHOICE
-from utility.choices import DEFAULT, OPTIMAL, SOURCE, Choice, recipe_of
+from utility.choices import DEFAULT, SOURCE, Choice, recipe_of
 from utility.fidelity_measures import likeness
 from utility.measurements import Setting, measure
+from utility.measurements import error_percent as error_of
 from utility.outcome import outcome_of
+from utility.tables import markdown
 
 KS = (5, 10, 20)
 
@@ -80,17 +92,59 @@ def moved() -> Iterator[str]:
 
 
 def recognition() -> Iterator[str]:
-    """How often a window of the second half is matched with the right one of six people, from the recording and from what is released."""
-    yield _row("windows of the second half", "matched with the right person", "by chance")
+    """How often attackers name the right one of six people, from the recording and from what is released."""
+    yield from markdown(tables.recognition()).splitlines()
+
+
+def undone() -> Iterator[str]:
+    """How much of the error is left after attacks that undo some of the blur: PRDN, the mean of six."""
+    yield _row("attack", "settings", "error as released", "error left")
+    yield _rule(4)
+    for k in (5, 20):
+        before = _error_left([(signal.raw_uv, signal.released_uv) for signal in released(k)])
+        for attack, pairs in (
+            ("what other people's ECG teaches", with_a_prior(k)),
+            ("a second release, windows of 7 s", with_a_second_release(k)),
+            ("the average beat of five minutes", average_beats(k)),
+        ):
+            yield _row(attack, f"default, k = {k}", before, _error_left(pairs))
+    shared = error_of(Setting(SOURCE, 360, 5, shared=True))
+    yield _row("five of the six wearers together", "source, k = 5", _percent(shared / 100), _error_left(by_five_of_six(5)))
+
+
+def _error_left(pairs: Sequence[Pair]) -> str:
+    return _percent(float(np.mean([error_percent(*pair) for pair in pairs])) / 100)
+
+
+def company() -> Iterator[str]:
+    """How the error of a record depends on which four of the other five share its windows, where k = 5 counts sources."""
+    yield _row("record", "error in the best company", "in the worst")
     yield _rule(3)
-    yield _recognised("as measured", recognised(as_measured()))
-    for choice, ks in ((DEFAULT, KS), (OPTIMAL, KS), (SOURCE, (5,))):
-        for k in ks:
-            yield _recognised(f"as released: {choice.name}, k = {k}", recognised(as_released(choice, k)))
+    for record, errors in in_company(5).items():
+        yield _row(record, *(_percent(one / 100) for one in (min(errors), max(errors))))
 
 
-def _recognised(what: str, found: Recognised) -> str:
-    return _row(what, f"{found.right} of {found.windows}, {_percent(found.rate)}", _percent(found.chance))
+def counts() -> Iterator[str]:
+    """What a reader gets out of how many rows share a value, default settings, each record alone."""
+    yield _row(
+        "where",
+        "rows said to lie in 2 µV",
+        "rightly",
+        "rows said to keep their value",
+        "rightly",
+        "rows narrowed in 8 µV",
+        "rightly",
+    )
+    yield _rule(7)
+    for hertz, k in ((360, 5), (360, 20), (128, 5), (128, 20)):
+        one = counted_on(hertz, k)
+        yield _row(
+            f"{hertz} Hz, k = {k}",
+            *(_percent(one.claimed / one.rows), _percent(one.claimed_rightly / one.claimed)),
+            *(_percent(one.on_step / one.rows), _percent(one.on_step_rightly / one.on_step)),
+            f"{one.narrowed:,} of {one.wider:,}",
+            _percent(one.narrowed_rightly / one.narrowed) if one.narrowed else "–",
+        )
 
 
 def phases() -> Iterator[str]:
@@ -118,15 +172,14 @@ def sources() -> Iterator[str]:
 
 
 def midpoint() -> Iterator[str]:
-    """How many rows of classic output a reader can narrow by downcoding, and how many of default output."""
-    yield _row("k", "rows at level 2 or above", "of these narrowed, classic settings", "rows narrowed, default settings")
-    yield _rule(4)
+    """How many rows of classic output a reader can narrow by downcoding."""
+    yield _row("k", "rows at level 2 or above", "of these narrowed, classic settings")
+    yield _rule(3)
     for k in KS:
         classic = [downcode(batch.values_uv) for samples in alone() for batch in batches_of(samples, CLASSIC(k=k))]
-        default = [downcode(batch.values_uv) for samples in alone() for batch in batches_of(samples, PlainSettings(k=k))]
         above = sum(one.above for one in classic)
         share = sum(one.narrowed for one in classic) / above
-        yield _row(k, f"{above:,}", _percent(share), sum(one.narrowed for one in default))
+        yield _row(k, f"{above:,}", _percent(share))
 
 
 def drop() -> Iterator[str]:
@@ -180,6 +233,9 @@ FIGURES: dict[str, tuple[Callable[[], Iterator[str]], str]] = {
     "sharers": (sharers, "documentation/PRIVACY.md"),
     "moved": (moved, "documentation/PRIVACY.md"),
     "recognition": (recognition, "documentation/PRIVACY.md"),
+    "counts": (counts, "documentation/PRIVACY.md"),
+    "undone": (undone, "documentation/PRIVACY.md"),
+    "company": (company, "documentation/PRIVACY.md"),
     "phases": (phases, "documentation/PRIVACY.md"),
     "sources": (sources, "documentation/UTILITY.md"),
     "midpoint": (midpoint, "documentation/PRIVACY.md"),
