@@ -42,6 +42,7 @@ CLASSIC = Choice("classic", {"METHOD": "hierarchy", "MAX_LEVEL": "7", "RESIDUAL"
 DEFAULT = Choice("default")
 OPTIMAL = Choice("optimal", {"METHOD": "optimal"})
 SOURCE = Choice("source", {"K_UNIT": "source"})
+RHYTHM = Choice("rhythm", {"METHOD": "rhythm"})
 SOURCE_OPTIMAL = Choice("source, optimal", {"K_UNIT": "source", "METHOD": "optimal"})
 
 

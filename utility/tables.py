@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from utility.attackers import ATTACKS, Recognition
-from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, SOURCE, SOURCE_OPTIMAL, is_available
+from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, RHYTHM, SOURCE, SOURCE_OPTIMAL, is_available
 from utility.goals import KS, Goal, verdict_of
 from utility.measurements import Setting, error_percent, heartbeats, measure, recognitions
 from utility.records import RATES_HZ
@@ -103,14 +103,17 @@ SHOWN = {
     "record, k 5": Setting(DEFAULT, 360, 5),
     "record, k 20": Setting(DEFAULT, 360, 20),
     "source, k 5": Setting(SOURCE, 360, 5, shared=True),
+    # k counts nothing there; windows are as long as its default has them.
+    "rhythm": Setting(RHYTHM, 360, 1, window_s=10),
 }
 
 
 def recognition() -> Rows:
     """Return how often each attacker names the right one of six people, in what was measured and in what would be released."""
-    found = [recognitions(setting) for setting in SHOWN.values()]
+    shown = {name: setting for name, setting in SHOWN.items() if setting.choice is RAW or is_available(setting.choice)}
+    found = [recognitions(setting) for setting in shown.values()]
     return [
-        ("attacker", *SHOWN),
+        ("attacker", *shown),
         *(
             (f"{attack.name}, {attack.span_s} s", *(recognised(of_setting[number]) for of_setting in found))
             for number, attack in enumerate(ATTACKS)
