@@ -21,16 +21,17 @@ from utility.attackers import (
 )
 from utility.choices import DEFAULT, RAW
 from utility.measurements import Setting, raw_traces, released_traces
+from utility.outcome import Floats
 
 FAST = tuple(attack for attack in ATTACKS if attack.span_s == 30)
 
 
-def shape(*values: float) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def shape(*values: float) -> Floats:
     centred = np.array(values) - np.mean(values)
-    return centred / np.linalg.norm(centred)
+    return np.asarray(centred / np.linalg.norm(centred))
 
 
-def features(shapes: list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]], intervals: list[list[float]]) -> Features:
+def features(shapes: list[Floats], intervals: list[list[float]]) -> Features:
     return Features(np.array(shapes).reshape(-1, 3), np.array(intervals).reshape(-1, 2))
 
 
