@@ -45,7 +45,7 @@ replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV
 TEST_WORKERS ?= 3
 IN_PARALLEL := --numprocesses $(TEST_WORKERS) --dist loadfile
 
-.PHONY: test lint types unit test-live test-faults soak bench bench-live clean
+.PHONY: test lint types unit test-live test-faults soak bench bench-live bench-scale clean
 test: lint types unit  ## Lint, types, and every test, with a real InfluxDB 2 server
 
 lint: $(VENV)/dev.stamp  ## Style, formatting, spelling
@@ -78,6 +78,9 @@ REPEATS ?= 3
 bench: $(VENV)/dev.stamp  ## Speed beside what the database itself needs, growth, memory (WEARERS= MINUTES= REPEATS=)
 	@$(RUN) -m benchmarks --wearers $(WEARERS) --minutes $(MINUTES) --repeats $(REPEATS)
 	@$(RUN) -m benchmarks.core
+
+bench-scale: $(VENV)/dev.stamp  ## Chunks handed to workers: file to Parquet with 1 and 2, the coordinator alone, Dask's own rate
+	@$(RUN) -m benchmarks scale --repeats $(REPEATS)
 
 bench-live: $(VENV)/dev.stamp  ## 10, 100 and 1000 wearers that send as they live, five minutes each
 	@$(RUN) -m benchmarks.live

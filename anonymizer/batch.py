@@ -6,6 +6,7 @@ Every module may import this one. It must never know a raw sample.
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -58,10 +59,13 @@ class WindowCounts:
 
     def numbers(self) -> tuple[int, ...]:
         """Return all of them, in order."""
-        return tuple(getattr(self, name) for name in self.__slots__)
+        return _numbers_of(self)
 
     def __add__(self, other: WindowCounts) -> WindowCounts:
         return WindowCounts(*map(operator.add, self.numbers(), other.numbers()))
+
+
+_numbers_of: Callable[[WindowCounts], tuple[int, ...]] = operator.attrgetter(*WindowCounts.__slots__)
 
 
 @dataclass(frozen=True, slots=True)

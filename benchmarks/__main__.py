@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import backlog, growth, parquet, small, throughput
+from benchmarks import backlog, growth, parquet, scale, small, throughput
 from benchmarks.figures import FOLDER, Figures, machine
 from benchmarks.plots import plot
 
@@ -13,7 +13,9 @@ from benchmarks.plots import plot
 def main() -> None:
     """Run the benchmarks that the arguments name, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("what", nargs="*", choices=("throughput", "small", "growth", "backlog", "parquet", []), help="only these")
+    parser.add_argument(
+        "what", nargs="*", choices=("throughput", "small", "growth", "backlog", "parquet", "scale", []), help="only these"
+    )
     parser.add_argument("--wearers", type=int, default=6)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
@@ -24,6 +26,7 @@ def main() -> None:
         "growth": lambda: growth.measure(repeats=options.repeats),
         "backlog": lambda: backlog.measure(repeats=options.repeats),
         "parquet": lambda: parquet.measure(repeats=options.repeats),
+        "scale": lambda: scale.measure(repeats=options.repeats),
     }
     about = machine()
     print(f"{about['cores']} cores, {about['processor']}, Python {about['python']}, commit {about['commit']}")

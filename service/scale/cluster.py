@@ -368,7 +368,7 @@ class Call:
             raise RetriesExhausted(
                 WorkersUnavailable(
                     f"a chunk was given to workers {self._deaths} times, and none of them finished it ({kind}): are they out of memory "
-                    "(set MAX_RECORDS_PER_QUERY lower), or without the program's code (PYTHONPATH)?"
+                    "(set MAX_RECORDS_PER_QUERY lower), or is the scheduler or a worker without the program's code (PYTHONPATH)?"
                 )
             )
 

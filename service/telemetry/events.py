@@ -42,7 +42,7 @@ class Unit:
     @property
     def counts(self) -> WindowCounts:
         """Rows by outcome, over the windows."""
-        return sum((result.counts for result in self.results), WindowCounts())
+        return WindowCounts(*map(sum, zip(*(result.counts.numbers() for result in self.results), strict=True)))
 
     @property
     def rows_at_level(self) -> npt.NDArray[np.int64]:

@@ -18,7 +18,7 @@ from tests.deploy.unit_files import STREAMING, directives
 PAGE = (ROOT / "documentation" / "DEPLOYMENT.md").read_text(encoding="utf-8")
 
 #: What is written in capitals with underscores and is neither a setting nor one of Compose's variables.
-OTHERS = {"PYTHONUTF8", "PYTHONDONTWRITEBYTECODE", "SERVICE_AUTO_START"}
+OTHERS = {"PYTHONUTF8", "PYTHONDONTWRITEBYTECODE", "SERVICE_AUTO_START", "ECG_ANONYMIZER_ENV_FILE"}
 
 #: The codes the program ends with, by its own account.
 CODES = {value for name, value in vars(exit_codes).items() if name.isupper()}

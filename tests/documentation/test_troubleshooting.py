@@ -714,10 +714,15 @@ def _forms_that_are_rare(scene: Scene) -> int:
     return max(of_recordings(scene, [path], {}) for path in paths)
 
 
-@row("needs the Python package")
+@row("INPUT_FILE needs the Python package")
 def _a_library_is_missing(scene: Scene) -> int:
     (scene.folder / "rec.edf").write_bytes(edf().data())
     return scene.patched("import sys\nsys.modules['edfio'] = None", INPUT_FILE="rec.edf", OUTPUT_TO_INFLUX="false")
+
+
+@row("DASK_SCHEDULER needs the Python package")
+def _a_library_for_workers_is_missing(scene: Scene) -> int:
+    return scene.patched("import sys\nsys.modules['distributed'] = None", DASK_SCHEDULER="local:2")
 
 
 @row("INPUT_FILE is cut off: by its header")
