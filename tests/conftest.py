@@ -20,6 +20,7 @@ from hypothesis import settings
 
 from testbed.influxd_program import find_influxd
 from testbed.influxdb1_server import Influx1Server, start_server1
+from testbed.influxdb3_server import start_server3
 from testbed.influxdb_api import InfluxApi
 from testbed.influxdb_server import InfluxServer, NoServer, start_server
 from testbed.s3_server import S3Server, find_versitygw, start_s3_server
@@ -106,6 +107,11 @@ def influxdb1() -> Iterator[Influx1Server]:
 @pytest.fixture(scope="session")
 def influxdb3(request: pytest.FixtureRequest) -> Iterator[Any]:
     """A server of version 3: what INFLUXDB3 names, or else a stand-in that gives answers of its form."""
+    if os.environ.get("INFLUXDB3"):
+        with _folder_in_memory() as folder, start_server3(folder) as server:
+            yield server
+            server.kill()
+        return
     double = Influx3Double(request.getfixturevalue("influxdb1"))
     yield double
     double.close()

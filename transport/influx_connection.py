@@ -256,7 +256,7 @@ class InfluxConnection:
         self.version.try_to_write(self, bucket)
 
     def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
-        """Offer line protocol with nanosecond times; return the status of the answer."""
+        """Offer line protocol; return the status of the answer."""
         is_compressed, began_s = self._compression.is_on, time.monotonic()
         headers = {
             "Accept": "application/json",
@@ -267,7 +267,7 @@ class InfluxConnection:
             _, status, _ = self._client.api_client.call_api(
                 path,
                 "POST",
-                query_params=[*parameters.items(), ("precision", "ns")],
+                query_params=list(parameters.items()),
                 header_params=headers,
                 body=gzipped(lines) if is_compressed else lines,
                 _return_http_data_only=False,

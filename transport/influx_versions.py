@@ -28,6 +28,9 @@ _PROBE = b"# probe"
 #: Rows in a piece of a long answer of versions 1 and 2; their default of 10000 makes no less work.
 _CHUNK_ROWS = 50_000
 
+#: The status of lines that will never be taken.
+_REFUSED = 400
+
 #: The retention policy of a database that nobody gave another.
 _USUAL_POLICY = "autogen"
 
@@ -143,7 +146,7 @@ class InfluxDb2(_OnlyTokens, _InfluxQl):
 
     def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
         """Write by `/api/v2/write`."""
-        return connection.post_lines("/api/v2/write", {"org": connection.address.org, "bucket": bucket}, lines)
+        return connection.post_lines("/api/v2/write", {"org": connection.address.org, "bucket": bucket, "precision": "ns"}, lines)
 
     def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
         """Look it up in the list of buckets."""
@@ -206,7 +209,7 @@ class InfluxDb1(_InfluxQl):
         """Write by `/write`."""
         place = self.database(connection, bucket)
         policy = {"rp": place.policy} if place.policy else {}
-        return connection.post_lines("/write", {"db": place.name, **policy}, lines)
+        return connection.post_lines("/write", {"db": place.name, **policy, "precision": "ns"}, lines)
 
     def has_ids(self) -> bool:
         """Return that it may not."""
@@ -269,8 +272,21 @@ class InfluxDb3(_OnlyTokens):
         """Require nothing."""
 
     def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
-        """Write by `/api/v2/write`."""
-        return connection.post_lines("/api/v2/write", {"bucket": bucket}, lines)
+        """Write by `/api/v2/write`; what that refuses is offered to `/api/v3/write_lp`, which says why."""
+        try:
+            return connection.post_lines("/api/v2/write", {"bucket": bucket, "precision": "ns"}, lines)
+        except InfluxFault as fault:
+            if fault.status != _REFUSED:
+                raise
+            return self._why_refused(connection, bucket, lines, fault)
+
+    def _why_refused(self, connection: InfluxConnection, bucket: str, lines: bytes, refusal: InfluxFault) -> int:
+        # All of them or none, as before.
+        place = {"db": bucket, "precision": "nanosecond", "accept_partial": "false"}
+        try:
+            return connection.post_lines("/api/v3/write_lp", place, lines)
+        except InfluxFault as fault:
+            raise (fault if fault.status == _REFUSED else refusal) from None
 
     def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
         """Look the database up: a write of nothing would make one."""

@@ -147,18 +147,21 @@ def test_as_many_rows_are_counted_as_are_read_in_every_window(length_s: int, wor
 
 def test_names_and_ids_may_hold_anything_and_rows_without_the_tag_have_no_source(world: World) -> None:
     bucket = world.bucket()
-    lines = [line(HOUR_START_NS + i, "1.0", tags=[("source_id", name)]) for i, name in enumerate(ODD_IDS)]
+    # Version 3 takes no tabs, and of two backslashes one.
+    unwritable = "\t|\\\\" if world.is_version_3 else "$^"
+    ids = [name for name in ODD_IDS if not re.search(unwritable, name)]
+    lines = [line(HOUR_START_NS + i, "1.0", tags=[("source_id", name)]) for i, name in enumerate(ids)]
     lines.append(line(HOUR_START_NS + 99, "1.0", tags=[("other", "x")]))
-    names = [name for name in ODD_NAMES if "\r" not in name]
+    names = [name for name in ODD_NAMES if "\r" not in name and not re.search(unwritable, name)]
     for number, name in enumerate(names):
         lines.append(line(HOUR_START_NS, "2.0", measurement=name, field=name, tags=[("t", "x")]))
         lines.append(line(HOUR_START_NS, "3.0", measurement=f"tag {number}", tags=[(name, "y")]))
     world.server.write_lines(bucket, b"".join(lines))
 
     read = world.source(bucket).read(TEN_SECONDS)
-    assert rows_of(read) == [*((HOUR_START_NS + i, name, 1.0) for i, name in enumerate(ODD_IDS)), (HOUR_START_NS + 99, None, 1.0)]
+    assert rows_of(read) == [*((HOUR_START_NS + i, name, 1.0) for i, name in enumerate(ids)), (HOUR_START_NS + 99, None, 1.0)]
     assert read.source_codes.tolist().count(NO_SOURCE) == 1
-    for i, name in enumerate(ODD_IDS):
+    for i, name in enumerate(ids):
         source = world.source(bucket, sources=(name, "nobody"))
         assert rows_of(source.read(TEN_SECONDS)) == [(HOUR_START_NS + i, name, 1.0)]
         assert source.count(TEN_SECONDS).tolist() == [1, 0]
@@ -221,14 +224,16 @@ def test_a_field_that_is_no_number_anywhere_in_the_span_is_refused_and_not_passe
     value: str, kind: str, world: World
 ) -> None:
     bucket, later_ns = world.bucket(), HOUR_START_NS + 4 * 7 * 24 * HOUR_NS
-    world.server.write_lines(bucket, line(HOUR_START_NS, "1.0") + line(later_ns, value))
+    # On version 3 a field has one type for ever.
+    numbers_in = "other" if world.is_version_3 else "ecg"
+    world.server.write_lines(bucket, line(HOUR_START_NS, "1.0", measurement=numbers_in) + line(later_ns, value))
     source, refused = (
         world.source(bucket, is_open=True),
         f"field 'ecg' of measurement 'ecg' holds {kind} values; numbers are needed",
     )
 
-    assert source.count(TEN_SECONDS).tolist() == [1, 0]
-    assert len(source.read(TEN_SECONDS)) == 1
+    assert source.count(TEN_SECONDS).tolist() == [int(not world.is_version_3), 0]
+    assert len(source.read(TEN_SECONDS)) == int(not world.is_version_3)
     found_ns = source.next_row_ns(HOUR_START_NS + 10 * NANOSECONDS, later_ns + 1)
     assert found_ns is not None
     assert found_ns <= later_ns

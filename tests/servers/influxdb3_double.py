@@ -69,7 +69,15 @@ class Influx3Double:
             rows = [{"iox::database": row["name"]} for row in self.kept_in.ask("SHOW DATABASES")]
             return 200, "application/json", json.dumps(rows).encode()
         if path == "/api/v2/write":
-            return self._written(asked["bucket"], body)
+            status, kind, content = self._written(asked["bucket"], body)
+            # It does not say why.
+            return (
+                status,
+                kind,
+                content and b'{"code":"invalid","message":"write buffer error: parsing for line protocol failed"}',
+            )
+        if path == "/api/v3/write_lp":
+            return self._written(asked["db"], body)
         if path == "/query":
             query = parse_qs(body.decode())["q"][0]
             return self._json(asked["db"], query)
