@@ -222,6 +222,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if server := config.stash.get(_SERVER, None):
         terminalreporter.write_sep("=", "InfluxDB")
         terminalreporter.write_line(f"InfluxDB {server}", red=server.startswith("NOT"))
+        if not os.environ.get("INFLUXDB3"):
+            terminalreporter.write_line(
+                "InfluxDB 3 NOT TESTED against a real one, but a stand-in: INFLUXDB3 names no program", red=True
+            )
 
 
 @contextlib.contextmanager

@@ -19,7 +19,10 @@ from tests.servers.tcp_proxy import End, Fault, Hang, Reset, TcpProxy
 
 pytestmark = pytest.mark.influxdb
 
-QUERY = "/api/v2/query"
+#: Where rows are asked for in each language.
+QUERIES = ("/api/v2/query", "/query")
+
+INFLUXQL = {"INFLUX_QUERY_LANGUAGE": "influxql"}
 
 
 @pytest.fixture
@@ -44,7 +47,8 @@ def test_a_source_that_is_down_at_the_start_is_waited_for_and_nothing_is_missed(
     ward.undisturbed()  # made now: its time is not to be counted
     with TcpProxy(ward.server.port) as path:
         path.refuse()
-        with ward.start({**STREAMING, **through(path, ward)}) as service:
+        # Asked in InfluxQL, where a start needs more answers.
+        with ward.start({**STREAMING, **through(path, ward), **INFLUXQL}) as service:
             service.wait_for("❌ Failed to connect to InfluxDB")
             service.wait_for("trying again in")
             assert service.process.poll() is None
@@ -99,7 +103,7 @@ def test_a_server_that_is_killed_and_started_again_is_waited_for_as_source_and_o
     recording = Recording(own_server, Wearers(6, hertz=32), seconds=40, start_ns=seconds_ago(50))
     ward = Ward(recording, tmp_path, api_server, undisturbed)
     expected = ward.undisturbed()
-    with ward.streaming() as service:
+    with ward.streaming(INFLUXQL) as service:
         wait_until(lambda: len(files_in(ward.csv)) >= 3, "a few windows", service=service)
         own_server.kill()
         assert len(files_in(ward.csv)) < len(expected.files), "it was in the middle"
@@ -124,13 +128,15 @@ def test_a_name_that_cannot_be_resolved_is_waited_for_in_a_stream_and_ends_a_one
 
 @pytest.mark.parametrize("fault", [Reset, End])
 @pytest.mark.parametrize("after_bytes", [2500, 9000] if FULL else [9000])
+@pytest.mark.parametrize("language", ["flux", "influxql"])
 def test_a_read_that_is_cut_inside_its_answer_is_done_again_and_no_window_is_released_short(
-    ward: Ward, path: TcpProxy, fault: Callable[[int], Fault], after_bytes: int
+    ward: Ward, path: TcpProxy, fault: Callable[[int], Fault], after_bytes: int, language: str
 ) -> None:
     """Row 5: read reset mid-body; early clean end of the connection."""
-    path.answers.become(fault(after_bytes), times=3)
+    # Rows are shorter in InfluxQL.
+    path.answers.become(fault(after_bytes if language == "flux" else after_bytes // 2), times=3)
 
-    code, log = ward.run({**through(path, ward), "MAX_RECORDS_PER_QUERY": "1000"})
+    code, log = ward.run({**through(path, ward), "MAX_RECORDS_PER_QUERY": "1000", "INFLUX_QUERY_LANGUAGE": language})
 
     assert code == 0, log
     assert path.answers.fired == 3
@@ -145,7 +151,7 @@ class Spoiler:
         self.spoiled: set[bytes] = set()
 
     def __call__(self, path: str, body: bytes, answer: bytes) -> bytes:
-        if path != QUERY or b"wearer-" not in answer or body in self.spoiled:
+        if path not in QUERIES or b"wearer-" not in answer or body in self.spoiled:
             return answer
         self.spoiled.add(body)
         return self._spoil(answer)
@@ -180,10 +186,29 @@ def empty(answer: bytes) -> bytes:
     return b"\r\n"
 
 
+def without_one_row_of_influxql(answer: bytes) -> bytes:
+    """Return all rows but one."""
+    lines = answer.split(b"\n")
+    return b"\n".join(lines[:20] + lines[21:])
+
+
+def ended_in_a_line_of_influxql(answer: bytes) -> bytes:
+    """Return half of the rows: clean CSV, as version 1 sends when a query takes too long."""
+    lines = answer.split(b"\n")
+    return b"\n".join(lines[: len(lines) // 2]) + b"\n"
+
+
+def nothing(answer: bytes) -> bytes:
+    """Return what the server says of a database that is not there."""
+    return b""
+
+
+SPOILS_OF_INFLUXQL = (without_one_row_of_influxql, ended_in_a_line_of_influxql, nothing)
+
 SPOILS = (with_an_error_behind, without_one_row, ended_in_a_line, ended_properly, empty)
 
 
-@pytest.mark.parametrize("spoil", SPOILS if FULL else SPOILS[:2])
+@pytest.mark.parametrize("spoil", [*(SPOILS if FULL else SPOILS[:2]), *(SPOILS_OF_INFLUXQL if FULL else SPOILS_OF_INFLUXQL[1:2])])
 def test_a_read_that_brings_too_little_is_done_again_and_no_window_is_released_short(
     ward: Ward, editor: HttpProxy, spoil: Callable[[bytes], bytes]
 ) -> None:
@@ -191,7 +216,8 @@ def test_a_read_that_brings_too_little_is_done_again_and_no_window_is_released_s
     spoiler = Spoiler(spoil)
     editor.edit(spoiler)
 
-    code, log = ward.run({**through(editor, ward), "MAX_RECORDS_PER_QUERY": "1000"})
+    language = INFLUXQL if spoil in SPOILS_OF_INFLUXQL else {}
+    code, log = ward.run({**through(editor, ward), **language, "MAX_RECORDS_PER_QUERY": "1000"})
 
     assert code == 0, log
     assert len(spoiler.spoiled) >= 4
@@ -200,7 +226,7 @@ def test_a_read_that_brings_too_little_is_done_again_and_no_window_is_released_s
 
 def test_a_source_that_always_brings_too_little_gets_nothing_released(ward: Ward, editor: HttpProxy) -> None:
     """Row 5: every read of a window lacks a row: 69 in the end, and not one row left the house."""
-    editor.edit(lambda path, body, answer: without_one_row(answer) if path == QUERY and b"wearer-" in answer else answer)
+    editor.edit(lambda path, body, answer: without_one_row(answer) if path in QUERIES and b"wearer-" in answer else answer)
 
     code, log = ward.run({**through(editor, ward), "RETRY_BUDGET_SECONDS": "2"})
 
