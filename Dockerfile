@@ -5,8 +5,8 @@ FROM python:3.12-slim-trixie AS libraries
 
 WORKDIR /build
 # Alone, so that a change of the code does not install the libraries again.
-COPY requirements.txt requirements-formats.txt requirements-dask.txt ./
-# requirements-formats.txt reads EDF, BDF and DICOM too; requirements-dask.txt is for workers.
+COPY requirements.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt ./
+# requirements-formats.txt reads EDF, BDF and DICOM too; -rhythm is for METHOD=rhythm, -dask for workers.
 ARG REQUIREMENTS=requirements.txt
 # Wheels only: a library that would have to be compiled fails here, and no compiler is ever needed.
 RUN python -m venv --without-pip /opt/venv \
@@ -37,6 +37,7 @@ COPY --from=libraries /opt/venv /opt/venv
 WORKDIR /app
 COPY LICENSE central_anonymizer.py ./
 COPY anonymizer/ anonymizer/
+COPY detection/ detection/
 COPY disk/ disk/
 COPY inputs/ inputs/
 COPY operations/ operations/

@@ -15,7 +15,7 @@ $(VENV)/run.stamp: requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt requirements-formats.txt requirements-dask.txt
+$(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

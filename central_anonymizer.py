@@ -23,9 +23,9 @@ from service.log_event import ERROR, LogEvent
 from service.preflight import (
     connection_problems,
     folder_problems,
-    hierarchy_problems,
     input_problems,
     lasting_folder_problems,
+    method_problems,
     proxy_problems,
     scheme_problems,
     warn_of_unsynced_folders,
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
     env_file = Path(options.env_file or ".env")
     # A health probe must not touch the service's files.
     check_folders = folder_problems if options.check else lasting_folder_problems
-    all_checks = (input_problems, hierarchy_problems, check_folders, proxy_problems, worker_problems)
+    all_checks = (input_problems, method_problems, check_folders, proxy_problems, worker_problems)
     checks = (proxy_problems,) if options.health else all_checks
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)

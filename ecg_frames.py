@@ -31,6 +31,7 @@ from anonymizer.batch import Batch, Promise, WindowCounts
 from anonymizer.errors import ConfigurationError, PrivacyViolation, SourceRefused
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.pseudonyms import ShortKey, check_key
+from anonymizer.public_beat import TEMPLATE_DIGEST
 from anonymizer.release_order import ReleaseOrder
 from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples, picked
 from anonymizer.units import UnitDoubts
@@ -191,9 +192,9 @@ def anonymize_frame(
     frame: pd.DataFrame,
     *,
     k: int = 5,
-    window: str | int | timedelta | np.timedelta64 = "5s",
+    window: str | int | timedelta | np.timedelta64 | None = None,
     k_unit: Literal["record", "source"] = "record",
-    method: Literal["hierarchy", "optimal"] = "hierarchy",
+    method: Literal["hierarchy", "optimal", "rhythm"] = "hierarchy",
     max_level: int = 3,
     residual: Literal["regroup", "impute", "drop"] = "regroup",
     imputation: Literal["mean", "midpoint"] = "mean",
@@ -221,7 +222,7 @@ def anonymize_frame(
     Args:
         frame: One row per sample. The time is a column, a level of the index, or the datetime index itself.
         k: How many rows (or sources) of a window share each released value, at least 2 (K_VALUE).
-        window: Length of a window in whole seconds, such as `"5s"` (BATCH_SIZE_SECONDS). Windows are aligned to the UTC epoch.
+        window: Length of a window in whole seconds, such as `"5s"` (BATCH_SIZE_SECONDS). Aligned to the UTC epoch; None: the default.
         k_unit: What k counts (K_UNIT).
         method: How groups are formed (METHOD).
         max_level: The widest level a group may be made at, 1 to 7 (MAX_LEVEL).
@@ -249,7 +250,7 @@ def anonymize_frame(
         {
             "K_VALUE": k,
             "K_UNIT": k_unit,
-            "BATCH_SIZE_SECONDS": _seconds(window),
+            **_window_setting(window),
             "METHOD": method,
             "MAX_LEVEL": max_level,
             "RESIDUAL": residual,
@@ -277,9 +278,10 @@ def verify_frame(
     frame: pd.DataFrame,
     *,
     k: int = 5,
-    window: str | int | timedelta | np.timedelta64 = "5s",
+    window: str | int | timedelta | np.timedelta64 | None = None,
     k_unit: Literal["record", "source"] = "record",
     imputed: bool = False,
+    method: Literal["hierarchy", "optimal", "rhythm"] = "hierarchy",
     timestamp: Hashable = "timestamp",
     source_id: Hashable = "source_id",
     ecg: Hashable = "ecg",
@@ -296,6 +298,7 @@ def verify_frame(
         window: Length of a window.
         k_unit: What k counts.
         imputed: Whether a value that fewer than k share may be the mean of all other rows of its window (RESIDUAL=impute).
+        method: How the values were made; for `rhythm` every row is compared with the public beat, and k counts nothing.
         timestamp: The column with times; this and what follows as in `anonymize_frame`.
         source_id: The column with sources.
         ecg: The column with values.
@@ -308,7 +311,10 @@ def verify_frame(
         PrivacyViolation: A window breaks the promise; the message names its start, no value and no id.
     """
     names = _Names.of(timestamp, source_id, ecg, zone, epoch)
-    settings, _ = _settings({"K_VALUE": k, "K_UNIT": k_unit, "BATCH_SIZE_SECONDS": _seconds(window)}, None)
+    settings, _ = _settings(
+        {"K_VALUE": k, "K_UNIT": k_unit, "METHOD": method, **_window_setting(window)},
+        None,
+    )
     read = _read(frame, names, microvolts_per_unit=1.0)
     has_value = np.isfinite(read.samples.values_uv)
     for lacking, what in ((~read.has_time, "time"), (read.samples.source_codes == NO_SOURCE, "source id")):
@@ -317,6 +323,8 @@ def verify_frame(
                 f"{lost} rows with a value have no {what}, such as {_place(int(np.argmax(has_value & lacking)))}"
             )
     promise = Promise(settings.k_value, k_unit, "unknown")
+    if method == "rhythm":
+        promise = Promise(method="rhythm", template_digest=TEMPLATE_DIGEST)
     released = ReleaseOrder.of(read.samples, np.flatnonzero(has_value), read.samples.source_ids)
     length_ns, rows = settings.batch_size_seconds * NANOSECONDS, []
     for chunk, bounds in _chunks(released.samples.times_ns, length_ns):
@@ -403,6 +411,11 @@ def advise_frame(
 
 
 # From arguments to settings
+
+
+def _window_setting(window: str | int | timedelta | np.timedelta64 | None) -> dict[str, object]:
+    """Return BATCH_SIZE_SECONDS, or nothing, so that the method's default applies."""
+    return {} if window is None else {"BATCH_SIZE_SECONDS": _seconds(window)}
 
 
 def _seconds(window: str | int | timedelta | np.timedelta64) -> str:
@@ -797,7 +810,7 @@ def _as_batch(samples: Samples, window: Window, promise: Promise, *, accepts_imp
     """Return the released rows of a window as the service would hand them on, for the second opinion."""
     imputed, value_uv = None, None
     different, which, rows = np.unique(samples.values_uv, return_inverse=True, return_counts=True)
-    rare = np.flatnonzero(rows < promise.k)
+    rare = np.flatnonzero(rows < (promise.k or 0))
     if accepts_imputed and len(rare) == 1:
         imputed, value_uv = which == rare[0], float(different[rare[0]])
     suppressed = 0 if imputed is None else int(imputed.sum())

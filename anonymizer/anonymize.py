@@ -48,6 +48,7 @@ class WindowStatistics:
         coded: Rows that were top- or bottom-coded.
         unchanged: Released rows whose value equals the measured one.
         contradictory: Of the withheld rows, those of sources with two different values for one time.
+        noisy: Of the withheld rows, those of sources whose beats cannot be told from noise.
         fidelity: How well the signal is preserved; None unless the recipe measures it.
     """
 
@@ -56,6 +57,7 @@ class WindowStatistics:
     coded: int
     unchanged: int
     contradictory: int = 0
+    noisy: int = 0
     fidelity: Fidelity | None = None
 
 
@@ -172,6 +174,7 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
             coded=int(generalized.coded[span].sum()),
             unchanged=int((generalized.values_uv[span] == rows.values_uv[span]).sum()),
             contradictory=contradictory,
+            noisy=0 if generalized.noisy is None else int(generalized.noisy[span].sum()),
             fidelity=_fidelity(rows, generalized, span) if recipe.measures_fidelity else None,
         )
         batch = None

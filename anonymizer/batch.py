@@ -23,18 +23,25 @@ class Promise:
     """What a batch claims of itself.
 
     Args:
-        k: How many rows (or sources) share each released value, at least.
-        k_unit: What k counts: `record` or `source`.
-        method: The name of the method that formed the groups.
+        k: How many rows (or sources) share each released value, at least; None of a method that forms no groups.
+        k_unit: What k counts: `record` or `source`; None without k.
+        method: The name of the method that made the released values.
         settings_digest: Digest of every setting that shapes values; never of filters or paths.
         key_id: Identifies the pseudonym key; empty while pseudonyms are off.
+        template_digest: Identifies the public beat that every released row is one of; empty of a method that forms groups.
     """
 
-    k: int
-    k_unit: KUnit
-    method: str
+    k: int | None = None
+    k_unit: KUnit | None = None
+    method: str = ""
     settings_digest: str = ""
     key_id: str = ""
+    template_digest: str = ""
+
+    def stated(self) -> dict[str, int | str]:
+        """Return all that it says, by name; what does not apply is left out."""
+        values = {name: getattr(self, name) for name in self.__slots__}
+        return {name: value for name, value in values.items() if value is not None and (value or name != "template_digest")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ class Generalization:
         coded: Rows outside the hierarchy that were top- or bottom-coded.
         groups: How many groups were formed in each window, shape (windows,).
         group_of_row: A number for each row's group, or `NO_GROUP`. Rounding gives different groups one value; this tells them apart.
+        noisy: Rows withheld because the beats of their source cannot be told from noise; None where the method looks for none.
     """
 
     values_uv: npt.NDArray[np.float64]
@@ -37,6 +38,7 @@ class Generalization:
     coded: npt.NDArray[np.bool_]
     groups: npt.NDArray[np.int64]
     group_of_row: npt.NDArray[np.int64]
+    noisy: npt.NDArray[np.bool_] | None = None
 
 
 def whole_leaves(values_uv: npt.NDArray[np.float64], hierarchy: Hierarchy) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:

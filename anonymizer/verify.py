@@ -10,8 +10,9 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 
-from anonymizer.batch import Batch, Certificate
+from anonymizer.batch import Batch, Certificate, KUnit
 from anonymizer.errors import PrivacyViolation
+from anonymizer.verify_rhythm import verify_public_beats
 
 #: All a batch may hold. A new field must be weighed here before it can leave.
 ALLOWED_FIELDS = frozenset(
@@ -49,13 +50,21 @@ def verify(batch: Batch) -> Certificate:
     _check_form(batch)
     _check_rows(batch)
     _check_conservation(batch)
+    if batch.promise.template_digest:
+        return verify_public_beats(batch)
+    if batch.promise.k is None or batch.promise.k < 2 or batch.promise.k_unit is None:
+        raise _violation(batch, f"promises k={batch.promise.k}, which is not a valid k")
+    return _verify_groups(batch, batch.promise.k, batch.promise.k_unit)
+
+
+def _verify_groups(batch: Batch, k: int, k_unit: KUnit) -> Certificate:
     own_group = np.ones(len(batch), dtype=np.bool_) if batch.imputed_rows is None else ~batch.imputed_rows
-    _check_imputed(batch, own_group)
+    _check_imputed(batch, own_group, k)
     values = batch.values_uv[own_group]
-    behind_value = _sharers(values, batch.source_index[own_group], batch.promise.k_unit)
+    behind_value = _sharers(values, batch.source_index[own_group], k_unit)
     fewest = int(behind_value.min(initial=2**62))
-    if fewest < batch.promise.k:
-        raise _violation(batch, f"promises k={batch.promise.k} but a value is shared by {fewest} {batch.promise.k_unit}(s)")
+    if fewest < k:
+        raise _violation(batch, f"promises k={k} but a value is shared by {fewest} {k_unit}(s)")
     return Certificate(
         distinct_values=len(behind_value),
         smallest_group=fewest,
@@ -96,8 +105,6 @@ def _check_form(batch: Batch) -> None:
         lengths.add(len(batch.imputed_rows))
     if len(lengths) != 1 or not len(batch):
         raise _violation(batch, f"must have columns of one length, at least 1, got {sorted(lengths)}")
-    if batch.promise.k < 2:
-        raise _violation(batch, f"promises k={batch.promise.k}, which is not a valid k")
 
 
 def _check_rows(batch: Batch) -> None:
@@ -130,11 +137,11 @@ def _check_conservation(batch: Batch) -> None:
         raise _violation(batch, f"does not account for its rows: {len(batch)} rows, {counts}")
 
 
-def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_]) -> None:
+def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_], k: int) -> None:
     """An imputed value may stand for fewer than k rows, because it is computed from all the others alone; see that it is."""
     imputed = len(batch) - int(own_group.sum())
     # Together with as many as k they are starred, level 8; fewer are suppressed, level 9.
-    expected_counts = (imputed, 0) if imputed >= batch.promise.k else (0, imputed)
+    expected_counts = (imputed, 0) if imputed >= k else (0, imputed)
     if (batch.counts.starred, batch.counts.suppressed) != expected_counts:
         raise _violation(batch, f"marks {imputed} rows as imputed but counts {batch.counts}")
     if not imputed:

@@ -12,7 +12,7 @@ import numpy as np
 
 from anonymizer.batch import Batch
 from anonymizer.ports import Receipt
-from outputs.encoding import SCHEMA_VERSION, joined, source_texts, summary_of, time_text, time_texts, value_texts
+from outputs.encoding import joined, schema_version, source_texts, summary_of, time_text, time_texts, value_texts
 
 #: First size limit for a request: just below 1 MiB, where many web servers have their limit.
 MOST_BYTES_PER_PART = 1_000_000
@@ -109,14 +109,13 @@ def _cut(part: Part, rows: int, *, most_rows: int) -> Iterator[Part]:
 def encode(batch: Batch, part: Part) -> bytes:
     """Return the payload of one part."""
     head = {
-        "schema": SCHEMA_VERSION,
+        "schema": schema_version(batch.promise),
         "batch_id": batch.batch_id,
         "part": part.number,
         "parts": part.parts,
         "window_start": time_text(batch.window.start_ns),
         "window_end": time_text(batch.window.end_ns),
-        "k": batch.promise.k,
-        "k_unit": batch.promise.k_unit,
+        **({} if batch.promise.k is None else {"k": batch.promise.k, "k_unit": batch.promise.k_unit}),
         "rows": part.stop - part.first,
         "summary": summary_of(batch),
     }

@@ -15,10 +15,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from anonymizer.batch import Batch
+from anonymizer.batch import Batch, Certificate, Promise
 
 #: Version of the API's payload and of the window summary.
 SCHEMA_VERSION = "1"
+
+#: The same of windows whose shape was removed. They have no k, and readers that only know the first version refuse them.
+RHYTHM_SCHEMA_VERSION = "2"
 
 #: Whole numbers up to this size are formatted as integers, with all digits.
 _MOST_WHOLE = 2.0**53
@@ -105,7 +108,7 @@ def summary_of(batch: Batch, *, partial: bool = False) -> dict[str, int | str | 
     certificate = batch.certificate
     assert certificate is not None, "only certified batches reach an output"
     return {
-        "schema": SCHEMA_VERSION,
+        "schema": schema_version(batch.promise),
         "batch_id": batch.batch_id,
         "window_seconds": (batch.window.end_ns - batch.window.start_ns) // 1_000_000_000,
         "rows_read": batch.counts.read,
@@ -113,15 +116,30 @@ def summary_of(batch: Batch, *, partial: bool = False) -> dict[str, int | str | 
         "rows_withheld": batch.counts.withheld,
         "rows_invalid": batch.counts.invalid,
         "rows_duplicate": batch.counts.duplicate,
-        "rows_starred": batch.counts.starred,
-        "rows_suppressed": batch.counts.suppressed,
-        "k": batch.promise.k,
-        "k_unit": batch.promise.k_unit,
-        "method": batch.promise.method,
-        "distinct_values": certificate.distinct_values,
-        "smallest_group": certificate.smallest_group,
+        **_promised(batch, certificate),
         "distinct_sources": certificate.distinct_sources,
         "settings_digest": batch.promise.settings_digest,
         "key_id": batch.promise.key_id,
         "partial": partial,
+    }
+
+
+def schema_version(promise: Promise) -> str:
+    """Return the version of summaries and payloads under a promise."""
+    return RHYTHM_SCHEMA_VERSION if promise.template_digest else SCHEMA_VERSION
+
+
+def _promised(batch: Batch, certificate: Certificate) -> dict[str, int | str | bool]:
+    """Return what was promised, and counted for it: of groups, or of the public beat."""
+    promise, counts = batch.promise, batch.counts
+    if promise.k is None or promise.k_unit is None:
+        return {"method": promise.method, "template_digest": promise.template_digest}
+    return {
+        "rows_starred": counts.starred,
+        "rows_suppressed": counts.suppressed,
+        "k": promise.k,
+        "k_unit": promise.k_unit,
+        "method": promise.method,
+        "distinct_values": certificate.distinct_values,
+        "smallest_group": certificate.smallest_group,
     }

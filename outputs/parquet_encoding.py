@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from anonymizer.batch import Batch
 from anonymizer.windows import HOUR_NS
-from outputs.encoding import SCHEMA_VERSION, summary_of
+from outputs.encoding import schema_version, summary_of
 
 Partition = Literal["hour", "day"]
 
@@ -167,8 +167,8 @@ def _digest_of_rows(rows: _Rows) -> str:
 def _about(batches: Sequence[Batch]) -> dict[str, str]:
     """Return the metadata of a chunk's files: the promise under which its rows were released."""
     promise = batches[0].promise
-    said = {name: getattr(promise, name) for name in promise.__slots__}
-    return {"schema": SCHEMA_VERSION, "promise": json.dumps(said, sort_keys=True), "settings_digest": promise.settings_digest}
+    said = json.dumps(promise.stated(), sort_keys=True)
+    return {"schema": schema_version(promise), "promise": said, "settings_digest": promise.settings_digest}
 
 
 def _file(path: str, table: pa.Table, digest: str, about: dict[str, str]) -> ParquetFile:

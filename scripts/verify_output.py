@@ -1,5 +1,7 @@
 """Check anonymized ECG from the outside: is every released value shared by at least k rows (or sources) of its window?
 
+With --method rhythm: is every row one of the public beat at the beat times?
+
 For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
 copied wherever it is needed. It reads CSV files, gzipped ones too; a folder of Parquet files (the one that holds rows/ and windows/), or
 s3://bucket/prefix with keys in the usual AWS_ variables, for both of which it needs pyarrow; or the output bucket of an InfluxDB 1, 2 or
@@ -24,6 +26,7 @@ import bisect
 import contextlib
 import csv
 import gzip
+import hashlib
 import http.client
 import io
 import itertools
@@ -40,7 +43,7 @@ import urllib.parse
 import urllib.request
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -62,6 +65,9 @@ EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 1, 64, 69, 130
 
 #: The summaries this script can read.
 SCHEMA = "1"
+
+#: The same of METHOD=rhythm, which promises no k: each row is one of the public beat at the beat times.
+RHYTHM_SCHEMA = "2"
 
 #: A mean of thousands of numbers may differ by this much for rounding.
 MEAN_TOLERANCE = 1e-6
@@ -116,6 +122,7 @@ class Question:
 
     Args:
         promise: What was promised; None to take each window's summary at its word.
+        rhythm: Whether the promise is METHOD=rhythm's.
         window_ns: The length of a window that no summary tells of.
         imputed: Whether rows may carry the mean of all others.
     """
@@ -123,6 +130,7 @@ class Question:
     promise: Promise | None
     window_ns: int
     imputed: bool
+    rhythm: bool = False
 
 
 @dataclass(slots=True)
@@ -156,10 +164,20 @@ class Finding:
 
 
 def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
-    """Count who shares each value of a window, and say what breaks the promise."""
-    summary = _in_all([one for one, _ in held.cohorts]) if held.cohorts else held.summary
-    if summary is not held.summary:
-        held = replace(held, summary=summary)
+    """Count who shares each value of a window, or rebuild its public beats, and say what breaks the promise."""
+    if len({one["schema"] for one, _ in held.cohorts}) > 1:
+        return _without_counts(held, "its cohorts were made by different methods, and cannot be checked together")
+    if held.cohorts:
+        held = replace(held, summary=_in_all([one for one, _ in held.cohorts]))
+    states_beats = held.summary is not None and held.summary["schema"] == RHYTHM_SCHEMA
+    if question.rhythm or (question.promise is None and states_beats):
+        return _examine_beats(held, in_a_file=in_a_file)
+    if states_beats:
+        return _without_counts(held, "its summary promises no k: METHOD=rhythm made it (check it with --method rhythm)")
+    return _examine_groups(held, question, in_a_file=in_a_file)
+
+
+def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Finding:
     promise = _strictest(question.promise, held.summary)
     rows_behind = Counter(value for _, _, value in held.rows)
     imputed = _imputed_value(rows_behind, held, promise)
@@ -196,16 +214,155 @@ def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
 
 
 def _in_all(cohorts: Sequence[Summary]) -> Summary:
-    """Return what the summaries of several cohorts say of all their rows together."""
-    sums = {name: str(sum(int(one[name]) for one in cohorts)) for name in _NUMBERS}
-    return {
-        **cohorts[0],
-        **sums,
+    """Return what the summaries of several cohorts, all of one schema, say of all their rows together."""
+    schema = cohorts[0]["schema"]
+    sums = {name: str(sum(int(one[name]) for one in cohorts)) for name in _numbers_of(schema)}
+    summary = {**cohorts[0], **sums, "partial": "true" if any(one["partial"] == "true" for one in cohorts) else "false"}
+    if schema == RHYTHM_SCHEMA:
+        return summary
+    return summary | {
         "k": str(min(int(one["k"]) for one in cohorts)),
         "k_unit": "source" if all(one["k_unit"] == "source" for one in cohorts) else "record",
         "smallest_group": str(min(int(one["smallest_group"]) for one in cohorts)),
-        "partial": "true" if any(one["partial"] == "true" for one in cohorts) else "false",
     }
+
+
+def _without_counts(held: Held, problem: str) -> Finding:
+    return Finding(held.start_ns, len(held.rows), len({source for _, source, _ in held.rows}), 0, 0, 0, (problem,))
+
+
+def _examine_beats(held: Held, *, in_a_file: bool) -> Finding:
+    """Rebuild each source's rows from its beats, the rows at 1000 µV, and compare every row exactly."""
+    of_source: dict[str, list[tuple[int, float]]] = defaultdict(list)
+    for time_ns, source, value in sorted(held.rows):
+        of_source[source].append((time_ns, value))
+    problems = [*_problems_of_rows(held.rows, in_order=in_a_file)]
+    shortfalls = [problem for rows in of_source.values() for problem in _problems_of_beats(rows)]
+    if not in_a_file:
+        disagreements, missing = _against_rhythm_summary(held, len(of_source))
+        problems += disagreements
+        shortfalls += missing
+    counted = Finding(held.start_ns, len(held.rows), len(of_source), 0, 0, 0, ())
+    is_partial = held.summary is not None and held.summary["partial"] == "true"
+    return _with(counted, problems, list(dict.fromkeys(shortfalls)), is_partial=is_partial)
+
+
+def _against_rhythm_summary(held: Held, sources: int) -> tuple[list[str], list[str]]:
+    """Return where rows and summary disagree: what must not be, and what missing rows would explain."""
+    summary = held.summary
+    if summary is None:
+        return ["rows without a window summary"], []
+    if summary["schema"] != RHYTHM_SCHEMA:
+        return [f"a summary of schema {summary['schema']}, where METHOD=rhythm writes {RHYTHM_SCHEMA}"], []
+    wrong, short = [], []
+    if summary["template_digest"] != TEMPLATE_DIGEST:
+        wrong.append("its summary names another template than the public beat")
+    if int(summary["rows_read"]) != sum(
+        int(summary[f"rows_{what}"]) for what in ("released", "withheld", "invalid", "duplicate")
+    ):
+        wrong.append("its summary does not account for all rows read")
+    for name, count in (("rows_released", len(held.rows)), ("distinct_sources", sources)):
+        stated = int(summary[name])
+        if count > stated:
+            wrong.append(f"more {name.replace('_', ' ')} than its summary says")
+        elif count < stated:
+            short.append(f"fewer {name.replace('_', ' ')} than its summary says")
+    return wrong, short
+
+
+# The public beat (documentation/ALGORITHM.md, METHOD=rhythm)
+
+MS = 1_000_000
+
+#: The public beat in nanovolts at each millisecond from -250 to 450 around its R peak.
+_BEAT_TEXT = """
+95610 98994 102432 105923 109464 113052 116683 120356 124065 127808 131580 135379 139199 143037 146887 150747 154609
+158471 162326 166171 169999 173805 177584 181331 185040 188706 192322 195885 199387 202824 206189 209479 212686 215806
+218833 221763 224591 227310 229918 232408 234777 237020 239134 241114 242957 244660 246219 247631 248894 250006 250964
+251767 252413 252900 253229 253398 253407 253255 252945 252475 251846 251061 250120 249025 247779 246383 244840 243153
+241326 239361 237262 235032 232677 230200 227606 224898 222083 219164 216147 213037 209839 206559 203201 199772 196277
+192721 189110 185449 181745 178002 174226 170423 166597 162754 158900 155038 151176 147316 143464 139625 135802 132001
+128226 124479 120766 117089 113453 109860 106314 102818 99373 95984 92651 89378 86165 83016 79932 76913 73962 71079
+68265 65521 62848 60246 57715 55255 52867 50550 48304 46129 44024 41988 40021 38121 36289 34523 32821 31183 29607 28093
+26637 25240 23898 22611 21376 20192 19056 17966 16920 15913 14945 14011 13107 12230 11375 10538 9713 8894 8075 7247 6404
+5537 4635 3689 2687 1618 466 -780 -2136 -3617 -5238 -7017 -8970 -11113 -13462 -16033 -18840 -21897 -25215 -28804 -32671
+-36818 -41247 -45953 -50929 -56162 -61633 -67319 -73192 -79215 -85348 -91543 -97749 -103907 -109951 -115814 -121421
+-126693 -131549 -135903 -139667 -142751 -145063 -146510 -147002 -146445 -144748 -141822 -137579 -131934 -124807 -116118
+-105795 -93769 -79976 -64361 -46874 -27476 -6135 17168 42441 69677 98855 129936 162861 197555 233917 271827 311137
+351679 393258 435655 478625 521905 565206 608224 650637 692113 732309 770880 807482 841774 873429 902137 927605 949571
+967801 982097 992301 998293 1000000 997392 990484 979338 964059 944792 921722 895071 865091 832062 796285 758079 717776
+675715 632236 587680 542378 496653 450815 405156 359951 315453 271896 229491 188426 148867 110960 74828 40575 8286
+-21972 -50148 -76207 -100129 -121905 -141542 -159056 -174473 -187833 -199182 -208577 -216083 -221774 -225731 -228041
+-228799 -228107 -226069 -222796 -218399 -212996 -206702 -199635 -191911 -183644 -174944 -165921 -156675 -147302 -137894
+-128532 -119291 -110239 -101433 -92925 -84756 -76960 -69563 -62584 -56036 -49922 -44244 -38996 -34168 -29746 -25715
+-22054 -18743 -15759 -13080 -10681 -8539 -6630 -4933 -3425 -2086 -896 163 1108 1953 2714 3403 4032 4611 5148 5653 6133
+6593 7039 7476 7908 8339 8772 9209 9653 10106 10569 11045 11534 12037 12557 13093 13647 14219 14810 15422 16053 16707
+17382 18079 18800 19544 20313 21106 21925 22770 23642 24542 25469 26424 27409 28423 29468 30543 31650 32789 33961 35166
+36404 37677 38984 40328 41707 43122 44575 46065 47593 49160 50766 52412 54097 55823 57590 59397 61247 63139 65073 67049
+69069 71132 73238 75389 77583 79821 82104 84431 86803 89219 91680 94186 96736 99331 101970 104654 107381 110153 112968
+115827 118728 121673 124659 127687 130757 133867 137018 140208 143437 146704 150009 153350 156727 160138 163584 167062
+170573 174114 177685 181284 184911 188563 192241 195942 199664 203407 207170 210950 214745 218555 222378 226212 230056
+233906 237763 241624 245486 249349 253210 257068 260920 264764 268599 272422 276231 280024 283800 287555 291288 294997
+298680 302333 305956 309546 313101 316619 320097 323533 326926 330273 333571 336820 340016 343158 346243 349270 352237
+355141 357981 360754 363459 366094 368658 371147 373562 375899 378157 380335 382432 384445 386373 388215 389970 391636
+393212 394697 396090 397390 398596 399707 400721 401640 402461 403184 403809 404336 404763 405090 405318 405446 405473
+405401 405229 404957 404585 404114 403544 402875 402108 401244 400282 399225 398072 396824 395483 394049 392523 390907
+389201 387407 385527 383561 381510 379377 377163 374870 372498 370050 367527 364932 362265 359530 356727 353858 350926
+347932 344879 341768 338602 335382 332111 328791 325424 322011 318556 315060 311526 307955 304350 300713 297046 293352
+289632 285889 282124 278340 274540 270724 266896 263057 259209 255354 251495 247632 243769 239907 236048 232194 228346
+224507 220678 216860 213056 209268 205495 201741 198007 194294 190603 186937 183296 179681 176094 172536 169009 165512
+162048 158618 155221 151860 148535 145247 141997 138785 135613 132480 129388 126336 123327 120359 117433 114551 111712
+108916 106164 103456 100792 98172 95597 93067 90581 88140 85743 83392 81084 78821 76602 74428 72297 70210 68166 66166
+64208 62293 60420 58589 56799 55051 53343 51675 50048 48459 46909 45398 43925 42489 41089 39726 38399 37107 35849 34626
+33436 32279 31154 30062 29000 27969 26968 25996 25053 24139 23252 22392 21558 20751 19969 19211 18478 17768 17082 16418
+15775 15155 14555 13975 13415 12874 12352 11849 11363 10894 10442
+"""
+
+BEAT_NV = tuple(map(int, _BEAT_TEXT.split()))
+
+TEMPLATE_DIGEST = hashlib.sha256(",".join(map(str, BEAT_NV)).encode()).hexdigest()[:16]
+
+
+def _problems_of_beats(rows: Sequence[tuple[int, float]]) -> Iterator[str]:
+    """Yield what the rule does not explain in the rows of one source and window, in order of time."""
+    cuts = [0, *(at for at in range(1, len(rows)) if rows[at][0] - rows[at - 1][0] > 200 * MS), len(rows)]
+    for first, stop in itertools.pairwise(cuts):
+        segment = rows[first:stop]
+        beats = [time_ns for time_ns, value in segment if value == 1000]
+        if len(beats) < 2:
+            yield "rows of a source without two beats, which are 1000 µV"
+        elif any(after - before < 200 * MS for before, after in itertools.pairwise(beats)):
+            yield "two beats of a source within 200 ms"
+        elif any(value != 1000 and value != _public_uv(time_ns, beats) for time_ns, value in segment):
+            yield "rows that are not of the public beat at the beat times"
+
+
+def _public_uv(time_ns: int, beats: Sequence[int]) -> int:
+    """Return the public beat at a time that is no beat's, in whole microvolts."""
+    upcoming = bisect.bisect(beats, time_ns)
+    at = min(max(upcoming, 1), len(beats) - 1)
+    interval = beats[at] - beats[at - 1]
+    scale = math.isqrt(min(max(interval, 300 * MS), 2000 * MS) * 10**9)
+    end, lead = min(450 * MS * scale // 10**9, 58 * interval // 100), min(250 * MS, 38 * interval // 100)
+    since = time_ns - beats[upcoming - 1] if upcoming else 0
+    until = beats[upcoming] - time_ns if upcoming < len(beats) else 0
+    if not upcoming:
+        nanovolts = _beat_nv(-min(until, lead))
+    elif upcoming == len(beats):
+        nanovolts = _beat_nv(min(since, end) * 10**9 // scale)
+    elif since <= end:
+        nanovolts = _beat_nv(since * 10**9 // scale)
+    elif until <= lead:
+        nanovolts = _beat_nv(-until)
+    else:
+        begin, stop = _beat_nv(end * 10**9 // scale), _beat_nv(-lead)
+        nanovolts = begin + (stop - begin) * (since - end) // (interval - lead - end)
+    return min(999, (nanovolts + 500) // 1000)
+
+
+def _beat_nv(offset_ns: int) -> int:
+    whole, part = divmod(offset_ns + 250 * MS, MS)
+    return BEAT_NV[whole] + ((BEAT_NV[whole + 1] - BEAT_NV[whole]) * part // MS if part else 0)
 
 
 def _strictest(asked: Promise | None, summary: Summary | None) -> Promise:
@@ -578,23 +735,30 @@ def _key_of(path: Path | StoredFile) -> tuple[str, int, str]:
 
 
 def _parquet_rows(path: Path | StoredFile) -> Iterator[Row]:
-    times_ns, ids, values = _parquet_columns(path, ["timestamp"], ["source_id", "ecg"])
+    times_ns, ids, values = _parquet_columns(path, ["timestamp"], lambda _: ["source_id", "ecg"]).values()
     if any(None in column for column in (times_ns, ids, values)):
         raise Unusable(f"{path} holds rows without a time, an id or a number")
     yield from zip(times_ns, ids, values, strict=True)
 
 
 def _parquet_summaries(path: Path | StoredFile) -> Iterator[tuple[int, int, Summary]]:
-    starts_ns, ends_ns, *columns = _parquet_columns(path, ["window_start", "window_end"], _FIELDS)
-    for start_ns, end_ns, *cells in zip(starts_ns, ends_ns, *columns, strict=True):
+    columns = _parquet_columns(path, ["window_start", "window_end"], _fields_of_file)
+    fields = list(columns)[2:]
+    for start_ns, end_ns, *cells in zip(*columns.values(), strict=True):
         texts = (str(cell).lower() if isinstance(cell, bool) else str(cell) for cell in cells)
-        summary = dict(zip(_FIELDS, texts, strict=True))
+        summary = dict(zip(fields, texts, strict=True))
         _check_form(summary, str(path))
         yield start_ns, end_ns, summary
 
 
-def _parquet_columns(path: Path | StoredFile, times: list[str], others: list[str]) -> list[list[Any]]:
-    """Return columns of a file, times as nanoseconds since the epoch."""
+def _fields_of_file(names: Collection[str]) -> list[str]:
+    return _fields_of(RHYTHM_SCHEMA if "template_digest" in names else SCHEMA)
+
+
+def _parquet_columns(
+    path: Path | StoredFile, times: list[str], others_of: Callable[[Collection[str]], list[str]]
+) -> dict[str, list[Any]]:
+    """Return columns of a file by name, times as nanoseconds since the epoch first; which others, its names decide."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -602,9 +766,12 @@ def _parquet_columns(path: Path | StoredFile, times: list[str], others: list[str
         raise Unusable(NEEDS_PYARROW) from None
     try:
         file = path if isinstance(path, Path) else path.store.opened(path.key)
-        table = pyarrow.parquet.ParquetFile(file).read([*times, *others])
-        moments = [table.column(name).cast("timestamp[ns]").cast("int64") for name in times]
-        return [column.to_pylist() for column in (*moments, *(table.column(name) for name in others))]
+        parquet = pyarrow.parquet.ParquetFile(file)
+        others = others_of(parquet.schema_arrow.names)
+        table = parquet.read([*times, *others])
+        moments = {name: table.column(name).cast("timestamp[ns]").cast("int64") for name in times}
+        columns = moments | {name: table.column(name) for name in others}
+        return {name: column.to_pylist() for name, column in columns.items()}
     except (pyarrow.ArrowException, OSError, KeyError, ValueError) as error:
         raise Unusable(f"{path} cannot be read as Parquet of this project ({type(error).__name__})") from None
 
@@ -1041,20 +1208,26 @@ def _sorted_into(waiting: Iterable[Held], rows: Iterable[Row], question: Questio
     return sorted([*told, *untold.values()], key=lambda held: held.start_ns)
 
 
-#: The fields of a summary that are whole numbers.
+#: The fields of every summary that are whole numbers, and those of methods that form groups.
 _NUMBERS = (
-    *("window_seconds", "rows_read", "rows_released", "rows_withheld", "rows_invalid", "rows_duplicate", "rows_starred"),
-    *("rows_suppressed", "k", "distinct_values", "smallest_group", "distinct_sources"),
+    *("window_seconds", "rows_read", "rows_released", "rows_withheld", "rows_invalid", "rows_duplicate", "distinct_sources"),
 )
+_NUMBERS_OF_GROUPS = ("rows_starred", "rows_suppressed", "k", "distinct_values", "smallest_group")
 
 
-#: All that is looked at.
-_FIELDS = [*_NUMBERS, "schema", "k_unit", "partial"]
+def _numbers_of(schema: str) -> tuple[str, ...]:
+    return _NUMBERS if schema == RHYTHM_SCHEMA else (*_NUMBERS, *_NUMBERS_OF_GROUPS)
+
+
+def _fields_of(schema: str) -> list[str]:
+    """Return the fields of a summary that are looked at."""
+    return [*_numbers_of(schema), "schema", "partial", "template_digest" if schema == RHYTHM_SCHEMA else "k_unit"]
 
 
 def _check_form(summary: Summary, where: str) -> None:
-    missing = [name for name in _FIELDS if not summary.get(name)]
-    wrong = [name for name in _NUMBERS if not summary.get(name, "").isdecimal()]
+    schema = summary.get("schema", "")
+    missing = [name for name in _fields_of(schema) if not summary.get(name)]
+    wrong = [name for name in _numbers_of(schema) if not summary.get(name, "").isdecimal()]
     if missing or wrong or int(summary["window_seconds"]) < 1:
         fields = ", ".join(dict.fromkeys([*missing, *wrong])) or "window_seconds"
         raise Unusable(f"a window summary in {where} lacks a usable {fields}: is it one of this project?")
@@ -1095,18 +1268,27 @@ class Report:
         if not self._windows:
             _tell("No rows: nothing was released.")
             return 0
+        if self._checks_beats(question):
+            _tell(f"{self._windows} window{'s' if self._windows > 1 else ''}, {self._rows} rows.")
+            return self._end("OK: every row is one of the public beat at the beat times.")
         promised = f"promised: {question.promise.k}" if question.promise else "promised: what each summary says"
         _tell(
             f"{self._windows} window{'s' if self._windows > 1 else ''}, {self._rows} rows. "
             f"Smallest group: {self._smallest or 0} {self._unit} ({promised})."
         )
+        return self._end("OK: every released value is shared as promised.")
+
+    def _checks_beats(self, question: Question) -> bool:
+        return question.rhythm or (question.promise is None and self._smallest is None)
+
+    def _end(self, verdict: str) -> int:
         if self._partial:
             _tell(f"INCOMPLETE: of {self._partial} windows the server refused rows (partial); what is there was checked.")
         for problem, windows in self._problems.most_common():
             _tell(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
         if self._broken:
             return EXIT_VIOLATION
-        _tell("OK: every released value is shared as promised.")
+        _tell(verdict)
         return 0
 
 
@@ -1224,6 +1406,8 @@ def _bare(value: str) -> str:
 
 
 def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Question:
+    if (options.method or settings.get("METHOD", "")).lower() == "rhythm":
+        return _question_on_rhythm(options, settings)
     k = options.k or _whole_number(settings, "K_VALUE", 5 if settings else None)
     seconds = options.batch_seconds or _whole_number(settings, "BATCH_SIZE_SECONDS", 5 if settings else None)
     unit = options.k_unit or settings.get("K_UNIT") or "record"
@@ -1234,6 +1418,13 @@ def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Quest
     promise = Promise(k, unit.lower() == "source") if k else None
     imputed = options.imputed or settings.get("RESIDUAL", "").lower() == "impute"
     return Question(promise, (seconds or 5) * SECOND_NS, imputed)
+
+
+def _question_on_rhythm(options: argparse.Namespace, settings: Mapping[str, str]) -> Question:
+    if options.k or options.k_unit or options.imputed:
+        raise Unusable("METHOD=rhythm promises no k: leave --k, --k-unit and --imputed out")
+    seconds = options.batch_seconds or _whole_number(settings, "BATCH_SIZE_SECONDS", 10)
+    return Question(None, (seconds or 10) * SECOND_NS, imputed=False, rhythm=True)
 
 
 def _whole_number(settings: Mapping[str, str], name: str, default: int | None) -> int | None:
@@ -1357,6 +1548,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--k", type=_whole, help="how many must share each value; of a bucket, by default what each summary says")
     parser.add_argument("--batch-seconds", type=_whole, help="length of a window, BATCH_SIZE_SECONDS; a summary says its own")
     parser.add_argument("--k-unit", choices=("record", "source"), help="what k counts: rows (default) or sources")
+    parser.add_argument(
+        "--method", choices=("rhythm",), help="check that rows are of the public beat (METHOD=rhythm), not that k share"
+    )
     parser.add_argument("--imputed", action="store_true", help="accept rows with the mean of all others (RESIDUAL=impute)")
     parser.add_argument("--table", action="store_true", help="print a line for each window")
     bucket = parser.add_argument_group("a bucket")

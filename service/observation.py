@@ -48,7 +48,12 @@ class Observation:
         listeners.append(DataWarnings(clock))
         if settings.utility_metrics:
             listeners.append(FidelityReport())
-        self.telemetry = Telemetry(k=settings.k_value, verbose=settings.verbose_logging, listeners=listeners, sums=sums)
+        self.telemetry = Telemetry(
+            k=None if settings.method == "rhythm" else settings.k_value,
+            verbose=settings.verbose_logging,
+            listeners=listeners,
+            sums=sums,
+        )
 
     def __enter__(self) -> Self:
         """Start the status server and the systemd notifier.

@@ -21,6 +21,7 @@ from service.wiring import (
     address_of_input,
     claimant_of,
     load_hierarchy,
+    make_method,
     make_outputs,
     make_source,
     openers_of_cuts,
@@ -142,7 +143,7 @@ def input_problems(settings: Settings) -> list[str]:
 
 
 def _problems_with_recordings(settings: Settings) -> Iterator[str]:
-    if settings.k_unit == "source" and not settings.input_source_id:
+    if settings.k_unit == "source" and settings.method != "rhythm" and not settings.input_source_id:
         yield (
             "K_UNIT=source counts wearers, but the service never reads from a recording whose it is: set INPUT_SOURCE_ID to one name per "
             "file, the same one for files of the same wearer"
@@ -182,10 +183,12 @@ def proxy_problems(settings: Settings) -> list[str]:
     return []
 
 
-def hierarchy_problems(settings: Settings) -> list[str]:
-    """Return the problems of the hierarchy, one sentence each."""
+def method_problems(settings: Settings) -> list[str]:
+    """Return the problems of the hierarchy and what the method lacks, one sentence each."""
     try:
-        load_hierarchy(settings)
+        hierarchy = load_hierarchy(settings)
+        if settings.method == "rhythm":
+            make_method(settings, hierarchy)
     except ConfigurationError as error:
         return list(error.problems)
     return []

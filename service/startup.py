@@ -59,7 +59,7 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     if settings.device_filter:
         yield "Sources", f"{len(settings.device_filter)} named by DEVICE_FILTER"
     yield "Windows", f"{settings.batch_size_seconds} s, due {settings.allowed_lateness_seconds} s after their end"
-    yield "Anonymization", f"K={settings.k_value} ({settings.k_unit}), {_method(settings)}"
+    yield "Anonymization", _method(settings)
     yield "Source ids", "pseudonyms (HMAC-SHA256)" if settings.pseudonymize_source_id else "as they are"
     if settings.output_to_csv:
         yield "Output", f"CSV {settings.csv_output_dir}/{settings.csv_filename_pattern}"
@@ -91,9 +91,12 @@ def _cohort(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _method(settings: Settings) -> str:
+    if settings.method == "rhythm":
+        return "rhythm: the public beat at each source's beat times"
+    k = f"K={settings.k_value} ({settings.k_unit})"
     if settings.method == "optimal":
-        return "optimal groups"
-    return f"hierarchy to level {settings.max_level}, then {settings.residual}, {settings.imputation} of each group"
+        return f"{k}, optimal groups"
+    return f"{k}, hierarchy to level {settings.max_level}, then {settings.residual}, {settings.imputation} of each group"
 
 
 def open_source(settings: Settings, source: SampleSource, retry: Retry) -> None:

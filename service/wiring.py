@@ -20,8 +20,11 @@ from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
+from anonymizer.public_beat import TEMPLATE_DIGEST
+from anonymizer.rhythm_anonymizer import RhythmAnonymizer
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
+from detection.sleepecg_detector import SleepecgDetector
 from service.clock import Clock
 from service.pipeline.claims import Claimant
 from service.pipeline.cut_guard import CutGuard, OpenCuts
@@ -430,21 +433,29 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
         names = pseudonymizer = Pseudonymizer(settings.pseudonym_salt.key())
         key_id = pseudonymizer.key_id
     return Recipe(
-        method=_make_method(settings, hierarchy),
+        method=make_method(settings, hierarchy),
         names=names,
-        promise=Promise(
-            k=settings.k_value,
-            k_unit=settings.k_unit,
-            method=settings.method,
-            settings_digest=settings_digest(settings, hierarchy),
-            key_id=key_id,
-        ),
+        promise=_make_promise(settings, hierarchy, key_id),
         data_set=data_set,
         measures_fidelity=settings.utility_metrics,
     )
 
 
-def _make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
+def _make_promise(settings: Settings, hierarchy: Hierarchy, key_id: str) -> Promise:
+    digest = settings_digest(settings, hierarchy)
+    if settings.method == "rhythm":
+        return Promise(method=settings.method, settings_digest=digest, key_id=key_id, template_digest=TEMPLATE_DIGEST)
+    return Promise(settings.k_value, settings.k_unit, settings.method, digest, key_id)
+
+
+def make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
+    """Return what makes released values of measured ones.
+
+    Raises:
+        ConfigurationError: It needs a library that is not installed.
+    """
+    if settings.method == "rhythm":
+        return RhythmAnonymizer(SleepecgDetector())
     if settings.method == "optimal":
         return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value, k_unit=settings.k_unit)
     return LevelHierarchyAnonymizer(
@@ -478,6 +489,9 @@ def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) 
 
 def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
     """Return a digest of every setting that affects values, 16 hexadecimal digits; filters and paths are not part of it."""
+    if settings.method == "rhythm":
+        rhythm = {"method": settings.method, "window_s": settings.batch_size_seconds, "template": TEMPLATE_DIGEST}
+        return hashlib.sha256(json.dumps(rhythm, sort_keys=True).encode()).hexdigest()[:16]
     shaping = {
         "k": settings.k_value,
         "k_unit": settings.k_unit,

@@ -132,6 +132,8 @@ def _withholdable(window: Ints, source: Ints, released_uv: Floats, recipe: Recip
     """Return how many rows are withheld although their window has k rows, or k sources."""
     if not len(window):
         return 0
+    if recipe.promise.k is None:
+        return 0
     if recipe.promise.k_unit == "record":
         holds = np.bincount(window)
     else:

@@ -134,7 +134,9 @@ class Figures:
     def groups_are_large_enough(self) -> bool:
         """Whether no known group is smaller than promised."""
         smallest = self.detail.smallest_group if self.detail else 0
-        return not smallest or all(one.promise is None or smallest >= one.promise.k for one in self.promised)
+        return not smallest or all(
+            one.promise is None or one.promise.k is None or smallest >= one.promise.k for one in self.promised
+        )
 
     @property
     def imputed(self) -> int:

@@ -52,7 +52,7 @@ _LEVELS = SUPPRESSED_LEVEL + 1
 _CERTIFIED = len(Certificate.__slots__)
 
 #: Columns of a window: counts, rows by level, groups, coded, unchanged, contradictory, whether it has a batch, and its certificate.
-_WIDTH = _COUNTS + _LEVELS + 4 + 1 + _CERTIFIED
+_WIDTH = _COUNTS + _LEVELS + 5 + 1 + _CERTIFIED
 
 
 def answer_of(finished: FinishedChunk, spooled: Spooled | None) -> dict[str, Any]:
@@ -105,7 +105,8 @@ def _row_of(result: WindowResult) -> list[int]:
     certified = [0] * _CERTIFIED
     if certificate is not None:
         certified = [certificate.distinct_values, certificate.smallest_group, certificate.distinct_sources]
-    told = [statistics.groups, statistics.coded, statistics.unchanged, statistics.contradictory, int(result.has_batch)]
+    told = [statistics.groups, statistics.coded, statistics.unchanged, statistics.contradictory, statistics.noisy]
+    told.append(int(result.has_batch))
     return [*result.counts.numbers(), *statistics.rows_at_level.tolist(), *told, *certified]
 
 
@@ -116,7 +117,7 @@ def _array(content: bytes, width: int, length: int) -> npt.NDArray[np.int64]:
 def _results(rows: npt.NDArray[np.int64], chunk: Chunk, fidelity: Fidelity | None) -> Any:
     levels = rows[:, _COUNTS : _COUNTS + _LEVELS]
     for window, row, rows_at_level in zip(chunk.windows, rows.tolist(), levels, strict=True):
-        groups, coded, unchanged, contradictory, has_batch = row[_COUNTS + _LEVELS : _COUNTS + _LEVELS + 5]
+        groups, coded, unchanged, contradictory, noisy, has_batch = row[_COUNTS + _LEVELS : _COUNTS + _LEVELS + 6]
         of_window = None
         if fidelity is not None and has_batch:
             # The sums of all the chunk's windows stand with its first: they are reported over many only.
@@ -124,7 +125,7 @@ def _results(rows: npt.NDArray[np.int64], chunk: Chunk, fidelity: Fidelity | Non
         yield WindowResult(
             window,
             WindowCounts(*row[:_COUNTS]),
-            WindowStatistics(rows_at_level, groups, coded, unchanged, contradictory, of_window),
+            WindowStatistics(rows_at_level, groups, coded, unchanged, contradictory, noisy, of_window),
             None,
             Certificate(*row[-_CERTIFIED:]) if has_batch else None,
         )

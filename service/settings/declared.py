@@ -181,7 +181,8 @@ class Settings:
     method: MethodName = _setting(
         one_of(MethodName),
         "hierarchy",
-        "How groups are formed: level by level (hierarchy) or with minimal error (optimal).",
+        "How groups are formed: level by level (hierarchy) or with minimal error (optimal). rhythm forms none: it replaces each "
+        "heart by the same public beat at its own beat times (needs requirements-rhythm.txt).",
     )
     max_level: int = _setting(whole_number(1, LEVELS), "3", "METHOD=hierarchy: the widest level of a group. Classic: 7.")
     residual: Residual = _setting(

@@ -34,6 +34,9 @@ _SHORTEST_STATUS_TOKEN = 16
 #: The only secret that is a key: every byte counts, and it need not be text.
 _KEY = "PSEUDONYM_SALT"
 
+#: BATCH_SIZE_SECONDS of METHOD=rhythm unless it is set: shorter windows show the heartbeat detector too little.
+RHYTHM_WINDOW_S = 10
+
 
 class NoConfiguration(ConfigurationError):
     """There is neither an `.env` nor the variables that would replace it."""
@@ -75,6 +78,8 @@ def load(
     warnings += _empty(file, from_environment)
     given, secret_files, file_problems, file_warnings = _with_secret_files(given)
     settings, value_problems = _parse(given)
+    if settings.method == "rhythm" and not given.get("BATCH_SIZE_SECONDS", "").strip():
+        settings = dataclasses.replace(settings, batch_size_seconds=RHYTHM_WINDOW_S)
     from_files: dict[str, Any] = {name.lower(): Secret(given[name], path) for name, path in secret_files.items()}
     settings = dataclasses.replace(settings, **from_files)
     problems = [*file.problems, *name_problems, *problems, *file_problems, *value_problems, *_problems_between(settings, given)]
@@ -109,8 +114,9 @@ def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -
 
 def _empty(file: EnvFile, from_environment: Mapping[str, str]) -> Iterator[str]:
     """Yield a warning for each setting that is present but empty, so that another value applies."""
+    is_rhythm = (from_environment.get("METHOD") or file.values.get("METHOD", "")).strip().lower() == "rhythm"
     for name, field in DECLARED.items():
-        default = field.metadata["default"]
+        default = str(RHYTHM_WINDOW_S) if is_rhythm and name == "BATCH_SIZE_SECONDS" else field.metadata["default"]
         if from_environment.get(name) == "" and file.values.get(name):
             yield f"{name} in the environment is empty and sets nothing: the value in {file.name} applies"
         elif default and not from_environment.get(name) and file.values.get(name) == "":
@@ -516,8 +522,14 @@ def _sent_in_clear(name: str, address: str, sent: str, ca_file: str) -> Iterator
 
 
 def _warnings_about_the_method(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
-    if settings.method == "optimal":
-        yield from _unused_by_optimal(settings, given)
+    if settings.method != "hierarchy":
+        yield from _unused_by_the_method(settings, given)
+    if settings.method == "rhythm" and settings.batch_size_seconds < RHYTHM_WINDOW_S:
+        yield (
+            f"BATCH_SIZE_SECONDS={settings.batch_size_seconds} is short for METHOD=rhythm: the heartbeat detector misses fewer beats in "
+            f"windows of {RHYTHM_WINDOW_S} s or more"
+        )
+    if settings.method != "hierarchy":
         return
     if settings.imputation == "midpoint":
         yield "IMPUTATION=midpoint reveals each value's range, which narrows other rows; mean does not (documentation/PRIVACY.md)"
@@ -525,15 +537,22 @@ def _warnings_about_the_method(settings: Settings, given: Mapping[str, str]) -> 
         yield "RESIDUAL=drop leaves gaps where values were rare, which shows where the R peaks were"
 
 
-def _unused_by_optimal(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield the hierarchy settings that were changed in vain. `.env.example` sets all to their defaults, so defaults do not count."""
-    fields = {name: DECLARED[name] for name in ("MAX_LEVEL", "RESIDUAL", "IMPUTATION")}
+def _unused_by_the_method(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
+    """Yield other methods' settings that were changed in vain. `.env.example` sets all to their defaults, so defaults do not count."""
+    is_rhythm = settings.method == "rhythm"
+    names = ("MAX_LEVEL", "RESIDUAL", "IMPUTATION", *(("K_VALUE", "K_UNIT") if is_rhythm else ()))
+    fields = {name: DECLARED[name] for name in names}
     unused = [
         name
         for name, field in fields.items()
         if getattr(settings, field.name) != field.metadata["parse"](field.metadata["default"])
     ]
+    if is_rhythm and given.get("HIERARCHY_CSV_PATH", "").strip():
+        unused.append("HIERARCHY_CSV_PATH")
     if unused:
-        yield f"METHOD=optimal uses no hierarchy levels and ignores {', '.join(unused)}"
+        forms = "forms no groups" if is_rhythm else "uses no hierarchy levels"
+        yield f"METHOD={settings.method} {forms} and ignores {', '.join(unused)}"
+    if is_rhythm:
+        return
     if given.get("HIERARCHY_CSV_PATH", "").strip():
         yield "METHOD=optimal uses only the first and the last value of HIERARCHY_CSV_PATH: values beyond them are clipped to them"

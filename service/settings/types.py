@@ -17,7 +17,7 @@ from transport.addresses import is_loopback, may_hold_credentials
 
 Parser = Callable[[str], Any]
 
-MethodName = Literal["hierarchy", "optimal"]
+MethodName = Literal["hierarchy", "optimal", "rhythm"]
 ValueUnit = Literal["uV", "mV"]
 Gzip = Literal["auto", "true", "false"]
 QueryLanguage = Literal["auto", "flux", "influxql"]

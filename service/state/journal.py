@@ -462,7 +462,7 @@ class Journal:
                 "UPDATE intervals SET recounts = ? WHERE epoch IN (SELECT epoch FROM epochs WHERE selection <> ?)",
                 (_NEVER_AGAIN, epoch.selection),
             )
-            described = json.dumps(dataclasses.asdict(epoch.promise))
+            described = json.dumps(epoch.promise.stated())
             db.execute(
                 "INSERT INTO epochs (began_ns, window_ns, promise, selection) VALUES (?, ?, ?, ?)",
                 (now_ns, epoch.window_ns, described, epoch.selection),
@@ -509,7 +509,7 @@ class Journal:
             promise = Promise(**self._file.parsed(described))
         except TypeError:
             promise = None
-        if promise is None or type(promise.k) is not int:
+        if promise is None or (type(promise.k) is not int and not promise.template_digest):
             raise JournalDamaged(f"{self._file.path} is damaged (it contains an invalid promise). {WAY_ON}")
         return promise
 

@@ -22,7 +22,7 @@ class Telemetry(Events):
         sums: The totals of the run, if a listener also reads them.
     """
 
-    def __init__(self, *, k: int, verbose: bool, listeners: Sequence[Events] = (), sums: Sums | None = None) -> None:
+    def __init__(self, *, k: int | None, verbose: bool, listeners: Sequence[Events] = (), sums: Sums | None = None) -> None:
         self._sums = sums or Sums()
         self._listeners: tuple[Events, ...] = (self._sums, LogLines(k=k, verbose=verbose, sums=self._sums), *listeners)
 

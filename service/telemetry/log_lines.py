@@ -25,6 +25,7 @@ _DAY = LogEvent("day", "📅 %s (UTC)", "day")
 _PROCESSING = LogEvent("processing", "📦 Processing batch: %s", "windows")
 _FETCHED = LogEvent("fetched", "  Fetched %d records from batch", "rows")
 _ANONYMIZING = LogEvent("anonymizing", "🔒 Anonymizing batch: %d records (K=%d)", "rows k")
+_REMOVING_SHAPES = LogEvent("removing_shapes", "🔒 Anonymizing batch: %d records (rhythm: the shape is removed)", "rows")
 _SATISFIED = LogEvent("satisfied", "  %s", "summary")
 _ANONYMIZED = LogEvent("anonymized", "  Anonymization complete: %d records", "rows")
 _LEVELS = LogEvent("levels", "📈 Level distribution: %s", "rows_at_level")
@@ -63,6 +64,12 @@ _ROWS_OUTSIDE = LogEvent(
 MUCH_WITHHELD = LogEvent(
     "much_withheld",
     "⚠️ %.0f %% of records suppressed, dropped or withheld; raise BATCH_SIZE_SECONDS, lower K_VALUE or add sources",
+    "percent",
+    logging.WARNING,
+)
+_MUCH_NOISE = LogEvent(
+    "much_noise",
+    "⚠️ %.0f %% of records withheld as noise: heartbeats cannot be told from it; check electrodes and cables",
     "percent",
     logging.WARNING,
 )
@@ -148,7 +155,7 @@ class LogLines(Events):
         sums: The totals of the run, logged at its end. They receive each event first.
     """
 
-    def __init__(self, *, k: int, verbose: bool, sums: Sums) -> None:
+    def __init__(self, *, k: int | None, verbose: bool, sums: Sums) -> None:
         self._k = k
         self._verbose = verbose
         self._sums = sums
@@ -193,11 +200,16 @@ class LogLines(Events):
         self._log_new_day(unit.windows.start_ns)
         _PROCESSING.log(_times(unit.windows))
         self._detail(_FETCHED, counts.read)
-        _ANONYMIZING.log(counts.read, self._k)
-        self._detail(_SATISFIED, _satisfaction(levels, counts))
+        if self._k is None:
+            _REMOVING_SHAPES.log(counts.read)
+            self._detail(_SATISFIED, _shapes_removed(counts, totals_of(unit).noisy))
+        else:
+            _ANONYMIZING.log(counts.read, self._k)
+            self._detail(_SATISFIED, _satisfaction(levels, counts))
         self._detail(_ANONYMIZED, counts.released)
-        _LEVELS.log(_distribution(levels))
-        if self._verbose:
+        if self._k is not None:
+            _LEVELS.log(_distribution(levels))
+        if self._verbose and self._k is not None:
             for result in unit.results:
                 self._log_new_day(result.window.start_ns)
                 _log_statistics(result)
@@ -255,9 +267,9 @@ class LogLines(Events):
             counts.withheld,
             counts.invalid,
             counts.duplicate,
-            _Beside(totals.invalid_by_reason, totals.contradictory, totals.outside),
+            _Beside(totals.invalid_by_reason, totals.contradictory, totals.noisy, totals.outside),
         )
-        if counts.released:
+        if counts.released and self._k is not None:
             share = 100 * self._sums.unchanged / counts.released
             _LEVELS_IN_ALL.log(_distribution(self._sums.rows_at_level), share)
 
@@ -274,9 +286,11 @@ class LogLines(Events):
 
     def _warn(self, unit: Unit, counts: WindowCounts, levels: npt.NDArray[np.int64]) -> None:
         # Contradictions have their own warning: longer windows or another k do not help against them.
-        contradictory = totals_of(unit).contradictory
+        contradictory, noisy = totals_of(unit).contradictory, totals_of(unit).noisy
         usable = counts.read - counts.invalid - counts.duplicate - contradictory
-        kept_back = counts.suppressed + counts.withheld - contradictory
+        if usable and noisy / usable >= SUPPRESSION_LIMIT:
+            _MUCH_NOISE.log(100 * noisy / usable)
+        kept_back = counts.suppressed + counts.withheld - contradictory - noisy
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:
             MUCH_WITHHELD.log(100 * kept_back / usable)
         mean_level = _mean_level(levels)
@@ -297,6 +311,11 @@ def _log_statistics(result: WindowResult) -> None:
         certificate.smallest_group if certificate else "-",
         "-" if mean_level is None else f"{mean_level:.1f}",
     )
+
+
+def _shapes_removed(counts: WindowCounts, noisy: int) -> str:
+    withheld = f", {counts.withheld} withheld ({noisy} as noise)" if counts.withheld else ""
+    return f"{'⚠️' if withheld else '✅'} {counts.released} records are of the public beat{withheld}"
 
 
 def _satisfaction(levels: npt.NDArray[np.int64], counts: WindowCounts) -> str:
@@ -372,18 +391,20 @@ class _Beside:
 
     invalid_by_reason: dict[str, int]
     contradictory: int
+    noisy: int
     not_asked_for: int
 
     def __str__(self) -> str:
         reasons = [f"{rows} without a {what}" for what, rows in self.invalid_by_reason.items() if rows]
         notes = [f"invalid: {', '.join(reasons)}"] if reasons else []
         notes += [f"withheld: {self.contradictory} contradictory"] if self.contradictory else []
+        notes += [f"withheld: {self.noisy} noise"] if self.noisy else []
         notes += [f"{self.not_asked_for} more rows were not asked for"] if self.not_asked_for else []
         return f" ({'; '.join(notes)})" if notes else ""
 
     def as_json(self) -> dict[str, int]:
         without = {f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}
-        return {**without, "contradictory": self.contradictory, "not_asked_for": self.not_asked_for}
+        return {**without, "contradictory": self.contradictory, "noisy": self.noisy, "not_asked_for": self.not_asked_for}
 
 
 def _times(windows: WindowRange) -> _Times:

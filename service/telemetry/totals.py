@@ -33,6 +33,7 @@ class Totals:
         skipped_windows: Windows that were released before; not among `windows`.
         violations: Batches that failed verification and were withheld.
         contradictory: Withheld rows whose source has two different values for one time.
+        noisy: Withheld rows of sources whose beats cannot be told from noise (METHOD=rhythm).
         without_time: Invalid rows without a usable time.
         without_source: Invalid rows that name no source.
         outside: Rows of times or sources that were not asked for; they do not count as read.
@@ -50,6 +51,7 @@ class Totals:
     skipped_windows: int = 0
     violations: int = 0
     contradictory: int = 0
+    noisy: int = 0
     without_time: int = 0
     without_source: int = 0
     outside: int = 0
@@ -114,6 +116,7 @@ def totals_of(unit: Unit) -> Totals:
         empty_windows=sum(result.counts.read == 0 for result in unit.results),
         withheld_windows=sum(result.counts.read > 0 and not result.has_batch for result in unit.results),
         contradictory=sum(result.statistics.contradictory for result in unit.results),
+        noisy=sum(result.statistics.noisy for result in unit.results),
         groups=sum(one.distinct_values for one in certificates),
         smallest_group=min((one.smallest_group for one in certificates), default=0),
     )

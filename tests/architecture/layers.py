@@ -21,7 +21,7 @@ def _words(text: str) -> frozenset[str]:
 
 #: Every top-level module of the project.
 PROJECT = _words(
-    "anonymizer disk inputs outputs transport service operations scripts utility examples benchmarks testbed tests "
+    "anonymizer detection disk inputs outputs transport service operations scripts utility examples benchmarks testbed tests "
     "central_anonymizer ecg_frames example_usage"
 )
 
@@ -124,7 +124,7 @@ class Layer:
 
 
 _NUMPY = frozenset({"numpy"})
-_ABOVE = frozenset({"anonymizer", "disk", "inputs", "outputs", "transport", "service"})
+_ABOVE = frozenset({"anonymizer", "detection", "disk", "inputs", "outputs", "transport", "service"})
 
 _VOCABULARY = Layer(
     "the vocabulary is what everybody may import, so it imports nothing but itself, numpy and pure modules",
@@ -134,7 +134,13 @@ _VOCABULARY = Layer(
 )
 _SECOND_OPINION = Layer(
     "the second opinion shares no code with what it judges: it knows the vocabulary, numpy and pure modules",
-    VOCABULARY,
+    VOCABULARY | {"anonymizer.verify_rhythm"},
+    PURE_STANDARD_LIBRARY,
+    _NUMPY,
+)
+_SECOND_OPINION_ON_RHYTHM = Layer(
+    "the second opinion on rhythm knows the vocabulary, the table of the public beat and nothing of what builds batches",
+    VOCABULARY | {"anonymizer.public_beat"},
     PURE_STANDARD_LIBRARY,
     _NUMPY,
 )
@@ -152,6 +158,12 @@ _DISK = Layer(
     frozenset({"disk"}),
     None,
     frozenset(),
+)
+_DETECTION = Layer(
+    "a detector knows numpy, its library and the core's errors",
+    frozenset({"anonymizer.errors", "detection"}),
+    None,
+    frozenset({"numpy", "sleepecg"}),
 )
 _INPUT = Layer(
     "an input knows the core, transport, disk and its libraries, never an output or the service",
@@ -218,7 +230,7 @@ ROOMS = {
     ),
     "service/wiring.py": _room(
         "wiring makes parts from settings; it starts none of them",
-        "pipeline telemetry state settings clock anonymizer inputs outputs transport",
+        "pipeline telemetry state settings clock anonymizer detection inputs outputs transport",
     ),
     "service/startup.py": _room(
         "the start knows settings and the source, and nothing that releases", "wiring settings retry anonymizer transport"
@@ -291,6 +303,7 @@ _ANYTHING = Layer("tests, benchmarks and the test bed may import anything", PROJ
 _LAYER_OF_FILE = {
     **{name.replace(".", "/") + ".py": _VOCABULARY for name in VOCABULARY},
     "anonymizer/verify.py": _SECOND_OPINION,
+    "anonymizer/verify_rhythm.py": _SECOND_OPINION_ON_RHYTHM,
     "outputs/__init__.py": _OUTPUT_TABLE,
     "scripts/verify_output.py": _OUTSIDE_CHECK,
     "scripts/advise.py": _ADVICE,
@@ -302,6 +315,7 @@ _LAYER_OF_FILE = {
 _LAYER_OF_FOLDER = {
     "anonymizer": _CORE,
     "transport": _TRANSPORT,
+    "detection": _DETECTION,
     "disk": _DISK,
     "inputs": _INPUT,
     "operations": _OPERATIONS,

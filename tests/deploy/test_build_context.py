@@ -21,8 +21,9 @@ scripts/ingest_heartbeat.py scripts/heartbeat/ledger.py something/not/listed/any
 """
 
 LET_IN = """
-LICENSE central_anonymizer.py requirements.txt requirements-formats.txt requirements-dask.txt
-anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv disk/durable_file.py inputs/file_source.py outputs/csv_files.py
+LICENSE central_anonymizer.py requirements.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt
+anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv
+detection/sleepecg_detector.py disk/durable_file.py inputs/file_source.py outputs/csv_files.py
 transport/influx_connection.py operations/audit.py
 service/settings/declared.py service/report/template/report.html service/status/pages/index.html scripts/report.py scripts/state.py
 """

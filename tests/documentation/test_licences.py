@@ -118,6 +118,15 @@ def test_what_reads_files_of_the_field_is_listed_under_its_own_licence_and_bring
         assert required_by(name, HERE) <= direct()
 
 
+def test_what_finds_heartbeats_is_listed_with_all_it_brings() -> None:
+    rows = listed("for beats")
+
+    assert rows.keys() == closure(HERE, "requirements-rhythm.txt") - closure(HERE)
+    assert {name: stated_licence(found) for name in rows if (found := installed(name))} | {"scipy": "BSD License"} == {
+        name: row["licence"] for name, row in rows.items()
+    }
+
+
 def test_what_hands_chunks_to_workers_is_listed_with_all_it_brings() -> None:
     rows = listed("for workers")
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -723,6 +724,23 @@ def _a_library_is_missing(scene: Scene) -> int:
 @row("DASK_SCHEDULER needs the Python package")
 def _a_library_for_workers_is_missing(scene: Scene) -> int:
     return scene.patched("import sys\nsys.modules['distributed'] = None", DASK_SCHEDULER="local:2")
+
+
+@row("needs the Python package sleepecg")
+def _the_detector_is_missing(scene: Scene) -> int:
+    return scene.with_rows().patched("import sys\nsys.modules['sleepecg'] = None", METHOD="rhythm")
+
+
+@row("withheld as noise", ends=exit_codes.DONE)
+def _nothing_but_noise(scene: Scene) -> int:
+    random = Random(1)
+    values = [random.randint(-500, 500) for _ in range(2000)]
+    (scene.folder / "rows.csv").write_text(
+        "timestamp,source_id,ecg\n" + "".join(f"{START_NS + at * 5_000_000},s,{value}\n" for at, value in enumerate(values)),
+        encoding="utf-8",
+    )
+    of_file = {"INPUT_FILE": "rows.csv", "OUTPUT_TO_INFLUX": "false"}
+    return scene.run(METHOD="rhythm", BATCH_SIZE_SECONDS="10", QUERY_START_TIME="", QUERY_END_TIME="", **of_file)
 
 
 @row("INPUT_FILE is cut off: by its header")

@@ -16,7 +16,7 @@ from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from outputs.encoding import summary_of
 from scripts.make_configuration import configuration_page, env_example
-from service.preflight import folder_problems, hierarchy_problems, input_problems
+from service.preflight import folder_problems, input_problems, method_problems
 from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, cohort_of
 from service.settings.load import SUMMARY_FIELDS, Configuration, NoConfiguration, load
 from service.settings.shown import shown_settings
@@ -33,7 +33,7 @@ def load_text(folder: Path, text: str | bytes, **environment: str) -> Configurat
     path = folder / ".env"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     path.chmod(0o600)
-    return load(path, environment, checks=(input_problems, hierarchy_problems, folder_problems))
+    return load(path, environment, checks=(input_problems, method_problems, folder_problems))
 
 
 def load_with(folder: Path, **settings: str) -> Configuration:
@@ -75,7 +75,7 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"K_VALUE": "5.5"}, "K_VALUE must be a whole number of at least 2, got '5.5'"),
         ({"BATCH_SIZE_SECONDS": "0"}, "BATCH_SIZE_SECONDS must be a whole number of at least 1, got '0'"),
         ({"MAX_LEVEL": "8"}, "MAX_LEVEL must be a whole number from 1 to 7, got '8'"),
-        ({"METHOD": "magic"}, "METHOD must be one of hierarchy, optimal, got 'magic'"),
+        ({"METHOD": "magic"}, "METHOD must be one of hierarchy, optimal, rhythm, got 'magic'"),
         ({"RESIDUAL": "keep"}, "RESIDUAL must be one of regroup, impute, drop, got 'keep'"),
         ({"IMPUTATION": "median"}, "IMPUTATION must be one of mean, midpoint, got 'median'"),
         ({"VALUE_UNIT": "V"}, "VALUE_UNIT must be one of uV, mV, got 'V'"),

@@ -1,0 +1,132 @@
+"""The public beat of `METHOD=rhythm`: one heartbeat by a formula, the same for everybody, stretched between given beat times.
+
+The formula is the sum of five Gaussians of McSharry et al. 2003 (A dynamical model for generating synthetic electrocardiogram signals),
+computed once into the table below, so that builders and checkers use the same whole numbers. Everything else is integer arithmetic:
+times in nanoseconds, values in nanovolts, divisions rounded down. A checker that has only the released rows can repeat it exactly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from math import isqrt
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+_Ints = npt.NDArray[np.int64]
+
+_MILLISECOND_NS = 1_000_000
+
+#: The table's first and last time, relative to the R peak.
+FIRST_NS: Final = -250 * _MILLISECOND_NS
+LAST_NS: Final = 450 * _MILLISECOND_NS
+
+#: Beats of one source lie at least this far apart.
+LEAST_INTERVAL_NS: Final = 200 * _MILLISECOND_NS
+
+#: Rows of one source that lie further apart than this belong to different segments.
+LONGEST_STEP_NS: Final = 200 * _MILLISECOND_NS
+
+#: What a row at a beat is released as, in microvolts; every other row is lower.
+PEAK_UV: Final = 1000
+
+_SECOND_NS = 1_000_000_000
+
+#: Beat intervals below and above these do not change the shape further.
+_SHORTEST_SHAPED_NS, _LONGEST_SHAPED_NS = 300 * _MILLISECOND_NS, 2 * _SECOND_NS
+
+_TABLE_TEXT = """
+95610 98994 102432 105923 109464 113052 116683 120356 124065 127808 131580 135379 139199 143037 146887 150747 154609
+158471 162326 166171 169999 173805 177584 181331 185040 188706 192322 195885 199387 202824 206189 209479 212686 215806
+218833 221763 224591 227310 229918 232408 234777 237020 239134 241114 242957 244660 246219 247631 248894 250006 250964
+251767 252413 252900 253229 253398 253407 253255 252945 252475 251846 251061 250120 249025 247779 246383 244840 243153
+241326 239361 237262 235032 232677 230200 227606 224898 222083 219164 216147 213037 209839 206559 203201 199772 196277
+192721 189110 185449 181745 178002 174226 170423 166597 162754 158900 155038 151176 147316 143464 139625 135802 132001
+128226 124479 120766 117089 113453 109860 106314 102818 99373 95984 92651 89378 86165 83016 79932 76913 73962 71079
+68265 65521 62848 60246 57715 55255 52867 50550 48304 46129 44024 41988 40021 38121 36289 34523 32821 31183 29607 28093
+26637 25240 23898 22611 21376 20192 19056 17966 16920 15913 14945 14011 13107 12230 11375 10538 9713 8894 8075 7247 6404
+5537 4635 3689 2687 1618 466 -780 -2136 -3617 -5238 -7017 -8970 -11113 -13462 -16033 -18840 -21897 -25215 -28804 -32671
+-36818 -41247 -45953 -50929 -56162 -61633 -67319 -73192 -79215 -85348 -91543 -97749 -103907 -109951 -115814 -121421
+-126693 -131549 -135903 -139667 -142751 -145063 -146510 -147002 -146445 -144748 -141822 -137579 -131934 -124807 -116118
+-105795 -93769 -79976 -64361 -46874 -27476 -6135 17168 42441 69677 98855 129936 162861 197555 233917 271827 311137
+351679 393258 435655 478625 521905 565206 608224 650637 692113 732309 770880 807482 841774 873429 902137 927605 949571
+967801 982097 992301 998293 1000000 997392 990484 979338 964059 944792 921722 895071 865091 832062 796285 758079 717776
+675715 632236 587680 542378 496653 450815 405156 359951 315453 271896 229491 188426 148867 110960 74828 40575 8286
+-21972 -50148 -76207 -100129 -121905 -141542 -159056 -174473 -187833 -199182 -208577 -216083 -221774 -225731 -228041
+-228799 -228107 -226069 -222796 -218399 -212996 -206702 -199635 -191911 -183644 -174944 -165921 -156675 -147302 -137894
+-128532 -119291 -110239 -101433 -92925 -84756 -76960 -69563 -62584 -56036 -49922 -44244 -38996 -34168 -29746 -25715
+-22054 -18743 -15759 -13080 -10681 -8539 -6630 -4933 -3425 -2086 -896 163 1108 1953 2714 3403 4032 4611 5148 5653 6133
+6593 7039 7476 7908 8339 8772 9209 9653 10106 10569 11045 11534 12037 12557 13093 13647 14219 14810 15422 16053 16707
+17382 18079 18800 19544 20313 21106 21925 22770 23642 24542 25469 26424 27409 28423 29468 30543 31650 32789 33961 35166
+36404 37677 38984 40328 41707 43122 44575 46065 47593 49160 50766 52412 54097 55823 57590 59397 61247 63139 65073 67049
+69069 71132 73238 75389 77583 79821 82104 84431 86803 89219 91680 94186 96736 99331 101970 104654 107381 110153 112968
+115827 118728 121673 124659 127687 130757 133867 137018 140208 143437 146704 150009 153350 156727 160138 163584 167062
+170573 174114 177685 181284 184911 188563 192241 195942 199664 203407 207170 210950 214745 218555 222378 226212 230056
+233906 237763 241624 245486 249349 253210 257068 260920 264764 268599 272422 276231 280024 283800 287555 291288 294997
+298680 302333 305956 309546 313101 316619 320097 323533 326926 330273 333571 336820 340016 343158 346243 349270 352237
+355141 357981 360754 363459 366094 368658 371147 373562 375899 378157 380335 382432 384445 386373 388215 389970 391636
+393212 394697 396090 397390 398596 399707 400721 401640 402461 403184 403809 404336 404763 405090 405318 405446 405473
+405401 405229 404957 404585 404114 403544 402875 402108 401244 400282 399225 398072 396824 395483 394049 392523 390907
+389201 387407 385527 383561 381510 379377 377163 374870 372498 370050 367527 364932 362265 359530 356727 353858 350926
+347932 344879 341768 338602 335382 332111 328791 325424 322011 318556 315060 311526 307955 304350 300713 297046 293352
+289632 285889 282124 278340 274540 270724 266896 263057 259209 255354 251495 247632 243769 239907 236048 232194 228346
+224507 220678 216860 213056 209268 205495 201741 198007 194294 190603 186937 183296 179681 176094 172536 169009 165512
+162048 158618 155221 151860 148535 145247 141997 138785 135613 132480 129388 126336 123327 120359 117433 114551 111712
+108916 106164 103456 100792 98172 95597 93067 90581 88140 85743 83392 81084 78821 76602 74428 72297 70210 68166 66166
+64208 62293 60420 58589 56799 55051 53343 51675 50048 48459 46909 45398 43925 42489 41089 39726 38399 37107 35849 34626
+33436 32279 31154 30062 29000 27969 26968 25996 25053 24139 23252 22392 21558 20751 19969 19211 18478 17768 17082 16418
+15775 15155 14555 13975 13415 12874 12352 11849 11363 10894 10442
+"""
+
+#: z(t) / z(0) in nanovolts of a beat of 1 mV, at each millisecond from `FIRST_NS` to `LAST_NS`, where z(t) is the sum of
+#: a b^2 exp(-(2 pi t - angle)^2 / (2 b^2)), t in seconds, over the angles -70, -15, 0, 15, 100 degrees, with a = 1.2, -5, 30, -7.5, 0.75
+#: and b = 0.25, 0.1, 0.1, 0.1, 0.4.
+TABLE_NV: Final = tuple(map(int, _TABLE_TEXT.split()))
+
+#: Identifies the table in window summaries.
+TEMPLATE_DIGEST: Final = hashlib.sha256(",".join(map(str, TABLE_NV)).encode()).hexdigest()[:16]
+
+_TABLE = np.array(TABLE_NV, dtype=np.int64)
+
+
+def public_beats_uv(times_ns: _Ints, beats_ns: _Ints) -> _Ints:
+    """Return the public beat at every time, placed at the given beats.
+
+    Args:
+        times_ns: Ascending times of one segment, shape (n,).
+        beats_ns: Which of these are beats, ascending, `LEAST_INTERVAL_NS` or more apart, shape (beats,), two or more.
+
+    Returns:
+        Whole microvolts, shape (n,): `PEAK_UV` at beats, less elsewhere.
+    """
+    intervals_ns = np.diff(beats_ns)
+    # What comes before the first beat is shaped by the first interval, what follows the last beat by the last one.
+    of_gap_ns = np.concatenate((intervals_ns[:1], intervals_ns, intervals_ns[-1:]))
+    scale = np.array(
+        [isqrt(shaped * _SECOND_NS) for shaped in np.clip(of_gap_ns, _SHORTEST_SHAPED_NS, _LONGEST_SHAPED_NS).tolist()]
+    )
+    tail_ns = np.minimum(LAST_NS * scale // _SECOND_NS, of_gap_ns * 58 // 100)
+    lead_ns = np.minimum(-FIRST_NS, of_gap_ns * 38 // 100)
+    between_ns = of_gap_ns - tail_ns - lead_ns
+
+    gap = np.searchsorted(beats_ns, times_ns, side="right")
+    tail, between = tail_ns[gap], between_ns[gap]
+    after_ns = times_ns - beats_ns[np.maximum(gap - 1, 0)]
+    until_ns = beats_ns[np.minimum(gap, len(beats_ns) - 1)] - times_ns
+    tail_nv = _table_nv(np.clip(after_ns, 0, tail) * _SECOND_NS // scale[gap])
+    lead_nv = _table_nv(-np.clip(until_ns, 0, lead_ns[gap]))
+    # A straight line joins the end of one beat to the beginning of the next. Within the one none of it is gone, within the other all.
+    gone_ns = np.clip(after_ns - tail, 0, between)
+    gone_ns[gap == 0], gone_ns[gap == len(beats_ns)] = between[gap == 0], 0
+    value_nv = tail_nv + (lead_nv - tail_nv) * gone_ns // between
+    value_uv: _Ints = np.minimum(PEAK_UV - 1, (value_nv + 500) // 1000)
+    value_uv[after_ns == 0] = PEAK_UV
+    return value_uv
+
+
+def _table_nv(offsets_ns: _Ints) -> _Ints:
+    """Return the table at times between its ends, interpolated linearly, rounded down."""
+    left = np.minimum((offsets_ns - FIRST_NS) // _MILLISECOND_NS, len(_TABLE) - 2)
+    beyond_ns = offsets_ns - FIRST_NS - left * _MILLISECOND_NS
+    return np.asarray(_TABLE[left] + (_TABLE[left + 1] - _TABLE[left]) * beyond_ns // _MILLISECOND_NS)

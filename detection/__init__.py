@@ -1,0 +1,1 @@
+"""Heartbeat detectors of well-kept libraries, behind the core's port."""
