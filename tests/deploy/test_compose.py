@@ -52,10 +52,11 @@ def settings_inside(name: str) -> Settings:
     return load(Path("no.env"), environment | environment_inside(name, FILLED_IN)).settings
 
 
-def test_the_file_follows_the_compose_specification() -> None:
+@pytest.mark.parametrize("file", [COMPOSE_FILE, ROOT / "deploy" / "docker-compose.influxdb3.yml"], ids=lambda file: file.name)
+def test_the_file_follows_the_compose_specification(file: Path) -> None:
     checker = needed("check-jsonschema", install_with="pip install check-jsonschema")
 
-    verdict = run([checker, "--builtin-schema", "vendor.compose-spec", str(COMPOSE_FILE)])
+    verdict = run([checker, "--builtin-schema", "vendor.compose-spec", str(file)])
 
     assert verdict.returncode == 0, verdict.stdout
 
