@@ -35,7 +35,7 @@ SHARED = (
 RECOGNITION = (
     "Whose heart is it",
     "Six people of whom the attackers know two and a half minutes of raw ECG, 360 Hz: how often they name the right one in what would be "
-    "released of the minutes after, and a 95 % interval over people. documentation/PRIVACY.md explains the attackers.",
+    "released of the minutes after, and a 95 % interval. documentation/PRIVACY.md explains the attackers.",
 )
 
 WINDOWS = ("Error by k and window", "PRDN in per cent, default settings, mean of six records, each alone.")

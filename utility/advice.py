@@ -6,13 +6,15 @@ The figures are computed from raw data, over all sources of many windows. Only p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from anonymizer.samples import Samples
-from utility.choices import Choice, recipe_of
+from utility.attackers import Recognition, Trace, attempt_on_raw, carry_out, trace_of
+from utility.choices import RAW, RHYTHM, Choice, is_available, recipe_of
 from utility.fidelity_measures import likeness, without_gaps
 from utility.heartbeats import agreement, detected_beats, has_detector
 from utility.outcome import Ints, Outcome, Signal, outcome_of
@@ -25,6 +27,12 @@ MOST_WITHHELD_PERCENT = 1.0
 
 #: Least share, in per cent, of raw heartbeats found in the released signal, and of released ones found in the raw signal.
 LEAST_BEATS_PERCENT = 99.5
+
+#: More people than this make no attacker better, only slower.
+MOST_PEOPLE = 50
+
+#: Recognition is tried with windows of this length, and with `METHOD=rhythm` of its default, in seconds. It hardly depends on them.
+RECOGNITION_WINDOW_S, RHYTHM_WINDOW_S = 5, 10
 
 #: Above this error, in per cent, the highest waves are visibly cut. A rule of thumb; --most-error sets another.
 MOST_ERROR_PERCENT = 10.0
@@ -112,6 +120,50 @@ def _beats_of(signal: Signal) -> tuple[Ints, Ints]:
         detected_beats(signal.times_ns, without_gaps(signal.released_uv), signal.hertz),
         detected_beats(signal.times_ns, signal.raw_uv, signal.hertz),
     )
+
+
+def recognition(samples: Samples, choices: Sequence[Choice], ks: Sequence[int]) -> dict[str, Sequence[Recognition]]:
+    """Return how often the attackers name the right wearer in the raw sample, and in what would be released with each choice and k.
+
+    They have the raw first half of each recording. Empty without a detector, and with fewer than two wearers to tell apart.
+    """
+    ways = list(_ways(choices, ks))
+    raw = {signal.source_id: Trace(signal.times_ns, signal.raw_uv) for signal in _signals(samples, ways[0])}
+    people = _people(raw) if has_detector() else []
+    if len(people) < 2:
+        return {}
+    attempt = attempt_on_raw([raw[source_id] for source_id in people])
+    found: dict[str, Sequence[Recognition]] = {RAW.name: carry_out(attempt)}
+    for way in ways:
+        released = {signal.source_id: trace_of(signal) for signal in _signals(samples, way)}
+        found[way.name] = carry_out(attempt.on([released[source_id] for source_id in people]))
+    return found
+
+
+class _Way(NamedTuple):
+    name: str
+    choice: Choice
+    k: int
+    window_s: int = RECOGNITION_WINDOW_S
+
+
+def _ways(choices: Sequence[Choice], ks: Sequence[int]) -> Iterator[_Way]:
+    """Yield each choice with each k, and `METHOD=rhythm`, where k has no meaning, once."""
+    for choice in choices:
+        if choice.settings.get("METHOD") != RHYTHM.settings["METHOD"]:
+            yield from (_Way(f"k = {k} {'sources' if choice.by_source else 'rows'}", choice, k) for k in ks)
+    if is_available(RHYTHM):
+        yield _Way("METHOD=rhythm", RHYTHM, ks[0], RHYTHM_WINDOW_S)
+
+
+def _signals(samples: Samples, way: _Way) -> Iterator[Signal]:
+    return outcome_of(samples, recipe_of(way.choice, k=way.k, window_s=way.window_s), window_s=way.window_s).signals()
+
+
+def _people(raw: Mapping[str, Trace]) -> list[str]:
+    """Return those who show beats in their first half, at most `MOST_PEOPLE`; the others cannot be told apart."""
+    known = attempt_on_raw(list(raw.values())).known
+    return [source_id for source_id, features in zip(raw, known, strict=True) if len(features.shapes)][:MOST_PEOPLE]
 
 
 def advice(trials: Sequence[Trial], *, most_error_percent: float = MOST_ERROR_PERCENT) -> Iterator[str]:

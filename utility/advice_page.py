@@ -24,10 +24,21 @@ _PANELS: tuple[tuple[str, Callable[[Trial], float]], ...] = (
 _MARKERS = "os^DvPX*"
 
 
-def advice_page(trials: Sequence[Trial], *, most_error_percent: float) -> str:
-    """Return an HTML page with one row of plots per unit of k."""
-    units = dict.fromkeys(trial.by_source for trial in trials)
-    return render(_TEMPLATE, drawings=[_drawing(trials, by_source, most_error_percent) for by_source in units])
+def advice_page(
+    trials: Sequence[Trial], *, most_error_percent: float, recognised: tuple[str, Sequence[Sequence[str]]] = ("", ())
+) -> str:
+    """Return an HTML page with one row of plots per unit of k.
+
+    Args:
+        trials: The figures to draw.
+        most_error_percent: The largest error that is good enough.
+        recognised: A remark on how often attackers name the right wearer, and a table of it whose first row is the heading.
+    """
+    drawings = [
+        _drawing(trials, by_source, most_error_percent) for by_source in dict.fromkeys(trial.by_source for trial in trials)
+    ]
+    remark, rows = recognised
+    return render(_TEMPLATE, drawings=drawings, remark=remark, rows=rows)
 
 
 def _drawing(trials: Sequence[Trial], by_source: bool, most_error_percent: float) -> str:

@@ -6,7 +6,8 @@ tuned to the people. A released signal is times and values to them; how it was m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,8 +26,11 @@ _GAP_NS = 200_000_000
 #: More raw beats of one person than this, evenly chosen, make no attacker better, only slower.
 _MOST_KNOWN = 500
 
-#: How many samples of wearers the interval is taken from, and the share of these it holds.
-_RESAMPLES, _CONFIDENCE = 10_000, 0.95
+#: Later than any time.
+_NEVER_NS = int(np.iinfo(np.int64).max)
+
+#: 95 % of a normal distribution lie within so many standard deviations.
+_WILSON_Z = 1.959964
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,58 +174,79 @@ class Recognition:
         return 1 / len(self.right)
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """A 95 % interval of the rate.
-
-        Spans of one wearer resemble each other, so wearers are what is drawn anew (bootstrap): for few people it is wide, as it must be.
-        """
+    def in_words(self) -> str:
+        """Right of all, and the rate with its interval in per cent."""
         if not any(self.spans):
-            return float("nan"), float("nan")
-        people = len(self.right)
-        drawn = np.random.default_rng(0).multinomial(people, np.full(people, 1 / people), size=_RESAMPLES)
-        spans = drawn @ self.spans
-        rates = (drawn @ self.right)[spans > 0] / spans[spans > 0]
-        low, high = np.quantile(rates, ((1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2)).tolist()
-        return low, high
+            return "–"
+        low, high = self.interval
+        return f"{sum(self.right)} of {sum(self.spans)}: {100 * self.rate:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """A 95 % interval of the rate (Wilson 1927), each person counted as one observation: spans of one wearer resemble each other."""
+        people, rate = len(self.right), self.rate
+        middle = rate + _WILSON_Z**2 / (2 * people)
+        away = _WILSON_Z * math.sqrt(rate * (1 - rate) / people + _WILSON_Z**2 / (4 * people**2))
+        return max(0.0, (middle - away) / (1 + _WILSON_Z**2 / people)), min(1.0, (middle + away) / (1 + _WILSON_Z**2 / people))
 
 
 class Attempt(NamedTuple):
-    """What the attackers start from.
+    """What the attackers start from; each sequence has one item per person, in one order.
 
     Args:
-        known: What each person's raw ECG of the first half shows.
-        released: What was released of each person, in the same order.
-        start_ns: When the second half begins, of which the attackers see what was released.
-        stop_ns: When it ends.
+        known: What the raw ECG of the first half of each recording shows.
+        starts_ns: When the second half begins.
+        shown: What the attackers see of the second half.
     """
 
     known: Sequence[Features]
-    released: Sequence[Trace]
-    start_ns: int
-    stop_ns: int
+    starts_ns: Sequence[int]
+    shown: Sequence[Trace]
+
+    def on(self, released: Sequence[Trace]) -> Attempt:
+        """Return the attempt on what was released of the same people."""
+        return self._replace(shown=_second_halves(released, self.starts_ns))
 
 
-def attempt_on(raw: Sequence[Trace], released: Sequence[Trace]) -> Attempt:
-    """Give the attackers the raw first half of a recording, and what was released of the second."""
-    start_ns = min(int(trace.times_ns[0]) for trace in raw)
-    stop_ns = max(int(trace.times_ns[-1]) for trace in raw) + 1
-    middle_ns = (start_ns + stop_ns) // 2
-    return Attempt([features_of(trace.between(start_ns, middle_ns)) for trace in raw], released, middle_ns, stop_ns)
+def attempt_on_raw(raw: Sequence[Trace]) -> Attempt:
+    """Let the attackers learn from the first half of each recording, and show them the raw second half; each has at least one row."""
+    starts_ns = [(int(trace.times_ns[0]) + int(trace.times_ns[-1]) + 1) // 2 for trace in raw]
+    known = [features_of(trace.between(0, start_ns)) for trace, start_ns in zip(raw, starts_ns, strict=True)]
+    return Attempt(known, starts_ns, _second_halves(raw, starts_ns))
+
+
+def _second_halves(traces: Sequence[Trace], starts_ns: Sequence[int]) -> list[Trace]:
+    return [trace.between(start_ns, _NEVER_NS) for trace, start_ns in zip(traces, starts_ns, strict=True)]
 
 
 def carry_out(attempt: Attempt, attacks: Sequence[Attack] = ATTACKS) -> list[Recognition]:
     """Carry out each attack."""
-    shown = {span_s: _features_by_span(attempt, span_s) for span_s in {attack.span_s for attack in attacks}}
-    return [_recognition(attempt.known, shown[attack.span_s], attack.attacker) for attack in attacks]
+    spans = {span_s: _features_by_span(attempt, span_s) for span_s in {attack.span_s for attack in attacks}}
+    return [_recognition(attempt.known, spans[attack.span_s], attack.attacker) for attack in attacks]
 
 
 def _features_by_span(attempt: Attempt, span_s: int) -> list[list[Features]]:
-    """Return what each whole or last span of each person shows; spans without a row are none."""
-    starts_ns = range(attempt.start_ns, attempt.stop_ns, span_s * NANOSECONDS)
-    spans = [[trace.between(start_ns, start_ns + span_s * NANOSECONDS) for start_ns in starts_ns] for trace in attempt.released]
-    return [[features_of(span) for span in of_person if len(span.times_ns)] for of_person in spans]
+    """Return what each span of each person shows. A span without a row is left out."""
+    return [
+        [features_of(span) for span in _spans(trace, start_ns, span_s * NANOSECONDS)]
+        for start_ns, trace in zip(attempt.starts_ns, attempt.shown, strict=True)
+    ]
+
+
+def _spans(trace: Trace, start_ns: int, length_ns: int) -> list[Trace]:
+    number = (trace.times_ns - start_ns) // length_ns
+    return [trace.between(start_ns + one * length_ns, start_ns + (one + 1) * length_ns) for one in np.unique(number).tolist()]
 
 
 def _recognition(known: Sequence[Features], spans: Sequence[Sequence[Features]], attacker: Attacker) -> Recognition:
     right = [sum(attacker(known, span) == number for span in of_person) for number, of_person in enumerate(spans)]
     return Recognition(tuple(right), tuple(map(len, spans)))
+
+
+def recognition_rows(found: Mapping[str, Sequence[Recognition]]) -> list[tuple[str, ...]]:
+    """Return a table with a row for each of `ATTACKS` and a column for each way to release, the first row its heading."""
+    rows = [
+        (f"{attack.name}, {attack.span_s} s", *(of_way[i].in_words for of_way in found.values()))
+        for i, attack in enumerate(ATTACKS)
+    ]
+    return [("attacker", *found), *rows]

@@ -8,7 +8,7 @@ from functools import cache
 
 import numpy as np
 
-from utility.attackers import Recognition, Trace, attempt_on, carry_out, trace_of
+from utility.attackers import Recognition, Trace, attempt_on_raw, carry_out, trace_of
 from utility.choices import RAW, Choice, recipe_of
 from utility.fidelity_measures import HeartbeatLoss, Likeness, heartbeat_loss, likeness
 from utility.least_error import least_squared_error, squared_error_as_released, squared_error_of_groups
@@ -125,7 +125,7 @@ def error_percent(setting: Setting) -> float:
 @cache
 def recognitions(setting: Setting) -> tuple[Recognition, ...]:
     """Return how often each of `ATTACKS` names the right one of the six in what would be released, or in raw ECG with `RAW`."""
-    return tuple(carry_out(attempt_on(raw_traces(setting.hertz), released_traces(setting))))
+    return tuple(carry_out(attempt_on_raw(raw_traces(setting.hertz)).on(released_traces(setting))))
 
 
 def raw_traces(hertz: int) -> list[Trace]:

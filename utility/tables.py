@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from utility.attackers import ATTACKS, Recognition
+from utility.attackers import recognition_rows
 from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, RHYTHM, SOURCE, SOURCE_OPTIMAL, is_available
 from utility.goals import KS, Goal, verdict_of
 from utility.measurements import Setting, error_percent, heartbeats, measure, recognitions
@@ -111,20 +111,7 @@ SHOWN = {
 def recognition() -> Rows:
     """Return how often each attacker names the right one of six people, in what was measured and in what would be released."""
     shown = {name: setting for name, setting in SHOWN.items() if setting.choice is RAW or is_available(setting.choice)}
-    found = [recognitions(setting) for setting in shown.values()]
-    return [
-        ("attacker", *shown),
-        *(
-            (f"{attack.name}, {attack.span_s} s", *(recognised(of_setting[number]) for of_setting in found))
-            for number, attack in enumerate(ATTACKS)
-        ),
-    ]
-
-
-def recognised(found: Recognition) -> str:
-    """Return right of all, and the rate with its interval, in per cent."""
-    low, high = found.interval
-    return f"{sum(found.right)} of {sum(found.spans)}: {100 * found.rate:.0f} % ({100 * low:.0f}–{100 * high:.0f})"
+    return recognition_rows({name: recognitions(setting) for name, setting in shown.items()})
 
 
 def markdown(rows: Table) -> str:

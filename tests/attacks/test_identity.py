@@ -12,14 +12,14 @@ from utility.attackers import (
     Features,
     Recognition,
     Trace,
-    attempt_on,
+    attempt_on_raw,
     by_average_beat,
     by_nearest_beats,
     by_rhythm,
     carry_out,
     features_of,
 )
-from utility.choices import DEFAULT, RAW
+from utility.choices import DEFAULT
 from utility.measurements import Setting, raw_traces, released_traces
 from utility.outcome import Floats
 
@@ -48,7 +48,7 @@ def test_each_attacker_goes_by_what_his_name_says() -> None:
 
 
 def test_all_attackers_name_the_right_one_of_six_people_far_more_often_than_by_chance() -> None:
-    for found in carry_out(attempt_on(raw_traces(360), raw_traces(360)), FAST):
+    for found in carry_out(attempt_on_raw(raw_traces(360)), FAST):
         assert sum(found.spans) == 30
         assert found.chance == pytest.approx(1 / 6)
         assert found.rate > 4 * found.chance
@@ -59,7 +59,7 @@ def test_on_noise_they_do_no_better_than_chance() -> None:
     chance = np.random.default_rng(4)
     noise = [Trace(trace.times_ns, chance.normal(0, 200, len(trace.times_ns))) for trace in raw_traces(360)]
 
-    for found in carry_out(attempt_on(raw_traces(360), noise), FAST):
+    for found in carry_out(attempt_on_raw(raw_traces(360)).on(noise), FAST):
         # Within three standard deviations of 30 fair guesses.
         assert abs(found.rate - 1 / 6) < 3 * np.sqrt(1 / 6 * 5 / 6 / 30)
 
@@ -67,7 +67,7 @@ def test_on_noise_they_do_no_better_than_chance() -> None:
 def test_they_never_see_the_part_of_a_recording_that_they_know() -> None:
     raw = raw_traces(360)
     middle_ns = int(raw[0].times_ns[0]) + 150 * NANOSECONDS
-    attempt = attempt_on(raw, [trace.between(0, middle_ns) for trace in raw])
+    attempt = attempt_on_raw(raw).on([trace.between(0, middle_ns) for trace in raw])
 
     (found,) = carry_out(attempt, [Attack("nearest beats", by_nearest_beats, 30)])
     assert found.spans == (0,) * 6
@@ -88,16 +88,20 @@ def test_uneven_times_and_gaps_do_not_stop_them() -> None:
 @pytest.mark.parametrize("k", [5, 20])
 def test_value_k_anonymization_does_not_hide_whose_heart_it_is(k: int) -> None:
     # Were this to fail, PRIVACY.md would have to say something better than it does.
-    raw, released = (released_traces(Setting(choice, 360, k)) for choice in (RAW, DEFAULT))
+    attempt = attempt_on_raw(raw_traces(360))
+    released = attempt.on(released_traces(Setting(DEFAULT, 360, k)))
 
-    for before, after in zip(carry_out(attempt_on(raw, raw), FAST), carry_out(attempt_on(raw, released), FAST), strict=True):
+    for before, after in zip(carry_out(attempt, FAST), carry_out(released, FAST), strict=True):
         assert after.rate >= 0.9 * before.rate
 
 
-def test_an_interval_is_as_wide_as_people_differ() -> None:
+def test_an_interval_is_as_wide_as_that_of_so_many_people() -> None:
+    # Wilson's interval of one right in six, and of six in six, by its formula.
     always_the_first = Recognition((30, 0, 0, 0, 0, 0), (30,) * 6)
-    all_alike = Recognition((15,) * 6, (30,) * 6)
+    always_right = Recognition((1,) * 6, (1,) * 6)
 
     assert always_the_first.rate == pytest.approx(always_the_first.chance)
-    assert always_the_first.interval == pytest.approx((0.0, 0.5), abs=0.01)
-    assert all_alike.interval == pytest.approx((0.5, 0.5))
+    assert always_the_first.interval == pytest.approx((0.0301, 0.5635), abs=0.0005)
+    assert always_right.interval == pytest.approx((0.6097, 1.0), abs=0.0005)
+    assert always_right.in_words == "6 of 6: 100 % (61–100)"
+    assert Recognition((0, 0), (0, 0)).in_words == "–"

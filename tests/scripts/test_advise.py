@@ -51,6 +51,13 @@ def test_every_pair_of_the_grid_has_a_line_for_each_thing_that_k_may_count(tmp_p
     assert "With K_UNIT=record take K_VALUE=6 and BATCH_SIZE_SECONDS=5" in said
     assert "WARNING" not in said
     assert "mitbih" not in said
+    # Half a minute of each of six people is known, half a minute looked at; the attackers do far better than one guess in six.
+    assert "by chance 1 of 6, 17 %" in said
+    heading, nearest = (next(line for line in said.splitlines() if words in line) for words in ("attacker  ", "nearest beats, 5 s"))
+    assert re.split("  +", heading.strip())[:4] == ["attacker", "as measured", "k = 5 rows", "k = 6 rows"]
+    right = [int(found) for found in re.findall(r"(\d+) of 36: ", nearest)]
+    assert len(right) >= 5
+    assert all(of_way > 24 for of_way in right[:5])
 
 
 def test_a_data_set_is_advised_on_like_a_file(tmp_path: Path) -> None:
@@ -105,6 +112,8 @@ def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential_and_one_that
     assert (code, "confidential as well" in said) == (0, True), said
     assert "<strong>Confidential.</strong>" in page
     assert page.count("<svg") == 2
+    assert all(words in page for words in ("Whose heart it is", "by chance 1 of 6, 17 %", "<td>nearest beats, 5 s</td>"))
+    assert "mitbih" not in page
     assert not re.search(r'(src|href)="(?!#)', page)
 
     below_a_file = tmp_path / "new" / "advice.html" / "advice.html"
@@ -121,6 +130,7 @@ def test_without_the_detector_it_says_how_to_get_it_and_does_the_rest(tmp_path: 
 
     assert code == 0, said
     assert "Heartbeats were not looked for; with a detector they are: pip install -r requirements-utility.txt" in said
+    assert "Whose heart it is was not tried: that needs two wearers or more" in said
     assert "take K_VALUE=5 and BATCH_SIZE_SECONDS=5" in said
 
 
