@@ -19,9 +19,11 @@ from utility.attackers import (
     carry_out,
     features_of,
 )
-from utility.choices import DEFAULT
-from utility.measurements import Setting, raw_traces, released_traces
+from utility.choices import DEFAULT, RHYTHM
+from utility.measurements import Setting, raw_traces, recognitions, released_traces
 from utility.outcome import Floats
+
+WITHOUT_SHAPE = Setting(RHYTHM, 360, 5, window_s=10)
 
 FAST = tuple(attack for attack in ATTACKS if attack.span_s == 30)
 
@@ -93,6 +95,23 @@ def test_value_k_anonymization_does_not_hide_whose_heart_it_is(k: int) -> None:
 
     for before, after in zip(carry_out(attempt, FAST), carry_out(released, FAST), strict=True):
         assert after.rate >= 0.9 * before.rate
+
+
+@pytest.mark.parametrize("number", [number for number, attack in enumerate(ATTACKS) if attack.attacker is not by_rhythm])
+def test_without_its_shape_a_heart_is_recognised_no_better_than_by_chance(number: int) -> None:
+    found = recognitions(WITHOUT_SHAPE)[number]
+
+    assert sum(found.spans) >= 6
+    assert found.rate < 2 * found.chance
+    # Nearly all spans are given the same name: all people's beats are one.
+    assert sum(right > 0 for right in found.right) <= 1
+
+
+def test_the_rhythm_that_is_kept_identifies_too() -> None:
+    # Were this to fail, PRIVACY.md would say less of METHOD=rhythm than is true.
+    for number, attack in enumerate(ATTACKS):
+        if attack.attacker is by_rhythm:
+            assert recognitions(WITHOUT_SHAPE)[number].rate > 2.5 / 6
 
 
 def test_an_interval_is_as_wide_as_that_of_so_many_people() -> None:
