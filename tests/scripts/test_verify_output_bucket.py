@@ -321,3 +321,69 @@ def test_a_redirection_is_not_followed_with_our_token(serve: Serve) -> None:
 
     assert code == 64
     assert not elsewhere.requests
+
+
+def ward_line(ward: str, start_ns: int = START_NS, seconds: int = 5, **changed: int | str) -> str:
+    """Return the summary of ten rows of one ward, as `summary_line`; an empty ward: of rows without the tag."""
+    batch_id = f"0123456789ab.aaaaaaaaaaaa.{ward or 'none'}-{start_ns}-{start_ns + seconds * SECOND_NS}"
+    line = summary_line(start_ns, batch_id=batch_id, window_seconds=seconds, **changed)
+    return line.replace("_windows ", f"_windows,ward={ward} ", 1) if ward else line
+
+
+def wards_rows(start_ns: int = START_NS) -> list[str]:
+    """Return ten rows of each of three wards, of which two have a value in common."""
+    return [
+        line
+        for at, (names, low) in enumerate((("three", 10.0), ("four", 10.0), ("none", 30.0)))
+        for line in row_lines(start_ns + at * 10**8, [low] * 5 + [low + 10] * 5, names=names)
+    ]
+
+
+THREE_WARDS = [ward_line("3"), ward_line("4"), ward_line("")]
+
+
+@pytest.mark.parametrize(
+    ("rows", "summaries", "code", "said"),
+    [
+        (wards_rows(), THREE_WARDS, 0, "1 windows, 30 rows. Smallest group: 5 rows"),
+        # Windows of other lengths: which rows are of which window of which ward, nobody can tell.
+        (
+            [*wards_rows(), *row_lines(NEXT_NS, TEN)],
+            [ward_line("3"), ward_line("3", NEXT_NS), ward_line("4", seconds=10), ward_line("")],
+            0,
+            "OK",
+        ),
+        (wards_rows()[1:], THREE_WARDS, 0, "fewer rows than its cohorts released: did two of them hold the same source and time?"),
+        ([*wards_rows(), *row_lines(START_NS + 4 * 10**8, [99.0])], THREE_WARDS, 1, "more rows released than its summaries say"),
+        ([*wards_rows()[:-1], row_lines(START_NS + 4 * 10**8, [99.0])[0]], THREE_WARDS, 1, "values that fewer than 5 rows share"),
+        (wards_rows(), [*THREE_WARDS[:2], ward_line("", k=1)], 1, "or a k below 2"),
+        (
+            [*wards_rows(), *row_lines(START_NS + SECOND_NS, TEN)],
+            [*THREE_WARDS, ward_line("3", START_NS + SECOND_NS)],
+            1,
+            "released twice",
+        ),
+        (
+            [*wards_rows(), *row_lines(START_NS + SECOND_NS, TEN)],
+            [*THREE_WARDS, summary_line(START_NS + SECOND_NS, batch_id="0123456789ab-1-2")],
+            1,
+            "released twice",
+        ),
+    ],
+)  # fmt: skip
+def test_the_rows_of_several_wards_in_one_window_are_checked_together(
+    output_bucket: Bucket, rows: list[str], summaries: list[str], code: int, said: str
+) -> None:
+    store(output_bucket, *rows, *summaries)
+    server = output_bucket.server
+    place = Place(server.url, server.org, output_bucket.name, "ecg", "ecg", "source_id", "", 0, 2 * START_NS)
+
+    found = list(findings_in_bucket(BucketToCheck(place, output_bucket.read_token), Question(None, 5 * SECOND_NS, imputed=False)))
+
+    problems = [text for finding in found for text in (*finding.problems, *finding.incomplete)]
+    assert bool([text for finding in found for text in finding.problems]) == bool(code), problems
+    shown = (
+        " ".join(problems)
+        or f"OK {len(found)} windows, {sum(one.rows for one in found)} rows. Smallest group: {found[0].smallest_group} rows"
+    )
+    assert said in shown
