@@ -16,9 +16,10 @@ from outputs.parquet_claims import ParquetClaims
 from outputs.parquet_places import Folder
 from service.pipeline.claims import Claimant, CutOtherwise, end_rival_claims, hold_claim, refuse_rival_labels
 from service.pipeline.cut_guard import CutGuard
+from service.pipeline.upkeep import Upkeep
 from service.retry import Retry
 from service.state.journal import Journal
-from tests.service.fakes import FakeClock
+from tests.service.fakes import FakeClock, FakeSource
 
 BASE = "0123456789ab"
 WARD_3, WARD_4, SITE_A = (Cohort("ward", "3").label(BASE), Cohort("ward", "4").label(BASE), Cohort("site", "A").label(BASE))
@@ -298,3 +299,13 @@ def test_an_empty_mount_point_gets_no_claim(tmp_path: Path) -> None:
     with pytest.raises(OutputUnavailable, match="is its disk missing"):
         ParquetClaims(Folder(tmp_path / "out"), must_hold=True).put(held(WARD_3))
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_release_loop_ends_where_a_look_finds_another_cut(tmp_path: Path) -> None:
+    def look() -> None:
+        raise CutOtherwise("another cut")
+
+    clock, journal = FakeClock(), Journal(tmp_path, data_set=WARD_3)
+    with pytest.raises(CutOtherwise):
+        Upkeep(FakeSource(), journal, None, clock, most_recounts=0, looks=[look])()
+    journal.close()
