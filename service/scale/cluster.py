@@ -35,16 +35,8 @@ _DASHBOARD_ELSEWHERE = LogEvent(
 )
 _CHANGED = LogEvent("workers_changed", "🧩 Workers: %d", "workers")
 
-#: Loggers of Dask, whose lines would hold texts of exceptions.
-_LOGGERS = (
-    "distributed",
-    "distributed.nanny",
-    "distributed.worker",
-    "distributed.scheduler",
-    "distributed.core",
-    "bokeh",
-    "tornado",
-)
+#: Loggers of Dask and what it stands on, whose lines would hold texts of exceptions.
+_LOGGERS = ("distributed", "dask", "tornado", "asyncio", "bokeh")
 
 #: How often a call looks whether it was lost, and how often the workers are counted.
 _LOOK_S, _COUNT_S = 0.25, 1.0
@@ -85,6 +77,8 @@ class Cluster:
         self._closing = threading.Event()
         self._without_workers_since_s: float | None = None
         self._refused: set[str] = set()
+        self._why_refused = ""
+        self._unfit_since_s: float | None = None
         self._known: frozenset[str] = frozenset()
         self._told: int | None = None
         self.generation = 0
@@ -124,11 +118,12 @@ class Cluster:
         """Give a task to a worker; return its future, the connection's number, and, if not all workers fit, those that may do it.
 
         Raises:
-            WorkersUnavailable: The scheduler cannot be reached now.
+            WorkersUnavailable: The scheduler cannot be reached now, or no worker fits.
+            ConfigurationError: No worker fits, and for a while no other has come.
         """
         with self._lock:
             client = self._connected()
-            fit = self._known - self._refused if self._refused else frozenset()
+            fit = self._fit()
             try:
                 future = client.submit(
                     function,
@@ -142,6 +137,24 @@ class Cluster:
             except Exception as error:  # noqa: BLE001  (Dask's own exceptions are many, and quote what they were given)
                 raise self._unreachable(error) from None
             return future, self.generation, fit
+
+    def _fit(self) -> frozenset[str]:
+        """Return which workers may be given a task; empty: all of them.
+
+        Raises:
+            WorkersUnavailable: None may, but others may be starting.
+            ConfigurationError: None may, and for a while no other has come.
+        """
+        fit = self._known - self._refused
+        if fit or not (self._known and self._refused):
+            self._unfit_since_s = None
+            return fit if self._refused else frozenset()
+        now_s = self._clock.monotonic_s()
+        self._unfit_since_s = now_s if self._unfit_since_s is None else self._unfit_since_s
+        sentence = f"{self._why_refused}: no other worker is left"
+        if now_s - self._unfit_since_s > _NO_WORKER_S:
+            raise ConfigurationError(sentence)
+        raise WorkersUnavailable(sentence)
 
     def see_that_it_works(self) -> None:
         """Raise WorkersUnavailable if the scheduler is gone, or there has been no worker for a while."""
@@ -158,20 +171,17 @@ class Cluster:
         return bool(fit) and not fit & self._known
 
     def refuse_worker_of(self, future: Future, said: str) -> None:
-        """Give no more tasks to the worker that answered that it does not fit.
-
-        Raises:
-            ConfigurationError: No worker is left.
-        """
+        """Give no more tasks to the worker that answered that it does not fit."""
         with self._lock:
             addresses: set[str] = set()
             with contextlib.suppress(Exception):
                 addresses = {address for found in self._connected().who_has([future]).values() for address in found}
+                # It may have come since workers were last counted.
+                self._known = frozenset(self._connected().nthreads())
             if addresses - self._refused:
                 WARNING.log(f"{said}. It gets no more work")
             self._refused |= addresses
-            if self._known and self._known <= self._refused:
-                raise ConfigurationError(f"{said}: no other worker is left")
+            self._why_refused = said
 
     def is_stopping(self) -> bool:
         """Return whether the service was asked to stop."""
@@ -190,6 +200,7 @@ class Cluster:
         _silence_dask()
         from distributed import Client
 
+        _silence_dask()
         try:
             if self._settings.dask_scheduler.startswith("local:"):
                 self._local = self._local or self._start_workers()
@@ -199,6 +210,8 @@ class Cluster:
                     self._settings.dask_scheduler, security=self._security(), set_as_default=False, timeout=_CONNECT_S
                 )
             self._known = frozenset(self._client.nthreads())
+            # Workers begin anew with a scheduler, under addresses that others may have had.
+            self._refused.clear()
         except Exception as error:  # noqa: BLE001  (as above)
             raise self._unreachable(error) from None
         self.generation += 1
@@ -285,8 +298,8 @@ class Call:
         self._fit: frozenset[str] = frozenset()
         self._finished = threading.Event()
         self._deaths = self._refusals = 0
-        # Without a scheduler it is given when it is asked for.
-        with contextlib.suppress(WorkersUnavailable):
+        # Without a scheduler, or a worker that fits, it is given when it is asked for.
+        with contextlib.suppress(WorkersUnavailable, ConfigurationError):
             self._begin()
 
     def wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
@@ -295,7 +308,7 @@ class Call:
         Args:
             meanwhile: Called several times a second.
         """
-        with contextlib.suppress(WorkersUnavailable):
+        with contextlib.suppress(WorkersUnavailable, ConfigurationError):
             self._wait(meanwhile)
 
     def answer(self) -> Answer:
@@ -382,7 +395,14 @@ class Call:
 
 
 def _silence_dask() -> None:
-    """Keep Dask's loggers quiet, before it sets them up: exceptions' texts would stand in their lines."""
+    """Keep Dask's loggers and all below them out of every log: exceptions' texts would stand in their lines.
+
+    Called before Dask sets its loggers up, and after: it gives some of them levels and handlers of their own.
+    """
     dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
-    for name in _LOGGERS:
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in (*_LOGGERS, *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers = [logging.NullHandler()]
+            logger.propagate = False
+            logger.setLevel(logging.CRITICAL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,10 +43,12 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
             wait_until(lambda: service.log.count("📦") >= 12, "chunks after the worker's death", within_s=LIMIT_S)
             service.process.kill()
             service.exit_code()
+            first_log = service.log
         code, log = run_service(tmp_path, settings, within_s=LIMIT_S)
         dask_log, crossed = dask.log, dask.tap.content
 
     assert code == 0, log + dask_log
+    assert not re.search("Traceback|distributed|CommClosedError:", first_log + log)
     assert files_in(tmp_path) == undisturbed
     assert spool_files(tmp_path) == []
     assert b"task-" in crossed
