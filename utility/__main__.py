@@ -38,6 +38,12 @@ RECOGNITION = (
     "released of the minutes after, and a 95 % interval. documentation/PRIVACY.md explains the attackers.",
 )
 
+RHYTHM = (
+    "Without the shape",
+    "METHOD=rhythm, windows of 10 s, beats detected again in each window by itself and compared with the annotated ones of that window; "
+    "over the windows that are released. Withheld are windows that are noise, whole.",
+)
+
 WINDOWS = ("Error by k and window", "PRDN in per cent, default settings, mean of six records, each alone.")
 
 
@@ -56,6 +62,7 @@ def main(arguments: Sequence[str]) -> int:
         (*ALONE, tables.alone()),
         (*SHARED, tables.shared()),
         (*WINDOWS, tables.windows()),
+        (*RHYTHM, tables.rhythm()),
         (*RECOGNITION, tables.recognition()),
     ]
     for title, remark, rows in others:

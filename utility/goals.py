@@ -9,9 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
+from utility.attackers import ATTACKS, by_rhythm
 from utility.choices import DEFAULT, OPTIMAL, is_available
-from utility.measurements import Measured, OfRecord, Setting, heartbeats, measure
+from utility.measurements import Measured, OfRecord, Setting, heartbeats, measure, recognitions
 from utility.records import RATES_HZ
+from utility.rhythm_measures import SETTING as RHYTHM_SETTING
+from utility.rhythm_measures import rhythm_losses
 
 KS = (5, 10, 20)
 
@@ -49,6 +54,7 @@ def goals() -> Iterator[Goal]:
     yield from _heartbeats()
     yield from _rhythm()
     yield from _rows()
+    yield from _without_shape()
 
 
 def _squared_errors() -> Iterator[Goal]:
@@ -125,6 +131,38 @@ def _rows() -> Iterator[Goal]:
     if is_available(OPTIMAL):
         withheld = sum(measure(Setting(OPTIMAL, hertz, k)).withholdable for hertz, k in _everywhere())
         yield Goal("rows withheld in windows that hold ≥ k rows, optimal", "all of the above", "0", str(withheld), withheld == 0)
+
+
+def _without_shape() -> Iterator[Goal]:
+    yield from _recognition_by_shape()
+    losses = rhythm_losses()
+    released, raw = (
+        np.concatenate(errors) for errors in zip(*((one.rate_errors_bpm, one.raw_rate_errors_bpm) for one in losses), strict=True)
+    )
+    median, mean, of_raw = float(np.median(released)), float(released.mean()), float(raw.mean())
+    yield _of_rhythm("heart rate error in a window, bpm: median", "≤ 0.1", f"{median:.2f}", median <= 0.1)
+    yield _of_rhythm("heart rate error in a window, bpm: mean", "≤ raw windows", f"{mean:.2f}, raw {of_raw:.2f}", mean <= of_raw)
+    for name, most, figures in (
+        ("R-peak Se lost, points", 0.5, [one.sensitivity_points for one in losses]),
+        ("R-peak PPV lost, points", 0.5, [one.predictivity_points for one in losses]),
+        ("RMSSD error, %, mean of six", 2, [one.rmssd_percent for one in losses]),
+        ("rows withheld as noise, %, mean of six", 10, [one.withheld_percent for one in losses]),
+    ):
+        figure = float(np.mean(figures))
+        yield _of_rhythm(name, f"≤ {most}", _signed(figure), figure <= most)
+
+
+def _recognition_by_shape() -> Iterator[Goal]:
+    for attack, found in zip(ATTACKS, recognitions(RHYTHM_SETTING), strict=True):
+        if attack.attacker is not by_rhythm and attack.span_s <= 30:
+            name = f"right wearer named, {attack.name}, {attack.span_s} s"
+            yield _of_rhythm(name, "≤ 2 × chance", found.in_words, found.rate <= 2 * found.chance)
+
+
+def _of_rhythm(name: str, wanted: str, measured: str, is_met: bool) -> Goal:
+    return Goal(
+        name, f"{RHYTHM_SETTING.choice.name}, {RHYTHM_SETTING.hertz} Hz, {RHYTHM_SETTING.window_s} s", wanted, measured, is_met
+    )
 
 
 def _of_optimal(name: str, hertz: int, k: int, wanted: str, judge: Callable[[Measured], tuple[str, bool]]) -> Goal:

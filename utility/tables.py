@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from utility.attackers import recognition_rows
-from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, RHYTHM, SOURCE, SOURCE_OPTIMAL, is_available
+from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, SOURCE, SOURCE_OPTIMAL, is_available
 from utility.goals import KS, Goal, verdict_of
 from utility.measurements import Setting, error_percent, heartbeats, measure, recognitions
 from utility.records import RATES_HZ
+from utility.rhythm_measures import SETTING as RHYTHM_SETTING
+from utility.rhythm_measures import rhythm_losses
 
 Rows = list[tuple[str, ...]]
 
@@ -103,14 +107,43 @@ SHOWN = {
     "record, k 5": Setting(DEFAULT, 360, 5),
     "record, k 20": Setting(DEFAULT, 360, 20),
     "source, k 5": Setting(SOURCE, 360, 5, shared=True),
-    # Its k means nothing; its windows have the length that is its default.
-    "rhythm": Setting(RHYTHM, 360, 5, window_s=10),
+    "rhythm": RHYTHM_SETTING,
 }
 
 
 def recognition() -> Rows:
     """Return how often each attacker names the right one of six people, in what was measured and in what would be released."""
     return recognition_rows({name: recognitions(setting) for name, setting in SHOWN.items()})
+
+
+def rhythm() -> Rows:
+    """Return what `METHOD=rhythm` keeps of each record."""
+    heading = (
+        "record",
+        "rows withheld %",
+        "heart rate error, bpm: median",
+        "mean",
+        "mean of raw windows",
+        "Se lost",
+        "PPV lost",
+        "RMSSD %",
+    )
+    return [
+        heading,
+        *(
+            (
+                one.source_id,
+                _text(one.withheld_percent, 1),
+                _text(float(np.median(one.rate_errors_bpm)), 2),
+                _text(float(one.rate_errors_bpm.mean()), 2),
+                _text(float(one.raw_rate_errors_bpm.mean()), 2),
+                _text(one.sensitivity_points, 2),
+                _text(one.predictivity_points, 2),
+                _text(one.rmssd_percent, 1),
+            )
+            for one in rhythm_losses()
+        ),
+    ]
 
 
 def markdown(rows: Table) -> str:

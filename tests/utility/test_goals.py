@@ -23,15 +23,26 @@ def test_every_goal_is_met_on_the_public_recordings(reached: list[Goal]) -> None
 def test_no_goal_is_left_out(reached: list[Goal]) -> None:
     asked_for = {goal.measure for goal in reached}
 
-    assert len(reached) == 40
-    for words in ("squared error", "PRDN", "Pearson", "Se lost", "PPV lost", "heart rate", "RMSSD", "withheld", "invented"):
+    assert len(reached) == 50
+    for words in (
+        "squared error",
+        "PRDN",
+        "Pearson",
+        "Se lost",
+        "PPV lost",
+        "heart rate",
+        "RMSSD",
+        "withheld",
+        "invented",
+        "right wearer named",
+    ):
         assert any(words in measure for measure in asked_for), words
 
 
 def test_every_figure_on_the_page_is_what_is_measured_today(reached: list[Goal]) -> None:
     text = text_of(UTILITY)
 
-    for rows in (tables.goal_rows(reached), tables.alone(), tables.shared(), tables.windows()):
+    for rows in (tables.goal_rows(reached), tables.alone(), tables.shared(), tables.windows(), tables.rhythm()):
         assert tables.markdown(rows) in text
     assert sum_of(reached) in text
     assert re.search(r"Measured on \d{4}-\d\d-\d\d on .* with `make utility`", text)
