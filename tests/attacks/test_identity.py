@@ -87,6 +87,16 @@ def test_uneven_times_and_gaps_do_not_stop_them() -> None:
     assert np.median(shapes @ features_of(raw).shapes.mean(axis=0)) > 0.8
 
 
+def test_a_beat_that_reaches_into_a_gap_is_left_out() -> None:
+    whole = raw_traces(360)[0].between(0, int(raw_traces(360)[0].times_ns[0]) + 60 * NANOSECONDS)
+    peak_ns = int(whole.times_ns[np.argmax(whole.values_uv)])
+    # Longer than a pause between rows may be, and before the next beat.
+    in_gap = (whole.times_ns > peak_ns + NANOSECONDS // 10) & (whole.times_ns < peak_ns + NANOSECONDS * 35 // 100)
+    shapes, of_whole = (features_of(trace).shapes for trace in (Trace(whole.times_ns[~in_gap], whole.values_uv[~in_gap]), whole))
+
+    assert len(shapes) == len(of_whole) - 1
+
+
 @pytest.mark.parametrize("k", [5, 20])
 def test_value_k_anonymization_does_not_hide_whose_heart_it_is(k: int) -> None:
     # Were this to fail, PRIVACY.md would have to say something better than it does.
