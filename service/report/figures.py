@@ -57,10 +57,11 @@ class Detail:
         rows_outside: Rows of times or sources that were not asked for; they do not count as read.
         invalid_by_reason: Invalid rows by what they lack: `time`, `source` or `number`.
         rows_contradictory: Withheld rows whose source held two different values for one time.
+        rows_noisy: Withheld rows whose beats cannot be told from noise (METHOD=rhythm).
         smallest_group: The fewest rows that share a released value; 0 if nothing was released.
         groups: Different released values, summed over windows.
-        smallest_groups: Windows by the size of their smallest group: (label, windows), in order.
-        rows_at_level: Released rows by level 1 … 9; None for fewer than 12 windows, about which it would reveal too much.
+        smallest_groups: Windows by the size of their smallest group: (label, windows), in order; empty without groups.
+        rows_at_level: Released rows by level 1 … 9; None without groups, and for fewer than 12 windows, which it would reveal too much of.
         unchanged: Released rows that keep their measured value; None likewise.
         took_s: How long the run took.
         throughput: Rows read per second over the run's own time.
@@ -76,6 +77,7 @@ class Detail:
     rows_outside: int
     invalid_by_reason: dict[str, int]
     rows_contradictory: int
+    rows_noisy: int
     smallest_group: int
     groups: int
     smallest_groups: tuple[tuple[str, int], ...]
@@ -139,6 +141,16 @@ class Figures:
         )
 
     @property
+    def forms_groups(self) -> bool:
+        """Whether any promise is one of k; with METHOD=rhythm there are no groups and levels."""
+        return not self.removes_shapes or any(one.promise is not None and one.promise.k is not None for one in self.promised)
+
+    @property
+    def removes_shapes(self) -> bool:
+        """Whether any promise is that the shape is removed."""
+        return any(one.promise is not None and one.promise.k is None for one in self.promised)
+
+    @property
     def imputed(self) -> int:
         """Rows released with the mean of their window."""
         return self.counts.starred + self.counts.suppressed
@@ -160,6 +172,9 @@ class Figures:
         times: dict[str, list[Window]] = {}
         for one in self.promised:
             if one.promise:
-                options = f"--k {one.promise.k} --batch-seconds {one.window_s} --k-unit {one.promise.k_unit}{imputed}"
+                length = f"--batch-seconds {one.window_s}"
+                options = f"--k {one.promise.k} {length} --k-unit {one.promise.k_unit}{imputed}"
+                if one.promise.k is None:
+                    options = f"--method {one.promise.method} {length}"
                 times[options] = sorted([*times.get(options, []), *one.spans])
         return times

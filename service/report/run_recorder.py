@@ -71,7 +71,7 @@ class RunRecorder(Events):
             outputs_since="in this run",
             outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in positions),
             over_time=self._over_time.plot("released", "withheld", "empty", "rows_released", "rows_withheld", "rows_late"),
-            detail=self._detail(),
+            detail=self._detail(has_groups=promise.k is not None),
             settings=tuple(shown_settings(self._settings)),
             version=VERSION,
             pseudonyms=self._settings.pseudonymize_source_id,
@@ -137,9 +137,9 @@ class RunRecorder(Events):
     def _cover(self, windows: WindowRange) -> None:
         self._covered = merged(sorted([*self._covered, Window(windows.start_ns, windows.end_ns)]))
 
-    def _detail(self) -> Detail:
+    def _detail(self, *, has_groups: bool) -> Detail:
         totals = self._sums.totals
-        enough = totals.released_windows >= FEWEST_WINDOWS
+        enough = has_groups and totals.released_windows >= FEWEST_WINDOWS
         throughput = self._throughput.plot("rows")
         ((_, rows_at_a_time),), per_second = throughput.series, NANOSECONDS / throughput.width_ns
         return Detail(
@@ -151,9 +151,10 @@ class RunRecorder(Events):
             rows_outside=totals.outside,
             invalid_by_reason=totals.invalid_by_reason,
             rows_contradictory=totals.contradictory,
+            rows_noisy=totals.noisy,
             smallest_group=totals.smallest_group,
             groups=totals.groups,
-            smallest_groups=_by_size(self._smallest_groups, self._settings.k_value),
+            smallest_groups=_by_size(self._smallest_groups, self._settings.k_value) if has_groups else (),
             rows_at_level=tuple(int(rows) for rows in self._sums.rows_at_level[1:]) if enough else None,
             unchanged=self._sums.unchanged if enough else None,
             took_s=self._clock.monotonic_s() - self._began_s,

@@ -110,6 +110,7 @@ class Board(Events):
         self._clock = clock
         self._is_stream = settings.streaming_mode
         self._cohort = cohort_of(settings)
+        self._has_groups = settings.method != "rhythm"
         self._length_ns = settings.batch_size_seconds * NANOSECONDS
         self._lateness_ns = settings.allowed_lateness_seconds * NANOSECONDS
         self._lag_limit_s = max(_LAG_LIMIT_S, _LAG_LIMIT_WINDOWS * settings.batch_size_seconds)
@@ -171,7 +172,15 @@ class Board(Events):
             self._note_lag()
             return Snapshot(
                 now_ns=self._clock.now_ns(),
-                run=Run(self._started_ns, self._phase_now(), self._is_stream, self._windows_in_all, self._up_to_ns, self._cohort),
+                run=Run(
+                    self._started_ns,
+                    self._phase_now(),
+                    self._is_stream,
+                    self._windows_in_all,
+                    self._up_to_ns,
+                    self._cohort,
+                    self._has_groups,
+                ),
                 pace=Pace(self._lag_s(), self._lag_limit_s, self._idle_s(), self._idle_limit_s),
                 source=self._dependency(SOURCE),
                 state=self._dependency(STATE),

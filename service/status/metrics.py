@@ -1,6 +1,7 @@
 """A snapshot in Prometheus' text format; `documentation/METRICS.md` describes the series.
 
-Every series exists from the start, at zero, except those of fidelity, for which zero would be the worst value.
+Every series exists from the start, at zero, except those of fidelity, for which zero would be the worst value, and those of groups
+with METHOD=rhythm, which forms none.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ def families(now: Snapshot) -> Iterator[Metric]:
     yield from _of_the_run(now, judgement)
     yield from _of_windows(now)
     yield from _of_rows(now)
+    if now.run.has_groups:
+        yield from _of_groups(now)
     if now.fidelity is not None:
         yield from _of_fidelity(now.fidelity)
     yield from _of_outputs(now.outputs)
@@ -94,10 +97,6 @@ def _of_windows(now: Snapshot) -> Iterator[Metric]:
         buckets=[*buckets, ("+Inf", float(durations.count))],
         sum_value=durations.sum_s,
     )
-    yield _counter("groups", "Different released values, summed over windows.", now.totals.groups)
-    yield _gauge(
-        "smallest_group_rows", "The fewest rows of a window that shared a value; 0 before a release.", now.totals.smallest_group
-    )
 
 
 def _of_rows(now: Snapshot) -> Iterator[Metric]:
@@ -119,8 +118,16 @@ def _of_rows(now: Snapshot) -> Iterator[Metric]:
     yield _counter(
         "contradictory_rows", "Withheld rows whose source held two different values for one time.", totals.contradictory
     )
+    yield _counter("noisy_rows", "Withheld rows whose beats cannot be told from noise (METHOD=rhythm).", totals.noisy)
     yield _counter("outside_rows", "Rows of times or sources that were not asked for; not among those read.", totals.outside)
     yield _gauge("unaccounted_rows", "read - released - withheld - invalid - duplicate; must be 0.", totals.unaccounted)
+
+
+def _of_groups(now: Snapshot) -> Iterator[Metric]:
+    yield _counter("groups", "Different released values, summed over windows.", now.totals.groups)
+    yield _gauge(
+        "smallest_group_rows", "The fewest rows of a window that shared a value; 0 before a release.", now.totals.smallest_group
+    )
     levels = ((str(level), rows) for level, rows in enumerate(now.levels.rows, 1))
     yield _counters("rows_at_level", "Released rows by level; moves in steps of at least 12 windows.", "level", levels)
 

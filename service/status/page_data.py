@@ -50,20 +50,28 @@ def page_data(now: Snapshot) -> dict[str, Any]:
             "invalid_by_reason": totals.invalid_by_reason,
             "outside": totals.outside,
             "contradictory": totals.contradictory,
+            "noisy": totals.noisy,
             "unaccounted": totals.unaccounted,
         },
         "verification_failures": totals.violations,
+        **(_groups(now) if run.has_groups else {"levels": None, "groups": None}),
+        "outputs": [_output(one) for one in now.outputs],
+        "source": {"trouble": _trouble(now.source.trouble), "retries": now.source.retries},
+        "spool": {"bytes": now.spool.size_bytes, "limit_bytes": now.spool.limit_bytes},
+        "workers": now.workers,
+        "moments": _columns(now.moments),
+    }
+
+
+def _groups(now: Snapshot) -> dict[str, Any]:
+    totals = now.totals
+    return {
         "levels": {"rows": now.levels.rows, "windows": now.levels.windows, "fewest_windows": FEWEST_WINDOWS},
         "groups": {
             "number": totals.groups,
             "smallest": totals.smallest_group,
             "mean_rows": round(totals.counts.released / totals.groups, 1) if totals.groups else 0,
         },
-        "outputs": [_output(one) for one in now.outputs],
-        "source": {"trouble": _trouble(now.source.trouble), "retries": now.source.retries},
-        "spool": {"bytes": now.spool.size_bytes, "limit_bytes": now.spool.limit_bytes},
-        "workers": now.workers,
-        "moments": _columns(now.moments),
     }
 
 

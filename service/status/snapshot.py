@@ -84,6 +84,7 @@ class Run:
         windows_in_all: The number of its windows; None for a run without an end.
         up_to_ns: Every window that ends by then is done; None before the first poll.
         cohort: The part of the bucket that is released; None: all of it.
+        has_groups: Whether rows are released in groups; METHOD=rhythm forms none.
     """
 
     started_ns: int
@@ -92,6 +93,7 @@ class Run:
     windows_in_all: int | None
     up_to_ns: int | None
     cohort: Cohort | None = None
+    has_groups: bool = True
 
 
 @dataclass(frozen=True, slots=True)

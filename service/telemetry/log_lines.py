@@ -73,6 +73,12 @@ _MUCH_NOISE = LogEvent(
     "percent",
     logging.WARNING,
 )
+_MUCH_BEATLESS = LogEvent(
+    "much_beatless",
+    "⚠️ %.0f %% of records withheld: no two heartbeats were found in parts of 2 s or more without a gap; check electrodes and gaps",
+    "percent",
+    logging.WARNING,
+)
 _WIDE_LEVELS = LogEvent(
     "wide_levels",
     "⚠️ Mean level %.1f: values are blurred widely; raise BATCH_SIZE_SECONDS or lower K_VALUE",
@@ -292,7 +298,7 @@ class LogLines(Events):
             _MUCH_NOISE.log(100 * noisy / usable)
         kept_back = counts.suppressed + counts.withheld - contradictory - noisy
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:
-            MUCH_WITHHELD.log(100 * kept_back / usable)
+            (_MUCH_BEATLESS if self._k is None else MUCH_WITHHELD).log(100 * kept_back / usable)
         mean_level = _mean_level(levels)
         if mean_level is not None and mean_level > MEAN_LEVEL_LIMIT:
             _WIDE_LEVELS.log(mean_level)
@@ -349,7 +355,8 @@ def _distribution(levels: npt.NDArray[np.int64]) -> dict[int, int]:
 
 
 def _promise(promise: Promise) -> str:
-    return f"K={promise.k} {promise.k_unit}, {promise.method}, settings {promise.settings_digest}"
+    how = promise.method if promise.k is None else f"K={promise.k} {promise.k_unit}, {promise.method}"
+    return f"{how}, settings {promise.settings_digest}"
 
 
 def _targets(output: Output, batches: Sequence[Batch]) -> str:

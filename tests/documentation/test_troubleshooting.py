@@ -734,7 +734,15 @@ def _the_detector_is_missing(scene: Scene) -> int:
 @row("withheld as noise", ends=exit_codes.DONE)
 def _nothing_but_noise(scene: Scene) -> int:
     random = Random(1)
-    values = [random.randint(-500, 500) for _ in range(2000)]
+    return _by_rhythm(scene, [random.randint(-500, 500) for _ in range(2000)])
+
+
+@row("no two heartbeats were found", ends=exit_codes.DONE)
+def _a_flat_line(scene: Scene) -> int:
+    return _by_rhythm(scene, [7] * 2000)
+
+
+def _by_rhythm(scene: Scene, values: list[int]) -> int:
     (scene.folder / "rows.csv").write_text(
         "timestamp,source_id,ecg\n" + "".join(f"{START_NS + at * 5_000_000},s,{value}\n" for at, value in enumerate(values)),
         encoding="utf-8",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,7 @@ import pytest
 from anonymizer.public_beat import TABLE_NV, TEMPLATE_DIGEST
 from ecg_frames import anonymize_frame, verify_frame
 from scripts import verify_output
-from tests.integration.service_process import run_service
+from tests.integration.service_process import run_service, state
 from tests.scripts.verifying import run_check
 from tests.servers.api_server import ApiServer
 
@@ -53,6 +54,13 @@ def test_every_output_holds_public_beats_and_the_outside_check_finds_what_was_ch
     assert code == 0, log
     assert "rhythm: the public beat at each source's beat times" in log
     assert "K=" not in log
+    report = (tmp_path / "state" / "report.html").read_text(encoding="utf-8")
+    options = re.findall(r"verify_output.py FILES (.*?)</code>", report)
+    assert options == ["--method rhythm --batch-seconds 10"]
+    assert run_check(*options[0].split(), str(csv))[0] == 0
+    again = run_service(tmp_path, settings)[1]
+    assert re.search(r"released before \(rhythm, settings \w+\) and are skipped", again)
+    assert state(tmp_path, "verify")[1].endswith("agree.\n")
     assert "2 windows" in run_check("--method", "rhythm", str(csv))[1]
     assert run_check("--method", "rhythm", str(csv))[0] == 0
     assert run_check(str(tmp_path / "parquet"), packages=True)[0] == 0

@@ -26,6 +26,7 @@ from service.report.run_recorder import RunRecorder
 from service.report.templates import render
 from service.report.time_bins import MOST_BINS, TimeBins
 from service.state.output_positions import OutputPosition
+from service.telemetry.events import Unit
 from service.telemetry.hub import Telemetry
 from service.telemetry.totals import Sums
 from tests.documentation.pages import ROOT
@@ -232,6 +233,36 @@ def test_the_outside_check_is_told_of_imputed_rows_and_so_is_the_reader() -> Non
     assert "Except for 11 rows with the mean of all others of their window" in read(imputed)
     for text in ("--imputed", "Except for"):
         assert text not in read(figures)
+
+
+def test_a_report_of_the_public_beat_speaks_of_no_k_and_no_group_and_names_noise() -> None:
+    promise = Promise(None, None, "rhythm", template_digest="feed0123feed0123")
+    watching = Watching(METHOD="rhythm", BATCH_SIZE_SECONDS="5")
+    watching.run.anonymized(noisy(unit(*[{0: 30, 8: 12}] * 14, smallest=0, groups=0), rows=20))
+    figures = watching.recorder.figures(positions(), promise)
+    text = re.sub(r"(<[^>]+>|\s)+", " ", page(figures)).partition("Settings All settings")[0]
+
+    assert figures.was_kept
+    assert "verify_output.py FILES --method rhythm --batch-seconds 5 (FILES" in text
+    assert re.search(r"withheld as noise: their beats cannot be told from it\s+280\b", text)
+    assert re.search(r"too few beats, or too short a part without a gap\s+140\b", text)
+    for words in (
+        "Each released row is that of the public beat",
+        "Public beat feed0123feed0123",
+        "verify_rhythm.py",
+        "a rhythm recognises",
+    ):
+        assert words in text
+    for words in ("--k ", "None", "roup", "K_UNIT=", "by level", "shared by"):
+        assert words not in text.replace("None.", "")
+    both = dataclasses.replace(figures, promised=(*figures.promised, *figures_of_a_run().promised))
+    assert re.findall(r"FILES (--\w+ \w+)", read(both)) == ["--method rhythm", "--k 5"]
+
+
+def noisy(unit: Unit, *, rows: int) -> Unit:
+    """Return the unit with so many of each window's withheld rows withheld as noise."""
+    results = (dataclasses.replace(one, statistics=dataclasses.replace(one.statistics, noisy=rows)) for one in unit.results)
+    return dataclasses.replace(unit, results=tuple(results))
 
 
 def test_invalid_rows_are_told_by_what_they_lack_and_only_by_that() -> None:

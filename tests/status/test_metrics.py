@@ -15,6 +15,7 @@ from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
 from service.status.board import Board
 from service.status.metrics import exposition
+from service.status.page_data import page_data
 from service.status.snapshot import Snapshot
 from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.totals import Sums
@@ -159,3 +160,13 @@ def test_what_was_counted_and_what_is_wrong_is_exported(
     snapshot: Snapshot, name: str, labels: dict[str, str], expected: float
 ) -> None:
     assert value(snapshot, name, **labels) == expected
+
+
+def test_a_run_without_groups_exports_none_and_counts_noise() -> None:
+    board = Board(settings_with(METHOD="rhythm"), FakeClock(1000.0), Sums())
+    shown = board.look()
+    names = {name for name, _ in series_of(shown)}
+
+    assert "ecg_anonymizer_noisy_rows_total" in names
+    assert not [name for name in names if "group" in name or "level" in name]
+    assert (page_data(shown)["groups"], page_data(shown)["levels"]) == (None, None)

@@ -55,10 +55,15 @@ function show(status) {
   replace("outputs", status.outputs.map(output));
   say("spool", `The spool holds ${size(status.spool.bytes)}; there is room for ${size(status.spool.limit_bytes)}.`);
   say("workers", status.workers === null ? "" : `Dask workers that share the work: ${number(status.workers)}.`);
-  showLevels(status.levels);
-  say("group-mean", `${number(status.groups.mean_rows)} rows`);
-  say("group-smallest", status.groups.smallest ? `${number(status.groups.smallest)} rows` : "–");
-  say("group-number", number(status.groups.number));
+  at("levels-section").hidden = !status.levels;
+  for (const row of document.querySelectorAll(".of-groups")) row.hidden = !status.groups;
+  say("groups-title", status.groups ? "Groups" : "Verification");
+  if (status.groups) {
+    showLevels(status.levels);
+    say("group-mean", `${number(status.groups.mean_rows)} rows`);
+    say("group-smallest", status.groups.smallest ? `${number(status.groups.smallest)} rows` : "–");
+    say("group-number", number(status.groups.number));
+  }
   say("violations", number(status.verification_failures));
   say("version", status.version);
   say("started", status.started.replace("T", " ").replace("Z", " UTC"));
@@ -92,7 +97,8 @@ function showFigures(status) {
   say("windows-released", number(status.windows.released));
   say("windows-withheld", number(status.windows.withheld));
   say("rows-released", number(status.rows.released));
-  say("rows-withheld", number(status.rows.withheld));
+  const noise = status.rows.noisy ? ` (${number(status.rows.noisy)} as noise)` : "";
+  say("rows-withheld", number(status.rows.withheld) + noise);
   say("rows-invalid", number(status.rows.invalid));
   say("rows-late", number(status.rows.late));
   say("rows-unaccounted", number(status.rows.unaccounted));
