@@ -65,9 +65,6 @@ _NO_ENV_FILE = Path(__file__).with_name("no.env")
 #: Prefix of the service's warning that source ids are released unchanged.
 _IDS_ARE_KEPT = "PSEUDONYMIZE_SOURCE_ID=false"
 
-#: Why rows of a leap second may be invalid.
-_SPOILED = "their sources have rows in the second after it as well, and both cannot be the same second"
-
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 #: Texts that are encoded in one thread.
@@ -526,9 +523,7 @@ def _survey(cells: Cells) -> tuple[_Marks, list[str]]:
     if survey.has_leap_seconds:
         lost = is_spoiled(cells, spoiled_seconds(lambda: iter([cells])))
         if rows := int(np.count_nonzero(has_time & lost)):
-            remarks.append(
-                f"INPUT_FILE: {rows} rows of a leap second (23:59:60), {survey.place_of_leap_second}, are invalid: {_SPOILED}"
-            )
+            remarks.append(survey.leap_second_warning(rows))
         has_time &= ~lost
     return has_time, remarks
 

@@ -20,15 +20,15 @@ KUnit = Literal["record", "source"]
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What a batch claims of itself.
+    """What a batch promises.
 
     Args:
-        k: How many rows (or sources) share each released value, at least; None of a method that forms no groups.
+        k: The least number of rows (or sources) that share each released value; None for a method that forms no groups.
         k_unit: What k counts: `record` or `source`; None without k.
         method: The name of the method that made the released values.
         settings_digest: Digest of every setting that shapes values; never of filters or paths.
         key_id: Identifies the pseudonym key; empty while pseudonyms are off.
-        template_digest: Identifies the public beat that every released row is one of; empty of a method that forms groups.
+        template_digest: Identifies the public beat that released rows are taken from; empty for a method that forms groups.
     """
 
     k: int | None = None
@@ -39,7 +39,7 @@ class Promise:
     template_digest: str = ""
 
     def stated(self) -> dict[str, int | str]:
-        """Return all that it says, by name; what does not apply is left out."""
+        """Return its fields by name, without those that do not apply."""
         values = {name: getattr(self, name) for name in self.__slots__}
         return {name: value for name, value in values.items() if value is not None and (value or name != "template_digest")}
 
@@ -48,8 +48,8 @@ class Promise:
 class WindowCounts:
     """What became of the rows of one window: `read = released + withheld + invalid + duplicate`.
 
-    `starred` and `suppressed` are released rows that carry an imputed value instead of their group's: of k or more of them together
-    (level 8, `*`) and of fewer (level 9).
+    `starred` and `suppressed` are released rows that carry an imputed value instead of their group's: `starred` if the window has k or
+    more of them (level 8, `*`), `suppressed` if it has fewer (level 9).
     """
 
     read: int = 0
@@ -65,7 +65,7 @@ class WindowCounts:
         return self.read == self.released + self.withheld + self.invalid + self.duplicate
 
     def numbers(self) -> tuple[int, ...]:
-        """Return all of them, in order."""
+        """Return all counts, in order."""
         return _numbers_of(self)
 
     def __add__(self, other: WindowCounts) -> WindowCounts:
@@ -80,7 +80,7 @@ class Certificate:
     """What `verify` counted in a batch: a second opinion, independent of the code that formed the groups.
 
     Args:
-        distinct_values: How many different values were released, imputed ones left out.
+        distinct_values: How many different values were released, without imputed ones.
         smallest_group: How many rows share the rarest of them.
         distinct_sources: How many sources have at least one released row.
     """
@@ -99,9 +99,9 @@ class Batch:
         window: The span that all times lie in.
         times_ns: Nanoseconds since the epoch, shape (n,), int64.
         source_index: Position of each row's id in `source_ids`, shape (n,), int32.
-        source_ids: Released ids; pseudonyms if enabled. May hold ids without a row here.
+        source_ids: Released ids; pseudonyms if enabled. May include ids that have no row in this batch.
         values_uv: Released values in microvolts, shape (n,), float64.
-        promise: What the batch claims.
+        promise: What the batch promises.
         counts: What became of the window's rows.
         imputed_rows: Which rows carry `imputed_value` instead of a group's, shape (n,), bool; None when none does.
         imputed_value_uv: The mean of the other rows' released values; None when no row is imputed.

@@ -1,9 +1,9 @@
-"""Cohorts: the parts of one bucket that services of their own release, told apart by the value of one tag.
+"""Cohorts: parts of one bucket, each released by its own service and identified by the value of one tag.
 
-Points with two values of one tag are different points, so two cohorts never release the same row. That holds only while all of them cut the
-bucket by one tag: parts that are cut by another tag, or not at all, overlap. A label tells how a data set is cut: `<base>` without cohorts,
-otherwise `<base>.<digest of the tag>.<digest of the value>`. The digests are no secret: summaries of windows carry tag and value
-(decision 031).
+Points with different values of a tag are different points, so two cohorts never release the same row. That holds only while all of them cut
+the bucket by the same tag: cohorts by another tag, or an undivided release, would overlap. A label states how a data set is cut: `<base>`
+without cohorts, otherwise `<base>.<digest of the tag>.<digest of the value>`. The digests are not secret: window summaries contain tag and
+value (decision 031).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-#: Hexadecimal digits of each digest, as many as the base has.
+#: Hexadecimal digits of each digest, the same number as in the base.
 _DIGITS = 12
 
-#: `asked`: wants to release, and looks whether it may; `held`: may release; `withdrawn`: will not, or not any more.
+#: `asked`: wants to release and is checking for conflicts; `held`: may release; `withdrawn`: will not release, or no longer.
 ClaimState = Literal["asked", "held", "withdrawn"]
 
 
@@ -26,7 +26,7 @@ class Cohort:
 
     Args:
         tag: COHORT_TAG.
-        value: COHORT; empty: the series that lack the tag.
+        value: COHORT; empty for the series without the tag.
     """
 
     tag: str
@@ -37,7 +37,7 @@ class Cohort:
 
     @property
     def tags(self) -> tuple[tuple[str, str], ...]:
-        """The tags of its summaries: those of rows without the tag have none."""
+        """The tags of its summaries; empty for rows without the tag."""
         return ((self.tag, self.value),) if self.value else ()
 
     def label(self, base: str) -> str:
@@ -47,13 +47,13 @@ class Cohort:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a service says in an output before its first release: this data set, cut in this way, is mine.
+    """A service's record in an output, made before its first release, that it owns this data set, cut in this way.
 
     Args:
-        service: Which service says it: a digest of a name that only its journal knows.
-        state: Whether it asks, holds or has withdrawn it.
-        time_ns: When it was said, in nanoseconds since the epoch; later than all it said before.
-        labels: What it calls the data set in batch ids, and has called it.
+        service: The service: a digest of a name that only its journal knows.
+        state: Whether the service asks for, holds or has withdrawn the claim.
+        time_ns: When it was recorded, in nanoseconds since the epoch; later than all earlier records of the service.
+        labels: The data set's label in batch ids, and earlier labels.
     """
 
     service: str
@@ -63,7 +63,7 @@ class Claim:
 
     @property
     def text(self) -> str:
-        """All of it as one line."""
+        """The claim as one line of text."""
         return " ".join((self.state, str(self.time_ns), self.service, *self.labels))
 
     @property
@@ -73,10 +73,10 @@ class Claim:
 
 
 def claim_in(text: str) -> Claim:
-    """Return the claim that a text is.
+    """Parse a claim.
 
     Raises:
-        ValueError: It is none that this version knows.
+        ValueError: The text is not a claim that this version knows.
     """
     state, time_text, service, *labels = text.split(" ")
     known: dict[str, ClaimState] = {name: name for name in get_args(ClaimState)}
@@ -91,17 +91,17 @@ def label_of(base: str, cohort: Cohort | None) -> str:
 
 
 def base_of(label: str) -> str:
-    """Return the part of a label that all cohorts of a data set have in common."""
+    """Return the part of a label that all cohorts of a data set share."""
     return label.partition(".")[0]
 
 
 def cut_of(label: str) -> str:
-    """Return the digest of the tag that a label's data set is cut by; empty: it is not cut."""
+    """Return the digest of the tag by which a label's data set is cut; empty if it is not cut."""
     return label.partition(".")[2].partition(".")[0]
 
 
 def is_cut_otherwise(label: str, ours: Collection[str]) -> bool:
-    """Return whether a label is that of the same data set as ours, cut by another tag, or not at all, or where ours is not."""
+    """Return whether a label names the same data set as ours, but cut by a different tag, or only one of the two is cut."""
     return any(base_of(label) == base_of(own) and cut_of(label) != cut_of(own) for own in ours)
 
 

@@ -1,4 +1,4 @@
-"""Rows in the order in which they are released, and which of them a batch released: from released rows back to those that were read."""
+"""Rows in release order, and the mapping from the rows of a batch back to the rows that were read."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ReleaseOrder:
 
     Args:
         samples: The rows.
-        ranks: Rank of each source by released id; behind them that of rows without one.
-        rows: Where each stands in what they were taken from.
+        ranks: Rank of each source by released id; the last entry is for rows without a source.
+        rows: Position of each row in the original samples.
     """
 
     samples: Samples
@@ -30,7 +30,7 @@ class ReleaseOrder:
 
     @classmethod
     def of(cls, samples: Samples, chosen: _Rows | None, released_ids: Sequence[str]) -> ReleaseOrder:
-        """Return some of the rows in order; of None, all."""
+        """Return the chosen rows in order; all if `chosen` is None."""
         ranks = np.arange(len(released_ids) + 1)
         ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
         rows: _Rows | slice = slice(None) if chosen is None else chosen
@@ -38,7 +38,7 @@ class ReleaseOrder:
         if not _are_in_order(times_ns, of_rows):
             first_ns = int(times_ns.min())
             span_ns = int(times_ns.max()) - first_ns + 1
-            # Over three centuries, 64 bits do not hold the difference of two times.
+            # Beyond three centuries the difference of two times does not fit into 64 bits.
             offsets_ns = times_ns - first_ns if span_ns < 2**63 else times_ns
             key = sort_key(offsets_ns, of_rows, span_ns=span_ns, sources=len(ranks))
             order = np.argsort(key, kind="stable")
@@ -46,7 +46,7 @@ class ReleaseOrder:
         return cls(picked(samples, rows), ranks, rows)
 
     def positions(self, first: int, stop: int, batch: Batch) -> _Rows | slice:
-        """Return which rows from `first` to before `stop` a batch releases: of rows alike, the first."""
+        """Return which of the rows `first` … `stop - 1` a batch releases; of duplicates, the first."""
         if len(batch) == stop - first:
             return slice(first, stop)
         part = picked(self.samples, slice(first, stop))

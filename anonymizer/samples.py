@@ -18,7 +18,7 @@ from anonymizer.windows import Window, WindowRange
 #: The code of a row that names no source.
 NO_SOURCE = -1
 
-#: A source that holds several values at this share of its times or more contradicts itself throughout, not by one bad point.
+#: A source with several values at this share of its times or more contradicts itself throughout, not at single bad points.
 THROUGHOUT = 0.1
 
 _Rows = npt.NDArray[np.intp]
@@ -52,13 +52,13 @@ class Samples:
 def make_samples(
     times_ns: npt.ArrayLike, source_codes: npt.ArrayLike, source_ids: Sequence[str], values_uv: npt.ArrayLike
 ) -> Samples:
-    """Return samples with their sources in ascending order, whatever order the dictionary came in.
+    """Return samples with their sources in ascending order, whatever the order of the dictionary.
 
-    Ids that stand twice in `source_ids`, and empty ones (no source), are put right.
+    Repeated ids in `source_ids` are merged; an empty id means no source.
     """
     ascending = tuple(sorted({source_id for source_id in source_ids if source_id}))
     position = {source_id: code for code, source_id in enumerate(ascending)}
-    # The extra last entry is what NO_SOURCE, -1, finds.
+    # The extra last entry is the one that NO_SOURCE, -1, indexes.
     code_of = np.array([*(position.get(source_id, NO_SOURCE) for source_id in source_ids), NO_SOURCE], dtype=np.int32)
     codes = np.asarray(source_codes, dtype=np.int32)
     stay = bool((code_of[:-1] == np.arange(len(source_ids))).all())
@@ -77,11 +77,11 @@ def picked(samples: Samples, rows: slice | _Rows) -> Samples:
 
 @dataclass(frozen=True, slots=True)
 class RowsBeside:
-    """Rows of a source that lie in no window of a run.
+    """Counts of a source's rows that are in no window of a run.
 
     Args:
         without_time: Rows without a usable time: read, and invalid.
-        not_asked_for: Rows of other times or sources than were asked for; not read.
+        not_asked_for: Rows outside the requested span or sources; not counted as read.
     """
 
     without_time: int = 0
@@ -89,35 +89,35 @@ class RowsBeside:
 
 
 class Inventory(Protocol):
-    """The files that a data set is made of, by their paths, which may name wearers and are shown nowhere."""
+    """The files of a data set, by path. Paths may name wearers and are never shown."""
 
     def states(self) -> Mapping[str, str]:
-        """Return all that are there, and of each what changes with its content."""
+        """Return every file that exists, with a state that changes with its content."""
 
     def is_asked(self, path: str) -> bool:
-        """Return whether a file of this path would be part of what is read."""
+        """Return whether a file with this path would be read."""
 
     def times_of(self, paths: Collection[str]) -> list[Window]:
-        """Return the stretches of time in which these have rows, in order; they may overlap."""
+        """Return the time intervals in which these files have rows, in order; they may overlap."""
 
 
 class SampleSource(Protocol):
     """Where samples come from.
 
-    The service may read in one thread while it calls another method in a second thread. Reading the same windows twice is always allowed:
+    The service may read in one thread while it calls another method in a second thread. The same windows can be read any number of times:
     reading does not consume rows.
     """
 
-    #: What is read, for logs and messages, such as a bucket's name; no secret in it.
+    #: Name for logs and messages, such as the bucket's; never a secret.
     name: str
 
     #: Identifies the data set: the same for the same server, bucket, measurement and field, or the same file.
     data_set: str
 
-    #: The data set's name where only its address can be seen, not its own id; empty if there is none.
+    #: The data set's name when only its address is known, not its id; empty if there is none.
     data_set_address: str
 
-    #: Whether `data_set` is computed from the samples, so that a reader could check a guess of them.
+    #: Whether `data_set` is computed from the samples, so that a reader could use it to confirm a guess of them.
     data_set_tells_samples: bool
 
     #: How many concurrent reads it answers faster than sequential ones.
@@ -125,23 +125,23 @@ class SampleSource(Protocol):
 
     @property
     def may_have_a_namesake(self) -> bool:
-        """Whether another server's data set can have the same `data_set`, which is made of names alone; known once it is open."""
+        """Whether another server's data set can have the same `data_set`, because it is made of names only; known once open."""
 
     @property
     def server(self) -> str:
-        """What answers, once it is open, such as `InfluxDB 2 (v2.7.12), asked in Flux`; empty for stored files."""
+        """The server, once open, such as `InfluxDB 2 (v2.7.12), asked in Flux`; empty for stored files."""
 
     @property
     def is_looked_through(self) -> bool:
-        """Whether it is examined whole when opened, so that it can be judged before anything is released."""
+        """Whether `open` examines all of it, so that it can be judged before anything is released."""
 
     @property
     def inventory(self) -> Inventory | None:
-        """What it is made of, once it is open; None unless files can be added to it."""
+        """Its files, once open; None unless files can be added to it."""
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Warnings found when it was opened, or later, one sentence each: counts and places, no sample."""
+        """Warnings found at opening or later, one sentence each, with counts and places but no samples."""
 
     def open(self) -> None:
         """Connect to the source and check that it can be read.
@@ -153,28 +153,28 @@ class SampleSource(Protocol):
         """
 
     def look(self) -> None:
-        """Check with the cheapest request that it can still be read. Raises as `open` does."""
+        """Check with a minimal request that it can still be read. Raises as `open` does."""
 
     def now_ns(self) -> int | None:
-        """Return what the source's own clock says, never ahead of it; None when it has none."""
+        """Return the time of the source's own clock, never ahead of it; None if it has none."""
 
     def clock_check_in_s(self) -> float:
-        """Return in how many seconds a call of `now_ns` would improve the known time; infinity if it is known well enough."""
+        """Return after how many seconds a call of `now_ns` would improve the known time; infinity if it is accurate enough."""
 
     def extent(self) -> tuple[int, int] | None:
-        """Return first time and last time + 1 of all samples, in nanoseconds; None when the source has no natural bounds."""
+        """Return the first time and the last time + 1 of all samples, in nanoseconds; None if the source has no natural bounds."""
 
     def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
-        """Return what the source holds besides the rows between two times, in nanoseconds; nothing for a source without bounds."""
+        """Return counts of the rows outside two times, in nanoseconds; zero for a source without bounds."""
 
     def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
-        """Return the times of rows added since it was the given data set, in nanoseconds; None if it never was, or that is unknown."""
+        """Return the times of rows added since the data set had the given id, in nanoseconds; None if it never had, or if unknown."""
 
     def kept_since_ns(self) -> int | None:
         """Return the time before which retention may have removed rows, in nanoseconds; None if there is no retention."""
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
-        """Return a time in `[start_ns, end_ns)` before which the span holds no row; None when the whole span holds none.
+        """Return a time in `[start_ns, end_ns)` before which the span has no rows; None if the whole span has none.
 
         Called before long spans are counted window by window, so that empty years cost one query. Raises as `open` does.
         """
@@ -183,20 +183,20 @@ class SampleSource(Protocol):
         """Return how many rows the source holds for each window, shape (len(windows),). Raises as `open` does."""
 
     def read(self, windows: WindowRange) -> Samples:
-        """Return all rows of the windows, or raise as `open` does: never a part of them."""
+        """Return all rows of the windows, never some of them, or raise as `open` does."""
 
     def advice_when_empty(self) -> str:
         """Return a sentence of advice for a run that found no rows."""
 
     def hint_on_contradictions(self) -> str:
-        """Return what may distinguish the series of a source that holds two different values for one time; or nothing."""
+        """Return what may distinguish the series of a source that has two values for one time; may be empty."""
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Release the connection or file."""
 
 
 class StoredSource:
-    """What holds of every source of stored files: it has no clock, it keeps everything, and each read sees for itself what changed."""
+    """Base of sources that read stored files: no clock, no retention, and every read detects changes itself."""
 
     server = ""
     may_have_a_namesake = False
@@ -219,12 +219,12 @@ class StoredSource:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Contradictions:
-    """Sources that hold two different values for one time, by window; each array has shape (windows,).
+    """Sources with two different values for one time, by window; each array has shape (windows,).
 
     Args:
-        rows: Rows of such sources, further ones alike left out. None of them is released.
+        rows: Rows of such sources, without duplicates. None of them is released.
         contradicting: How many sources contradict themselves.
-        throughout: Of these, sources that do so at a tenth of their times or more.
+        throughout: Of these, sources that do so at 10 % of their times or more.
         sources: How many sources have rows; 0 where none contradicts itself.
     """
 
@@ -235,7 +235,7 @@ class Contradictions:
 
     @classmethod
     def none(cls, windows: int) -> Contradictions:
-        """Return what holds where no source contradicts itself."""
+        """Return the counts for windows in which no source contradicts itself."""
         return cls(*(np.zeros(windows, dtype=np.int64) for _ in range(4)))
 
     def part(self, first: int, stop: int) -> Contradictions:
@@ -257,7 +257,7 @@ class ArrangedSamples:
         values_uv: Finite, as measured, shape (n,), float64.
         read: Rows read per window, shape (len(windows),).
         invalid: Of these, rows without a finite number or a source.
-        duplicate: Of these, further rows alike in time, source and value.
+        duplicate: Of these, repeats of the same time, source and value.
         contradictions: Of these, the rows of sources that contradict themselves in the window.
         outside: Rows whose time lies in no window.
     """
@@ -275,10 +275,10 @@ class ArrangedSamples:
 
 
 def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np.int64]) -> ArrangedSamples:
-    """Sort out what cannot be anonymized, count it, and put the rest in order.
+    """Remove and count the rows that cannot be anonymized, and sort the rest.
 
-    A source that holds two different values for one time loses all its rows of that window: none of the values can be told to be the
-    right one, and which series the other rows belong to is as uncertain.
+    A source with two different values for one time loses all its rows of that window: neither value can be identified as the right one,
+    and it is equally uncertain which series the other rows belong to.
 
     Args:
         samples: Rows in any order.
@@ -288,7 +288,7 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
     window_index = windows.index_of(samples.times_ns)
     inside = (window_index >= 0) & (window_index < len(windows))
     valid = inside & np.isfinite(samples.values_uv) & (samples.source_codes != NO_SOURCE)
-    # Most often all rows are good, and nothing need be copied to leave some out.
+    # Usually all rows are valid, and no copy is needed.
     usable: _Rows | slice = slice(None) if valid.all() else np.flatnonzero(valid)
     read = np.bincount(window_index[usable if isinstance(usable, slice) else inside], minlength=len(windows))
     invalid = read - np.bincount(window_index[usable], minlength=len(windows))
@@ -323,7 +323,7 @@ def contradictions_in(samples: Samples, windows: WindowRange) -> Contradictions:
 def _in_order(
     samples: Samples, rows: _Rows | slice, windows: WindowRange, source_ranks: npt.NDArray[np.int64]
 ) -> tuple[_Rows | slice, npt.NDArray[np.int64]]:
-    """Return the positions of `rows` by time and rank, and a key that is the same for rows of one time and source."""
+    """Return the positions of `rows` by time and rank, and a key that is equal for rows of the same time and source."""
     offsets_ns = samples.times_ns[rows] - windows.start_ns
     ranks = source_ranks[samples.source_codes[rows]]
     key = sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
@@ -334,18 +334,18 @@ def _in_order(
 
 
 def _without_alike(samples: Samples, rows: _Rows, key: npt.NDArray[np.int64]) -> tuple[_Rows, _Rows, _Marks]:
-    """Return rows, given by key and value, without further ones alike; those; and which row has the key of the one before it."""
+    """Return rows sorted by key and value without duplicates; the duplicates; and which kept rows repeat the previous key."""
     values_uv = samples.values_uv[rows]
     is_again = np.append(False, key[1:] == key[:-1])[: len(key)]
     is_alike = is_again & np.append(False, values_uv[1:] == values_uv[:-1])[: len(key)]
-    # The first of several rows alike tells how the next value compares with the key before.
+    # The first row of a set of duplicates carries the comparison with the previous key.
     return rows[~is_alike], rows[is_alike], is_again[~is_alike]
 
 
 def _without_contradicting(
     samples: Samples, window_index: npt.NDArray[np.int64], rows: _Rows, is_again: _Marks, *, windows: int
 ) -> tuple[_Rows, Contradictions]:
-    """Return rows without those of sources that contradict themselves in a window, and what is said of these."""
+    """Return rows without those of sources that contradict themselves in a window, and the counts of these."""
     sources = len(samples.source_ids)
     pair = window_index[rows] * sources + samples.source_codes[rows]
     contradicting = np.unique(pair[is_again])
@@ -365,12 +365,12 @@ def _without_contradicting(
 def sort_key(
     offsets_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.integer], *, span_ns: int, sources: int
 ) -> npt.NDArray[np.int64]:
-    """Return one integer a row that sorts as (offset, rank) does."""
+    """Return one integer per row that sorts as (offset, rank) does."""
     if span_ns * max(sources, 1) < 2**63:
         key = offsets_ns * sources
         key += ranks
         return key
-    # Years of windows of many sources in one chunk: times are made dense first, so that the product fits.
+    # A chunk may span years and many sources: times are numbered densely first, so that the product fits.
     _, dense = np.unique(offsets_ns, return_inverse=True)
     return dense.astype(np.int64) * sources + ranks
 

@@ -1,21 +1,21 @@
-"""Groups of neighbouring values that hold k different sources each, with little squared error: a heuristic, for no exact way is known.
+"""Groups of neighbouring values with k different sources each and a small squared error: a heuristic, as no exact method is known.
 
-What is known of the best contiguous groups. A group that can be cut in two groups of k sources each is never needed, since cutting it costs
-nothing. So the group that ends at row j starts no later than `latest(j)`, the last start with k sources up to j, and no earlier than right
-after `latest(latest(j) − 1)`: from there on two groups would fit. That leaves as many starts as one source has rows in a stretch of values
-of its own, often a dozen, at an R wave hundreds. Here is what makes it quick and what makes it a heuristic:
+Properties of the best contiguous groups: a group that can be split into two groups of k sources each is never needed, since a split never
+increases the error. So the group that ends at row j starts no later than `latest(j)`, the last start with k sources up to j, and no earlier
+than right after `latest(latest(j) − 1)`: from that row back two groups would fit. That leaves as many starts as one source has consecutive
+rows of its own, often a dozen, at an R wave hundreds. What makes it fast, and what makes it a heuristic:
 
-1. *Long runs of equal values are set apart*, which costs nothing: where two groups of k sources fit into a run on the left of a cut and two
-   more on its right, some best partition has that cut. (A group across it ends or begins inside the run. What it has on the left goes to
-   the group before; if that begins before the run, it holds the first of the two groups, so it can be cut within that one, and what is cut
-   off, with the second, is a group of equal values. The same on the right.)
-2. *Of the starts that are left, at most `STARTS` are tried*, evenly spread from the latest to the earliest. With so many or fewer, the
-   partition is the best of all contiguous ones.
+1. *Long runs of equal values are separated*, at no cost: where two groups of k sources fit into a run on the left of a cut and two more
+   on its right, some best partition has that cut. (A group across it ends or begins inside the run. Its part on the left goes to the group
+   before; if that begins before the run, it contains the first of the two groups, so it can be cut within that one, and what is cut off,
+   with the second, is a group of equal values. The same on the right.)
+2. *Of the remaining starts, at most `STARTS` are tried*, evenly spread from the latest to the earliest. If there are no more than that,
+   the partition is the best of all contiguous ones.
 3. *Errors are rounded down* to 1/64 µV², so that they are compared exactly whatever the size of a group. Of two with equal errors the
-   smaller last group is taken. (Floats hold the numbers on the way exactly up to 1.4·10¹⁴ µV², rows times squared error of one group;
+   smaller last group wins. (Floats represent the intermediate numbers exactly up to 1.4·10¹⁴ µV², rows times squared error of one group;
    beyond, a last digit is lost, the same one on every machine.)
 
-Groups that are not contiguous might have less error still. The least error of groups of k *rows* (`microaggregation`) is less than any.
+Groups that are not contiguous might have an even smaller error. The minimum for groups of k *rows* (`microaggregation`) is a lower bound.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def groups_of_sources(values: _Int64s, sources: npt.NDArray[np.integer], lengths
         k: The least number of different sources in a group, at least 1.
 
     Returns:
-        The group of each value, counted through from 0 over all segments, ascending, shape (n,).
+        The group of each value, numbered from 0 across all segments, ascending, shape (n,).
     """
     if not len(values):
         return np.empty(0, dtype=np.int64)
     segment = np.repeat(np.arange(len(lengths)), lengths)
-    # Counted across segments: a start before a row's own segment says that none in it would do.
+    # Counted across segments: a start before a row's own segment means that no start within it would do.
     latest = latest_starts(sources, k)
     begins_stretch = _begins_stretch(values, segment, latest)
     starts = np.flatnonzero(begins_stretch)
@@ -74,11 +74,11 @@ def groups_of_sources(values: _Int64s, sources: npt.NDArray[np.integer], lengths
 
 
 def latest_starts(labels: npt.NDArray[np.integer], k: int) -> _Int64s:
-    """Return for each row the last one from which k different labels stand up to it, or -1 where fewer do, shape (n,).
+    """Return for each row the last start from which k different labels occur up to that row, or -1 if there are fewer, shape (n,).
 
-    Of two labels up to a row: the last row before it with another label. Of k: if the label of a row does not stand among the k − 1
-    latest ones up to the row before, it is the k-th, and the start is the one that k − 1 have up to the row before; else the start is the
-    same as of the row before.
+    For two labels this is the last earlier row with another label. For k labels: if a row's label is not among the k − 1 latest ones up to
+    the previous row, it is the k-th, and the start is that of k − 1 labels up to the previous row; otherwise it is the start of the
+    previous row.
     """
     before = _row_before_with_the_same(labels)
     latest = np.arange(len(labels))
@@ -86,14 +86,14 @@ def latest_starts(labels: npt.NDArray[np.integer], k: int) -> _Int64s:
         found = np.full(len(labels), _NOWHERE)
         found[1:] = latest[:-1]
         np.putmask(found, before >= found, _NOWHERE)
-        # Starts never go back from row to row, so the largest so far is that of the last row whose label was the k-th.
+        # Starts never decrease from row to row, so the running maximum is the start of the last row whose label was the k-th.
         np.maximum.accumulate(found, out=latest)
     return latest
 
 
 def _row_before_with_the_same(labels: npt.NDArray[np.integer]) -> _Int64s:
-    """Return the row before each one that has the same label, or -1, shape (n,)."""
-    # Numbers of 16 bits are sorted digit by digit, which is ten times as quick.
+    """Return for each row the previous row with the same label, or -1, shape (n,)."""
+    # numpy uses a radix sort for 16-bit numbers, which is ten times as fast.
     order = np.argsort(labels.astype(np.uint16) if labels.max(initial=0) < 2**16 else labels, kind="stable")
     same = labels[order[1:]] == labels[order[:-1]]
     before = np.full(len(labels), _NOWHERE)
@@ -102,7 +102,7 @@ def _row_before_with_the_same(labels: npt.NDArray[np.integer]) -> _Int64s:
 
 
 def _begins_stretch(values: _Int64s, segment: _Int64s, latest: _Int64s) -> npt.NDArray[np.bool_]:
-    """Return which rows begin a segment, or a part of one that is set apart."""
+    """Return which rows begin a segment or a separated part of one."""
     begins_run = np.concatenate(([True], (values[1:] != values[:-1]) | (segment[1:] != segment[:-1])))
     run_starts = np.flatnonzero(begins_run)
     run_ends = np.append(run_starts[1:], len(values)) - 1
@@ -115,13 +115,13 @@ def _begins_stretch(values: _Int64s, segment: _Int64s, latest: _Int64s) -> npt.N
     left, right = left[is_long], right[is_long]
     begins = np.concatenate(([True], segment[1:] != segment[:-1]))
     begins[right] = True
-    # What is between is a stretch of its own if it can be; else it stays with the rows on the left.
+    # The rows between are a stretch of their own if k sources fit; otherwise they stay with the rows on the left.
     begins[left[latest[right - 1] > left] + 1] = True
     return begins
 
 
 def _start_of_two(latest: _Int64s) -> _Int64s:
-    """Return for each row the last one from which two groups stand up to it, or -1."""
+    """Return for each row the last start from which two groups fit up to that row, or -1."""
     return np.where(latest > 0, latest[latest - 1], _NOWHERE)
 
 
@@ -139,7 +139,7 @@ def _sizes_of_last_groups(values: _Int64s, latest: _Int64s, stretches: Blocks) -
     longest_first = mixed[np.argsort(-rows[mixed], kind="stable")]
     first = 0
     while first < len(longest_first):
-        # Of far longer stretches fewer at a time: what is remembered takes as much room for each as for the longest.
+        # Fewer at a time if they are long: every column needs as much memory as the longest.
         together = max(1, min(_SIDE_BY_SIDE // STARTS, _MOST_CELLS // int(rows[longest_first[first]])))
         chosen = longest_first[first : first + together]
         _fill_side_by_side(sizes, sums, squares, latest, earliest, stretches.starts[chosen], rows[chosen])
@@ -150,14 +150,14 @@ def _sizes_of_last_groups(values: _Int64s, latest: _Int64s, stretches: Blocks) -
 def _fill_side_by_side(
     sizes: _Int64s, sums: _Int64s, squares: _Int64s, latest: _Int64s, earliest: _Int64s, starts: _Int64s, rows: _Int64s
 ) -> None:
-    """Work out some stretches, the longest of them first."""
+    """Compute the sizes for some stretches, sorted by descending length."""
     columns = len(starts)
     least = np.full((rows[0] + 1, columns), _UNREACHABLE)
     least[0] = 0
     flat = least.reshape(-1)
     first = 0
     while first < rows[0]:
-        # Fewer and fewer stretches go on.
+        # Stretches that have ended drop out.
         going = int(np.count_nonzero(rows > first))
         stop = min(first + max(1, 4 * _SIDE_BY_SIDE // (STARTS * going)), int(rows[0]))
         position = np.minimum(starts[:going] + np.arange(first, stop)[:, None], (starts + rows)[:going] - 1)
@@ -169,7 +169,7 @@ def _fill_side_by_side(
             candidates += flat[cells[place]]
             np.minimum.reduce(candidates, axis=0, out=found)
             np.bitwise_and(found, ~_WHICH, out=least[first + place + 1, :going])
-        # Past its end a stretch repeats its last row, and that row's answer.
+        # Past its end a stretch repeats its last row, and so that row's result.
         start = np.take_along_axis(begins, (chosen & _WHICH)[:, None], axis=1)[:, 0]
         sizes[position] = position + 1 - start
         first = stop
@@ -180,7 +180,7 @@ def _candidates(
 ) -> tuple[_Int64s, _Int64s]:
     """Return errors and first rows of the groups that are tried, shape (rows, STARTS, stretches).
 
-    The last bits of an error say which start it is: of equal errors that of the latest start is the least.
+    The last bits of an error encode the start, so that of equal errors the latest start has the smallest.
     """
     last_start = latest[position]
     is_reachable = last_start >= starts
@@ -190,7 +190,7 @@ def _candidates(
     begins = last_start[:, None] - ((last_start - first_start)[:, None] * tried >> _SPREAD)
     ends = position[:, None] + 1
     size = (ends - begins).astype(np.float64)
-    # Whole numbers until here: what is added up over a chunk may be beyond what a float holds, what a group has is not.
+    # Integers up to here: sums over a chunk may exceed the precision of a float, those of one group do not.
     total = (sums[ends] - sums[begins]).astype(np.float64)
     numerators = (squares[ends] - squares[begins]).astype(np.float64)
     numerators *= size

@@ -1,6 +1,6 @@
 """The second opinion: does a finished batch keep the promise it states?
 
-Shares no code with what builds batches, and looks at nothing but the batch.
+Shares no code with the modules that build batches, and examines only the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from anonymizer.batch import Batch, Certificate, KUnit
 from anonymizer.errors import PrivacyViolation
 from anonymizer.verify_rhythm import verify_public_beats
 
-#: All a batch may hold. A new field must be weighed here before it can leave.
+#: All fields a batch may have. A new field must be reviewed and added here before it can be released.
 ALLOWED_FIELDS = frozenset(
     {
         "batch_id",
@@ -31,10 +31,10 @@ ALLOWED_FIELDS = frozenset(
     }
 )
 
-#: An imputed value is a mean of thousands of numbers; this much rounding is not a difference.
+#: Rounding allowed in an imputed value, which is a mean of thousands of numbers.
 _MEAN_TOLERANCE = 1e-9
 
-#: Whole values that lie no further apart are counted without being sorted.
+#: Whole values within a range of this size are counted without sorting.
 _MOST_NUMBERS = 2**16
 
 
@@ -86,10 +86,10 @@ def _sharers(values: npt.NDArray[np.float64], sources: npt.NDArray[np.int32], k_
 
 
 def _numbered(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.intp], int]:
-    """Return a number for each value, the same for the same value and no other, and how many numbers there are; some may be of none."""
+    """Return a number for each value, equal for equal values only, and the count of numbers; some may be unused."""
     lowest, highest = float(values.min(initial=0.0)), float(values.max(initial=0.0))
     if highest - lowest < _MOST_NUMBERS:
-        # Whole microvolts number themselves, which spares sorting them. The way back shows that no difference was rounded away.
+        # Whole microvolts are their own numbers, which saves sorting. Converting back checks that nothing was rounded away.
         number = (values - lowest).astype(np.intp)
         if (number + lowest == values).all():
             return number, int(highest - lowest) + 1
@@ -138,9 +138,9 @@ def _check_conservation(batch: Batch) -> None:
 
 
 def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_], k: int) -> None:
-    """An imputed value may stand for fewer than k rows, because it is computed from all the others alone; see that it is."""
+    """Check imputed values: fewer than k rows may carry one only because it is computed from all the other rows."""
     imputed = len(batch) - int(own_group.sum())
-    # Together with as many as k they are starred, level 8; fewer are suppressed, level 9.
+    # k or more imputed rows are starred (level 8); fewer are suppressed (level 9).
     expected_counts = (imputed, 0) if imputed >= k else (0, imputed)
     if (batch.counts.starred, batch.counts.suppressed) != expected_counts:
         raise _violation(batch, f"marks {imputed} rows as imputed but counts {batch.counts}")

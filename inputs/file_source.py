@@ -313,10 +313,7 @@ class FileSource(StoredSource):
             self._spoiled = spoiled_seconds(cells)
             self._spoiled_rows = sum(self._spoiled_in_span(one) for one in cells()) if self._spoiled else 0
         if self._spoiled_rows:
-            remarks.append(
-                f"INPUT_FILE: {self._spoiled_rows} rows of a leap second (23:59:60), {survey.place_of_leap_second}, are invalid: "
-                "their sources have rows in the second after it as well, and both cannot be the same second"
-            )
+            remarks.append(survey.leap_second_warning(self._spoiled_rows))
         self.remarks = tuple(remarks)
 
     def _spoiled_in_span(self, cells: Cells) -> int:

@@ -114,10 +114,12 @@ class Survey:
                 found &= is_within(times_ns, bound)
         return found
 
-    @property
-    def place_of_leap_second(self) -> str:
-        """Where the first row of a leap second stands."""
-        return self._place("leap second", TimeKind.LEAP_SECOND)
+    def leap_second_warning(self, rows: int) -> str:
+        """Return the warning that so many rows of a leap second are invalid, with the place of the first one."""
+        return (
+            f"INPUT_FILE: {rows} rows of a leap second (23:59:60), {self._place('leap second', TimeKind.LEAP_SECOND)}, are invalid: "
+            "their sources have rows in the second after it as well, and both cannot be the same second"
+        )
 
     def conclude(self) -> Conclusion:
         """Decide which kinds of cells count as times.

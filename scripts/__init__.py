@@ -1,1 +1,1 @@
-"""Commands for people: heartbeat logs, checking output, writing the files that are written from code."""
+"""Command-line tools: heartbeat logs, state and output checks, reports, and generators of files that are derived from code."""

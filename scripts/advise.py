@@ -1,4 +1,4 @@
-"""Which K_VALUE and BATCH_SIZE_SECONDS suit your data? Tries them out on some minutes of it and prints what each costs.
+"""Which K_VALUE and BATCH_SIZE_SECONDS suit your data? Tries each combination on a few minutes of data and prints what it costs.
 
 Reads a file (CSV, CSV.gz or Parquet with the columns timestamp, source_id, ecg; or a recording in EDF, BDF, WFDB or DICOM, with
 INPUT_CHANNEL and INPUT_START_TIME in the environment), a data set of Parquet files (a folder, a glob or s3://bucket/prefix), or the raw
@@ -42,16 +42,16 @@ from utility.attackers import Recognition, recognition_rows
 from utility.choices import Choice, is_available
 from utility.heartbeats import HOW_TO_GET_THE_DETECTOR, has_detector
 
-#: Rows of a live bucket younger than this may still be on their way.
+#: Newer rows of a live bucket may not have arrived yet.
 SETTLED_AFTER_S = 60
 
 #: Units are judged by windows of this length.
 UNITS_WINDOW_NS = 5 * NANOSECONDS
 
-#: A longer list of numbers is cut where it is shown.
+#: Longer arguments are truncated in messages.
 LONGEST_SHOWN = 80
 
-#: What an argument sets.
+#: The setting that each argument overrides.
 SETTING_OF = {
     "bucket": "INFLUX_INPUT_BUCKET",
     "url": "INFLUX_URL",
@@ -62,7 +62,7 @@ SETTING_OF = {
     "value_unit": "VALUE_UNIT",
 }
 
-#: Nothing is written, followed or pseudonymized here, so nothing about that can be wrong.
+#: Fixed here, so that settings this tool does not use cannot cause errors.
 WITHOUT = {
     "OUTPUT_TO_CSV": "true",
     "OUTPUT_TO_INFLUX": "false",
@@ -73,7 +73,7 @@ WITHOUT = {
     "QUERY_END_TIME": "",
 }
 
-#: What of the `.env` shapes values besides k, its unit and the window.
+#: Settings of `.env` that affect released values, besides k, its unit and the window.
 SHAPING = ("METHOD", "MAX_LEVEL", "RESIDUAL", "IMPUTATION", "HIERARCHY_CSV_PATH")
 
 HEADING = (
@@ -83,7 +83,7 @@ HEADING = (
 
 
 class NoSample(Exception):
-    """There is nothing to try settings out on. The message says what would help."""
+    """The sample has no usable rows. The message says what to do."""
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -98,8 +98,8 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         trials = _trials(samples, choices, options)
         recognised = recognition(samples, choices, options.k)
     except NoConfiguration as error:
-        way_on = "Name a recording, or a bucket with --bucket, --org and INFLUX_TOKEN, or an .env with --env-file."
-        return _said(f"{error}. {way_on}", code=exit_codes.CONFIGURATION)
+        remedy = "Name a recording, or a bucket with --bucket, --org and INFLUX_TOKEN, or an .env with --env-file."
+        return _said(f"{error}. {remedy}", code=exit_codes.CONFIGURATION)
     except ConfigurationError as error:
         return _said(
             "The settings cannot be used:", *(f"  - {problem}" for problem in error.problems), code=exit_codes.CONFIGURATION
@@ -168,7 +168,7 @@ def _choices(settings: Settings, unit: str) -> list[Choice]:
     shaping = {name: str(getattr(settings, name.lower())) for name in SHAPING if getattr(settings, name.lower())}
     units = ("record", "source") if unit == "both" else (unit,)
     choices = [Choice(one, {**shaping, "K_UNIT": one}) for one in units]
-    # Not every version counts sources, and not every way to treat the residual can.
+    # Not every version, and not every RESIDUAL, supports counting sources.
     return [choice for choice in choices if unit != "both" or choice.name == "record" or is_available(choice)]
 
 
@@ -189,10 +189,11 @@ def _print(samples: Samples, trials: Sequence[Trial], most_error_percent: float)
     few = sorted({trial.window_s for trial in trials if trial.windows < ENOUGH_WINDOWS})
     if few:
         print(
-            f"Fewer than {ENOUGH_WINDOWS} windows of {', '.join(map(str, few))} s: their figures say little. A longer sample: --minutes."
+            f"Fewer than {ENOUGH_WINDOWS} windows of {', '.join(map(str, few))} s: too few for reliable figures. "
+            "Use a longer sample: --minutes."
         )
     if not has_detector():
-        print(f"Heartbeats were not looked for; with a detector they are: {HOW_TO_GET_THE_DETECTOR}")
+        print(f"Heartbeats were not detected: no detector is installed. To install one: {HOW_TO_GET_THE_DETECTOR}")
     elif all(math.isnan(trial.beats_found_percent) for trial in trials):
         print("No heartbeats were found in the raw sample: is it ECG, at 50 Hz or more?")
     for sentence in advice(trials, most_error_percent=most_error_percent):
@@ -206,20 +207,20 @@ def _print_table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def _recognition(found: Mapping[str, Sequence[Recognition]]) -> tuple[str, list[tuple[str, ...]]]:
-    """Return a remark on who recognises whom, and the figures as a table, empty where nothing could be measured."""
+    """Return a remark on the recognition of wearers, and the figures as a table; it is empty if nothing could be measured."""
     if not found:
-        return "Whose heart it is was not tried: that needs two wearers or more whose heartbeats are found, and the detector.", []
+        return "Recognition was not measured: it needs at least two wearers with detected heartbeats, and the detector.", []
     people = len(next(iter(found.values()))[0].right)
     return (
-        "Whose heart it is: three attackers have the raw first half of this sample and name the wearer in spans of the second, raw and as "
-        f"it would be released. Right of all, and a 95 % interval; by chance 1 of {people}, {100 / people:.0f} %. Whoever has more ECG, or "
-        "learned from large cohorts, is right more often.",
+        "Recognition: three attackers have the raw first half of this sample and name the wearer in spans of the second, raw and as "
+        f"it would be released. Correct answers, with a 95 % interval; by chance 1 of {people}, {100 / people:.0f} %. An attacker with "
+        "more ECG, or trained on large cohorts, is right more often.",
         recognition_rows(found),
     )
 
 
 def _unit_doubts(samples: Samples) -> Iterator[str]:
-    """Yield what makes the unit of the values look wrong: then every figure below is of something else than an ECG in microvolts."""
+    """Yield a warning for each sign that the unit of the values is wrong. The figures would then not describe an ECG in microvolts."""
     windows = covering_windows(int(samples.times_ns.min()), int(samples.times_ns.max()) + 1, UNITS_WINDOW_NS)
     sources = len(samples.source_ids)
     doubts = unit_doubts(arrange(samples, windows, np.arange(sources)), sources)
@@ -260,7 +261,7 @@ def _percent(figure: float) -> str:
 
 def _plot(path: Path, trials: Sequence[Trial], most_error_percent: float, recognised: tuple[str, Sequence[Sequence[str]]]) -> int:
     try:
-        from utility.advice_page import advice_page  # only a plot needs matplotlib
+        from utility.advice_page import advice_page  # only plots need matplotlib
     except ImportError:
         return _said(f"--plot needs a library that is not installed: {HOW_TO_GET_THE_DETECTOR}", code=exit_codes.USAGE)
     try:
@@ -298,7 +299,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "file",
         nargs="?",
-        # No Path, which would make one slash of the two in s3://.
+        # Not a Path, which would collapse the two slashes of s3://.
         type=argument(path),
         metavar="FILE",
         help="a file, or a folder, a glob or s3://bucket/prefix of Parquet files; without one the raw bucket is read",
@@ -317,22 +318,22 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=argument(positive_number),
         default=MOST_ERROR_PERCENT,
         metavar="PERCENT",
-        help="PRDN that is still good enough (default: 10)",
+        help="highest acceptable PRDN (default: 10)",
     )
-    parser.add_argument("--minutes", type=_minutes, default=5, help="how much to look at (default: 5)")
+    parser.add_argument("--minutes", type=_minutes, default=5, help="how many minutes of data to use (default: 5)")
     parser.add_argument(
         "--start",
         type=argument(moment),
         metavar="TIME",
-        help="where to begin; default: a file's first row, a bucket's last minutes",
+        help="start of the sample; default: a file's first row, a bucket's last minutes",
     )
     parser.add_argument("--plot", type=path_argument, metavar="FILE.html", help="also write a page with plots")
-    parser.add_argument("--value-unit", choices=("uV", "mV"), help="what values are in (VALUE_UNIT)")
+    parser.add_argument("--value-unit", choices=("uV", "mV"), help="unit of the values (VALUE_UNIT)")
     parser.add_argument(
         "--env-file",
         type=path_argument,
         metavar="PATH",
-        help="settings for the bucket and the method (default: .env, where there is one)",
+        help="settings for the bucket and the method (default: .env, if it exists)",
     )
     bucket = parser.add_argument_group("a bucket")
     for option, name in SETTING_OF.items():

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from service.settings.declared import DECLARED, SECRETS  # noqa: E402  (found only once the line above ran)
+from service.settings.declared import DECLARED, SECRETS  # noqa: E402  (can be imported only after the line above)
 
 _ENV_HEAD = """\
 # Settings of the central ECG anonymizer. Copy this file to .env, fill in the first block, and keep .env to yourself: chmod 600 .env
@@ -173,7 +173,7 @@ releases the windows that are still open.
 | object stores | Amazon S3 and S3-compatible servers ([keys](#keys-of-an-object-store)) |
 """
 
-#: What a newcomer has to fill in: shown without a comment sign.
+#: Settings that a new user must fill in: example values.
 _FILLED_IN = {"INFLUX_URL": None, "INFLUX_TOKEN": "your-read-token", "INFLUX_ORG": "your-org"}
 
 

@@ -1,9 +1,9 @@
-"""Write a report of what was released, from the journal: for a privacy officer to read and to sign.
+"""Write a report of what was released, from the journal, for a privacy officer to read and sign.
 
     python scripts/report.py --since 2025-11-03 --until 2025-11-04 --to report.html
 
 Reads `.env`, or the file that --env-file names, for STATE_DIR and the settings it shows; the service may be running. A one-shot run
-writes a report of its own, which knows more (documentation/OPERATIONS.md). Nothing in it is a row, a value or an id of a source.
+writes its own report, with more detail (documentation/OPERATIONS.md). No report contains rows, values or source ids.
 Exit codes: 0 written; 64 usage; 78 the configuration or the state cannot be used.
 """
 
@@ -34,7 +34,7 @@ from service.telemetry.log_writer import make_printable
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the command line says; return the exit code."""
+    """Run the command; return the exit code."""
     make_printable(sys.stdout)
     options = _parse(arguments)
     try:
@@ -85,10 +85,8 @@ def _report(settings: Settings, since_ns: int, until_ns: int) -> str:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description="Writes a report of what was released, from the journal.")
-    parser.add_argument(
-        "--since", required=True, type=argument(moment), metavar="TIME", help="windows from then on, ISO 8601, UTC"
-    )
-    parser.add_argument("--until", type=argument(moment), metavar="TIME", help="windows before then; now, if not said")
+    parser.add_argument("--since", required=True, type=argument(moment), metavar="TIME", help="start of the span, ISO 8601, UTC")
+    parser.add_argument("--until", type=argument(moment), metavar="TIME", help="end of the span (default: now)")
     parser.add_argument(
         "--to", default="report.html", type=path_argument, metavar="PATH", help="the file to write (default: report.html)"
     )

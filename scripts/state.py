@@ -1,7 +1,7 @@
-"""Show STATE_DIR, compare it with the outputs, and do what only an operator may decide.
+"""Show STATE_DIR, compare it with the outputs, and carry out actions that need an operator's decision.
 
 Reads `.env`, or the file that --env-file names; some commands need only STATE_DIR, which --state-dir can name instead. Stop the service
-first. Nothing here prints data. Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable;
+first. No command prints data. Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable;
 75 the service is running; 78 the configuration or the state cannot be used.
 """
 
@@ -64,25 +64,23 @@ from service.wiring import (
     open_summaries,
 )
 
-#: More disagreements than this are counted, not listed.
+#: Further disagreements are counted but not listed.
 _MOST_LISTED = 50
 
-#: Advice where the system denies access.
+#: Advice when the operating system denies access.
 _AS_ITS_USER = "Run this as the user that STATE_DIR belongs to, such as with: sudo -u ecg-anonymizer"
 
-#: How often a spool file is read before it counts as lost, and how long a disk is left alone in between.
+#: Reads of a spool file before it counts as lost, and the pause between them.
 _READS = 3
 _BETWEEN_READS_S = 0.5
 
 
 def show(folder: Path) -> int:
-    """Print what was released, where the stream is, how far each output is, and what came late. Changes nothing."""
+    """Print what was released, the position of the stream and of each output, and how many rows came late. Changes nothing."""
     with copied_journal(folder) as (journal, form):
         _print_state(folder, journal)
     if form not in (0, FORMAT_VERSION):
-        print(
-            f"form       {form}, of an earlier version; it is brought to form {FORMAT_VERSION} at the next start of the service"
-        )
+        print(f"form       {form}, of an earlier version; the service upgrades it to form {FORMAT_VERSION} at its next start")
     return exit_codes.DONE
 
 
@@ -104,7 +102,7 @@ def _print_state(folder: Path, journal: Journal) -> None:
 
 
 def drop_output(folder: Path, name: str) -> int:
-    """Forget an output, and the rows that wait for it."""
+    """Forget an output and the rows that are pending for it."""
     journal = Journal(folder, data_set=None)
     known = {one.name: one for one in journal.outputs.positions()}
     history = NameHistory(Path(os.path.realpath(folder)))
@@ -115,20 +113,23 @@ def drop_output(folder: Path, name: str) -> int:
         print(f"There is no output {name!r}; there are: {', '.join(known) or 'none'}")
         return exit_codes.USAGE
     journal.outputs.drop_output(found[0])
-    print(f"Output {found[0]} is forgotten; {known[found[0]].pending} released rows will never reach it from here.")
+    print(f"Output {found[0]} was forgotten; its {known[found[0]].pending} pending released rows will not be delivered to it.")
     journal.close()
     return exit_codes.DONE
 
 
 def accept_gap(folder: Path, settings: Settings | None) -> int:
-    """Mark everything that the fence, or the outputs' summaries, know and the journal does not as released: of other cuts too."""
+    """Mark as released whatever the fence or the outputs' summaries record and the journal does not.
+
+    This includes releases of services that divide the bucket differently.
+    """
     journal = Journal(folder, data_set=None, accepting_gap=True)
     if settings is not None and (settings.output_to_influx or settings.output_to_parquet):
         for sentence in _accept_what_outputs_tell(journal, settings):
             print(sentence)
     else:
         print("Without a configuration that writes to InfluxDB or Parquet files, only the fence can tell what was released.")
-    print("What counts as released now. Of what the old journal knew beyond that, nothing is known:")
+    print("These intervals now count as released. Releases that only the old journal recorded remain unknown:")
     for interval in journal.released_intervals():
         print(f"  {span_text(interval)} will not be released again")
     journal.close()
@@ -136,7 +137,7 @@ def accept_gap(folder: Path, settings: Settings | None) -> int:
 
 
 class HeldReader(SummaryReader, LabelReader, Protocol):
-    """Tells what windows an output holds, and of what data sets."""
+    """Reads which windows an output holds, and of which data sets."""
 
 
 def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[str]:
@@ -152,26 +153,26 @@ def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[
 
     claimant = claimant_of(settings, labels, journal)
 
-    def accept(summaries: HeldReader, store: ClaimStore, place: str, way_on: str) -> Iterator[str]:
+    def accept(summaries: HeldReader, store: ClaimStore, place: str, remedy: str) -> Iterator[str]:
         try:
             rivals = rival_labels(summaries.newest_labels() | summaries.labels(ANY_TIME), claimant)
             found = journal.accept_gap(unknown_releases(summaries, journal, (*labels, *rivals), ANY_TIME))
             journal.accept_labels(rivals)
-            yield f"{place} told of {len(found)} more stretches of time."
+            yield f"{place} holds {len(found)} more released intervals."
             ended = 0 if settings.input_file else end_rival_claims(store, claimant)
         except SourceDenied as error:
-            yield f"Only the fence can tell what was released: {error}. {way_on}"
+            yield f"Only the fence can tell what was released: {error}. {remedy}"
             return
         if rivals or ended:
             yield (
-                f"{place} was used by services that cut the bucket in another way: what they released counts as released, and "
+                f"Services that divide the bucket in another way have written to {place}: what they released counts as released, and "
                 f"{ended} of them lost their claim. Never start them again."
             )
 
     if settings.output_to_influx:
         with open_influx_cuts(settings) as (summaries, claims):
-            way_on = "INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
-            yield from accept(summaries, claims, f"Bucket {settings.influx_output_bucket}", way_on)
+            remedy = "INFLUX_VERIFY_TOKEN may name a token that can read both buckets."
+            yield from accept(summaries, claims, f"Bucket {settings.influx_output_bucket}", remedy)
     if settings.output_to_parquet:
         with open_parquet_cuts(settings, must_hold=False) as (held, parquet_claims):
             yield from accept(held, parquet_claims, "PARQUET_URL", "Fix that, and run this again.")
@@ -180,7 +181,7 @@ def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[
 def give_up_lost(folder: Path, *, is_confirmed: bool, env_file: Path = Path(".env")) -> int:
     """Count released batches whose spool file is lost or damaged as set aside, so that outputs go on without them.
 
-    Every file is read here, whatever the log said. One that the disk does not give now is not lost, so nothing is given up then.
+    Every file is read again here, whatever the log said. A file that the disk cannot read now may not be lost: then nothing is given up.
     """
     journal = Journal(folder, data_set=None)
     try:
@@ -194,7 +195,7 @@ def give_up_lost(folder: Path, *, is_confirmed: bool, env_file: Path = Path(".en
         for number in lost:
             kept = spool.move_aside(number)
             rows = journal.outputs.give_up_chunk(number)
-            print(f"Chunk {number}: {rows} released rows will never reach the outputs that lack them.")
+            print(f"Chunk {number}: {rows} released rows will not be delivered to the outputs that lack them.")
             print(f"  What is left of its file is kept as {kept}" if kept else "  It has no file.")
         print(f"{len(lost)} chunks were given up; their windows stay released.")
         return exit_codes.DONE
@@ -213,17 +214,17 @@ def _spool_of(folder: Path, env_file: Path, journal: Journal) -> Spool:
 
 
 def _shared_spool(folder: Path, env_file: Path, address: str) -> SharedSpool:
-    """Return where the journal says that workers spooled; only a bucket's keys are in the settings."""
+    """Return the spool that the journal names for workers; the settings supply only the keys of a bucket."""
     if "://" in address:
         return make_shared_spool(load(env_file, os.environ, must_exist=True).settings)
     return SharedSpool(SpoolFolder(Path(address or folder / "chunks")))
 
 
 def _loss_of(spool: Spool, number: int) -> str:
-    """Return what is wrong with a spool file, read several times; empty when one read shows that it is whole.
+    """Return what is wrong with a spool file, read several times; empty once a read finds it intact.
 
     Raises:
-        StateUnavailable: The disk did not give it in the last of the reads.
+        StateUnavailable: The disk could not read it in the last attempt.
     """
     error: SpoolDamaged | StateUnavailable | None = None
     for _ in range(_READS):
@@ -274,7 +275,7 @@ def retry_set_aside(folder: Path, settings: Settings) -> int:
 
 
 def verify(folder: Path, settings: Settings, span: Window) -> int:
-    """Compare journal, raw bucket and outputs; print the identities and every window where they disagree."""
+    """Compare journal, raw bucket and outputs; print the row balances and every window in which they disagree."""
     if not settings.influx_verify_token and not settings.input_file:
         print("Set INFLUX_VERIFY_TOKEN (or _FILE) to a token that may read both buckets; without it INFLUX_TOKEN is tried.")
     source = make_source(settings, token=settings.influx_verify_token or None)
@@ -312,7 +313,7 @@ def _print_audit(found: Audit, span: Window) -> None:
     counts = found.counts
     print(f"{span_text(span)}: {found.windows} released windows")
     if found.accepted:
-        print(f"           {found.accepted} stretches were accepted as released; of those nothing is known")
+        print(f"           {found.accepted} intervals were accepted as released; nothing more is known about them")
     print(
         f"read       {counts.read} = {counts.released} released + {counts.withheld} withheld + {counts.invalid} invalid "
         f"+ {counts.duplicate} duplicate"
@@ -334,7 +335,7 @@ def _print_audit(found: Audit, span: Window) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Do what was asked; return the exit code."""
+    """Run the command; return the exit code."""
     make_printable(sys.stdout)
     options = _parse(arguments)
     env_file = Path(options.env_file)
@@ -347,7 +348,7 @@ def main(arguments: list[str]) -> int:
         if not folder.is_dir() and options.command != "accept-gap":
             print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
             return exit_codes.USAGE
-        # Held until the process ends, so that no other process works here meanwhile.
+        # Held until the process ends, so that no other process uses the folder.
         _lock = InstanceLock(folder)
         return _do(options, folder, env_file)
     except AnotherInstance as error:
@@ -393,22 +394,20 @@ def _state_dir_of(env_file: Path) -> str:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--env-file", metavar="PATH", default=".env", type=path_argument, help="where the settings are (default: .env)"
-    )
-    parser.add_argument("--state-dir", metavar="FOLDER", type=path_argument, help="the folder itself")
+    parser.add_argument("--env-file", metavar="PATH", default=".env", type=path_argument, help="settings file (default: .env)")
+    parser.add_argument("--state-dir", metavar="FOLDER", type=path_argument, help="state folder, instead of STATE_DIR")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    commands.add_parser("show", help="what was released, how far each output is, what came late")
+    commands.add_parser("show", help="show what was released, the position of each output, and late rows")
     verifying = commands.add_parser("verify", help="compare the journal with the raw bucket and with what outputs hold")
     verifying.add_argument(
-        "--start", metavar="TIME", type=argument(moment), help="from here (ISO 8601, UTC); default: everything"
+        "--start", metavar="TIME", type=argument(moment), help="start of the span (ISO 8601, UTC); default: everything"
     )
-    verifying.add_argument("--end", metavar="TIME", type=argument(moment), help="up to here")
+    verifying.add_argument("--end", metavar="TIME", type=argument(moment), help="end of the span")
     commands.add_parser("retry-set-aside", help="offer refused rows to their outputs again")
-    drop = commands.add_parser("drop-output", help="forget an output that was turned off while rows wait for it")
-    drop.add_argument("name", metavar="NAME", help="as the message or `show` names it")
+    drop = commands.add_parser("drop-output", help="forget an output that was turned off while rows are pending for it")
+    drop.add_argument("name", metavar="NAME", help="name of the output, as in the message or in `show`")
     commands.add_parser(
-        "accept-gap", help="never release again what the fence or the output bucket knows and the journal does not"
+        "accept-gap", help="mark as released what the fence or the output bucket records and the journal does not"
     )
     giving_up = commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
     giving_up.add_argument("--yes", action="store_true", help="do not ask; required where there is no terminal")

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-# Run as a command, only this folder is on the path: the project's folder holds `anonymizer`.
+# When run as a command, only this folder is on the path; `anonymizer` is in the project's folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from scripts.heartbeat.command import DONE, INVALID, Arguments, counted, name_of, report, run, warn

@@ -33,7 +33,7 @@ SHARED = (
 )
 
 RECOGNITION = (
-    "Whose heart is it",
+    "Recognition of wearers",
     "Six people of whom the attackers know two and a half minutes of raw ECG, 360 Hz: how often they name the right one in what would be "
     "released of the minutes after, and a 95 % interval. documentation/PRIVACY.md explains the attackers.",
 )

@@ -293,7 +293,7 @@ def test_windows_that_a_lost_state_folder_released_are_released_by_no_other(
     code, log = run_service(place.folder, {**settings, "K_VALUE": "3"})
     assert (code, "PARQUET_URL holds summaries of windows of this data set" in log) == (exit_codes.CONFIGURATION, True), log
     code, said = state(place.folder, "accept-gap")
-    assert (code, "PARQUET_URL told of" in said) == (0, True), said
+    assert (code, "PARQUET_URL holds" in said) == (0, True), said
     code, log = run_service(place.folder, {**settings, "K_VALUE": "3"})
 
     assert code == 0, log

@@ -95,7 +95,7 @@ def test_a_folder_that_is_moved_together_with_the_state_is_the_same_output_and_d
     assert len((here / "output" / FILE).read_text().splitlines()) == 1 + 2 * ROWS
     assert state(here, "drop-output", "csv:other")[0] == exit_codes.USAGE
     code, said = state(here, "drop-output", "csv:./output/")
-    assert (code, f"Output csv:{here}/output is forgotten" in said) == (exit_codes.DONE, True), said
+    assert (code, f"Output csv:{here}/output was forgotten" in said) == (exit_codes.DONE, True), said
     assert outputs(here) == []
 
 

@@ -196,7 +196,10 @@ def test_released_rows_whose_spool_file_is_lost_are_given_up_by_a_person_and_not
     assert (refused, "give-up-lost" in log) == (78, True), log
     assert (asked, "Nothing was given up" in said_first, "again with --yes" in said_first) == (64, True, True), said_first
     assert [path.read_bytes() for path in (tmp_path / "state" / "given_up").iterdir()] == [b"damaged"]
-    assert (given_up, f"{WINDOW_OF_TWO} released rows will never reach the outputs that lack them" in said) == (0, True), said
+    assert (given_up, f"{WINDOW_OF_TWO} released rows will not be delivered to the outputs that lack them" in said) == (
+        0,
+        True,
+    ), said
     assert code == 0, after_log
     assert len(api_rows(api_server.stored())) == ROWS_OF_TWO - WINDOW_OF_TWO
     assert clinic.stored() == csv_rows(tmp_path / "csv")

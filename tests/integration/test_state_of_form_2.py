@@ -105,7 +105,7 @@ def test_who_only_looks_leaves_it_to_the_version_that_wrote_it(folder: Path) -> 
     assert code == 0, said
     assert "released   132 rows of 132 read" in said
     assert "72 rows taken, 0 set aside, 60 pending" in said
-    assert f"form       2, of an earlier version; it is brought to form {FORMAT_VERSION} at the next start" in said
+    assert f"form       2, of an earlier version; the service upgrades it to form {FORMAT_VERSION} at its next start" in said
     assert (state / "fence").read_bytes() == fence
     with closing(sqlite3.connect(state / "journal.sqlite")) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)

@@ -115,7 +115,7 @@ def test_a_plot_is_a_page_of_its_own_that_is_marked_as_confidential_and_one_that
     assert (code, "confidential as well" in said) == (0, True), said
     assert "<strong>Confidential.</strong>" in page
     assert page.count("<svg") == 2
-    assert all(words in page for words in ("Whose heart it is", "by chance 1 of 6, 17 %", "<td>nearest beats, 5 s</td>"))
+    assert all(words in page for words in ("Recognition of wearers", "by chance 1 of 6, 17 %", "<td>nearest beats, 5 s</td>"))
     assert "mitbih" not in page
     assert not re.search(r'(src|href)="(?!#)', page)
 
@@ -132,8 +132,10 @@ def test_without_the_detector_it_says_how_to_get_it_and_does_the_rest(tmp_path: 
     code, said = advise(str(RECORDS), *QUICK, environment={"PYTHONPATH": str(tmp_path)})
 
     assert code == 0, said
-    assert "Heartbeats were not looked for; with a detector they are: pip install -r requirements-utility.txt" in said
-    assert "Whose heart it is was not tried: that needs two wearers or more" in said
+    assert (
+        "Heartbeats were not detected: no detector is installed. To install one: pip install -r requirements-utility.txt" in said
+    )
+    assert "Recognition was not measured: it needs at least two wearers" in said
     assert "take K_VALUE=5 and BATCH_SIZE_SECONDS=5" in said
 
 

@@ -64,7 +64,7 @@ def test_an_output_is_dropped_by_its_name_and_what_it_loses_is_said(folder: Path
     code, said = state(folder, "drop-output", "csv:out")
 
     assert (unknown, "there are: csv:out" in names) == (64, True)
-    assert (code, "8 released rows will never reach it" in said) == (0, True)
+    assert (code, "8 pending released rows will not be delivered to it" in said) == (0, True)
     assert "csv:out" not in state(folder, "show")[1]
 
 
