@@ -94,15 +94,6 @@ class FluxDialect:
         """Return the values of a field with text."""
         return self._texts(f'{_from(bucket, measurement, field, span)} |> keep(columns: ["_value"]) |> group()')
 
-    def whole_numbers(self, bucket: str, measurement: str, field: str, span: Window) -> dict[int, int]:
-        """Return the values of a field with whole numbers by their times."""
-        flux = f'{_from(bucket, measurement, field, span)} |> keep(columns: ["_time", "_value"]) |> group()'
-        found: dict[int, int] = {}
-        for table in self._tables(flux):
-            times, numbers = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
-            found |= dict(zip(times_as_ns(times).to_pylist(), numbers.to_pylist(), strict=True))
-        return found
-
     def _schema(self, question: str, bucket: str, measurement: str | None = None) -> list[str]:
         of_measurement = "" if measurement is None else f", measurement: {flux_text(measurement)}"
         flux = (

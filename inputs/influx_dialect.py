@@ -126,6 +126,3 @@ class Dialect(Protocol):
 
     def texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
         """Return the values of a field with text, in a span of any length."""
-
-    def whole_numbers(self, bucket: str, measurement: str, field: str, span: Window) -> dict[int, int]:
-        """Return the values of a field with whole numbers by their times, in a span of any length."""

@@ -105,24 +105,22 @@ class InfluxQlDialect:
     def first_times(self, bucket: str, measurement: str, field: str, span: Window) -> list[int]:
         """Return the time of the first point of all series."""
         selected = f"FIRST({quoted_name(field)}::field)"
-        found = _searched(span, lambda part: self._points(bucket, measurement, selected, part))
+        found = _first_found(span, lambda part: self._points(bucket, measurement, selected, part))
         return [int(time_ns) for one in found for time_ns in one.column(0)]
 
     def last_texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
-        """Return each series' last value; where the server does not read all at once, of those in the last part that holds any."""
+        """Return each series' last value. Where the server does not read all at once, every part is asked: any may hold a series' last."""
         selected = f"LAST({quoted_name(field)}::field)"
-        found = _searched(span, lambda part: self._points(bucket, measurement, selected, part, " GROUP BY *"), from_the_end=True)
-        return [str(text) for one in found for text in one.column(1)]
+        last: dict[tuple[tuple[str, str], ...], str] = {}
+        for found in from_the_end(span, lambda part: self._points(bucket, measurement, selected, part, " GROUP BY *")):
+            for one in found:
+                last.setdefault(tuple(sorted(one.tags.items())), str(one.column(1)[-1]))
+        return list(last.values())
 
     def texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
         """Return the values of a field with text."""
         found = self._points(bucket, measurement, f"{quoted_name(field)}::field", span)
         return [str(text) for one in found for text in one.column(1)]
-
-    def whole_numbers(self, bucket: str, measurement: str, field: str, span: Window) -> dict[int, int]:
-        """Return the values of a field with whole numbers by their times."""
-        found = self._points(bucket, measurement, f"{quoted_name(field)}::field", span)
-        return {int(time_ns): int(number) for one in found for time_ns, number in one.values}
 
     def _refuse_others_than_numbers(self, series: InfluxSeries, span: Window) -> None:
         for kind in self._other_kinds(series):
@@ -164,21 +162,42 @@ class InfluxQlDialect:
         return [one for one in read_series(answer) if one.values]
 
 
-def _searched(span: Window, ask: Callable[[Window], list[Series]], *, from_the_end: bool = False) -> list[Series]:
+def _first_found(span: Window, ask: Callable[[Window], list[Series]]) -> list[Series]:
     """Return what the first part of a span answers that holds anything; parts are as long as the server reads at once."""
-    start_ns, end_ns, length_ns = span.start_ns, span.end_ns, span.end_ns - span.start_ns
-    while start_ns < end_ns:
-        cut_ns = max(start_ns, end_ns - length_ns) if from_the_end else min(end_ns, start_ns + length_ns)
-        try:
-            if found := ask(Window(cut_ns, end_ns) if from_the_end else Window(start_ns, cut_ns)):
-                return found
-        except InfluxFault as fault:
-            if fault.status != _TOO_LARGE or length_ns <= HOUR_NS:
-                raise
+    start_ns, length_ns = span.start_ns, span.end_ns - span.start_ns
+    while start_ns < span.end_ns:
+        cut_ns = min(span.end_ns, start_ns + length_ns)
+        found = _unless_too_large(Window(start_ns, cut_ns), ask)
+        if found:
+            return found
+        if found is not None:
+            start_ns = cut_ns
+        length_ns = length_ns // 2 if found is None else 2 * length_ns
+    return []
+
+
+def from_the_end(span: Window, ask: Callable[[Window], list[Series]]) -> Iterator[list[Series]]:
+    """Yield what all parts of a span answer, the last one first; parts are as long as the server reads at once."""
+    end_ns, length_ns = span.end_ns, span.end_ns - span.start_ns
+    while end_ns > span.start_ns:
+        cut_ns = max(span.start_ns, end_ns - length_ns)
+        found = _unless_too_large(Window(cut_ns, end_ns), ask)
+        if found is None:
             length_ns //= 2
             continue
-        start_ns, end_ns, length_ns = (start_ns, cut_ns, 2 * length_ns) if from_the_end else (cut_ns, end_ns, 2 * length_ns)
-    return []
+        yield found
+        # Where there are rows, a part of twice the length is refused as a rule.
+        end_ns, length_ns = cut_ns, length_ns if found else 2 * length_ns
+
+
+def _unless_too_large(part: Window, ask: Callable[[Window], list[Series]]) -> list[Series] | None:
+    """Return a part's answer; None when it holds more than the server reads at once."""
+    try:
+        return ask(part)
+    except InfluxFault as fault:
+        if fault.status != _TOO_LARGE or part.end_ns - part.start_ns <= HOUR_NS:
+            raise
+        return None
 
 
 def _field(series: InfluxSeries) -> str:

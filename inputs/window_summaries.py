@@ -78,20 +78,12 @@ class WindowSummaries:
             return fault.says_there_is_no_bucket
         return False
 
-    def rows_released(self, span: Window) -> dict[int, int]:
-        """Return how many released rows each summary in the span states, by the window's start. Raises as `released` does."""
-        stated: dict[int, int] = {}
-        for part in self._days(span, "rows_released"):
-            with self._only_source_errors():
-                stated |= self._dialect.whole_numbers(self._bucket, self._measurement, "rows_released", part)
-        return stated
-
-    def _days(self, span: Window, field: str = "batch_id") -> Iterator[Window]:
+    def _days(self, span: Window) -> Iterator[Window]:
         """Yield the days of the span that hold a summary, each from its first one on; years without any are passed over at once."""
         start_ns = span.start_ns
         while start_ns < span.end_ns:
             with self._only_source_errors():
-                found = self._dialect.first_times(self._bucket, self._measurement, field, Window(start_ns, span.end_ns))
+                found = self._dialect.first_times(self._bucket, self._measurement, "batch_id", Window(start_ns, span.end_ns))
             first_ns = min(found, default=span.end_ns)
             start_ns = min(first_ns + _SPAN_NS, span.end_ns)
             if first_ns < span.end_ns:

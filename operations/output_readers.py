@@ -98,23 +98,23 @@ class BucketReader:
     Args:
         name: The output's name.
         rows: The anonymized measurement, as a source that counts.
-        summaries: The window summaries beside it.
+        windows: Returns the windows of ours that have a summary; other data sets and cohorts may have some that start with them.
     """
 
     may_count_twice = True
 
-    def __init__(self, name: str, rows: SampleSource, summaries: Summaries) -> None:
+    def __init__(self, name: str, rows: SampleSource, windows: Callable[[Window], list[Window]]) -> None:
         self.name = name
         self._rows = rows
-        self._summaries = summaries
+        self._windows = windows
 
     def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the database counts in each window."""
         return self._rows.count(windows)
 
-    def summarized(self, span: Window) -> dict[int, int]:
-        """Return what the summaries state, by window start."""
-        return self._summaries.rows_released(span)
+    def summarized(self, span: Window) -> Collection[int]:
+        """Return where our windows start that have a summary."""
+        return {window.start_ns for window in self._windows(span)}
 
 
 class CohortReader:
@@ -161,13 +161,6 @@ class CohortReader:
         return sums[0], sums[1]
 
 
-class Summaries(Protocol):
-    """The part of window summaries that a reader needs."""
-
-    def rows_released(self, span: Window) -> dict[int, int]:
-        """Return the released rows each summary states, by window start."""
-
-
 class ParquetReader:
     """Counts rows and summaries in Parquet files.
 
@@ -210,14 +203,14 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
             token = reading_token(settings)
             connection = InfluxConnection(output_address(settings, token), token.current)
             rows, cohort = InfluxSource(connection, series), cohort_of(settings)
+            windows = partial(summaries.released, labels)
             if cohort is None:
-                readers.append(BucketReader(output.name, rows, summaries))
+                readers.append(BucketReader(output.name, rows, windows))
                 continue
             of_windows = dataclasses.replace(
                 series, measurement=f"{series.measurement}_windows", field="rows_released", source_tag=cohort.tag
             )
-            stated, windows = InfluxSource(connection, of_windows), partial(summaries.released, labels)
-            readers.append(CohortReader(output.name, rows, stated, cohort, windows))
+            readers.append(CohortReader(output.name, rows, InfluxSource(connection, of_windows), cohort, windows))
         elif output.kind == "parquet":
             readers.append(ParquetReader(output.name, held_parquet(settings, labels)))
     return readers

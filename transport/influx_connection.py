@@ -163,13 +163,26 @@ class InfluxConnection:
         """
         sent_ns = time.monotonic_ns()
         # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
-        with self._only_faults(within_s), closing(self._ask(flux)) as response:
+        with self._flux_that_is_not_spoken(), self._only_faults(within_s), closing(self._ask(flux)) as response:
             self._learn_time(response.headers, sent_ns)
             answer: bytes = response.read(decode_content=False)
             if response.headers.get("Content-Encoding") == "gzip":
                 answer = unzipped(answer)
         self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
         return answer
+
+    @contextmanager
+    def _flux_that_is_not_spoken(self) -> Iterator[None]:
+        """Tell a version without Flux from a bucket that is missing: the status is the same."""
+        try:
+            yield
+        except InfluxFault as fault:
+            if self.version_text[:2] in ("1.", "3.") and (fault.status in (404, 405) or "flux" in str(fault).lower()):
+                raise InfluxFault(
+                    f"it is an InfluxDB {self.version_text}, which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto",
+                    needs_setting=True,
+                ) from None
+            raise
 
     def influxql(
         self,

@@ -380,7 +380,11 @@ def quoted_text(text: str) -> str:
 
 def _escaped(text: str, *, quote: str) -> str:
     if "\r" in text or "\0" in text:
-        raise InfluxFault("a name with a carriage return or a zero byte cannot be asked for in InfluxQL", needs_setting=True)
+        raise InfluxFault(
+            "a name with a carriage return or a zero byte cannot be asked for in InfluxQL: on an InfluxDB 2 set "
+            "INFLUX_QUERY_LANGUAGE=flux, on others choose another name",
+            needs_setting=True,
+        )
     return text.replace("\\", "\\\\").replace(quote, f"\\{quote}").replace("\n", "\\n")
 
 

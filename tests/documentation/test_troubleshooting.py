@@ -1385,6 +1385,14 @@ def _a_server_that_does_not_say_what_it_is(scene: Scene) -> int:
         return scene.run(INFLUX_URL=serve([b"HTTP/1.1 204 No Content\r\n\r\n"]).url)
 
 
+@row("which does not answer Flux")
+def _a_server_that_speaks_no_flux(scene: Scene) -> int:
+    header = b"X-Influxdb-Version: 1.6.7\r\nContent-Length: 0\r\n\r\n"
+    with socket_servers() as serve:
+        answers = [b"HTTP/1.1 204 No Content\r\n" + header, b"HTTP/1.1 404 Not Found\r\n" + header]
+        return scene.run(INFLUX_URL=serve(answers).url, INFLUX_QUERY_LANGUAGE="flux")
+
+
 @row("no database mapping leads to bucket")
 def _a_mapping_that_leads_to_another_bucket(scene: Scene) -> int:
     server, clinic = scene.clinic.server, scene.clinic

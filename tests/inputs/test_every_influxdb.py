@@ -25,7 +25,9 @@ from anonymizer.samples import NO_SOURCE
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.influx_dialect import InfluxSeries
 from inputs.influx_source import InfluxSource
+from inputs.influxql_dialect import from_the_end
 from inputs.window_summaries import WindowSummaries
+from operations.output_readers import BucketReader
 from outputs.influxdb import InfluxOutput, InfluxTarget
 from testbed.influxdb1_server import Influx1Server
 from testbed.influxdb_server import InfluxServer
@@ -33,7 +35,9 @@ from tests.inputs.test_influx_source import HOSTILE, HOUR_START_NS, ODD_NAMES, T
 from tests.outputs.batches import ODD_IDS, usual_batch
 from tests.scripts.verifying import summary_line
 from transport.influx_connection import Address, InfluxConnection
+from transport.influx_faults import InfluxFault
 from transport.influx_versions import quoted_name, quoted_text
+from transport.influxql_answers import Series
 
 pytestmark = pytest.mark.influxdb
 
@@ -284,7 +288,6 @@ def test_a_window_is_stored_and_its_summary_found_and_what_cannot_be_is_said(wor
     assert summaries.released([batch.batch_id.split("-")[0]], around) == [window]
     assert summaries.released([batch.batch_id.split("-")[0]], Window(window.end_ns - 1, window.end_ns)) == [window]
     assert summaries.released(["other"], around) == []
-    assert summaries.rows_released(around) == {window.start_ns: 50}
     assert not summaries.is_missing()
     # Years apart, in another series.
     far_ns = window.start_ns - 3 * 365 * day_ns
@@ -398,3 +401,47 @@ def test_version_1_takes_user_and_password(influxdb1: Influx1Server) -> None:
     with pytest.raises(SourceError, match="refuses INFLUX_USERNAME and INFLUX_PASSWORD") as denied:
         InfluxSource(wrong, InfluxSeries(bucket=bucket, measurement="ecg", field="ecg", source_tag="source_id")).open()
     assert "s3cret" not in str(denied.value)
+
+
+def test_a_server_without_flux_is_named_when_it_is_asked_in_flux(influxdb1: Influx1Server, influxdb3: Any) -> None:
+    for server, version in ((influxdb1, "1.6.7"), (influxdb3, "3")):
+        world = World(server, "flux", _NUMBERS)
+        with pytest.raises(
+            SourceRefused, match=rf"it is an InfluxDB {version}\S*, which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto"
+        ):
+            world.source(world.bucket()).open()
+
+
+def test_a_summary_of_another_data_set_does_not_stand_for_one_of_ours_that_is_missing(world: World) -> None:
+    bucket = world.bucket()
+    names = {
+        ward: f"{label}-{HOUR_START_NS}-{HOUR_START_NS + 5 * NANOSECONDS}" for ward, label in (("3", "ours"), ("4", "theirs"))
+    }
+    lines = {
+        ward: f'ecg_anonymized_windows,ward={ward} batch_id="{name}" {HOUR_START_NS}\n'.encode() for ward, name in names.items()
+    }
+    span = Window(HOUR_START_NS, HOUR_START_NS + 10 * NANOSECONDS)
+    summaries = WindowSummaries(world.connection(), bucket=bucket, measurement="ecg")
+    reader = BucketReader("influx", world.source(bucket), functools.partial(summaries.released, ["ours"]))
+
+    world.server.write_lines(bucket, lines["4"])
+    assert reader.summarized(span) == set()
+    world.server.write_lines(bucket, lines["3"])
+    assert reader.summarized(span) == {HOUR_START_NS}
+
+
+@pytest.mark.parametrize("most_hours", [1, 7, 1000])
+def test_each_series_last_text_is_found_however_little_the_server_reads_at_once(most_hours: int) -> None:
+    held = {"ward 3": [2, 90], "ward 4": [1, 3], "ward 5": [97]}
+
+    def ask(part: Window) -> list[Series]:
+        if part.end_ns - part.start_ns > most_hours * HOUR_NS:
+            raise InfluxFault("413 too much", status=413)
+        inside = {ward: [hour for hour in hours if part.start_ns <= hour * HOUR_NS < part.end_ns] for ward, hours in held.items()}
+        return [Series({"ward": ward}, ["time", "last"], [[hours[-1], ward]]) for ward, hours in inside.items() if hours]
+
+    found = dict[str, int]()
+    for part in from_the_end(Window(0, 100 * HOUR_NS), ask):
+        for one in part:
+            found.setdefault(one.tags["ward"], one.column(0)[0])
+    assert found == {"ward 3": 90, "ward 4": 3, "ward 5": 97}

@@ -89,14 +89,14 @@ def api_rows(payloads: Iterable[Any]) -> dict[Key, float]:
     return rows
 
 
-def load_first_minute(clinic: Clinic) -> dict[Key, int]:
-    """Put the first minute of the six records into the raw bucket; return it by time and pseudonym."""
+def load_first_minute(clinic: Clinic, *, seconds: int = 60) -> dict[Key, int]:
+    """Put the first minute of the six records, or less of it, into the raw bucket; return it by time and pseudonym."""
     ecg = read_sample_ecg()
-    minute = 60 * 360
+    rows = seconds * 360
     lines, raw = [], {}
     for position, record in enumerate(RECORDS):
         pseudonym = hmac.new(KEY.encode(), record.encode(), hashlib.sha256).hexdigest()
-        for index in range(minute):
+        for index in range(rows):
             offset_ns = index * 10**9 // 360
             value = int(ecg.values_uv[position][index])
             lines.append(f"ecg,source_id={record} ecg={value}i {START_NS + offset_ns}")

@@ -26,12 +26,17 @@ VERSIONS = {
 }
 
 
+#: Three windows are enough to tell versions apart.
+TIMES = {**FIRST_MINUTE, "QUERY_END_TIME": "2025-11-03T14:30:15Z"}
+SECONDS = 15
+
+
 @pytest.fixture(scope="module")
 def by_flux(influxdb: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[Key, float]:
-    """What the service releases of the first minute from version 2, asked in Flux."""
+    """What the service releases of the first seconds from version 2, asked in Flux."""
     clinic, folder = Clinic(influxdb), tmp_path_factory.mktemp("flux")
-    load_first_minute(clinic)
-    code, log = run_service(folder, {**clinic.settings, **FIRST_MINUTE})
+    load_first_minute(clinic, seconds=SECONDS)
+    code, log = run_service(folder, {**clinic.settings, **TIMES})
     assert (code, "asked in Flux" in log) == (0, True), log
     return csv_rows(folder / "csv")
 
@@ -43,26 +48,28 @@ def test_the_same_ecg_gives_the_same_rows_and_each_command_finds_them(
     fixture, language, title = VERSIONS[version]
     server = request.getfixturevalue(fixture)
     clinic = Clinic(server)
-    load_first_minute(clinic)
+    load_first_minute(clinic, seconds=SECONDS)
     api = {"OUTPUT_TO_API": "true", "API_ENDPOINT": api_server.endpoint}
-    settings = {**clinic.settings, **FIRST_MINUTE, **api, "INFLUX_QUERY_LANGUAGE": language, "INFLUX_VERIFY_TOKEN": server.token}
+    settings = {**clinic.settings, **TIMES, **api, "INFLUX_QUERY_LANGUAGE": language, "INFLUX_VERIFY_TOKEN": server.token}
 
     code, log = run_service(tmp_path, settings)
 
-    assert (code, f"The server is {title}" in log, "129600 rows read = 129600 released" in log) == (0, True, True), log
+    assert (code, f"The server is {title}" in log, "32400 rows read = 32400 released" in log) == (0, True, True), log
     assert csv_rows(tmp_path / "csv") == by_flux
     assert api_rows(api_server.stored()) == by_flux
     code, said = state(tmp_path, "verify")
     assert code == 0, said
     place = ("--url", server.url, "--bucket", clinic.released, "--env-file", str(tmp_path / ".env"))
     code, said = run_check(*place, environment={"INFLUX_VERIFY_TOKEN": server.token})
-    assert (code, "12 windows, 129600 rows." in said) == (0, True), said
+    assert (code, "3 windows, 32400 rows." in said) == (0, True), said
     assert not any(str(settings[name]) in log for name in ("INFLUX_TOKEN", "INFLUX_OUTPUT_TOKEN")), "no secret"
 
+    if fixture == "influxdb":
+        return  # tried in Flux elsewhere; what differs is the reason that 1 and 3 give
     again = {**settings, "STATE_DIR": tmp_path / "another"}
     code, log = run_service(tmp_path, again)
     assert (code, "holds summaries of windows of this data set" in log) == (78, True), log
-    assert ("a database of the same name on another InfluxDB 1 or 3" in log) == (fixture != "influxdb"), log
+    assert "a database of the same name on another InfluxDB 1 or 3" in log
 
 
 @pytest.mark.parametrize("version", VERSIONS)
