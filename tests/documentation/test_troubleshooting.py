@@ -1390,7 +1390,7 @@ def _a_server_that_speaks_no_flux(scene: Scene) -> int:
     header = b"X-Influxdb-Version: 1.6.7\r\nContent-Length: 0\r\n\r\n"
     with socket_servers() as serve:
         answers = [b"HTTP/1.1 204 No Content\r\n" + header, b"HTTP/1.1 404 Not Found\r\n" + header]
-        return scene.run(INFLUX_URL=serve(answers).url, INFLUX_QUERY_LANGUAGE="flux")
+        return scene.run(INFLUX_URL=serve(*([each] for each in answers)).url, INFLUX_QUERY_LANGUAGE="flux")
 
 
 @row("no database mapping leads to bucket")
