@@ -257,6 +257,9 @@ def _cohort_problems(settings: Settings) -> Iterator[str]:
         yield "COHORT needs COHORT_TAG, the tag that COHORT is a value of, such as ward"
     if not tag:
         return
+    if "@" in tag:
+        # A query for this tag finds no row, and one for rows without it finds all (tried with InfluxDB 2.7.12 and every other character).
+        yield "COHORT_TAG has an @ in it, and InfluxDB 2 cannot select rows by such a tag: cut the bucket by a tag of another name"
     if tag == settings.source_tag:
         yield "COHORT_TAG is SOURCE_TAG: the output would name the wearer, and k count one person. Choose a tag of a group, such as ward"
     elif tag in _NO_TAGS or (tag in SUMMARY_FIELDS and settings.output_to_influx):

@@ -116,6 +116,7 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"COHORT_TAG": "ward", "INFLUX_TAG_FILTER": "lead=I,ward=3"}, "INFLUX_TAG_FILTER names the tag of COHORT_TAG too"),
         ({"COHORT_TAG": "_field", "COHORT": "ecg"}, "COHORT_TAG=_field has a meaning of its own in the output"),
         ({"COHORT_TAG": "k_unit", "COHORT": "3"}, "COHORT_TAG=k_unit has a meaning of its own in the output"),
+        ({"COHORT_TAG": "w@rd"}, "COHORT_TAG has an @ in it, and InfluxDB 2 cannot select rows by such a tag"),
         ({"COHORT_TAG": "ward", "COHORT": "ends\\"}, "COHORT holds a line end, or a backslash last"),
         ({"INFLUX_TAG_FILTER": "lead"}, "INFLUX_TAG_FILTER must be tag=value pairs"),
         ({"LATE_RECOUNT_SECONDS": "300,30"}, "LATE_RECOUNT_SECONDS must be whole seconds separated by commas, ascending"),
