@@ -1,1 +1,1 @@
-"""Recordings in files of the field (EDF, BDF, WFDB, DICOM): which files there are, and one channel's samples of each."""
+"""Recordings in medical file formats (EDF, BDF, WFDB, DICOM): finds the files and reads one channel of each."""

@@ -1,7 +1,7 @@
-"""Which channel of a file is read, and what may be shown of its channels' labels.
+"""Selects the channel to read, and decides which channel labels may be shown.
 
-A label is text of a header: people write names of patients there. Shown is only what consists of the words below, such as `ECG II`; a
-channel with any other label is shown by its number.
+Labels are header text, which may contain patient names. A label is shown only if it consists of the words below, such as `ECG II`; any
+other channel is shown by its number.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from inputs.recordings.recording import Unreadable
 
-#: Words that are shown: leads, electrodes, signals beside an ECG, and short numbers.
+#: Words that may be shown: leads, electrodes, signals recorded beside an ECG, and short numbers.
 _SHOWN_WORD = re.compile(
     r"(e[ck]g|lead|ch|chan|channel|einthoven|goldberger|wilson|frank|mod|modified|derived|i{1,3}|d[123]|d?i{1,3}|av[rlf]|m?li{1,3}|"
     r"m?v\d?|v[1-9]r|mcl\d|c[mcsb]\d|e[ck]g\d|ch\d{1,2}|nasa|v?[xyz]|[rl][al]?|exg\d|"
@@ -21,25 +21,25 @@ _SHOWN_WORD = re.compile(
 
 _NUMBER = re.compile(r"(#?)(\d{1,6})", re.ASCII)
 
-#: A label of more words is not shown.
+#: Longer labels, in words, are not shown.
 _MOST_WORDS = 6
 
-#: More channels are not listed.
+#: Further channels are not listed.
 _MOST_LISTED = 40
 
-#: Words that say no more than that it is a lead.
+#: Words that only say that the channel is a lead.
 _PLAIN_WORDS = frozenset({"ecg", "ekg", "lead", "einthoven"})
 
 
 def chosen(labels: Sequence[str], wanted: str) -> int:
-    """Return the position of the channel that is read.
+    """Return the position of the channel to read.
 
     Args:
-        labels: Of the file's channels.
-        wanted: A label, or a number counted from 1, with # before it where a label is a number too; empty: the file has only one.
+        labels: The labels of the file's channels.
+        wanted: A label, or a number from 1, with a leading # if labels are numbers too; empty if the file has one channel only.
 
     Raises:
-        Unreadable: It cannot be told which one is meant. The sentence lists the channels.
+        Unreadable: The channel is missing or ambiguous. The message lists the channels.
     """
     if not labels:
         raise Unreadable("has no channel with samples")
@@ -58,11 +58,11 @@ def chosen(labels: Sequence[str], wanted: str) -> int:
 
 
 def _matching(labels: Sequence[str], wanted: str) -> list[int]:
-    """Return which channels a text names: by label, by number, by label in other letters, or by lead (`II` for `ECG II`)."""
+    """Return the channels that a text names: by label, number, label in another case, or lead (`II` for `ECG II`)."""
     exact = [position for position, label in enumerate(labels) if label.strip() == wanted]
     number = _NUMBER.fullmatch(wanted)
     if number and 1 <= int(number[2]) <= len(labels):
-        # A label may be a number too: then the two must agree.
+        # A label may itself be a number: then both must agree.
         return sorted({*(() if number[1] else exact), int(number[2]) - 1})
     for form in (str.casefold, _lead):
         if not exact:
@@ -86,7 +86,7 @@ def _listed(labels: Sequence[str]) -> str:
 
 
 def _shown(label: str) -> str:
-    """Return a label that looks like a lead's; of any other, that there is one."""
+    """Return a label that looks like a lead's; for any other, a placeholder."""
     words = _words(label)
     if not words:
         return ""

@@ -1,6 +1,6 @@
-"""DICOM waveforms, such as a 12-lead ECG: `pydicom` parses the file, and decodes the samples of one multiplex group.
+"""DICOM waveforms, such as a 12-lead ECG: `pydicom` parses the file and decodes the samples of one multiplex group.
 
-The standard: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.9.html. Nothing of the patient is parsed.
+The standard: https://dicom.nema.org/medical/dicom/current/output/chtml/part03/sect_C.10.9.html. Patient data is not parsed.
 """
 
 from __future__ import annotations
@@ -37,31 +37,31 @@ from inputs.recordings.recording import (
     whole_number_of,
 )
 
-#: A file is parsed in memory, so no larger one is.
+#: Larger files are refused, because a file is parsed in memory.
 _MOST_BYTES = 1 << 29
 
-#: More samples of the chosen channel are kept, instead of parsing the file for each part of them.
+#: Longer channels are kept in memory; for shorter ones the file is parsed again for each part.
 _MOST_SAMPLES_PARSED_AGAIN = 1 << 18
 
-#: Of the transfer syntaxes those that are read: little endian, implicit or explicit.
+#: Supported transfer syntaxes: little endian, implicit or explicit.
 _TRANSFER_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
 
-#: Explicit, little endian, and all behind group 2 deflated.
+#: Explicit, little endian, with everything after group 2 deflated.
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 
-#: Elements of these types give their length in four bytes.
+#: Elements with these value representations have a four-byte length.
 _LONG_FORMS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 
 _TAGS = ["SpecificCharacterSet", "TimezoneOffsetFromUTC", "AcquisitionDateTime", "WaveformSequence"]
 
-#: Only what has at least seconds says when a recording began.
+#: A start time needs at least seconds.
 _MOMENT = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(?:\.(\d{1,6}))?([+-]\d{4})?", re.ASCII)
 _ZONE = re.compile(r"([+-])(\d\d)(\d\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class _Channel:
-    """A channel of a multiplex group: the group's position in the file, its own in the group, and what is said of both."""
+    """A channel of a multiplex group: the positions and the header elements of the group and of the channel."""
 
     group_index: int
     index: int
@@ -70,7 +70,7 @@ class _Channel:
 
     @property
     def label(self) -> str:
-        """What it is called: by itself, or by its source."""
+        """Its own label, or the name of its source."""
         own = _text(self.definition, "ChannelLabel")
         return own or _text(_first_of(self.definition, "ChannelSourceSequence"), "CodeMeaning")
 
@@ -89,7 +89,7 @@ def open_dicom(files: Sequence[RecordedFile], wanted: Wanted) -> Recording:
     late_ns = 0 if start.start_ns is None else _late_ns(channel, period_ns)
     kept = _digits(data_set, channel) if rows > _MOST_SAMPLES_PARSED_AGAIN else None
     if kept is None:
-        # What cannot be decoded is refused before anything is released.
+        # Files that cannot be decoded are refused before anything is released.
         _digits(data_set, channel)
 
     def read(first: int, stop: int) -> npt.NDArray[np.float64]:
@@ -108,7 +108,7 @@ def open_dicom(files: Sequence[RecordedFile], wanted: Wanted) -> Recording:
 
 
 def _pydicom() -> Any:
-    """Return the library, which is loaded only for such a file; what it logs quotes the file, and is not wanted."""
+    """Return the library, imported only when needed. Its log is turned off, because it quotes the file."""
     import pydicom
     import pydicom.waveforms
 
@@ -128,19 +128,19 @@ def _parsed(file: RecordedFile) -> Any:
     with _translated():
         data_set = library.dcmread(io.BytesIO(content), specific_tags=_TAGS)
         for _ in data_set.iterall():
-            # Each element is parsed now, where an error is met as one of the file.
+            # Parses every element now, so that errors are reported as errors of the file.
             pass
         return data_set
 
 
 def _inflated(content: bytes) -> bytes:
-    """Return the file in one of `_TRANSFER_SYNTAXES`; refuse any other one, before the library reads it."""
+    """Return the file in one of `_TRANSFER_SYNTAXES`, inflated if necessary; refuse any other syntax before the library reads it."""
     syntax, at, end = _transfer_syntax(content)
     if syntax in _TRANSFER_SYNTAXES:
         return content
     if syntax != _DEFLATED:
         raise Unreadable("has a transfer syntax that is not read; read are implicit and explicit VR, little endian")
-    # The library would unpack to any size.
+    # The library would inflate without a size limit.
     unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         unpacked = unpacker.decompress(content[end:], _MOST_BYTES)
@@ -148,7 +148,7 @@ def _inflated(content: bytes) -> bytes:
         raise Unreadable("is damaged: it cannot be unpacked (deflate). Copy it again") from None
     if unpacker.unconsumed_tail:
         raise Unreadable(f"unpacks to more than {_MOST_BYTES:,} bytes, which of DICOM are parsed in memory; write it as EDF")
-    # Padded to an even length, a file may have a byte behind its end.
+    # A file padded to an even length may have an extra byte at its end.
     if not unpacker.eof or unpacker.unused_data.strip(b"\0"):
         raise Unreadable("is cut off or damaged: it cannot be unpacked whole (deflate). Copy it again")
     plain = _TRANSFER_SYNTAXES[1].encode().ljust(len(_DEFLATED), b"\0")
@@ -156,7 +156,7 @@ def _inflated(content: bytes) -> bytes:
 
 
 def _transfer_syntax(content: bytes) -> tuple[str, int, int]:
-    """Return element (0002,0010), where its text begins, and where group 2 ends; the group is first, explicit and never deflated."""
+    """Return element (0002,0010), the offset of its text, and the end of group 2, which comes first, explicit and never deflated."""
     at, found, begun = 132, "", 0
     while content[at : at + 2] == b"\x02\x00":
         is_long = content[at + 4 : at + 6] in _LONG_FORMS
@@ -170,7 +170,7 @@ def _transfer_syntax(content: bytes) -> tuple[str, int, int]:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """Turn whatever the library raises on a damaged file into a sentence without its text, and drop its warnings."""
+    """Turn any exception of the library on a damaged file into a message without file content, and suppress its warnings."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -209,7 +209,7 @@ def _calibration(definition: Any) -> Calibration:
 
 
 def _padding(group: Any) -> int | None:
-    """Return the digit that stands where there is no sample; None: all are samples."""
+    """Return the padding value, which marks missing samples; None if there is none."""
     padding = group.get("WaveformPaddingValue")
     if padding is None:
         return None
@@ -229,7 +229,7 @@ def _kind(group: Any) -> np.dtype[Any]:
 
 
 def _digits(data_set: Any, channel: _Channel) -> npt.NDArray[np.integer]:
-    """Return all digits of the channel, as `pydicom` decodes them."""
+    """Return all digital values of the channel, as `pydicom` decodes them."""
     group = channel.group
     rows, channels = (
         _count(group, name, "the number of samples or channels")
@@ -250,7 +250,7 @@ def _digits(data_set: Any, channel: _Channel) -> npt.NDArray[np.integer]:
 
 
 def _start(data_set: Any) -> Start:
-    """Return when acquisition began; not told where its time has no seconds."""
+    """Return the start of the acquisition; unknown if its time has no seconds."""
     found = _MOMENT.fullmatch(_text(data_set, "AcquisitionDateTime"))
     if found is None:
         return Start()

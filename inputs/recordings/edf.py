@@ -1,4 +1,4 @@
-"""EDF, EDF+ and BDF: the header is checked here, field by field; `edfio` decodes the samples, some records at a time.
+"""EDF, EDF+ and BDF: the header is checked here, field by field; `edfio` decodes the samples, a few records at a time.
 
 Specifications: https://www.edfplus.info/specs/edf.html, https://www.edfplus.info/specs/edfplus.html, https://www.biosemi.com/faq/file_format.htm
 """
@@ -33,13 +33,13 @@ from inputs.recordings.recording import (
     whole_number_of,
 )
 
-#: Bytes of records that are read at a time, about.
+#: Approximate bytes of records per read.
 _BYTES_READ_TOGETHER = 1 << 24
 
-#: A larger record is refused, as one is in memory whole. EDF+ recommends 61,440 bytes.
+#: Larger records are refused, because a whole record is held in memory. EDF+ recommends at most 61,440 bytes.
 _MOST_RECORD_BYTES = 1 << 28
 
-#: How files begin, and how many bytes their samples have.
+#: The first bytes of a file, and its bytes per sample.
 _VERSIONS = {b"0       ": 2, b"\xffBIOSEMI": 3}
 
 _VERSION_BYTES = 8
@@ -63,10 +63,10 @@ _DATE = re.compile(r"(\d\d)[.:/' -](\d\d)[.:/' -](\d\d)", re.ASCII)
 _PLUS_DATE = re.compile(r"Startdate (\d\d-[A-Z]{3}-\d{4})( |$)", re.ASCII)
 _MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
 
-#: The first annotation of a record says when the record begins, in seconds after the start that the header gives.
+#: The first annotation of a record is its start, in seconds after the header's start.
 _TIME_OF_RECORD = re.compile(rb"([+-]\d{1,18}(?:\.\d{0,18})?)\x14\x14")
 
-#: What stands for an unknown date: no file of this kind is older than 1992.
+#: Placeholder for an unknown date: the format dates from 1992.
 _NO_DATE = (1985, 1, 1)
 
 
@@ -83,17 +83,17 @@ class _Signal:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What is used of a header.
+    """The header fields that are used.
 
     Args:
-        raw: All of it, as it stands.
+        raw: The whole header, unchanged.
         sample_bytes: 2 in EDF, 3 in BDF.
-        start: Of the recording, without what records add to it.
-        is_plus: Whether it is EDF+ or BDF+, so that records tell their time.
-        is_contiguous: Whether it says that there are no gaps.
-        records: How many there are.
-        duration_s: Of a record.
-        signals: Annotations are among them.
+        start: Start of the recording, without the offsets of records.
+        is_plus: Whether it is EDF+ or BDF+, in which records state their time.
+        is_contiguous: Whether the header says that there are no gaps.
+        records: Number of records.
+        duration_s: Duration of a record.
+        signals: All signals, including annotations.
     """
 
     raw: bytes
@@ -110,7 +110,7 @@ class _Header:
         object.__setattr__(self, "record_bytes", self.sample_bytes * sum(signal.samples for signal in self.signals))
 
     def blocks(self) -> Iterator[tuple[int, int]]:
-        """Yield the numbers of the first record and of the one behind the last, of records that are read together."""
+        """Yield the range of each block of records that is read together: first and stop."""
         step = max(1, _BYTES_READ_TOGETHER // self.record_bytes)
         for first in range(0, self.records, step):
             yield first, min(first + step, self.records)
@@ -136,7 +136,7 @@ def open_edf(files: Sequence[RecordedFile], wanted: Wanted) -> Recording:
         times_s = _times_of_records(header, opened)
     start_ns = wanted.start_of(header.start)
     if header.start.start_ns is None:
-        # INPUT_START_TIME is the time of the first sample, whatever the first record adds to the start.
+        # INPUT_START_TIME is the time of the first sample, whatever offset the first record has.
         times_s = [time_s - times_s[0] for time_s in times_s]
     return Recording(
         runs=tuple(_runs(header, times_s, start_ns, signal.samples)),
@@ -148,7 +148,7 @@ def open_edf(files: Sequence[RecordedFile], wanted: Wanted) -> Recording:
 
 
 def _edfio() -> Any:
-    """Return the library, which is loaded only for such a file."""
+    """Return the library, imported only when needed."""
     import edfio
 
     return edfio
@@ -218,19 +218,19 @@ def _signals(raw: bytes, count: int) -> Iterator[_Signal]:
 
 
 def _start_ns(date: str, time: str, recording: str) -> int | None:
-    """Return the start in UTC; None where it is not told, or told twice in two ways.
+    """Return the start in UTC; None if it is missing or contradictory.
 
     Args:
-        date: Of the header, in EDF.
-        time: Of the header.
-        recording: The text on the recording in EDF+, which begins with the date; empty in EDF.
+        date: The header's date field.
+        time: The header's time field.
+        recording: The recording field of EDF+, which begins with the date; empty for EDF.
     """
     clock = _DATE.fullmatch(time.strip())
     day = _day(date)
     told = _PLUS_DATE.match(recording)
     if recording.startswith("Startdate"):
         plus = (int(told[1][7:]), _MONTHS.index(told[1][3:6]) + 1, int(told[1][:2])) if told and told[1][3:6] in _MONTHS else None
-        # Two digits tell years from 1985 to 2084 only.
+        # Two-digit years cover 1985 to 2084 only.
         if plus is None or (day is not None and day != plus and 1985 <= plus[0] <= 2084):
             return None
         day = plus
@@ -261,8 +261,8 @@ def _calibration(signal: _Signal, sample_bytes: int) -> Calibration:
         )
     if physical_low == physical_high:
         raise Unreadable("is damaged: the physical range of the chosen channel is empty")
-    # A physical range that is reversed means a negative gain, and is allowed.
-    # The sign for micro may be one byte or, in UTF-8, two.
+    # A reversed physical range is allowed and means a negative gain.
+    # The micro sign may be one byte or, in UTF-8, two.
     microvolts = microvolts_of(fields["unit"].replace("\xc2\xb5", "\xb5"))
     gain = (physical_high - physical_low) / (high - low) * microvolts
     return Calibration(gain, physical_low * microvolts - low * gain)
@@ -272,7 +272,7 @@ def _calibration(signal: _Signal, sample_bytes: int) -> Calibration:
 
 
 def _times_of_records(header: _Header, file: BinaryIO) -> list[Fraction]:
-    """Return when each record begins, in seconds after the header's start; of EDF without such times only the first."""
+    """Return the start of each record, in seconds after the header's start; for plain EDF only that of the first."""
     place = next((signal for signal in header.signals if signal.is_annotations), None)
     if not header.is_plus or place is None:
         if not header.is_contiguous:
@@ -296,9 +296,9 @@ def _time_of_record(annotations: bytes, record: int) -> Fraction:
 
 
 def _runs(header: _Header, times_s: list[Fraction], start_ns: int, samples: int) -> Iterator[Run]:
-    """Yield where records follow each other without a gap: each begins less than half a sample from where it should.
+    """Yield runs of records without a gap: each begins within half a sample of its expected time.
 
-    Texts of times are rounded, so within a run samples are counted from its first record.
+    Written times are rounded, so times within a run are computed from its first record.
     """
     tolerance_s = header.duration_s / samples / 2
     begin, begin_s = 0, times_s[0]
@@ -317,7 +317,7 @@ def _runs(header: _Header, times_s: list[Fraction], start_ns: int, samples: int)
 
 
 def _digits(file: RecordedFile, header: _Header, position: int, samples: int, first: int, stop: int) -> npt.NDArray[np.integer]:
-    """Return digits of the chosen channel, from one sample up to another."""
+    """Return the digital values of the chosen channel for samples `first` … `stop - 1`."""
     begin, end = first // samples, -(-stop // samples)
     step = max(1, _BYTES_READ_TOGETHER // header.record_bytes)
     with file.opened() as opened:
@@ -326,14 +326,14 @@ def _digits(file: RecordedFile, header: _Header, position: int, samples: int, fi
 
 
 def _decoded(header: _Header, records: bytes, position: int) -> npt.NDArray[np.integer]:
-    """Return the digits that records hold of a channel, as `edfio` decodes them."""
+    """Return the digital values of a channel in some records, as `edfio` decodes them."""
     count = len(records) // header.record_bytes
-    # As a file of these records alone: then no more than these are in memory.
+    # Decoded as a file of these records alone, so that no others are in memory.
     raw = header.raw[:236] + b"%-8d" % count + header.raw[244:] + records
     library = _edfio()
     try:
         with warnings.catch_warnings():
-            # What the library says quotes the header.
+            # The library's warnings quote the header.
             warnings.simplefilter("ignore")
             file = library.read_edf(raw) if header.sample_bytes == 2 else library.read_bdf(raw)
             digits: npt.NDArray[np.integer] = file.signals[position].digital

@@ -1,7 +1,7 @@
-"""The recordings that INPUT_FILE names: a file, or all files of a folder or a glob, which are one data set.
+"""The recordings that INPUT_FILE names: a file, or all files of a folder or glob as one data set.
 
-Each file is one recording of one source. Files are told apart by their number in the order of their names, never by a name: it may be that
-of a patient.
+Each file is one recording of one source. Messages identify a file by its number in name order, never by its name, which may be a
+patient's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from inputs.recordings.wfdb import files_of, open_wfdb
 #: Samples that are read together.
 ROWS_READ_TOGETHER = 1 << 18
 
-#: The readers, by how a file's name ends, or would end if it were named after its format.
+#: The readers by suffix: the file's own, or the usual one of its format.
 _OPENERS: dict[str, Opener] = {
     ".edf": open_edf,
     ".bdf": open_edf,
@@ -38,20 +38,20 @@ _OPENERS: dict[str, Opener] = {
     ".dicom": open_dicom,
 }
 
-#: The endings of other files that are read, and not together with recordings.
+#: Suffixes of table files, which cannot be mixed with recordings.
 _TABLES = (".csv", ".gz", ".parquet", ".pq")
 
-#: What lists the DICOM files of a folder; it holds no samples, and is itself DICOM.
+#: The index of a DICOM folder: itself DICOM, without samples.
 _DICOM_DIRECTORY = "DICOMDIR"
 
-#: What the default names of sources begin with.
+#: Prefix of default source names.
 NEUTRAL_NAME = "recording"
 
 
 def recordings_at(given: str) -> tuple[Path, ...]:
-    """Return the recordings that a path, a folder or a glob names, in order of their names; none where it names something else.
+    """Return the recordings that a path, folder or glob names, in name order; empty if it names something else.
 
-    A WFDB record may be named by its header or by its file of samples, if the header lies beside it.
+    A WFDB record may be named by its header or by its file of samples, if the header is in the same folder.
     """
     found = _files_of_folder(given)
     headers = (one.with_suffix(".hea") if one.suffix.lower() == ".dat" else one for one in found)
@@ -59,7 +59,7 @@ def recordings_at(given: str) -> tuple[Path, ...]:
 
 
 def _opener_for(path: Path) -> Opener | None:
-    """Return what reads a recording, told by its name or else by its first bytes; None for any other file."""
+    """Return the reader for a recording, by suffix or else by first bytes; None for any other file."""
     suffix = path.suffix.lower()
     if suffix in _TABLES or path.name == _DICOM_DIRECTORY:
         return None
@@ -67,9 +67,9 @@ def _opener_for(path: Path) -> Opener | None:
 
 
 def _files_of_folder(given: str) -> Sequence[Path]:
-    """Return all files that a path, a folder or a glob names, in order of their names; without hidden ones.
+    """Return all files that a path, folder or glob names, in name order, without hidden ones.
 
-    None where it cannot be reached: that is said where the path is checked.
+    Empty if it cannot be read: the check of the path reports that.
     """
     try:
         return _reached_files_of_folder(given)
@@ -82,16 +82,16 @@ def _reached_files_of_folder(given: str) -> Sequence[Path]:
     if path.is_dir():
         found = [one for one in path.rglob("*") if _is_shown(one.relative_to(path))]
     elif glob.has_magic(given) and not path.exists():
-        found = [Path(one) for one in glob.glob(given, recursive=True)]  # noqa: PTH207  (a pathlib glob needs the folder it begins in)
+        found = [Path(one) for one in glob.glob(given, recursive=True)]  # noqa: PTH207  (a pathlib glob needs a base folder)
     else:
         found = [path]
     return sorted(one for one in found if one.is_file())
 
 
 def opener_of(given: str, settings: RecordingSettings) -> Callable[[], Recordings] | None:
-    """Return what opens the recordings that INPUT_FILE names; None where it names something else.
+    """Return a function that opens the recordings that INPUT_FILE names; None if it names something else.
 
-    What it returns raises SourceRefused as `Recordings` does, and where tables stand among the recordings.
+    The function raises SourceRefused as `Recordings` does, and if there are tables among the recordings.
     """
     paths = recordings_at(given)
     if not paths:
@@ -110,19 +110,19 @@ def opener_of(given: str, settings: RecordingSettings) -> Callable[[], Recording
 
 
 def _is_shown(path: Path) -> bool:
-    """Return whether neither a file nor a folder above it is hidden."""
+    """Return whether neither the file nor any folder above it is hidden."""
     return not any(part.startswith(".") for part in path.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingSettings:
-    """What the settings say about recordings.
+    """The settings for recordings.
 
     Args:
         channel: INPUT_CHANNEL.
-        source_ids: INPUT_SOURCE_ID: none, one for all files, or one each.
+        source_ids: INPUT_SOURCE_ID: none, one for all files, or one per file.
         start_ns: INPUT_START_TIME.
-        given_unit: VALUE_UNIT, where it is not µV; headers say the unit.
+        given_unit: VALUE_UNIT if it is not µV, for a warning: headers state the unit.
     """
 
     channel: str = ""
@@ -133,14 +133,14 @@ class RecordingSettings:
 
 @dataclass(frozen=True, slots=True)
 class WhichFile:
-    """A file by its number, of how many, in the order of their names."""
+    """A file by its number in name order, and the number of files."""
 
     number: int
     count: int
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Turn what makes the file unreadable into SourceRefused with its number."""
+        """Turn errors that make the file unreadable into SourceRefused with its number."""
         which = f": file {self.number} of {self.count} (in the order of their names)" if self.count > 1 else ""
         try:
             yield
@@ -157,10 +157,10 @@ class RecordingPart:
     """Samples that are read together.
 
     Args:
-        recording: Of which recording.
-        source_id: Whose.
-        file: Which file it is of.
-        first, stop: From which sample up to which.
+        recording: The recording.
+        source_id: Its source.
+        file: Its file.
+        first, stop: The range of samples.
     """
 
     recording: Recording
@@ -181,7 +181,7 @@ class RecordingPart:
         return Cells(samples, time_kinds, value_kinds, is_wanted(samples))
 
     def place(self, row: int) -> str:
-        """Return where one of its samples stands, counted as people do."""
+        """Return the place of one of its samples, counted from 1."""
         of_file = f" of file {self.file.number}" if self.file.count > 1 else ""
         return f"sample {self.first + row + 1}{of_file}"
 
@@ -190,12 +190,12 @@ class Recordings:
     """The recordings of a data set, each opened once and checked.
 
     Args:
-        paths: Their files, in order.
-        settings: What to read of them.
+        paths: The files, in order.
+        settings: What to read.
 
     Raises:
         SourceRefused: One cannot be read, with its number; or the settings do not fit.
-        OSError: The disk's.
+        OSError: A file cannot be read.
     """
 
     def __init__(self, paths: Sequence[Path], settings: RecordingSettings) -> None:
@@ -211,7 +211,7 @@ class Recordings:
             digests.append(_digest_of([file.digest for file in files]))
             self._recordings.append((recording, source_id, which))
         if any(not recording.has_start for recording, _, _ in self._recordings):
-            # At another time the same samples would be released a second time.
+            # With another start time the same samples would be released a second time.
             digests.append(f"from {settings.start_ns}")
         self.digest = _digest_of(digests)
         self.remarks = [*self._unused_start(settings), *_unused_unit(settings)]
@@ -222,7 +222,7 @@ class Recordings:
         return sum(recording.rows for recording, _, _ in self._recordings)
 
     def parts(self) -> Iterator[RecordingPart]:
-        """Yield all samples in parts."""
+        """Yield all samples, in parts."""
         for recording, source_id, file in self._recordings:
             for first in range(0, recording.rows, ROWS_READ_TOGETHER):
                 yield RecordingPart(recording, source_id, file, first, min(first + ROWS_READ_TOGETHER, recording.rows))
@@ -267,5 +267,5 @@ def _opened(path: Path, wanted: Wanted) -> tuple[list[RecordedFile], Recording]:
 
 
 def _digest_of(digests: Sequence[str]) -> str:
-    """Return the one digest, or that of all, in any order: names of files do not matter."""
+    """Return the only digest, or one of all in sorted order, so that file names do not matter."""
     return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(sorted(digests)).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""A recording, whatever the format of its file: one channel's samples at equal distances in time, read a part at a time.
+"""A recording in any format: one channel, sampled at a fixed rate, read in parts.
 
-No sentence here or in a reader shows text of a header: it may name a patient. Labels of channels are shown only as `channels.py` allows.
+No message here or in a reader shows header text, which may name a patient. Channel labels are shown only as `channels.py` allows.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import numpy.typing as npt
 from anonymizer.windows import NANOSECONDS
 from inputs.input_file import InputFile
 
-#: No ECG is sampled faster.
+#: Higher sampling frequencies are refused.
 MOST_HZ = 1_000_000
 
-#: Times must fit into 64 bits of nanoseconds, with room for the windows around them: the years 1678 to 2261.
+#: Times and the windows around them must fit into 64-bit nanoseconds: the years 1678 to 2261.
 _FIRST_NS, _END_NS = (int(np.datetime64(day, "ns").astype(np.int64)) for day in ("1678-01-01", "2262-01-01"))
 
-#: Microvolts of the units of voltage, as headers write them. The sign for micro is U+00B5 or U+03BC.
+#: Microvolts per unit of voltage, as spelled in headers. The micro sign is U+00B5 or U+03BC.
 _MICROVOLTS = {
     "nv": Fraction(1, 1000),
     "uv": Fraction(1),
@@ -41,11 +41,11 @@ _DECIMAL = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,2}
 
 
 class Unreadable(Exception):
-    """Why a recording cannot be read, as the end of a sentence that begins with its file; shows nothing of its header."""
+    """A recording cannot be read. The message continues a sentence that begins with the file, and shows nothing of its header."""
 
 
 class RecordedFile:
-    """A file of a recording. It is opened for each part that is read, and refused if it has changed in between.
+    """A file of a recording. It is opened for each read, and refused if it has changed in between.
 
     Args:
         path: The file.
@@ -53,7 +53,7 @@ class RecordedFile:
 
     def __init__(self, path: Path) -> None:
         if not path.is_file():
-            # Opening a pipe would wait for somebody to write to it.
+            # Opening a pipe would block until it has a writer.
             raise FileNotFoundError(2, "is not a file")
         self.name = path.name
         self._held = InputFile(path)
@@ -63,7 +63,7 @@ class RecordedFile:
 
     @contextmanager
     def opened(self) -> Iterator[BinaryIO]:
-        """Open the file, and see that it is the one that was opened first, before and after it is read."""
+        """Open the file; before and after reading, check that it is unchanged since it was first opened."""
         again = self._held.again()
         try:
             with again.unchanged():
@@ -72,13 +72,13 @@ class RecordedFile:
             again.close()
 
     def read(self, begin: int, length: int) -> bytes:
-        """Return so many bytes, or raise Unreadable where the file has fewer."""
+        """Return `length` bytes, or raise Unreadable if the file has fewer."""
         with self.opened() as file:
             return read_from(file, begin, length)
 
 
 def read_from(file: BinaryIO, begin: int, length: int) -> bytes:
-    """Return so many bytes of an open file, or raise Unreadable where it has fewer."""
+    """Return `length` bytes of an open file, or raise Unreadable if it has fewer."""
     file.seek(begin)
     found = file.read(length)
     if len(found) < length:
@@ -88,18 +88,18 @@ def read_from(file: BinaryIO, begin: int, length: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How digits become microvolts: `digit · gain + offset`, both computed exactly from the header and rounded once.
+    """Converts digital values to microvolts: `digit · gain + offset`, both computed exactly from the header and rounded once.
 
     Args:
-        gain_uv: Microvolts per step.
-        offset_uv: Microvolts of digit 0.
+        gain_uv: Microvolts per digital step.
+        offset_uv: Microvolts of the digital value 0.
     """
 
     gain_uv: Fraction
     offset_uv: Fraction
 
     def microvolts(self, digits: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-        """Return the values of digits."""
+        """Return digital values in microvolts."""
         return digits.astype(np.float64) * float(self.gain_uv) + float(self.offset_uv)
 
 
@@ -108,8 +108,8 @@ class Run:
     """Samples without a gap between them.
 
     Args:
-        first: The number of the first, from 0.
-        start_ns: When it was taken.
+        first: Number of the first sample, from 0.
+        start_ns: Time of the first sample.
     """
 
     first: int
@@ -121,12 +121,12 @@ class Recording:
     """One channel of a file.
 
     Args:
-        runs: Where its runs begin, in order of time.
-        rows: How many samples it has.
-        period_ns: From one sample of a run to the next.
-        read: Returns the microvolts of the samples from one number up to another; NaN where the recorder had none.
-        has_start: Whether the file says when it begins; else INPUT_START_TIME did.
-        has_zone: Whether the start names its zone.
+        runs: The starts of its runs, in order of time.
+        rows: Number of samples.
+        period_ns: Time between two samples of a run.
+        read: Returns the microvolts of samples `first` … `stop - 1`; NaN where there is no sample.
+        has_start: Whether the file states its start; otherwise INPUT_START_TIME does.
+        has_zone: Whether the start has a time zone.
     """
 
     runs: tuple[Run, ...]
@@ -151,7 +151,7 @@ class Recording:
             raise Unreadable("has times outside the years 1678 to 2261")
 
     def times_ns(self, first: int, stop: int) -> npt.NDArray[np.int64]:
-        """Return when the samples from one number up to another were taken, in ascending order."""
+        """Return the times of samples `first` … `stop - 1`, ascending."""
         found = []
         while first < stop:
             at = bisect_right(self._firsts, first) - 1
@@ -163,9 +163,9 @@ class Recording:
 
 
 def times_of_samples(start_ns: int, period_ns: Fraction, first: int, stop: int) -> npt.NDArray[np.int64]:
-    """Return start + ⌊n · period⌋ for n = first … stop - 1: computed in whole numbers, so that no error adds up over days."""
+    """Return start + ⌊n · period⌋ for n = first … stop - 1: computed in integers, so that no error accumulates."""
     whole, rest = divmod(period_ns.numerator, period_ns.denominator)
-    # Python's own integers where the product would not fit; no usual sampling frequency needs them.
+    # Python integers where the product would overflow; no common sampling frequency needs them.
     kind = np.int64 if stop * rest < 2**63 else object
     n = np.arange(first, stop, dtype=kind)
     found: npt.NDArray[np.int64] = (start_ns + n * whole + n * rest // period_ns.denominator).astype(np.int64)
@@ -173,7 +173,7 @@ def times_of_samples(start_ns: int, period_ns: Fraction, first: int, stop: int) 
 
 
 def period_of(hertz: Fraction) -> Fraction:
-    """Return the nanoseconds from one sample to the next."""
+    """Return the nanoseconds between two samples."""
     if not 0 < hertz <= MOST_HZ:
         raise Unreadable(f"has a sampling frequency that is not above 0 and at most {MOST_HZ:,} Hz")
     return NANOSECONDS / hertz
@@ -182,7 +182,7 @@ def period_of(hertz: Fraction) -> Fraction:
 def microvolts_of(unit: str) -> Fraction:
     """Return the microvolts of a unit."""
     plain = unit.strip(" \0")
-    # Capitals are common (`UV`), but a capital M means mega.
+    # Upper case is common (`UV`), but a capital M means mega.
     found = None if plain.startswith("M") else _MICROVOLTS.get(plain.lower())
     if found is None:
         raise Unreadable(
@@ -192,11 +192,11 @@ def microvolts_of(unit: str) -> Fraction:
 
 
 def number_of(text: str, what: str) -> Fraction:
-    """Return a decimal number of a header, exactly.
+    """Return the exact value of a decimal number of a header.
 
     Args:
-        text: As it stands there.
-        what: What it says, for the sentence that refuses it.
+        text: The field.
+        what: What the field means, for the error message.
     """
     plain = text.strip(" \0")
     if not _DECIMAL.fullmatch(plain):
@@ -205,7 +205,7 @@ def number_of(text: str, what: str) -> Fraction:
 
 
 def whole_number_of(text: str, what: str, *, least: int = 0) -> int:
-    """Return a whole number of a header that is not below `least`."""
+    """Return a whole number of a header that is at least `least`."""
     number = number_of(text, what)
     if number.denominator != 1 or number < least:
         raise Unreadable(f"is damaged: {what} in its header is below {least} or not a whole number")
@@ -213,7 +213,7 @@ def whole_number_of(text: str, what: str, *, least: int = 0) -> int:
 
 
 def utc_ns(date: Sequence[int], clock: Sequence[int]) -> int | None:
-    """Return a moment given as (year, month, day) and (hour, minute, second); None where there is no such moment."""
+    """Return the time of (year, month, day) and (hour, minute, second) in UTC; None if it does not exist."""
     (year, month, day), (hour, minute, second) = date, clock
     try:
         moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
@@ -224,11 +224,11 @@ def utc_ns(date: Sequence[int], clock: Sequence[int]) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """When the first sample was taken, as a header says.
+    """The time of the first sample, as stated in a header.
 
     Args:
-        start_ns: None where it does not say.
-        has_zone: Whether it names its zone; without one it is UTC.
+        start_ns: The time; None if the header states none.
+        has_zone: Whether it has a time zone; without one it is UTC.
     """
 
     start_ns: int | None = None
@@ -237,23 +237,23 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of each file.
+    """What to read from each file.
 
     Args:
-        channel: Label, or number counted from 1, of the channel; empty: the only one.
-        start_ns: When the first sample was taken, for files that do not say.
+        channel: Label, or number from 1, of the channel; empty if there is one only.
+        start_ns: The time of the first sample, for files that do not state it.
     """
 
     channel: str = ""
     start_ns: int | None = None
 
     def start_of(self, found: Start) -> int:
-        """Return when a recording starts."""
+        """Return the start of a recording."""
         start_ns = self.start_ns if found.start_ns is None else found.start_ns
         if start_ns is None:
             raise Unreadable("does not say when it was recorded: set INPUT_START_TIME to the time of its first sample")
         return start_ns
 
 
-#: Opens one file: its files, and what is wanted of it.
+#: Opens one recording, given its files and what to read.
 Opener = Callable[[Sequence[RecordedFile], Wanted], Recording]

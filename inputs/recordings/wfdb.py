@@ -1,7 +1,7 @@
 """WFDB records: a text header (`.hea`) and files of samples (`.dat`), as PhysioNet distributes them.
 
-Formats: https://physionet.org/physiotools/wag/header-5.htm, https://physionet.org/physiotools/wag/signal-5.htm. Read are the formats with a
-fixed width; records of several segments, FLAC and differences are refused.
+Formats: https://physionet.org/physiotools/wag/header-5.htm, https://physionet.org/physiotools/wag/signal-5.htm. Fixed-width formats are
+supported; multi-segment records, FLAC and difference formats are refused.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from inputs.recordings.recording import (
     whole_number_of,
 )
 
-#: No header is longer.
+#: Longer headers are refused.
 _MOST_HEADER_BYTES = 1 << 20
 
-#: No frame, which holds a sample or more of each signal, is longer.
+#: Longer frames, which hold one or more samples of each signal, are refused.
 _MOST_FRAME_SAMPLES = 1 << 16
 
-#: Samples that are decoded at a time to check sums.
+#: Samples decoded together when checksums are verified.
 _SAMPLES_CHECKED_TOGETHER = 1 << 20
 
 _Digits = npt.NDArray[np.int64]
 
 
 def _of_212(raw: bytes) -> _Digits:
-    """Return two samples of 12 bits from each three bytes."""
+    """Decode two 12-bit samples from every three bytes."""
     raw += bytes(-len(raw) % 3)
     first, middle, last = np.frombuffer(raw, np.uint8).reshape(-1, 3).astype(np.int64).T
     pairs: _Digits = np.stack((first | (middle & 0x0F) << 8, last | (middle & 0xF0) << 4), axis=1).ravel()
@@ -67,7 +67,7 @@ def _of_type(kind: str, offset: int = 0) -> Callable[[bytes], _Digits]:
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """How samples are written: so many bits each, what decodes them, and the digit that says that there is no sample."""
+    """A sample format: bits per sample, the decoder, and the value that marks a missing sample."""
 
     bits: int
     decode: Callable[[bytes], _Digits]
@@ -93,17 +93,17 @@ _DAY = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class _Signal:
-    """A line of the header.
+    """A signal line of the header.
 
     Args:
-        file_name: Of its samples, in the folder of the header.
+        file_name: Its sample file, in the folder of the header.
         kind: Name of the format.
-        samples_per_frame: As a rule 1.
-        skew_frames: So many frames late its samples stand in the file: those of the record's start stand in this frame.
-        byte_offset: Where samples begin in their file.
-        gain, zero, unit: Digits per unit, the digit of 0, and the unit; None: the header does not say.
-        checksum: Sum of all digits, in 16 bits; None: the header does not say.
-        label: What stands at its end.
+        samples_per_frame: Usually 1.
+        skew_frames: Delay of its samples in the file, in frames: those of the record's start are in this frame.
+        byte_offset: Offset of the first sample in the file.
+        gain, zero, unit: Digital steps per unit, the digital value of 0, and the unit; None if the header does not state it.
+        checksum: Sum of all digital values, modulo 2^16; None if the header does not state it.
+        label: The description at the end of the line.
     """
 
     file_name: str
@@ -119,7 +119,7 @@ class _Signal:
 
     @property
     def calibration(self) -> Calibration:
-        """How its digits become microvolts."""
+        """The conversion of its digital values to microvolts."""
         if not self.gain:
             raise Unreadable(
                 "does not say the gain of the chosen channel (it is not calibrated), so its values cannot be converted to µV"
@@ -132,7 +132,7 @@ class _Signal:
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """A header: when the record starts, how many frames it has (None: as many as its files hold), and its signals."""
+    """A header: sampling frequency, number of frames (None: as many as the files hold), start and signals."""
 
     hertz: Fraction
     frames: int | None
@@ -141,10 +141,10 @@ class _Header:
 
 
 def files_of(header_path: Path) -> tuple[Path, ...]:
-    """Return a record's files: its header, and those of samples, which lie beside it."""
+    """Return a record's files: its header and its sample files, which must be in the same folder."""
     signals = _header(_text(header_path)).signals
     of_samples = [header_path.parent / name for name in dict.fromkeys(signal.file_name for signal in signals)]
-    # A link beside the header may lead anywhere, as a path in it may.
+    # A link, like a path in the header, could point outside the folder.
     folder = header_path.resolve().parent
     missing = sum(not path.is_file() or path.resolve().parent != folder for path in of_samples)
     if missing:
@@ -180,7 +180,7 @@ def open_wfdb(files: Sequence[RecordedFile], wanted: Wanted) -> Recording:
 
 
 def _runs(start_ns: int, signal: _Signal, rows: int, period_ns: Fraction) -> tuple[Run, ...]:
-    """Return where samples begin: with a skew, the first ones of the file were taken before the record's start."""
+    """Return the runs: with a skew, the first samples of the file precede the record's start."""
     early = signal.skew_frames * signal.samples_per_frame
     if early >= rows:
         raise Unreadable("is damaged: the chosen channel has a skew as long as the record")
@@ -223,7 +223,7 @@ def _header(text: str) -> _Header:
 
 
 def _start_ns(words: Sequence[str]) -> int | None:
-    """Return the start in UTC; None unless both time of day and date are told."""
+    """Return the start in UTC; None unless the header has both time of day and date."""
     if len(words) < 2:
         return None
     clock, day = _CLOCK.fullmatch(words[0]), _DAY.fullmatch(words[1])
@@ -264,7 +264,7 @@ def _signal(line: str) -> _Signal:
 
 
 def _gain(text: str) -> tuple[Fraction, int | None, str]:
-    """Return digits per unit, the digit of 0 if it is told, and the unit, which is millivolts unless another is told."""
+    """Return digital steps per unit, the digital value of 0 if stated, and the unit, by default millivolts."""
     found = _GAIN.fullmatch(text)
     if found is None:
         raise Unreadable("is damaged: its header has no number where the gain of a channel belongs")
@@ -277,13 +277,13 @@ def _gain(text: str) -> tuple[Fraction, int | None, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Frames:
-    """The frames of one file of samples: in each, some samples of each of its signals.
+    """The frames of one sample file; each holds one or more samples of each of its signals.
 
     Args:
         file: The file.
-        signals: Those whose samples it holds, in their order in a frame.
-        byte_offset: Where the first frame begins.
-        count: How many frames there are.
+        signals: The signals in the file, in their order within a frame.
+        byte_offset: Offset of the first frame.
+        count: Number of frames.
     """
 
     file: RecordedFile
@@ -293,7 +293,7 @@ class _Frames:
 
     @classmethod
     def of(cls, header: _Header, file_name: str, file: RecordedFile) -> _Frames:
-        """Return the frames of a file, if it is as long as the header says."""
+        """Return the frames of a file after checking its length against the header."""
         signals = tuple(signal for signal in header.signals if signal.file_name == file_name)
         offset = signals[0].byte_offset
         if len({(signal.kind, signal.byte_offset) for signal in signals}) > 1:
@@ -305,7 +305,7 @@ class _Frames:
         held = max(0, file.size - offset)
         count = header.frames if header.frames is not None else held * 8 // bits // size
         expected = -(-count * size * bits // 8)
-        # In format 212 the last pair may be whole.
+        # In format 212 the last pair may be padded to three bytes.
         if held not in (expected, -(-expected // 3) * 3 if bits == 12 else expected):
             raise Unreadable(
                 f"{'is cut off' if held < expected else 'is damaged'}: by its header its file of samples has "
@@ -314,12 +314,12 @@ class _Frames:
         return cls(file, signals, offset, count)
 
     def position_of(self, wanted: _Signal) -> int:
-        """Return where in a frame the samples of a signal begin."""
+        """Return the position of a signal's samples in a frame."""
         at = next(index for index, signal in enumerate(self.signals) if signal is wanted)
         return sum(signal.samples_per_frame for signal in self.signals[:at])
 
     def check_sums(self) -> None:
-        """Raise Unreadable unless the digits of each signal add up to its checksum."""
+        """Raise Unreadable unless the checksum of each signal is correct."""
         size = sum(signal.samples_per_frame for signal in self.signals)
         step = max(2, _SAMPLES_CHECKED_TOGETHER // size)
         sums = np.zeros(size, np.int64)
@@ -333,13 +333,13 @@ class _Frames:
             begin = end
 
     def samples_of(self, begin: int, samples_per_frame: int, first: int, stop: int) -> _Digits:
-        """Return digits of one signal, from one sample up to another."""
+        """Return the digital values of one signal for samples `first` … `stop - 1`."""
         first_frame, stop_frame = first // samples_per_frame, -(-stop // samples_per_frame)
         found = self._read(first_frame, stop_frame)[:, begin : begin + samples_per_frame].ravel()
         return found[first - first_frame * samples_per_frame : stop - first_frame * samples_per_frame]
 
     def _read(self, first: int, stop: int) -> _Digits:
-        """Return frames, one a row."""
+        """Return frames `first` … `stop - 1`, one per row."""
         size = sum(signal.samples_per_frame for signal in self.signals)
         kind = _FORMATS[self.signals[0].kind]
         # Two samples of 12 bits share three bytes, so an odd one is read with the one before it.
