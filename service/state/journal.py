@@ -509,7 +509,7 @@ class Journal:
             promise = Promise(**self._file.parsed(described))
         except TypeError:
             promise = None
-        if promise is None or (type(promise.k) is not int and not promise.template_digest):
+        if promise is None or not promise.method or (type(promise.k) is not int and not promise.template_digest):
             raise JournalDamaged(f"{self._file.path} is damaged (it contains an invalid promise). {WAY_ON}")
         return promise
 

@@ -1321,7 +1321,8 @@ def _a_store_without_keys(scene: Scene) -> int:
 def _keys_that_may_only_read(scene: Scene) -> int:
     nothing = http_answer("200 OK", b"<ListBucketResult><Name>ecg</Name><IsTruncated>false</IsTruncated></ListBucketResult>")
     with socket_servers() as serve:
-        return to_store(scene, serve([nothing], [nothing], [http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]).url)
+        refused = [http_answer("403 Forbidden", b"<Code>AccessDenied</Code>")]
+        return to_store(scene.with_rows(), serve(*[[nothing]] * 4, refused, [nothing], refused).url)
 
 
 @row("❌ PARQUET_URL: bucket ecg at … answered 404")

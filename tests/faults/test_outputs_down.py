@@ -42,6 +42,11 @@ def paths_of(ward: Ward) -> Iterator[Paths]:
         yield Paths(influxdb, api, cut, settings)
 
 
+def _writes_of_rows(paths: Paths) -> list[bytes]:
+    """Return the bodies of writes to InfluxDB, without the claims that services see each other by."""
+    return [one.body for one in paths.influxdb.asked(WRITE) if b"ecg_anonymized_claims," not in one.body]
+
+
 def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
@@ -112,7 +117,7 @@ def test_an_output_that_is_down_ends_a_one_shot_run_with_69_and_gets_everything_
         code, log = ward.run({**through, "RETRY_BUDGET_SECONDS": "6"})
         assert code == 69, log
         assert "Gave up after RETRY_BUDGET_SECONDS=6: API at" in log
-        written = len(paths.influxdb.asked(WRITE))
+        written = len(_writes_of_rows(paths))
 
         paths.cut["api"].listen()
         read_before = len(source.asked("/api/v2/query"))
@@ -120,7 +125,7 @@ def test_an_output_that_is_down_ends_a_one_shot_run_with_69_and_gets_everything_
 
         assert code == 0, log
         assert len(source.asked("/api/v2/query")) <= read_before + 2, "what was released was not read again"
-        assert len(paths.influxdb.asked(WRITE)) <= written + 1, "nor written again: one request is the probe"
+        assert len(_writes_of_rows(paths)) <= written + 1, "nor written again: one request is the probe"
 
     ward.assert_complete()
 

@@ -213,7 +213,7 @@ def test_keys_that_are_wrong_and_buckets_that_are_not_there_end_a_run_with_a_sen
     assert place.files() == {}
     with start_s3_server(program=Path(s3_server.origin), is_read_only=True) as server:
         code, log = run_service(tmp_path, settings_for(recording, Place(tmp_path, server)))
-    assert (code, "the right to store objects" in log, "released" in log) == (exit_codes.CONFIGURATION, True, False), log
+    assert (code, "the right to store objects" in log, "📦" in log) == (exit_codes.CONFIGURATION, True, False), log
 
 
 @pytest.mark.s3
