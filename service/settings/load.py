@@ -37,6 +37,9 @@ _KEY = "PSEUDONYM_SALT"
 #: BATCH_SIZE_SECONDS of METHOD=rhythm unless it is set: shorter windows show the heartbeat detector too little.
 RHYTHM_WINDOW_S = 10
 
+#: Nanovolts times nanoseconds between two beats of a longer window might not fit into 64 bits.
+LONGEST_RHYTHM_WINDOW_S = 3600
+
 
 class NoConfiguration(ConfigurationError):
     """There is neither an `.env` nor the variables that would replace it."""
@@ -222,6 +225,9 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _pseudonym_problems(settings)
     yield from _span_problems(settings)
     yield from _status_problems(settings)
+    yield from _tag_name_problems(settings)
+    if settings.method == "rhythm" and settings.batch_size_seconds > LONGEST_RHYTHM_WINDOW_S:
+        yield f"METHOD=rhythm takes windows of at most {LONGEST_RHYTHM_WINDOW_S} s: lower BATCH_SIZE_SECONDS"
     yield from _cohort_problems(settings)
     yield from _worker_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
@@ -236,11 +242,18 @@ _NO_TAGS = frozenset({"time", "_time", "_start", "_stop", "_value", "_field", "_
 SUMMARY_FIELDS = frozenset(
     {"schema", "batch_id", "window_seconds", "rows_read", "rows_released", "rows_withheld", "rows_invalid", "rows_duplicate"}
     | {"rows_starred", "rows_suppressed", "k", "k_unit", "method", "distinct_values", "smallest_group", "distinct_sources"}
-    | {"settings_digest", "key_id", "partial"}
+    | {"settings_digest", "key_id", "partial", "template_digest"}
 )
 
 #: What line protocol cannot carry in the name or value of a tag.
 _NO_TAG_TEXT = re.compile(r"[\n\r\0]|\\$")
+
+
+def _tag_name_problems(settings: Settings) -> Iterator[str]:
+    """Yield tags that InfluxDB 2 cannot select by: a query finds no row with them, and without them all (tried with 2.7.12)."""
+    for name, tags in (("COHORT_TAG", [settings.cohort_tag]), ("INFLUX_TAG_FILTER", dict(settings.influx_tag_filter))):
+        if any("@" in tag for tag in tags):
+            yield f"{name} has a tag with an @ in its name, by which InfluxDB 2 cannot select rows: choose a tag of another name"
 
 
 def _cohort_problems(settings: Settings) -> Iterator[str]:
@@ -257,9 +270,6 @@ def _cohort_problems(settings: Settings) -> Iterator[str]:
         yield "COHORT needs COHORT_TAG, the tag that COHORT is a value of, such as ward"
     if not tag:
         return
-    if "@" in tag:
-        # A query for this tag finds no row, and one for rows without it finds all (tried with InfluxDB 2.7.12 and every other character).
-        yield "COHORT_TAG has an @ in it, and InfluxDB 2 cannot select rows by such a tag: cut the bucket by a tag of another name"
     if tag == settings.source_tag:
         yield "COHORT_TAG is SOURCE_TAG: the output would name the wearer, and k count one person. Choose a tag of a group, such as ward"
     elif tag in _NO_TAGS or (tag in SUMMARY_FIELDS and settings.output_to_influx):
