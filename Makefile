@@ -15,13 +15,17 @@ $(VENV)/run.stamp: requirements.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
+$(VENV)/rhythm.stamp: $(VENV)/run.stamp requirements-rhythm.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-rhythm.txt
+	@touch $@
+
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 .PHONY: demo
-demo: $(VENV)/run.stamp  ## Anonymize real ECG that comes with the repository; no server needed
-	@$(RUN) -m examples.demo
+demo: $(VENV)/run.stamp $(if $(filter rhythm,$(METHOD)),$(VENV)/rhythm.stamp)  ## Anonymize real ECG that comes with the repository; no server needed (METHOD=rhythm: the shape removed)
+	@METHOD=$(METHOD) $(RUN) -m examples.demo
 
 ENV_FILE ?= .env
 

@@ -1,7 +1,8 @@
-"""A page with one wearer's ECG before and after, drawn as SVG: one file, no network."""
+"""A page with ECG before and after, drawn as SVG: one file, no network."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,26 @@ def page(overlay: Overlay) -> str:
         _panel(overlay.seconds, difference, _around_zero(difference), "difference", "Difference, µV (another scale)"),
     ]
     kept_percent, most_uv = f"{100 * float((difference == 0).mean()):.0f}", f"{np.abs(difference).max():.0f}"
-    return render(_TEMPLATE, title=overlay.title, panels=panels, kept_percent=kept_percent, most_uv=most_uv)
+    return render(_TEMPLATE, title=overlay.title, pairs=[], panels=panels, kept_percent=kept_percent, most_uv=most_uv)
+
+
+def rhythm_page(overlays: Sequence[Overlay]) -> str:
+    """Return a page of several wearers under METHOD=rhythm: different hearts before, the same beat at their own times after."""
+    pairs = [
+        (
+            overlay.title,
+            _panel(
+                overlay.seconds,
+                overlay.before_uv,
+                _limits(overlay.before_uv),
+                "before",
+                f"{overlay.title}, before: as measured, µV",
+            ),
+            _panel(overlay.seconds, overlay.after_uv, (-500.0, 1000.0), "after", f"{overlay.title}, after: as released, µV"),
+        )
+        for overlay in overlays
+    ]
+    return render(_TEMPLATE, title="The shape removed, the rhythm kept", pairs=pairs)
 
 
 def _limits(values: _Floats) -> tuple[float, float]:

@@ -20,7 +20,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pa_parquet
 
 from anonymizer.pseudonyms import Pseudonymizer
-from examples.before_after import Overlay, page
+from anonymizer.public_beat import PEAK_UV
+from examples.before_after import Overlay, page, rhythm_page
 
 ROOT = Path(__file__).resolve().parent.parent
 RECORDS = ROOT / "examples" / "mitbih" / "six_records.parquet"
@@ -30,6 +31,14 @@ FOLDER = ROOT / "output" / "demo"
 PICTURED, FIRST_ROW, ROWS = "mitbih-100", 60 * 360, 4 * 360
 
 _SAMPLING_HZ = 360
+
+#: The records in the picture of METHOD=rhythm: an ordinary heart, and one with a pacemaker.
+PICTURED_BY_RHYTHM = ("mitbih-100", "mitbih-102")
+
+#: METHOD of the run, from the environment: `make demo METHOD=rhythm`.
+METHOD = os.environ.get("METHOD") or "hierarchy"
+
+_WINDOW_S = 10 if METHOD == "rhythm" else 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +71,15 @@ def main() -> int:
     check = _verify()
     wearers = _wearers(Pseudonymizer(key.encode()))
     picture = FOLDER / "before_after.html"
-    picture.write_text(page(_overlay(next(w for w in wearers if w.name == PICTURED))), encoding="utf-8")
+    picture.write_text(_picture({wearer.name: wearer for wearer in wearers}), encoding="utf-8")
     _print_summary(log, took_s, check, wearers, picture)
     return check.returncode
+
+
+def _picture(wearers: dict[str, Wearer]) -> str:
+    if METHOD == "rhythm":
+        return rhythm_page([_overlay(wearers[name]) for name in PICTURED_BY_RHYTHM])
+    return page(_overlay(wearers[PICTURED]))
 
 
 def _write_env(key: str) -> Path:
@@ -78,8 +93,9 @@ def _write_env(key: str) -> Path:
         "STATE_DIR": FOLDER / "state",
         "PSEUDONYMIZE_SOURCE_ID": "true",
         "PSEUDONYM_SALT": key,
-        "K_VALUE": 5,
-        "BATCH_SIZE_SECONDS": 5,
+        **({} if METHOD == "rhythm" else {"K_VALUE": 5}),
+        "BATCH_SIZE_SECONDS": _WINDOW_S,
+        "METHOD": METHOD,
         "VERBOSE_LOGGING": "false",
     }
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -110,10 +126,9 @@ def _verify() -> subprocess.CompletedProcess[str]:
     command = [
         sys.executable,
         str(ROOT / "scripts" / "verify_output.py"),
-        "--k",
-        "5",
+        *(["--method", "rhythm"] if METHOD == "rhythm" else ["--k", "5"]),
         "--batch-seconds",
-        "5",
+        str(_WINDOW_S),
         *map(str, _csv_files()),
     ]
     return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
@@ -134,8 +149,10 @@ def _wearer(name: str, raw: pa.Table, released: pa.Table, pseudonyms: Pseudonymi
     before = raw.filter(pc.equal(raw["source_id"], name)).sort_by("timestamp")
     after = released.filter(pc.equal(released["source_id"], pseudonyms.released_id(name))).sort_by("timestamp")
     times_ns = pc.cast(before["timestamp"], pa.int64()).to_numpy()
-    assert np.array_equal(times_ns, pc.cast(after["timestamp"], pa.int64()).to_numpy()), "every sample is released in the demo"
-    return Wearer(name, times_ns, before["ecg"].to_numpy().astype(np.float64), after["ecg"].to_numpy().astype(np.float64))
+    after_uv = np.full(len(times_ns), np.nan)
+    after_uv[np.searchsorted(times_ns, pc.cast(after["timestamp"], pa.int64()).to_numpy())] = after["ecg"].to_numpy()
+    assert METHOD == "rhythm" or not np.isnan(after_uv).any(), "every sample is released unless it is noise"
+    return Wearer(name, times_ns, before["ecg"].to_numpy().astype(np.float64), after_uv)
 
 
 def _overlay(wearer: Wearer) -> Overlay:
@@ -152,19 +169,17 @@ def _print_summary(
     done = re.search(
         r"Done: (\d+) windows .*?; (\d+) rows read = (\d+) released \+ (\d+) withheld \+ (\d+) invalid \+ (\d+) duplicate", log
     )
-    levels = re.findall(r"Level distribution: (\{.*?\})", log)[-1]
     assert done is not None, "a run that ended with 0 logs its sums"
     windows, read, released, withheld, invalid, duplicate = map(int, done.groups())
-    correlations = [wearer.correlation for wearer in wearers]
     shown = FOLDER.relative_to(ROOT)
+    how = "METHOD=rhythm" if METHOD == "rhythm" else "k = 5"
     print(
         f"""
-Demo: six wearers, five minutes of real ECG at 360 Hz, k = 5, windows of 5 s, source ids replaced by pseudonyms
+Demo: six wearers, five minutes of real ECG at 360 Hz, {how}, windows of {_WINDOW_S} s, source ids replaced by pseudonyms
 
   rows        {read:,} read = {released:,} released + {withheld:,} withheld + {invalid:,} invalid + {duplicate:,} duplicate
   windows     {windows}
-  levels      {levels}   (1 finest … 7; 8 = grouped past the last level)
-  correlation {np.mean(correlations):.4f} with the original, mean of six wearers (lowest {min(correlations):.4f})
+{_of_method(log, wearers)}
   time        {took_s:.1f} s
   checked     by scripts/verify_output.py, which shares no code with the anonymizer:
               {check.stdout.strip().replace(chr(10), chr(10) + " " * 14)}
@@ -174,6 +189,23 @@ Demo: six wearers, five minutes of real ECG at 360 Hz, k = 5, windows of 5 s, so
   log         {shown}/run.log
   picture     {shown}/{picture.name} (demo only: contains raw data)
 """
+    )
+
+
+def _of_method(log: str, wearers: list[Wearer]) -> str:
+    """Return the lines of the summary that only this method has."""
+    if METHOD == "rhythm":
+        noise = re.search(r"withheld: (\d+) noise", log)
+        beats = sum(int((wearer.after_uv == PEAK_UV).sum()) for wearer in wearers)
+        return (
+            f"  noise       {int(noise[1]) if noise else 0:,} of the withheld rows: their beats cannot be told from it\n"
+            f"  beats       {beats:,}, each released as the same public beat"
+        )
+    levels = re.findall(r"Level distribution: (\{.*?\})", log)[-1]
+    correlations = [wearer.correlation for wearer in wearers]
+    return (
+        f"  levels      {levels}   (1 finest … 7; 8 = grouped past the last level)\n"
+        f"  correlation {np.mean(correlations):.4f} with the original, mean of six wearers (lowest {min(correlations):.4f})"
     )
 
 
