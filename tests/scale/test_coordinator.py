@@ -130,10 +130,11 @@ def test_of_two_results_for_one_chunk_the_one_that_was_recorded_is_delivered_and
 @pytest.mark.parametrize("alteration", ["a byte", "another chunk"])
 def test_an_altered_spool_file_is_delivered_to_no_output(coordinator: Coordinator, undisturbed: Files, alteration: str) -> None:
     altered: list[tuple[Path, bytes]] = []
+    first = iter([True])
 
     def perform(work: Work, task: Task) -> Any:
         answer = do(work, task)
-        if "counted" in task and answer["spooled"] and not altered:
+        if "counted" in task and answer["spooled"] and next(first, False):  # tasks run side by side
             path = coordinator.spool / answer["spooled"][0]
             content = path.read_bytes()
             altered.append((path, content))
