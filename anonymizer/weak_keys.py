@@ -56,6 +56,19 @@ def doubts_about(key: bytes) -> Iterator[str]:
     """Yield warnings about a key, each the end of a sentence that begins with its setting. They do not show the key."""
     if why := _obvious(key):
         yield f"is easy to guess: {why}. A reader of one pseudonym can find it and then every wearer; make a key with: {MAKE_A_KEY}"
+    if _is_text(key):
+        yield from _slips_of_an_editor(key)
+
+
+def _is_text(key: bytes) -> bool:
+    try:
+        key.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _slips_of_an_editor(key: bytes) -> Iterator[str]:
     if key.strip() != key:
         yield "begins or ends with a blank or line end, which is part of the key; only one line end at the end of a file is not"
     if key[:1] == key[-1:] and key[:1] in (b"'", b'"'):

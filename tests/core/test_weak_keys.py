@@ -44,7 +44,8 @@ def test_a_key_made_by_chance_is_hardly_ever_doubted() -> None:
     for name, draw in draws.items():
         doubted = sum(any(doubts_about(draw().encode())) for _ in range(2000))
         assert doubted <= 2, name
-    assert sum(any(doubts_about(b"\x01" + chance.randbytes(30) + b"\x02")) for _ in range(2000)) == 0
+    assert sum(any(doubts_about(chance.randbytes(32))) for _ in range(2000)) == 0
+    assert not any(doubts_about(b" " + chance.randbytes(30) + b"\n"))
 
 
 @pytest.mark.parametrize(
