@@ -13,6 +13,7 @@ from service.log_event import WARNING, LogEvent
 from service.retry import Retry
 from service.settings.declared import Settings, cohort_of
 from service.settings.load import Configuration
+from service.version import VERSION_IN_WORDS
 from service.wiring import output_address, proxies_in_use
 from transport.addresses import shown_address
 from transport.proxies import are_proxies_named
@@ -46,6 +47,7 @@ def log_configuration(configuration: Configuration) -> None:
 
 
 def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
+    yield "Version", VERSION_IN_WORDS
     yield "Mode", "streaming" if settings.streaming_mode else "one-shot"
     if settings.input_file:
         yield "Input", f"the {_kind_of_input(settings)} named by INPUT_FILE"

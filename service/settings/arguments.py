@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from service import exit_codes
 from service.settings.types import path
+from service.version import VERSION_IN_WORDS
 
 
 def argument(parse: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -30,7 +31,13 @@ def path_argument(text: str) -> Path:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose error exits with the project's usage code."""
+    """An argument parser that knows `--version`, and whose error exits with the project's usage code."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_argument(
+            "--version", action="version", version=f"ECG anonymizer {VERSION_IN_WORDS}", help="print the version and exit"
+        )
 
     def error(self, message: str) -> NoReturn:
         """Print usage and message, and exit."""

@@ -193,7 +193,7 @@ ROOMS = {
     "service/version.py": _GROUND,
     "service/settings/": _room(
         "settings know what was asked for, and no part of the service that acts on it",
-        "settings exit_codes time_texts transport anonymizer.batch anonymizer.cohorts anonymizer.errors anonymizer.hierarchy "
+        "settings exit_codes time_texts version transport anonymizer.batch anonymizer.cohorts anonymizer.errors anonymizer.hierarchy "
         "anonymizer.pseudonyms anonymizer.weak_keys anonymizer.windows",
     ),
     "service/state/": _room(
@@ -233,7 +233,7 @@ ROOMS = {
         "pipeline telemetry state settings clock anonymizer detection inputs outputs transport",
     ),
     "service/startup.py": _room(
-        "the start knows settings and the source, and nothing that releases", "wiring settings retry anonymizer transport"
+        "the start knows settings and the source, and nothing that releases", "wiring settings retry version anonymizer transport"
     ),
     "service/scale/answers.py": _room(
         "an answer of a worker holds counts and our sentences: it knows no source, no settings and no journal",

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from service.version import VERSION
 from testbed.line_protocol import SeriesNames
 from testbed.replay import load
 from testbed.wearers import Wearers
@@ -227,6 +228,7 @@ def test_check_says_what_is_good_or_everything_that_cannot_be_reached_and_change
     settings = {**clinic.settings, **FIRST_MINUTE}
     code, log = run_service(tmp_path, settings, "--check", "--connect")
     assert (code, "✅ The configuration is good, and everything can be reached" in log) == (0, True), log
+    assert f"Version:       {VERSION}" in log
 
     wrong = {"INFLUX_TOKEN": "wrong", "INFLUX_OUTPUT_BUCKET": "nowhere"}
     code, log = run_service(tmp_path, {**settings, **wrong}, "--check", "--connect")
