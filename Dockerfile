@@ -5,9 +5,10 @@ FROM python:3.12-slim-trixie AS libraries
 
 WORKDIR /build
 # Alone, so that a change of the code does not install the libraries again.
-COPY requirements.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt ./
-# requirements-formats.txt reads EDF, BDF and DICOM too; -rhythm is for METHOD=rhythm, -dask for workers.
-ARG REQUIREMENTS=requirements.txt
+COPY requirements*.txt requirements*.lock ./
+# requirements-formats.lock reads EDF, BDF and DICOM too; -rhythm is for METHOD=rhythm, -dask for workers. A lock names versions and hashes,
+# so that every build installs the same files; a .txt takes the newest.
+ARG REQUIREMENTS=requirements.lock
 # Wheels only: a library that would have to be compiled fails here, and no compiler is ever needed.
 RUN python -m venv --without-pip /opt/venv \
     && python -m pip --python /opt/venv/bin/python install \

@@ -8,15 +8,18 @@ RUN := $(VENV)/bin/python
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
-$(VENV)/run.stamp: requirements.txt
+# What is tested is what is shipped: locked versions, checked against their hashes. REQUIREMENTS=requirements.txt: the newest that may be used.
+REQUIREMENTS ?= requirements.lock
+
+$(VENV)/run.stamp: $(REQUIREMENTS)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or later is needed, $(PYTHON) is $$($(PYTHON) -V 2>&1). Name another: make PYTHON=python3.12 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	@touch $@
 
-$(VENV)/rhythm.stamp: $(VENV)/run.stamp requirements-rhythm.txt
-	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements-rhythm.txt
+$(VENV)/rhythm.stamp: $(VENV)/run.stamp requirements-rhythm.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS:requirements%=requirements-rhythm%)
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements-dev.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt
@@ -119,5 +122,26 @@ audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities 
 	else tail -n 1 build/audit.txt; \
 	  echo "❌ The database could not be asked, or does not know a distribution: nothing is known of these versions (build/audit.txt)"; exit 1; fi
 
+# In an environment of its own, like the audit. It resolves once for every system and every Python from 3.11 on.
+LOCKER := .venv-lock
+LOCKS := requirements.lock requirements-formats.lock requirements-rhythm.lock requirements-dask.lock
+
+$(LOCKER)/lock.stamp:
+	$(PYTHON) -m venv $(LOCKER)
+	@$(LOCKER)/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9,<1' \
+	  || { echo "❌ uv could not be installed, so the locks are as they were"; exit 1; }
+	@touch $@
+
+.PHONY: lock release
+lock: $(LOCKER)/lock.stamp  ## Pin what requirements*.txt bring, with hashes; keeps versions unless told otherwise (LOCK_OPTIONS=--upgrade)
+	@for lock in $(LOCKS); do \
+	  $(LOCKER)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "make lock" \
+	    $(LOCK_OPTIONS) $$([ $$lock = requirements.lock ] || echo "--constraint requirements.lock") $${lock%.lock}.txt --output-file $$lock || exit 1; done
+
+# Needs git and Python, no environment: scripts/make_release.py uses nothing else.
+COMMIT ?= HEAD
+release:  ## Make source archive, locks, bill of materials and checksums in dist/, the same bytes each time (COMMIT=)
+	@$(PYTHON) scripts/make_release.py --commit '$(COMMIT)'
+
 clean:  ## Remove what demos, tests and tools left behind; not the virtual environment
-	rm -rf output/demo output/demo-influx output/utility output/advice build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf output/demo output/demo-influx output/utility output/advice build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

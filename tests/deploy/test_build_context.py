@@ -22,6 +22,7 @@ scripts/ingest_heartbeat.py scripts/heartbeat/ledger.py something/not/listed/any
 
 LET_IN = """
 LICENSE central_anonymizer.py requirements.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt
+requirements.lock requirements-formats.lock requirements-rhythm.lock requirements-dask.lock
 anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv
 detection/sleepecg_detector.py disk/durable_file.py inputs/file_source.py outputs/csv_files.py
 transport/influx_connection.py operations/audit.py

@@ -41,8 +41,8 @@ def fresh_copy(tmp_path: Path) -> Path:
             shutil.copy2(ROOT / name, tmp_path / name)
     (tmp_path / ".venv").symlink_to(ROOT / ".venv")
     # Older than the environment, so that make has nothing to install.
-    for name in ("requirements.txt", "requirements-dev.txt"):
-        os.utime(tmp_path / name, (0, 0))
+    for file in tmp_path.glob("requirements*"):
+        os.utime(file, (0, 0))
     return tmp_path
 
 
