@@ -31,5 +31,5 @@ class SleepecgDetector:
             return np.empty(0, dtype=np.int64)
         try:
             return np.asarray(self._detect(values_uv, hertz), dtype=np.int64)
-        except (ValueError, IndexError, ArithmeticError, FloatingPointError):
+        except (ValueError, IndexError, ArithmeticError):
             return np.empty(0, dtype=np.int64)

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -75,7 +76,6 @@ class InfluxSource:
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
         self._connection = connection
         self._series = series
-        self._found_dialect: Dialect | None = None
         self._asked_ns = self._clock_asked_ns = self._answered_ns = time.monotonic_ns() - 2 * _CLOCK_IS_FRESH_NS
         self._clock_error: SourceError | None = None
         self._retention_ns = 0
@@ -430,12 +430,9 @@ class InfluxSource:
                 f"it has: {', '.join(map(repr, held)) or 'none'}. Set SOURCE_TAG."
             )
 
-    @property
+    @cached_property
     def _dialect(self) -> Dialect:
-        """How the server is asked; which that is, it says itself. Raises InfluxFault."""
-        if self._found_dialect is None:
-            self._found_dialect = dialect_of(self._connection)
-        return self._found_dialect
+        return dialect_of(self._connection)
 
     @contextmanager
     def _only_source_errors(self) -> Iterator[None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from anonymizer.errors import SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
@@ -35,7 +36,6 @@ class WindowSummaries:
         self._bucket = bucket
         self._measurement = f"{measurement}_anonymized_windows"
         self._claims = f"{measurement}_anonymized_claims"
-        self._found_dialect: Dialect | None = None
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
         """Return the windows of the data set that reach into the span and have a summary, in order.
@@ -100,12 +100,9 @@ class WindowSummaries:
         with self._only_source_errors():
             return self._dialect.last_texts(self._bucket, self._measurement, "batch_id", Window(_FIRST_TIME_NS, time_ns))
 
-    @property
+    @cached_property
     def _dialect(self) -> Dialect:
-        """How the server is asked; which that is, it says itself. Raises InfluxFault."""
-        if self._found_dialect is None:
-            self._found_dialect = dialect_of(self._connection)
-        return self._found_dialect
+        return dialect_of(self._connection)
 
     @contextmanager
     def _only_source_errors(self) -> Iterator[None]:

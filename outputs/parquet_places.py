@@ -7,13 +7,11 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from anonymizer.errors import OutputDenied, OutputUnavailable
 from disk.durable_file import PRIVATE, PRIVATE_FOLDER, folder_mode, make_folder, probe, put_new_durably, read_ours, sync_folder
-from transport.object_store import ObjectStore, StoreFault
-
-_T = TypeVar("_T")
+from transport.object_store import BucketPrefix, ObjectStore, StoreFault
 
 #: Files that are not yet whole. A name that begins with a dot is passed over by every reader.
 _UNFINISHED = ".unfinished"
@@ -150,47 +148,28 @@ class Folder:
         return OutputUnavailable(f"PARQUET_URL {self._root} cannot be used ({error.strerror or type(error).__name__})")
 
 
-class Bucket:
+class Bucket(BucketPrefix):
     """A bucket of an object store.
 
     Args:
-        connect: Returns a client of it, with the keys of now; asked again after each refusal, since keys are rotated.
-        name: Its canonical address.
-        prefix: What the keys of all files begin with; empty: nothing.
+        connect: Returns a client with the current keys; called again after each refusal, since keys are rotated.
+        name: The canonical address.
+        prefix: The prefix of all keys; empty for none.
     """
 
     def __init__(self, connect: Callable[[], ObjectStore], *, name: str, prefix: str) -> None:
-        self._connect = connect
-        self._store: ObjectStore | None = None
-        self._prefix = f"{prefix}/" if prefix else ""
-        self.name = name
+        super().__init__(connect, name=name, prefix=prefix, error_of=_as_output_error)
 
     def open(self, *, must_hold: str) -> None:
-        """See that the bucket is there, and that the keys may store in it."""
-        # Keys that may not list may be refused such a question and still be let store.
+        """Check that the bucket exists and that the keys may store in it."""
+        # Keys without the right to list may be refused such a request, and still have the right to store.
         if self._ask(lambda store: store.look(self._prefix.rstrip("/"))):
             self._ask(lambda store: store.try_to_write(f"{self._prefix}rows/{_PROBE}"))
 
     def put_new(self, path: str, content: bytes) -> bool:
-        """Put an object there."""
+        """Store an object."""
         return self._ask(lambda store: store.put_new(self._prefix + path, content))
 
-    def read(self, path: str) -> bytes | None:
-        """Return an object's content."""
-        return self._ask(lambda store: store.read_whole(self._prefix + path))
 
-    def paths(self, folder: str, *, after: str = "") -> list[str]:
-        """Return what is in a folder."""
-        first = self._prefix + after if after else ""
-        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder, after=first)])
-        return sorted(key.removeprefix(self._prefix) for key in keys)
-
-    def _ask(self, question: Callable[[ObjectStore], _T]) -> _T:
-        try:
-            self._store = self._store or self._connect()
-            return question(self._store)
-        except StoreFault as fault:
-            kind = OutputDenied if fault.is_denial else OutputUnavailable
-            if fault.is_denial:
-                self._store = None
-            raise kind(f"PARQUET_URL: {fault}") from None
+def _as_output_error(fault: StoreFault) -> OutputDenied | OutputUnavailable:
+    return (OutputDenied if fault.is_denial else OutputUnavailable)(f"PARQUET_URL: {fault}")

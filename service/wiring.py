@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from anonymizer.anonymize import Method, Names, Recipe
 from anonymizer.batch import Promise
@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from outputs.parquet_held import HeldParquet
     from outputs.parquet_places import Place
     from service.state.shared_spool import SharedSpool
-    from transport.influx_connection import Address
+    from transport.influx_versions import Address
     from transport.object_store import StoreAccess
+
+_T = TypeVar("_T")
 
 #: Services that are started together have all asked within this time.
 _SETTLE_S = 2.0
@@ -193,7 +195,7 @@ def output_address(settings: Settings, token: Secret) -> Address:
 
 
 def _address(settings: Settings, url: str, org: str, token: Secret, *, policy: str = "") -> Address:
-    from transport.influx_connection import Address
+    from transport.influx_versions import Address
 
     # Another token than the usual one was set in place of the usual user too.
     is_usual = token is settings.influx_token or not token
@@ -249,14 +251,7 @@ def parquet_place(settings: Settings) -> Place:
     if address == settings.parquet_url:
         return Folder(Path(address), file_mode=settings.output_file_mode)
 
-    from transport.object_store import ObjectStore
-
-    bucket, _, prefix = address.partition("/")
-    return Bucket(
-        lambda: ObjectStore(bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
-        name=canonical_address(f"{store_access(settings).endpoint}/{address}"),
-        prefix=prefix,
-    )
+    return _in_bucket(Bucket, settings, address)
 
 
 def make_shared_spool(settings: Settings) -> SharedSpool:
@@ -267,15 +262,18 @@ def make_shared_spool(settings: Settings) -> SharedSpool:
     if address == settings.spool_url:
         return SharedSpool(SpoolFolder(Path(settings.spool_url or Path(settings.state_dir) / "chunks")))
 
+    return SharedSpool(_in_bucket(SpoolBucket, settings, address))
+
+
+def _in_bucket(make: Callable[..., _T], settings: Settings, address: str) -> _T:
+    """Return what keeps files in a bucket, at the address `bucket/prefix`."""
     from transport.object_store import ObjectStore
 
     bucket, _, prefix = address.partition("/")
-    return SharedSpool(
-        SpoolBucket(
-            lambda: ObjectStore(bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
-            name=canonical_address(f"{store_access(settings).endpoint}/{address}"),
-            prefix=prefix,
-        )
+    return make(
+        lambda: ObjectStore(bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
+        name=canonical_address(f"{store_access(settings).endpoint}/{address}"),
+        prefix=prefix,
     )
 
 

@@ -12,7 +12,6 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -24,7 +23,7 @@ from transport.compression import Compression, gzipped, unzipped
 from transport.deadline import keep_limits, whole_request_within
 from transport.http_date import earliest_http_date
 from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
-from transport.influx_versions import Database, InfluxDb2, Language, Version, version_of
+from transport.influx_versions import Address, Database, InfluxDb2, Version, version_of
 from transport.influxql_answers import without_quoted
 from transport.proxies import credentials_of
 from transport.retry_after import parse_retry_after
@@ -43,35 +42,6 @@ _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 _LONGEST_MESSAGE = 300
 _LONGEST_BODY = 4000
 _LONGEST_VERSION = 40
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a server is, and how to talk to it; the token is passed apart, so that this can be shown.
-
-    Args:
-        url: Of the server.
-        org: The organization.
-        ca_file: Certificate authority file for https; empty: the system's.
-        timeout_s: How long a request may take in all.
-        gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
-        proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
-        language: What it is asked in; `auto`: what its version speaks. `flux` means that it is an InfluxDB 2.
-        username: Of InfluxDB 1.
-        password: Returns the user's.
-        retention_policy: Of InfluxDB 1, where the bucket names none; empty: the database's default.
-    """
-
-    url: str
-    org: str
-    ca_file: str = ""
-    timeout_s: float = 30.0
-    gzip: str = "auto"
-    proxy: str = field(default="", repr=False)
-    language: Language = field(default="flux", repr=False)
-    username: str = field(default="", repr=False)
-    password: Callable[[], str] = field(default=str, repr=False)
-    retention_policy: str = field(default="", repr=False)
 
 
 class InfluxConnection:

@@ -8,14 +8,12 @@ from __future__ import annotations
 import base64
 import json
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
 from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
 from transport.influxql_answers import read_series
-
-if TYPE_CHECKING:
-    from transport.influx_connection import Address, InfluxConnection
 
 Language = Literal["auto", "flux", "influxql"]
 
@@ -48,6 +46,59 @@ class Database:
     policy: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    """Where a server is, and how to talk to it; the token is passed apart, so that this can be shown.
+
+    Args:
+        url: Of the server.
+        org: The organization.
+        ca_file: Certificate authority file for https; empty: the system's.
+        timeout_s: How long a request may take in all.
+        gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
+        proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
+        language: What it is asked in; `auto`: what its version speaks. `flux` means that it is an InfluxDB 2.
+        username: Of InfluxDB 1.
+        password: Returns the user's.
+        retention_policy: Of InfluxDB 1, where the bucket names none; empty: the database's default.
+    """
+
+    url: str
+    org: str
+    ca_file: str = ""
+    timeout_s: float = 30.0
+    gzip: str = "auto"
+    proxy: str = field(default="", repr=False)
+    language: Language = field(default="flux", repr=False)
+    username: str = field(default="", repr=False)
+    password: Callable[[], str] = field(default=str, repr=False)
+    retention_policy: str = field(default="", repr=False)
+
+
+class Requests(Protocol):
+    """The requests that versions are asked with, as `InfluxConnection` sends them. Each raises InfluxFault."""
+
+    address: Address
+
+    def get(self, path: str, parameters: list[tuple[str, str]]) -> bytes:
+        """Return the whole answer of a path."""
+
+    def post(self, path: str, question: dict[str, str], *, accept: str) -> bytes:
+        """Return the whole answer to a question sent as JSON."""
+
+    def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
+        """Offer line protocol; return the status of the answer."""
+
+    def write(self, bucket: str, lines: bytes) -> None:
+        """Store line protocol with nanosecond times."""
+
+    def influxql(self, database: Database, query: str, *, accept: str = ..., chunk_rows: int = ...) -> bytes:
+        """Return the whole answer to one InfluxQL statement."""
+
+    def find_bucket(self, **wanted: str) -> BucketFacts | None:
+        """Return a bucket of an InfluxDB 2, by its name or its id; None when this token may not see it."""
+
+
 class Version(Protocol):
     """How to ask one version. Whatever fails is an InfluxFault."""
 
@@ -69,25 +120,25 @@ class Version(Protocol):
     def credentials(self, address: Address) -> str:
         """Return which settings hold the credentials that are sent."""
 
-    def policies(self, connection: InfluxConnection, bucket: str) -> list[str]:
+    def policies(self, connection: Requests, bucket: str) -> list[str]:
         """Return the retention policies of a bucket's database in which the same measurement may be held too."""
 
     def check(self, address: Address, token: str) -> None:
         """Raise a fault that names settings if this version needs some that are not there."""
 
-    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
         """Offer line protocol; return the status of the answer."""
 
-    def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
+    def try_to_write(self, connection: Requests, bucket: str) -> None:
         """See that the bucket can be written to, without storing anything."""
 
-    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+    def bucket(self, connection: Requests, name: str) -> BucketFacts | None:
         """Return what is known of a bucket; None when these credentials may not see it."""
 
-    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+    def database(self, connection: Requests, bucket: str) -> Database:
         """Return where InfluxQL finds a bucket."""
 
-    def rows(self, connection: InfluxConnection, database: Database, query: str) -> bytes:
+    def rows(self, connection: Requests, database: Database, query: str) -> bytes:
         """Return InfluxQL's rows, as `rows_format` says."""
 
     def has_ids(self) -> bool:
@@ -103,11 +154,11 @@ class _InfluxQl:
     rows_format: RowsFormat = "csv"
     is_chunked: bool = True
 
-    def rows(self, connection: InfluxConnection, database: Database, query: str) -> bytes:
+    def rows(self, connection: Requests, database: Database, query: str) -> bytes:
         """Ask for CSV in pieces: whole answers are cut by a server's `max-row-limit`."""
         return connection.influxql(database, query, accept="application/csv", chunk_rows=_CHUNK_ROWS)
 
-    def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
+    def try_to_write(self, connection: Requests, bucket: str) -> None:
         """Write a comment."""
         connection.write(bucket, _PROBE)
 
@@ -123,7 +174,7 @@ class _OnlyTokens:
         """Return the token's."""
         return "INFLUX_TOKEN"
 
-    def policies(self, connection: InfluxConnection, bucket: str) -> list[str]:
+    def policies(self, connection: Requests, bucket: str) -> list[str]:
         """Return none."""
         return []
 
@@ -144,11 +195,11 @@ class InfluxDb2(_OnlyTokens, _InfluxQl):
         if missing:
             raise InfluxFault(f"it is an InfluxDB 2, which needs {' and '.join(missing)}", needs_setting=True)
 
-    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
         """Write by `/api/v2/write`."""
         return connection.post_lines("/api/v2/write", {"org": connection.address.org, "bucket": bucket, "precision": "ns"}, lines)
 
-    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+    def bucket(self, connection: Requests, name: str) -> BucketFacts | None:
         """Look it up in the list of buckets."""
         return connection.find_bucket(name=name)
 
@@ -156,7 +207,7 @@ class InfluxDb2(_OnlyTokens, _InfluxQl):
         """Return that it may."""
         return True
 
-    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+    def database(self, connection: Requests, bucket: str) -> Database:
         """Return a mapping that leads to the bucket. A name alone proves nothing: it can be mapped to another bucket."""
         facts = self.bucket(connection, bucket)
         if facts is None:
@@ -175,7 +226,7 @@ class InfluxDb2(_OnlyTokens, _InfluxQl):
             needs_setting=True,
         )
 
-    def _mappings(self, connection: InfluxConnection, **wanted: str) -> list[dict[str, Any]]:
+    def _mappings(self, connection: Requests, **wanted: str) -> list[dict[str, Any]]:
         org = ("orgID" if looks_like_id(connection.address.org) else "org", connection.address.org)
         answer = connection.get("/api/v2/dbrps", [*wanted.items(), org])
         try:
@@ -205,7 +256,7 @@ class InfluxDb1(_InfluxQl):
     def check(self, address: Address, token: str) -> None:
         """Require nothing: such a server may let everybody in."""
 
-    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
         """Write by `/write`."""
         place = self.database(connection, bucket)
         policy = {"rp": place.policy} if place.policy else {}
@@ -215,12 +266,12 @@ class InfluxDb1(_InfluxQl):
         """Return that it may not."""
         return False
 
-    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+    def database(self, connection: Requests, bucket: str) -> Database:
         """Return `database/policy` divided, with INFLUX_RETENTION_POLICY where the bucket names none; empty: the default one."""
         name, slash, policy = bucket.rpartition("/")
         return Database(name, policy) if slash and name and policy else Database(bucket, connection.address.retention_policy)
 
-    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+    def bucket(self, connection: Requests, name: str) -> BucketFacts | None:
         """Ask for the database's retention policies."""
         place = self.database(connection, name)
         known = {str(one["name"]): one for one in self._policies(connection, place)}
@@ -239,13 +290,13 @@ class InfluxDb1(_InfluxQl):
             is_told_apart_by_name=True,
         )
 
-    def policies(self, connection: InfluxConnection, bucket: str) -> list[str]:
+    def policies(self, connection: Requests, bucket: str) -> list[str]:
         """Return those besides the one that is used."""
         place, used = self.database(connection, bucket), self.bucket(connection, bucket)
         names = [str(one["name"]) for one in self._policies(connection, place)]
         return [name for name in names if used is None or used.id != "\0".join((place.name, name))]
 
-    def _policies(self, connection: InfluxConnection, place: Database) -> list[dict[str, Any]]:
+    def _policies(self, connection: Requests, place: Database) -> list[dict[str, Any]]:
         answer = connection.influxql(Database(place.name, ""), f"SHOW RETENTION POLICIES ON {quoted_name(place.name)}")
         return [one for series in read_series(answer) for one in series.rows()]
 
@@ -271,7 +322,7 @@ class InfluxDb3(_OnlyTokens):
     def check(self, address: Address, token: str) -> None:
         """Require nothing."""
 
-    def write(self, connection: InfluxConnection, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
         """Write by `/api/v2/write`; what that refuses is offered to `/api/v3/write_lp`, which says why."""
         try:
             return connection.post_lines("/api/v2/write", {"bucket": bucket, "precision": "ns"}, lines)
@@ -280,7 +331,7 @@ class InfluxDb3(_OnlyTokens):
                 raise
             return self._why_refused(connection, bucket, lines, fault)
 
-    def _why_refused(self, connection: InfluxConnection, bucket: str, lines: bytes, refusal: InfluxFault) -> int:
+    def _why_refused(self, connection: Requests, bucket: str, lines: bytes, refusal: InfluxFault) -> int:
         # All of them or none, as before.
         place = {"db": bucket, "precision": "nanosecond", "accept_partial": "false"}
         try:
@@ -288,7 +339,7 @@ class InfluxDb3(_OnlyTokens):
         except InfluxFault as fault:
             raise (fault if fault.status == _REFUSED else refusal) from None
 
-    def try_to_write(self, connection: InfluxConnection, bucket: str) -> None:
+    def try_to_write(self, connection: Requests, bucket: str) -> None:
         """Look the database up: a write of nothing would make one."""
         self.bucket(connection, bucket)
 
@@ -296,11 +347,11 @@ class InfluxDb3(_OnlyTokens):
         """Return that it may not."""
         return False
 
-    def database(self, connection: InfluxConnection, bucket: str) -> Database:
+    def database(self, connection: Requests, bucket: str) -> Database:
         """Return the database of that name."""
         return Database(bucket, "")
 
-    def bucket(self, connection: InfluxConnection, name: str) -> BucketFacts | None:
+    def bucket(self, connection: Requests, name: str) -> BucketFacts | None:
         """Look the database up in the list of all."""
         answer = connection.get("/api/v3/configure/database", [("format", "json")])
         try:
@@ -313,7 +364,7 @@ class InfluxDb3(_OnlyTokens):
             name=name, id="\0".join((name, _USUAL_POLICY)), shard_group_s=0, retention_s=0, is_told_apart_by_name=True
         )
 
-    def rows(self, connection: InfluxConnection, database: Database, query: str) -> bytes:
+    def rows(self, connection: Requests, database: Database, query: str) -> bytes:
         """Ask for Parquet: its CSV of `/query` says no tags."""
         question = {"db": database.name, "q": query, "format": "parquet"}
         return connection.post("/api/v3/query_influxql", question, accept="application/vnd.apache.parquet")

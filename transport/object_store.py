@@ -9,16 +9,18 @@ from __future__ import annotations
 import configparser
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from transport.addresses import canonical_address, shown_address
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig
+
+_T = TypeVar("_T")
 
 #: Limit for a whole request.
 TIMEOUT_S = 30.0
@@ -362,3 +364,42 @@ class ObjectStore:
         if "kind: Connect," in text:
             return StoreFault(f"{self.name} cannot be reached")
         return StoreFault(f"{self.name} broke off its answer")
+
+
+class BucketPrefix:
+    """The objects of a bucket below a prefix, by their paths from there.
+
+    Args:
+        connect: Returns a client with the current keys; called again after each refusal, since keys are rotated.
+        name: The canonical address.
+        prefix: The prefix; empty for the whole bucket.
+        error_of: Returns the exception to raise for a fault.
+    """
+
+    def __init__(
+        self, connect: Callable[[], ObjectStore], *, name: str, prefix: str, error_of: Callable[[StoreFault], Exception]
+    ) -> None:
+        self._connect = connect
+        self._store: ObjectStore | None = None
+        self._error_of = error_of
+        self._prefix = f"{prefix}/" if prefix else ""
+        self.name = name
+
+    def read(self, path: str) -> bytes | None:
+        """Return an object's content; None if it does not exist."""
+        return self._ask(lambda store: store.read_whole(self._prefix + path))
+
+    def paths(self, folder: str, *, after: str = "") -> list[str]:
+        """Return the paths of all objects in a folder and below that sort after `after`, in order."""
+        first = self._prefix + after if after else ""
+        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder, after=first)])
+        return sorted(key.removeprefix(self._prefix) for key in keys)
+
+    def _ask(self, request: Callable[[ObjectStore], _T]) -> _T:
+        try:
+            self._store = self._store or self._connect()
+            return request(self._store)
+        except StoreFault as fault:
+            if fault.is_denial:
+                self._store = None
+            raise self._error_of(fault) from None

@@ -291,8 +291,11 @@ def _user_problems(settings: Settings) -> Iterator[str]:
         yield "INFLUX_USERNAME holds a colon, with which no user can be sent to InfluxDB"
 
 
+_DASK_CERTIFICATES = ("DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE")
+
+
 def _file_problems(settings: Settings) -> Iterator[str]:
-    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "AWS_CA_BUNDLE", "DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE"):
+    for name in ("INFLUX_CA_FILE", "API_CA_FILE", "AWS_CA_BUNDLE", *_DASK_CERTIFICATES):
         path = getattr(settings, name.lower())
         if path and (reason := _file_problem(path)):
             yield f"{name} names {path}, which {reason}"
@@ -352,10 +355,11 @@ def _worker_problems(settings: Settings) -> Iterator[str]:
     if scheduler.startswith("tcp://"):
         yield from _problems_without_tls(settings)
     if scheduler.startswith("tls://"):
-        for name in ("DASK_TLS_CA_FILE", "DASK_TLS_CERT_FILE", "DASK_TLS_KEY_FILE"):
-            path = getattr(settings, name.lower())
-            if reason := _file_problem(path) if path else "is required with DASK_SCHEDULER=tls://…":
-                yield f"{name} names {path}, which {reason}" if path else f"{name} {reason}"
+        for name in (*_DASK_CERTIFICATES, "DASK_TLS_KEY_FILE"):
+            if not (path := getattr(settings, name.lower())):
+                yield f"{name} is required with DASK_SCHEDULER=tls://…"
+            elif name not in _DASK_CERTIFICATES and (reason := _file_problem(path)):
+                yield f"{name} names {path}, which {reason}"
     if not (scheduler.startswith("local:") or settings.spool_url):
         yield "SPOOL_URL is required with a DASK_SCHEDULER elsewhere: workers put there what the service reads"
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from anonymizer.batch import Batch
 from anonymizer.errors import StateUnavailable
@@ -23,9 +23,7 @@ from anonymizer.windows import Window
 from disk.durable_file import PRIVATE_FOLDER, make_folder, put_new_durably, read_ours, sync_folder, write_durably
 from service.state.output_positions import OutputPositions
 from service.state.spool import GIVEN_UP, WAY_ON, Spool, SpoolDamaged, decode, encode
-from transport.object_store import ObjectStore, StoreFault
-
-_T = TypeVar("_T")
+from transport.object_store import BucketPrefix, ObjectStore
 
 _NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
 
@@ -269,28 +267,21 @@ class SpoolFolder:
             ) from None
 
 
-class SpoolBucket:
+class SpoolBucket(BucketPrefix):
     """A bucket of an object store.
 
     Args:
-        connect: Returns a client of it, with the keys of now; asked again after each refusal, since keys are rotated.
-        name: Its canonical address.
-        prefix: What the keys of all files begin with; empty: nothing.
+        connect: Returns a client with the current keys; called again after each refusal, since keys are rotated.
+        name: The canonical address.
+        prefix: The prefix of all keys; empty for none.
     """
 
     def __init__(self, connect: Callable[[], ObjectStore], *, name: str, prefix: str) -> None:
-        self._connect = connect
-        self._store: ObjectStore | None = None
-        self._prefix = f"{prefix}/" if prefix else ""
-        self.name = name
+        super().__init__(connect, name=name, prefix=prefix, error_of=lambda fault: StateUnavailable(f"SPOOL_URL: {fault}"))
 
     def put(self, path: str, content: bytes) -> None:
-        """Put an object there."""
+        """Store an object."""
         self._ask(lambda store: store.put(self._prefix + path, content))
-
-    def read(self, path: str) -> bytes | None:
-        """Return an object's content."""
-        return self._ask(lambda store: store.read_whole(self._prefix + path))
 
     def size(self, path: str) -> int | None:
         """Return an object's size."""
@@ -300,17 +291,3 @@ class SpoolBucket:
     def remove(self, path: str) -> None:
         """Remove an object."""
         self._ask(lambda store: store.remove(self._prefix + path))
-
-    def paths(self, folder: str) -> list[str]:
-        """Return what is in a folder."""
-        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder)])
-        return sorted(key.removeprefix(self._prefix) for key in keys)
-
-    def _ask(self, query: Callable[[ObjectStore], _T]) -> _T:
-        try:
-            self._store = self._store or self._connect()
-            return query(self._store)
-        except StoreFault as fault:
-            if fault.is_denial:
-                self._store = None
-            raise StateUnavailable(f"SPOOL_URL: {fault}") from None
