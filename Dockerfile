@@ -39,6 +39,7 @@ WORKDIR /app
 COPY LICENSE central_anonymizer.py ./
 COPY anonymizer/ anonymizer/
 COPY detection/ detection/
+COPY recognition/ recognition/
 COPY disk/ disk/
 COPY inputs/ inputs/
 COPY operations/ operations/

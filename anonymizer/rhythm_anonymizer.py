@@ -43,7 +43,7 @@ _SHORTEST_SEGMENT_STEPS = 2 * _GRID_HERTZ
 class BeatDetector(Protocol):
     """Finds heartbeats."""
 
-    def beats(self, values_uv: _Floats, hertz: int) -> _Ints:
+    def beats(self, values_uv: _Floats, hertz: float) -> _Ints:
         """Return the positions of R peaks in evenly spaced samples, ascending; none where it cannot find any."""
 
 

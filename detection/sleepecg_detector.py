@@ -25,7 +25,7 @@ class SleepecgDetector:
             ) from None
         self._detect = detect_heartbeats
 
-    def beats(self, values_uv: npt.NDArray[np.float64], hertz: int) -> npt.NDArray[np.int64]:
+    def beats(self, values_uv: npt.NDArray[np.float64], hertz: float) -> npt.NDArray[np.int64]:
         """Return the positions of R peaks in evenly spaced samples, ascending; none where the detector fails, as on a flat line."""
         if not np.ptp(values_uv):
             return np.empty(0, dtype=np.int64)

@@ -29,6 +29,7 @@ from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, Sou
 from anonymizer.samples import Samples, SampleSource, arrange
 from anonymizer.units import unit_doubts
 from anonymizer.windows import NANOSECONDS, covering_windows
+from recognition.attackers import Recognition, recognition_rows
 from service import exit_codes
 from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
@@ -38,7 +39,6 @@ from service.settings.types import moment, path, positive_number
 from service.telemetry.log_writer import make_printable
 from service.wiring import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, recognition, try_out
-from utility.attackers import Recognition, recognition_rows
 from utility.choices import Choice, is_available
 from utility.heartbeats import HOW_TO_GET_THE_DETECTOR, has_detector
 

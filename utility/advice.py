@@ -6,17 +6,17 @@ The figures are computed from raw data, over all sources of many windows. Only p
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
 from anonymizer.samples import Samples
-from utility.attackers import Recognition, Trace, attempt_on_raw, carry_out, trace_of
-from utility.choices import RAW, RHYTHM, Choice, is_available, recipe_of
+from recognition.attackers import Recognition
+from recognition.trial import Way, recognitions
+from utility.choices import RHYTHM, Choice, is_available, recipe_of
 from utility.fidelity_measures import likeness, without_gaps
-from utility.heartbeats import agreement, detected_beats, has_detector
+from utility.heartbeats import agreement, detected_beats, detector, has_detector
 from utility.outcome import Ints, Outcome, Signal, outcome_of
 
 #: Fewer windows are not representative, and figures of so few can reveal single rows.
@@ -127,43 +127,22 @@ def recognition(samples: Samples, choices: Sequence[Choice], ks: Sequence[int]) 
 
     They have the raw first half of each recording. Empty without a detector, and with fewer than two wearers to tell apart.
     """
-    ways = list(_ways(choices, ks))
-    raw = {signal.source_id: Trace(signal.times_ns, signal.raw_uv) for signal in _signals(samples, ways[0])}
-    people = _people(raw) if has_detector() else []
-    if len(people) < 2:
+    if not has_detector():
         return {}
-    attempt = attempt_on_raw([raw[source_id] for source_id in people])
-    found: dict[str, Sequence[Recognition]] = {RAW.name: carry_out(attempt)}
-    for way in ways:
-        released = {signal.source_id: trace_of(signal) for signal in _signals(samples, way)}
-        found[way.name] = carry_out(attempt.on([released[source_id] for source_id in people]))
-    return found
+    return dict(recognitions(samples, list(_ways(choices, ks)), detector(), most_people=MOST_PEOPLE))
 
 
-class _Way(NamedTuple):
-    name: str
-    choice: Choice
-    k: int
-    window_s: int = RECOGNITION_WINDOW_S
-
-
-def _ways(choices: Sequence[Choice], ks: Sequence[int]) -> Iterator[_Way]:
+def _ways(choices: Sequence[Choice], ks: Sequence[int]) -> Iterator[Way]:
     """Yield each choice with each k, and `METHOD=rhythm`, where k has no meaning, once."""
     for choice in choices:
         if choice.settings.get("METHOD") != RHYTHM.settings["METHOD"]:
-            yield from (_Way(f"k = {k} {'sources' if choice.by_source else 'rows'}", choice, k) for k in ks)
+            yield from (_way(f"k = {k} {'sources' if choice.by_source else 'rows'}", choice, k, RECOGNITION_WINDOW_S) for k in ks)
     if is_available(RHYTHM):
-        yield _Way("METHOD=rhythm", RHYTHM, ks[0], RHYTHM_WINDOW_S)
+        yield _way("METHOD=rhythm", RHYTHM, ks[0], RHYTHM_WINDOW_S)
 
 
-def _signals(samples: Samples, way: _Way) -> Iterator[Signal]:
-    return outcome_of(samples, recipe_of(way.choice, k=way.k, window_s=way.window_s), window_s=way.window_s).signals()
-
-
-def _people(raw: Mapping[str, Trace]) -> list[str]:
-    """Return those who show beats in their first half, at most `MOST_PEOPLE`; the others cannot be told apart."""
-    known = attempt_on_raw(list(raw.values())).known
-    return [source_id for source_id, features in zip(raw, known, strict=True) if len(features.shapes)][:MOST_PEOPLE]
+def _way(name: str, choice: Choice, k: int, window_s: int) -> Way:
+    return Way(name, recipe_of(choice, k=k, window_s=window_s), window_s)
 
 
 def advice(trials: Sequence[Trial], *, most_error_percent: float = MOST_ERROR_PERCENT) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from anonymizer.anonymize import Recipe
 from anonymizer.errors import ConfigurationError
 from anonymizer.hierarchy import Hierarchy
+from recognition.trial import AS_MEASURED
 from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
 from service.wiring import load_hierarchy, make_recipe
@@ -37,7 +38,7 @@ class Choice:
 
 
 #: Nothing done: what the ways to anonymize are compared with.
-RAW = Choice("as measured")
+RAW = Choice(AS_MEASURED)
 CLASSIC = Choice("classic", {"METHOD": "hierarchy", "MAX_LEVEL": "7", "RESIDUAL": "impute", "IMPUTATION": "midpoint"})
 DEFAULT = Choice("default")
 OPTIMAL = Choice("optimal", {"METHOD": "optimal"})

@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from utility.attackers import ATTACKS, by_rhythm
+from recognition.attackers import ATTACKS, by_rhythm
 from utility.choices import DEFAULT, OPTIMAL, is_available
 from utility.measurements import Measured, OfRecord, Setting, heartbeats, measure, recognitions
 from utility.records import RATES_HZ

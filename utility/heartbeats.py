@@ -7,20 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
 
 from anonymizer.windows import NANOSECONDS
+from detection.sleepecg_detector import SleepecgDetector
+from recognition.attackers import Trace, beats_of
 from utility.outcome import Floats, Ints
 
 #: A detection within this distance of an annotation matches it (ANSI/AAMI EC57), in nanoseconds.
 NEAR_NS = 150_000_000
 
 HOW_TO_GET_THE_DETECTOR = "pip install -r requirements-utility.txt"
-
-#: Below this sampling rate the detector does not work.
-_LEAST_HERTZ = 50
 
 
 def has_detector() -> bool:
@@ -36,13 +36,13 @@ def detected_beats(times_ns: Ints, values_uv: Floats, hertz: float) -> Ints:
         values_uv: Microvolts, shape (n,).
         hertz: Samples per second.
     """
-    if hertz < _LEAST_HERTZ or len(values_uv) < 2 * hertz or not np.ptp(values_uv):
-        return times_ns[:0]
-    # An optional dependency. Its package does not declare the name as exported.
-    from sleepecg import detect_heartbeats  # type: ignore[attr-defined]
+    return beats_of(Trace(times_ns, values_uv), hertz, detector())
 
-    found: Ints = times_ns[detect_heartbeats(values_uv.astype(np.float64), hertz)]
-    return found
+
+@cache
+def detector() -> SleepecgDetector:
+    """Return the detector, an optional dependency."""
+    return SleepecgDetector()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,9 +8,10 @@ from functools import cache
 
 import numpy as np
 
-from utility.attackers import Recognition, Trace, attempt_on_raw, carry_out, trace_of
+from recognition.attackers import Recognition, Trace, attempt_on_raw, carry_out
 from utility.choices import RAW, Choice, recipe_of
 from utility.fidelity_measures import HeartbeatLoss, Likeness, heartbeat_loss, likeness
+from utility.heartbeats import detector
 from utility.least_error import least_squared_error, squared_error_as_released, squared_error_of_groups
 from utility.outcome import Outcome, Signal, outcome_of
 from utility.records import Record, records, together
@@ -125,7 +126,7 @@ def error_percent(setting: Setting) -> float:
 @cache
 def recognitions(setting: Setting) -> tuple[Recognition, ...]:
     """Return how often each of `ATTACKS` names the right one of the six in what would be released, or in raw ECG with `RAW`."""
-    return tuple(carry_out(attempt_on_raw(raw_traces(setting.hertz)).on(released_traces(setting))))
+    return tuple(carry_out(attempt_on_raw(raw_traces(setting.hertz), detector()).on(released_traces(setting))))
 
 
 def raw_traces(hertz: int) -> list[Trace]:
@@ -138,7 +139,7 @@ def released_traces(setting: Setting) -> list[Trace]:
     if setting.choice is RAW:
         return raw_traces(setting.hertz)
     signals = {signal.source_id: signal for outcome in outcomes_of(setting) for signal in outcome.signals()}
-    return [trace_of(signals[record.source_id]) for record in records(setting.hertz)]
+    return [signals[record.source_id].released for record in records(setting.hertz)]
 
 
 def outcomes_of(setting: Setting) -> Iterator[Outcome]:

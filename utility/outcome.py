@@ -12,6 +12,7 @@ from anonymizer.anonymize import Recipe, anonymize_chunk
 from anonymizer.batch import WindowCounts
 from anonymizer.samples import NO_SOURCE, Samples
 from anonymizer.windows import NANOSECONDS, covering_windows
+from recognition.attackers import Trace
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -33,6 +34,12 @@ class Signal:
     times_ns: Ints
     raw_uv: Floats
     released_uv: Floats
+
+    @property
+    def released(self) -> Trace:
+        """The rows that would be released."""
+        out = ~np.isnan(self.released_uv)
+        return Trace(self.times_ns[out], self.released_uv[out])
 
     @property
     def hertz(self) -> float:

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from anonymizer.windows import NANOSECONDS
-from utility.attackers import Trace, trace_of
+from recognition.attackers import Trace
 from utility.choices import RHYTHM
 from utility.heartbeats import agreement, detected_beats, heart_rate_bpm, rmssd_error
 from utility.measurements import Setting, outcomes_of
@@ -54,7 +54,7 @@ def _loss(record: Record, signal: Signal) -> RhythmLoss:
     is_released = ~np.isnan(signal.released_uv)
     windows = [
         (_beats(raw, record.hertz), _beats(released, record.hertz), _annotated(record, released))
-        for raw, released in _windows(Trace(signal.times_ns[is_released], signal.raw_uv[is_released]), trace_of(signal))
+        for raw, released in _windows(Trace(signal.times_ns[is_released], signal.raw_uv[is_released]), signal.released)
     ]
     of_raw, of_released, annotated = (np.concatenate(beats) for beats in zip(*windows, strict=True))
     before, after = agreement(of_raw, annotated), agreement(of_released, annotated)

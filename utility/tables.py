@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utility.attackers import recognition_rows
+from recognition.attackers import recognition_rows
 from utility.choices import CLASSIC, DEFAULT, OPTIMAL, RAW, SOURCE, SOURCE_OPTIMAL, is_available
 from utility.goals import KS, Goal, verdict_of
 from utility.measurements import Setting, error_percent, heartbeats, measure, recognitions
@@ -101,7 +101,7 @@ def windows() -> Rows:
     return rows
 
 
-#: What the attackers of `utility/attackers.py` are shown, as it is called in tables.
+#: What the attackers of `recognition/attackers.py` are shown, as it is called in tables.
 SHOWN = {
     "as measured": Setting(RAW, 360, 1),
     "record, k 5": Setting(DEFAULT, 360, 5),

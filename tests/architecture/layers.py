@@ -21,7 +21,7 @@ def _words(text: str) -> frozenset[str]:
 
 #: Every top-level module of the project.
 PROJECT = _words(
-    "anonymizer detection disk inputs outputs transport service operations scripts utility examples benchmarks testbed tests "
+    "anonymizer detection disk inputs outputs recognition transport service operations scripts utility examples benchmarks testbed tests "
     "central_anonymizer ecg_frames example_usage"
 )
 
@@ -124,7 +124,7 @@ class Layer:
 
 
 _NUMPY = frozenset({"numpy"})
-_ABOVE = frozenset({"anonymizer", "detection", "disk", "inputs", "outputs", "transport", "service"})
+_ABOVE = frozenset({"anonymizer", "detection", "disk", "inputs", "outputs", "recognition", "transport", "service"})
 
 _VOCABULARY = Layer(
     "the vocabulary is what everybody may import, so it imports nothing but itself, numpy and pure modules",
@@ -164,6 +164,12 @@ _DETECTION = Layer(
     frozenset({"anonymizer.errors", "detection"}),
     None,
     frozenset({"numpy", "sleepecg"}),
+)
+_RECOGNITION = Layer(
+    "what measures recognition computes, like the core: it knows the core, whose port brings it a detector, and no world",
+    frozenset({"anonymizer", "recognition"}),
+    PURE_STANDARD_LIBRARY,
+    _NUMPY,
 )
 _INPUT = Layer(
     "an input knows the core, transport, disk and its libraries, never an output or the service",
@@ -316,6 +322,7 @@ _LAYER_OF_FOLDER = {
     "anonymizer": _CORE,
     "transport": _TRANSPORT,
     "detection": _DETECTION,
+    "recognition": _RECOGNITION,
     "disk": _DISK,
     "inputs": _INPUT,
     "operations": _OPERATIONS,
@@ -338,7 +345,7 @@ def broken_rules(path: str, source: str) -> list[str]:
     tree = ast.parse(source)
     imports = list(_imports(path, tree))
     found = [*_forbidden_imports(path, imports), *_posix_imports(path, imports)]
-    if path.startswith("anonymizer/"):
+    if path.startswith(("anonymizer/", "recognition/")):
         found += chain(_banned_numpy(path, tree), _banned_calls(path, tree))
     if path.startswith("outputs/") and path != "outputs/__init__.py":
         found += _imports_by_name(path, tree)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anonymizer.windows import NANOSECONDS
-from utility.attackers import (
+from recognition.attackers import (
     ATTACKS,
     Attack,
     Features,
@@ -20,6 +20,7 @@ from utility.attackers import (
     features_of,
 )
 from utility.choices import DEFAULT, RHYTHM
+from utility.heartbeats import detector
 from utility.measurements import Setting, raw_traces, recognitions, released_traces
 from utility.outcome import Floats
 
@@ -50,7 +51,7 @@ def test_each_attacker_goes_by_what_his_name_says() -> None:
 
 
 def test_all_attackers_name_the_right_one_of_six_people_far_more_often_than_by_chance() -> None:
-    for found in carry_out(attempt_on_raw(raw_traces(360)), FAST):
+    for found in carry_out(attempt_on_raw(raw_traces(360), detector()), FAST):
         assert sum(found.spans) == 30
         assert found.chance == pytest.approx(1 / 6)
         assert found.rate > 4 * found.chance
@@ -61,7 +62,7 @@ def test_on_noise_they_do_no_better_than_chance() -> None:
     chance = np.random.default_rng(4)
     noise = [Trace(trace.times_ns, chance.normal(0, 200, len(trace.times_ns))) for trace in raw_traces(360)]
 
-    for found in carry_out(attempt_on_raw(raw_traces(360)).on(noise), FAST):
+    for found in carry_out(attempt_on_raw(raw_traces(360), detector()).on(noise), FAST):
         # Within three standard deviations of 30 fair guesses.
         assert abs(found.rate - 1 / 6) < 3 * np.sqrt(1 / 6 * 5 / 6 / 30)
 
@@ -69,7 +70,7 @@ def test_on_noise_they_do_no_better_than_chance() -> None:
 def test_they_never_see_the_part_of_a_recording_that_they_know() -> None:
     raw = raw_traces(360)
     middle_ns = int(raw[0].times_ns[0]) + 150 * NANOSECONDS
-    attempt = attempt_on_raw(raw).on([trace.between(0, middle_ns) for trace in raw])
+    attempt = attempt_on_raw(raw, detector()).on([trace.between(0, middle_ns) for trace in raw])
 
     (found,) = carry_out(attempt, [Attack("nearest beats", by_nearest_beats, 30)])
     assert found.spans == (0,) * 6
@@ -81,10 +82,10 @@ def test_uneven_times_and_gaps_do_not_stop_them() -> None:
     (raw, *_) = raw_traces(360)
     kept = np.sort(chance.choice(len(raw.times_ns) // 5, 15_000, replace=False))
     kept = kept[(kept < 5_000) | (kept > 6_000)]
-    shapes = features_of(Trace(raw.times_ns[kept], raw.values_uv[kept])).shapes
+    shapes = features_of(Trace(raw.times_ns[kept], raw.values_uv[kept]), detector()).shapes
 
     assert len(shapes) > 30
-    assert np.median(shapes @ features_of(raw).shapes.mean(axis=0)) > 0.8
+    assert np.median(shapes @ features_of(raw, detector()).shapes.mean(axis=0)) > 0.8
 
 
 def test_a_beat_that_reaches_into_a_gap_is_left_out() -> None:
@@ -92,7 +93,9 @@ def test_a_beat_that_reaches_into_a_gap_is_left_out() -> None:
     peak_ns = int(whole.times_ns[np.argmax(whole.values_uv)])
     # Longer than a pause between rows may be, and before the next beat.
     in_gap = (whole.times_ns > peak_ns + NANOSECONDS // 10) & (whole.times_ns < peak_ns + NANOSECONDS * 35 // 100)
-    shapes, of_whole = (features_of(trace).shapes for trace in (Trace(whole.times_ns[~in_gap], whole.values_uv[~in_gap]), whole))
+    shapes, of_whole = (
+        features_of(trace, detector()).shapes for trace in (Trace(whole.times_ns[~in_gap], whole.values_uv[~in_gap]), whole)
+    )
 
     assert len(shapes) == len(of_whole) - 1
 
@@ -100,7 +103,7 @@ def test_a_beat_that_reaches_into_a_gap_is_left_out() -> None:
 @pytest.mark.parametrize("k", [5, 20])
 def test_value_k_anonymization_does_not_hide_whose_heart_it_is(k: int) -> None:
     # Were this to fail, PRIVACY.md would have to say something better than it does.
-    attempt = attempt_on_raw(raw_traces(360))
+    attempt = attempt_on_raw(raw_traces(360), detector())
     released = attempt.on(released_traces(Setting(DEFAULT, 360, k)))
 
     for before, after in zip(carry_out(attempt, FAST), carry_out(released, FAST), strict=True):

@@ -24,7 +24,7 @@ LET_IN = """
 LICENSE central_anonymizer.py requirements.txt requirements-formats.txt requirements-rhythm.txt requirements-dask.txt
 requirements.lock requirements-formats.lock requirements-rhythm.lock requirements-dask.lock
 anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv
-detection/sleepecg_detector.py disk/durable_file.py inputs/file_source.py outputs/csv_files.py
+detection/sleepecg_detector.py recognition/attackers.py disk/durable_file.py inputs/file_source.py outputs/csv_files.py
 transport/influx_connection.py operations/audit.py
 service/settings/declared.py service/report/template/report.html service/status/pages/index.html scripts/report.py scripts/state.py
 """

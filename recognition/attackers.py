@@ -12,10 +12,19 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
+from anonymizer.rhythm_anonymizer import BeatDetector
 from anonymizer.windows import NANOSECONDS
-from utility.heartbeats import detected_beats
-from utility.outcome import Floats, Ints, Signal
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+#: Of fewer samples per second a heartbeat has no shape, and detectors fail.
+LEAST_HERTZ = 50
+
+#: A detector cannot set its thresholds on less.
+_SHORTEST_SPAN_S = 2
 
 #: What is taken of every beat: 200 ms before its detection to 400 ms after, every 5 ms.
 _AROUND_BEAT_NS = np.arange(-200, 400, 5) * 1_000_000
@@ -51,12 +60,6 @@ class Trace:
         return Trace(self.times_ns[rows], self.values_uv[rows])
 
 
-def trace_of(signal: Signal) -> Trace:
-    """Return what would be released of a source."""
-    out = ~np.isnan(signal.released_uv)
-    return Trace(signal.times_ns[out], signal.released_uv[out])
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Features:
     """What an attacker goes by.
@@ -74,14 +77,23 @@ class Features:
 Attacker = Callable[[Sequence[Features], Features], int | None]
 
 
-def features_of(trace: Trace) -> Features:
-    """Return the beats that a common detector finds in a trace, and the intervals between them."""
+def features_of(trace: Trace, detector: BeatDetector) -> Features:
+    """Return the beats that a detector finds in a trace, and the intervals between them."""
     if len(trace.times_ns) < 2:
         return Features(np.empty((0, len(_AROUND_BEAT_NS))), np.empty((0, 2)))
     hertz = NANOSECONDS / float(np.median(np.diff(trace.times_ns)))
-    beats_ns = detected_beats(trace.times_ns, trace.values_uv, hertz)
+    beats_ns = beats_of(trace, hertz, detector)
     logarithms = np.log(np.diff(beats_ns) / NANOSECONDS)
     return Features(_shapes(trace, beats_ns), np.stack((logarithms[:-1], logarithms[1:]), axis=1))
+
+
+def beats_of(trace: Trace, hertz: float, detector: BeatDetector) -> Ints:
+    """Return the times of the heartbeats that a detector finds in evenly spaced samples; none where it would fail."""
+    too_short = len(trace.values_uv) < _SHORTEST_SPAN_S * hertz
+    if hertz < LEAST_HERTZ or too_short or not np.ptp(trace.values_uv):
+        return trace.times_ns[:0]
+    found: Ints = trace.times_ns[detector.beats(trace.values_uv.astype(np.float64), hertz)]
+    return found
 
 
 def _shapes(trace: Trace, beats_ns: Ints) -> Floats:
@@ -197,22 +209,32 @@ class Attempt(NamedTuple):
         known: What the raw ECG of the first half of each recording shows.
         starts_ns: When the second half begins.
         shown: What the attackers see of the second half.
+        detector: Finds their heartbeats.
     """
 
     known: Sequence[Features]
     starts_ns: Sequence[int]
     shown: Sequence[Trace]
+    detector: BeatDetector
+
+    def of(self, people: Sequence[int]) -> Attempt:
+        """Return the attempt on some of the people, named by their positions."""
+        return self._replace(
+            known=[self.known[number] for number in people],
+            starts_ns=[self.starts_ns[number] for number in people],
+            shown=[self.shown[number] for number in people],
+        )
 
     def on(self, released: Sequence[Trace]) -> Attempt:
         """Return the attempt on what was released of the same people."""
         return self._replace(shown=_second_halves(released, self.starts_ns))
 
 
-def attempt_on_raw(raw: Sequence[Trace]) -> Attempt:
+def attempt_on_raw(raw: Sequence[Trace], detector: BeatDetector) -> Attempt:
     """Let the attackers learn from the first half of each recording, and show them the raw second half; each has at least one row."""
     starts_ns = [(int(trace.times_ns[0]) + int(trace.times_ns[-1]) + 1) // 2 for trace in raw]
-    known = [features_of(trace.between(0, start_ns)) for trace, start_ns in zip(raw, starts_ns, strict=True)]
-    return Attempt(known, starts_ns, _second_halves(raw, starts_ns))
+    known = [features_of(trace.between(0, start_ns), detector) for trace, start_ns in zip(raw, starts_ns, strict=True)]
+    return Attempt(known, starts_ns, _second_halves(raw, starts_ns), detector)
 
 
 def _second_halves(traces: Sequence[Trace], starts_ns: Sequence[int]) -> list[Trace]:
@@ -228,7 +250,7 @@ def carry_out(attempt: Attempt, attacks: Sequence[Attack] = ATTACKS) -> list[Rec
 def _features_by_span(attempt: Attempt, span_s: int) -> list[list[Features]]:
     """Return what each span of each person shows. A span without a row is left out."""
     return [
-        [features_of(span) for span in _spans(trace, start_ns, span_s * NANOSECONDS)]
+        [features_of(span, attempt.detector) for span in _spans(trace, start_ns, span_s * NANOSECONDS)]
         for start_ns, trace in zip(attempt.starts_ns, attempt.shown, strict=True)
     ]
 

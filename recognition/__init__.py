@@ -1,0 +1,1 @@
+"""Measures how well a released signal hides whose heart it came from."""
