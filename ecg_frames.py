@@ -462,9 +462,10 @@ def _hierarchy_problems(settings: Settings) -> Sequence[str]:
     return ()
 
 
-def _hierarchy_of(settings: Settings) -> Hierarchy:
-    """Return the hierarchy; the shipped one is parsed once, since that takes as long as half a million rows."""
-    return load_hierarchy(settings) if settings.hierarchy_csv_path else _shipped_hierarchy()
+def _hierarchy_of(settings: Settings) -> Hierarchy | None:
+    """Return the hierarchy, if the method uses one; the shipped one is parsed once, since that takes as long as half a million rows."""
+    is_shipped = settings.method != "rhythm" and not settings.hierarchy_csv_path
+    return _shipped_hierarchy() if is_shipped else load_hierarchy(settings)
 
 
 @cache

@@ -16,6 +16,7 @@ from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
 from anonymizer.fidelity_sums import Fidelity, fidelity_of
 from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
+from anonymizer.public_beat import PEAK_UV
 from anonymizer.samples import ArrangedSamples, Contradictions, Samples, arrange
 from anonymizer.units import UnitDoubts, unit_doubts
 from anonymizer.windows import Window, WindowRange
@@ -50,6 +51,7 @@ class WindowStatistics:
         contradictory: Of the withheld rows, those of sources with two different values for one time.
         noisy: Of the withheld rows, those of sources whose beats cannot be told from noise.
         fidelity: How well the signal is preserved; None unless the recipe measures it.
+        beats: Of the released rows, those that stand for a heartbeat; 0 unless the shape is removed.
     """
 
     rows_at_level: npt.NDArray[np.int64]
@@ -59,6 +61,7 @@ class WindowStatistics:
     contradictory: int = 0
     noisy: int = 0
     fidelity: Fidelity | None = None
+    beats: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,6 +179,7 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
             contradictory=contradictory,
             noisy=0 if generalized.noisy is None else int(generalized.noisy[span].sum()),
             fidelity=_fidelity(rows, generalized, span) if recipe.measures_fidelity else None,
+            beats=int((generalized.values_uv[span] == PEAK_UV).sum()) if recipe.promise.k is None else 0,
         )
         batch = None
         if counts.released:

@@ -13,7 +13,7 @@ from anonymizer.batch import Batch
 from anonymizer.rhythm_anonymizer import BeatDetector
 from anonymizer.samples import Samples, arrange, picked
 from anonymizer.windows import NANOSECONDS, WindowRange, covering_windows
-from recognition.attackers import Floats, Ints, Recognition, Trace, attempt_on_raw, carry_out
+from recognition.attackers import ATTACKS, Attack, Floats, Ints, Recognition, Trace, attempt_on_raw, carry_out
 
 #: How raw ECG is called among the ways to release it.
 AS_MEASURED = "as measured"
@@ -35,7 +35,7 @@ class Way:
 
 
 def recognitions(
-    samples: Samples, ways: Sequence[Way], detector: BeatDetector, *, most_people: int
+    samples: Samples, ways: Sequence[Way], detector: BeatDetector, *, most_people: int, attacks: Sequence[Attack] = ATTACKS
 ) -> Iterator[tuple[str, Sequence[Recognition]]]:
     """Yield the name of each way, raw ECG first, and how often each attacker names the right wearer in what would be released.
 
@@ -46,6 +46,7 @@ def recognitions(
         ways: The ways to release it.
         detector: Finds the attackers' heartbeats.
         most_people: Of so many wearers, the first who show heartbeats; more make no attacker better, only slower.
+        attacks: What is tried.
     """
     raw = _raw_traces(samples, min((way.window_s for way in ways), default=1))
     everyone = attempt_on_raw(list(raw.values()), detector)
@@ -53,9 +54,9 @@ def recognitions(
     if len(with_beats) < 2:
         return
     people, attempt = [list(raw)[number] for number in with_beats], everyone.of(with_beats)
-    yield AS_MEASURED, carry_out(attempt)
+    yield AS_MEASURED, carry_out(attempt, attacks)
     for way in ways:
-        yield way.name, carry_out(attempt.on(_released(samples, people, way)))
+        yield way.name, carry_out(attempt.on(_released(samples, people, way)), attacks)
 
 
 def _released(samples: Samples, people: Sequence[int], way: Way) -> list[Trace]:

@@ -237,6 +237,8 @@ def _examine_beats(held: Held, *, in_a_file: bool) -> Finding:
     for time_ns, source, value in sorted(held.rows):
         of_source[source].append((time_ns, value))
     problems = [*_problems_of_rows(held.rows, in_order=in_a_file)]
+    if not all(LEAST_UV <= value <= 1000 and value == int(value) for _, _, value in held.rows):
+        problems.append("values that the public beat does not have")
     shortfalls = [problem for rows in of_source.values() for problem in _problems_of_beats(rows)]
     if not in_a_file:
         disagreements, missing = _against_rhythm_summary(held, len(of_source))
@@ -319,6 +321,9 @@ _BEAT_TEXT = """
 """
 
 BEAT_NV = tuple(map(int, _BEAT_TEXT.split()))
+
+#: A row is a whole number from here to 1000, wherever the beats are: missing rows explain no other value.
+LEAST_UV = (min(BEAT_NV) + 500) // 1000
 
 TEMPLATE_DIGEST = hashlib.sha256(",".join(map(str, BEAT_NV)).encode()).hexdigest()[:16]
 

@@ -15,11 +15,12 @@ from service.settings.declared import Settings
 from service.state.journal import Journal
 from service.telemetry.data_warnings import DataWarnings
 from service.telemetry.events import Events
-from service.telemetry.fidelity_steps import FidelityReport
+from service.telemetry.fidelity_steps import FidelityReport, RhythmReport
 from service.telemetry.hub import Telemetry
 from service.telemetry.totals import Sums
 
 if TYPE_CHECKING:
+    from service.report.figures import Attacked
     from service.report.run_recorder import RunRecorder
     from service.status.board import Board
     from service.status.systemd import Notifier
@@ -47,7 +48,7 @@ class Observation:
         listeners: list[Events] = [one for one in (self._board, self._recorder) if one is not None]
         listeners.append(DataWarnings(clock))
         if settings.utility_metrics:
-            listeners.append(FidelityReport())
+            listeners.append(RhythmReport() if settings.method == "rhythm" else FidelityReport())
         self.telemetry = Telemetry(
             k=None if settings.method == "rhythm" else settings.k_value,
             verbose=settings.verbose_logging,
@@ -96,6 +97,16 @@ class Observation:
         self._promise = promise
         if self._board is not None:
             self._board.watch(journal.outputs)
+
+    @property
+    def wants_recognition(self) -> bool:
+        """Whether the report is to say how often attackers name the right wearer."""
+        return self._settings.utility_metrics and self._recorder is not None
+
+    def attacked(self, found: Attacked) -> None:
+        """Give it to the report."""
+        if self._recorder is not None:
+            self._recorder.attacked(found)
 
     def unwatch(self, journal: Journal) -> None:
         """Let observers read the journal once more before it is closed; write the report of a one-shot run, also if it failed."""

@@ -187,7 +187,7 @@ def method_problems(settings: Settings) -> list[str]:
     """Return the problems of the hierarchy and what the method lacks, one sentence each."""
     try:
         hierarchy = load_hierarchy(settings)
-        if settings.method == "rhythm":
+        if hierarchy is None:
             make_method(settings, hierarchy)
     except ConfigurationError as error:
         return list(error.problems)

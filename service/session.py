@@ -189,8 +189,11 @@ def _work(session: _Session) -> int:
     spool = _open_spool(session)
     with _workforce(session, recipe, spool) as workforce:
         delivery = _make_delivery(session, Store(session.journal, spool, set_aside), workforce)
+        asked_for = _windows_of(session.settings, schedule)
         _release_all(session, recipe, schedule, delivery, workforce)
         _raise_failures(delivery.failures())
+    if session.observation.wants_recognition:
+        _finish("Measuring recognition", lambda: _measure_recognition(session, asked_for))
     _warn_if_nothing_was_read(session)
     return _exit_code(session.settings, session.observation.telemetry, session.clock)
 
@@ -210,6 +213,20 @@ def _release_all(session: _Session, recipe: Recipe, schedule: Schedule, delivery
         _finish("Stopping the outputs", lambda: delivery.stop(GRACE_S))
     if not delivery.failures():
         telemetry.finished(session.clock.monotonic_s() - started_s)
+
+
+def _measure_recognition(session: _Session, asked_for: WindowRange) -> None:
+    # Imported only if asked for: no other run needs the attackers.
+    from service.recognition import attacked
+
+    totals, is_stopping = session.observation.telemetry.totals, session.clock.is_stopping
+    found = attacked(session.settings, session.source, session.journal, asked_for, totals, is_stopping=is_stopping)
+    session.observation.attacked(found)
+
+
+def _windows_of(settings: Settings, schedule: Schedule) -> WindowRange:
+    length_ns = settings.batch_size_seconds * NANOSECONDS
+    return WindowRange(schedule.start_ns, schedule.start_ns + (schedule.windows_in_all or 0) * length_ns, length_ns)
 
 
 def _open_spool(session: _Session) -> MixedSpool:

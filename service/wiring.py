@@ -21,10 +21,11 @@ from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.ports import Output
 from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
 from anonymizer.public_beat import TEMPLATE_DIGEST
-from anonymizer.rhythm_anonymizer import RhythmAnonymizer
+from anonymizer.rhythm_anonymizer import BeatDetector, RhythmAnonymizer
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS
 from detection.sleepecg_detector import SleepecgDetector
+from recognition.trial import Way
 from service.clock import Clock
 from service.pipeline.claims import Claimant
 from service.pipeline.cut_guard import CutGuard, OpenCuts
@@ -32,6 +33,7 @@ from service.pipeline.recounts import Recounts
 from service.pipeline.schedule import Schedule, SpanRequest, Stream, first_position_ns, make_span
 from service.pipeline.upkeep import Upkeep
 from service.settings.declared import SHIPPED_HIERARCHY, Settings, cohort_of
+from service.settings.load import RHYTHM_WINDOW_S
 from service.settings.types import Secret
 from service.state.journal import Journal
 from service.telemetry.hub import Telemetry
@@ -406,12 +408,14 @@ def claimant_of(settings: Settings, labels: tuple[str, ...], journal: Journal | 
     return Claimant(service, labels, "" if cohort is None else str(cohort))
 
 
-def load_hierarchy(settings: Settings) -> Hierarchy:
-    """Return the hierarchy that the settings name.
+def load_hierarchy(settings: Settings) -> Hierarchy | None:
+    """Return the hierarchy that the settings name; None where the method uses none.
 
     Raises:
         ConfigurationError: It cannot be read or is not a hierarchy; with every problem and its row.
     """
+    if settings.method == "rhythm":
+        return None
     path = Path(settings.hierarchy_csv_path) if settings.hierarchy_csv_path else SHIPPED_HIERARCHY
     try:
         return parse_hierarchy(path.read_text(encoding="utf-8-sig"))
@@ -423,7 +427,7 @@ def load_hierarchy(settings: Settings) -> Hierarchy:
         raise ConfigurationError(f"HIERARCHY_CSV_PATH {path} cannot be read ({error.strerror})") from None
 
 
-def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Recipe:
+def make_recipe(settings: Settings, hierarchy: Hierarchy | None, data_set: str) -> Recipe:
     """Return how windows are anonymized."""
     names: Names = KeptIds()
     key_id = ""
@@ -435,25 +439,62 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy, data_set: str) -> Reci
         names=names,
         promise=_make_promise(settings, hierarchy, key_id),
         data_set=data_set,
-        measures_fidelity=settings.utility_metrics,
+        # A public beat is not to be like the heart's.
+        measures_fidelity=settings.utility_metrics and settings.method != "rhythm",
     )
 
 
-def _make_promise(settings: Settings, hierarchy: Hierarchy, key_id: str) -> Promise:
+def ways_to_release(settings: Settings) -> list[Way]:
+    """Return what recognition is compared for: these settings, k of rows and of sources with windows of the same length, and rhythm.
+
+    Raises:
+        ConfigurationError: The detector is not installed, or the hierarchy cannot be read.
+    """
+    plain = dataclasses.replace(settings, pseudonymize_source_id=False, utility_metrics=False)
+    by_rows = dataclasses.replace(plain, k_unit="record", method="hierarchy" if settings.method == "rhythm" else settings.method)
+    by_sources = dataclasses.replace(by_rows, k_value=5, k_unit="source", residual="regroup")
+    rhythm = (
+        plain if settings.method == "rhythm" else dataclasses.replace(plain, method="rhythm", batch_size_seconds=RHYTHM_WINDOW_S)
+    )
+    named = {
+        "this run": plain,
+        "k = 5 rows": dataclasses.replace(by_rows, k_value=5),
+        "k = 20 rows": dataclasses.replace(by_rows, k_value=20),
+        "k = 5 sources": by_sources,
+        "METHOD=rhythm": rhythm,
+    }
+    ways = [
+        Way(name, make_recipe(one, load_hierarchy(one), "recognition"), one.batch_size_seconds) for name, one in named.items()
+    ]
+    (own, *others) = ways
+    return [own, *(way for way in others if way.recipe.promise != own.recipe.promise)]
+
+
+def _make_promise(settings: Settings, hierarchy: Hierarchy | None, key_id: str) -> Promise:
     digest = settings_digest(settings, hierarchy)
     if settings.method == "rhythm":
         return Promise(method=settings.method, settings_digest=digest, key_id=key_id, template_digest=TEMPLATE_DIGEST)
     return Promise(settings.k_value, settings.k_unit, settings.method, digest, key_id)
 
 
-def make_method(settings: Settings, hierarchy: Hierarchy) -> Method:
+def make_detector() -> BeatDetector:
+    """Return what finds heartbeats.
+
+    Raises:
+        ConfigurationError: Its library is not installed.
+    """
+    return SleepecgDetector()
+
+
+def make_method(settings: Settings, hierarchy: Hierarchy | None) -> Method:
     """Return what makes released values of measured ones.
 
     Raises:
         ConfigurationError: It needs a library that is not installed.
     """
     if settings.method == "rhythm":
-        return RhythmAnonymizer(SleepecgDetector())
+        return RhythmAnonymizer(make_detector())
+    assert hierarchy is not None, "every other method needs one"
     if settings.method == "optimal":
         return OptimalAnonymizer(hierarchy=hierarchy, k=settings.k_value, k_unit=settings.k_unit)
     return LevelHierarchyAnonymizer(
@@ -485,11 +526,12 @@ def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) 
     return tuple(dict.fromkeys((label, *others)))
 
 
-def settings_digest(settings: Settings, hierarchy: Hierarchy) -> str:
+def settings_digest(settings: Settings, hierarchy: Hierarchy | None) -> str:
     """Return a digest of every setting that affects values, 16 hexadecimal digits; filters and paths are not part of it."""
     if settings.method == "rhythm":
         rhythm = {"method": settings.method, "window_s": settings.batch_size_seconds, "template": TEMPLATE_DIGEST}
         return hashlib.sha256(json.dumps(rhythm, sort_keys=True).encode()).hexdigest()[:16]
+    assert hierarchy is not None, "every other method needs one"
     shaping = {
         "k": settings.k_value,
         "k_unit": settings.k_unit,

@@ -54,7 +54,8 @@ def recipe_of(choice: Choice, *, k: int, window_s: int) -> Recipe:
         ConfigurationError: The service would refuse them.
     """
     settings = _settings_of({**choice.settings, "K_VALUE": str(k), "BATCH_SIZE_SECONDS": str(window_s)})
-    return make_recipe(settings, _hierarchy(settings.hierarchy_csv_path), "utility")
+    hierarchy = _hierarchy(settings.hierarchy_csv_path) if settings.method != RHYTHM.settings["METHOD"] else None
+    return make_recipe(settings, hierarchy, "utility")
 
 
 def is_available(choice: Choice) -> bool:
@@ -72,5 +73,5 @@ def _settings_of(given: Mapping[str, str]) -> Settings:
 
 
 @cache
-def _hierarchy(path: str) -> Hierarchy:
+def _hierarchy(path: str) -> Hierarchy | None:
     return load_hierarchy(_settings_of({"HIERARCHY_CSV_PATH": path}))

@@ -142,6 +142,9 @@ def _without_shape() -> Iterator[Goal]:
     median, mean, of_raw = float(np.median(released)), float(released.mean()), float(raw.mean())
     yield _of_rhythm("heart rate error in a window, bpm: median", "≤ 0.1", f"{median:.2f}", median <= 0.1)
     yield _of_rhythm("heart rate error in a window, bpm: mean", "≤ raw windows", f"{mean:.2f}, raw {of_raw:.2f}", mean <= of_raw)
+    checked, unexplained = sum(one.released for one in losses), sum(one.unexplained for one in losses)
+    name = "rows the outside check cannot explain"
+    yield _of_rhythm(name, "0", f"{unexplained} of {checked:,}", unexplained == 0 and checked > 0)
     for name, most, figures in (
         ("R-peak Se lost, points", 0.5, [one.sensitivity_points for one in losses]),
         ("R-peak PPV lost, points", 0.5, [one.predictivity_points for one in losses]),

@@ -10,6 +10,7 @@ import numpy as np
 
 from anonymizer.windows import NANOSECONDS
 from recognition.attackers import Trace
+from scripts.verify_output import Held, Question, examine
 from utility.choices import RHYTHM
 from utility.heartbeats import agreement, detected_beats, heart_rate_bpm, rmssd_error
 from utility.measurements import Setting, outcomes_of
@@ -32,6 +33,8 @@ class RhythmLoss:
         sensitivity_points: Percentage points of annotated beats no longer found.
         predictivity_points: Percentage points of positive predictive value lost.
         rmssd_percent: Error of RMSSD, per cent of the raw one.
+        released: Rows released.
+        unexplained: Of these, rows in windows that the outside check does not find to be of the public beat.
     """
 
     source_id: str
@@ -41,6 +44,8 @@ class RhythmLoss:
     sensitivity_points: float
     predictivity_points: float
     rmssd_percent: float
+    released: int
+    unexplained: int
 
 
 @cache
@@ -66,7 +71,16 @@ def _loss(record: Record, signal: Signal) -> RhythmLoss:
         sensitivity_points=100.0 * (before.sensitivity - after.sensitivity),
         predictivity_points=100.0 * (before.predictivity - after.predictivity),
         rmssd_percent=100.0 * rmssd_error(before, after),
+        released=int(is_released.sum()),
+        unexplained=sum(map(_unexplained, (released for _, released in _windows(signal.released, signal.released)))),
     )
+
+
+def _unexplained(released: Trace) -> int:
+    rows = [(time_ns, "", value) for time_ns, value in zip(released.times_ns.tolist(), released.values_uv.tolist(), strict=True)]
+    question = Question(None, SETTING.window_s * NANOSECONDS, imputed=False, rhythm=True)
+    finding = examine(Held(rows[0][0], rows[-1][0] + 1, rows=rows), question, in_a_file=True)
+    return len(rows) if finding.problems or finding.incomplete else 0
 
 
 def _windows(raw: Trace, released: Trace) -> Iterator[tuple[Trace, Trace]]:

@@ -45,6 +45,25 @@ class Plot:
 
 
 @dataclass(frozen=True, slots=True)
+class Attacked:
+    """How often attackers would name the right wearer, over all wearers together.
+
+    Args:
+        people: How many wearers there were to tell apart; 0 if nothing could be measured.
+        seconds: The length of what was looked at; the attackers knew the first half raw.
+        attackers: Who they are.
+        ways: Each way to release, and by attacker how many spans were given the right name, and how many there were.
+        why_not: Why nothing was measured, as the end of a sentence.
+    """
+
+    people: int = 0
+    seconds: int = 0
+    attackers: tuple[str, ...] = ()
+    ways: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Detail:
     """Figures that only the run knows, because the journal does not keep them.
 
@@ -67,6 +86,7 @@ class Detail:
         throughput: Rows read per second over the run's own time.
         is_complete: Whether the run ended by itself.
         workers: How many worker processes shared the work, at most; 0: none.
+        attacked: How often attackers are right on this data; None without UTILITY_METRICS.
     """
 
     windows_withheld: int
@@ -87,6 +107,7 @@ class Detail:
     throughput: Plot
     is_complete: bool
     workers: int = 0
+    attacked: Attacked | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from anonymizer.batch import Promise
 from anonymizer.ports import Output
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.clock import Clock
-from service.report.figures import Delivered, Detail, Figures, Promised
+from service.report.figures import Attacked, Delivered, Detail, Figures, Promised
 from service.report.time_bins import TimeBins
 from service.settings.declared import Settings
 from service.settings.shown import shown_settings
@@ -47,7 +47,9 @@ class RunRecorder(Events):
         self._covered: list[Window] = []
         self._smallest_groups: Counter[int] = Counter()
         self._is_complete = False
+        self._ended_s = 0.0
         self._workers = 0
+        self._attacked: Attacked | None = None
 
     def figures(self, positions: Sequence[OutputPosition], promise: Promise) -> Figures:
         """Return the report so far.
@@ -76,6 +78,10 @@ class RunRecorder(Events):
             version=VERSION,
             pseudonyms=self._settings.pseudonymize_source_id,
         )
+
+    def attacked(self, found: Attacked) -> None:
+        """Record how often attackers are right."""
+        self._attacked = found
 
     # Events
 
@@ -133,6 +139,7 @@ class RunRecorder(Events):
     def finished(self, seconds: float) -> None:
         """Record that the run ended by itself, unless it was asked to stop."""
         self._is_complete = not self._clock.is_stopping()
+        self._ended_s = self._clock.monotonic_s()
 
     def _cover(self, windows: WindowRange) -> None:
         self._covered = merged(sorted([*self._covered, Window(windows.start_ns, windows.end_ns)]))
@@ -157,10 +164,11 @@ class RunRecorder(Events):
             smallest_groups=_by_size(self._smallest_groups, self._settings.k_value) if has_groups else (),
             rows_at_level=tuple(int(rows) for rows in self._sums.rows_at_level[1:]) if enough else None,
             unchanged=self._sums.unchanged if enough else None,
-            took_s=self._clock.monotonic_s() - self._began_s,
+            took_s=(self._ended_s or self._clock.monotonic_s()) - self._began_s,
             throughput=dataclasses.replace(throughput, series=(("rows", tuple(rows * per_second for rows in rows_at_a_time)),)),
             is_complete=self._is_complete,
             workers=self._workers,
+            attacked=self._attacked,
         )
 
 

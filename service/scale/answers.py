@@ -51,8 +51,10 @@ _COUNTS = len(WindowCounts.__slots__)
 _LEVELS = SUPPRESSED_LEVEL + 1
 _CERTIFIED = len(Certificate.__slots__)
 
-#: Columns of a window: counts, rows by level, groups, coded, unchanged, contradictory, whether it has a batch, and its certificate.
-_WIDTH = _COUNTS + _LEVELS + 5 + 1 + _CERTIFIED
+#: Columns of a window: counts, rows by level, groups, coded, unchanged, contradictory, noisy, beats, whether it has a batch, and
+#: its certificate.
+_TOLD = 7
+_WIDTH = _COUNTS + _LEVELS + _TOLD + _CERTIFIED
 
 
 def answer_of(finished: FinishedChunk, spooled: Spooled | None) -> dict[str, Any]:
@@ -106,7 +108,7 @@ def _row_of(result: WindowResult) -> list[int]:
     if certificate is not None:
         certified = [certificate.distinct_values, certificate.smallest_group, certificate.distinct_sources]
     told = [statistics.groups, statistics.coded, statistics.unchanged, statistics.contradictory, statistics.noisy]
-    told.append(int(result.has_batch))
+    told += [statistics.beats, int(result.has_batch)]
     return [*result.counts.numbers(), *statistics.rows_at_level.tolist(), *told, *certified]
 
 
@@ -117,7 +119,7 @@ def _array(content: bytes, width: int, length: int) -> npt.NDArray[np.int64]:
 def _results(rows: npt.NDArray[np.int64], chunk: Chunk, fidelity: Fidelity | None) -> Any:
     levels = rows[:, _COUNTS : _COUNTS + _LEVELS]
     for window, row, rows_at_level in zip(chunk.windows, rows.tolist(), levels, strict=True):
-        groups, coded, unchanged, contradictory, noisy, has_batch = row[_COUNTS + _LEVELS : _COUNTS + _LEVELS + 6]
+        groups, coded, unchanged, contradictory, noisy, beats, has_batch = row[_COUNTS + _LEVELS :][:_TOLD]
         of_window = None
         if fidelity is not None and has_batch:
             # The sums of all the chunk's windows stand with its first: they are reported over many only.
@@ -125,7 +127,7 @@ def _results(rows: npt.NDArray[np.int64], chunk: Chunk, fidelity: Fidelity | Non
         yield WindowResult(
             window,
             WindowCounts(*row[:_COUNTS]),
-            WindowStatistics(rows_at_level, groups, coded, unchanged, contradictory, noisy, of_window),
+            WindowStatistics(rows_at_level, groups, coded, unchanged, contradictory, noisy, of_window, beats),
             None,
             Certificate(*row[-_CERTIFIED:]) if has_batch else None,
         )

@@ -60,7 +60,7 @@ def make_run(settings: Settings, source: SampleSource, recipe: Recipe, outputs: 
     """Return what tasks carry; the source must be open."""
     written = [output for output in outputs if output.kind in tasks.WRITTEN_BY_WORKERS]
     fingerprint = fingerprint_of(settings, source, recipe, written, spool_address)
-    return Run(secrets.token_hex(8), recipe.data_set, fingerprint, settings.utility_metrics)
+    return Run(secrets.token_hex(8), recipe.data_set, fingerprint, recipe.measures_fidelity)
 
 
 class Chunks:

@@ -11,6 +11,7 @@ import json
 import platform
 from collections.abc import Mapping, Sequence
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from service.settings.declared import Settings
 from service.wiring import selection_digest
 
 #: Code that makes what is released.
-_PACKAGES = ("anonymizer", "disk", "inputs", "outputs", "service", "transport")
+_PACKAGES = ("anonymizer", "detection", "disk", "inputs", "outputs", "service", "transport")
 
 _ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +71,8 @@ def fingerprint_of(
         "Python": platform.python_version(),
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
+        # Another version finds other beats.
+        "sleepecg": version("sleepecg") if settings.method == "rhythm" else "",
     }
     # Ids and a file's digest could be guessed until a plain digest matches.
     key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else b""

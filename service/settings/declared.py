@@ -320,7 +320,11 @@ class Settings:
     log_format: LogFormat = _setting(one_of(LogFormat), "text", "Form of the log.")
     verbose_logging: bool = _setting(boolean, "true", "Also log the statistics of every window.")
     utility_metrics: bool = _setting(
-        boolean, "false", "Log and export what is left of the signal (correlation, PRDN), over at least 12 windows together."
+        boolean,
+        "false",
+        "Log and export what is left of the signal (correlation, PRDN; with METHOD=rhythm beats, and what is withheld), over at least 12 "
+        "windows together; the report of a one-shot run also says how often attackers would name the right wearer (needs "
+        "requirements-rhythm.txt).",
     )
     status_address: str = _setting(
         text, "", "Where to serve metrics, health and the status page, such as 127.0.0.1:9464; empty: off."

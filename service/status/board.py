@@ -279,6 +279,7 @@ class Board(Events):
                 rows_read=totals.counts.read,
                 rows_withheld=totals.counts.withheld,
                 rows_contradictory=totals.contradictory,
+                rows_noisy=totals.noisy,
             )
             self._levels.add(unit)
             self._fidelity = self._fidelity_steps.add(unit) or self._fidelity

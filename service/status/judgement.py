@@ -131,11 +131,13 @@ def _notices(now: Snapshot) -> Iterator[Finding]:
             yield Finding(
                 "set_aside", f"{output.name} refused {many_text(output.set_aside, 'row')}, which were set aside.", output.name
             )
-    read, withheld, late, contradictory = (
-        sum(getattr(one, f"rows_{rows}") for one in now.moments) for rows in ("read", "withheld", "late", "contradictory")
+    read, withheld, late, contradictory, noisy = (
+        sum(getattr(one, f"rows_{rows}") for one in now.moments)
+        for rows in ("read", "withheld", "late", "contradictory", "noisy")
     )
     if read and withheld / read >= _WITHHELD_LIMIT:
-        yield Finding("withheld", f"{100 * withheld / read:.0f} % of the last hour's rows were withheld.")
+        as_noise = f" ({100 * noisy / read:.0f} % as noise)" if noisy else ""
+        yield Finding("withheld", f"{100 * withheld / read:.0f} % of the last hour's rows were withheld{as_noise}.")
     if contradictory:
         rows = many_text(contradictory, "row")
         yield Finding(

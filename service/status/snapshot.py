@@ -61,6 +61,7 @@ class Moment:
     rows_withheld: int = 0
     rows_late: int = 0
     rows_contradictory: int = 0
+    rows_noisy: int = 0
     lag_s: float = 0.0
 
 

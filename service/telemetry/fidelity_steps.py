@@ -1,9 +1,10 @@
-"""UTILITY_METRICS: signal fidelity, aggregated over many windows. One window's figures would reveal its values."""
+"""UTILITY_METRICS: what is left of the signal, aggregated over many windows. One window's figures would reveal its values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from anonymizer.batch import WindowCounts
 from anonymizer.fidelity_sums import Fidelity
 from service.log_event import LogEvent
 from service.telemetry.events import Events, Unit
@@ -11,6 +12,11 @@ from service.telemetry.totals import FEWEST_WINDOWS
 
 _FIDELITY = LogEvent(
     "fidelity", "🩺 Fidelity over %d windows, %d rows: r %.4f, PRDN %.2f %%", "windows rows correlation prdn_percent"
+)
+_RHYTHM = LogEvent(
+    "rhythm",
+    "🩺 Rhythm over %d windows, %d rows: %d beats, %.1f %% of the rows withheld as noise, %.1f %% for other reasons",
+    "windows rows beats noisy_percent otherwise_withheld_percent",
 )
 
 
@@ -52,3 +58,24 @@ class FidelityReport(Events):
         """Add the windows; log the step that they complete."""
         if step := self._steps.add(unit):
             _FIDELITY.log(step.windows, step.sums.rows, step.sums.correlation, step.sums.prdn_percent)
+
+
+class RhythmReport(Events):
+    """Logs what METHOD=rhythm keeps: of every window with rows, since what it withholds is what it loses."""
+
+    def __init__(self) -> None:
+        self._windows = self._beats = self._noisy = 0
+        self._counts = WindowCounts()
+
+    def anonymized(self, unit: Unit) -> None:
+        """Add the windows; log the sums of twelve or more, and start again."""
+        for result in unit.results:
+            self._windows += result.counts.read > 0
+            self._beats += result.statistics.beats
+            self._noisy += result.statistics.noisy
+            self._counts += result.counts
+        if self._windows >= FEWEST_WINDOWS:
+            rows, withheld = self._counts.read, self._counts.withheld
+            _RHYTHM.log(self._windows, rows, self._beats, 100 * self._noisy / rows, 100 * (withheld - self._noisy) / rows)
+            self._windows = self._beats = self._noisy = 0
+            self._counts = WindowCounts()

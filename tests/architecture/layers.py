@@ -232,11 +232,16 @@ ROOMS = {
     ),
     "service/pipeline/": _room(
         "the pipeline brings windows from a source to delivery; it knows no output, and nothing of who watches",
-        "pipeline delivery retry telemetry state settings clock crash_points time_texts anonymizer inputs.window_summaries",
+        "pipeline delivery retry telemetry state settings clock crash_points time_texts anonymizer inputs.window_summaries "
+        "recognition",
     ),
     "service/wiring.py": _room(
         "wiring makes parts from settings; it starts none of them",
-        "pipeline telemetry state settings clock anonymizer detection inputs outputs transport",
+        "pipeline telemetry state settings clock anonymizer detection inputs outputs recognition transport",
+    ),
+    "service/recognition.py": _room(
+        "the trial of recognition knows the source and the report's figures; it releases nothing",
+        "wiring pipeline report telemetry state settings anonymizer",
     ),
     "service/startup.py": _room(
         "the start knows settings and the source, and nothing that releases", "wiring settings retry version anonymizer transport"
@@ -290,7 +295,10 @@ _OUTSIDE_CHECK = Layer(
 _ADVICE = Layer(
     "the advice knows the project and what measures utility, never the tests or the test bed", _ABOVE | {"scripts", "utility"}
 )
-_UTILITY = Layer("what measures utility knows the project as its users do, never the tests or the test bed", _ABOVE | {"utility"})
+_UTILITY = Layer(
+    "what measures utility knows the project as its users do, and the outside check, never the tests or the test bed",
+    _ABOVE | {"utility", "scripts.verify_output"},
+)
 _EXAMPLE = Layer(
     "an example knows the project, never its scripts, tests or test bed",
     _ABOVE | {"examples", "central_anonymizer", "ecg_frames"},

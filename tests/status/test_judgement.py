@@ -41,6 +41,13 @@ NOTICES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
+def test_what_was_withheld_as_noise_is_told_from_the_rest() -> None:
+    moments = (Moment(0, rows_read=100, rows_withheld=40, rows_noisy=30),)
+    (notice,) = judge(states.changed(states.healthy(), {"moments": moments})).notices
+
+    assert notice.text == "40 % of the last hour's rows were withheld (30 % as noise)."
+
+
 def test_a_stream_that_goes_well_is_ready_and_says_how_far_it_is() -> None:
     judgement = judge(states.healthy())
 

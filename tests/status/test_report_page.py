@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from anonymizer.windows import NANOSECONDS
-from service.report.figures import Detail, Figures
+from service.report.figures import Attacked, Detail, Figures
 from service.report.page import page
 from tests.service.test_run_report import figures_of_a_run
 from tests.status.test_page import CONTRASTS
@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 
 #: As long as names of outputs become.
 LONG = "influxdb:http://influxdb.department-of-cardiology.hospital.example:8086/anonymized-data-of-the-ward"
+
+#: As many attackers and ways as are ever compared.
+ATTACKED = Attacked(
+    20,
+    300,
+    ("average beat", "nearest beats", "rhythm alone"),
+    tuple((name, ((100, 100), (97, 100), (0, 0))) for name in ("as measured", "this run", "k = 20 rows", "METHOD=rhythm")),
+)
 
 #: Returns the labels of plots that lie upon each other, are cut off, or have letters smaller than a person can read.
 UNREADABLE = """
@@ -64,7 +72,7 @@ def many_bars() -> Figures:
 
 def wrong(figures: Figures) -> Detail:
     assert figures.detail is not None
-    return dataclasses.replace(figures.detail, violations=1, smallest_group=4)
+    return dataclasses.replace(figures.detail, violations=1, smallest_group=4, attacked=ATTACKED)
 
 
 def show(browser: Chrome, folder: Path, figures: Figures, *, width: int, dark: bool = False) -> None:
