@@ -81,11 +81,11 @@ class RowsBeside:
 
     Args:
         without_time: Rows without a usable time: read, and invalid.
-        not_asked_for: Rows outside the requested span or sources; not counted as read.
+        not_requested: Rows outside the requested span or sources; not counted as read.
     """
 
     without_time: int = 0
-    not_asked_for: int = 0
+    not_requested: int = 0
 
 
 class Inventory(Protocol):
@@ -94,7 +94,7 @@ class Inventory(Protocol):
     def states(self) -> Mapping[str, str]:
         """Return every file that exists, with a state that changes with its content."""
 
-    def is_asked(self, path: str) -> bool:
+    def is_requested(self, path: str) -> bool:
         """Return whether a file with this path would be read."""
 
     def times_of(self, paths: Collection[str]) -> list[Window]:
@@ -121,7 +121,7 @@ class SampleSource(Protocol):
     data_set_tells_samples: bool
 
     #: How many concurrent reads it answers faster than sequential ones.
-    reads_at_a_time: int
+    concurrent_reads: int
 
     @property
     def may_have_a_namesake(self) -> bool:
@@ -132,7 +132,7 @@ class SampleSource(Protocol):
         """The server, once open, such as `InfluxDB 2 (v2.7.12), asked in Flux`; empty for stored files."""
 
     @property
-    def is_looked_through(self) -> bool:
+    def is_surveyed(self) -> bool:
         """Whether `open` examines all of it, so that it can be judged before anything is released."""
 
     @property

@@ -166,7 +166,7 @@ class _Source:
     """Counts the same everywhere."""
 
     remarks: tuple[str, ...] = ()
-    reads_at_a_time = 1
+    concurrent_reads = 1
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int:
         return start_ns

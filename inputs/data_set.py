@@ -85,7 +85,7 @@ class DataSetSource(StoredSource):
         rows_at_a_time: About how many rows to hold in memory.
     """
 
-    reads_at_a_time = 1
+    concurrent_reads = 1
     data_set_tells_samples = False
     name = "INPUT_FILE"
 
@@ -122,14 +122,14 @@ class DataSetSource(StoredSource):
         self.remarks: tuple[str, ...] = ()
 
     @property
-    def is_looked_through(self) -> bool:
+    def is_surveyed(self) -> bool:
         """Whether `open` surveyed all rows."""
         return self._index.rows_in_all <= self._rows_at_a_time
 
     @property
     def inventory(self) -> Inventory:
         """The parts found by `open`."""
-        return _Parts(self._index, self._store.is_asked)
+        return _Parts(self._index, self._store.is_requested)
 
     def open(self) -> None:
         """List the parts, read their footers, and survey the first interval. Raises as `SampleSource.open` says."""
@@ -150,7 +150,7 @@ class DataSetSource(StoredSource):
                     *amplified,
                     *self._doubtful_times(),
                     *self._survey.conclude().remarks(),
-                    *self._not_looked_through(),
+                    *self._not_surveyed(),
                 ]
             )
 
@@ -174,10 +174,10 @@ class DataSetSource(StoredSource):
 
         If the data set was not surveyed whole, rows of unrequested sources count like those of requested ones.
         """
-        of_wanted = self._has_filter and self.is_looked_through
+        of_wanted = self._has_filter and self.is_surveyed
         inside = int(self._counted(np.array([start_ns, end_ns]), of_wanted=of_wanted).sum())
         without_time = self._without_time() if of_wanted else self._index.rows_without_time
-        return RowsBeside(without_time=without_time, not_asked_for=self._index.rows_in_all - without_time - inside)
+        return RowsBeside(without_time=without_time, not_requested=self._index.rows_in_all - without_time - inside)
 
     def _without_time(self) -> int:
         """Return how many rows of requested sources have no time."""
@@ -299,15 +299,15 @@ class DataSetSource(StoredSource):
         extent = self.extent()
         if extent is None:
             return
-        if self.is_looked_through:
+        if self.is_surveyed:
             self._interval_with(*extent)
             return
         start_ns = extent[0] if self._span[0] is None else max(extent[0], self._span[0])
         if start_ns < extent[1]:
             self._interval_with(start_ns, start_ns + 1)
 
-    def _not_looked_through(self) -> list[str]:
-        if self.is_looked_through:
+    def _not_surveyed(self) -> list[str]:
+        if self.is_surveyed:
             return []
         return [
             f"INPUT_FILE is a data set of {self._index.rows_in_all:,} rows: only {self._survey.rows:,} of them, the first that are asked "
@@ -481,15 +481,15 @@ class _Parts:
     """The parts of a data set."""
 
     index: Index
-    is_asked: Callable[[str], bool]
+    is_requested: Callable[[str], bool]
 
     def states(self) -> dict[str, str]:
         return {part.key: f"{part.size} {part.version}" for part in self.index.parts}
 
     def times_of(self, paths: Collection[str]) -> list[Window]:
         asked, index = set(paths), self.index
-        is_asked = np.array([part.key in asked for part in index.parts], np.bool_)
-        found = np.flatnonzero(is_asked[index.part] & (index.first_ns <= index.last_ns))
+        is_requested = np.array([part.key in asked for part in index.parts], np.bool_)
+        found = np.flatnonzero(is_requested[index.part] & (index.first_ns <= index.last_ns))
         return sorted(
             Window(*one) for one in zip(index.first_ns[found].tolist(), (index.last_ns[found] + 1).tolist(), strict=True)
         )

@@ -31,7 +31,7 @@ class DataSetAddress:
     pattern: str = ""
     bucket: str = ""
 
-    def is_asked(self) -> Callable[[str], bool]:
+    def is_requested(self) -> Callable[[str], bool]:
         """Return a function that tells whether a path below the root matches the pattern."""
         if not self.pattern:
             return lambda _: True

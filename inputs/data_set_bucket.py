@@ -20,20 +20,22 @@ class BucketFolder:
     Args:
         connect: Returns a client with the current keys; called for each listing, since keys are rotated.
         root: The prefix, or the key of one object.
-        is_asked: Whether a path below it was requested.
+        is_requested: Whether a path below it was requested.
     """
 
-    def __init__(self, connect: Callable[[], ObjectStore], root: str, is_asked: Callable[[str], bool] = lambda _: True) -> None:
+    def __init__(
+        self, connect: Callable[[], ObjectStore], root: str, is_requested: Callable[[str], bool] = lambda _: True
+    ) -> None:
         self._connect = connect
         self._store = connect()
         self._root = root
-        self.is_asked = is_asked
+        self.is_requested = is_requested
         self.address = f"{self._store.endpoint} {self._store.bucket} {root}"
         self.folders = tuple(root.split("/"))
 
     def listing(self) -> Listing:
         """List the objects below the prefix."""
-        found, self._store = Listing(self.is_asked), self._connect()
+        found, self._store = Listing(self.is_requested), self._connect()
         try:
             if self._root.lower().endswith(PART_SUFFIXES) and (one := self._store.find(self._root)):
                 found.add(_part(one, one.key.rpartition("/")[2]))

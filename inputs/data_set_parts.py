@@ -81,7 +81,7 @@ class PartStore(Protocol):
     folders: tuple[str, ...]
 
     #: Whether a path below the data set's address was requested.
-    is_asked: Callable[[str], bool]
+    is_requested: Callable[[str], bool]
 
     def listing(self) -> Listing:
         """List what is there now. Raises SourceUnavailable, SourceDenied or SourceRefused."""
@@ -107,14 +107,14 @@ class Listing:
     """What was found below a data set's address.
 
     Args:
-        is_asked: Whether a path was requested.
+        is_requested: Whether a path was requested.
         parts: The parts to read, in the order of their paths.
         hidden: Number of hidden or unfinished files and folders.
         links: Number of links, which are not followed.
         foreign: Number of other files.
     """
 
-    is_asked: Callable[[str], bool] = lambda _: True
+    is_requested: Callable[[str], bool] = lambda _: True
     parts: list[Part] = field(default_factory=list)
     hidden: int = 0
     links: int = 0
@@ -122,7 +122,7 @@ class Listing:
 
     def add_link(self, path: str) -> None:
         """Count a link."""
-        self.links += self.is_asked(path)
+        self.links += self.is_requested(path)
 
     def is_hidden(self, path: str) -> bool:
         """Return whether a file or folder is hidden or unfinished; if so, count it.
@@ -134,7 +134,7 @@ class Listing:
             if name in _TABLE_FOLDERS:
                 raise _is_a_table(_TABLE_FOLDERS[name])
             if name.startswith((".", "_")):
-                self.hidden += self.is_asked(path) and not _MARKS.match(path.rpartition("/")[2])
+                self.hidden += self.is_requested(path) and not _MARKS.match(path.rpartition("/")[2])
                 return True
         return False
 
@@ -142,7 +142,7 @@ class Listing:
         """Add a file that is not hidden: as a part, or to the count of other files."""
         if _ICEBERG.match(part.path):
             raise _is_a_table("Iceberg")
-        if not self.is_asked(part.path):
+        if not self.is_requested(part.path):
             return
         if is_file and part.path.lower().endswith(PART_SUFFIXES):
             self.parts.append(part)
@@ -191,18 +191,18 @@ class Folder:
 
     Args:
         root: The folder.
-        is_asked: Whether a path below it was requested.
+        is_requested: Whether a path below it was requested.
     """
 
-    def __init__(self, root: Path, is_asked: Callable[[str], bool] = lambda _: True) -> None:
+    def __init__(self, root: Path, is_requested: Callable[[str], bool] = lambda _: True) -> None:
         self._root = Path(os.path.realpath(root))
-        self.is_asked = is_asked
+        self.is_requested = is_requested
         self.address = f"folder {self._root}"
         self.folders = self._root.parts
 
     def listing(self) -> Listing:
         """List the folder and its subfolders."""
-        found = Listing(self.is_asked)
+        found = Listing(self.is_requested)
         try:
             with _disk_errors():
                 self._walk(self._root, "", found)

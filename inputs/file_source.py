@@ -81,9 +81,9 @@ class FileSource(StoredSource):
         recordings: Opens the recordings to read instead of the file. Their values are microvolts whatever `microvolts_per_unit`.
     """
 
-    reads_at_a_time = 1
+    concurrent_reads = 1
     data_set_tells_samples = True
-    is_looked_through = True
+    is_surveyed = True
     inventory = None
     name = "INPUT_FILE"
 
@@ -143,7 +143,7 @@ class FileSource(StoredSource):
                 inside += part.rows
             elif part.first_ns < end_ns and part.last_ns >= start_ns:
                 inside += len(between(self._load(part), start_ns, end_ns))
-        return RowsBeside(without_time=without_time, not_asked_for=survey.rows - without_time - inside)
+        return RowsBeside(without_time=without_time, not_requested=survey.rows - without_time - inside)
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
         """Return the time of the first row in a span; None if there is none."""

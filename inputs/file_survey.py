@@ -80,12 +80,12 @@ class Survey:
         self._keep_places(cells, has_source, in_span, place)
 
     def _keep_places(self, cells: Cells, has_source: npt.NDArray[np.bool_], in_span: npt.NDArray[np.bool_], place: Place) -> None:
-        is_asked = cells.is_wanted & in_span
+        is_requested = cells.is_wanted & in_span
         for what, kinds, usual, among in (
             ("time", cells.time_kinds, None, cells.is_wanted),
-            ("leap second", cells.time_kinds, None, is_asked & (cells.time_kinds == TimeKind.LEAP_SECOND)),
-            ("source", has_source, 1, is_asked),
-            ("value", cells.value_kinds, ValueKind.NUMBER, is_asked),
+            ("leap second", cells.time_kinds, None, is_requested & (cells.time_kinds == TimeKind.LEAP_SECOND)),
+            ("source", has_source, 1, is_requested),
+            ("value", cells.value_kinds, ValueKind.NUMBER, is_requested),
         ):
             for kind in np.flatnonzero(np.bincount(kinds[among])).tolist():
                 if kind != usual and (what, kind) not in self._places:

@@ -68,9 +68,9 @@ class InfluxSource:
     """
 
     #: The server looks for the next rows while the last ones are parsed here.
-    reads_at_a_time = 2
+    concurrent_reads = 2
     data_set_tells_samples = False
-    is_looked_through = False
+    is_surveyed = False
     inventory = None
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:
@@ -186,7 +186,7 @@ class InfluxSource:
             if hour_end_ns >= end_ns:
                 break
             start_ns = hour_end_ns
-        return RowsBeside(not_asked_for=found)
+        return RowsBeside(not_requested=found)
 
     def _tags_without(self, cohort: Cohort) -> tuple[tuple[str, str], ...]:
         return tuple((tag, "" if tag == cohort.tag else value) for tag, value in self._series.tags)

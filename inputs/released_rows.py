@@ -73,7 +73,7 @@ def _holds_rows(folder: Path) -> bool:
 def _folder_source(address: DataSetAddress, text: str) -> SampleSource:
     root = Path(address.root)
     if address.pattern:
-        return DataSetSource(Folder(root, address.is_asked()))
+        return DataSetSource(Folder(root, address.is_requested()))
     rows = root / _ROWS if _holds_rows(root) else root
     if next(rows.rglob("*.parquet"), None) is None:
         raise ConfigurationError(f"{text} holds no CSV or Parquet file")
@@ -87,7 +87,7 @@ def _bucket_source(address: DataSetAddress, environment: Mapping[str, str]) -> S
         has_rows = not address.pattern and any(islice(store.objects(rows), 1))
     except StoreFault as fault:
         raise (SourceDenied if fault.is_denial else SourceUnavailable)(str(fault)) from None
-    return DataSetSource(BucketFolder(lambda: store, rows if has_rows else address.root, address.is_asked()))
+    return DataSetSource(BucketFolder(lambda: store, rows if has_rows else address.root, address.is_requested()))
 
 
 def _of_source(source: SampleSource, span: Window, name: str) -> Samples:

@@ -24,8 +24,8 @@ from anonymizer.ports import Receipt
 from outputs.api_parts import MOST_BYTES_PER_PART, Part, Plan, encode, plan_for
 from transport.addresses import canonical_address, shown_address
 from transport.deadline import keep_limits, whole_request_within
+from transport.http_headers import parse_retry_after
 from transport.never_sent import was_never_sent
-from transport.retry_after import parse_retry_after
 from transport.tls_faults import TlsFault, answered_to_plain_http, greet, tls_fault
 
 #: The most bytes read of an answer: to find an error in it, and to free the connection for the next request.

@@ -327,7 +327,7 @@ def _check_before_first_release(session: _Session, schedule: Schedule, delivery:
     if not settings.streaming_mode:
         delivery.wait_until_tried()
         _raise_failures(delivery.failures())
-    if session.source.is_looked_through:
+    if session.source.is_surveyed:
         windows = WindowRange(schedule.start_ns, schedule.due_end_ns, settings.batch_size_seconds * NANOSECONDS)
         session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=settings.max_records_per_query))
 
@@ -345,9 +345,9 @@ def _parts(
         telemetry=telemetry,
         retry=session.retry,
         clock=clock,
-        most_rows=-(-settings.max_records_per_query // (source.reads_at_a_time + _OTHER_CHUNKS_IN_HAND)),
+        most_rows=-(-settings.max_records_per_query // (source.concurrent_reads + _OTHER_CHUNKS_IN_HAND)),
         is_stream=settings.streaming_mode,
-        judges_first_chunk=not session.source.is_looked_through,
+        judges_first_chunk=not session.source.is_surveyed,
         unit_is_window=session.reports_each_window,
         plans_by_hour=plans_by_hour(settings),
         workforce=workforce.chunks if workforce else None,
@@ -381,11 +381,11 @@ def _count_rows_outside(session: _Session, schedule: Schedule) -> None:
         return
     end_ns = schedule.start_ns + schedule.windows_in_all * settings.batch_size_seconds * NANOSECONDS
     beside = session.source.rows_beside(schedule.start_ns, end_ns)
-    if beside.without_time or beside.not_asked_for:
-        session.observation.telemetry.rows_beside(without_time=beside.without_time, not_asked_for=beside.not_asked_for)
+    if beside.without_time or beside.not_requested:
+        session.observation.telemetry.rows_beside(without_time=beside.without_time, not_requested=beside.not_requested)
     if settings.cohort_tag:
         are_served = serves_rows_without_cohort(settings, session.source, session.guard)
-        warn_of_rows_without_cohort(beside.not_asked_for, settings.cohort_tag, are_served=are_served)
+        warn_of_rows_without_cohort(beside.not_requested, settings.cohort_tag, are_served=are_served)
 
 
 def _finish(step: str, action: Callable[[], None]) -> None:

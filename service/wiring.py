@@ -108,7 +108,7 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
     from inputs.data_set import DataSetSource
     from inputs.data_set_parts import Folder, PartStore
 
-    store: PartStore = Folder(Path(address.root), address.is_asked())
+    store: PartStore = Folder(Path(address.root), address.is_requested())
     if address.bucket:
         from inputs.data_set_bucket import BucketFolder
         from transport.object_store import ObjectStore
@@ -116,7 +116,7 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
         store = BucketFolder(
             lambda: ObjectStore(address.bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
             address.root,
-            address.is_asked(),
+            address.is_requested(),
         )
     return DataSetSource(
         store,

@@ -21,12 +21,11 @@ from influxdb_client.rest import ApiException
 
 from transport.compression import Compression, gzipped, unzipped
 from transport.deadline import keep_limits, whole_request_within
-from transport.http_date import earliest_http_date
+from transport.http_headers import earliest_http_date, parse_retry_after
 from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
 from transport.influx_versions import Address, Database, InfluxDb2, Version, version_of
 from transport.influxql_answers import without_quoted
 from transport.proxies import credentials_of
-from transport.retry_after import parse_retry_after
 from transport.server_clock import ServerClock
 from transport.tls_faults import answered_to_plain_http, tls_fault
 

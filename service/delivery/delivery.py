@@ -16,7 +16,7 @@ from service import crash_points
 from service.clock import Clock, Stopped
 from service.delivery.outbox import NAP_S, Outbox, Store
 from service.delivery.output_worker import OutputWorker
-from service.delivery.remote_worker import Courier, RemoteWorker
+from service.delivery.remote_output_worker import Courier, RemoteOutputWorker
 from service.log_event import LogEvent
 from service.retry import Retry
 from service.state.journal import Release
@@ -73,7 +73,7 @@ class Delivery:
         self._has_warned = False
         by_name = couriers or {}
         self._workers = [
-            RemoteWorker(output, self.outbox, retry, telemetry, by_name[output.name])
+            RemoteOutputWorker(output, self.outbox, retry, telemetry, by_name[output.name])
             if output.name in by_name
             else OutputWorker(output, self.outbox, retry, telemetry, batch_by_batch=batch_by_batch)
             for output in outputs

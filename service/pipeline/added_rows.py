@@ -54,7 +54,7 @@ def account_for_parts(source: SampleSource, journal: Journal, telemetry: Events)
     now, known = source.inventory.states(), journal.parts()
     added = [path for path in now if path not in known]
     changed = [path for path in now if path in known and known[path] != now[path]]
-    gone = [path for path in known if path not in now and source.inventory.is_asked(path)]
+    gone = [path for path in known if path not in now and source.inventory.is_requested(path)]
     late = _late_in(source, journal, merged(source.inventory.times_of([*added, *changed])))
     if known and (added or changed or gone):
         telemetry.parts_changed(added=len(added), changed=len(changed), gone=len(gone))

@@ -157,7 +157,7 @@ def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> I
             _poll_source(parts, logged_remarks)
         empty = _empty_ahead(windows, schedule, parts)
         chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement)
-        readings = read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.reads_at_a_time)
+        readings = read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.concurrent_reads)
         yield from (_WorkHere(reading, parts) for reading in readings)
         parts.telemetry.reached((empty or windows).end_ns)
 

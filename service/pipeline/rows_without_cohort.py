@@ -72,13 +72,13 @@ class RowsWithoutCohort:
         self._due_s = now_s + _LOOK_EVERY_S
         start_ns = self._counted_to_ns if self._counted_to_ns is not None else position_ns - _FIRST_LOOK_NS
         try:
-            rows = self._source.rows_beside(start_ns, position_ns).not_asked_for if start_ns < position_ns else 0
+            rows = self._source.rows_beside(start_ns, position_ns).not_requested if start_ns < position_ns else 0
         except SourceError as error:
             _COUNT_POSTPONED.log(error)
             return
         self._counted_to_ns = position_ns
         if rows:
-            self._telemetry.rows_beside(without_time=0, not_asked_for=rows)
+            self._telemetry.rows_beside(without_time=0, not_requested=rows)
         warn_of_rows_without_cohort(rows, self._tag, are_served=self._are_served())
 
 

@@ -19,7 +19,7 @@ from anonymizer.fidelity_sums import Fidelity
 from anonymizer.hierarchy import SUPPRESSED_LEVEL
 from anonymizer.samples import Contradictions
 from anonymizer.units import UnitDoubts
-from service.delivery.remote_worker import Delivered
+from service.delivery.remote_output_worker import Delivered
 from service.pipeline.chunks import Chunk, FinishedChunk
 from service.state.shared_spool import Spooled, span_of
 

@@ -20,7 +20,7 @@ from anonymizer.errors import (
 )
 from anonymizer.ports import Output, Receipt
 from anonymizer.samples import SampleSource
-from service.delivery.remote_worker import Delivered
+from service.delivery.remote_output_worker import Delivered
 from service.pipeline.chunks import Chunk, FinishedChunk
 from service.scale import tasks
 from service.scale.answers import Answer, Code, NotAnAnswer, delivered_of, finished_of

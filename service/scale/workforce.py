@@ -13,7 +13,7 @@ from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window
 from service.clock import Clock
-from service.delivery.remote_worker import Courier
+from service.delivery.remote_output_worker import Courier
 from service.log_event import WARNING
 from service.pipeline.release_loop import Workforce as ChunkWorkforce
 from service.retry import Retry

@@ -105,12 +105,12 @@ class Events:
     def rows_outside(self, rows: int) -> None:
         """Rows of a chunk are outside the requested windows."""
 
-    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
+    def rows_beside(self, *, without_time: int, not_requested: int) -> None:
         """Rows of the source are outside all windows of the run.
 
         Args:
             without_time: Rows without a usable time: they were read, and are invalid.
-            not_asked_for: Rows of other times or sources; they do not count as read.
+            not_requested: Rows of other times or sources; they do not count as read.
         """
 
     def rows_without_source(self, rows: int) -> None:

@@ -399,19 +399,19 @@ class _Beside:
     invalid_by_reason: dict[str, int]
     contradictory: int
     noisy: int
-    not_asked_for: int
+    not_requested: int
 
     def __str__(self) -> str:
         reasons = [f"{rows} without a {what}" for what, rows in self.invalid_by_reason.items() if rows]
         notes = [f"invalid: {', '.join(reasons)}"] if reasons else []
         notes += [f"withheld: {self.contradictory} contradictory"] if self.contradictory else []
         notes += [f"withheld: {self.noisy} noise"] if self.noisy else []
-        notes += [f"{self.not_asked_for} more rows were not asked for"] if self.not_asked_for else []
+        notes += [f"{self.not_requested} more rows were not asked for"] if self.not_requested else []
         return f" ({'; '.join(notes)})" if notes else ""
 
     def as_json(self) -> dict[str, int]:
         without = {f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}
-        return {**without, "contradictory": self.contradictory, "noisy": self.noisy, "not_asked_for": self.not_asked_for}
+        return {**without, "contradictory": self.contradictory, "noisy": self.noisy, "not_asked_for": self.not_requested}
 
 
 def _times(windows: WindowRange) -> _Times:

@@ -166,9 +166,9 @@ class Sums(Events):
         """Count rows that were not asked for."""
         self._add(Totals(outside=rows))
 
-    def rows_beside(self, *, without_time: int, not_asked_for: int) -> None:
+    def rows_beside(self, *, without_time: int, not_requested: int) -> None:
         """Count rows without a time as read and invalid although they belong to no window."""
-        self._add(Totals(WindowCounts(read=without_time, invalid=without_time), without_time=without_time, outside=not_asked_for))
+        self._add(Totals(WindowCounts(read=without_time, invalid=without_time), without_time=without_time, outside=not_requested))
 
     def rows_without_source(self, rows: int) -> None:
         """Count invalid rows that name no source."""

@@ -54,8 +54,8 @@ def write(path: Path, rows: list[Row] | pa.Table, **options: Any) -> Path:
     return path
 
 
-def opened(folder: Path, is_asked: Callable[[str], bool] = lambda _: True, **options: Any) -> DataSetSource:
-    source = DataSetSource(Folder(folder, is_asked), **options)
+def opened(folder: Path, is_requested: Callable[[str], bool] = lambda _: True, **options: Any) -> DataSetSource:
+    source = DataSetSource(Folder(folder, is_requested), **options)
     source.open()
     return source
 
@@ -158,11 +158,11 @@ def test_rows_are_counted_and_read_as_brute_force_does(
     if not wanted:
         inside = sum(row[0] is not None and 2_000 <= row[0] < 5_000 for row in expected)
         without = sum(row[0] is None for row in all_rows)
-        assert (beside.without_time, beside.not_asked_for) == (without, len(all_rows) - without - inside)
-    elif source.is_looked_through:
+        assert (beside.without_time, beside.not_requested) == (without, len(all_rows) - without - inside)
+    elif source.is_surveyed:
         inside = sum(row[0] is not None and 2_000 <= row[0] < 5_000 for row in expected)
         without = sum(row[0] is None for row in expected)
-        assert (beside.without_time, beside.not_asked_for) == (without, len(all_rows) - without - inside)
+        assert (beside.without_time, beside.not_requested) == (without, len(all_rows) - without - inside)
     next_ns = source.next_row_ns(TIME_NS + 1_500_000_000, TIME_NS + 8_000_000_000)
     after = [at for at in timed if 1_500 <= at < 8_000]
     assert next_ns == (TIME_NS + min(after) * 1_000_000 if after else None)
@@ -347,7 +347,7 @@ def test_foreign_files_are_counted_and_from_a_share_on_refused(tmp_path: Path) -
     assert "holds 3 Parquet files and 3 other files are not read: name just the Parquet files" in refusal(tmp_path)
     address = data_set_address(str(tmp_path / "?.parquet"))
     assert address is not None
-    assert opened(tmp_path, address.is_asked()).remarks == ()
+    assert opened(tmp_path, address.is_requested()).remarks == ()
 
 
 def test_links_are_not_followed(tmp_path: Path) -> None:
@@ -612,8 +612,8 @@ def test_a_glob_names_files_below_its_folder(pattern: str, asked: list[str], oth
     if address is not None:
         assert Path(address.root) in (tmp_path, tmp_path / "d")
         inside = [path.removeprefix("d/") if address.root.endswith("/d") else path for path in asked]
-        assert all(map(address.is_asked(), inside))
-        assert not any(map(address.is_asked(), other))
+        assert all(map(address.is_requested(), inside))
+        assert not any(map(address.is_requested(), other))
 
 
 def test_what_input_file_may_name(tmp_path: Path) -> None:

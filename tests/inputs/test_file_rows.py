@@ -66,7 +66,7 @@ class Expected:
 
     is_refused: bool
     without_time: int = 0
-    not_asked_for: int = 0
+    not_requested: int = 0
     rows: Counter[tuple[int, str | None, float | None]] | None = None
 
 
@@ -100,7 +100,7 @@ def expected_of(rows: list[Row], sources: tuple[str, ...], *, has_commas_between
     return Expected(
         is_refused=False,
         without_time=len(asked) - len(with_time),
-        not_asked_for=len(rows) - len(asked),
+        not_requested=len(rows) - len(asked),
         rows=Counter(with_time),
     )
 
@@ -166,8 +166,8 @@ def test_every_row_is_in_one_count_or_the_file_is_refused(
         beside = source.rows_beside(T_NS, T_NS + HALF_HOUR_NS)
 
     assert found == expected.rows
-    assert (beside.without_time, beside.not_asked_for) == (expected.without_time, expected.not_asked_for)
-    assert len(rows) == beside.without_time + beside.not_asked_for + found.total()
+    assert (beside.without_time, beside.not_requested) == (expected.without_time, expected.not_requested)
+    assert len(rows) == beside.without_time + beside.not_requested + found.total()
 
 
 def rows_of(source: FileSource) -> Counter[tuple[int, str | None, float | None]]:

@@ -643,7 +643,7 @@ def test_leap_second_rows_outside_the_asked_span_are_not_asked_for(tmp_path: Pat
 
     source = opened(path, start_ns=TIME_NS)
     beside = source.rows_beside(TIME_NS, TIME_NS + NANOSECONDS)
-    assert (beside.without_time, beside.not_asked_for, source.remarks) == (0, 2, ())
+    assert (beside.without_time, beside.not_requested, source.remarks) == (0, 2, ())
 
     (remark,) = opened(path).remarks
     assert "1 rows of a leap second (23:59:60), such as line 2, are invalid" in remark

@@ -46,13 +46,13 @@ class FakeSource:
     data_set = "fake"
     data_set_address = ""
     data_set_tells_samples = False
-    is_looked_through = False
+    is_surveyed = False
     inventory: Inventory | None = None
     remarks: tuple[str, ...] = ()
 
     def __init__(self, rows: Sequence[tuple[float, str, float]] = ()) -> None:
         self.rows = list(rows)
-        self.reads_at_a_time = 1
+        self.concurrent_reads = 1
         self.failures: list[Exception] = []
         self.short_reads = 0
         self.questions: list[tuple[str, WindowRange]] = []

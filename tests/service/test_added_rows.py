@@ -83,7 +83,7 @@ class Files:
     def states(self) -> dict[str, str]:
         return self.versions
 
-    def is_asked(self, path: str) -> bool:
+    def is_requested(self, path: str) -> bool:
         return path.startswith(self.asked)
 
     def times_of(self, paths: Collection[str]) -> list[Window]:

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transport.http_date import earliest_http_date, parse_http_date
-from transport.retry_after import LONGEST_RETRY_AFTER_S, parse_retry_after
+from transport.http_headers import LONGEST_RETRY_AFTER_S, earliest_http_date, parse_http_date, parse_retry_after
 
 NOW = datetime(2025, 11, 3, 14, 30, tzinfo=UTC)
 

@@ -180,12 +180,12 @@ def test_without_keys_nothing_asks_the_address_for_a_machines_role_unless_told_t
 ) -> None:
     server = serve([NOTHING_THERE])
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)
-    for said, is_asked in (("", False), ("true", False), ("false", True)):
+    for said, is_requested in (("", False), ("true", False), ("false", True)):
         monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", said)
         with pytest.raises(StoreFault) as caught:
             ObjectStore("bucket", StoreAccess()).look("")
         asks_for_keys = "needs keys: set AWS_ACCESS_KEY_ID" in str(caught.value) and caught.value.is_denial
-        assert (bool(server.requests), asks_for_keys) == (is_asked, not is_asked)
+        assert (bool(server.requests), asks_for_keys) == (is_requested, not is_requested)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,13 @@
-"""Times in HTTP headers such as `Date` and `Retry-After` (RFC 9110, section 5.6.7)."""
+"""Times in the HTTP headers `Date` and `Retry-After` (RFC 9110, sections 5.6.7 and 10.2.3)."""
 
 from __future__ import annotations
 
 import email.utils
 from collections.abc import Iterable
 from datetime import UTC, datetime
+
+#: Longer values of `Retry-After` are capped.
+LONGEST_RETRY_AFTER_S = 600.0
 
 
 def earliest_http_date(texts: Iterable[str]) -> datetime | None:
@@ -23,3 +26,20 @@ def parse_http_date(text: str) -> datetime | None:
     except (ValueError, OverflowError):  # OverflowError: a zone offset of twenty digits
         return None
     return date.replace(tzinfo=date.tzinfo or UTC)
+
+
+def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
+    """Return the seconds that a `Retry-After` header requests, 0 to `LONGEST_RETRY_AFTER_S`; None if it is missing or invalid."""
+    if value is None:
+        return None
+    seconds = _seconds(value)
+    if seconds is None:
+        date = parse_http_date(value)
+        seconds = None if date is None else (date - now).total_seconds()
+    return None if seconds is None else min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S)
+
+
+def _seconds(value: str) -> float | None:
+    digits = value.strip()
+    # int() refuses thousands of digits; float() makes them infinite, which is capped.
+    return float(digits) if digits.isascii() and digits.isdigit() else None

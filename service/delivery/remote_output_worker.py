@@ -62,7 +62,7 @@ class Courier(Protocol):
         """Return how many chunks may be in progress."""
 
 
-class RemoteWorker(OutputWorker):
+class RemoteOutputWorker(OutputWorker):
     """Delivers chunks to one output through a courier.
 
     Args:
