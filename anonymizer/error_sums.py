@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import numpy.typing as npt
 _Int64s = npt.NDArray[np.int64]
 _Float64s = npt.NDArray[np.float64]
 _Bools = npt.NDArray[np.bool_]
+_Number = TypeVar("_Number", np.int64, np.float64)
 
 #: Beyond k = 21 a µV² has this many parts, and each group's error is rounded down to one.
 ROUNDED_PARTS = 2**40
@@ -164,17 +166,21 @@ def _in_one_number(stretches: Stretches, k: int, parts: int, start: Profile, shi
     sums = np.empty((places, columns), dtype=np.int64)
     sums[:begun] = np.where(np.isfinite(start.coarse), start.fine << shift, _UNREACHABLE)
     least = np.empty((places - begun, columns), dtype=np.int64)
-    for first, stop in _tiles(begun, places, k * columns):
-        candidates = np.empty((stop - first, k, columns), dtype=np.int64)
+    before = _sums_before(sums, k)
+    for first, stop in _tiles(begun, places, k, columns):
+        candidates = np.empty((k, stop - first, columns), dtype=np.int64)
         for larger in range(k):
             numerators = stretches.numerators(first, stop, k + larger)
             np.multiply(numerators, parts // (k + larger) << shift, out=numerators)
-            np.add(numerators, larger, out=candidates[:, larger])
-        for place in range(first, stop):
-            of_place, chosen = candidates[place - first], least[place - begun]
-            of_place += sums[place - begun : place - k + 1][::-1]
-            np.minimum.reduce(of_place, axis=0, out=chosen)
-            np.bitwise_and(chosen, keeps, out=sums[place])
+            np.add(numerators, larger, out=candidates[larger])
+        for here in _batches(first, stop, k):
+            of_places, chosen = (
+                candidates[:, here.start - first : here.stop - first],
+                least[here.start - begun : here.stop - begun],
+            )
+            of_places += before[:, here.start - begun : here.stop - begun]
+            np.minimum.reduce(of_places, axis=0, out=chosen)
+            np.bitwise_and(chosen, keeps, out=sums[here])
     return LeastSums((least & ~keeps) + k, sums, shift, None, k, parts)
 
 
@@ -186,13 +192,15 @@ def _in_two_numbers(stretches: Stretches, k: int, parts: int, start: Profile, sh
     coarse, fine = np.empty((places, columns)), np.empty((places, columns), dtype=np.int64)
     coarse[:begun] = np.where(np.isfinite(start.coarse), start.coarse, float(_UNREACHABLE))
     fine[:begun] = start.fine << shift
+    coarse_before, fine_before = _sums_before(coarse, k), _sums_before(fine, k)
     larger = np.empty((places - begun, columns), dtype=np.int64)
-    for first, stop in _tiles(begun, places, 2 * k * columns):
+    for first, stop in _tiles(begun, places, k, 2 * columns):
         coarse_candidates, fine_candidates = _candidates(stretches, first, stop, k, parts, shift)
-        for place in range(first, stop):
-            about, exact = coarse_candidates[place - first], fine_candidates[place - first]
-            about += coarse[place - begun : place - k + 1][::-1]
-            exact += fine[place - begun : place - k + 1][::-1]
+        for here in _batches(first, stop, k):
+            about = coarse_candidates[:, here.start - first : here.stop - first]
+            exact = fine_candidates[:, here.start - first : here.stop - first]
+            about += coarse_before[:, here.start - begun : here.stop - begun]
+            exact += fine_before[:, here.start - begun : here.stop - begun]
             lowest = np.minimum.reduce(about, axis=0)
             # Relative to a whole number of µV² near the minimum, close sums fit 64 bits; all others are excluded.
             whole = np.rint(lowest)
@@ -200,36 +208,52 @@ def _in_two_numbers(stretches: Stretches, k: int, parts: int, start: Profile, sh
             exact -= base
             np.putmask(exact, about > lowest + _NEAR, _LARGEST)
             least = np.minimum.reduce(exact, axis=0)
+            chosen = larger[here.start - begun : here.stop - begun]
             if parts == ROUNDED_PARTS:
-                larger[place - begun] = (exact <= least + _ROUNDING).argmax(axis=0)
-                least = np.take_along_axis(exact, larger[place - begun][None], axis=0)[0]
+                chosen[:] = (exact <= least + _ROUNDING).argmax(axis=0)
+                least = np.take_along_axis(exact, chosen[None], axis=0)[0]
             else:
-                np.bitwise_and(least, ~keeps, out=larger[place - begun])
+                np.bitwise_and(least, ~keeps, out=chosen)
                 least &= keeps
-            coarse[place] = whole + least / unit
-            fine[place] = least + base
+            coarse[here] = whole + least / unit
+            fine[here] = least + base
     return LeastSums(larger + k, fine, shift, coarse, k, parts)
 
 
 def _candidates(stretches: Stretches, first: int, stop: int, k: int, parts: int, shift: int) -> tuple[_Float64s, _Int64s]:
-    """Return the errors of the groups of each size before some places, coarse and fine, shape (places, k, stretches)."""
-    shape = (stop - first, k, stretches.sums.shape[1])
+    """Return the errors of the groups of each size before some places, coarse and fine, shape (k, places, stretches)."""
+    shape = (k, stop - first, stretches.sums.shape[1])
     coarse, fine = np.empty(shape), np.empty(shape, dtype=np.int64)
     for larger in range(k):
         size = k + larger
         numerators = stretches.numerators(first, stop, size)
-        np.multiply(numerators, 1.0 / size, out=coarse[:, larger])
+        np.multiply(numerators, 1.0 / size, out=coarse[larger])
         if parts == ROUNDED_PARTS:
             whole, rest = np.divmod(numerators, size)
-            fine[:, larger] = whole * parts + rest * parts // size
+            fine[larger] = whole * parts + rest * parts // size
         else:
             numerators *= parts // size << shift
-            np.add(numerators, larger, out=fine[:, larger])
+            np.add(numerators, larger, out=fine[larger])
     return coarse, fine
 
 
-def _tiles(first: int, stop: int, numbers_a_place: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of places that are processed at once."""
-    step = max(1, _AT_ONCE // max(1, numbers_a_place))
+def _sums_before(sums: npt.NDArray[_Number], k: int) -> npt.NDArray[_Number]:
+    """Return a view: the sums before the last group of each size that ends at each place, shape (k, places − 2k + 1, stretches).
+
+    It shows later changes of `sums`.
+    """
+    of_sizes = np.lib.stride_tricks.sliding_window_view(sums[: len(sums) - k], k, axis=0)
+    return np.moveaxis(of_sizes[..., ::-1], -1, 0)
+
+
+def _tiles(first: int, stop: int, k: int, numbers_a_size: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of places whose candidates are computed at once, each but the last a multiple of k."""
+    step = k * max(1, _AT_ONCE // max(1, k * k * numbers_a_size))
     for begin in range(first, stop, step):
         yield begin, min(begin + step, stop)
+
+
+def _batches(first: int, stop: int, k: int) -> Iterator[slice]:
+    """Yield k places at a time: as each group has at least k values, none of their sums depends on another."""
+    for begin in range(first, stop, k):
+        yield slice(begin, min(begin + k, stop))

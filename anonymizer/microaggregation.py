@@ -3,7 +3,8 @@
 In one dimension some optimal partition has only contiguous groups of k to 2k − 1 values (Domingo-Ferrer & Mateo-Sanz 2002), so the best
 partition is a shortest path and dynamic programming finds it (Hansen & Mukherjee 2003, "A polynomial algorithm for optimal univariate
 microaggregation", IEEE TKDE 15(4)). Algorithms in linear time (Stamm & Schaub 2024, "Faster optimal univariate microaggregation", TMLR)
-need fewer comparisons but process one value at a time; here the comparisons of many values are vectorized instead.
+need fewer comparisons but process one value at a time. Here the comparisons of k neighbouring values, which do not depend on each other,
+and of many stretches are vectorized.
 """
 
 from __future__ import annotations
@@ -20,12 +21,15 @@ from anonymizer.error_sums import ROUNDED_PARTS, Profile, Stretches, least_sums
 _MOST_PARTS = 2**61
 
 #: Length of a block, of the shortest block if there are few, and of the run-up, in groups of k. They affect speed only, never the result.
-_BLOCK = 32
+_BLOCK = 64
 _SHORT_BLOCK = 16
-_RUN_UP = 12
+_RUN_UP = 8
+
+#: Only this many groups of k at the beginning of a run of equal values need the recurrence.
+_RUN = 5
 
 #: With this many parallel blocks, longer blocks take no more time.
-_MANY_BLOCKS = 64
+_MANY_BLOCKS = 16
 
 #: Comparisons made at once, which limits the number of parallel blocks.
 _SIDE_BY_SIDE = 4096
@@ -49,10 +53,31 @@ def optimal_groups(values: _Int64s, lengths: _Int64s, k: int) -> _Int64s:
     """
     if not len(values):
         return np.empty(0, dtype=np.int64)
-    block = max(_SHORT_BLOCK * k, min(_BLOCK * k, len(values) // _MANY_BLOCKS))
-    blocks = Blocks.of(lengths[lengths > 0], block)
-    ends_group = follow_back(_SizesOfLastGroups(values, blocks, k).found(), blocks, run_up=_RUN_UP * k)
+    lengths = lengths[lengths > 0]
+    is_computed = _starts_of_runs(values, lengths, _RUN * k)
+    computed = np.add.reduceat(is_computed, np.cumsum(lengths) - lengths, dtype=np.int64)
+    sizes = np.full(len(values), k)
+    sizes[is_computed] = _SizesOfLastGroups(values[is_computed], _blocks(computed, k), k).found()
+    ends_group = follow_back(sizes, _blocks(lengths, k), run_up=_RUN_UP * k)
     return np.cumsum(ends_group) - ends_group
+
+
+def _starts_of_runs(values: _Int64s, lengths: _Int64s, longest: int) -> npt.NDArray[np.bool_]:
+    """Return which rows are among the first `longest` of their run of equal values.
+
+    5k equal values make all paths alike: to place 3k and beyond in a run leads each way into it, since any number from k on is a sum of
+    sizes, and no group of the run adds an error. So from place 4k on the last group has size k, and after 5k places all of the profile is
+    the same number, as after any more.
+    """
+    begins = np.concatenate(([True], values[1:] != values[:-1]))
+    begins[np.cumsum(lengths)[:-1]] = True
+    starts = np.flatnonzero(begins)
+    rows = np.diff(starts, append=len(values))
+    return np.arange(len(values)) < np.repeat(starts + np.minimum(rows, longest), rows)
+
+
+def _blocks(lengths: _Int64s, k: int) -> Blocks:
+    return Blocks.of(lengths, max(_SHORT_BLOCK * k, min(_BLOCK * k, int(lengths.sum()) // _MANY_BLOCKS)))
 
 
 class _SizesOfLastGroups:

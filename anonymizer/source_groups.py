@@ -69,7 +69,7 @@ def groups_of_sources(values: _Int64s, sources: npt.NDArray[np.integer], lengths
     begins_stretch = _begins_stretch(values, segment, latest)
     starts = np.flatnonzero(begins_stretch)
     stretches = Blocks.each(np.diff(starts, append=len(values)))
-    ends_group = follow_back(_sizes_of_last_groups(values, latest, stretches), stretches, run_up=0)
+    ends_group = follow_back(_sizes_of_last_groups(values, latest, stretches, k), stretches, run_up=0)
     return np.cumsum(ends_group) - ends_group
 
 
@@ -125,7 +125,7 @@ def _start_of_two(latest: _Int64s) -> _Int64s:
     return np.where(latest > 0, latest[latest - 1], _NOWHERE)
 
 
-def _sizes_of_last_groups(values: _Int64s, latest: _Int64s, stretches: Blocks) -> _Int64s:
+def _sizes_of_last_groups(values: _Int64s, latest: _Int64s, stretches: Blocks, k: int) -> _Int64s:
     """Return for each row the size of the last group in the partition of its stretch up to there, shape (n,)."""
     from_first = values - stretches.of_each_position(values[stretches.starts])
     sums = np.concatenate(([0], np.cumsum(from_first)))
@@ -142,13 +142,13 @@ def _sizes_of_last_groups(values: _Int64s, latest: _Int64s, stretches: Blocks) -
         # Fewer at a time if they are long: every column needs as much memory as the longest.
         together = max(1, min(_SIDE_BY_SIDE // STARTS, _MOST_CELLS // int(rows[longest_first[first]])))
         chosen = longest_first[first : first + together]
-        _fill_side_by_side(sizes, sums, squares, latest, earliest, stretches.starts[chosen], rows[chosen])
+        _fill_side_by_side(sizes, sums, squares, latest, earliest, stretches.starts[chosen], rows[chosen], k)
         first += together
     return sizes
 
 
 def _fill_side_by_side(
-    sizes: _Int64s, sums: _Int64s, squares: _Int64s, latest: _Int64s, earliest: _Int64s, starts: _Int64s, rows: _Int64s
+    sizes: _Int64s, sums: _Int64s, squares: _Int64s, latest: _Int64s, earliest: _Int64s, starts: _Int64s, rows: _Int64s, k: int
 ) -> None:
     """Compute the sizes for some stretches, sorted by descending length."""
     columns = len(starts)
@@ -164,11 +164,13 @@ def _fill_side_by_side(
         errors, begins = _candidates(position, starts[:going], sums, squares, latest, earliest)
         cells = (begins - starts[:going]) * columns + np.arange(going)
         chosen = np.empty((stop - first, going), dtype=np.int64)
-        for place in range(stop - first):
-            candidates, found = errors[place], chosen[place]
-            candidates += flat[cells[place]]
-            np.minimum.reduce(candidates, axis=0, out=found)
-            np.bitwise_and(found, ~_WHICH, out=least[first + place + 1, :going])
+        # A group has at least k rows, so k rows in turn do not depend on each other.
+        for begin in range(0, stop - first, k):
+            end = min(begin + k, stop - first)
+            candidates, found = errors[begin:end], chosen[begin:end]
+            candidates += flat[cells[begin:end]]
+            np.minimum.reduce(candidates, axis=1, out=found)
+            np.bitwise_and(found, ~_WHICH, out=least[first + begin + 1 : first + end + 1, :going])
         # Past its end a stretch repeats its last row, and so that row's result.
         start = np.take_along_axis(begins, (chosen & _WHICH)[:, None], axis=1)[:, 0]
         sizes[position] = position + 1 - start

@@ -58,6 +58,21 @@ def test_many_segments_side_by_side_are_cut_as_each_would_be_alone(data: st.Data
     assert sizes_of_groups(side_by_side, k) == [partition_sizes(values, k) for values in side_by_side]
 
 
+@settings(max_examples=2 * settings().max_examples)
+@given(k=st.integers(2, 6), seed=st.integers(0, 2**32), steps=st.sampled_from(((1,), (1, 2), (1, 5, 40))))
+def test_long_runs_of_equal_values_are_cut_as_one_value_after_the_other_would_be(
+    k: int, seed: int, steps: tuple[int, ...]
+) -> None:
+    chance = random.Random(seed)
+    values, value = [], 0
+    for _ in range(chance.randint(1, 6)):
+        values += [value] * chance.choice((1, chance.randint(1, k), chance.randint(k, 8 * k)))
+        value += chance.choice(steps)
+    values += [value] * k
+
+    assert sizes_of_groups([values], k) == [partition_sizes(values, k)]
+
+
 @given(data=st.data(), k=st.integers(2, 40))
 def test_every_group_has_at_least_k_values_and_fewer_than_twice_as_many(data: st.DataObject, k: int) -> None:
     side_by_side = data.draw(st.lists(segments(k, 4 * k), min_size=1, max_size=3))
