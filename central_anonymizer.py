@@ -22,6 +22,7 @@ from service import crash_points, exit_codes
 from service.log_event import ERROR, LogEvent
 from service.preflight import (
     connection_problems,
+    exclusion_problems,
     folder_problems,
     input_problems,
     lasting_folder_problems,
@@ -52,8 +53,11 @@ def main(arguments: list[str]) -> int:
     env_file = Path(options.env_file or ".env")
     # A health probe must not touch the service's files.
     check_folders = folder_problems if options.check else lasting_folder_problems
-    all_checks = (input_problems, method_problems, check_folders, proxy_problems, worker_problems)
-    checks = (proxy_problems,) if options.health else all_checks
+    all_checks = [input_problems, method_problems, check_folders, proxy_problems, worker_problems]
+    if options.check:
+        # A run waits for that file instead.
+        all_checks.append(exclusion_problems)
+    checks = [proxy_problems] if options.health else all_checks
     try:
         configuration = load(env_file, os.environ, must_exist=options.env_file is not None, checks=checks)
     except ConfigurationError as error:

@@ -6,13 +6,14 @@ A pure function of samples, windows and settings, so that any process can do the
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from anonymizer.batch import Batch, Certificate, Promise, WindowCounts
+from anonymizer.exclusion import Exclusion, without_excluded
 from anonymizer.fidelity_sums import Fidelity, fidelity_of
 from anonymizer.generalization import Generalization
 from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL
@@ -129,14 +130,27 @@ class ChunkResult:
     units: UnitDoubts
 
 
-def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe) -> ChunkResult:
-    """Anonymize every window on its own. Deterministic: the order of the samples does not matter."""
+def anonymize_chunk(samples: Samples, windows: WindowRange, recipe: Recipe, exclusion: Exclusion | None = None) -> ChunkResult:
+    """Anonymize every window on its own. Deterministic: the order of the samples does not matter.
+
+    Rows of excluded sources are taken out before anything is computed from rows; only the counts of the results know of them.
+    """
     released_ids = recipe.names.released_ids(samples.source_ids)
+    excluded = np.zeros(len(windows), dtype=np.int64)
+    if exclusion is not None and exclusion.until_ns:
+        samples, excluded = without_excluded(samples, released_ids, windows, exclusion)
+        released_ids = recipe.names.released_ids(samples.source_ids)
     ranks = np.empty(len(released_ids), dtype=np.int64)
     ranks[np.argsort(np.array(released_ids, dtype=np.object_), kind="stable")] = np.arange(len(released_ids))
     rows = arrange(samples, windows, ranks)
     results = [result for block in _blocks(rows) for result in _results(block, recipe, released_ids)]
+    results = [_with_excluded(one, rows) if rows else one for one, rows in zip(results, excluded.tolist(), strict=True)]
     return ChunkResult(tuple(results), rows.outside, rows.contradictions, unit_doubts(rows, len(samples.source_ids)))
+
+
+def _with_excluded(result: WindowResult, excluded: int) -> WindowResult:
+    counts = replace(result.counts, read=result.counts.read + excluded, excluded=excluded)
+    return replace(result, counts=counts)
 
 
 def batch_id(data_set: str, window: Window) -> str:

@@ -46,10 +46,11 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class WindowCounts:
-    """What became of the rows of one window: `read = released + withheld + invalid + duplicate`.
+    """What became of the rows of one window: `read = released + withheld + invalid + duplicate + excluded`.
 
     `starred` and `suppressed` are released rows that carry an imputed value instead of their group's: `starred` if the window has k or
-    more of them (level 8, `*`), `suppressed` if it has fewer (level 9).
+    more of them (level 8, `*`), `suppressed` if it has fewer (level 9). `excluded` are rows of sources that may not be released; a batch
+    knows nothing of them, and does not count them as read: they would tell when somebody was measured.
     """
 
     read: int = 0
@@ -59,10 +60,15 @@ class WindowCounts:
     duplicate: int = 0
     starred: int = 0
     suppressed: int = 0
+    excluded: int = 0
 
     def are_conserved(self) -> bool:
         """Return whether every row that was read is accounted for."""
-        return self.read == self.released + self.withheld + self.invalid + self.duplicate
+        return self.read == self.released + self.withheld + self.invalid + self.duplicate + self.excluded
+
+    def without_excluded(self) -> WindowCounts:
+        """Return the counts as if the rows of excluded sources had not been read."""
+        return replace(self, read=self.read - self.excluded, excluded=0) if self.excluded else self
 
     def numbers(self) -> tuple[int, ...]:
         """Return all counts, in order."""

@@ -97,8 +97,8 @@ def _compare_raw(found: Audit, entries: Sequence[Entry], count_raw: Count, kept_
         if kept_since_ns is not None and entry.interval.start_ns < kept_since_ns:
             found.expired += entry.windows
             continue
-        rows = rows if rows == entry.counts.read else _sum_in_short_ranges(entry, count_raw)
-        found.late += max(0, rows - entry.counts.read)
+        rows = rows if rows == entry.rows_read else _sum_in_short_ranges(entry, count_raw)
+        found.late += max(0, rows - entry.rows_read)
         # A duplicate was read, but the source may hold it only once.
         if rows < entry.counts.read - entry.counts.duplicate:
             found.disagreements.append(

@@ -316,7 +316,7 @@ def _print_audit(found: Audit, span: Window) -> None:
         print(f"           {found.accepted} intervals were accepted as released; nothing more is known about them")
     print(
         f"read       {counts.read} = {counts.released} released + {counts.withheld} withheld + {counts.invalid} invalid "
-        f"+ {counts.duplicate} duplicate"
+        f"+ {counts.duplicate} duplicate{f' + {counts.excluded} excluded' if counts.excluded else ''}"
     )
     print(f"late       {found.late} rows are in the source now that were not when their windows were read")
     if found.expired:

@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError
+from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError, StateUnavailable
 from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.log_event import WARNING, LogEvent
 from service.pipeline.claims import CutOtherwise, refuse_rival_claims
+from service.pipeline.exclusion_list import read_list
 from service.settings.declared import Settings
 from service.startup import SERVER, with_bucket_name
 from service.wiring import (
@@ -160,6 +161,16 @@ def _service_folders_in(folder: Path, settings: Settings) -> Iterator[str]:
 
 #: What workers need beyond the service, by the name of the module.
 _FOR_WORKERS = ("distributed", "cryptography")
+
+
+def exclusion_problems(settings: Settings) -> list[str]:
+    """Return why EXCLUDED_SOURCES_FILE cannot be read now; a run waits for it."""
+    try:
+        if settings.excluded_sources_file:
+            read_list(Path(settings.excluded_sources_file))
+    except StateUnavailable as error:
+        return [str(error)]
+    return []
 
 
 def worker_problems(settings: Settings) -> list[str]:

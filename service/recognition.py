@@ -7,7 +7,7 @@ from collections.abc import Callable
 from anonymizer.errors import ConfigurationError, SourceError
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange, whole_windows
-from service.pipeline.recognition_trial import SAMPLE_S, SHOWN_ATTACKS, recognition_on
+from service.pipeline.recognition_trial import SAMPLE_S, SHOWN_ATTACKS, LeaveOut, recognition_on
 from service.report.figures import Attacked
 from service.settings.declared import Settings
 from service.state.journal import Journal
@@ -25,6 +25,7 @@ def attacked(
     windows: WindowRange,
     totals: Totals,
     *,
+    leave_out: LeaveOut = lambda samples, _: samples,
     is_stopping: Callable[[], bool],
 ) -> Attacked:
     """Return the figures, or why there are none.
@@ -35,6 +36,7 @@ def attacked(
         journal: Knows which windows are released.
         windows: All windows of the run.
         totals: The run's.
+        leave_out: Takes the rows of excluded sources out.
         is_stopping: Ends the trial, which may take a minute.
     """
     if totals.released_windows < FEWEST_WINDOWS:
@@ -49,6 +51,7 @@ def attacked(
             ways_to_release(settings),
             make_detector(),
             most_rows=settings.max_records_per_query,
+            leave_out=leave_out,
             is_stopping=is_stopping,
         )
     except ConfigurationError as error:

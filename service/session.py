@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from anonymizer.anonymize import Recipe
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
+from anonymizer.exclusion import Exclusion, without_excluded
 from anonymizer.ports import Output
-from anonymizer.samples import SampleSource
+from anonymizer.samples import Samples, SampleSource
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service import exit_codes
 from service.clock import Stopped, SystemClock
@@ -25,6 +26,7 @@ from service.observation import Observation
 from service.pipeline.added_rows import account_for_added_rows, account_for_parts
 from service.pipeline.contradictions import refuse_contradictory
 from service.pipeline.cut_guard import CutGuard
+from service.pipeline.exclusion_list import ExclusionList
 from service.pipeline.release_loop import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
 from service.pipeline.rows_without_cohort import RowsWithoutCohort, warn_of_rows_without_cohort
@@ -187,18 +189,26 @@ def _work(session: _Session) -> int:
     recipe, set_aside = _begin_epoch(session), _match_outputs(session)
     schedule = _plan(session)
     spool = _open_spool(session)
-    with _workforce(session, recipe, spool) as workforce:
+    exclusion = session.retry.until_done(lambda: _exclusion_list(session)).snapshot
+    with _workforce(session, recipe, spool, exclusion) as workforce:
         delivery = _make_delivery(session, Store(session.journal, spool, set_aside), workforce)
         asked_for = _windows_of(session.settings, schedule)
-        _release_all(session, recipe, schedule, delivery, workforce)
+        _release_all(session, recipe, schedule, delivery, workforce, exclusion)
         _raise_failures(delivery.failures())
     if session.observation.wants_recognition:
-        _finish("Measuring recognition", lambda: _measure_recognition(session, asked_for))
+        _finish("Measuring recognition", lambda: _measure_recognition(session, asked_for, recipe, exclusion))
     _warn_if_nothing_was_read(session)
     return _exit_code(session.settings, session.observation.telemetry, session.clock)
 
 
-def _release_all(session: _Session, recipe: Recipe, schedule: Schedule, delivery: Delivery, workforce: Workforce | None) -> None:
+def _release_all(
+    session: _Session,
+    recipe: Recipe,
+    schedule: Schedule,
+    delivery: Delivery,
+    workforce: Workforce | None,
+    exclusion: Callable[[], Exclusion],
+) -> None:
     retry, telemetry = session.retry, session.observation.telemetry
     started_s = session.clock.monotonic_s()
     retry.until_done(delivery.start)
@@ -206,7 +216,7 @@ def _release_all(session: _Session, recipe: Recipe, schedule: Schedule, delivery
     try:
         _check_before_first_release(session, schedule, delivery)
         with progress_of(schedule.windows_in_all) as advance:
-            run(schedule, _parts(session, recipe, delivery, advance, workforce))
+            run(schedule, _parts(session, recipe, delivery, advance, workforce, exclusion))
             telemetry.phase("finishing")
             delivery.drain()
     finally:
@@ -215,12 +225,18 @@ def _release_all(session: _Session, recipe: Recipe, schedule: Schedule, delivery
         telemetry.finished(session.clock.monotonic_s() - started_s)
 
 
-def _measure_recognition(session: _Session, asked_for: WindowRange) -> None:
+def _measure_recognition(session: _Session, asked_for: WindowRange, recipe: Recipe, exclusion: Callable[[], Exclusion]) -> None:
     # Imported only if asked for: no other run needs the attackers.
     from service.recognition import attacked
 
-    totals, is_stopping = session.observation.telemetry.totals, session.clock.is_stopping
-    found = attacked(session.settings, session.source, session.journal, asked_for, totals, is_stopping=is_stopping)
+    totals, is_stopping, excluded = session.observation.telemetry.totals, session.clock.is_stopping, exclusion()
+
+    def leave_out(samples: Samples, windows: WindowRange) -> Samples:
+        return without_excluded(samples, recipe.names.released_ids(samples.source_ids), windows, excluded)[0]
+
+    found = attacked(
+        session.settings, session.source, session.journal, asked_for, totals, leave_out=leave_out, is_stopping=is_stopping
+    )
     session.observation.attacked(found)
 
 
@@ -251,7 +267,9 @@ def _open_spool(session: _Session) -> MixedSpool:
 
 
 @contextmanager
-def _workforce(session: _Session, recipe: Recipe, spool: MixedSpool) -> Iterator[Workforce | None]:
+def _workforce(
+    session: _Session, recipe: Recipe, spool: MixedSpool, exclusion: Callable[[], Exclusion]
+) -> Iterator[Workforce | None]:
     """Yield the workers that DASK_SCHEDULER names, None without it; what they left in the spool unrecorded is removed before and after."""
     if not session.settings.dask_scheduler:
         yield None
@@ -266,12 +284,18 @@ def _workforce(session: _Session, recipe: Recipe, spool: MixedSpool) -> Iterator
         session.outputs,
         session.journal,
         spool,
+        exclusion=exclusion,
         env_file=session.env_file,
         clock=session.clock,
         retry=session.retry,
         telemetry=session.observation.telemetry,
     ) as workforce:
         yield workforce
+
+
+def _exclusion_list(session: _Session) -> ExclusionList:
+    file = session.settings.excluded_sources_file
+    return ExclusionList(Path(file) if file else None, session.journal, session.clock)
 
 
 def _begin_epoch(session: _Session) -> Recipe:
@@ -333,7 +357,12 @@ def _check_before_first_release(session: _Session, schedule: Schedule, delivery:
 
 
 def _parts(
-    session: _Session, recipe: Recipe, delivery: Delivery, advance: Callable[[int, int], None], workforce: Workforce | None
+    session: _Session,
+    recipe: Recipe,
+    delivery: Delivery,
+    advance: Callable[[int, int], None],
+    workforce: Workforce | None,
+    exclusion: Callable[[], Exclusion],
 ) -> Parts:
     settings, source, journal, clock = session.settings, session.source, session.journal, session.clock
     telemetry = session.observation.telemetry
@@ -352,6 +381,7 @@ def _parts(
         plans_by_hour=plans_by_hour(settings),
         workforce=workforce.chunks if workforce else None,
         advance=advance,
+        exclusion=exclusion,
         upkeep=make_upkeep(settings, source, journal, telemetry, clock, looks=_looks(session)),
     )
 

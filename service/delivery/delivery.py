@@ -108,8 +108,13 @@ class Delivery:
         # Keep it if its windows are released: the file may be their only copy.
         return not any(journal.entries_within(window) for window in windows)
 
-    def release(self, batches: list[Batch], *, stream_to_ns: int | None) -> None:
+    def release(self, batches: list[Batch], *, stream_to_ns: int | None, releases: Sequence[Release] = ()) -> None:
         """Make batches final, then offer them to outputs. After a crash before the journal entry, their windows are read again.
+
+        Args:
+            batches: Certified.
+            stream_to_ns: The stream's new position; None in a one-shot run.
+            releases: What the journal records of them; empty: their own counts, which know nothing of excluded rows.
 
         Raises:
             RetriesExhausted: The disk cannot write them. If it failed at the fence, the chunk is released, and delivered after a restart.
@@ -118,7 +123,7 @@ class Delivery:
         spool = self._store.spool
         number = self._retry.until_done(self._store.journal.outputs.next_chunk)
         size_bytes = self._retry.until_done(lambda: spool.write(number, batches))
-        releases = [Release(batch.window, batch.counts) for batch in batches]
+        releases = releases or [Release(batch.window, batch.counts) for batch in batches]
         self._make_final(number, releases, Spooled("", size_bytes), stream_to_ns=stream_to_ns)
         self.outbox.put(number, batches)
 

@@ -78,7 +78,7 @@ def _late_in(source: SampleSource, journal: Journal, spans: list[Window]) -> lis
         counted = source.count(windows)
         for entry in run:
             first, stop = ((at - windows.start_ns) // length_ns for at in (entry.interval.start_ns, entry.interval.end_ns))
-            late = int(counted[first:stop].sum()) - entry.counts.read
+            late = int(counted[first:stop].sum()) - entry.rows_read
             if late > entry.late:
                 found.append((entry, late))
     return found
@@ -111,7 +111,7 @@ def _late(source: SampleSource, journal: Journal, starts_ns: npt.NDArray[np.int6
         first, stop = np.searchsorted(starts_ns, (start_ns - length_ns + 1, end_ns))
         if entry.window_ns is not None and first < stop:
             now = int(source.count(WindowRange(start_ns, end_ns, entry.window_ns)).sum())
-            late += max(0, now - entry.counts.read)
+            late += max(0, now - entry.rows_read)
     return late
 
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from anonymizer.anonymize import ChunkResult, Recipe, WindowResult, anonymize_chunk
 from anonymizer.batch import Batch
 from anonymizer.errors import PrivacyViolation, SourceUnavailable
+from anonymizer.exclusion import Exclusion
 from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, make_samples
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
@@ -151,7 +152,12 @@ def part_of(chunk: Chunk, windows: WindowRange) -> Chunk | None:
 
 
 def finish_chunk(
-    source: SampleSource, chunk: Chunk, recipe: Recipe, *, read: Callable[[], Samples] | None = None
+    source: SampleSource,
+    chunk: Chunk,
+    recipe: Recipe,
+    *,
+    read: Callable[[], Samples] | None = None,
+    exclusion: Callable[[], Exclusion | None] = lambda: None,
 ) -> FinishedChunk:
     """Read, anonymize and verify a chunk.
 
@@ -160,13 +166,14 @@ def finish_chunk(
         chunk: The windows to process.
         recipe: How they are anonymized.
         read: Returns the chunk's complete samples, if another thread reads them.
+        exclusion: Returns whose rows are not released; called after the read, so that an addition acts at once.
 
     Raises:
         SourceUnavailable: It could not be read completely now.
     """
     samples = read_completely(source, chunk) if read is None else read()
     crash_points.reached(crash_points.AFTER_READ)
-    finished = _verified(chunk, anonymize_chunk(samples, chunk.windows, recipe))
+    finished = _verified(chunk, anonymize_chunk(samples, chunk.windows, recipe, exclusion()))
     return dataclasses.replace(
         finished,
         without_source=_without_source(samples, chunk.windows),

@@ -30,6 +30,9 @@ _MOST_PEOPLE = 20
 SHOWN_ATTACKS = tuple(attack for attack in ATTACKS if attack.span_s == 30)
 
 
+LeaveOut = Callable[[Samples, WindowRange], Samples]
+
+
 def recognition_on(
     source: SampleSource,
     released: Sequence[WindowRange],
@@ -37,6 +40,7 @@ def recognition_on(
     detector: BeatDetector,
     *,
     most_rows: int,
+    leave_out: LeaveOut = lambda samples, _: samples,
     is_stopping: Callable[[], bool],
 ) -> list[tuple[str, Sequence[Recognition]]]:
     """Return how often each of `SHOWN_ATTACKS` is right, by way to release; empty if there are not two wearers with heartbeats.
@@ -47,13 +51,14 @@ def recognition_on(
         ways: What to compare.
         detector: Finds heartbeats.
         most_rows: Approximate number of rows per query.
+        leave_out: Takes the rows of excluded sources out of what was read of some windows.
         is_stopping: Asked before each way, and each read; if it says so, the list stays empty.
 
     Raises:
         SourceUnavailable: The rows cannot be read again now.
     """
     parts = []
-    for part in _parts(source, released, most_rows=most_rows):
+    for part in _parts(source, released, leave_out, most_rows=most_rows):
         if is_stopping():
             return []
         parts.append(part)
@@ -65,7 +70,7 @@ def recognition_on(
     return found
 
 
-def _parts(source: SampleSource, released: Sequence[WindowRange], *, most_rows: int) -> Iterator[Samples]:
+def _parts(source: SampleSource, released: Sequence[WindowRange], leave_out: LeaveOut, *, most_rows: int) -> Iterator[Samples]:
     left_ns = SAMPLE_S * NANOSECONDS
     for windows in released:
         if left_ns <= 0:
@@ -73,7 +78,7 @@ def _parts(source: SampleSource, released: Sequence[WindowRange], *, most_rows: 
         asked = windows.part(0, min(len(windows), math.ceil(left_ns / windows.length_ns)))
         for chunk in plan_chunks(asked, source.count(asked), most_rows=most_rows):
             if not chunk.is_empty:
-                samples = read_completely(source, chunk)
+                samples = leave_out(read_completely(source, chunk), chunk.windows)
                 yield picked(samples, np.flatnonzero(samples.times_ns < asked.start_ns + left_ns))
         left_ns -= asked.end_ns - asked.start_ns
 

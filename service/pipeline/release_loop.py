@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from anonymizer.anonymize import Recipe
+from anonymizer.exclusion import Exclusion
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
 from service import crash_points
@@ -79,7 +80,10 @@ class _WorkHere:
 
     def finish(self) -> FinishedChunk:
         """Read, anonymize and verify it."""
-        return finish_chunk(self.parts.source, self.chunk, self.parts.recipe, read=self.reading.take)
+        parts = self.parts
+        # Asked before the read too: while the list is missing, nothing is read again and again.
+        parts.exclusion()
+        return finish_chunk(parts.source, self.chunk, parts.recipe, read=self.reading.take, exclusion=parts.exclusion)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +105,7 @@ class Parts:
         upkeep: Called often; runs periodic tasks.
         plans_by_hour: Whether chunks follow whole hours regardless of earlier releases, because files are named after them.
         workforce: Finishes chunks in other processes; None: this process does.
+        exclusion: Returns whose rows are not released now; raises StateUnavailable while that is unknown.
         judges_first_chunk: Whether to refuse the run if most sources contradict themselves in most windows of the first chunk.
     """
 
@@ -118,6 +123,7 @@ class Parts:
     upkeep: Callable[[], None] = lambda: None
     plans_by_hour: bool = False
     workforce: Workforce | None = None
+    exclusion: Callable[[], Exclusion | None] = lambda: None
     judges_first_chunk: bool = True
 
 
@@ -250,7 +256,7 @@ def _release(work: Work, parts: Parts, judgement: Judgement | None) -> None:
     if finished.spooled is not None:
         parts.delivery.release_spooled(_releases(finished), finished.spooled)
     elif finished.batches:
-        parts.delivery.release(finished.batches, stream_to_ns=stream_to_ns)
+        parts.delivery.release(finished.batches, stream_to_ns=stream_to_ns, releases=_releases(finished))
     else:
         _advance_stream(parts, stream_to_ns)
     rows = sum(result.counts.read for result in finished.results)

@@ -68,7 +68,7 @@ class RunRecorder(Events):
             promised=(Promised(promise, self._settings.batch_size_seconds, released),),
             windows_in_all=totals.windows + totals.skipped_windows,
             windows_released=totals.released_windows,
-            counts=totals.counts,
+            counts=totals.counts.without_excluded(),
             rows_late=totals.late,
             outputs_since="in this run",
             outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in positions),
@@ -106,7 +106,7 @@ class RunRecorder(Events):
         self._cover(unit.windows)
         for result in unit.results:
             counts = result.counts
-            outcome = "released" if result.has_batch else "withheld" if counts.read else "empty"
+            outcome = "released" if result.has_batch else "withheld" if counts.read > counts.excluded else "empty"
             rows = {"rows_released": counts.released, "rows_withheld": counts.withheld}
             self._over_time.add(result.window.start_ns, {outcome: 1, **rows})
             if result.certificate is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -18,6 +19,7 @@ from anonymizer.errors import (
     StateUnavailable,
     WorkersUnavailable,
 )
+from anonymizer.exclusion import Exclusion
 from anonymizer.ports import Output, Receipt
 from anonymizer.samples import SampleSource
 from service.delivery.remote_output_worker import Delivered
@@ -69,18 +71,20 @@ class Chunks:
     Args:
         cluster: The workers.
         run: What tasks carry.
+        exclusion: Returns whose rows are not released now; raises StateUnavailable while that is unknown.
     """
 
-    def __init__(self, cluster: Cluster, run: Run) -> None:
+    def __init__(self, cluster: Cluster, run: Run, exclusion: Callable[[], Exclusion] = lambda: Exclusion(b"", {})) -> None:
         self._cluster = cluster
         self._run = run
+        self._exclusion = exclusion
 
     def in_order(self, chunks: Iterable[Chunk]) -> Iterator[_Anonymizing]:
         """Yield every chunk, in order, while workers are at those behind it."""
         waiting, under_way = iter(chunks), deque[_Anonymizing]()
         while True:
             while len(under_way) < self._cluster.most_at_a_time() and (chunk := next(waiting, None)) is not None:
-                under_way.append(_Anonymizing(self._cluster, self._run, chunk))
+                under_way.append(_Anonymizing(self._cluster, self._run, chunk, self._exclusion))
             if not under_way:
                 return
             yield under_way.popleft()
@@ -89,13 +93,17 @@ class Chunks:
 class _Anonymizing:
     """A chunk that workers anonymize; an empty one they are not given."""
 
-    def __init__(self, cluster: Cluster, run: Run, chunk: Chunk) -> None:
+    def __init__(self, cluster: Cluster, run: Run, chunk: Chunk, exclusion: Callable[[], Exclusion]) -> None:
         self.chunk = chunk
+        self._cluster = cluster
         self._run = run
-        task = run.task(
-            windows=[chunk.windows.start_ns, chunk.windows.end_ns, chunk.windows.length_ns], counted=chunk.counted.tobytes()
-        )
-        self._call = None if chunk.is_empty else Call(cluster, tasks.anonymize, task)
+        self._exclusion = exclusion
+        self._excluded: Exclusion | None = None
+        self._call: Call | None = None
+        if not chunk.is_empty:
+            # While it is unknown who is excluded, `finish` says so and begins.
+            with suppress(StateUnavailable):
+                self._begin(exclusion())
 
     def wait(self, meanwhile: Callable[[], None]) -> None:
         """Return once it is finished, or there is trouble."""
@@ -103,12 +111,30 @@ class _Anonymizing:
             self._call.wait(meanwhile)
 
     def finish(self) -> FinishedChunk:
-        """Return what became of it."""
-        assert self._call is not None, "an empty chunk is not finished"
-        return _read(
-            self._call,
-            lambda answer: finished_of(answer, self.chunk, self._run.label, measures_fidelity=self._run.measures_fidelity),
+        """Return what became of it: anonymized again where another source is excluded by now."""
+        while True:
+            excluded = self._exclusion()
+            if self._call is None or excluded != self._excluded:
+                self._begin(excluded)
+            assert self._call is not None, "it has begun"
+            finished = _read(
+                self._call,
+                lambda answer: finished_of(answer, self.chunk, self._run.label, measures_fidelity=self._run.measures_fidelity),
+            )
+            if self._exclusion() == excluded:
+                return finished
+
+    def _begin(self, excluded: Exclusion) -> None:
+        if self._call is not None:
+            self._call.forget()
+        windows = self.chunk.windows
+        task = self._run.task(
+            windows=[windows.start_ns, windows.end_ns, windows.length_ns],
+            counted=self.chunk.counted.tobytes(),
+            # Digests and their key: a worker can recognise an id that it has read, and knows no id from them.
+            exclusion={"key": excluded.key, "until_ns": dict(excluded.until_ns)},
         )
+        self._excluded, self._call = excluded, Call(self._cluster, tasks.anonymize, task)
 
 
 class OutputCourier:

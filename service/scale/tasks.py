@@ -27,6 +27,7 @@ from anonymizer.errors import (
     SourceUnavailable,
     StateUnavailable,
 )
+from anonymizer.exclusion import Exclusion
 from anonymizer.ports import ChunkOutput, Output, Receipt
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
@@ -68,7 +69,8 @@ def _anonymize(task: Task) -> dict[str, Any]:
     bench = _bench_for(task)
     windows = WindowRange(*task["windows"])
     chunk = Chunk(windows, np.frombuffer(task["counted"], dtype=np.int64))
-    finished = finish_chunk(bench.source, chunk, bench.recipe)
+    exclusion = Exclusion(task["exclusion"]["key"], task["exclusion"]["until_ns"])
+    finished = finish_chunk(bench.source, chunk, bench.recipe, exclusion=lambda: exclusion)
     return answer_of(finished, bench.spool.write(task["label"], finished.batches) if finished.batches else None)
 
 

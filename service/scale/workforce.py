@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from anonymizer.anonymize import Recipe
 from anonymizer.errors import StateUnavailable
+from anonymizer.exclusion import Exclusion
 from anonymizer.ports import Output
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window
@@ -48,6 +49,7 @@ def open_workforce(
     journal: Journal,
     spool: MixedSpool,
     *,
+    exclusion: Callable[[], Exclusion],
     env_file: Path,
     clock: Clock,
     retry: Retry,
@@ -62,6 +64,7 @@ def open_workforce(
         outputs: All of the run.
         journal: Knows what was released.
         spool: Where workers put chunks.
+        exclusion: Returns whose rows are not released now.
         env_file: What workers of this machine load.
         clock: Tells when to stop.
         retry: How to retry the scheduler.
@@ -77,7 +80,7 @@ def open_workforce(
         retry.until_done(cluster.open)
         run = make_run(settings, source, recipe, outputs, spool.shared.address)
         written = [output.name for output in outputs if output.kind in WRITTEN_BY_WORKERS]
-        yield Workforce(Chunks(cluster, run), {name: OutputCourier(cluster, run, name) for name in written})
+        yield Workforce(Chunks(cluster, run, exclusion), {name: OutputCourier(cluster, run, name) for name in written})
     finally:
         cluster.close()
         try:

@@ -125,6 +125,12 @@ class Settings:
     cohort: str = _setting(
         text, "", "The value of COHORT_TAG whose rows this service releases, such as 3; empty: the rows without that tag."
     )
+    excluded_sources_file: str = _setting(
+        path,
+        "",
+        "File with ids of sources that are not released, such as after a withdrawn consent: one per line, UTF-8. It is read again for "
+        "every chunk of windows; while it is missing, nothing is released. Empty: no source is excluded.",
+    )
     influx_ca_file: str = _setting(path, "", "Certificate authority file for https; empty: the system's.")
     influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Time-out of a query, in seconds.")
     influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Most lines in one write request.")

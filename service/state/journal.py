@@ -18,6 +18,7 @@ from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
 from disk.durable_file import make_folder
+from service.state.exclusions import Exclusions
 from service.state.fence import Fence, Fenced
 from service.state.intervals import IntervalSet, merged, missing
 from service.state.journal_file import WAY_ON, JournalFile
@@ -76,6 +77,7 @@ class Entry:
         windows: How many windows it covers.
         counts: The sums over its windows.
         late: Rows known to have arrived after the release.
+        erased: Rows that were read and taken back by an erasure; the counts do not include them.
         is_comparable: Whether a new count can be compared with the rows read, because the same sources are read.
     """
 
@@ -87,6 +89,12 @@ class Entry:
     counts: WindowCounts
     late: int
     is_comparable: bool = True
+    erased: int = 0
+
+    @property
+    def rows_read(self) -> int:
+        """How many rows were read at the release, with those erased since."""
+        return self.counts.read + self.erased
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,7 @@ class Journal:
         self._fence = Fence(folder / "fence")
         self._file = JournalFile(folder / "journal.sqlite")
         self.outputs = OutputPositions(self._file)
+        self.exclusions = Exclusions(self._file)
         try:
             self._check_data_set(data_set, address, has_grown_from)
             self._known = self._read_intervals()
@@ -212,7 +221,7 @@ class Journal:
         """Return the entries of all released intervals that overlap the span, in order."""
         rows = self._file.rows(
             f"SELECT i.start_ns, i.end_ns, i.chunk, e.promise, e.window_ns, i.windows, i.late, "
-            f"i.recounts < {_NEVER_AGAIN}, {', '.join(_COUNTS)} FROM intervals i "
+            f"i.recounts < {_NEVER_AGAIN}, i.erased, {', '.join(_COUNTS)} FROM intervals i "
             f"LEFT JOIN epochs e ON e.epoch = i.epoch WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": span.start_ns, "end": span.end_ns},
         )
@@ -226,8 +235,9 @@ class Journal:
                 WindowCounts(*counts),
                 late,
                 bool(comparable),
+                erased,
             )
-            for start, end, chunk, promise, window_ns, windows, late, comparable, *counts in rows
+            for start, end, chunk, promise, window_ns, windows, late, comparable, erased, *counts in rows
         ]
 
     def record_release(
@@ -352,7 +362,7 @@ class Journal:
 
     def _merge_between(self, first_ns: int, last_ns: int, *, before_ns: int, recounts: int) -> int:
         """Merge entries that start from `first_ns` to `last_ns`; return by how many their number fell."""
-        sums = ", ".join(f"sum({name})" for name in ("windows", "late", *_COUNTS))
+        sums = ", ".join(f"sum({name})" for name in ("erased", "windows", "late", *_COUNTS))
         mergeable = (
             "SELECT *, (SELECT count(*) FROM outputs o WHERE o.since < i.chunk) AS outputs_then FROM intervals i "
             "WHERE start_ns BETWEEN :first AND :last AND end_ns <= :before "
@@ -374,9 +384,11 @@ class Journal:
                 {"first": first_ns, "last": last_ns, "before": before_ns, "recounts": recounts},
             ).fetchall()
             fewer = 0
-            for start, end, chunk, epoch, released_ns, counted, windows, late, *counts in made:
+            for start, end, chunk, epoch, released_ns, counted, erased, windows, late, *counts in made:
                 fewer += db.execute("DELETE FROM intervals WHERE start_ns >= ? AND start_ns < ?", (start, end)).rowcount - 1
                 db.execute(_INSERT_INTERVAL, (start, end, chunk, epoch, released_ns, windows, counted, late, *counts))
+                if erased:
+                    db.execute("UPDATE intervals SET erased = ? WHERE start_ns = ?", (erased, start))
         return fewer
 
     # Late rows
@@ -393,7 +405,7 @@ class Journal:
             Recount(Window(start, end), read, late, recounts)
             for done, delay_ns in enumerate(after_ns)
             for start, end, read, late, recounts in self._file.rows(
-                "SELECT start_ns, end_ns, read, late, recounts FROM intervals WHERE recounts = ? AND released_ns <= ? "
+                "SELECT start_ns, end_ns, read + erased, late, recounts FROM intervals WHERE recounts = ? AND released_ns <= ? "
                 "AND windows = 1 ORDER BY released_ns, start_ns LIMIT ?",
                 done,
                 now_ns - delay_ns,

@@ -23,8 +23,9 @@ from typing import Any
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from disk.durable_file import make_private, open_or_create
 
-#: The format version. A file of version 2 is upgraded when it is opened.
-FORMAT_VERSION = 3
+#: The format version. A file of an earlier version is upgraded when it is opened.
+FORMAT_VERSION = 4
+_EARLIEST_VERSION = 2
 
 _TABLES = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
@@ -35,7 +36,8 @@ CREATE TABLE intervals (
     start_ns INTEGER PRIMARY KEY, end_ns INTEGER NOT NULL, chunk INTEGER NOT NULL, epoch INTEGER NOT NULL, released_ns INTEGER NOT NULL,
     windows INTEGER NOT NULL, recounts INTEGER NOT NULL, late INTEGER NOT NULL,
     read INTEGER NOT NULL, released INTEGER NOT NULL, withheld INTEGER NOT NULL, invalid INTEGER NOT NULL, duplicate INTEGER NOT NULL,
-    starred INTEGER NOT NULL, suppressed INTEGER NOT NULL
+    starred INTEGER NOT NULL, suppressed INTEGER NOT NULL,
+    excluded INTEGER NOT NULL DEFAULT 0, erased INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX recounts ON intervals (recounts, released_ns);
 CREATE TABLE chunks (chunk INTEGER PRIMARY KEY AUTOINCREMENT, bytes INTEGER NOT NULL, rows INTEGER NOT NULL) STRICT;
@@ -60,6 +62,15 @@ _LATER_TABLES = (
     "CREATE TABLE IF NOT EXISTS parts (path TEXT PRIMARY KEY, state TEXT NOT NULL) STRICT",
     # The names of spool files written by workers; all others are named after their number.
     "CREATE TABLE IF NOT EXISTS spool_files (chunk INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT",
+    # Sources whose rows are not released: rows measured before `until_ns`, which is the end of time while a source is excluded.
+    "CREATE TABLE IF NOT EXISTS exclusions (digest TEXT PRIMARY KEY, since_ns INTEGER NOT NULL, until_ns INTEGER NOT NULL, "
+    "is_erased INTEGER NOT NULL) STRICT",
+    # Erasures; one without an end is open, and the service does not start.
+    "CREATE TABLE IF NOT EXISTS erasures (digest TEXT NOT NULL, began_ns INTEGER PRIMARY KEY, ended_ns INTEGER, strict INTEGER NOT NULL) "
+    "STRICT",
+    # What the open erasure takes from each place and window, until it is booked.
+    "CREATE TABLE IF NOT EXISTS erased_rows (place TEXT NOT NULL, start_ns INTEGER NOT NULL, rows INTEGER NOT NULL, "
+    "starred INTEGER NOT NULL, suppressed INTEGER NOT NULL, PRIMARY KEY (place, start_ns)) STRICT",
 )
 
 #: The upgrade from version 2, which summed up pending rows in every query.
@@ -73,9 +84,26 @@ UPDATE outputs SET
     pending = (SELECT coalesce(sum(rows), 0) FROM chunks WHERE chunk > position)
 """
 
+#: The upgrade from version 3, which knew neither exclusion nor erasure.
+_FROM_VERSION_3 = """
+ALTER TABLE intervals ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE intervals ADD COLUMN erased INTEGER NOT NULL DEFAULT 0
+"""
+
 #: The sealed tables. Version 2 sealed only those that decide which output is offered what.
 _SEALED_IN_VERSION_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
-_SEALED = (*_SEALED_IN_VERSION_2, "spooled", "receipts", "intervals", "facts", "parts", "spool_files")
+_SEALED = (
+    *_SEALED_IN_VERSION_2,
+    "spooled",
+    "receipts",
+    "intervals",
+    "facts",
+    "parts",
+    "spool_files",
+    "exclusions",
+    "erasures",
+    "erased_rows",
+)
 
 _SEAL = "seal"
 _SEAL_BYTES = 16
@@ -171,6 +199,13 @@ class JournalFile:
             pass
         raise JournalDamaged(f"{self.path} is damaged (a column does not contain the expected JSON object). {WAY_ON}")
 
+    def scrub(self) -> None:
+        """Rewrite the file, so that no byte of a deleted or changed row is left in it or in its log."""
+        with self._in_use():
+            self._db.execute("PRAGMA secure_delete = ON")
+            self._db.execute("VACUUM")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Run an atomic transaction; it is on disk afterwards.
@@ -243,7 +278,7 @@ class JournalFile:
 
     def _check(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        if version not in (2, FORMAT_VERSION):
+        if not _EARLIEST_VERSION <= version <= FORMAT_VERSION:
             raise JournalDamaged(
                 f"{self.path} has format version {version}, the service knows version {FORMAT_VERSION}. {WAY_ON}"
             )
@@ -252,14 +287,14 @@ class JournalFile:
             raise StateUnavailable(f"{self.path} cannot be read now ({verdict.splitlines()[-1]})")
         if verdict != "ok":
             raise JournalDamaged(f"{self.path} is damaged ({verdict}). {WAY_ON}")
-        if version == FORMAT_VERSION:
+        if version > _EARLIEST_VERSION:
             for table in _LATER_TABLES:
                 self._db.execute(table)
         if not (self._is_seal_of_version_2_valid() if version == 2 else self._seal() == self._sum_of_digests()):
             raise JournalDamaged(f"{self.path} is damaged (its digest differs). {WAY_ON}")
-        if version == 2:
+        if version < FORMAT_VERSION:
             with self._all_or_nothing():
-                self._upgrade(_FROM_VERSION_2)
+                self._upgrade(_FROM_VERSION_3 if version > _EARLIEST_VERSION else f"{_FROM_VERSION_2};{_FROM_VERSION_3}")
 
     def _seal(self) -> int:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()

@@ -211,7 +211,7 @@ def _described(batch: Batch, id_table: int) -> dict[str, Any]:
         "rows": len(batch),
         "id_table": id_table,
         "promise": batch.promise.stated(),
-        "counts": _by_name(batch.counts),
+        "counts": {name: count for name, count in _by_name(batch.counts).items() if count or name != "excluded"},
         "certificate": _by_name(batch.certificate),
         "imputed_value_uv": batch.imputed_value_uv,
     }

@@ -276,7 +276,7 @@ class Board(Events):
                 windows_released=totals.released_windows,
                 windows_withheld=totals.withheld_windows,
                 windows_empty=totals.empty_windows,
-                rows_read=totals.counts.read,
+                rows_read=totals.counts.without_excluded().read,
                 rows_withheld=totals.counts.withheld,
                 rows_contradictory=totals.contradictory,
                 rows_noisy=totals.noisy,

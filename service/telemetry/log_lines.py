@@ -25,6 +25,7 @@ _DAY = LogEvent("day", "📅 %s (UTC)", "day")
 _PROCESSING = LogEvent("processing", "📦 Processing batch: %s", "windows")
 _FETCHED = LogEvent("fetched", "  Fetched %d records from batch", "rows")
 _ANONYMIZING = LogEvent("anonymizing", "🔒 Anonymizing batch: %d records (K=%d)", "rows k")
+_EXCLUDED = LogEvent("excluded", "🚫 %d records of excluded sources are not released", "rows")
 _REMOVING_SHAPES = LogEvent("removing_shapes", "🔒 Anonymizing batch: %d records (rhythm: the shape is removed)", "rows")
 _SATISFIED = LogEvent("satisfied", "  %s", "summary")
 _ANONYMIZED = LogEvent("anonymized", "  Anonymization complete: %d records", "rows")
@@ -206,6 +207,9 @@ class LogLines(Events):
         self._log_new_day(unit.windows.start_ns)
         _PROCESSING.log(_times(unit.windows))
         self._detail(_FETCHED, counts.read)
+        if counts.excluded:
+            _EXCLUDED.log(counts.excluded)
+            counts = counts.without_excluded()
         if self._k is None:
             _REMOVING_SHAPES.log(counts.read)
             self._detail(_SATISFIED, _shapes_removed(counts, totals_of(unit).noisy))
@@ -273,7 +277,7 @@ class LogLines(Events):
             counts.withheld,
             counts.invalid,
             counts.duplicate,
-            _Beside(totals.invalid_by_reason, totals.contradictory, totals.noisy, totals.outside),
+            _Beside(totals.invalid_by_reason, totals.contradictory, totals.noisy, totals.outside, counts.excluded),
         )
         if counts.released and self._k is not None:
             share = 100 * self._sums.unchanged / counts.released
@@ -400,6 +404,7 @@ class _Beside:
     contradictory: int
     noisy: int
     not_requested: int
+    excluded: int
 
     def __str__(self) -> str:
         reasons = [f"{rows} without a {what}" for what, rows in self.invalid_by_reason.items() if rows]
@@ -407,11 +412,13 @@ class _Beside:
         notes += [f"withheld: {self.contradictory} contradictory"] if self.contradictory else []
         notes += [f"withheld: {self.noisy} noise"] if self.noisy else []
         notes += [f"{self.not_requested} more rows were not asked for"] if self.not_requested else []
-        return f" ({'; '.join(notes)})" if notes else ""
+        excluded = f" + {self.excluded} excluded" if self.excluded else ""
+        return excluded + (f" ({'; '.join(notes)})" if notes else "")
 
     def as_json(self) -> dict[str, int]:
         without = {f"without_{what}": rows for what, rows in self.invalid_by_reason.items()}
-        return {**without, "contradictory": self.contradictory, "noisy": self.noisy, "not_asked_for": self.not_requested}
+        others = {"contradictory": self.contradictory, "noisy": self.noisy, "not_asked_for": self.not_requested}
+        return {**without, **others, "excluded": self.excluded}
 
 
 def _times(windows: WindowRange) -> _Times:

@@ -84,8 +84,8 @@ class Totals:
 
     @property
     def rows_by_outcome(self) -> dict[str, int]:
-        """Rows that were read, and their outcomes."""
-        counts = self.counts
+        """Rows that were read, and their outcomes; without those of excluded sources, which only log and journal count."""
+        counts = self.counts.without_excluded()
         return {
             "read": counts.read,
             "released": counts.released,
@@ -104,7 +104,7 @@ class Totals:
     def unaccounted(self) -> int:
         """Rows that were read and have no outcome; must be 0."""
         counts = self.counts
-        return counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate
+        return counts.read - counts.released - counts.withheld - counts.invalid - counts.duplicate - counts.excluded
 
 
 def totals_of(unit: Unit) -> Totals:
@@ -113,8 +113,8 @@ def totals_of(unit: Unit) -> Totals:
     return Totals(
         counts=unit.counts,
         windows=len(unit.results),
-        empty_windows=sum(result.counts.read == 0 for result in unit.results),
-        withheld_windows=sum(result.counts.read > 0 and not result.has_batch for result in unit.results),
+        empty_windows=sum(result.counts.read == result.counts.excluded for result in unit.results),
+        withheld_windows=sum(result.counts.read > result.counts.excluded and not result.has_batch for result in unit.results),
         contradictory=sum(result.statistics.contradictory for result in unit.results),
         noisy=sum(result.statistics.noisy for result in unit.results),
         groups=sum(one.distinct_values for one in certificates),

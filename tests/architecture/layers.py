@@ -268,7 +268,7 @@ ROOMS = {
     ),
     "service/preflight.py": _room(
         "a check before the run leaves no trace: it knows no state and no delivery",
-        "startup wiring settings service.pipeline.claims anonymizer disk transport",
+        "startup wiring settings service.pipeline.claims service.pipeline.exclusion_list anonymizer disk transport",
     ),
     "service/observation.py": _room(
         "observation knows who watches, and nothing that releases",

@@ -224,7 +224,7 @@ def test_a_spool_file_that_the_coordinator_does_not_see_is_not_released(coordina
 
 
 def test_of_an_exception_nobody_expected_only_its_type_is_told(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("sample-canary")
 
     monkeypatch.setattr(service.scale.tasks, "finish_chunk", fail)
@@ -290,3 +290,27 @@ def life(folder: Path, environment: dict[str, str]) -> int:
     given = {**surroundings(folder), "PYTHONPATH": str(ROOT), "ECG_ANONYMIZER_ENV_FILE": str(folder / ".env"), **environment}
     command = [sys.executable, "-m", "tests.scale.inline_cluster"]
     return subprocess.run(command, cwd=folder, env=given, stdout=subprocess.DEVNULL, check=False, timeout=120).returncode
+
+
+def test_a_source_that_is_excluded_while_workers_are_far_ahead_is_released_from_no_chunk_after_that(
+    coordinator: Coordinator,
+) -> None:
+    listed, calls = coordinator.folder / "excluded.txt", []
+    listed.write_text("")
+
+    def withdraw(work: Work, task: Task) -> Any:
+        answer = do(work, task)
+        calls.append(work)
+        if len(calls) == 5:
+            listed.write_text(" B ")
+        return answer
+
+    code, log = coordinator.run(withdraw, EXCLUDED_SOURCES_FILE=listed)
+
+    assert code == 0, log
+    (file,) = (coordinator.folder / "csv").glob("*.csv")
+    rows = file.read_text().splitlines()
+    last = max(index for index, row in enumerate(rows) if ",b," in row)
+    assert 0 < sum(",b," in row for row in rows) < sum(",a," in row for row in rows)
+    assert any(",a," in row for row in rows[last + 3 :])
+    assert " excluded" in log

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -591,3 +592,29 @@ def test_a_counter_of_chunks_that_lost_a_bit_gives_no_number_an_output_has_passe
         journal.outputs.forget_chunks_all_have()
     assert journal.outputs.next_chunk() == 5
     journal.close()
+
+
+def test_a_journal_of_form_3_goes_on_with_all_that_it_knows(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path, "csv")
+    release(journal, (0, 5), (5, 10))
+    journal.close()
+    db = sqlite3.connect(tmp_path / "journal.sqlite", isolation_level=None)
+    # What form 3 lacked goes, and its seal is that of the rest.
+    for column in ("excluded", "erased"):
+        db.execute(f"ALTER TABLE intervals DROP COLUMN {column}")
+    for table in ("exclusions", "erasures", "erased_rows"):
+        db.execute(f"DROP TABLE {table}")
+    tables = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")]
+    rows = [(table, *row) for table in tables for row in db.execute(f"SELECT * FROM {table}") if row[0] != "seal"]
+    digests = (int.from_bytes(hashlib.blake2b(repr(row).encode(), digest_size=16).digest(), "big") for row in rows)
+    db.execute("UPDATE facts SET value = ? WHERE name = 'seal'", (f"{sum(digests) % 2**128:032x}",))
+    db.execute("PRAGMA user_version = 3")
+    db.close()
+
+    journal = open_journal(tmp_path)
+
+    assert journal.released_intervals() == [Window(0, 10 * S)]
+    (entry, _) = journal.entries_within(Window(0, 10 * S))
+    assert (entry.counts, entry.erased) == (WindowCounts(read=10, released=10), 0)
+    journal.close()
+    open_journal(tmp_path).close()
