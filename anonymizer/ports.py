@@ -26,7 +26,7 @@ class Output(Protocol):
     #: Its kind and destination, such as `csv:/srv/ecg/output`, in canonical form; contains no secret.
     name: str
 
-    #: Most concurrent writes. With 1 an output needs no lock; with more, no two batches may share a receipt.
+    #: Most concurrent writes, final once the output is open. With 1 an output needs no lock; with more, no two batches may share a receipt.
     concurrency: int
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:

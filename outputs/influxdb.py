@@ -1,4 +1,4 @@
-"""InfluxDB 2: the rows in `<measurement>_anonymized`, and one summary point a window in `<measurement>_anonymized_windows`.
+"""InfluxDB: the rows in `<measurement>_anonymized`, and one summary point a window in `<measurement>_anonymized_windows`.
 
 Delivery: stored once, however often it is sent: the same point written again replaces itself, and the bytes of a batch never change.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -22,12 +23,36 @@ from transport.influx_connection import InfluxConnection, InfluxFault
 
 __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 
-_REQUESTS_AT_A_TIME = 2
+#: So many batches are written at a time however large they are, and more while they have no more than so many rows together: their lines
+#: take a hundred bytes a row.
+_BATCHES_OF_ANY_SIZE = 3
+_ROWS_UNDER_WAY = 500_000
 
 #: What is wrong with rows that the server is not even asked about.
 _UNWRITABLE = (
     "of sources whose id line protocol cannot carry: with a line end, or a backslash last (set PSEUDONYMIZE_SOURCE_ID=true)"
 )
+
+
+class _Room:
+    """Bounds the memory that lines of batches take."""
+
+    def __init__(self) -> None:
+        self._rows: list[int] = []
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, rows: int) -> Iterator[None]:
+        """Wait until there is room for a batch, and keep it."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._rows) < _BATCHES_OF_ANY_SIZE or sum(self._rows) + rows <= _ROWS_UNDER_WAY)
+            self._rows.append(rows)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._rows.remove(rows)
+                self._changed.notify_all()
 
 
 class InfluxOutput:
@@ -39,14 +64,12 @@ class InfluxOutput:
     """
 
     kind = "influxdb"
-    #: The server takes nearly twice as much from two requests at a time as from one, and no more from three: of two batches, or of one
-    #: that needs several. A third batch is made ready meanwhile.
-    concurrency = _REQUESTS_AT_A_TIME + 1
 
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
         self._target = target
-        self._under_way = threading.BoundedSemaphore(_REQUESTS_AT_A_TIME)
+        self._allow_requests(connection.writes_at_a_time)
+        self._room = _Room()
         self.name = f"influxdb:{canonical_address(f'{connection.address.url}/{target.bucket}')}"
 
     def open(self, receipts: Mapping[str, Receipt]) -> None:
@@ -55,6 +78,7 @@ class InfluxOutput:
             if UNWRITABLE_NAME[setting].search(name):
                 raise OutputDenied(f"InfluxDB cannot store rows under {setting}={name!r}: choose another name")
         self._probe()
+        self._allow_requests(self._connection.writes_at_a_time)
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
@@ -68,8 +92,12 @@ class InfluxOutput:
 
         Rows that the server will never take are found one by one, and all others stored.
         """
+        with self._room.of(len(batch)):
+            self._store(batch)
+
+    def _store(self, batch: Batch) -> None:
         lines = lines_of(batch, self._target)
-        by_row = RowByRow(lines, self._send, concurrency=_REQUESTS_AT_A_TIME)
+        by_row = RowByRow(lines, self._send, concurrency=self._connection.writes_at_a_time)
         by_row.store(self._target.lines_per_write)
         if not by_row.refused and len(lines) == len(batch):
             self._send_summary(batch, partial=False)
@@ -89,9 +117,18 @@ class InfluxOutput:
         """Close the connection."""
         self._connection.close()
 
+    def _allow_requests(self, at_a_time: int) -> None:
+        self._under_way = threading.BoundedSemaphore(at_a_time)
+        # One more batch is made ready meanwhile.
+        self.concurrency = at_a_time + 1
+
     def _names(self) -> tuple[tuple[str, str], ...]:
         target = self._target
         return ("INFLUX_MEASUREMENT", target.measurement), ("INFLUX_FIELD", target.field), ("SOURCE_TAG", target.source_tag)
+
+    def _known_names(self) -> tuple[str, ...]:
+        target = self._target
+        return target.bucket, target.rows_measurement, target.windows_measurement, target.field, target.source_tag
 
     def _probe(self) -> None:
         try:
@@ -101,7 +138,7 @@ class InfluxOutput:
             if not isinstance(refusal, Refused):
                 raise refusal from None
             raise OutputDenied(
-                f"InfluxDB at {self._url} refuses even a comment ({refusal.said}): is this an InfluxDB 2? Check INFLUX_OUTPUT_URL"
+                f"InfluxDB at {self._url} refuses even a comment ({refusal.said}): is this an InfluxDB? Check INFLUX_OUTPUT_URL"
             ) from None
 
     def _send_summary(self, batch: Batch, *, partial: bool) -> None:
@@ -180,6 +217,9 @@ class InfluxOutput:
     def _without_rows(self, message: str) -> str:
         """Return what the server says without rows, which it quotes: `unable to parse 'ecg,source_id=…': missing fields`."""
         unquoted = re.sub(r"(?<!\w)'.*('|$)", "'…'", message)
+        # Or `max-values-per-tag limit exceeded: measurement="ecg_anonymized" tag="source_id" value="…"`; our own names stay.
+        names = "|".join(re.escape(f'"{name}"') for name in self._known_names())
+        unquoted = re.sub(rf'({names})|".*("|$)', lambda found: found[1] or '"…"', unquoted)
         # Or `dropped 1 points outside retention policy of duration 1h0m0s - oldest point ecg_anonymized,source_id=…`.
         for beginning in (" - oldest point", f"{escaped_measurement(self._target.rows_measurement)},"):
             unquoted = unquoted.partition(beginning)[0]

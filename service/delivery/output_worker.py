@@ -21,6 +21,10 @@ from service.state.output_positions import OutputPositions
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
+#: Beyond so many rows, no more than so many batches wait for a thread: few threads keep an output busy with large batches.
+_ROWS_UNDER_WAY = 200_000
+_FEW_BATCHES = 2
+
 #: An output's answer for a batch: its receipt, if it gives one; or, as an int, how many rows were set aside.
 _Answer = Receipt | int | None
 
@@ -161,8 +165,12 @@ class OutputWorker(threading.Thread):
         return [batches] if isinstance(self.output, ChunkOutput) else [[batch] for batch in batches]
 
     def _keeps_pool_busy(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
-        """Return whether enough batches follow the first group to keep all threads of the pool busy."""
-        return sum(len(group.batches) for group, _ in under_way) - len(under_way[0][0].batches) >= self.output.concurrency - 1
+        """Return whether enough batches follow the first group to keep the pool's threads busy, or enough rows to fill the memory."""
+        following = [batch for group, _ in list(under_way)[1:] for batch in group.batches]
+        wanted = self.output.concurrency - 1
+        if len(following) >= min(wanted, _FEW_BATCHES) and sum(map(len, following)) >= _ROWS_UNDER_WAY:
+            return True
+        return len(following) >= wanted
 
     def _groups(self) -> Iterator[_Group | None]:
         """Yield groups to write, in order, and None whenever nothing is pending. Ends before the next chunk after a stop request."""

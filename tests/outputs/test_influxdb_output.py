@@ -53,6 +53,10 @@ class RecordingConnection(InfluxConnection):
         self.most_bytes = 10**9
         self.requests: list[bytes] = []
 
+    def ping(self) -> None:
+        if self._stores:
+            super().ping()
+
     def write(self, bucket: str, lines: bytes) -> None:
         if self.faults:
             raise self.faults.pop(0)

@@ -279,6 +279,7 @@ class RuledConnection:
     stored: set[bytes] = field(default_factory=set)
     summaries: list[bytes] = field(default_factory=list)
     requests: int = 0
+    writes_at_a_time: int = 2
 
     def try_to_write(self, bucket: str) -> None:
         self.write(bucket, b"# probe")

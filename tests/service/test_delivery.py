@@ -20,7 +20,7 @@ from disk.durable_file import read_ours, write_durably
 from outputs.memory import MemoryOutput
 from service.clock import Stopped, SystemClock
 from service.delivery.delivery import Delivery
-from service.delivery.outbox import Store
+from service.delivery.outbox import Outbox, Store
 from service.retry import RetriesExhausted, Retry
 from service.state.journal import Epoch, Journal
 from service.state.output_positions import OutputPositions
@@ -517,3 +517,33 @@ def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_i
     assert desk.delivery.failures() == []
     assert recorded == [1, 2, 3], "in the order of release"
     assert sorted(output.writes) == sorted(ids(0, 1, 2))
+
+
+@pytest.mark.parametrize(("rows_under_way", "most"), [(10**6, 10), (20, 5), (8, 2), (1, 2)])
+def test_an_output_that_takes_many_at_a_time_gets_few_batches_ahead_where_they_fill_the_memory(
+    rows_under_way: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.delivery.output_worker._ROWS_UNDER_WAY", rows_under_way)
+    may_be_written, taken, really_take = threading.Event(), list[int](), Outbox.batches_of
+
+    def take(outbox: Outbox, chunk: int) -> list[Batch]:
+        taken.append(chunk)
+        return really_take(outbox, chunk)
+
+    monkeypatch.setattr(Outbox, "batches_of", take)
+    output = OpensLate("a", lambda _: assert_set(may_be_written))
+    output.concurrency = 11
+    desk = Desk(tmp_path, output)
+    for index in range(15):
+        desk.release(index)
+    output.may_open.set()
+    until(lambda: len(taken) == 1 + most)
+    time.sleep(0.1)  # for any further one
+    assert len(taken) == 1 + most, "the one that is waited for, and those behind it"
+    may_be_written.set()
+    desk.delivery.drain()
+    assert sorted(output.writes) == sorted(ids(*range(15)))
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(5)
