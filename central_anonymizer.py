@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError
 from service import crash_points, exit_codes
-from service.log_event import ERROR, LogEvent
+from service.log_event import ERROR, WARNING, LogEvent
 from service.preflight import (
     connection_problems,
     exclusion_problems,
@@ -36,7 +36,7 @@ from service.process import run
 from service.session import serve
 from service.settings.arguments import Parser, path_argument
 from service.settings.declared import Settings, cohort_of
-from service.settings.load import REMEDY, NoConfiguration, load
+from service.settings.load import REMEDY, NoConfiguration, load, untold_without_connection
 from service.signals import clock_stopped_by_signals
 from service.startup import log_configuration
 from service.telemetry.log_writer import set_up_logging
@@ -80,6 +80,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _check(settings: Settings, *, connect: bool) -> int:
+    for remark in () if connect else untold_without_connection(settings):
+        WARNING.log(remark)
     problems = [*connection_problems(settings), *scheme_problems(settings)] if connect else []
     for problem in problems:
         ERROR.log(problem)

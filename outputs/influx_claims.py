@@ -43,6 +43,7 @@ class InfluxClaims:
         measurement = escaped_measurement(self._target.claims_measurement)
         line = f'{measurement},service={claim.service} claim="{claim.text}" {claim.time_ns}\n'
         try:
+            self._connection.check_language()
             self._connection.write(self._target.bucket, line.encode())
         except InfluxFault as fault:
             kind = OutputDenied if fault.is_denial or fault.status in (400, 422) else OutputUnavailable

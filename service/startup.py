@@ -27,7 +27,7 @@ SERVER = LogEvent("server", "The server is %s", "server")
 _BUCKET_NAMED = LogEvent("bucket_named", "%s=%s is bucket %r", "setting given bucket")
 _CONNECTION_FAILED = LogEvent("connection_failed", "❌ Failed to connect to InfluxDB: %s", "reason", logging.ERROR)
 _CONNECTION_ADVICE = LogEvent(
-    "connection_advice", "   Is it running, and is INFLUX_URL right? Try: curl %s/health", "url", logging.ERROR
+    "connection_advice", "   Is it running, and is INFLUX_URL right? Try: curl %s/ping", "url", logging.ERROR
 )
 
 

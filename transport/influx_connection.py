@@ -5,9 +5,11 @@ Answers are taken as raw bytes and requests given as ready-made bytes: the clien
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import math
+import re
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,6 +36,9 @@ __all__ = ["Address", "BucketFacts", "InfluxConnection", "InfluxFault", "looks_l
 #: Only column types are requested; units and groups are not used.
 _DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
 
+#: Connections that are kept open; some versions are written to by many threads.
+_MOST_CONNECTIONS = 64
+
 #: Unknown token, token without the right, and a bucket that this token may not see.
 _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 
@@ -41,6 +46,9 @@ _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 _LONGEST_MESSAGE = 300
 _LONGEST_BODY = 4000
 _LONGEST_VERSION = 40
+
+#: A shorter secret is taken for one only where it is a word: it may be a part of others.
+_LONG_SECRET = 8
 
 
 class InfluxConnection:
@@ -65,6 +73,7 @@ class InfluxConnection:
             timeout=int(address.timeout_s * 1000),
             ssl_ca_cert=address.ca_file or None,
             enable_gzip=False,
+            connection_pool_maxsize=_MOST_CONNECTIONS,
             proxy=proxy or None,
             proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy_credentials) if proxy_credentials else None,
         )
@@ -73,6 +82,7 @@ class InfluxConnection:
         self._queries = QueryService(self._client.api_client)
         #: What the server calls its version; empty until it was asked.
         self.version_text = ""
+        self._may_be_another = address.language == "flux"
         self._version: Version | None = InfluxDb2() if address.language == "flux" else None
         if address.username:
             # Until it is known to be another version, which takes a token.
@@ -97,6 +107,11 @@ class InfluxConnection:
     def credentials(self) -> str:
         """Which settings hold the credentials, as far as the server's version is known."""
         return (self._version or InfluxDb2()).credentials(self.address)
+
+    @property
+    def writes_at_a_time(self) -> int:
+        """How many requests to write are sent at a time, as far as the server's version is known."""
+        return (self._version or InfluxDb2()).writes_at_a_time
 
     def ping(self) -> None:
         """Check that a server answers at all, and learn what it is. Updates the server clock."""
@@ -146,12 +161,19 @@ class InfluxConnection:
         try:
             yield
         except InfluxFault as fault:
-            if self.version_text[:2] in ("1.", "3.") and (fault.status in (404, 405) or "flux" in str(fault).lower()):
-                raise InfluxFault(
-                    f"it is an InfluxDB {self.version_text}, which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto",
-                    needs_setting=True,
-                ) from None
-            raise
+            if self._speaks_no_flux() and (fault.status in (404, 405) or "flux" in str(fault).lower()):
+                raise self._without_flux() from None
+            # A server quotes queries that it refuses, and they name people.
+            raise (fault if fault.status is None else fault.said(without_quoted(str(fault)))) from None
+
+    def _speaks_no_flux(self) -> bool:
+        return self.version_text[:2] in ("1.", "3.")
+
+    def _without_flux(self) -> InfluxFault:
+        return InfluxFault(
+            f"it is an InfluxDB {self.version_text}, which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto",
+            needs_setting=True,
+        )
 
     def influxql(
         self,
@@ -233,8 +255,26 @@ class InfluxConnection:
             # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
             raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
 
+    def check_language(self) -> None:
+        """Refuse a server that says that it is no InfluxDB 2, although INFLUX_QUERY_LANGUAGE does.
+
+        To be called before the first write: any write to an unknown name makes a database on version 3.
+        """
+        if not self._may_be_another:
+            return
+        try:
+            self.ping()
+        except InfluxFault as fault:
+            # A proxy may not pass `/ping` on; INFLUX_QUERY_LANGUAGE=flux then says what the server is.
+            if fault.status in (None, 500, 502, 503, 504):
+                raise
+        if self._speaks_no_flux():
+            raise self._without_flux()
+        self._may_be_another = False
+
     def try_to_write(self, bucket: str) -> None:
         """See that a bucket can be written to, without storing anything."""
+        self.check_language()
         self.version.try_to_write(self, bucket)
 
     def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
@@ -347,8 +387,17 @@ class InfluxConnection:
             found = tls_fault(error, url=url, ca_setting="INFLUX_CA_FILE")
         if found is not None:
             return InfluxFault(found.text, is_unreachable_for_good=found.is_lasting)
-        password = self.address.password() if self.address.username else ""
-        return _as_fault(error, secrets=tuple(filter(None, (token, password))))
+        return _as_fault(error, secrets=self._secrets(token))
+
+    def _secrets(self, token: str) -> tuple[str, ...]:
+        """Return what no message may quote: the token, what is sent for it, and name and password of the user of InfluxDB 1."""
+        pairs = [
+            f"{self.address.username}:{self.address.password()}" if self.address.username else "",
+            token if ":" in token else "",
+        ]
+        parts = [part for pair in pairs for part in (pair, *pair.split(":", 1)) if pair]
+        encoded = [base64.b64encode(pair.encode(errors="surrogateescape")).decode() for pair in pairs if pair]
+        return tuple(sorted(filter(None, {token, *parts, *encoded}), key=len, reverse=True))
 
     def _renew_token(self) -> None:
         with suppress(OSError):
@@ -415,5 +464,10 @@ def _short(text: str, secrets: tuple[str, ...]) -> str:
     """Return a server's message as one short line, without token and password: a proxy may quote what it was sent."""
     one_line = " ".join(text.split())
     for secret in secrets:
-        one_line = one_line.replace(secret, "…")
+        # A user may be called "a".
+        one_line = (
+            re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "…", one_line)
+            if len(secret) < _LONG_SECRET
+            else one_line.replace(secret, "…")
+        )
     return one_line if len(one_line) <= _LONGEST_MESSAGE else one_line[:_LONGEST_MESSAGE] + "…"

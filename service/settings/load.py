@@ -254,6 +254,11 @@ def _tag_name_problems(settings: Settings) -> Iterator[str]:
     for name, tags in (("COHORT_TAG", [settings.cohort_tag]), ("INFLUX_TAG_FILTER", dict(settings.influx_tag_filter))):
         if any("@" in tag for tag in tags):
             yield f"{name} has a tag with an @ in its name, by which InfluxDB 2 cannot select rows: choose a tag of another name"
+    if "@" in settings.source_tag and settings.device_filter and not settings.input_file:
+        yield (
+            "SOURCE_TAG has an @ in its name, by which InfluxDB 2 cannot select the sources of DEVICE_FILTER: leave that empty, or "
+            "choose a tag of another name"
+        )
 
 
 def _cohort_problems(settings: Settings) -> Iterator[str]:
@@ -490,7 +495,7 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
     else:
         yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
     yield from _warnings_about_the_method(settings, given)
-    yield from _warnings_about_versions(settings, given)
+    yield from _warnings_about_versions(settings)
     yield from _unencrypted(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:
         yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: allow access only through a TLS proxy or a private network"
@@ -500,14 +505,19 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
         yield "DEFAULT_QUERY_HOURS does not apply to INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
 
 
-def _warnings_about_versions(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
-    """Yield what is needed or used by some versions of InfluxDB only, which is told by the server alone."""
+def untold_without_connection(settings: Settings) -> Iterator[str]:
+    """Yield what is missing if the server is an InfluxDB 2, which it alone can tell."""
+    given = {"INFLUX_TOKEN": "set" if settings.influx_token else "", "INFLUX_ORG": settings.influx_org}
     missing = _missing_for_2(settings, given)
     if missing and not settings.influx_username:
         yield (
             f"{' and '.join(missing)} {'are' if len(missing) > 1 else 'is'} not set: an InfluxDB 2 needs both, and which version a server "
             "is only a connection tells (--check --connect)"
         )
+
+
+def _warnings_about_versions(settings: Settings) -> Iterator[str]:
+    """Yield what is set and not used."""
     if settings.influx_password and not settings.influx_username:
         yield "INFLUX_PASSWORD is not used without INFLUX_USERNAME"
     of_version_1 = [name for name in ("INFLUX_USERNAME", "INFLUX_RETENTION_POLICY") if getattr(settings, name.lower())]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 import random
 import re
 import time
@@ -20,7 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anonymizer.errors import OutputDenied, SourceDenied, SourceError, SourceRefused
+from anonymizer.cohorts import Claim
+from anonymizer.errors import OutputDenied, OutputError, SourceDenied, SourceError, SourceRefused
 from anonymizer.samples import NO_SOURCE
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.influx_dialect import InfluxSeries
@@ -28,12 +30,14 @@ from inputs.influx_source import InfluxSource
 from inputs.influxql_dialect import from_the_end
 from inputs.window_summaries import WindowSummaries
 from operations.output_readers import BucketReader
+from outputs.influx_claims import InfluxClaims
 from outputs.influxdb import InfluxOutput, InfluxTarget
 from testbed.influxdb1_server import Influx1Server
 from testbed.influxdb_server import InfluxServer
 from tests.inputs.test_influx_source import HOSTILE, HOUR_START_NS, ODD_NAMES, TEN_SECONDS, line, rows_of
 from tests.outputs.batches import ODD_IDS, usual_batch
 from tests.scripts.verifying import summary_line
+from tests.servers.socket_server import Serve, http_answer
 from transport.influx_connection import Address, InfluxConnection
 from transport.influx_faults import InfluxFault
 from transport.influx_versions import quoted_name, quoted_text
@@ -403,6 +407,74 @@ def test_version_1_takes_user_and_password(influxdb1: Influx1Server) -> None:
     assert "s3cret" not in str(denied.value)
 
 
+def test_version_1_names_no_user_of_it_in_a_refusal(influxdb1: Influx1Server) -> None:
+    world = World(influxdb1, "auto", _NUMBERS)
+    bucket = world.bucket()
+    influxdb1.ask("CREATE USER \"o'canary of ward 7\" WITH PASSWORD 'p:canary word'")
+    token = "o'canary of ward 7:p:canary word"
+    series = InfluxSeries(bucket=bucket, measurement="ecg", field="ecg", source_tag="source_id", sources=("canary-wearer",))
+    as_user = world.connection(token="", username="o'canary of ward 7", password=lambda: "p:canary word")
+    for source in (world.source(bucket, token=token, sources=("canary-wearer",)), InfluxSource(as_user, series)):
+        with pytest.raises(
+            SourceDenied, match=r"may not read it .403 error authorizing query: the user not authorized"
+        ) as denied:
+            source.open()
+        assert "canary" not in str(denied.value)
+    with pytest.raises(OutputDenied, match=r"does not let us write .* .403 the user is not authorized to write to") as unwritten:
+        world.output(bucket, token=token).open({})
+    assert "canary" not in str(unwritten.value)
+
+
+#: What servers and proxies of each version answer, with what must not be shown: rows, ids, users, what was sent as credentials.
+QUOTING = {
+    "1.6.7": [
+        (400, 'partial write: max-values-per-tag limit exceeded (9/9): measurement="ecg" tag="source_id" value="a"CANARY" dropped=1'),
+        (400, "unable to parse 'ecg_anonymized,source_id=CANARY ecg=1': bad timestamp\nunable to parse 'CANARY'"),
+        (400, 'unable to parse "ecg_anonymized,source_id=CANARY ecg=1": bad timestamp'),
+        (403, '"CANARY" user is not authorized to write to database "held"'),
+        (403, "error authorizing query: CANARY not authorized to execute statement 'SELECT CANARY', requires READ on held"),
+        (401, "bad header: Basic Q0FOQVJZOnMzY3JldC1DQU5BUlk="),
+        (502, "CANARY: s3cret-CANARY was refused by the gateway"),
+    ],
+    "2.7.12": [
+        (400, "unable to parse 'ecg_anonymized,source_id=CANARY ecg=1': missing fields"),
+        (422, 'dropped 1 points outside retention policy of duration 1h - oldest point ecg_anonymized,source_id=CANARY at 1'),
+        (400, "line 1 (snippet: ecg_anonymized,source_id=CANARY ecg=1) is malformed"),
+        (500, "CANARY:s3cret-CANARY"),
+    ],
+    "3.6.0": [
+        (400, "partial write of line protocol occurred: ecg_anonymized,source_id=CANARY"),
+        (500, "column 'CANARY' in ecg_anonymized, source_id=CANARY"),
+        (401, "the token CANARY:s3cret-CANARY is not one"),
+        (503, "CANARY"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("version", QUOTING)
+def test_nothing_that_a_server_quotes_is_shown(version: str, serve: Serve) -> None:
+    for status, message in QUOTING[version]:
+        answer = http_answer(f"{status} Refused", json.dumps({"error": message, "message": message}).encode())
+        ping = http_answer("204 No Content", b"", f"X-Influxdb-Version: {version}")
+        server = serve([ping], *([answer] for _ in range(60)))
+        address = Address(
+            url=server.url,
+            org="o",
+            language="auto",
+            username="CANARY" if version == "1.6.7" else "",
+            password=lambda: "s3cret-CANARY",
+        )
+        target = InfluxTarget(bucket="held", measurement="ecg", field="ecg", source_tag="source_id")
+        output = InfluxOutput(InfluxConnection(address, lambda: "CANARY:s3cret-CANARY"), target)
+
+        with pytest.raises((OutputError, SourceError)) as refused:
+            output.write(usual_batch(rows=2))
+
+        assert "CANARY" not in str(refused.value), message
+        assert "Q0FOQV" not in str(refused.value)
+        assert re.search(r"\b[45]\d\d\b|older than", str(refused.value)), "and yet it says something"
+
+
 def test_a_server_without_flux_is_named_when_it_is_asked_in_flux(influxdb1: Influx1Server, influxdb3: Any) -> None:
     for server, version in ((influxdb1, "1.6.7"), (influxdb3, "3")):
         world = World(server, "flux", _NUMBERS)
@@ -410,6 +482,24 @@ def test_a_server_without_flux_is_named_when_it_is_asked_in_flux(influxdb1: Infl
             SourceRefused, match=rf"it is an InfluxDB {version}\S*, which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto"
         ):
             world.source(world.bucket()).open()
+        # A probe of version 3 would make the database that it asks for.
+        for name in (held := world.bucket(), "nowhere"):
+            with pytest.raises(OutputDenied, match="which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto"):
+                world.output(name).open({})
+            claims = InfluxClaims(world.connection(), world.output(name)._target, list)
+            with pytest.raises(OutputDenied, match="which does not answer Flux: set INFLUX_QUERY_LANGUAGE=auto"):
+                claims.put(Claim("us", "asked", 1, ("label",)))
+        known = world.connection(language="auto")
+        known.bucket(held)
+        with pytest.raises(InfluxFault, match="404"):
+            known.bucket("nowhere")
+
+
+def test_version_3_is_written_to_by_many_at_a_time_since_each_waits_for_its_log(world: World) -> None:
+    output = world.output(world.bucket())
+    assert output.concurrency == 3, "before the server was asked"
+    output.open({})
+    assert output.concurrency == (65 if world.is_version_3 else 3)
 
 
 def test_a_summary_of_another_data_set_does_not_stand_for_one_of_ours_that_is_missing(world: World) -> None:

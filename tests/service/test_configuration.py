@@ -20,7 +20,7 @@ from outputs.encoding import summary_of
 from scripts.make_configuration import configuration_page, env_example
 from service.preflight import folder_problems, input_problems, method_problems
 from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, cohort_of
-from service.settings.load import SUMMARY_FIELDS, Configuration, NoConfiguration, load
+from service.settings.load import SUMMARY_FIELDS, Configuration, NoConfiguration, load, untold_without_connection
 from service.settings.shown import shown_settings
 from service.wiring import load_hierarchy, make_recipe
 from tests.outputs.batches import usual_batch
@@ -153,6 +153,10 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"HIERARCHY_CSV_PATH": "/no/such/hierarchy.csv"}, "HIERARCHY_CSV_PATH /no/such/hierarchy.csv cannot be read"),
         ({"INFLUX_TOKEN": "", "INFLUX_QUERY_LANGUAGE": "flux"}, "INFLUX_TOKEN is required"),
         ({"INFLUX_ORG": "", "INFLUX_QUERY_LANGUAGE": "flux"}, "INFLUX_ORG is required"),
+        (
+            {"SOURCE_TAG": "source@id", "DEVICE_FILTER": "a,b"},
+            "SOURCE_TAG has an @ in its name, by which InfluxDB 2 cannot select the sources of DEVICE_FILTER: leave that empty",
+        ),
         ({"INFLUX_QUERY_LANGUAGE": "sql"}, "INFLUX_QUERY_LANGUAGE must be"),
         ({"INFLUX_USERNAME": "a"}, "INFLUX_USERNAME needs INFLUX_PASSWORD"),
         ({"INFLUX_USERNAME": "a:b", "INFLUX_PASSWORD": "c"}, "INFLUX_USERNAME holds a colon"),
@@ -394,6 +398,18 @@ def test_a_secret_where_a_name_belongs_is_not_shown(tmp_path: Path) -> None:
             load_text(tmp_path, f"INFLUX_TOKEN=a\nINFLUX_ORG=b\n{line}\nK_VALUE: 5\n")
         assert "line 3" in str(caught.value)
         assert "7c1e4fa" not in str(caught.value)
+
+
+def test_what_only_an_influxdb_2_needs_is_missed_by_a_check_that_does_not_connect_and_not_by_a_run(tmp_path: Path) -> None:
+    missing = "INFLUX_ORG is not set: an InfluxDB 2 needs both"
+    for changes, expected in (
+        ({}, False),
+        ({"INFLUX_ORG": ""}, True),
+        ({"INFLUX_ORG": "", "INFLUX_USERNAME": "a", "INFLUX_PASSWORD": "b"}, False),
+    ):
+        loaded = load_with(tmp_path, **changes)
+        assert any(missing in remark for remark in untold_without_connection(loaded.settings)) == expected
+        assert not any(missing in warning for warning in loaded.warnings)
 
 
 def test_ids_that_leave_as_they_are_are_warned_of(tmp_path: Path) -> None:
