@@ -1,4 +1,4 @@
-# Every target makes what it needs; nothing has to be installed first but Python 3.11 or later.
+# Every target makes what it needs; only Python 3.11 or later must be installed.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +8,7 @@ RUN := $(VENV)/bin/python
 help:  ## Show the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 24
 
-# What is tested is what is shipped: locked versions, checked against their hashes. REQUIREMENTS=requirements.txt: the newest that may be used.
+# Tests use what is shipped: locked versions, checked by hash. REQUIREMENTS=requirements.txt: the newest that are allowed.
 REQUIREMENTS ?= requirements.lock
 
 $(VENV)/run.stamp: $(REQUIREMENTS)
@@ -48,7 +48,7 @@ demo-influx-stop: $(VENV)/run.stamp  ## Stop the server that demo-influx left ru
 replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV_FILE= WEARERS= HERTZ= SPEED= MINUTES=)
 	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
 
-# Most tests wait for a process or a server. A file stays with one worker, so that its tests share what they set up. TEST_WORKERS=0: one by one.
+# Most tests wait for a process or a server. The tests of a file run in one process and share fixtures. TEST_WORKERS=0: one by one.
 TEST_WORKERS ?= 3
 IN_PARALLEL := --numprocesses $(TEST_WORKERS) --dist loadfile
 
@@ -102,7 +102,7 @@ $(VENV)/utility.stamp: $(VENV)/run.stamp requirements-utility.txt
 utility: $(VENV)/utility.stamp  ## What anonymization costs: tables, and a page with plots
 	@$(RUN) -m utility
 
-# In an environment of its own: it brings some thirty distributions that nothing else here needs.
+# In an environment of its own: it needs some thirty packages that nothing else here needs.
 AUDIT := .venv-audit
 AUDIT_OPTIONS ?=
 
@@ -112,7 +112,7 @@ $(AUDIT)/audit.stamp:
 	  || { echo "❌ pip-audit could not be installed, so nothing was audited"; exit 1; }
 	@touch $@
 
-# Strict, because it calls a distribution that its database cannot tell of no vulnerability.
+# Strict: otherwise a package missing from its database would count as free of vulnerabilities.
 .PHONY: audit
 audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities of what requirements.txt and requirements-formats.txt bring (AUDIT_OPTIONS=)
 	@mkdir -p build
@@ -122,7 +122,7 @@ audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities 
 	else tail -n 1 build/audit.txt; \
 	  echo "❌ The database could not be asked, or does not know a distribution: nothing is known of these versions (build/audit.txt)"; exit 1; fi
 
-# In an environment of its own, like the audit. It resolves once for every system and every Python from 3.11 on.
+# In an environment of its own, like the audit. Resolves once for all systems and all Pythons from 3.11 on.
 LOCKER := .venv-lock
 LOCKS := requirements.lock requirements-formats.lock requirements-rhythm.lock requirements-dask.lock
 

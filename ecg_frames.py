@@ -58,7 +58,7 @@ _LOG = logging.getLogger("ecg_anonymizer")
 #: Rows that are anonymized together, about; results do not depend on it.
 _ROWS_AT_ONCE = 1 << 23
 
-#: A file that is not there: a frame's settings are arguments, never somebody's `.env`.
+#: A file that does not exist: settings are arguments here, never an `.env`.
 _NO_ENV_FILE = Path(__file__).with_name("no.env")
 
 #: Prefix of the service's warning that source ids are released unchanged.
@@ -203,14 +203,14 @@ def anonymize_frame(
 ) -> Anonymized:
     """Return the frame with released values, and the certificate beside it.
 
-    It knows nothing of earlier releases. Anonymize a window twice, with a row more or with other settings, and whoever sees both results
-    can subtract them. The service remembers what it released and refuses that; here only you can.
+    It does not know of earlier releases. If a window is anonymized twice, with one more row or other settings, a reader of both results
+    can subtract them. The service remembers its releases and refuses that; here, that is up to you.
 
-    Out come the same rows in the same order under the same index, with the columns for time, source and value and no other. Values are
-    microvolts. A row that is not released (withheld, invalid, or a further row alike) has NaN as its value, but keeps its time and source,
-    which the service would not release: pass a frame on with `withheld="drop"` only. Of rows alike in time, source and value the first is
-    released. What the service warns of is logged and stands in the certificate. An index comes out as it went in: reset one that says more
-    than the time.
+    The result has the same rows in the same order under the same index, with only the columns for time, source and value. Values are
+    microvolts. A row that is not released (withheld, invalid, or a duplicate) has NaN as its value, but keeps its time and source,
+    which the service would not release: pass a frame on with `withheld="drop"` only. Of duplicates (same time, source and value) the
+    first is released. Warnings are logged and are part of the certificate. The index is not changed: reset one that contains more than
+    the time.
 
     Args:
         frame: One row per sample. The time is a column, a level of the index, or the datetime index itself.
@@ -222,19 +222,19 @@ def anonymize_frame(
         residual: What happens to rows that no level could place (RESIDUAL).
         imputation: A group's value (IMPUTATION).
         hierarchy: A hierarchy file of your own (HIERARCHY_CSV_PATH).
-        pseudonym_key: At least 16 bytes; source ids come out as their HMAC-SHA256 under it (PSEUDONYM_SALT). None: as they are.
+        pseudonym_key: At least 16 bytes; source ids are replaced by their HMAC-SHA256 under it (PSEUDONYM_SALT). None: kept as they are.
         value_unit: What the values are in (VALUE_UNIT).
-        withheld: `"nan"` keeps rows that are not released, `"drop"` leaves them out.
+        withheld: `"nan"` keeps unreleased rows without a value, `"drop"` removes them.
         timestamp: The column (or level of the index) with times.
         source_id: The column (or level of the index) with sources.
         ecg: The column with values.
-        zone: The zone of times that name none, such as `"UTC"` or `"Europe/Vienna"`; without it they are refused.
-        epoch: The unit of numeric times; None: told by their size, as the service does, for the years 1990 to 2099.
+        zone: The zone of times that have none, such as `"UTC"` or `"Europe/Vienna"`; without it they are refused.
+        epoch: The unit of numeric times; None: inferred from their size, as the service does, for the years 1990 to 2099.
 
     Raises:
-        ConfigurationError: Arguments that the service would refuse as settings, with its sentences.
-        SourceRefused: Rows that the service would refuse in a file, with its sentences.
-        PrivacyViolation: The second opinion found a broken promise; nothing is returned.
+        ConfigurationError: Arguments that the service would refuse as settings, with its messages.
+        SourceRefused: Rows that the service would refuse in a file, with its messages.
+        PrivacyViolation: Verification failed; nothing is returned.
     """
     if withheld not in ("nan", "drop"):
         raise ConfigurationError(f"withheld must be nan or drop, got {withheld!r}")
@@ -258,7 +258,7 @@ def anonymize_frame(
     released = _anonymize(read, recipe, settings.batch_size_seconds * NANOSECONDS)
     remarks = (*doubts, *read.remarks, *released.doubts)
     for remark in remarks:
-        # Said once a run by the service; a notebook has many runs, and no id leaves without being asked for.
+        # The service logs this once per run; a notebook has many, and the caller chose to keep ids.
         if not remark.startswith(_IDS_ARE_KEPT):
             _LOG.warning("⚠️ %s", remark)
     certificate = Certificate(recipe.promise, released.windows, int(np.count_nonzero(~read.has_time)), remarks)
@@ -281,17 +281,17 @@ def verify_frame(
     zone: str | tzinfo | None = None,
     epoch: Literal["s", "ms", "us", "ns"] | None = None,
 ) -> pd.DataFrame:
-    """Return what the second opinion counts in each window of a released frame, whoever released it.
+    """Return what `verify` counts in each window of a released frame, from this program or another.
 
-    Rows without a value were not released, and are passed over.
+    Rows without a value were not released, and are skipped.
 
     Args:
         frame: Released rows, values in microvolts.
-        k: How many share each value, at least.
+        k: The least number that share each value.
         window: Length of a window.
         k_unit: What k counts.
         imputed: Whether a value that fewer than k share may be the mean of all other rows of its window (RESIDUAL=impute).
-        method: How the values were made; for `rhythm` every row is compared with the public beat, and k counts nothing.
+        method: How the values were made; for `rhythm`, every row is compared with the public beat and k is ignored.
         timestamp: The column with times; this and what follows as in `anonymize_frame`.
         source_id: The column with sources.
         ecg: The column with values.
@@ -341,7 +341,7 @@ def read_released(
 
     Raises:
         ConfigurationError: There is nothing to read, or the span cannot be used.
-        SourceRefused: What is there is not a release of ours: other columns, rows without time, id or value, or a row twice.
+        SourceRefused: It is not a release of this project: other columns, rows without time, id or value, or a repeated row.
         SourceUnavailable: The bucket's server does not answer.
     """
     span = _span(start, end)
@@ -371,7 +371,7 @@ def advise_frame(
     zone: str | tzinfo | None = None,
     epoch: Literal["s", "ms", "us", "ns"] | None = None,
 ) -> pd.DataFrame:
-    """Return what each k and window costs the signal, a row each: the figures of `scripts/advise.py`, as confidential as raw data.
+    """Return what each combination of k and window costs the signal, one row each, as `scripts/advise.py` does. Confidential like raw data.
 
     Args:
         frame: Raw rows.
@@ -412,7 +412,7 @@ def _window_setting(window: str | int | timedelta | np.timedelta64 | None) -> di
 
 
 def _seconds(window: str | int | timedelta | np.timedelta64) -> str:
-    """Return a window's length as a setting has it; what is no whole number of seconds as it was given, to be refused as that."""
+    """Return a window's length as setting text; anything but whole seconds as given, so that the error quotes it."""
     if isinstance(window, timedelta | np.timedelta64) or (isinstance(window, str) and not window.strip().isdecimal()):
         try:
             length = pd.Timedelta(window)
@@ -424,12 +424,12 @@ def _seconds(window: str | int | timedelta | np.timedelta64) -> str:
 
 
 def _settings(given: Mapping[str, object], key: str | bytes | None) -> tuple[Settings, list[str]]:
-    """Return what the service would make of these settings, and what it would warn of.
+    """Return the service's settings for these arguments, and its warnings.
 
     Raises:
         ConfigurationError: With every problem.
     """
-    # The file is never read: the service only wants to know where samples come from.
+    # The file is never read: the settings only need an input.
     elsewhere = {"INPUT_FILE": str(SHIPPED_HIERARCHY), "OUTPUT_TO_INFLUX": "false"}
     problems = list[str]()
     try:
@@ -438,7 +438,7 @@ def _settings(given: Mapping[str, object], key: str | bytes | None) -> tuple[Set
         )
     except ConfigurationError as error:
         problems += error.problems
-    # Not by way of a setting, whose text is read as a line of `.env` is: every byte of a key counts.
+    # Not as a setting, which is parsed like a line of `.env`: every byte of a key counts.
     secret = Secret(key.decode(errors="surrogateescape") if isinstance(key, bytes) else key or "")
     try:
         if key is not None:
@@ -463,7 +463,7 @@ def _hierarchy_problems(settings: Settings) -> Sequence[str]:
 
 
 def _hierarchy_of(settings: Settings) -> Hierarchy | None:
-    """Return the hierarchy, if the method uses one; the shipped one is parsed once, since that takes as long as half a million rows."""
+    """Return the hierarchy, if the method uses one; the shipped one is parsed once, since parsing takes as long as half a million rows."""
     is_shipped = settings.method != "rhythm" and not settings.hierarchy_csv_path
     return _shipped_hierarchy() if is_shipped else load_hierarchy(settings)
 
@@ -480,7 +480,7 @@ def _read(frame: pd.DataFrame, names: _Names, *, microvolts_per_unit: float) -> 
     """Return the rows of a frame.
 
     Raises:
-        ConfigurationError: Times name no zone, and none was stated.
+        ConfigurationError: Times have no zone, and none was given.
         SourceRefused: It lacks a column, or holds what the service would refuse in a file.
     """
     times_of, ids_of, values_of = _columns(frame, names)
@@ -492,12 +492,12 @@ def _read(frame: pd.DataFrame, names: _Names, *, microvolts_per_unit: float) -> 
         samples = make_samples(found.times_ns, codes, ids, values_uv)
         has_time, remarks = _survey(Cells(samples, found.kinds, measured.kinds, np.ones(len(samples), np.bool_)))
     except SourceRefused as error:
-        raise SourceRefused(_said_of(names, str(error))) from None
-    return _Read(samples, has_time, tuple(_said_of(names, remark) for remark in remarks))
+        raise SourceRefused(_about_frame(names, str(error))) from None
+    return _Read(samples, has_time, tuple(_about_frame(names, remark) for remark in remarks))
 
 
-def _said_of(names: _Names, sentence: str) -> str:
-    """Return what is said of a file, said of the frame."""
+def _about_frame(names: _Names, sentence: str) -> str:
+    """Return a message about a file, worded for the frame."""
     sentence = sentence.replace("INPUT_FILE", "The frame")
     for column in ("timestamp", "source_id", "ecg"):
         sentence = sentence.replace(f"column {column} ", f"column {getattr(names, column)} ")
@@ -505,7 +505,7 @@ def _said_of(names: _Names, sentence: str) -> str:
 
 
 def _survey(cells: Cells) -> tuple[_Marks, list[str]]:
-    """Return which rows have a time, and what to warn of; refuse what nobody can tell."""
+    """Return which rows have a time, and the warnings; refuse ambiguous cells."""
     is_plain = (
         (cells.time_kinds == TimeKind.CALENDAR).all()
         and (cells.value_kinds == ValueKind.NUMBER).all()
@@ -530,7 +530,7 @@ def _place(row: int) -> str:
 
 
 def _columns(frame: pd.DataFrame, names: _Names) -> list[pd.Series]:
-    """Return times, sources and values; what other columns are called is not said."""
+    """Return times, sources and values. Errors do not name other columns."""
     if not isinstance(frame, pd.DataFrame):
         raise ConfigurationError(f"a pandas DataFrame is needed, got {type(frame).__name__}")
     wanted = (names.timestamp, names.source_id, names.ecg)
@@ -546,7 +546,7 @@ def _columns(frame: pd.DataFrame, names: _Names) -> list[pd.Series]:
         raise SourceRefused(
             f"The frame needs the columns {', '.join(map(str, wanted))}; {', '.join(wrong)} among its {len(frame.columns)} columns"
         )
-    # Under an index of their own: one that repeats itself would make pandas align rows.
+    # With a new index: pandas would align rows by one with duplicates.
     return [column.reset_index(drop=True) for column in found if column is not None]
 
 
@@ -577,7 +577,7 @@ def _times(column: pd.Series, names: _Names) -> Times:
         found.times_ns[rows] = _calendar_times(_localized(local, names, rows)).times_ns
         found.kinds[rows] = TimeKind.CALENDAR
     if names.zone is not None and str(names.zone) != "UTC":
-        # Of such a text nobody can tell any more whether it named its zone.
+        # Such a text no longer shows whether it had a zone.
         found.kinds[found.kinds == TimeKind.LEAP_SECOND] = TimeKind.UNREADABLE
     return found
 
@@ -588,7 +588,7 @@ def _calendar_times(column: pd.Series) -> Times:
 
 
 def _localized(local: pd.Series, names: _Names, rows: _Rows | None = None) -> pd.Series:
-    """Return times with the stated zone; `rows` says where in the frame they stand."""
+    """Return times in the given zone; `rows` are their positions in the frame."""
     if names.zone is None:
         raise ConfigurationError(
             f'column {names.timestamp} holds times that name no zone: state it, such as zone="UTC" or zone="Europe/Vienna"'
@@ -609,7 +609,7 @@ def _names_no_zone(kind: pa.DataType) -> bool:
 
 
 def _dates_as_text(column: pd.Series) -> pd.Series:
-    """Return a column of Python's dates as text, which says of each whether it names a zone; others as they are."""
+    """Return a column of Python dates as text, which shows whether each has a zone; other columns unchanged."""
     if column.dtype != object or not any(isinstance(cell, date | np.datetime64) for cell in column):
         return column
     return column.map(_date_text)
@@ -633,7 +633,7 @@ def _values(column: pd.Series) -> Values:
 
 
 def _encoded(column: pd.Series) -> pa.ChunkedArray:
-    """Return a column of ids; one of Python objects by its few different ones, which is quicker."""
+    """Return a column of ids; Python objects by their distinct values, which is faster."""
     if column.dtype != object:
         return _arrow(column)
     codes, different = pd.factorize(column)
@@ -644,7 +644,7 @@ def _encoded(column: pd.Series) -> pa.ChunkedArray:
 
 
 def _arrow(column: pd.Series) -> pa.ChunkedArray:
-    """Return a column as Arrow holds it; one of several types as text, of which each cell is read by itself."""
+    """Return a column as Arrow data; a column of mixed types as text, parsed cell by cell."""
     try:
         found = pa.array(column, from_pandas=True)
     except (pa.ArrowException, ValueError, TypeError, OverflowError):
@@ -654,7 +654,7 @@ def _arrow(column: pd.Series) -> pa.ChunkedArray:
 
 def _cell_text(cell: Any) -> str | None:
     if isinstance(cell, float) and cell.is_integer():
-        cell = int(cell)  # a missing number makes floats of the others: 7 becomes 7.0
+        cell = int(cell)  # a missing number turns the others into floats: 7 becomes 7.0
     text = "" if cell is None or cell is pd.NA or cell is pd.NaT else str(cell)
     try:
         text.encode()
@@ -668,12 +668,12 @@ def _cell_text(cell: Any) -> str | None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Released:
-    """What came of a frame.
+    """The result for a frame.
 
     Args:
         values_uv: The released value of each row, NaN where none is, shape (n,).
         windows: As in `Certificate`.
-        doubts: What to warn of.
+        doubts: The warnings.
     """
 
     values_uv: _Floats
@@ -711,7 +711,7 @@ def _anonymize(read: _Read, recipe: Recipe, length_ns: int) -> _Released:
 
 
 class _Doubts:
-    """What the service would warn of, gathered over the whole frame; a frame knows no more of its sources than its three columns say."""
+    """Collects the service's warnings over the whole frame."""
 
     def __init__(self) -> None:
         self._counts = WindowCounts()
@@ -719,7 +719,7 @@ class _Doubts:
         self._units: dict[str, UnitDoubts] = {}
 
     def add(self, found: ChunkResult) -> None:
-        """Look at a chunk."""
+        """Add a chunk's counts."""
         self._counts += sum((result.counts for result in found.results), WindowCounts())
         self._coded += sum(result.statistics.coded for result in found.results)
         self._contradictory += int(found.contradictions.rows.sum())
@@ -731,35 +731,35 @@ class _Doubts:
         self._formulas = max(self._formulas, formula_ids([one.batch for one in found.results if one.batch is not None]))
 
     def hint_on_contradictions(self) -> str:
-        """Return nothing: the three columns tell no more."""
+        """Return nothing: a frame has no further columns to hint at."""
         return ""
 
     def sentences(self) -> Iterator[str]:
-        """Yield what there is to warn of, in the service's words."""
+        """Yield the warnings, in the service's words."""
         if self._contradictory:
             rows = self._contradictory
-            yield _said(CONTRADICTORY, rows, self._windows, self._sources, rows, advice_for(self))
+            yield _message_of(CONTRADICTORY, rows, self._windows, self._sources, rows, advice_for(self))
         if still := self._units.get("still"):
-            yield _said(VALUES_HARDLY_MOVE, still.still, still.sources)
+            yield _message_of(VALUES_HARDLY_MOVE, still.still, still.sources)
         if apart := self._units.get("apart"):
-            yield _said(UNITS_DIFFER, apart.apart, apart.sources)
+            yield _message_of(UNITS_DIFFER, apart.apart, apart.sources)
         if self._formulas:
-            yield _said(IDS_ARE_FORMULAS, self._formulas)
+            yield _message_of(IDS_ARE_FORMULAS, self._formulas)
         usable = self._counts.released + self._counts.withheld - self._contradictory
         kept_back = self._counts.suppressed + self._counts.withheld - self._contradictory
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:
-            yield _said(MUCH_WITHHELD, 100 * kept_back / usable)
+            yield _message_of(MUCH_WITHHELD, 100 * kept_back / usable)
         if usable and self._coded / usable > CODED_LIMIT:
-            yield _said(MUCH_CLIPPED, 100 * self._coded / usable)
+            yield _message_of(MUCH_CLIPPED, 100 * self._coded / usable)
 
 
-def _said(event: LogEvent, *values: object) -> str:
-    """Return what the service logs of an event."""
+def _message_of(event: LogEvent, *values: object) -> str:
+    """Return the log message of an event."""
     return (event.text % values).removeprefix("⚠️ ")
 
 
 def _chunks(times_ns: _Ints, length_ns: int) -> Iterator[tuple[Chunk, list[int]]]:
-    """Yield chunks of windows that hold rows, and where the rows of each window begin, and those of the last end.
+    """Yield chunks of windows that contain rows, with the position where each window's rows begin and the last one's end.
 
     Args:
         times_ns: In order.
@@ -780,7 +780,7 @@ def _chunks(times_ns: _Ints, length_ns: int) -> Iterator[tuple[Chunk, list[int]]
 
 
 def _table(windows: Iterable[tuple[int, WindowCounts, anonymizer.batch.Certificate | None]]) -> pd.DataFrame:
-    """Return a row per window, as the service's window summaries call them."""
+    """Return one row per window, with the column names of window summaries."""
     rows = list(windows)
     counted = [field.name for field in dataclasses.fields(anonymizer.batch.Certificate)]
     columns = {f"rows_{name}": [getattr(counts, name) for _, counts, _ in rows] for name in WindowCounts.__slots__}
@@ -790,7 +790,7 @@ def _table(windows: Iterable[tuple[int, WindowCounts, anonymizer.batch.Certifica
 
 
 def _as_batch(samples: Samples, window: Window, promise: Promise, *, accepts_imputed: bool) -> Batch:
-    """Return the released rows of a window as the service would hand them on, for the second opinion."""
+    """Return the released rows of a window as a batch, for `verify`."""
     imputed, value_uv = None, None
     different, which, rows = np.unique(samples.values_uv, return_inverse=True, return_counts=True)
     rare = np.flatnonzero(rows < (promise.k or 0))
@@ -817,7 +817,7 @@ def _as_batch(samples: Samples, window: Window, promise: Promise, *, accepts_imp
 def _released_frame(
     frame: pd.DataFrame, names: _Names, read: _Read, values_uv: _Floats, pseudonyms: Sequence[str] | None, kept: _Rows | slice
 ) -> pd.DataFrame:
-    """Return the kept rows with what is released of them: an allow-list of columns, under the index they had."""
+    """Return the kept rows with their released values: an allow-list of columns, with the original index."""
     ids = None if pseudonyms is None else np.array([*pseudonyms, None], dtype=np.object_)[read.samples.source_codes]
     index = _index(frame.index, names, read, ids)[kept]
     columns: dict[Hashable, Any] = {}
@@ -828,7 +828,7 @@ def _released_frame(
             columns[name] = _ids_column(frame[name], ids)[kept]
         elif name == names.ecg:
             columns[name] = values_uv[kept]
-    # As series: pandas would look into objects for another type.
+    # As series: pandas would infer another type from objects.
     released = pd.DataFrame(
         {name: pd.Series(column, index=index, dtype=column.dtype) for name, column in columns.items()}, index=index, copy=False
     )
@@ -837,7 +837,7 @@ def _released_frame(
 
 
 def _without_texts(column: pd.Series, has_time: _Marks) -> Any:
-    """Return times; a text that is none is left out, as it may say anything."""
+    """Return times, without text that is not a time: it may contain anything."""
     may_be_text = not (isinstance(column.dtype, np.dtype) and column.dtype != object) and column.dtype.kind not in "Miuf"
     return (column.reset_index(drop=True).where(pd.Series(has_time)) if may_be_text and not has_time.all() else column).array
 
@@ -847,16 +847,16 @@ def _ids_column(column: pd.Series, pseudonyms: npt.NDArray[np.object_] | None) -
     if pseudonyms is not None:
         return pd.Categorical(pseudonyms) if is_category else pd.array(pseudonyms, dtype="str")
     if isinstance(column.dtype, pd.ArrowDtype) and pa.types.is_dictionary(column.dtype.pyarrow_dtype):
-        # Its dictionary may hold ids that have no row here.
+        # Its dictionary may contain ids without a row here.
         return pd.Categorical(column.astype(object))
     return column.array
 
 
 def _index(index: pd.Index, names: _Names, read: _Read, pseudonyms: npt.NDArray[np.object_] | None) -> pd.Index:
-    """Return the frame's index, with pseudonyms where sources stand in it.
+    """Return the frame's index, with pseudonyms in place of sources.
 
     Raises:
-        SourceRefused: It holds source ids elsewhere, beside which pseudonyms would tell who is who.
+        SourceRefused: It contains source ids elsewhere, which would identify the pseudonyms.
     """
     if pseudonyms is None:
         return index
@@ -873,23 +873,23 @@ def _index(index: pd.Index, names: _Names, read: _Read, pseudonyms: npt.NDArray[
 
 
 def _holds_ids(level: pd.Index, samples: Samples) -> bool:
-    """Return whether a level of the index tells the sources of rows."""
+    """Return whether a level of the index reveals rows' sources."""
     if isinstance(level, pd.RangeIndex) or level.dtype.kind == "M":
         return False
     if level.dtype.kind not in "iuf":
         return not set(samples.source_ids).isdisjoint(map(str, level.unique()))
     ids = pd.to_numeric(pd.Series([*samples.source_ids, None], dtype=object), errors="coerce").to_numpy(np.float64)
     alike = int(np.count_nonzero(level.to_numpy(np.float64, na_value=np.nan) == ids[samples.source_codes]))
-    # Numbers of rows meet each numeric id once, by chance.
+    # Row numbers match each numeric id once, by chance.
     return alike > len(samples.source_ids) or 0 < alike == len(samples)
 
 
 def _without_unused(released: pd.DataFrame) -> pd.DataFrame:
-    """Return the frame without categories and levels that no row of it has: they may be ids of others."""
+    """Return the frame without unused categories and levels: they may be ids of others."""
     for name in released.columns:
         column = released[name]
         if isinstance(column.dtype, pd.CategoricalDtype):
-            # pandas would sort all rows to learn which are used. The extra last mark is for rows that name no source.
+            # pandas would sort all rows to find the used ones. The last mark is for rows without a source.
             is_used = np.zeros(len(column.cat.categories) + 1, np.bool_)
             is_used[column.array.codes] = True
             if not is_used[:-1].all():

@@ -2,7 +2,7 @@
 
 The first takes and returns a pandas frame, as a notebook does (documentation/NOTEBOOKS.md); the others show the core below it, which
 takes arrays and returns arrays. The rows are those of `documentation/ALGORITHM.md`, where the results are worked out by hand. No file
-but the hierarchy is read, no server asked.
+is read except the hierarchy, and no server is contacted.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ K = 3
 
 
 def a_frame() -> None:
-    """Anonymize a frame. The same rows come out under the same index, and beside them what was promised and counted."""
+    """Anonymize a frame. The same rows come out under the same index, with a certificate of what was promised and counted."""
     raw = pd.DataFrame({"timestamp": TIMES_NS, "source_id": "wearable-07", "ecg": MEASURED_UV})
     released, certificate = anonymize_frame(raw, k=K, window="5s", epoch="ns")
     print("1. A frame:", *released["ecg"])
@@ -66,7 +66,7 @@ def classic_settings() -> None:
 
 
 def pseudonyms() -> None:
-    """Replace source ids by keyed pseudonyms. Never write a key into a program; this one protects nobody."""
+    """Replace source ids by keyed pseudonyms. Never write a key into a program; this one protects no one."""
     names = Pseudonymizer(b"a key for this example alone")
     batch = anonymized(LevelHierarchyAnonymizer(SHIPPED, k=K), names)
     print("4. Released id:", batch.source_ids[0])
@@ -74,7 +74,7 @@ def pseudonyms() -> None:
 
 
 def second_opinion() -> None:
-    """Verify a batch, then one in which somebody put a single row's own value back."""
+    """Verify a batch, then one that was altered to contain a single row's own value."""
     batch = anonymized(LevelHierarchyAnonymizer(SHIPPED, k=K))
     print("5. Verified:", verify(batch))
     tampered = batch.values_uv.copy()

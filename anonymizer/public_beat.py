@@ -1,4 +1,4 @@
-"""The public beat of `METHOD=rhythm`: one heartbeat by a formula, the same for everybody, stretched between given beat times.
+"""The public beat of `METHOD=rhythm`: one heartbeat by a formula, the same for every source, stretched between given beat times.
 
 The formula is the sum of five Gaussians of McSharry et al. 2003 (A dynamical model for generating synthetic electrocardiogram signals),
 computed once into the table below, so that builders and checkers use the same whole numbers. Everything else is integer arithmetic:
@@ -28,7 +28,7 @@ LEAST_INTERVAL_NS: Final = 200 * _MILLISECOND_NS
 #: Rows of one source that lie further apart than this belong to different segments.
 LONGEST_STEP_NS: Final = 200 * _MILLISECOND_NS
 
-#: What a row at a beat is released as, in microvolts; every other row is lower.
+#: Released value of a row at a beat, in microvolts; every other row is lower.
 PEAK_UV: Final = 1000
 
 _SECOND_NS = 1_000_000_000
@@ -101,7 +101,7 @@ def public_beats_uv(times_ns: _Ints, beats_ns: _Ints) -> _Ints:
         Whole microvolts, shape (n,): `PEAK_UV` at beats, less elsewhere.
     """
     intervals_ns = np.diff(beats_ns)
-    # What comes before the first beat is shaped by the first interval, what follows the last beat by the last one.
+    # Before the first beat the first interval applies, after the last beat the last one.
     of_gap_ns = np.concatenate((intervals_ns[:1], intervals_ns, intervals_ns[-1:]))
     scale = np.array(
         [isqrt(shaped * _SECOND_NS) for shaped in np.clip(of_gap_ns, _SHORTEST_SHAPED_NS, _LONGEST_SHAPED_NS).tolist()]
@@ -116,7 +116,7 @@ def public_beats_uv(times_ns: _Ints, beats_ns: _Ints) -> _Ints:
     until_ns = beats_ns[np.minimum(gap, len(beats_ns) - 1)] - times_ns
     tail_nv = _table_nv(np.clip(after_ns, 0, tail) * _SECOND_NS // scale[gap])
     lead_nv = _table_nv(-np.clip(until_ns, 0, lead_ns[gap]))
-    # A straight line joins the end of one beat to the beginning of the next. Within the one none of it is gone, within the other all.
+    # A straight line joins the end of one beat to the beginning of the next: its weight is 0 within the first, 1 within the second.
     gone_ns = np.clip(after_ns - tail, 0, between)
     gone_ns[gap == 0], gone_ns[gap == len(beats_ns)] = between[gap == 0], 0
     value_nv = tail_nv + (lead_nv - tail_nv) * gone_ns // between

@@ -1,7 +1,7 @@
 """Replaces each source's ECG by the public beat at that source's beat times: the rhythm is kept, the shape of the heart is not.
 
-No value of a released row depends on a measured value, except through the times of the beats. The detector that finds them is a port:
-this module knows none.
+No value of a released row depends on a measured value, except through the times of the beats. The detector that finds them is passed
+in.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Ints = npt.NDArray[np.int64]
 _Floats = npt.NDArray[np.float64]
 _Marks = npt.NDArray[np.bool_]
 
-#: Beats are looked for on an even grid of this step (250 Hz), whatever the times of the rows.
+#: Beats are detected on an even grid with this step (250 Hz), whatever the times of the rows.
 GRID_STEP_NS = 4_000_000
 
 _GRID_HERTZ = 250
@@ -30,13 +30,13 @@ _GRID_HERTZ = 250
 #: The QRS complex has its power in this band (Pan & Tompkins 1985), in hertz.
 _BAND_HERTZ = (5.0, 30.0)
 
-#: Power within this much of a beat belongs to the beat, in grid steps: 100 ms.
+#: Power this close to a beat belongs to the beat, in grid steps: 100 ms.
 _BESIDE_BEAT_STEPS = 25
 
 #: A source's window whose mean power outside its beats is this share of the mean power at its beats, or more, is noise.
 NOISE_SHARE = 0.1
 
-#: A segment shorter than two seconds shows the detector too little to set its thresholds.
+#: A segment shorter than two seconds is too short for the detector's thresholds.
 _SHORTEST_SEGMENT_STEPS = 2 * _GRID_HERTZ
 
 
@@ -155,7 +155,7 @@ def _is_beside(steps: _Ints, size: int) -> _Marks:
 
 
 def _nearest(offsets_ns: _Ints, wanted_ns: _Ints) -> npt.NDArray[np.intp]:
-    """Return the position of the row nearest to each time, the earlier one of two as near."""
+    """Return the position of the row nearest to each time; of two equally near rows, the earlier."""
     after = np.clip(np.searchsorted(offsets_ns, wanted_ns), 1, len(offsets_ns) - 1)
     return after - (wanted_ns - offsets_ns[after - 1] <= offsets_ns[after] - wanted_ns)
 

@@ -1,6 +1,6 @@
-"""The second opinion on `METHOD=rhythm`: is every released row a row of the public beat, given the beats among the rows?
+"""Verifies `METHOD=rhythm`: does every released row match the public beat, given the beats among the rows?
 
-Shares the table of the public beat with what builds batches, because it is the promise itself, and no code.
+Shares only the table of the public beat, which is the promise itself, with the code that builds batches.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def verify_public_beats(batch: Batch) -> Certificate:
     """Rebuild every row from the rows at beats alone, and compare.
 
     Raises:
-        PrivacyViolation: The batch holds a row that the rule does not explain.
+        PrivacyViolation: A row of the batch breaks the rule.
     """
     if batch.promise.template_digest != TEMPLATE_DIGEST:
         raise _violation(batch, "names a template that is not the public beat")
@@ -53,7 +53,7 @@ def verify_public_beats(batch: Batch) -> Certificate:
 
 
 def _expected(times: _Ints, segment: _Ints, is_beat: npt.NDArray[np.bool_], to_next: _Ints) -> _Ints:
-    """Return the value of each row that is no beat, in whole microvolts, from the beats before and after it in its segment."""
+    """Return the value of each row that is not a beat, in whole microvolts, from the beats before and after it in its segment."""
     rows, beats = np.arange(len(times)), np.flatnonzero(is_beat)
     last, upcoming = np.cumsum(is_beat) - 1, np.searchsorted(beats, rows)
     here, there = beats[np.maximum(last, 0)], beats[np.minimum(upcoming, len(beats) - 1)]

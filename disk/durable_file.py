@@ -221,7 +221,7 @@ def make_folder(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
 
 
 def folder_mode(file_mode: int) -> int:
-    """Return the permissions of a folder for files of these permissions: whoever may read them may list it."""
+    """Return the permissions of a folder for files with these permissions: those who may read the files may list it."""
     may_read = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
     return PRIVATE_FOLDER | file_mode & may_read | (file_mode & may_read) >> 2
 

@@ -433,7 +433,7 @@ def _swallowing(block: Block, data: npt.NDArray[np.uint8], quotes: npt.NDArray[n
 
 
 def _in_cells_of_one_line(delimiters: npt.NDArray[np.intp], lines: _Lines, quotes: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Return which delimiters stand inside a quoted cell that ends on the same line: these separate no cells."""
+    """Return which delimiters are inside a quoted cell that ends on the same line: these do not separate cells."""
     is_other_cell = np.append(True, quotes[2::2] != quotes[1:-1:2][: len(quotes[2::2])] + 1)
     cells = np.cumsum(is_other_cell)
     long = np.unique(cells[(np.searchsorted(quotes, lines.stops[lines.end_inside]) - 1) // 2])

@@ -69,7 +69,7 @@ class Survey:
     has_commas_between: bool = False
 
     def add(self, cells: Cells, place: Place) -> None:
-        """Count rows; `place` returns where one of them stands."""
+        """Count rows; `place` returns the position of one of them."""
         times_ns = cells.samples.times_ns
         in_span = self.is_in_span(times_ns)
         has_source = cells.samples.source_codes != NO_SOURCE

@@ -1,4 +1,4 @@
-"""InfluxDB 2 asked in Flux."""
+"""Queries InfluxDB 2 in Flux."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from transport.influx_connection import InfluxConnection
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
 
-#: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
+#: Limit for the smallest query; large ones may take longer.
 _LONGEST_LOOK_S = 5.0
 
 
@@ -35,7 +35,7 @@ class FluxDialect:
         self._connection = connection
 
     def look(self, series: InfluxSeries) -> None:
-        """Ask for a range of one nanosecond, which costs nothing."""
+        """Query a range of one nanosecond, which costs nothing."""
         self._tables(_select(series, Window(0, 1)), within_s=_LONGEST_LOOK_S)
 
     def counts(
@@ -56,10 +56,10 @@ class FluxDialect:
         return [_rows(table, series) for table in tables if table.body]
 
     def ends(self, series: InfluxSeries, pieces: Sequence[Window], *ends: str) -> list[int]:
-        """Ask for all of them in one query.
+        """Query all of them at once.
 
-        The server follows the type of the first shard it comes to: of a piece that a field of another type lies in, it may say that there
-        is nothing (decision 019).
+        The server assumes the type in the first shard: for a piece where the field has another type, it may return
+        nothing (decision 019).
         """
         asked = [
             f'{_select(series, piece)} |> {end}() |> keep(columns: ["_time"]) |> group()' for piece in pieces for end in ends

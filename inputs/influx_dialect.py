@@ -1,6 +1,6 @@
-"""What is asked of an InfluxDB, in whatever language the server understands: one object for each language answers all of it.
+"""The queries that are sent to an InfluxDB, behind one interface for each query language.
 
-`inputs/flux_dialect.py` asks in Flux. What a server is, and so which dialect it is asked in, is decided in one place.
+`inputs/influx_dialects.py` chooses the dialect by the server's version.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import pyarrow as pa
 from anonymizer.cohorts import Cohort
 from anonymizer.windows import Window
 
-#: How source ids are held: each name once.
+#: Type of source ids: each name is stored once.
 ID_TYPE = pa.dictionary(pa.int32(), pa.string())
 
 
 class BrokenAnswer(Exception):
-    """The answer is not whole, or reports an error after it began well: asking again may succeed. The message holds no value."""
+    """The answer is not whole, or reports an error after it began well: a retry may succeed. The message contains no value."""
 
 
 class NotNumbers(Exception):
-    """The field holds something else than numbers.
+    """The field contains values other than numbers.
 
     Args:
-        kind: What the server calls it, such as `string`.
+        kind: The server's name of the type, such as `string`.
     """
 
     def __init__(self, kind: str) -> None:
@@ -77,7 +77,7 @@ class Rows:
 
 
 class Dialect(Protocol):
-    """Asks one server in its language. Spans never cross a whole hour unless it is said.
+    """Queries one server in its language. Spans never cross a whole hour unless stated.
 
     Every method raises InfluxFault when the server does not do what was asked, and BrokenAnswer when its answer is not whole.
     """
@@ -85,11 +85,11 @@ class Dialect(Protocol):
     #: Of the language.
     name: str
 
-    #: What a person should know of wrong values that the server may answer with for a while; empty: nothing.
+    #: A note for operators on wrong values that the server may return for a while; empty: none.
     caution: str
 
     def look(self, series: InfluxSeries) -> None:
-        """Ask the cheapest question that shows what is wrong with address, credentials and names."""
+        """Send the cheapest query that shows whether address, credentials and names are right."""
 
     def counts(
         self, series: InfluxSeries, span: Window, *, every_s: int

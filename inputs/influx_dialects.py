@@ -1,4 +1,4 @@
-"""Which dialect a server is asked in."""
+"""Chooses the dialect for a server."""
 
 from __future__ import annotations
 

@@ -145,7 +145,7 @@ class InfluxSource:
     def now_ns(self) -> int | None:
         """Return the server's time, never ahead of it; ours when its answers tell no time. Asks when that would tell more."""
         now_ns = time.monotonic_ns()
-        # One that did not answer is asked again by the next look, not by everybody who wants the time meanwhile.
+        # A server that did not answer is asked again by the next look, not by every caller who wants the time.
         if self._clock_error is None and now_ns - self._asked_ns >= _LEAST_PAUSE_NS:
             is_stale = now_ns - self._clock_asked_ns > _CLOCK_IS_FRESH_NS
             if is_stale or self._is_good_moment():
@@ -154,7 +154,7 @@ class InfluxSource:
         return time.time_ns() if clock.is_silent else clock.now_ns(time.monotonic_ns())
 
     def _is_good_moment(self) -> bool:
-        """Return whether asking the server's clock now tells much: at the moment for it, or just behind, since nobody wakes in time."""
+        """Return whether asking the server's clock now tells much: at the clock's tick, or just after it, since threads wake late."""
         moment_in_s = self.clock_check_in_s()
         return moment_in_s < _CLOCK_TICK_S or 1 - _WAKES_LATE_S < moment_in_s < 1
 
@@ -219,7 +219,7 @@ class InfluxSource:
                 return found
             asked, together = asked + len(block), min(4 * together, _MOST_PIECES)
             if asked >= _MOST_ASKED and block[-1].end_ns < end_ns:
-                return block[-1].end_ns  # nothing so far; whoever watches must hear from the caller now and then
+                return block[-1].end_ns  # nothing so far; the caller must report progress now and then
         return None
 
     def _pieces(self, start_ns: int, end_ns: int) -> Iterator[Window]:

@@ -1,8 +1,8 @@
-"""InfluxDB 1 and 3, and 2 if that is asked for, asked in InfluxQL: one statement per request.
+"""Queries InfluxDB 1 and 3, and 2 if configured, in InfluxQL: one statement per request.
 
-Counts, names and summaries come as JSON, which reports errors; rows come as the server's version sends them best, and are never fewer
-than were counted. Of a field whose type changes, numbers of every type are answered, and text and booleans are left out without a sign:
-whether there are any is asked.
+Counts, names and summaries come as JSON, which reports errors; rows come in the format that suits the server's version, and are never fewer
+than were counted. For a field whose type changes, the server returns numbers of every type and silently omits text and booleans, so a
+further query checks for those.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from transport.influxql_answers import Series, read_series
 
 _NUMERIC_TYPES = ("float", "integer", "unsigned")
 
-#: A server that does not answer the smallest question within so many seconds is in trouble, although a large one may take longer.
+#: Limit for the smallest query; large ones may take longer.
 _LONGEST_LOOK_S = 5.0
 
-#: The status of a range that holds more than the server reads at once.
+#: The status for a range that exceeds what the server reads at once.
 _TOO_LARGE = 413
 
-#: Rows in a piece of an answer that comes in pieces.
+#: Rows per chunk of a chunked answer.
 _CHUNK_ROWS = 20_000
 
 #: The columns of a CSV answer: measurement, tags it was grouped by, time, value, source id.
@@ -55,7 +55,7 @@ class InfluxQlDialect:
         self._databases: dict[str, Database] = {}
 
     def look(self, series: InfluxSeries) -> None:
-        """Ask for a range of one nanosecond, which costs nothing."""
+        """Query a range of one nanosecond, which costs nothing."""
         self._databases.clear()
         self._ask(series.bucket, f"SELECT {_field(series)} {self._from(series, Window(0, 1))} LIMIT 1", within_s=_LONGEST_LOOK_S)
 
@@ -66,11 +66,11 @@ class InfluxQlDialect:
         self._refuse_others_than_numbers(series, span)
         selected = f"SELECT COUNT({_field(series)}) {self._from(series, span)}"
         found = self._ask(series.bucket, f"{selected} GROUP BY time({every_s}s) fill(none)")
-        # A window that the span begins in is named by its own start.
+        # The time of the first window may lie before the span.
         return [(np.maximum(_integers(one, 0), span.start_ns), _integers(one, 1)) for one in found]
 
     def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
-        """Return all rows; of a field with text or booleans in the span, none."""
+        """Return all rows; none if the field has text or booleans in the span."""
         self._refuse_others_than_numbers(series, span)
         query = f"SELECT {_field(series)}, {quoted_name(series.source_tag)}::tag {self._from(series, span)}"
         version = self._connection.version
@@ -80,7 +80,7 @@ class InfluxQlDialect:
     def ends(self, series: InfluxSeries, pieces: Sequence[Window], *ends: str) -> list[int]:
         """Return only the first row of all pieces together: numbers of every type are found."""
         span = Window(pieces[0].start_ns, pieces[-1].end_ns)
-        # What is no number is for `counts` to refuse, not to be passed over.
+        # Values that are not numbers must reach `counts`, which refuses them.
         values = [_field(series), *(f"{quoted_name(series.field)}::{kind}" for kind in self._other_kinds(series))]
         return [int(time_ns) for value in values for one in self._first(series, span, value) for time_ns in one.column(0)]
 
@@ -97,7 +97,7 @@ class InfluxQlDialect:
         return self._texts(bucket, f"SHOW TAG KEYS {self._measurement(bucket, measurement)}", 0)
 
     def policies_with(self, series: InfluxSeries) -> list[str]:
-        """Return those that the server tells of."""
+        """Return those that the server lists."""
         policies = self._connection.version.policies(self._connection, series.bucket)
         named = [(policy, f"SHOW FIELD KEYS FROM {quoted_name(policy)}.{quoted_name(series.measurement)}") for policy in policies]
         return [policy for policy, question in named if series.field in self._texts(series.bucket, question, 0)]
@@ -109,7 +109,7 @@ class InfluxQlDialect:
         return [int(time_ns) for one in found for time_ns in one.column(0)]
 
     def last_texts(self, bucket: str, measurement: str, field: str, span: Window) -> list[str]:
-        """Return each series' last value. Where the server does not read all at once, every part is asked: any may hold a series' last."""
+        """Return each series' last value. Queried in parts if the server does not read all at once; any part may contain one."""
         selected = f"LAST({quoted_name(field)}::field)"
         last: dict[tuple[tuple[str, str], ...], str] = {}
         for found in from_the_end(span, lambda part: self._points(bucket, measurement, selected, part, " GROUP BY *")):
@@ -128,7 +128,7 @@ class InfluxQlDialect:
                 raise NotNumbers(kind)
 
     def _other_kinds(self, series: InfluxSeries) -> list[str]:
-        """Return the types other than numbers that the field has anywhere."""
+        """Return the field's types, in any shard, that are not numbers."""
         question = f"SHOW FIELD KEYS {self._measurement(series.bucket, series.measurement)}"
         kinds = [row[1] for one in self._ask(series.bucket, question) for row in one.values if row[0] == series.field]
         return [str(kind) for kind in kinds if kind not in _NUMERIC_TYPES]
@@ -163,7 +163,7 @@ class InfluxQlDialect:
 
 
 def _first_found(span: Window, ask: Callable[[Window], list[Series]]) -> list[Series]:
-    """Return what the first part of a span answers that holds anything; parts are as long as the server reads at once."""
+    """Return the answer for the first part of a span that is not empty; parts are as long as the server reads at once."""
     start_ns, length_ns = span.start_ns, span.end_ns - span.start_ns
     while start_ns < span.end_ns:
         cut_ns = min(span.end_ns, start_ns + length_ns)
@@ -177,7 +177,7 @@ def _first_found(span: Window, ask: Callable[[Window], list[Series]]) -> list[Se
 
 
 def from_the_end(span: Window, ask: Callable[[Window], list[Series]]) -> Iterator[list[Series]]:
-    """Yield what all parts of a span answer, the last one first; parts are as long as the server reads at once."""
+    """Yield the answers for all parts of a span, the last first; parts are as long as the server reads at once."""
     end_ns, length_ns = span.end_ns, span.end_ns - span.start_ns
     while end_ns > span.start_ns:
         cut_ns = max(span.start_ns, end_ns - length_ns)
@@ -186,12 +186,12 @@ def from_the_end(span: Window, ask: Callable[[Window], list[Series]]) -> Iterato
             length_ns //= 2
             continue
         yield found
-        # Where there are rows, a part of twice the length is refused as a rule.
+        # Where there are rows, a part of twice the length is usually refused.
         end_ns, length_ns = cut_ns, length_ns if found else 2 * length_ns
 
 
 def _unless_too_large(part: Window, ask: Callable[[Window], list[Series]]) -> list[Series] | None:
-    """Return a part's answer; None when it holds more than the server reads at once."""
+    """Return a part's answer; None if it exceeds what the server reads at once."""
     try:
         return ask(part)
     except InfluxFault as fault:
@@ -228,7 +228,7 @@ def _rows_of_csv(answer: bytes, _series: InfluxSeries) -> list[Rows]:
     if not answer.strip():
         return []
     body = _behind_header(answer)
-    # Half a line is never taken for a whole one: what ends without a line end was cut.
+    # An answer without a final line end was cut.
     if not answer.endswith(b"\n"):
         raise BrokenAnswer("the answer was cut")
     try:
@@ -250,7 +250,7 @@ def _rows_of_csv(answer: bytes, _series: InfluxSeries) -> list[Rows]:
 
 
 def _behind_header(answer: bytes) -> int:
-    """Return where the header of a CSV answer ends, which must have the columns that were asked for."""
+    """Return where the header of a CSV answer ends; it must have the requested columns."""
     end = answer.find(b"\n")
     while end >= 0 and answer.count(b'"', 0, end) % 2:
         end = answer.find(b"\n", end + 1)
@@ -264,7 +264,7 @@ def _behind_header(answer: bytes) -> int:
 
 
 def _rows_of_parquet(answer: bytes, series: InfluxSeries) -> list[Rows]:
-    """Read Parquet, whose end tells that it is whole."""
+    """Read Parquet, whose footer shows that it is complete."""
     if not answer:
         return []
     try:

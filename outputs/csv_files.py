@@ -34,7 +34,7 @@ class _Known:
 
     Args:
         committed: Its committed part.
-        covered_ns: How much of the interval that its name stands for is covered by its windows.
+        covered_ns: How much of its name's interval its windows cover.
         may_have_grown: Whether it may contain windows that a damaged journal lost.
     """
 

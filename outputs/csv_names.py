@@ -1,4 +1,4 @@
-"""The interval of time that a CSV file's name stands for, which tells when its file is complete."""
+"""The interval of time that a CSV file's name covers, which determines when the file is complete."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def unit_s(pattern: str) -> int | None:
 
 
 def covered_ns(window: Window, *, of_unit_s: int) -> int:
-    """Return how much a window covers of the interval that its file's name stands for."""
+    """Return how much of its file's interval a window covers."""
     unit_ns = of_unit_s * NANOSECONDS
     interval_end_ns = (window.start_ns // unit_ns + 1) * unit_ns
     return min(window.end_ns, interval_end_ns) - window.start_ns

@@ -193,7 +193,7 @@ class InfluxOutput:
                 "(INFLUX_OUTPUT_BUCKET), or remove the rows of that type from this one"
             )
         if Why.MALFORMED in reasons:
-            # Whoever refuses everything does so for another reason than our rows.
+            # A server that refuses everything has another reason than our rows.
             self._probe()
         return self._rejected(batch, refusals, rows=None)
 

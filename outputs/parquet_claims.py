@@ -9,7 +9,7 @@ from outputs.parquet_places import Place
 
 _FOLDER = "claims"
 
-#: Stands between the words of a claim, none of which holds one.
+#: Separates the words of a claim, none of which contains it.
 _BETWEEN = "-"
 
 

@@ -51,7 +51,7 @@ class HeldParquet:
 
         Raises:
             SourceDenied: Our keys may not read it.
-            SourceRefused: A file is damaged, so nobody can tell.
+            SourceRefused: A file is damaged.
             SourceUnavailable: It cannot be read now.
         """
         found = [Window(start_ns, end_ns) for start_ns, end_ns, _ in self._summaries(span, self._labels.union(labels))]

@@ -82,7 +82,7 @@ class Folder:
             self._make(place.parent)
             make_folder(unfinished.parent, PRIVATE_FOLDER)
             is_new = self._put(place, content, unfinished)
-            # Also where it was there: nobody lived to say that its name was on the disk.
+            # Also if the file existed: a crash may have come before its name was synced.
             self._sync(place.parent)
         except OSError as error:
             raise self._unavailable(error) from None

@@ -1,19 +1,19 @@
-"""Check anonymized ECG from the outside: is every released value shared by at least k rows (or sources) of its window?
+"""Checks anonymized ECG independently of the service: is every released value shared by at least k rows (or sources) of its window?
 
-With --method rhythm: is every row one of the public beat at the beat times?
+With --method rhythm: does every row match the public beat at the beat times?
 
-For anybody, without trust in the program that released it: one file that uses Python's standard library and nothing of the project, to be
+It needs no trust in the program that released the data: one file that uses Python's standard library and nothing of the project, to be
 copied wherever it is needed. It reads CSV files, gzipped ones too; a folder of Parquet files (the one that holds rows/ and windows/), or
 s3://bucket/prefix with keys in the usual AWS_ variables, for both of which it needs pyarrow; or the output bucket of an InfluxDB 1, 2 or
 3 with the window summaries in it (of 1 and 3, the database).
 
-Of every window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
-that no window comes twice; of files, that rows are in order of time and id; of a bucket and of Parquet files, that each window has a
+For each window it checks that each value is shared as promised, that values are finite, that no source has two rows for one time, and
+that no window occurs twice; for files, that rows are in order of time and id; for a bucket and for Parquet files, that each window has a
 summary, and that rows released, k, smallest group, distinct values and distinct sources are what the summary says. A window whose
 summary says `partial` lacks rows that the server refused: what can follow from that is "incomplete", not "violated".
 
-The token for a bucket comes from INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file; of InfluxDB 1 it is
-user:password, and where it is not set, INFLUX_USERNAME and INFLUX_PASSWORD (or _FILE) are used. Rows are held for
+The bucket's token comes from INFLUX_VERIFY_TOKEN or INFLUX_VERIFY_TOKEN_FILE, in the environment or the --env-file; for InfluxDB 1 it is
+user:password, and if it is not set, INFLUX_USERNAME and INFLUX_PASSWORD (or _FILE) are used. Rows are held for
 one window of a file, one chunk of Parquet files, or for up to an hour of a bucket, never all of them.
 Exit codes: 0 no window breaks its promise, 1 at least one does, 64 the arguments, files or bucket cannot be used, 69 no server answers.
 """
@@ -53,12 +53,12 @@ HEADER = ["timestamp", "source_id", "ecg"]
 
 PARQUET_SUFFIX = ".parquet"
 
-#: How addresses of object stores begin.
+#: The prefix of object store addresses.
 STORE_SCHEME = "s3://"
 
 NEEDS_PYARROW = "to read Parquet files this script needs pyarrow: pip install pyarrow"
 
-#: What gzipped files, and files of UTF-16 text, begin with.
+#: First bytes of gzipped files, and of UTF-16 text.
 GZIP_MAGIC, UTF_16_MARKS = b"\x1f\x8b", (b"\xff\xfe", b"\xfe\xff")
 
 EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 1, 64, 69, 130
@@ -66,28 +66,28 @@ EXIT_VIOLATION, EXIT_USAGE, EXIT_NO_SERVER, EXIT_INTERRUPTED = 1, 64, 69, 130
 #: The summaries this script can read.
 SCHEMA = "1"
 
-#: The same of METHOD=rhythm, which promises no k: each row is one of the public beat at the beat times.
+#: The same for METHOD=rhythm, which promises no k: each row matches the public beat at the beat times.
 RHYTHM_SCHEMA = "2"
 
-#: A mean of thousands of numbers may differ by this much for rounding.
+#: Rounding may change a mean of thousands of numbers by this much.
 MEAN_TOLERANCE = 1e-6
 
 SECOND_NS = 1_000_000_000
 
 HOUR_NS = 3600 * SECOND_NS
 
-#: More rows than this are not asked for at once, unless one window holds more. Each takes some 200 bytes here.
+#: Rows per request, unless one window has more. Each takes some 200 bytes of memory.
 MOST_ROWS = 250_000
 
-#: Rows of a bucket younger than this may still be on their way, and their summary behind them.
+#: Rows of a bucket younger than this may still be arriving, followed by their summary.
 SETTLED_AFTER_NS = 60 * SECOND_NS
 
-#: The first day that InfluxDB can hold wholly, 1677-09-22, in nanoseconds.
+#: The first whole day that InfluxDB can store, 1677-09-22, in nanoseconds.
 FIRST_TIME_NS = -106_751 * 86_400 * SECOND_NS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: How often rows are read again when the server counts others than it sent.
+#: How often rows are read again when the server returns another number than it counted.
 READS = 3
 
 #: One released row: nanoseconds since the epoch, released id, value.
@@ -97,15 +97,15 @@ Summary = Mapping[str, str]
 
 
 class Unusable(Exception):
-    """Files, bucket or settings are not such that they could be checked."""
+    """Files, bucket or settings cannot be checked."""
 
 
 class NoServer(Exception):
-    """The server cannot be asked now."""
+    """The server cannot be reached now."""
 
 
 class TooLong(Unusable):
-    """The server does not read so long a span at once."""
+    """The span is too long for one query of this server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ class Promise:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of every window.
+    """What every window is checked for.
 
     Args:
-        promise: What was promised; None to take each window's summary at its word.
+        promise: What was promised; None: what each window's summary says.
         rhythm: Whether the promise is METHOD=rhythm's.
-        window_ns: The length of a window that no summary tells of.
+        window_ns: The length of windows without a summary.
         imputed: Whether rows may carry the mean of all others.
     """
 
@@ -141,14 +141,14 @@ class Held:
     end_ns: int
     summary: Summary | None = None
     rows: list[Row] = field(default_factory=list)
-    #: Where cohorts share a bucket: the summaries of all windows whose rows lie here together, with their ends. No row tells whose it is.
+    #: If cohorts share a bucket: the summaries of all windows whose rows are mixed here, with their ends. No row names its cohort.
     cohorts: list[tuple[Summary, int]] = field(default_factory=list)
     is_released_twice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What a window was found to hold, what is wrong with it, and what may only be missing."""
+    """What a window contains, what is wrong with it, and what may merely be missing."""
 
     start_ns: int
     rows: int
@@ -164,7 +164,7 @@ class Finding:
 
 
 def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
-    """Count who shares each value of a window, or rebuild its public beats, and say what breaks the promise."""
+    """Count how many share each value of a window, or rebuild its public beats, and return what breaks the promise."""
     if len({one["schema"] for one, _ in held.cohorts}) > 1:
         return _without_counts(held, "its cohorts were made by different methods, and cannot be checked together")
     if held.cohorts:
@@ -214,7 +214,7 @@ def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Findi
 
 
 def _in_all(cohorts: Sequence[Summary]) -> Summary:
-    """Return what the summaries of several cohorts, all of one schema, say of all their rows together."""
+    """Return one summary for several cohorts' rows together; their summaries have the same schema."""
     schema = cohorts[0]["schema"]
     sums = {name: str(sum(int(one[name]) for one in cohorts)) for name in _numbers_of(schema)}
     summary = {**cohorts[0], **sums, "partial": "true" if any(one["partial"] == "true" for one in cohorts) else "false"}
@@ -250,7 +250,7 @@ def _examine_beats(held: Held, *, in_a_file: bool) -> Finding:
 
 
 def _against_rhythm_summary(held: Held, sources: int) -> tuple[list[str], list[str]]:
-    """Return where rows and summary disagree: what must not be, and what missing rows would explain."""
+    """Return where rows and summary disagree: violations, and what missing rows would explain."""
     summary = held.summary
     if summary is None:
         return ["rows without a window summary"], []
@@ -322,14 +322,14 @@ _BEAT_TEXT = """
 
 BEAT_NV = tuple(map(int, _BEAT_TEXT.split()))
 
-#: A row is a whole number from here to 1000, wherever the beats are: missing rows explain no other value.
+#: Rows are whole numbers from here to 1000 whatever the beats: missing rows explain no other value.
 LEAST_UV = (min(BEAT_NV) + 500) // 1000
 
 TEMPLATE_DIGEST = hashlib.sha256(",".join(map(str, BEAT_NV)).encode()).hexdigest()[:16]
 
 
 def _problems_of_beats(rows: Sequence[tuple[int, float]]) -> Iterator[str]:
-    """Yield what the rule does not explain in the rows of one source and window, in order of time."""
+    """Yield where the rows of one source and window, in order of time, break the rule."""
     cuts = [0, *(at for at in range(1, len(rows)) if rows[at][0] - rows[at - 1][0] > 200 * MS), len(rows)]
     for first, stop in itertools.pairwise(cuts):
         segment = rows[first:stop]
@@ -343,7 +343,7 @@ def _problems_of_beats(rows: Sequence[tuple[int, float]]) -> Iterator[str]:
 
 
 def _public_uv(time_ns: int, beats: Sequence[int]) -> int:
-    """Return the public beat at a time that is no beat's, in whole microvolts."""
+    """Return the public beat between two beats, in whole microvolts."""
     upcoming = bisect.bisect(beats, time_ns)
     at = min(max(upcoming, 1), len(beats) - 1)
     interval = beats[at] - beats[at - 1]
@@ -371,7 +371,7 @@ def _beat_nv(offset_ns: int) -> int:
 
 
 def _strictest(asked: Promise | None, summary: Summary | None) -> Promise:
-    """Return what was asked for or what the summary states, whichever asks more; a summary may be the only one to say."""
+    """Return the stricter of the requested promise and the summary's; either may be missing."""
     if summary is None:
         return asked or Promise(2, by_source=False)
     k, by_source = int(summary["k"]), summary["k_unit"] == "source"
@@ -379,7 +379,7 @@ def _strictest(asked: Promise | None, summary: Summary | None) -> Promise:
 
 
 def _with(counted: Finding, problems: list[str], shortfalls: list[str], *, is_partial: bool) -> Finding:
-    """Return the finding with its problems; in a partial window missing rows explain what falls short."""
+    """Return the finding with its problems; in a partial window, missing rows explain shortfalls."""
     if is_partial:
         return replace(counted, problems=tuple(problems), incomplete=("the server refused rows of it",))
     return replace(counted, problems=(*problems, *shortfalls))
@@ -402,9 +402,9 @@ def _problems_of_rows(rows: Sequence[Row], *, in_order: bool) -> Iterator[str]:
 
 
 def _imputed_value(rows_behind: Mapping[float, int], held: Held, promise: Promise) -> tuple[float, int] | None:
-    """Return the value that is the mean of all other rows', and how many rows carry it: it tells nothing of its own rows.
+    """Return the value that is the mean of all other rows', and how many rows carry it: it reveals nothing about those rows.
 
-    A summary says how many there are. Without one, only the single value that too few rows share can be it.
+    A summary says how many there are. Without one, it can only be the single value that too few rows share.
     """
     if held.summary is not None:
         carriers = int(held.summary["rows_starred"]) + int(held.summary["rows_suppressed"])
@@ -421,7 +421,7 @@ def _imputed_value(rows_behind: Mapping[float, int], held: Held, promise: Promis
 
 
 def _against_summary(counted: Finding, held: Held, asked: Promise | None) -> tuple[list[str], list[str]]:
-    """Return where rows and summary disagree: what must not be, and what missing rows would explain."""
+    """Return where rows and summary disagree: violations, and what missing rows would explain."""
     summary = held.summary
     if summary is None:
         return ["rows without a window summary"], []
@@ -722,7 +722,7 @@ def findings_in_folder(folder: Path | ObjectStore, question: Question) -> Iterat
     seen: dict[str, SeenWindows] = defaultdict(SeenWindows)
     for (label, _, _), paths in sorted(chunks.items()):
         if not paths["windows"] and any(time.time_ns() - _modified_ns(path) < SETTLED_AFTER_NS for path in paths["rows"]):
-            continue  # its summaries are still on their way
+            continue  # its summaries may still arrive
         told = [
             Held(start_ns, end_ns, summary) for path in paths["windows"] for start_ns, end_ns, summary in _parquet_summaries(path)
         ]
@@ -732,7 +732,7 @@ def findings_in_folder(folder: Path | ObjectStore, question: Question) -> Iterat
 
 
 def _key_of(path: Path | StoredFile) -> tuple[str, int, str]:
-    """Return what the name of a file says: the data set, and the first and last moment of its chunk."""
+    """Return what a file name states: the data set, and start and end of its chunk."""
     label, *span = path.stem.rsplit("-", 2)
     if len(span) != 2 or not all(text.isdecimal() for text in span):
         raise Unusable(f"{path} has no name that this project gives: <data set>-<start>-<end>{PARQUET_SUFFIX}")
@@ -763,7 +763,7 @@ def _fields_of_file(names: Collection[str]) -> list[str]:
 def _parquet_columns(
     path: Path | StoredFile, times: list[str], others_of: Callable[[Collection[str]], list[str]]
 ) -> dict[str, list[Any]]:
-    """Return columns of a file by name, times as nanoseconds since the epoch first; which others, its names decide."""
+    """Return columns of a file by name, times first, as nanoseconds since the epoch; the schema decides which others."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -786,7 +786,7 @@ def _parquet_columns(
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where released rows are, and what they are called there."""
+    """Where released rows are, and their names there."""
 
     url: str
     org: str
@@ -800,12 +800,12 @@ class Place:
 
 
 class Bucket:
-    """Asks one bucket of an InfluxDB 2 in Flux, with a token that is never shown.
+    """Queries one bucket of an InfluxDB 2 in Flux; the token is never shown.
 
     Args:
         place: The bucket.
-        token: One that may read it.
-        timeout_s: How long the server may be silent.
+        token: With the right to read it.
+        timeout_s: Longest silence of the server.
     """
 
     def __init__(self, place: Place, token: str, timeout_s: float = 60.0) -> None:
@@ -814,7 +814,7 @@ class Bucket:
         self._timeout_s = timeout_s
         self._authorization = f"Token {token}"
         context = ssl.create_default_context(cafile=place.ca_file or None)
-        # No proxy of the environment, which would be given the token; no redirection, for the same reason.
+        # No proxy from the environment and no redirect: either would receive the token.
         self._opener = urllib.request.build_opener(
             urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirect()
         )
@@ -833,7 +833,7 @@ class Bucket:
         return sum(int(row["_value"]) for row in self._ask(flux))
 
     def rows(self, start_ns: int, end_ns: int) -> list[Row]:
-        """Return the rows of a span, as many as the server counts, less those that it repeats."""
+        """Return the rows of a span, as many as the server counts, without rows it sends twice."""
         tag = self.place.source_tag
         flux = f"{self._rows_in(start_ns, end_ns)} |> {_dropped('_start', '_stop', '_measurement', '_field')} |> group()"
         for _ in range(READS):
@@ -842,7 +842,7 @@ class Bucket:
                 answered, points = 0, {}
                 for point in self._ask(flux):
                     answered += 1
-                    # The same time under the same tags is one point, which InfluxDB up to 2.7.12 may answer with twice (its issue 26711).
+                    # The same time under the same tags is one point, which InfluxDB up to 2.7.12 may return twice (its issue 26711).
                     points[tuple(point.values())] = _nanoseconds(point["_time"], seconds), point[tag], float(point["_value"])
             except KeyError:
                 raise self._without_tag() from None
@@ -865,7 +865,7 @@ class Bucket:
         )
 
     def summaries(self, start_ns: int, end_ns: int) -> list[tuple[int, Summary]]:
-        """Return the window summaries that begin in a span, by their time, ascending."""
+        """Return the window summaries that begin in a span, in order of time."""
         flux = (
             f"{self._from(start_ns, end_ns, f'{self.place.measurement}_anonymized_windows', None)} "
             '|> pivot(rowKey: ["_time"], columnKey: ["_field"], valueColumn: "_value")'
@@ -901,7 +901,7 @@ class Bucket:
 
     @contextlib.contextmanager
     def _answer(self, path: str, body: bytes | None, headers: Mapping[str, str]) -> Iterator[Any]:
-        """Give the answer to a request, to be read while this lasts."""
+        """Open the answer to a request for reading."""
         sent = {**headers, **({"Authorization": self._authorization} if self._authorization else {})}
         request = urllib.request.Request(f"{self.place.url}{path}", data=body, headers=sent)  # noqa: S310  (http or https: see _place)
         try:
@@ -914,7 +914,7 @@ class Bucket:
             raise NoServer(f"InfluxDB at {self.place.url} cannot be asked ({reason}); check --url and the network") from None
 
     def version(self) -> str:
-        """Return what the server calls its version; empty when it does not say."""
+        """Return the server's version header; empty if it sends none."""
         with self._answer("/ping", None, {}) as answer:
             return str(answer.headers.get("X-Influxdb-Version") or "")
 
@@ -936,11 +936,11 @@ class Bucket:
 
 
 class Database(Bucket):
-    """Asks one database of an InfluxDB 1 or 3 in InfluxQL.
+    """Queries one database of an InfluxDB 1 or 3 in InfluxQL.
 
     Args:
-        place: The database as a bucket; of InfluxDB 1 perhaps `database/policy`.
-        token: Of InfluxDB 1, user and password with a colon between them; empty: none.
+        place: The database as a bucket; for InfluxDB 1 also `database/policy`.
+        token: For InfluxDB 1, `user:password`; empty: none.
         is_version_1: Whether it is one.
     """
 
@@ -960,7 +960,7 @@ class Database(Bucket):
         return min(times, default=None)
 
     def _first_of(self, selected: str, measurement: str, at_ns: int) -> int | None:
-        """Return the first time that is found, in spans that are as long as the server reads at once."""
+        """Return the first time found, searching in spans as long as the server reads at once."""
         length_ns = self.place.stop_ns - at_ns
         while at_ns < self.place.stop_ns:
             to_ns = min(at_ns + length_ns, self.place.stop_ns)
@@ -1002,7 +1002,7 @@ class Database(Bucket):
         raise self._other_rows_than_counted(start_ns, end_ns)
 
     def summaries(self, start_ns: int, end_ns: int) -> list[tuple[int, Summary]]:
-        """Return the window summaries that begin in a span, by their time, ascending."""
+        """Return the window summaries that begin in a span, in order of time."""
         measurement = f"{self.place.measurement}_anonymized_windows"
         answer = self._ask_influxql(f"SELECT * {self._of(measurement, start_ns, end_ns)} GROUP BY *")
         found = [
@@ -1024,7 +1024,7 @@ class Database(Bucket):
         """Yield tags and points of each series of an answer."""
         place = {"db": self._name, "epoch": "ns", **({"rp": self._policy} if self._policy else {})}
         if self._is_chunked:
-            # Whole answers are cut by a server's max-row-limit; those of version 3 come whole.
+            # A server's max-row-limit cuts answers that are not chunked; version 3 has no such limit.
             place["chunked"] = "true"
         headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
         body = urllib.parse.urlencode({"q": query}).encode()
@@ -1064,7 +1064,7 @@ def _identifier(name: str) -> str:
 
 
 def _as_text(value: Any) -> str:
-    """Return a value of an answer as Flux would have written it."""
+    """Return a value of an answer in Flux's notation."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -1074,7 +1074,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _tables(text: io.TextIOWrapper) -> Iterator[dict[str, str]]:
-    """Yield the rows of all tables of a Flux answer. An error can come as a last table of an answer that began well."""
+    """Yield the rows of all tables of a Flux answer. An error can be the last table of an answer that began well."""
     names: list[str] = []
     for cells in csv.reader(text):
         if not cells:
@@ -1109,8 +1109,8 @@ def findings_in_bucket(bucket: Bucket, question: Question) -> Iterator[Finding]:
     """Yield a finding for each window, in order of time, reading no more than an hour ahead.
 
     Raises:
-        Unusable: The bucket refuses, or holds nothing to check.
-        NoServer: The server does not answer, or not wholly.
+        Unusable: The bucket cannot be read, or there is nothing to check.
+        NoServer: The server does not answer completely.
     """
     place = bucket.place
     first_ns = bucket.first_from(place.start_ns)
@@ -1126,7 +1126,7 @@ def findings_in_bucket(bucket: Bucket, question: Question) -> Iterator[Finding]:
         done = [held for held in waiting if held.end_ns <= end_ns]
         waiting = [held for held in waiting if held.end_ns > end_ns]
         yield from (_examined(held, question, seen) for held in done if held.start_ns >= place.start_ns)
-    # What is cut by the stop cannot be judged; by then nothing else waits.
+    # A window cut by --stop cannot be checked.
     yield from (_examined(held, question, seen) for held in waiting if held.end_ns <= place.stop_ns)
 
 
@@ -1140,9 +1140,9 @@ def _examined(held: Held, question: Question, seen: SeenWindows, *, in_order: bo
 
 
 def _spans(bucket: Bucket, first_ns: int) -> Iterator[tuple[int, int]]:
-    """Yield spans that hold everything, at most an hour and about MOST_ROWS rows each, none across a whole hour.
+    """Yield spans that cover all rows, at most an hour and about MOST_ROWS rows each, none across a whole hour.
 
-    A field that changed its type from one hour's shard to the next would lose rows in a query across both.
+    A query across two shards would lose rows if the field's type differs between them.
     """
     position_ns: int | None = first_ns
     while position_ns is not None:
@@ -1151,12 +1151,12 @@ def _spans(bucket: Bucket, first_ns: int) -> Iterator[tuple[int, int]]:
         step_ns = max((end_ns - position_ns) // -(-max(rows, 1) // MOST_ROWS), SECOND_NS)
         for part_ns in range(position_ns, end_ns, step_ns):
             yield part_ns, min(part_ns + step_ns, end_ns)
-        # Hours and years without anything are passed over at once.
+        # Empty hours and years are skipped at once.
         position_ns = bucket.first_from(end_ns) if end_ns < bucket.place.stop_ns else None
 
 
 def _with_rows_of(waiting: list[Held], bucket: Bucket, start_ns: int, end_ns: int, question: Question) -> list[Held]:
-    """Return the windows in hand with the summaries and rows of one span added, in order of time."""
+    """Return the open windows with the summaries and rows of one span added, in order of time."""
     for window_ns, summary in bucket.summaries(start_ns, end_ns):
         _check_form(summary, f"bucket {bucket.place.bucket!r}")
         waiting.append(Held(window_ns, window_ns + int(summary["window_seconds"]) * SECOND_NS, summary))
@@ -1164,7 +1164,7 @@ def _with_rows_of(waiting: list[Held], bucket: Bucket, start_ns: int, end_ns: in
 
 
 def _with_cohorts_together(windows: Iterable[Held]) -> list[Held]:
-    """Return windows with those of several cohorts that overlap made one: which rows are whose, nobody can tell."""
+    """Return windows, with overlapping ones of several cohorts merged: their rows cannot be told apart."""
     together: list[Held] = []
     for held in sorted(windows, key=lambda one: one.start_ns):
         last = next((one for one in reversed(together) if one.summary is not None), None)
@@ -1183,7 +1183,7 @@ def _with_cohorts_together(windows: Iterable[Held]) -> list[Held]:
 
 
 def _summary_of(held: Held) -> Summary:
-    assert held.summary is not None, "asked of windows with one only"
+    assert held.summary is not None, "called only for windows with a summary"
     return held.summary
 
 
@@ -1192,13 +1192,13 @@ def _label(summary: Summary) -> str:
 
 
 def _is_beside(one: Held, other: Held) -> bool:
-    """Return whether two windows are of one data set cut into cohorts by one tag: `<data set>.<digest of the tag>.<of its value>`."""
+    """Return whether two windows are cohorts of one data set by one tag: `<data set>.<digest of the tag>.<of its value>`."""
     parts = [_label(_summary_of(held)).split(".") for held in (one, other)]
     return all(len(part) == 3 for part in parts) and parts[0][:2] == parts[1][:2]
 
 
 def _sorted_into(waiting: Iterable[Held], rows: Iterable[Row], question: Question) -> list[Held]:
-    """Return windows with rows added to the one each lies in, and windows made for those of none, in order of time."""
+    """Return windows with rows added, and new windows for rows outside all of them, in order of time."""
     waiting = list(waiting)
     told = sorted((held for held in waiting if held.summary is not None), key=lambda held: held.start_ns)
     untold = {held.start_ns: held for held in waiting if held.summary is None}
@@ -1213,7 +1213,7 @@ def _sorted_into(waiting: Iterable[Held], rows: Iterable[Row], question: Questio
     return sorted([*told, *untold.values()], key=lambda held: held.start_ns)
 
 
-#: The fields of every summary that are whole numbers, and those of methods that form groups.
+#: Integer fields of every summary, and of the methods that form groups.
 _NUMBERS = (
     *("window_seconds", "rows_read", "rows_released", "rows_withheld", "rows_invalid", "rows_duplicate", "distinct_sources"),
 )
@@ -1225,7 +1225,7 @@ def _numbers_of(schema: str) -> tuple[str, ...]:
 
 
 def _fields_of(schema: str) -> list[str]:
-    """Return the fields of a summary that are looked at."""
+    """Return the fields of a summary that are checked."""
     return [*_numbers_of(schema), "schema", "partial", "template_digest" if schema == RHYTHM_SCHEMA else "k_unit"]
 
 
@@ -1242,7 +1242,7 @@ def _check_form(summary: Summary, where: str) -> None:
 
 
 class Report:
-    """Prints findings as they come, and the verdict."""
+    """Prints findings as they arrive, then the verdict."""
 
     def __init__(self, *, unit: str, table: bool) -> None:
         self._unit = unit
@@ -1253,7 +1253,7 @@ class Report:
         self._first: dict[str, int] = {}
 
     def add(self, finding: Finding) -> None:
-        """Count a finding; with a table, print its line."""
+        """Count a finding; with --table, print it."""
         if self._table:
             if not self._windows:
                 _tell(f"{'window':<20} {'rows':>8} {'sources':>8} {'values':>8} {'smallest':>8} {'imputed':>8}  problems")
@@ -1316,7 +1316,7 @@ def _shown(start_ns: int) -> str:
 
 
 def main(arguments: list[str], environment: Mapping[str, str]) -> int:
-    """Check what the arguments name; return the exit code."""
+    """Run the check; return the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -1343,12 +1343,12 @@ def main(arguments: list[str], environment: Mapping[str, str]) -> int:
 
 
 def _is_stored(path: Path) -> bool:
-    # A path has one slash where an address has two.
+    # pathlib turns the two slashes of an address into one.
     return str(path).startswith("s3:/")
 
 
 def _folder(files: Sequence[Path], given: Mapping[str, str]) -> Path | ObjectStore | None:
-    """Return the folder of Parquet files that is to be checked, if it is one."""
+    """Return the folder of Parquet files to check, if the arguments name one."""
     if len(files) == 1 and _is_stored(files[0]):
         return ObjectStore(str(files[0]).removeprefix("s3:/"), given)
     if not any(path.is_dir() or _is_stored(path) for path in files):
@@ -1359,10 +1359,10 @@ def _folder(files: Sequence[Path], given: Mapping[str, str]) -> Path | ObjectSto
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Return the settings of an `.env`: a name, `=` and a value a line; quotes around a value are taken off.
+    """Return the settings of an `.env`: one NAME=value per line; quotes around a value are removed.
 
     Raises:
-        Unusable: It, or a line of it, cannot be read: what was promised is unknown.
+        Unusable: The file, or a line of it, cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -1382,10 +1382,10 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def _setting(line: bytes) -> tuple[str, str]:
-    """Return the name and value that a line sets; two empty texts if it sets none.
+    """Return the name and value that a line sets; two empty strings if it sets none.
 
     Raises:
-        ValueError: It cannot be read, and why, without what it holds.
+        ValueError: The line cannot be read; the message does not quote it.
     """
     try:
         text = line.decode().strip(" \t")
@@ -1440,7 +1440,7 @@ def _whole_number(settings: Mapping[str, str], name: str, default: int | None) -
 
 
 def _bucket(options: argparse.Namespace, settings: Mapping[str, str], environment: Mapping[str, str]) -> Bucket:
-    """Return what is asked: a bucket of an InfluxDB 2, or a database of an InfluxDB 1 or 3; the server says which it is."""
+    """Return the bucket (InfluxDB 2) or database (1 and 3) to query, by the version that the server states."""
     place = _place(options, settings)
     token = _secret(environment, "INFLUX_VERIFY_TOKEN") or _secret(settings, "INFLUX_VERIFY_TOKEN")
     user, password = _user(settings, environment)
@@ -1455,7 +1455,7 @@ def _bucket(options: argparse.Namespace, settings: Mapping[str, str], environmen
         if major != "2":
             return Database(place, used, is_version_1=major == "1")
     except NoServer:
-        # What is missing in any case can be said without the server.
+        # These problems can be reported without the server.
         if used and place.org:
             raise
     except OSError as error:
@@ -1476,7 +1476,7 @@ def _user(settings: Mapping[str, str], environment: Mapping[str, str]) -> tuple[
 
 
 def _major(bucket: Bucket, language: str) -> str:
-    """Return whether a server is an InfluxDB 1, 2 or 3. An InfluxDB 2 is asked in Flux, which each of them speaks."""
+    """Return whether a server is an InfluxDB 1, 2 or 3. An InfluxDB 2 is queried in Flux, which all of its releases support."""
     if language.lower() == "flux":
         return "2"
     said = bucket.version()
@@ -1529,7 +1529,7 @@ def _whole(text: str) -> int:
 
 
 def _path(text: str) -> Path:
-    """Return a path that a shell wrote out: `--env-file=~/x` it does not."""
+    """Return a path; refuse `~` and variables, which a shell does not expand in `--env-file=~/x`."""
     if re.match(r"~|.*\$[A-Za-z_{]", text):
         raise argparse.ArgumentTypeError(f"expected a path without ~, $NAME or %NAME%, which are not replaced here, got {text!r}")
     return Path(text)

@@ -31,7 +31,7 @@ _CONNECTION_ADVICE = LogEvent(
 )
 
 
-#: What is said of INFLUX_QUERY_LANGUAGE before a server has told its version.
+#: The description of INFLUX_QUERY_LANGUAGE before the server's version is known.
 _LANGUAGES = {"auto": "what its version speaks", "flux": "Flux", "influxql": "InfluxQL"}
 
 

@@ -1,4 +1,4 @@
-"""Which version this is: said by `--version`, log, report, metrics, status page, archive and image alike."""
+"""The version, as shown by `--version`, log, report, metrics, status page, archive and image alike."""
 
 from __future__ import annotations
 

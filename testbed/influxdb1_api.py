@@ -18,7 +18,7 @@ class Influx1Api:
 
     Args:
         url: Such as `http://127.0.0.1:8086`.
-        token: Usually the administrator's; empty where nobody has to say who they are.
+        token: Usually the administrator's; empty for a server without authentication.
         ca_file: The authority that signed an https server's certificate; by default those that requests brings.
         timeout_s: How long one answer may take, in seconds.
     """

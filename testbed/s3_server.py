@@ -32,7 +32,7 @@ BUILT_VERSION = "1.8.0"
 
 BUILD_SCRIPT = Path(__file__).with_name("versitygw") / "build.sh"
 
-#: What the server says it is in, unless it is told otherwise.
+#: The server's default region.
 REGION = "us-east-1"
 
 #: The folder beside the buckets in which the server keeps what an object has besides its bytes.

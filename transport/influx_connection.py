@@ -190,7 +190,7 @@ class InfluxConnection:
             database: Which is asked, where the statement names none.
             query: The statement.
             accept: In what form it is wanted.
-            chunk_rows: How many rows the server may send in one piece; 0: all.
+            chunk_rows: How many rows the server may send per chunk; 0: all.
             within_s: How long it may take, if that is less than for any request.
         """
         parameters = [("db", database.name), *([("rp", database.policy)] if database.policy else []), ("epoch", "ns")]
@@ -252,7 +252,7 @@ class InfluxConnection:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""
         status = self.version.write(self, bucket, lines)
         if status != 204:
-            # Such as 200 from a web page that stands where the server should be, or 201 from one that stored a part.
+            # Such as 200 from a web page at the server's address, or 201 after storing only a part.
             raise InfluxFault(f"the answer to a write was {status}, not InfluxDB's 204", status=status)
 
     def check_language(self) -> None:

@@ -55,7 +55,7 @@ class InfluxFault(Exception):
 
     @property
     def says_there_is_no_bucket(self) -> bool:
-        """Whether the server said so itself, which it does to every token; one that may not see a bucket is shown an empty list."""
+        """Whether the server reported this itself, as it does for every token; a token without access gets an empty list."""
         return self.status == 404 and ("bucket" in str(self) or "database" in str(self))
 
 

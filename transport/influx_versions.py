@@ -29,7 +29,7 @@ _CHUNK_ROWS = 50_000
 #: The status of lines that will never be taken.
 _REFUSED = 400
 
-#: The retention policy of a database that nobody gave another.
+#: The default retention policy of a database.
 _USUAL_POLICY = "autogen"
 
 
@@ -56,7 +56,7 @@ class Address:
         ca_file: Certificate authority file for https; empty: the system's.
         timeout_s: How long a request may take in all.
         gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
-        proxy: Through which it is reached (`transport/proxies.py`); empty: none. A password may stand in it.
+        proxy: The proxy to use (`transport/proxies.py`); empty: none. It may contain a password.
         language: What it is asked in; `auto`: what its version speaks. `flux` means that it is an InfluxDB 2.
         username: Of InfluxDB 1.
         password: Returns the user's.
@@ -259,7 +259,7 @@ class InfluxDb1(_InfluxQl):
         return "INFLUX_USERNAME and INFLUX_PASSWORD" if address.username else "INFLUX_TOKEN (user:password)"
 
     def check(self, address: Address, token: str) -> None:
-        """Require nothing: such a server may let everybody in."""
+        """Require nothing: the server may run without authentication."""
 
     def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
         """Write by `/write`."""
@@ -327,7 +327,7 @@ class InfluxDb3(_OnlyTokens):
     writes_at_a_time: int = 64
 
     def authorization(self, address: Address, token: str) -> str:
-        """Return the token, where there is one: a server may let everybody in."""
+        """Return the token, if any: the server may run without authentication."""
         return f"Bearer {token}" if token else ""
 
     def check(self, address: Address, token: str) -> None:

@@ -1,6 +1,6 @@
 """Reads the JSON that InfluxDB 1, 2 and 3 answer an InfluxQL query with: whole, or in pieces that say whether more follow.
 
-An error can stand in an answer whose status is 200.
+An answer with status 200 can contain an error.
 """
 
 from __future__ import annotations

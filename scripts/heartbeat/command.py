@@ -28,7 +28,7 @@ DONE, INVALID, USAGE, INPUT_OUTPUT, CONFIGURATION = 0, 1, 64, 74, 78
 #: What a shell reports for a program that Ctrl+C or a closed pipe ended: 128 plus the signal's number.
 INTERRUPTED, READER_GONE = 130, 141
 
-#: The file name that stands for standard input, and what messages call it.
+#: The file name for standard input, and its name in messages.
 STANDARD_INPUT, STANDARD_INPUT_NAME = "-", "<stdin>"
 
 EXIT_CODES = """exit codes:

@@ -101,7 +101,7 @@ def trusted(entries: Iterable[Entry]) -> Iterator[dict[str, Any]]:
 
 
 def can_be_replaced(field: str) -> bool:
-    """Return whether an entry is still valid when a digest, which is text, stands in this field."""
+    """Return whether an entry is still valid with a digest, which is text, in this field."""
     field_schema = _read_schema()["properties"].get(field, {})
     return not _problems(_validator(field_schema), "0" * 64)
 

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 #: Longest part of a key that a message shows.
 _KEY_SHOWN = 40
 
-#: What may stand between two elements of an array.
+#: Characters allowed between two elements of an array.
 _BETWEEN_ELEMENTS = re.compile(r"[ \t\n\r,]*")
 
 _FORMS = "give one JSON object, a JSON array, or JSON Lines (one entry per line, as `jq -c` writes them)"

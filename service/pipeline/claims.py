@@ -1,9 +1,9 @@
-"""Claims: services that would release the same rows of one bucket, cut in different ways, see each other before either releases.
+"""Claims: how services that would release the same rows of one bucket, cut in different ways, detect each other before they release.
 
 Every service writes a claim into its outputs before its first release, and then reads all claims. One that finds a claim on the same data
 set cut by another tag, or not cut, refuses to run. When several start at the same moment, each first *asks*: of two that ask, at least the
-later one sees the other, so never both *hold*. The weaker of them withdraws, and the other waits until it has. A bucket that is cut is
-stronger than one that is not; of two cuts, the one with more services.
+later one sees the other, so never both *hold*. The weaker one withdraws, and the other waits until it has. A cut bucket is
+stronger than an undivided one; of two cuts, the one with more services is stronger.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from anonymizer.errors import ConfigurationError, OutputDenied, OutputUnavailabl
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock, Stopped
 
-#: After the first sight of another that asks, so long is waited, so that all that began together are seen.
+#: How long to wait once another service asks, so that all that start together are seen.
 _FIRST_WAIT_S = 1.0
 
-#: Others are looked at again so often, and for so long at most.
+#: How often, and how long at most, claims are read again.
 _BETWEEN_LOOKS_S = 0.5
 _LONGEST_WAIT_S = 30.0
 
-#: A service that asked so long ago, and neither holds nor has withdrawn, was killed. Should it go on, it looks once more when it holds.
+#: A service that has asked for so long, and neither holds nor has withdrawn, was killed. If it goes on, it checks once more after it holds.
 _ABANDONED_AFTER_NS = 600 * NANOSECONDS
 
 
 class ClaimStore(Protocol):
     """An output that keeps claims. Both methods raise Source… or Output… errors of `anonymizer/errors.py`."""
 
-    #: As messages name it.
+    #: Its name in messages.
     place: str
 
     def claims(self) -> list[Claim]:
@@ -49,12 +49,12 @@ class CutOtherwise(ConfigurationError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Claimant:
-    """Who claims what.
+    """The service that claims, and what it claims.
 
     Args:
         service: Digest of a name that only this service's journal knows.
-        labels: What it calls the data set in batch ids, the present name first.
-        cohort: What it releases, for messages; empty: the whole bucket.
+        labels: Its labels of the data set in batch ids, the present one first.
+        cohort: Its cohort, for messages; empty: the whole bucket.
     """
 
     service: str
@@ -62,7 +62,7 @@ class Claimant:
     cohort: str
 
     def is_rival(self, label: str) -> bool:
-        """Return whether a label is that of our data set cut otherwise."""
+        """Return whether a label names our data set, cut in another way."""
         return is_cut_otherwise(label, self.labels)
 
     def refusal(self, place: str, label: str) -> CutOtherwise:
@@ -83,13 +83,13 @@ def hold_claim(store: ClaimStore, claimant: Claimant, clock: Clock, *, settle_s:
 
     Args:
         store: The output.
-        claimant: Who asks.
+        claimant: This service.
         clock: To wait on.
         settle_s: How long to wait for others that start at the same moment, after the first claim of a new service.
 
     Raises:
         CutOtherwise: A service that cuts the same bucket in another way has a claim.
-        SourceError, OutputError: The output cannot be read or written; whether there is a claim now is not known.
+        SourceError, OutputError: The output cannot be read or written; a claim may have been made.
         Stopped: The service was asked to stop meanwhile.
     """
     return _Contest(store, claimant, clock, settle_s).run()
@@ -112,7 +112,7 @@ class _Contest:
         try:
             settled = self._settled(asked)
             self._put("held", settled)
-            # One that asked too long ago was left out of account. If it went on after all, at least one of us sees the other here.
+            # A service that asked too long ago was ignored. If it went on after all, at least one of us sees the other here.
             claims = self._store.claims()
             self._refuse_holders(claims)
         except (CutOtherwise, Stopped):
@@ -122,7 +122,7 @@ class _Contest:
         return claims
 
     def _settled(self, asked: Claim) -> list[Claim]:
-        """Return the claims once no rival asks any more."""
+        """Return the claims once no rival is asking."""
         self._wait(self._settle_s)
         claims, began_s, wait_s = self._after(asked), self._clock.monotonic_s(), _FIRST_WAIT_S
         while rivals := self._rivals(claims):
@@ -163,7 +163,7 @@ class _Contest:
             raise self._refusal(holders)
 
     def _is_weaker(self, claims: Sequence[Claim]) -> bool:
-        """Return whether another cut that is asked for is stronger than ours. Every service answers alike that sees the same claims."""
+        """Return whether a rival that asks is stronger. Services that see the same claims agree."""
         ours = cut_of(self._claimant.labels[0])
         services = Counter({ours: 0})
         for claim in claims:
@@ -180,7 +180,7 @@ class _Contest:
         return self._claimant.refusal(self._store.place, next(filter(self._claimant.is_rival, rivals[0].labels)))
 
     def _put(self, state: ClaimState, claims: Sequence[Claim]) -> Claim:
-        """Write our claim, later than any of ours, whatever the clock says."""
+        """Write our claim with a later time than our last one, even if the clock was set back."""
         last_ns = max((claim.time_ns for claim in claims if claim.service == self._claimant.service), default=0)
         claim = Claim(self._claimant.service, state, max(self._clock.now_ns(), last_ns + 1), self._claimant.labels)
         self._store.put(claim)
@@ -193,7 +193,7 @@ def blind_claim(claimant: Claimant, clock: Clock) -> Claim:
 
 
 def refuse_rival_claims(store: ClaimStore, claimant: Claimant) -> None:
-    """Refuse where a service that cuts the same bucket in another way holds a claim; claim nothing.
+    """Refuse to run if a service that cuts the same bucket in another way holds a claim. Makes no claim.
 
     Raises:
         CutOtherwise: One does.
@@ -205,7 +205,7 @@ def refuse_rival_claims(store: ClaimStore, claimant: Claimant) -> None:
 
 
 def end_rival_claims(store: ClaimStore, claimant: Claimant) -> int:
-    """Withdraw the claims of all services that cut the same bucket in another way, which an operator has stopped; return how many."""
+    """Withdraw the claims of all services that cut the same bucket in another way; return how many. An operator has stopped them."""
     rivals = [claim for claim in store.claims() if claim.is_live and any(map(claimant.is_rival, claim.labels))]
     for claim in rivals:
         store.put(dataclasses.replace(claim, state="withdrawn", time_ns=claim.time_ns + 1))
@@ -213,12 +213,12 @@ def end_rival_claims(store: ClaimStore, claimant: Claimant) -> int:
 
 
 def refuse_rival_labels(ends_ns: dict[str, int], claimant: Claimant, accepted_ns: dict[str, int], place: str) -> None:
-    """Refuse to run where summaries tell of releases of the same bucket cut in another way, which no operator has accepted.
+    """Refuse to run if summaries show releases of the same bucket cut in another way that no operator has accepted.
 
     Args:
         ends_ns: By label, where its last window ends.
-        claimant: Who asks.
-        accepted_ns: By label, up to where an operator has taken its windows as released.
+        claimant: This service.
+        accepted_ns: By label, up to where an operator has accepted its windows as released.
         place: Where the summaries are.
 
     Raises:
@@ -230,5 +230,5 @@ def refuse_rival_labels(ends_ns: dict[str, int], claimant: Claimant, accepted_ns
 
 
 def rival_labels(ends_ns: dict[str, int], claimant: Claimant) -> dict[str, int]:
-    """Return of labels by where their last window ends those of the same bucket cut in another way."""
+    """Return the labels of the same bucket cut in another way."""
     return {label: end_ns for label, end_ns in ends_ns.items() if claimant.is_rival(label)}

@@ -1,4 +1,4 @@
-"""Looks for other cuts of the same bucket: at the start before the first release, and every hour."""
+"""Checks for other cuts of the same bucket: before the first release, and every hour."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ _CLAIM_NOT_WRITTEN = LogEvent(
     "claim_not_written", "⚠️ The claim of this service is not in %s, so others cannot see it: %s", "place reason", logging.WARNING
 )
 
-#: How often outputs are looked at again, and how soon after they could not be.
+#: How often outputs are checked again, and how soon after a failed check.
 _LOOK_EVERY_S = 3600.0
 _LOOK_AGAIN_AFTER_S = 300.0
 
 
 class LabelReader(Protocol):
-    """Tells what data sets an output holds summaries of: by label, where its last window ends."""
+    """Finds the data sets with summaries in an output: by label, where the last window ends."""
 
     def labels(self, span: Window) -> dict[str, int]:
         """Return those with a summary in the span."""
 
     def newest_labels(self) -> dict[str, int]:
-        """Return those that are easy to find: at least what was written last, where that is possible."""
+        """Return those that a cheap query finds, at least the most recently written where possible."""
 
     def is_missing(self) -> bool:
         """Return whether the place certainly does not exist."""
@@ -52,12 +52,12 @@ OpenCuts = Callable[[], AbstractContextManager[tuple[LabelReader, ClaimStore]]]
 
 
 class CutGuard:
-    """Refuses to run beside a service that cuts the same bucket in another way, as far as outputs tell.
+    """Refuses to run beside a service that cuts the same bucket in another way, as far as outputs show it.
 
     Args:
-        outputs: What opens each output that can be read back.
-        claimant: Who this is.
-        journal: Knows what was released, and what of others an operator has accepted.
+        outputs: Opens each output that can be read back.
+        claimant: This service.
+        journal: Has this service's releases, and those of others that an operator has accepted.
         clock: The service's clock.
         settle_s: How long a new service waits for others that start at the same moment.
     """
@@ -74,9 +74,9 @@ class CutGuard:
         self._seen: list[Claim] = []
 
     def start(self, span: Window, retry: Retry) -> None:
-        """Claim the data set in each output, and refuse the run where it is cut otherwise.
+        """Claim the data set in each output, and refuse to run if it is cut in another way.
 
-        With a journal that knows of releases, the run does not wait for an output that cannot be asked now; with a new one it does.
+        If the journal has releases, the run does not wait for an output that cannot be read now; with a new journal it does.
 
         Args:
             span: What will be released.
@@ -85,7 +85,7 @@ class CutGuard:
         Raises:
             CutOtherwise: An output is used by a service that cuts the same bucket in another way.
             RetriesExhausted: An output did not answer.
-            SourceDenied: One cannot be reached for good, and retries have a time limit.
+            SourceDenied: An output stays unreachable, and retries have a time limit.
             Stopped: The service was asked to stop meanwhile.
         """
         self._due_s = self._clock.monotonic_s() + _LOOK_EVERY_S
@@ -100,7 +100,7 @@ class CutGuard:
         return any(claim.state == "held" and label in claim.labels for claim in self._seen)
 
     def look_if_due(self) -> None:
-        """Look at all outputs again if that is due.
+        """Check all outputs again if that is due.
 
         Raises:
             CutOtherwise: As `start` does.
@@ -112,7 +112,7 @@ class CutGuard:
             self._look(open_cuts, None)
 
     def _look(self, open_cuts: OpenCuts, span: Window | None) -> None:
-        """Look once; an output that cannot be asked now is asked again soon."""
+        """Check once; an output that cannot be read now is checked again soon."""
         try:
             self._claim(open_cuts, span)
         except (SourceUnavailable, OutputUnavailable) as error:
@@ -141,7 +141,7 @@ class CutGuard:
         return found
 
     def _claim_unseen(self, labels: LabelReader, store: ClaimStore, error: SourceDenied) -> None:
-        """Let others see our claim where we may not see theirs. What that means is said of a cohort, which is never alone."""
+        """Write our claim to an output that we may not read. Warns only for a cohort, which has others beside it."""
         if labels.is_missing():
             return
         if self._claimant.cohort:

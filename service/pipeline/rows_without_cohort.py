@@ -27,18 +27,18 @@ _LOOK_EVERY_S = 3600.0
 
 
 def warn_of_rows_without_cohort(rows: int, tag: str, *, are_served: bool) -> None:
-    """Warn of rows of no cohort, unless a service for them has a claim."""
+    """Warn of rows without a cohort, unless a service for them has a claim."""
     if rows and not are_served:
         _ROWS_WITHOUT_COHORT.log(rows, tag)
 
 
 class RowsWithoutCohort:
-    """Counts them as a stream goes on, every hour: those of the time that was released since the last look.
+    """Counts them every hour while streaming: those in the time released since the last count.
 
     Args:
-        source: Asked to count.
-        journal: Knows where the stream is.
-        telemetry: Told how many there are.
+        source: Counts them.
+        journal: Has the stream's position.
+        telemetry: Receives the counts.
         clock: The service's clock.
         tag: COHORT_TAG.
         are_served: Returns whether a service for them has a claim.
@@ -61,11 +61,11 @@ class RowsWithoutCohort:
         self._tag = tag
         self._are_served = are_served
         self._counted_to_ns = journal.stream_position_ns()
-        # The first look is soon, so that a wrong tag is noticed while somebody watches.
+        # The first count is early, so that a wrong tag shows while an operator watches the start.
         self._due_s = clock.monotonic_s() + _FIRST_LOOK_S
 
     def look_if_due(self) -> None:
-        """Count if that is due; when the source does not answer, later."""
+        """Count if that is due; if the source does not answer, later."""
         now_s, position_ns = self._clock.monotonic_s(), self._journal.stream_position_ns()
         if now_s < self._due_s or position_ns is None:
             return

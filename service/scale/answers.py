@@ -1,6 +1,6 @@
-"""What a worker answers: a code, and one of our sentences or counts. No row, value or id is in an answer, and no text of a library.
+"""A worker's answer: a code, with counts or one of the service's messages. It contains no row, value or id, and no library message.
 
-Arrays travel as bytes: hundreds of windows are told in some kilobytes, and read back in a millisecond.
+Arrays are sent as bytes: hundreds of windows take a few kilobytes and a millisecond to decode.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Code(enum.StrEnum):
     OUTPUT_DENIED = "output denied"
     SPOOL_UNAVAILABLE = "spool unavailable"
     SPOOL_DAMAGED = "spool damaged"
-    #: The worker has other settings, or none that can be used: another one must do it.
+    #: The worker's settings differ or are invalid: another worker must do the task.
     UNFIT = "unfit"
-    #: An exception that nobody expected.
+    #: An unexpected exception.
     FAILED = "failed"
 
 
@@ -58,7 +58,7 @@ _WIDTH = _COUNTS + _LEVELS + _TOLD + _CERTIFIED
 
 
 def answer_of(finished: FinishedChunk, spooled: Spooled | None) -> dict[str, Any]:
-    """Return what the coordinator must know of a finished chunk."""
+    """Return the answer for a finished chunk."""
     windows = np.array([_row_of(result) for result in finished.results], dtype=np.int64)
     found, units = finished.contradictions, finished.units
     contradictions = np.array([found.rows, found.contradicting, found.throughout, found.sources], dtype=np.int64)
@@ -75,16 +75,16 @@ def answer_of(finished: FinishedChunk, spooled: Spooled | None) -> dict[str, Any
 
 
 def finished_of(answer: Answer, chunk: Chunk, label: str, *, measures_fidelity: bool) -> FinishedChunk:
-    """Return what became of a chunk, as a worker answered.
+    """Return a chunk's results from a worker's answer.
 
     Args:
         answer: The answer.
-        chunk: What was asked.
+        chunk: The chunk that was given to the worker.
         label: The data set's.
-        measures_fidelity: Whether sums of fidelity were asked for.
+        measures_fidelity: Whether fidelity sums were requested.
 
     Raises:
-        NotAnAnswer: It is not one to this chunk.
+        NotAnAnswer: It does not fit this chunk.
     """
     try:
         rows = _array(answer["windows"], _WIDTH, len(chunk.windows))
@@ -122,7 +122,7 @@ def _results(rows: npt.NDArray[np.int64], chunk: Chunk, fidelity: Fidelity | Non
         groups, coded, unchanged, contradictory, noisy, beats, has_batch = row[_COUNTS + _LEVELS :][:_TOLD]
         of_window = None
         if fidelity is not None and has_batch:
-            # The sums of all the chunk's windows stand with its first: they are reported over many only.
+            # The first window carries the sums of the whole chunk: they are only reported over many windows.
             of_window, fidelity = fidelity, Fidelity()
         yield WindowResult(
             window,
@@ -134,24 +134,24 @@ def _results(rows: npt.NDArray[np.int64], chunk: Chunk, fidelity: Fidelity | Non
 
 
 def _check(results: list[WindowResult], spooled: Spooled | None, label: str) -> None:
-    """Raise NotAnAnswer where counts do not add up, or the spool file is not that of these windows."""
+    """Raise NotAnAnswer if counts do not add up, or the spool file belongs to other windows."""
     released = [result for result in results if result.has_batch]
     if not all(result.counts.are_conserved() and (result.counts.released > 0) == result.has_batch for result in results):
         raise NotAnAnswer("its counts do not add up")
     found = span_of(spooled.name) if spooled else None
     expected = (label, released[0].window.start_ns, released[-1].window.end_ns) if released else None
     if found != expected:
-        raise NotAnAnswer("its spool file is that of other windows")
+        raise NotAnAnswer("its spool file belongs to other windows")
 
 
 def answer_of_delivery(receipts: list[Any], refused: Mapping[int, BatchRejected]) -> dict[str, Any]:
-    """Return what the coordinator must know of a chunk that was written."""
+    """Return the answer for a chunk written to an output."""
     rejections = {at: [str(one), None if one.rows is None else list(one.rows)] for at, one in refused.items()}
     return {"code": str(Code.DONE), "receipts": receipts, "refused": rejections}
 
 
 def delivered_of(answer: Answer) -> Delivered:
-    """Return what an output answered a worker. Raises NotAnAnswer."""
+    """Return the receipts and refusals in a worker's answer. Raises NotAnAnswer."""
     try:
         refused = {int(at): BatchRejected(str(said), rows=rows) for at, (said, rows) in answer["refused"].items()}
         return Delivered(tuple(dict(one) for one in answer["receipts"]), refused)

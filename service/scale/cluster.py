@@ -1,7 +1,7 @@
-"""The connection to Dask: the only module that knows it. Gives tasks to workers, and gives them again when workers or scheduler die.
+"""The connection to Dask, and the only module that imports it. Submits tasks, and resubmits them when workers or the scheduler die.
 
-Of Dask nothing is relied upon but that a task that is given to it is done or not: a task may run several times, a scheduler that dies
-takes all results with it. So a call keeps its task, and every answer is checked by those who asked.
+Dask may run a task several times, and a scheduler that dies loses all results. So a call keeps its task, and the caller checks every
+answer.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ _DASHBOARD_ELSEWHERE = LogEvent(
 )
 _CHANGED = LogEvent("workers_changed", "🧩 Workers: %d", "workers")
 
-#: Loggers of Dask and what it stands on, whose lines would hold texts of exceptions.
+#: Loggers of Dask and its dependencies: they would log exception messages.
 _LOGGERS = ("distributed", "dask", "tornado", "asyncio", "bokeh")
 
-#: How often a call looks whether it was lost, and how often the workers are counted.
+#: How often a call checks whether it was lost, and how often workers are counted.
 _LOOK_S, _COUNT_S = 0.25, 1.0
 
-#: How long there may be no worker before the run begins to wait for one.
+#: How long a run may have no worker before it counts as waiting for one.
 _NO_WORKER_S = 15.0
 
 _CONNECT_S, _CLOSE_S = 5.0, 1.0
 
-#: A task whose worker died so often (each time Dask has tried it four times) is given up: it may be what ends them.
+#: A task whose worker died so often (after four attempts by Dask each time) is given up: it may be the cause.
 _MOST_DEATHS = 10
 
-#: In flight besides two for each worker.
+#: Tasks in flight, besides two per worker.
 _MORE_IN_FLIGHT = 2
 
-#: So many refusals of one task mean that no worker fits.
+#: After so many refusals of one task, no worker fits.
 _MOST_REFUSALS = 20
 
 
@@ -60,10 +60,10 @@ class Cluster:
     """A scheduler and its workers.
 
     Args:
-        settings: Which scheduler, and how it is reached.
+        settings: Names the scheduler, and how to connect.
         env_file: What workers of this machine load.
         clock: Tells when to stop.
-        telemetry: Told how many workers there are.
+        telemetry: Receives the number of workers.
     """
 
     def __init__(self, settings: Settings, env_file: Path, clock: Clock, telemetry: Events) -> None:
@@ -100,7 +100,7 @@ class Cluster:
             _DASHBOARD_ELSEWHERE.log()
 
     def close(self) -> None:
-        """Let go of the scheduler; end the workers of this machine."""
+        """Disconnect from the scheduler; stop local workers."""
         self._closing.set()
         with self._lock:
             self._drop_client()
@@ -109,17 +109,17 @@ class Cluster:
                     self._local.close(timeout=_CLOSE_S)
 
     def most_at_a_time(self) -> int:
-        """Return how many tasks of one kind may be under way."""
+        """Return how many tasks of one kind may run or wait at a time."""
         return 2 * max(1, len(self._known)) + _MORE_IN_FLIGHT
 
     def submit(
         self, function: Callable[[Any], Any], task: Mapping[str, Any], priority: int
     ) -> tuple[Future, int, frozenset[str]]:
-        """Give a task to a worker; return its future, the connection's number, and, if not all workers fit, those that may do it.
+        """Submit a task; return its future, the connection's number, and, if not all workers fit, those that do.
 
         Raises:
             WorkersUnavailable: The scheduler cannot be reached now, or no worker fits.
-            ConfigurationError: No worker fits, and for a while no other has come.
+            ConfigurationError: No worker fits, and no other has joined for a while.
         """
         with self._lock:
             client = self._connected()
@@ -128,22 +128,22 @@ class Cluster:
                 future = client.submit(
                     function,
                     task,
-                    # Keys are shown and logged by Dask. Two tasks that are alike must not become one.
+                    # Dask shows and logs keys, and would merge two equal tasks under one key.
                     key=f"task-{secrets.token_hex(16)}",
                     pure=False,
                     priority=priority,
                     workers=sorted(fit) or None,
                 )
-            except Exception as error:  # noqa: BLE001  (Dask's own exceptions are many, and quote what they were given)
+            except Exception as error:  # noqa: BLE001  (Dask has many exceptions, which quote arguments)
                 raise self._unreachable(error) from None
             return future, self.generation, fit
 
     def _fit(self) -> frozenset[str]:
-        """Return which workers may be given a task; empty: all of them.
+        """Return the workers that may get a task; empty: all.
 
         Raises:
             WorkersUnavailable: None may, but others may be starting.
-            ConfigurationError: None may, and for a while no other has come.
+            ConfigurationError: None may, and no other has joined for a while.
         """
         fit = self._known - self._refused
         if fit or not (self._known and self._refused):
@@ -167,16 +167,16 @@ class Cluster:
             )
 
     def is_stranded(self, fit: frozenset[str]) -> bool:
-        """Return whether none of the workers that a task was given to is there any more."""
+        """Return whether all workers that may run a task are gone."""
         return bool(fit) and not fit & self._known
 
     def refuse_worker_of(self, future: Future, said: str) -> None:
-        """Give no more tasks to the worker that answered that it does not fit."""
+        """Submit no more tasks to the worker that does not fit."""
         with self._lock:
             addresses: set[str] = set()
             with contextlib.suppress(Exception):
                 addresses = {address for found in self._connected().who_has([future]).values() for address in found}
-                # It may have come since workers were last counted.
+                # It may have joined since the last count.
                 self._known = frozenset(self._connected().nthreads())
             if addresses - self._refused:
                 WARNING.log(f"{said}. It gets no more work")
@@ -210,7 +210,7 @@ class Cluster:
                     self._settings.dask_scheduler, security=self._security(), set_as_default=False, timeout=_CONNECT_S
                 )
             self._known = frozenset(self._client.nthreads())
-            # Workers begin anew with a scheduler, under addresses that others may have had.
+            # After a scheduler restart, other workers may have the same addresses.
             self._refused.clear()
         except Exception as error:  # noqa: BLE001  (as above)
             raise self._unreachable(error) from None
@@ -232,10 +232,10 @@ class Cluster:
             threads_per_worker=1,
             processes=True,
             protocol="tls",
-            # Certificates of this run alone: no other process of this machine is let in.
+            # Certificates for this run only: no other process on this machine can connect.
             security=Security.temporary(),
             dashboard_address="127.0.0.1:0",
-            # MAX_RECORDS_PER_QUERY bounds memory; a worker that Dask ends for its memory would be given the same chunk again.
+            # MAX_RECORDS_PER_QUERY bounds memory; a worker that Dask kills for its memory use would get the same chunk again.
             memory_limit=0,
             local_directory=str(Path(self._settings.state_dir) / "dask"),
             env={ENV_FILE_VARIABLE: str(self._env_file)},
@@ -282,10 +282,10 @@ class Call:
     """One task, until it is answered.
 
     Args:
-        cluster: Who does it.
-        function: What is done.
-        task: With what.
-        priority: Higher ones are done first.
+        cluster: Runs the task.
+        function: The function to run.
+        task: Its argument.
+        priority: Higher runs first.
     """
 
     def __init__(self, cluster: Cluster, function: Callable[[Any], Any], task: Mapping[str, Any], *, priority: int = 0) -> None:
@@ -298,12 +298,12 @@ class Call:
         self._fit: frozenset[str] = frozenset()
         self._finished = threading.Event()
         self._deaths = self._refusals = 0
-        # Without a scheduler, or a worker that fits, it is given when it is asked for.
+        # Without a scheduler or a fitting worker, `answer` submits it.
         with contextlib.suppress(WorkersUnavailable, ConfigurationError):
             self._begin()
 
     def wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return once it is answered, or there is trouble that `answer` tells of. Raises Stopped.
+        """Return once it is answered or has failed, which `answer` reports. Raises Stopped.
 
         Args:
             meanwhile: Called several times a second.
@@ -312,11 +312,11 @@ class Call:
             self._wait(meanwhile)
 
     def answer(self) -> Answer:
-        """Return a worker's answer. Asked again, it returns the same one, until `forget`.
+        """Return a worker's answer; the same one on each call, until `forget`.
 
         Raises:
             WorkersUnavailable: It cannot be done now.
-            RetriesExhausted: Every worker that did it died.
+            RetriesExhausted: Every worker that ran it died.
             ConfigurationError: No worker fits.
             Stopped: The service was asked to stop.
         """
@@ -331,7 +331,7 @@ class Call:
                 return answer
 
     def forget(self) -> None:
-        """Drop the answer: the task is given again when it is asked for."""
+        """Drop the answer: the next `answer` submits the task again."""
         future, self._future = self._future, None
         if future is not None:
             with contextlib.suppress(Exception):
@@ -343,7 +343,7 @@ class Call:
         self._future.add_done_callback(lambda _: finished.set())
 
     def _wait(self, meanwhile: Callable[[], None] = lambda: None) -> None:
-        """Return once the future is finished, failed or lost; give the task again where it was lost before."""
+        """Return once the future is finished, failed or lost; resubmit a task that was lost before."""
         if self._future is None or self._is_lost():
             self._begin()
         while not self._finished.wait(_LOOK_S):
@@ -355,24 +355,24 @@ class Call:
                 self._begin()
 
     def _is_lost(self) -> bool:
-        assert self._future is not None, "it was given to a worker"
+        assert self._future is not None, "the task was submitted"
         is_gone = self._generation != self._cluster.generation or self._future.status in ("cancelled", "lost")
         return is_gone or (self._future.status == "pending" and self._cluster.is_stranded(self._fit))
 
     def _fetched(self) -> Answer | None:
-        """Return the answer; None where it is gone again, or none came."""
+        """Return the answer; None if there is none, or it was lost."""
         assert self._future is not None, "it was waited for"
         if self._cluster.is_stopping():
             raise Stopped
         try:
             found = self._future.result(timeout=_CONNECT_S)
-        except Exception as error:  # noqa: BLE001  (a text of Dask's may hold what it was given)
+        except Exception as error:  # noqa: BLE001  (Dask's messages may quote arguments)
             self._count_death(error)
             return None
         return found if isinstance(found, Mapping) else None
 
     def _count_death(self, error: Exception) -> None:
-        """Give up a task that ends its workers, and one that no worker can even begin."""
+        """Give up a task that kills its workers, or that no worker can start."""
         if isinstance(error, TimeoutError):
             return
         self._deaths += 1
@@ -395,9 +395,9 @@ class Call:
 
 
 def _silence_dask() -> None:
-    """Keep Dask's loggers and all below them out of every log: exceptions' texts would stand in their lines.
+    """Keep the output of Dask's loggers, and those below them, out of every log: it would contain exception messages.
 
-    Called before Dask sets its loggers up, and after: it gives some of them levels and handlers of their own.
+    Called before and after Dask configures its loggers, since it adds levels and handlers to some.
     """
     dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
     for name in (*_LOGGERS, *logging.root.manager.loggerDict):

@@ -1,4 +1,4 @@
-"""The coordinator's side: gives chunks to workers, as many at a time as they need, and takes their answers in the order of the plan."""
+"""The coordinator's side: keeps workers busy with chunks, and takes their answers in the order of the plan."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ from service.state.spool import SpoolDamaged
 
 _T = TypeVar("_T")
 
-#: What was released is delivered first: it fills the spool until every output has it.
+#: Deliveries go first: released chunks fill the spool until every output has them.
 _DELIVERY_FIRST = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every task of a run carries: enough for a worker to see that it fits; no token, key or sample.
+    """What every task of a run carries: enough for a worker to check that it fits; no token, key or sample.
 
     Args:
-        name: Random: a worker looks at the source anew for each run.
+        name: Random, so that workers reopen the source for each run.
         label: The data set's, in batch ids.
         fingerprint: What a worker must have in common with the coordinator.
-        measures_fidelity: Whether workers add up how much of the signal is left.
+        measures_fidelity: Whether workers sum up fidelity figures.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Run:
 
 
 def make_run(settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool_address: str) -> Run:
-    """Return what tasks carry; the source must be open."""
+    """Return the run; the source must be open."""
     written = [output for output in outputs if output.kind in tasks.WRITTEN_BY_WORKERS]
     fingerprint = fingerprint_of(settings, source, recipe, written, spool_address)
     return Run(secrets.token_hex(8), recipe.data_set, fingerprint, recipe.measures_fidelity)
@@ -80,7 +80,7 @@ class Chunks:
         self._exclusion = exclusion
 
     def in_order(self, chunks: Iterable[Chunk]) -> Iterator[_Anonymizing]:
-        """Yield every chunk, in order, while workers are at those behind it."""
+        """Yield every chunk in order, while workers process later ones."""
         waiting, under_way = iter(chunks), deque[_Anonymizing]()
         while True:
             while len(under_way) < self._cluster.most_at_a_time() and (chunk := next(waiting, None)) is not None:
@@ -91,7 +91,7 @@ class Chunks:
 
 
 class _Anonymizing:
-    """A chunk that workers anonymize; an empty one they are not given."""
+    """A chunk that workers anonymize; empty chunks are not submitted."""
 
     def __init__(self, cluster: Cluster, run: Run, chunk: Chunk, exclusion: Callable[[], Exclusion]) -> None:
         self.chunk = chunk
@@ -101,17 +101,17 @@ class _Anonymizing:
         self._excluded: Exclusion | None = None
         self._call: Call | None = None
         if not chunk.is_empty:
-            # While it is unknown who is excluded, `finish` says so and begins.
+            # While it is unknown who is excluded, `finish` raises, and submits the task later.
             with suppress(StateUnavailable):
                 self._begin(exclusion())
 
     def wait(self, meanwhile: Callable[[], None]) -> None:
-        """Return once it is finished, or there is trouble."""
+        """Return once it is finished or has failed."""
         if self._call is not None:
             self._call.wait(meanwhile)
 
     def finish(self) -> FinishedChunk:
-        """Return what became of it: anonymized again where another source is excluded by now."""
+        """Return the results; the chunk is anonymized again if another source has been excluded meanwhile."""
         while True:
             excluded = self._exclusion()
             if self._call is None or excluded != self._excluded:
@@ -157,7 +157,7 @@ class OutputCourier:
         return _Delivering(Call(self._cluster, tasks.deliver, task, priority=_DELIVERY_FIRST))
 
     def most_at_a_time(self) -> int:
-        """Return how many chunks may be under way."""
+        """Return how many chunks may be in progress."""
         return self._cluster.most_at_a_time()
 
 
@@ -168,16 +168,16 @@ class _Delivering:
     call: Call
 
     def wait(self) -> None:
-        """Return once there is an answer, or trouble."""
+        """Return once it is answered or has failed."""
         self.call.wait()
 
     def answer(self) -> Delivered:
-        """Return what the output answered."""
+        """Return the receipts and refusals."""
         return _read(self.call, delivered_of)
 
 
 def _read(call: Call, read: Callable[[Answer], _T]) -> _T:
-    """Return what an answer says, or raise what the worker met; the task is then given to a worker again when it is asked for again."""
+    """Return the decoded answer, or raise the worker's error; the next call submits the task again."""
     answer = call.answer()
     if answer.get("code") == Code.DONE:
         try:

@@ -24,30 +24,30 @@ from anonymizer.samples import SampleSource
 from service.settings.declared import Settings
 from service.wiring import selection_digest
 
-#: Code that makes what is released.
+#: Packages that determine what is released.
 _PACKAGES = ("anonymizer", "detection", "disk", "inputs", "outputs", "service", "transport")
 
 _ROOT = Path(__file__).resolve().parents[2]
 
 _DIGITS = 16
 
-#: What a pair of settings is called in a refusal.
+#: Names of groups of settings in refusals.
 _SELECTION = "DEVICE_FILTER, INFLUX_TAG_FILTER, the settings of INPUT_FILE, QUERY_START_TIME or QUERY_END_TIME"
 _SHAPE = (
     "a setting that shapes values (K_VALUE, K_UNIT, BATCH_SIZE_SECONDS, METHOD, MAX_LEVEL, RESIDUAL, IMPUTATION, the hierarchy)"
 )
 
-#: Settings that shape files and points, beside what names the outputs.
+#: Settings that shape files and points, besides the outputs' names.
 _OF_OUTPUTS = ("parquet_partition", "influx_measurement", "influx_field", "source_tag")
 
 
 def fingerprint_of(
     settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool_address: str
 ) -> dict[str, str]:
-    """Return a digest of each part, under what people call it.
+    """Return a digest of each part, by its name in messages.
 
     Args:
-        settings: What was asked for.
+        settings: The settings.
         source: Open.
         recipe: How windows are anonymized.
         outputs: Those that workers write to.
@@ -71,10 +71,10 @@ def fingerprint_of(
         "Python": platform.python_version(),
         "numpy": np.__version__,
         "pyarrow": pa.__version__,
-        # Another version finds other beats.
+        # Another version may find other beats.
         "sleepecg": version("sleepecg") if settings.method == "rhythm" else "",
     }
-    # Ids and a file's digest could be guessed until a plain digest matches.
+    # Plain digests of ids and of a file's digest could be matched by guessing.
     key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else b""
     return {name: _digest(key, name, part) for name, part in parts.items()}
 
@@ -83,7 +83,7 @@ def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str
     """Return the parts in which two fingerprints differ."""
     names = list(dict.fromkeys((*wanted, *found)))
     differing = [name for name in names if wanted.get(name) != found.get(name)]
-    # With another key every digest is another.
+    # With another key, every digest differs.
     return differing[:1] if len(differing) == len(names) else differing
 
 

@@ -1,6 +1,6 @@
 """What a worker loads when it starts: `dask worker … --preload service.scale.preload`. Without it the first task does the same.
 
-A worker whose `.env` cannot be used says so at once, and does not begin.
+A worker whose `.env` cannot be used reports it at once and exits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from service.telemetry.log_writer import set_up_logging
 
 
 def dask_setup(_worker: object) -> None:
-    """Load and check this worker's settings; Dask calls it. Raises SystemExit with every problem said."""
+    """Load and check this worker's settings; Dask calls it. Raises SystemExit with all problems."""
     try:
         settings = worker_settings()
     except ConfigurationError as error:
@@ -20,7 +20,7 @@ def dask_setup(_worker: object) -> None:
             ERROR.log(problem)
         raise SystemExit(78) from None
     except AnonymizerError as error:
-        # A server that does not answer now does not have to when the first task comes.
+        # A server that does not answer now may answer by the first task.
         ERROR.log(error)
         return
     set_up_logging(settings.log_level, settings.log_format)

@@ -1,7 +1,7 @@
 """The two tasks of a worker: anonymize a chunk into the spool, and deliver a spool file to an output.
 
-A task may run more than once, on another worker, also after its result was used: so the same task gives the same file, and outputs are
-those that take a chunk again. A task never raises: exceptions would travel with their texts through scheduler and logs.
+A task may run more than once, on several workers, even after its result was used: so the same task gives the same file, and outputs
+must accept a chunk twice. A task never raises: Dask would send exception messages through scheduler and logs.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ from service.state.shared_spool import SharedSpool
 from service.state.spool import SpoolDamaged
 from service.wiring import load_hierarchy, make_outputs, make_recipe, make_shared_spool, make_source
 
-#: Names the worker's `.env`, where it is not `./.env`.
+#: The path of the worker's `.env`, if it is not `./.env`.
 ENV_FILE_VARIABLE = "ECG_ANONYMIZER_ENV_FILE"
 
-#: Outputs to which any process may write, and the same again. CSV files grow and an API is told in order: the coordinator serves them.
+#: Outputs that any process may write to, repeatedly. CSV files grow and an API gets batches in order: the coordinator writes those.
 WRITTEN_BY_WORKERS = frozenset({"influxdb", "parquet"})
 
 Task = Mapping[str, Any]
 
 
 class Unfit(Exception):
-    """This worker differs from the coordinator. The message says in what."""
+    """This worker differs from the coordinator; the message says how."""
 
 
 def anonymize(task: Task) -> dict[str, Any]:
@@ -66,18 +66,18 @@ def deliver(task: Task) -> dict[str, Any]:
 
 
 def _anonymize(task: Task) -> dict[str, Any]:
-    bench = _bench_for(task)
+    workplace = _workplace_for(task)
     windows = WindowRange(*task["windows"])
     chunk = Chunk(windows, np.frombuffer(task["counted"], dtype=np.int64))
     exclusion = Exclusion(task["exclusion"]["key"], task["exclusion"]["until_ns"])
-    finished = finish_chunk(bench.source, chunk, bench.recipe, exclusion=lambda: exclusion)
-    return answer_of(finished, bench.spool.write(task["label"], finished.batches) if finished.batches else None)
+    finished = finish_chunk(workplace.source, chunk, workplace.recipe, exclusion=lambda: exclusion)
+    return answer_of(finished, workplace.spool.write(task["label"], finished.batches) if finished.batches else None)
 
 
 def _deliver(task: Task) -> dict[str, Any]:
-    bench = _bench_for(task)
-    output = bench.opened(task["output"], task["receipts"])
-    return _written(output, bench.spool.read(task["name"]))
+    workplace = _workplace_for(task)
+    output = workplace.opened(task["output"], task["receipts"])
+    return _written(output, workplace.spool.read(task["name"]))
 
 
 def _written(output: Output, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -104,7 +104,7 @@ def _writing(output: Output) -> Any:
 
 
 @dataclass(slots=True)
-class _Bench:
+class _Workplace:
     """What a worker keeps open during one run of the coordinator."""
 
     source: SampleSource
@@ -124,36 +124,36 @@ class _Bench:
 
 
 _lock = threading.Lock()
-_bench: tuple[tuple[str, str], _Bench] | None = None
+_workplace: tuple[tuple[str, str], _Workplace] | None = None
 
 
-def _bench_for(task: Task) -> _Bench:
-    """Return the bench of the coordinator's run; what an earlier run looked at is looked at anew.
+def _workplace_for(task: Task) -> _Workplace:
+    """Return the workplace of the coordinator's run; a new run opens everything anew.
 
     Raises:
         Unfit: This worker differs from the coordinator.
     """
-    global _bench
+    global _workplace
     run = task["run"], task["label"]
     with _lock:
-        if _bench is None or _bench[0] != run:
+        if _workplace is None or _workplace[0] != run:
             _close()
-            _bench = run, _set_up(task["label"])
-        bench = _bench[1]
-    if differing := differences(task["fingerprint"], bench.fingerprint):
+            _workplace = run, _set_up(task["label"])
+        workplace = _workplace[1]
+    if differing := differences(task["fingerprint"], workplace.fingerprint):
         raise Unfit(
             f"A worker has another {'; another '.join(differing)}. Give every worker the .env, the code and the versions of the service"
         )
-    return bench
+    return workplace
 
 
-def _set_up(label: str) -> _Bench:
+def _set_up(label: str) -> _Workplace:
     settings = worker_settings()
     spool, outputs = make_shared_spool(settings), [one for one in make_outputs(settings) if one.kind in WRITTEN_BY_WORKERS]
     recipe = make_recipe(settings, load_hierarchy(settings), label)
     source = make_source(settings)
     source.open()
-    return _Bench(
+    return _Workplace(
         source=source,
         recipe=recipe,
         spool=spool,
@@ -169,15 +169,15 @@ def worker_settings() -> Settings:
 
 
 def _close() -> None:
-    global _bench
-    if _bench is not None:
-        bench, _bench = _bench[1], None
-        bench.source.close()
-        for name in bench.are_open:
-            bench.outputs[name].close()
+    global _workplace
+    if _workplace is not None:
+        workplace, _workplace = _workplace[1], None
+        workplace.source.close()
+        for name in workplace.are_open:
+            workplace.outputs[name].close()
 
 
-#: How each exception that is expected is answered; a subclass stands before its base.
+#: The code for each expected exception; subclasses come before their base.
 _CODES: tuple[tuple[type[Exception], Code], ...] = (
     (SourceDenied, Code.SOURCE_DENIED),
     (SourceUnavailable, Code.SOURCE_UNAVAILABLE),
@@ -194,7 +194,7 @@ _CODES: tuple[tuple[type[Exception], Code], ...] = (
 def _answered(work: Any, task: Task) -> dict[str, Any]:
     try:
         return dict(work(task))
-    except Exception as error:  # noqa: BLE001  (an exception's text would be shown by Dask; so only ours are told, as answers)
+    except Exception as error:  # noqa: BLE001  (Dask would show its message; only the service's own are sent, as answers)
         code = next((code for kind, code in _CODES if isinstance(error, kind)), Code.FAILED)
         said = type(error).__name__ if code is Code.FAILED else str(error)
         return {"code": str(code), "said": said, "retry_after_s": getattr(error, "retry_after_s", None)}

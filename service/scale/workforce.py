@@ -1,4 +1,4 @@
-"""The workers of one run: opened before the first chunk, closed after the last, and nothing of theirs left in the spool."""
+"""The workers of one run: opened before the first chunk, closed after the last; unreleased spool files are removed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from service.telemetry.events import Events
 
 @dataclass(frozen=True, slots=True)
 class Workforce:
-    """What workers do in a run.
+    """The work that workers do in a run.
 
     Args:
         chunks: Anonymizes chunks.
@@ -58,7 +58,7 @@ def open_workforce(
     """Yield the workers that DASK_SCHEDULER names.
 
     Args:
-        settings: What was asked for.
+        settings: The settings.
         source: Open.
         recipe: How windows are anonymized.
         outputs: All of the run.
@@ -86,7 +86,7 @@ def open_workforce(
         try:
             _remove_unrecorded(spool, journal, recipe.data_set)
         except StateUnavailable as error:
-            WARNING.log(f"What workers spooled and nobody released could not be removed: {error}. The next run removes it")
+            WARNING.log(f"Unreleased spool files of workers could not be removed: {error}. The next run removes it")
 
 
 def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str) -> None:

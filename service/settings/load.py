@@ -506,7 +506,7 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
 
 
 def untold_without_connection(settings: Settings) -> Iterator[str]:
-    """Yield what is missing if the server is an InfluxDB 2, which it alone can tell."""
+    """Yield what is missing if the server is an InfluxDB 2; only the server states its version."""
     given = {"INFLUX_TOKEN": "set" if settings.influx_token else "", "INFLUX_ORG": settings.influx_org}
     missing = _missing_for_2(settings, given)
     if missing and not settings.influx_username:

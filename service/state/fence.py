@@ -46,7 +46,7 @@ class Fenced:
 
     Args:
         intervals: Every interval it lists, adjacent ones merged, in order.
-        unread: A damaged last line. The journal must know the release that it stands for.
+        unread: A damaged last line. The journal must know its release.
         is_current: Whether the file needs no rewrite: it has the current format and is undamaged.
         checksum: The checksum of the last line that was read.
     """
@@ -64,7 +64,7 @@ class Fenced:
     def is_explained_by(self, release: Sequence[Window]) -> bool:
         """Return whether the unread line can be this release's line, cut short, partly zeroed, or with one wrong byte.
 
-        A longer line is two lines whose line end was lost, so it stands for two releases.
+        A longer line is two lines whose line end was lost, so it records two releases.
         """
         expected, _ = _record(self.checksum, release)
         wrong = sum(byte != wanted and byte != 0 for byte, wanted in zip(self.unread, expected, strict=False))

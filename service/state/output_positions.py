@@ -16,7 +16,7 @@ from service.state.journal_file import JournalFile
 #: The last chunk that every output has taken; all chunks if there is no output.
 _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
 
-#: With a chunk's number appended, it stands for the chunk's batches if their spool file was lost.
+#: With a chunk's number appended, it replaces the chunk's batches if their spool file was lost.
 LOST_CHUNK = "lost-chunk-"
 
 #: Names of lost chunks. The range uses the index, since many batches may be set aside; `.` is the character after `-`.

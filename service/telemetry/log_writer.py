@@ -56,7 +56,7 @@ def set_up_logging(level: str, line_format: str = "text", *, is_stream: bool = F
         level: Such as `INFO`.
         line_format: `text`, or `json` for one object per line.
         is_stream: Whether to drop lines when standard output is slow, instead of waiting.
-        cohort: Stands in every JSON line, so that the logs of many services can be read together; empty: nothing.
+        cohort: Added to every JSON line, so that the logs of many services can be merged; empty: none.
     """
     make_printable(sys.stdout)
     make_printable(sys.stderr)
@@ -74,7 +74,7 @@ def set_up_logging(level: str, line_format: str = "text", *, is_stream: bool = F
 
 
 class _Line(NamedTuple):
-    """A line, and the number of lines it stands for: one, or the missing ones that it reports."""
+    """A line, and the number of lines it counts as: one, or the missing ones that it reports."""
 
     text: str
     stands_for: int

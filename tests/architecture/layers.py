@@ -2,7 +2,7 @@
 
 `operations → service → inputs, outputs, core → vocabulary`, with `transport` and `disk` below inputs and outputs. Within `service`, each
 room has a contract of its own: `session → wiring → pipeline → delivery → telemetry → state → settings`. Imports count wherever they
-stand, in a function or under `TYPE_CHECKING` too: what an output cannot import, it cannot hand to anybody by mistake.
+stand, in a function or under `TYPE_CHECKING` too: what an output cannot import, it cannot pass on by mistake.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROJECT = _words(
 
 VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.cohorts", "anonymizer.errors", "anonymizer.ports", "anonymizer.windows"})
 
-#: All of the standard library that the core may use: modules that compute, and reach for nothing.
+#: Standard library modules that the core may use: they compute, and have no side effects.
 PURE_STANDARD_LIBRARY = _words(
     "__future__ abc bisect collections contextlib copy dataclasses enum fractions functools hashlib heapq hmac itertools json math "
     "numbers operator re statistics string struct textwrap types typing unicodedata"
@@ -63,7 +63,7 @@ OWN_MODULES = {
 #: Modules that Windows does not have.
 POSIX_ONLY = _words("crypt curses fcntl grp nis posix pty pwd readline resource spwd syslog termios tty")
 
-#: numpy's own ways to a disk, and to chance.
+#: Parts of numpy that use files or random numbers.
 NUMPY_BANNED = _words(
     "DataSource ctypeslib fromfile fromregex genfromtxt load loadtxt memmap open_memmap random save savetxt savez savez_compressed"
 )
@@ -71,16 +71,16 @@ NUMPY_BANNED = _words(
 #: The same as methods of an array.
 METHODS_BANNED = frozenset({"dump", "tofile"})
 
-#: Who may import pandas: the face to notebooks, and what tries it out. Everything else runs without it (decision 005).
+#: Files that may import pandas: the module for notebooks, and what exercises it. All others run without it (decision 005).
 PANDAS_ALLOWED = ("ecg_frames.py", "example_usage.py", "examples/", "benchmarks/", "tests/")
 
-#: Who may import Dask. Everything else runs without it.
+#: Files that may import Dask. All others run without it.
 DASK_ALLOWED = ("service/scale/cluster.py", "benchmarks/", "tests/")
 
-#: Built-in ways out of the core.
+#: Builtins that have side effects.
 BUILTINS_BANNED = frozenset({"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"})
 
-#: The composition root puts parts together. Longer than this it has begun to do something itself.
+#: The composition root only connects parts. Above this length it probably does more.
 ROOT_LINES_BELOW = 150
 
 
@@ -127,31 +127,31 @@ _NUMPY = frozenset({"numpy"})
 _ABOVE = frozenset({"anonymizer", "detection", "disk", "inputs", "outputs", "recognition", "transport", "service"})
 
 _VOCABULARY = Layer(
-    "the vocabulary is what everybody may import, so it imports nothing but itself, numpy and pure modules",
+    "every layer may import the vocabulary, so it imports only itself, numpy and pure modules",
     VOCABULARY,
     PURE_STANDARD_LIBRARY,
     _NUMPY,
 )
 _SECOND_OPINION = Layer(
-    "the second opinion shares no code with what it judges: it knows the vocabulary, numpy and pure modules",
+    "verification shares no code with what it checks: it knows the vocabulary, numpy and pure modules",
     VOCABULARY | {"anonymizer.verify_rhythm"},
     PURE_STANDARD_LIBRARY,
     _NUMPY,
 )
 _SECOND_OPINION_ON_RHYTHM = Layer(
-    "the second opinion on rhythm knows the vocabulary, the table of the public beat and nothing of what builds batches",
+    "verification of rhythm knows the vocabulary and the table of the public beat, and nothing that builds batches",
     VOCABULARY | {"anonymizer.public_beat"},
     PURE_STANDARD_LIBRARY,
     _NUMPY,
 )
 _CORE = Layer(
-    "the core knows no world: it imports numpy, pure modules of the standard library and itself",
+    "the core has no side effects: it imports numpy, pure modules of the standard library and itself",
     frozenset({"anonymizer"}),
     PURE_STANDARD_LIBRARY,
     _NUMPY,
 )
 _TRANSPORT = Layer(
-    "transport carries bytes: it knows neither samples nor batches, nor anything else of the project", frozenset({"transport"})
+    "transport moves bytes: it knows neither samples nor batches, nor anything else of the project", frozenset({"transport"})
 )
 _DISK = Layer(
     "what uses a disk knows bytes, paths and the standard library, nothing else of the project",
@@ -178,7 +178,7 @@ _INPUT = Layer(
 _OUTPUT_KNOWS = VOCABULARY | {"outputs.encoding", "transport", "disk"}
 _OUTPUT = "an output knows the vocabulary, outputs.encoding, transport, disk, numpy and its one client library"
 _OUTPUT_TABLE = Layer("the table of outputs knows the vocabulary and the outputs", VOCABULARY | {"outputs"}, None, _NUMPY)
-_SERVICE = Layer("the service knows every layer below it, and nothing that is made to try, test or operate it", _ABOVE)
+_SERVICE = Layer("the service knows every layer below it, and nothing that tests or operates it", _ABOVE)
 
 
 def _room(why: str, project: str, *, more: frozenset[str] = frozenset()) -> Layer:
@@ -187,16 +187,16 @@ def _room(why: str, project: str, *, more: frozenset[str] = frozenset()) -> Laye
     return Layer(why, frozenset(names) | more)
 
 
-_GROUND = Layer("it stands on the ground: the rest of the service builds on it", frozenset({"anonymizer.windows"}))
+_BASE = Layer("every room builds on it, so it imports none of them", frozenset({"anonymizer.windows"}))
 
-#: The rooms of the service, from the ground up. None but `pipeline` and what puts parts together may name a sample.
+#: The rooms of the service, from the bottom up. Only `pipeline` and what puts parts together may name a sample.
 ROOMS = {
-    "service/exit_codes.py": _GROUND,
-    "service/crash_points.py": _GROUND,
-    "service/log_event.py": _GROUND,
-    "service/clock.py": _GROUND,
-    "service/time_texts.py": _GROUND,
-    "service/version.py": _GROUND,
+    "service/exit_codes.py": _BASE,
+    "service/crash_points.py": _BASE,
+    "service/log_event.py": _BASE,
+    "service/clock.py": _BASE,
+    "service/time_texts.py": _BASE,
+    "service/version.py": _BASE,
     "service/settings/": _room(
         "settings know what was asked for, and no part of the service that acts on it",
         "settings exit_codes time_texts version transport anonymizer.batch anonymizer.cohorts anonymizer.errors anonymizer.hierarchy "
@@ -208,13 +208,17 @@ ROOMS = {
         more=VOCABULARY,
     ),
     "service/telemetry/": _room(
-        "telemetry is told what happens: it acts on nothing, and cannot name a sample",
+        "telemetry records what happens: it controls nothing, and cannot name a sample",
         "telemetry state clock time_texts anonymizer.anonymize anonymizer.fidelity_sums anonymizer.hierarchy anonymizer.units",
         more=VOCABULARY,
     ),
-    "service/retry.py": _room("a retry knows the clock and whom to tell, not what is tried", "clock telemetry", more=VOCABULARY),
-    "service/signals.py": _room("signals stop the clock and hurry the log; they know nothing of the run", "clock telemetry"),
-    "service/process.py": _room("a process begins and ends the same way whatever runs in it", "exit_codes telemetry"),
+    "service/retry.py": _room(
+        "a retry knows the clock and telemetry, not the operation that is retried", "clock telemetry", more=VOCABULARY
+    ),
+    "service/signals.py": _room(
+        "signal handlers stop the clock and flush the log; they know nothing of the run", "clock telemetry"
+    ),
+    "service/process.py": _room("how a process starts and ends does not depend on what runs in it", "exit_codes telemetry"),
     "service/delivery/": _room(
         "delivery knows released batches, state and outputs' contract; it cannot name a sample or a setting",
         "delivery state telemetry retry clock crash_points",
@@ -231,12 +235,12 @@ ROOMS = {
         more=VOCABULARY,
     ),
     "service/pipeline/": _room(
-        "the pipeline brings windows from a source to delivery; it knows no output, and nothing of who watches",
+        "the pipeline brings windows from a source to delivery; it knows no output and no observer",
         "pipeline delivery retry telemetry state settings clock crash_points time_texts anonymizer inputs.window_summaries "
         "recognition",
     ),
     "service/wiring.py": _room(
-        "wiring makes parts from settings; it starts none of them",
+        "wiring builds parts from settings; it starts none of them",
         "pipeline telemetry state settings clock anonymizer detection inputs outputs recognition transport",
     ),
     "service/recognition.py": _room(
@@ -244,17 +248,17 @@ ROOMS = {
         "wiring pipeline report telemetry state settings anonymizer",
     ),
     "service/startup.py": _room(
-        "the start knows settings and the source, and nothing that releases", "wiring settings retry version anonymizer transport"
+        "the start checks settings and the source; it releases nothing", "wiring settings retry version anonymizer transport"
     ),
     "service/scale/answers.py": _room(
-        "an answer of a worker holds counts and our sentences: it knows no source, no settings and no journal",
+        "a worker's answer contains counts and messages: it knows no source, no settings and no journal",
         "pipeline delivery state anonymizer",
     ),
     "service/scale/fingerprint.py": _room(
-        "what workers have in common is known from settings and parts, and decides nothing", "wiring settings anonymizer"
+        "the fingerprint is computed from settings and parts, and decides nothing", "wiring settings anonymizer"
     ),
     "service/scale/tasks.py": _room(
-        "a worker's tasks know the source, the spool and outputs, never the journal: what is released is the coordinator's to say",
+        "a worker's tasks know the source, the spool and outputs, never the journal: only the coordinator releases",
         "service.scale.answers service.scale.fingerprint startup wiring pipeline service.delivery.write_pool "
         "service.state.shared_spool service.state.spool settings anonymizer",
     ),
@@ -263,31 +267,31 @@ ROOMS = {
         "service.scale.tasks service.scale.answers settings retry telemetry clock anonymizer.errors",
     ),
     "service/scale/": _room(
-        "what hands chunks to workers knows the pipeline, delivery and the spool; it releases nothing",
+        "what gives chunks to workers knows the pipeline, delivery and the spool; it releases nothing",
         "scale pipeline delivery retry telemetry state settings clock anonymizer",
     ),
     "service/preflight.py": _room(
-        "a check before the run leaves no trace: it knows no state and no delivery",
+        "a preflight check changes nothing: it knows no state and no delivery",
         "startup wiring settings service.pipeline.claims service.pipeline.exclusion_list anonymizer disk transport",
     ),
     "service/observation.py": _room(
-        "observation knows who watches, and nothing that releases",
+        "observation knows the observers, and nothing that releases",
         "report status telemetry state settings clock",
         more=VOCABULARY,
     ),
     "service/session.py": _SERVICE,
-    "service/__init__.py": _GROUND,
+    "service/__init__.py": _BASE,
 }
 
 _OPERATIONS = Layer(
     "what an operator runs knows the project, never the scripts that start it, the tests or the test bed", _ABOVE | {"operations"}
 )
-_ROOT = Layer("what starts the service knows its layers, and nothing that is made to try, test or maintain it", _ABOVE)
+_ROOT = Layer("what starts the service knows its layers, and nothing that tests or maintains it", _ABOVE)
 _SCRIPT = Layer(
     "a script knows the project and other scripts, never the tests or the test bed", _ABOVE | {"scripts", "operations"}
 )
 _OUTSIDE_CHECK = Layer(
-    "the outside check of an output must not rest on anything it checks, and needs nothing but Python, and pyarrow for Parquet",
+    "the independent check of an output shares no code with the project and needs only Python, and pyarrow for Parquet",
     frozenset(),
     None,
     frozenset({"pyarrow"}),
@@ -309,7 +313,7 @@ _BENCHMARK = Layer(
 )
 _FRAMES = Layer("frames know the project as its users do, never the tests or the test bed", _ABOVE | {"utility"})
 _FIRST_EXAMPLE = Layer(
-    "what starts the service knows its layers and frames, and nothing that is made to try, test or maintain it",
+    "what starts the service knows its layers and frames, and nothing that tests or maintains it",
     _ABOVE | {"ecg_frames"},
 )
 _ANYTHING = Layer("tests, benchmarks and the test bed may import anything", PROJECT)
@@ -379,7 +383,7 @@ def _layer_of(path: str, imports: list[Import]) -> Layer | None:
 
 
 def _first_library(imports: list[Import]) -> frozenset[str]:
-    """Return the client library of an output that is not in the table: the first it names. A second one is one too many."""
+    """Return the client library of an output that is not in the table: the first that it imports; a second is refused."""
     foreign = [one.package for one in imports if one.package not in PROJECT | sys.stdlib_module_names | _NUMPY]
     return frozenset(foreign[:1])
 
@@ -393,15 +397,15 @@ def _forbidden_imports(path: str, imports: list[Import]) -> Iterator[str]:
         if not layer.allows(one):
             yield f"{path} line {one.line} imports {one.module}: {layer.why}"
         elif one.package in ("pandas", "polars") and not path.startswith(PANDAS_ALLOWED):
-            yield f"{path} line {one.line} imports {one.module}: that is ecg_frames.py's alone; the service starts and runs without it"
+            yield f"{path} line {one.line} imports {one.module}: only ecg_frames.py may; the service runs without it"
         elif one.package in ("dask", "distributed") and not path.startswith(DASK_ALLOWED):
-            yield f"{path} line {one.line} imports {one.module}: that is service/scale/cluster.py's alone"
+            yield f"{path} line {one.line} imports {one.module}: only service/scale/cluster.py may"
 
 
 def _posix_imports(path: str, imports: list[Import]) -> Iterator[str]:
     for one in imports:
         if one.package in POSIX_ONLY and one.at_top:
-            yield f"{path} line {one.line} imports {one.module} at its top: Windows has no such module, and could not even load this one"
+            yield f"{path} line {one.line} imports {one.module} at its top: Windows has no such module, so it could not load this one"
 
 
 def _imports(path: str, tree: ast.Module) -> Iterator[Import]:
@@ -451,14 +455,14 @@ def _called(node: ast.Call) -> str:
 def _imports_by_name(path: str, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and _called(node) in {"__import__", "import_module"}:
-            yield f"{path} line {node.lineno} imports by name: what an output imports must be there to read"
+            yield f"{path} line {node.lineno} imports by name: an output's imports must be visible in its source"
 
 
 def _banned_numpy(path: str, tree: ast.Module) -> Iterator[str]:
     names = _names_of_numpy(tree)
     for node in ast.walk(tree):
         for used in _banned_parts_of_numpy(node, names):
-            yield f"{path} line {getattr(node, 'lineno', 0)} uses {used}: the core reads no file, writes none and tosses no coin"
+            yield f"{path} line {getattr(node, 'lineno', 0)} uses {used}: the core reads and writes no file and uses no random numbers"
         if isinstance(node, ast.Attribute) and node.attr in METHODS_BANNED:
             yield f"{path} line {node.lineno} uses .{node.attr}: the core writes no file"
 
@@ -492,4 +496,4 @@ def _first_name(node: ast.expr) -> str:
 def _banned_calls(path: str, tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in BUILTINS_BANNED:
-            yield f"{path} line {node.lineno} calls {node.func.id}: the core has no way out of itself"
+            yield f"{path} line {node.lineno} calls {node.func.id}: the core has no side effects"

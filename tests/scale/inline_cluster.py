@@ -19,13 +19,13 @@ from service.process import run
 Task = dict[str, Any]
 Work = Callable[[Task], Any]
 
-#: Tasks share the bench of a worker, which is one process.
-_at_the_bench = threading.Lock()
+#: Tasks of one worker share what it keeps open.
+_one_worker_at_a_time = threading.Lock()
 
 
 def do(work: Work, task: Task) -> Any:
     """Do a task as a worker does."""
-    with _at_the_bench:
+    with _one_worker_at_a_time:
         return work(task)
 
 
