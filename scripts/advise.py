@@ -39,7 +39,7 @@ from service.settings.types import moment, path, positive_number
 from service.telemetry.log_writer import make_printable
 from service.wiring import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, recognition, try_out
-from utility.choices import Choice, is_available
+from utility.choices import RHYTHM, Choice, is_available
 from utility.heartbeats import HOW_TO_GET_THE_DETECTOR, has_detector
 
 #: Newer rows of a live bucket may not have arrived yet.
@@ -80,6 +80,10 @@ HEADING = (
     *("k counts", "k", "window", "rows withheld", "error (PRDN)", "worst source", "rows unchanged"),
     *("beats found again", "beats that are right"),
 )
+
+
+#: The same for METHOD=rhythm, which forms no groups and keeps no value.
+RHYTHM_HEADING = ("window", "rows withheld", "beats found again", "beats that are right")
 
 
 class NoSample(Exception):
@@ -166,6 +170,8 @@ def _start_ns(source: SampleSource, options: argparse.Namespace) -> int:
 
 def _choices(settings: Settings, unit: str) -> list[Choice]:
     shaping = {name: str(getattr(settings, name.lower())) for name in SHAPING if getattr(settings, name.lower())}
+    if settings.method == "rhythm":
+        return [RHYTHM]
     units = ("record", "source") if unit == "both" else (unit,)
     choices = [Choice(one, {**shaping, "K_UNIT": one}) for one in units]
     # Not every version, and not every RESIDUAL, supports counting sources.
@@ -173,7 +179,8 @@ def _choices(settings: Settings, unit: str) -> list[Choice]:
 
 
 def _trials(samples: Samples, choices: Sequence[Choice], options: argparse.Namespace) -> list[Trial]:
-    grid = [(choice, k, window_s) for choice in choices for k in options.k for window_s in options.windows]
+    ks = options.k[:1] if choices == [RHYTHM] else options.k
+    grid = [(choice, k, window_s) for choice in choices for k in ks for window_s in options.windows]
     return [try_out(samples, choice, k=k, window_s=window_s) for choice, k, window_s in grid]
 
 
@@ -184,7 +191,7 @@ def _print(samples: Samples, trials: Sequence[Trial], most_error_percent: float)
     print(f"Sample: {len(samples):,} rows of {sources} source{'s' if sources != 1 else ''} over {seconds:.0f} s.\n")
     for doubt in _unit_doubts(samples):
         print(f"{doubt}\n")
-    _print_table([HEADING, *map(_row, trials)])
+    _print_table(_table(trials))
     print()
     few = sorted({trial.window_s for trial in trials if trial.windows < ENOUGH_WINDOWS})
     if few:
@@ -234,6 +241,13 @@ def _unit_doubts(samples: Samples) -> Iterator[str]:
             f"WARNING: the values of {doubts.apart} of {doubts.sources} sources move a hundred times more, or less, than those of the "
             "others: are they in another unit? VALUE_UNIT applies to all sources."
         )
+
+
+def _table(trials: Sequence[Trial]) -> list[tuple[str, ...]]:
+    if trials[0].k:
+        return [HEADING, *map(_row, trials)]
+    measured = [(one.withheld_percent, one.beats_found_percent, one.beats_right_percent) for one in trials]
+    return [RHYTHM_HEADING, *((f"{one.window_s} s", *map(_percent, of)) for one, of in zip(trials, measured, strict=True))]
 
 
 def _row(trial: Trial) -> tuple[str, ...]:

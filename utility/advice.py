@@ -14,7 +14,7 @@ import numpy as np
 from anonymizer.samples import Samples
 from recognition.attackers import Recognition
 from recognition.trial import Way, recognitions
-from utility.choices import RHYTHM, Choice, is_available, recipe_of
+from utility.choices import RECORD, RHYTHM, SOURCE, Choice, is_available, recipe_of
 from utility.fidelity_measures import likeness, without_gaps
 from utility.heartbeats import agreement, detected_beats, detector, has_detector
 from utility.outcome import Ints, Outcome, Signal, outcome_of
@@ -27,6 +27,9 @@ MOST_WITHHELD_PERCENT = 1.0
 
 #: Least share, in per cent, of raw heartbeats found in the released signal, and of released ones found in the raw signal.
 LEAST_BEATS_PERCENT = 99.5
+
+#: Windows that keep so many fewer heartbeats are as good as the best.
+MOST_BEATS_LOST_PERCENT = 0.5
 
 #: More people than this make no attacker better, only slower.
 MOST_PEOPLE = 50
@@ -44,7 +47,7 @@ class Trial:
 
     Args:
         by_source: Whether k counts sources.
-        k: Least number of rows or sources that share each value.
+        k: Least number of rows or sources that share each value; 0 with `METHOD=rhythm`, which forms no groups.
         window_s: Length of a window, seconds.
         windows: Windows with at least one row.
         withheld_percent: Rows that would not be released.
@@ -88,7 +91,7 @@ def try_out(samples: Samples, choice: Choice, *, k: int, window_s: int) -> Trial
     errors = [one.prdn for one in alike if not math.isnan(one.prdn)]
     return Trial(
         by_source=choice.by_source,
-        k=k,
+        k=0 if choice.removes_shapes else k,
         window_s=window_s,
         windows=outcome.windows,
         withheld_percent=100.0 * float(np.isnan(outcome.released_uv).mean()),
@@ -129,13 +132,15 @@ def recognition(samples: Samples, choices: Sequence[Choice], ks: Sequence[int]) 
     """
     if not has_detector():
         return {}
+    if choices == [RHYTHM]:
+        choices = [RECORD, SOURCE]
     return dict(recognitions(samples, list(_ways(choices, ks)), detector(), most_people=MOST_PEOPLE))
 
 
 def _ways(choices: Sequence[Choice], ks: Sequence[int]) -> Iterator[Way]:
     """Yield each choice with each k, and `METHOD=rhythm`, where k has no meaning, once."""
     for choice in choices:
-        if choice.settings.get("METHOD") != RHYTHM.settings["METHOD"]:
+        if not choice.removes_shapes:
             yield from (_way(f"k = {k} {'sources' if choice.by_source else 'rows'}", choice, k, RECOGNITION_WINDOW_S) for k in ks)
     if is_available(RHYTHM):
         yield _way("METHOD=rhythm", RHYTHM, ks[0], RHYTHM_WINDOW_S)
@@ -147,8 +152,23 @@ def _way(name: str, choice: Choice, k: int, window_s: int) -> Way:
 
 def advice(trials: Sequence[Trial], *, most_error_percent: float = MOST_ERROR_PERCENT) -> Iterator[str]:
     """Yield a sentence per unit of k: the largest k that is good and its shortest window, or what to try if none is."""
+    if not trials[0].k:
+        yield _sentence_on_rhythm(trials)
+        return
     for by_source in dict.fromkeys(trial.by_source for trial in trials):
         yield _sentence([trial for trial in trials if trial.by_source == by_source], by_source, most_error_percent)
+
+
+def _sentence_on_rhythm(trials: Sequence[Trial]) -> str:
+    said = "METHOD=rhythm keeps heartbeats and no value, so k and error do not apply"
+    if any(math.isnan(one.beats_found_percent) for one in trials):
+        return f"{said}."
+    best = max(one.beats_found_percent for one in trials)
+    enough = min(one.window_s for one in trials if one.beats_found_percent >= best - MOST_BEATS_LOST_PERCENT)
+    return (
+        f"{said}. Take BATCH_SIZE_SECONDS={enough}: the shortest window here that keeps as many of the heartbeats as any, to half a per "
+        "cent. What is withheld shows no heartbeats, or none that could be told from noise."
+    )
 
 
 def _sentence(trials: Sequence[Trial], by_source: bool, most_error_percent: float) -> str:

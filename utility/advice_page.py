@@ -43,18 +43,22 @@ def advice_page(
 
 def _drawing(trials: Sequence[Trial], by_source: bool, most_error_percent: float) -> str:
     shown = [trial for trial in trials if trial.by_source == by_source]
+    # METHOD=rhythm keeps no value, so that there is no error of values.
+    drawn = _PANELS if shown[0].k else _PANELS[1:]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(11, 3.4), layout="constrained")
-        panels = figure.subplots(1, len(_PANELS))
-        for axes, (title, of) in zip(panels, _PANELS, strict=True):
+        panels = figure.subplots(1, len(drawn))
+        for axes, (title, of) in zip(panels, drawn, strict=True):
             _lines(axes, shown, of)
             axes.set(title=title, xlabel="window, seconds")
-        errors, withheld, beats = panels
-        errors.axhline(most_error_percent, color="#777777", linestyle=":", linewidth=0.9)
-        errors.set_ylim(bottom=0)
+        *errors, withheld, beats = panels
+        for axes in errors:
+            axes.axhline(most_error_percent, color="#777777", linestyle=":", linewidth=0.9)
+            axes.set_ylim(bottom=0)
         withheld.set_ylim(-3, 103)
         beats.set_ylim(min([95.0, *(trial.beats_found_percent for trial in shown if trial.beats_found_percent < 95)]) - 2, 100.5)
-        figure.suptitle(f"k counts {'sources' if by_source else 'rows'}")
+        if shown[0].k:
+            figure.suptitle(f"k counts {'sources' if by_source else 'rows'}")
         return svg_of(figure)
 
 
@@ -62,7 +66,10 @@ def _lines(axes: Axes, trials: Sequence[Trial], of: Callable[[Trial], float]) ->
     for number, k in enumerate(sorted({trial.k for trial in trials})):
         of_k = [trial for trial in trials if trial.k == k]
         axes.plot(
-            [one.window_s for one in of_k], [of(one) for one in of_k], marker=_MARKERS[number % len(_MARKERS)], label=f"k = {k}"
+            [one.window_s for one in of_k],
+            [of(one) for one in of_k],
+            marker=_MARKERS[number % len(_MARKERS)],
+            label=f"k = {k}" if k else "METHOD=rhythm",
         )
     seconds = sorted({trial.window_s for trial in trials})
     axes.set_xscale("log")

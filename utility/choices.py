@@ -31,10 +31,18 @@ class Choice:
     name: str
     settings: Mapping[str, str] = field(default_factory=dict)
 
+    def __hash__(self) -> int:
+        return hash(self.name)
+
     @property
     def by_source(self) -> bool:
         """Whether k counts sources."""
         return self.settings.get("K_UNIT") == "source"
+
+    @property
+    def removes_shapes(self) -> bool:
+        """Whether k counts nothing, because no value is kept."""
+        return self.settings.get("METHOD") == "rhythm"
 
 
 #: Nothing done: what the ways to anonymize are compared with.
@@ -42,6 +50,7 @@ RAW = Choice(AS_MEASURED)
 CLASSIC = Choice("classic", {"METHOD": "hierarchy", "MAX_LEVEL": "7", "RESIDUAL": "impute", "IMPUTATION": "midpoint"})
 DEFAULT = Choice("default")
 OPTIMAL = Choice("optimal", {"METHOD": "optimal"})
+RECORD = Choice("record", {"K_UNIT": "record"})
 SOURCE = Choice("source", {"K_UNIT": "source"})
 RHYTHM = Choice("rhythm", {"METHOD": "rhythm"})
 SOURCE_OPTIMAL = Choice("source, optimal", {"K_UNIT": "source", "METHOD": "optimal"})
@@ -54,7 +63,7 @@ def recipe_of(choice: Choice, *, k: int, window_s: int) -> Recipe:
         ConfigurationError: The service would refuse them.
     """
     settings = _settings_of({**choice.settings, "K_VALUE": str(k), "BATCH_SIZE_SECONDS": str(window_s)})
-    hierarchy = _hierarchy(settings.hierarchy_csv_path) if settings.method != RHYTHM.settings["METHOD"] else None
+    hierarchy = _hierarchy(settings.hierarchy_csv_path) if settings.method != "rhythm" else None
     return make_recipe(settings, hierarchy, "utility")
 
 

@@ -12,14 +12,14 @@ from typing import NamedTuple
 import numpy as np
 
 from anonymizer.hierarchy import LEVELS
-from anonymizer.samples import arrange
+from anonymizer.samples import Samples, arrange
 from anonymizer.windows import NANOSECONDS, covering_windows
 from tests.core.both_ways import shipped_ranges
 from tests.documentation.sample import Floats
-from utility.choices import DEFAULT, recipe_of
+from utility.choices import DEFAULT, Choice, recipe_of
 from utility.measurements import WINDOW_S
 from utility.outcome import Bools, Ints
-from utility.records import Record, records
+from utility.records import records, together
 
 
 class LevelRange(NamedTuple):
@@ -92,7 +92,7 @@ class CountedOn:
         claimed_rightly: Of these, how many do.
         on_step: Rows whose value is a multiple of the converter's step: he says that each keeps its value.
         on_step_rightly: Of these, how many do.
-        wider: Rows of level 2 or 3.
+        wider: Rows of level 2 or 3; of groups that were formed without levels, rows of values that fewer share.
         narrowed: Of these, rows whose block of 8 µV holds a range that he takes out, since it was released at level 1.
         narrowed_rightly: Of these, how many do not lie in what he took out.
     """
@@ -108,21 +108,22 @@ class CountedOn:
 
 
 @cache
-def counted_on(hertz: int, k: int) -> CountedOn:
-    """Attack each of the six records, alone in its windows, default settings."""
-    found = [_counted_on(record, k) for record in records(hertz)]
+def counted_on(hertz: int, k: int, choice: Choice = DEFAULT) -> CountedOn:
+    """Attack each of the six records, alone in its windows; together where k counts sources."""
+    data_sets = [together(hertz)] if choice.by_source else [record.samples() for record in records(hertz)]
+    found = [_counted_on(samples, k, choice) for samples in data_sets]
     return CountedOn(*(sum(getattr(one, field.name) for one in found) for field in fields(CountedOn)))
 
 
-def _counted_on(record: Record, k: int) -> CountedOn:
-    windows = covering_windows(int(record.times_ns[0]), int(record.times_ns[-1]) + 1, WINDOW_S * NANOSECONDS)
-    rows = arrange(record.samples(), windows, np.arange(1))
-    released = recipe_of(DEFAULT, k=k, window_s=WINDOW_S).method.generalize(rows)
+def _counted_on(samples: Samples, k: int, choice: Choice) -> CountedOn:
+    windows = covering_windows(int(samples.times_ns.min()), int(samples.times_ns.max()) + 1, WINDOW_S * NANOSECONDS)
+    rows = arrange(samples, windows, np.arange(len(samples.source_ids)))
+    released = recipe_of(choice, k=k, window_s=WINDOW_S).method.generalize(rows)
     window = rows.window_index.astype(np.int64)
     raw, out = (values.astype(np.int64) - _FIRST_UV for values in (rows.values_uv, released.values_uv))
     is_common = _rows_alike(window, out) >= 2 * k
     taken_out = _taken_out(window, out, is_common)
-    is_wider = np.isin(released.levels, (2, 3))
+    is_wider = ~is_common if choice.settings.get("METHOD") == "optimal" else np.isin(released.levels, (2, 3))
     is_narrowed = is_wider & ~is_common & taken_out.any(axis=1)
     place = raw // PAIR_UV - out // BLOCK_UV * (BLOCK_UV // PAIR_UV)
     in_what_was_taken = taken_out[np.arange(len(raw)), np.clip(place, 0, taken_out.shape[1] - 1)]

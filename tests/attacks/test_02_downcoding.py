@@ -7,7 +7,7 @@ import pytest
 
 from tests.attacks.downcoding import Downcoded, counted_on, downcode
 from tests.documentation.sample import CLASSIC, alone, batches_of, windows
-from utility.choices import Choice
+from utility.choices import OPTIMAL, SOURCE, SOURCE_OPTIMAL, Choice
 from utility.measurements import Setting, outcomes_of
 
 MIDPOINTS = Choice("midpoints", {"IMPUTATION": "midpoint"})
@@ -66,6 +66,29 @@ def test_of_rows_in_wider_ranges_few_are_narrowed_by_the_counts(hertz: int, most
     assert found.wider > 10_000
     assert found.narrowed <= most * found.wider
     assert found.narrowed_rightly == found.narrowed
+
+
+@pytest.mark.parametrize(
+    ("choice", "hertz", "rightly", "narrowed"),
+    [
+        (OPTIMAL, 360, 1.0, 0.10),
+        (OPTIMAL, 128, 0.92, 0.02),
+        (SOURCE, 360, 0.87, 0.01),
+        (SOURCE, 128, 0.64, 0.02),
+        (SOURCE_OPTIMAL, 360, 0.86, 0.37),
+        (SOURCE_OPTIMAL, 128, 0.62, 0.93),
+    ],
+    ids=lambda one: getattr(one, "name", str(one)),
+)
+def test_the_counts_tell_no_more_of_other_ways_to_form_groups_than_the_page_says(
+    choice: Choice, hertz: int, rightly: float, narrowed: float
+) -> None:
+    found = counted_on(hertz, 5, choice)
+
+    assert found.claimed_rightly <= rightly * found.claimed
+    assert found.narrowed <= narrowed * found.wider
+    # Whoever takes out ranges that only seem to be at level 1 errs, and is told by nothing where.
+    assert found.narrowed_rightly < 0.99 * found.narrowed
 
 
 def test_the_midpoint_of_the_example_tells_what_the_page_says() -> None:

@@ -35,7 +35,7 @@ from tests.core.plain_anonymizer import PlainSettings
 from tests.documentation.sample import CLASSIC, Ints, alone, batches_of, released_values, results_of, together
 from utility import tables
 from utility.choices import CLASSIC as CLASSIC_CHOICE
-from utility.choices import DEFAULT, SOURCE, Choice, recipe_of
+from utility.choices import DEFAULT, OPTIMAL, SOURCE, SOURCE_OPTIMAL, Choice, recipe_of
 from utility.fidelity_measures import likeness
 from utility.measurements import Setting, measure
 from utility.measurements import error_percent as error_of
@@ -125,7 +125,7 @@ def company() -> Iterator[str]:
 
 
 def counts() -> Iterator[str]:
-    """What a reader gets out of how many rows share a value, default settings, each record alone."""
+    """What a reader gets out of how many rows share a value, each record alone; all together where k counts sources."""
     yield _row(
         "where",
         "rows said to lie in 2 µV",
@@ -136,10 +136,11 @@ def counts() -> Iterator[str]:
         "rightly",
     )
     yield _rule(7)
-    for hertz, k in ((360, 5), (360, 20), (128, 5), (128, 20)):
-        one = counted_on(hertz, k)
+    others = [(hertz, 5, choice) for choice in (OPTIMAL, SOURCE, SOURCE_OPTIMAL) for hertz in (360, 128)]
+    for hertz, k, choice in ((360, 5, DEFAULT), (360, 20, DEFAULT), (128, 5, DEFAULT), (128, 20, DEFAULT), *others):
+        one = counted_on(hertz, k, choice)
         yield _row(
-            f"{hertz} Hz, k = {k}",
+            f"{hertz} Hz, k = {k}" + ("" if choice is DEFAULT else f", {choice.name}"),
             *(_percent(one.claimed / one.rows), _percent(one.claimed_rightly / one.claimed)),
             *(_percent(one.on_step / one.rows), _percent(one.on_step_rightly / one.on_step)),
             f"{one.narrowed:,} of {one.wider:,}",

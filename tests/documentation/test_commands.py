@@ -80,6 +80,8 @@ def test_every_command_of_readme_and_quick_start_works_in_a_fresh_clone(fresh_co
         done = subprocess.run(["bash", "-c", command], cwd=fresh_copy, capture_output=True, encoding="utf-8", check=False)
         assert done.returncode == 0, f"$ {command}\n{done.stdout}{done.stderr}"
         said[command] = done.stdout
+        if command == "make demo METHOD=rhythm":
+            assert_shape_is_removed(fresh_copy / "output" / "demo", done.stdout)
         if command.startswith("cp .env.example .env"):
             fill_in(fresh_copy / ".env", influxdb)
 
@@ -87,6 +89,18 @@ def test_every_command_of_readme_and_quick_start_works_in_a_fresh_clone(fresh_co
     assert "✅ The configuration is good, and everything can be reached" in everything
     assert "648000 rows read = 648000 released + 0 withheld + 0 invalid + 0 duplicate" in everything
     assert "OK: every released value is shared as promised." in everything
+
+
+def assert_shape_is_removed(demo: Path, said: str) -> None:
+    """Assert that the demo's rows are of the public beat, that its summary says so, and that its picture has two wearers."""
+    assert "OK: every row is one of the public beat at the beat times." in said
+    beats = re.search(r"beats +([\d,]+), each released as the same public beat", said)
+    released = [line for path in demo.glob("*.csv") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    assert beats is not None
+    assert sum(line.endswith(",1000.0") for line in released) == int(beats[1].replace(",", "")) > 1500
+    assert f"= {len(released):,} released" in said
+    picture = (demo / "before_after.html").read_text(encoding="utf-8")
+    assert all(words in picture for words in ("The shape removed, the rhythm kept", "mitbih-100", "mitbih-102"))
 
 
 def test_the_env_files_of_the_quick_start_are_good_as_they_stand(tmp_path: Path) -> None:

@@ -63,6 +63,23 @@ def test_every_pair_of_the_grid_has_a_line_for_each_thing_that_k_may_count(tmp_p
     assert right[5] <= 12
 
 
+def test_under_the_method_without_groups_no_k_is_advised_and_recognition_stands_beside_that_of_k(tmp_path: Path) -> None:
+    env_file = tmp_path / ".env"
+    env_file.write_text("METHOD=rhythm\n", encoding="utf-8")
+    page = tmp_path / "a.html"
+    code, said = advise(str(RECORDS), "--minutes", "1", "--windows", "5,10", "--env-file", str(env_file), "--plot", str(page))
+
+    windows = re.findall(r"^ +(\d+) s +([\d.]+) % +([\d.]+) % +([\d.]+) %$", said, re.MULTILINE)
+    assert code == 0, said
+    assert [int(window) for window, *_ in windows] == [5, 10]
+    assert "PRDN" not in said
+    assert "K_VALUE" not in said
+    assert re.search(r"k and error do not apply. Take BATCH_SIZE_SECONDS=(5|10):", said)
+    heading = next(line for line in said.splitlines() if "attacker  " in line)
+    assert [words in heading for words in ("k = 5 rows", "k = 20 rows", "k = 5 sources", "METHOD=rhythm")] == [True] * 4
+    assert "error (PRDN)" not in page.read_text(encoding="utf-8")
+
+
 def test_a_data_set_is_advised_on_like_a_file(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     shutil.copy(RECORDS, tmp_path / "set" / "part.parquet")
