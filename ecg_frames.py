@@ -35,7 +35,7 @@ from anonymizer.release_order import ReleaseOrder
 from anonymizer.samples import NO_SOURCE, Samples, SampleSource, make_samples, picked
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
-from anonymizer.weak_keys import doubts_about
+from anonymizer.weak_keys import MAKE_ANOTHER, doubts_about, why_refused
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, Window, WindowRange, covering_windows
 from inputs.cell_parser import within_microvolts
 from inputs.file_columns import ValueKind, Values, source_ids, values
@@ -193,6 +193,7 @@ def anonymize_frame(
     imputation: Literal["mean", "midpoint"] = "mean",
     hierarchy: str | Path | None = None,
     pseudonym_key: str | bytes | None = None,
+    accept_weak_key: bool = False,
     value_unit: Literal["uV", "mV"] = "uV",
     withheld: Literal["nan", "drop"] = "nan",
     timestamp: Hashable = "timestamp",
@@ -222,7 +223,9 @@ def anonymize_frame(
         residual: What happens to rows that no level could place (RESIDUAL).
         imputation: A group's value (IMPUTATION).
         hierarchy: A hierarchy file of your own (HIERARCHY_CSV_PATH).
-        pseudonym_key: At least 16 bytes; source ids are replaced by their HMAC-SHA256 under it (PSEUDONYM_SALT). None: kept as they are.
+        pseudonym_key: Made by chance (PSEUDONYM_SALT), such as `secrets.token_hex(32)`; source ids are replaced by their HMAC-SHA256
+            under it. None: kept as they are.
+        accept_weak_key: Whether to go on with a key of earlier releases that a person thought up, with a warning.
         value_unit: What the values are in (VALUE_UNIT).
         withheld: `"nan"` keeps unreleased rows without a value, `"drop"` removes them.
         timestamp: The column (or level of the index) with times.
@@ -252,6 +255,7 @@ def anonymize_frame(
             "VALUE_UNIT": value_unit,
         },
         pseudonym_key,
+        accept_weak_key=accept_weak_key,
     )
     recipe = make_recipe(settings, _hierarchy_of(settings), "frame")
     read = _read(frame, names, microvolts_per_unit=_MICROVOLTS[settings.value_unit])
@@ -423,7 +427,9 @@ def _seconds(window: str | int | timedelta | np.timedelta64) -> str:
     return str(window)
 
 
-def _settings(given: Mapping[str, object], key: str | bytes | None) -> tuple[Settings, list[str]]:
+def _settings(
+    given: Mapping[str, object], key: str | bytes | None, *, accept_weak_key: bool = False
+) -> tuple[Settings, list[str]]:
     """Return the service's settings for these arguments, and its warnings.
 
     Raises:
@@ -443,6 +449,10 @@ def _settings(given: Mapping[str, object], key: str | bytes | None) -> tuple[Set
     try:
         if key is not None:
             check_key(secret.key())
+            if not accept_weak_key and (reason := why_refused(secret.key())):
+                problems.append(
+                    f"PSEUDONYM_SALT is refused: {reason}; {MAKE_ANOTHER}. accept_weak_key=True goes on with an old one"
+                )
     except ShortKey as error:
         problems.append(f"PSEUDONYM_SALT {error}")
     if problems:

@@ -1,28 +1,57 @@
-"""Detects guessable keys: repeats, sequences, words. An attacker with one pseudonym can try such keys until one fits.
+"""Which keys are accepted: those that only chance makes, and passphrases that are stretched. Everything else is refused with its reason.
 
-A key that passes may still be weak: only a random key is good.
+Every pseudonym, and the key's id beside it, lets an attacker test a guess in microseconds, so a key that a person thinks up falls. A digest
+of a word (`sha256sum`) has the form of a random key and cannot be told from one: only the command that makes the key can promise chance.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import codecs
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-from anonymizer.pseudonyms import MAKE_A_KEY
+from anonymizer.pseudonyms import MAKE_A_KEY, STRETCHED
 
-#: Only the beginning of a long key is checked.
+#: 256 bits: as hexadecimal digits, as base64 without its padding, and as bytes.
+_FEWEST_HEX_DIGITS = 64
+_FEWEST_BASE64_CHARACTERS = 43
+_FEWEST_BYTES = 32
+
+#: A random key of 64 hexadecimal digits has fewer different ones once in 10⁵ keys.
+_FEWEST_DIFFERENT_DIGITS = 10
+
+_FEWEST_PASSPHRASE_CHARACTERS = 24
+
+#: Only the beginning of a long key is checked for patterns.
 _MOST_LOOKED_AT = 256
 
-#: A random key has more different bytes: sixteen hexadecimal digits have about ten.
+#: A thought-up text has often fewer different characters than this.
 _FEWEST_DIFFERENT = 6
+
+#: So many characters occur twice in a random key of 64 hexadecimal digits once in a million keys, and one digit is repeated as often.
+_LONGEST_REPEAT = 8
 
 #: By step: from this share of neighbours (in an alphabet or on a keyboard) on, a key is a sequence. In a random key it is about a fifth.
 _MOST_IN_SEQUENCE = {1: 0.66, 2: 0.8}
 
 #: If no more than this share of a key is left without its common words, it is made of words.
 _MOST_BESIDE_WORDS = 0.34
+
+#: In random base64: the share of common pairs among pairs of letters (digits read as letters), of signs and of digits, and of neighbours
+#: of one kind (capitals, small letters, digits), also with a digit counted as the letter before it.
+_COMMON_BY_CHANCE, _SIGNS_BY_CHANCE, _DIGITS_BY_CHANCE = 0.3, 2 / 64, 10 / 64
+_ALIKE_BY_CHANCE, _ALIKE_BUT_FOR_DIGITS_BY_CHANCE = 0.355, 0.565
+
+#: From so many standard deviations beyond chance on, in sum, base64 is text. One in a thousand random keys is taken for text.
+_DEVIATIONS_OF_TEXT = 8.8
+
+#: From this share of bytes on that text in some encoding has, bytes are text. Of random bytes, three in eight are.
+_MOST_TEXT = 0.8
 
 _ROWS = re.findall(
     r"\S+",
@@ -46,26 +75,69 @@ _ONLY_WORDS = re.compile(
     ")+"
 )
 
+#: The most frequent letter pairs of English and German text, a quarter of all pairs: four in five of a text's.
+_COMMON_PAIRS = frozenset(
+    re.findall(
+        "..",
+        "thinerhereonteoranatitedseenaresouistilecondnthaaltostngdelimeioroasofvepenensceicriranootecuteaemfosichhicamadiusyotallac"
+        "unfictprwiilbeomurloexettrgelapaowsotsrsssifnaopwhsulyblamncelwabuhoodrtdoeekepoadmpieefplckulabibrlmoimmivaaiigniolidumay"
+        "ryshrragepbyclocosiawottrmubirlurnfeeiaudaschrrurdehhlfuahwetzmmnnhtltkakrku",
+    )
+)
+
 _LETTERS = re.compile("[a-z]+")
 
 #: Digits and signs that replace letters.
 _LETTER_OF = str.maketrans("0134578@$!", "oieastbasi")
 
+_PRINTABLE = frozenset(b"\0\t\n\r" + bytes(range(0x20, 0x7F)))
+
+#: Letters of one-byte encodings of other scripts, with blanks, digits and punctuation.
+_OTHER_LETTERS = frozenset((*range(0x20, 0x40), *range(0xC0, 0x100)))
+
+#: What editors and shells leave around a key.
+_AROUND = " \t\r\n'\"\ufeff"
+
+#: What to do about a refused key.
+MAKE_ANOTHER = (
+    f"make a key with: {MAKE_A_KEY}; or stretch a passphrase, as scrypt:<32 hexadecimal digits>:<24 characters or more>"
+)
+
+
+def why_refused(key: bytes) -> str:
+    """Return why a key is not accepted, as a clause that does not show the key; empty if it is accepted.
+
+    Accepted are, if made by chance: at least 64 hexadecimal digits, base64 of at least 32 bytes, at least 32 bytes that are no text; and
+    `scrypt:<32 hexadecimal digits or more>:<24 characters or more>`.
+    """
+    if key.startswith(b"scrypt:"):
+        return _why_not_stretched(key)
+    text = _text_of(key)
+    if text is None:
+        return _why_not_random_bytes(key)
+    if re.fullmatch("[0-9A-Fa-f]+", text):
+        return _why_not_random_digits(text.lower())
+    if found := re.fullmatch("([A-Za-z0-9+/_-]+)={0,2}", text):
+        return _why_not_random_base64(found[1])
+    bare = text.strip(_AROUND)
+    if bare != text and not why_refused(bare.encode()):
+        return "it begins or ends with a blank, a line end, a quote or a byte order mark, which would be part of it"
+    return _obvious(text) or "it is text, which a person can think up"
+
 
 def doubts_about(key: bytes) -> Iterator[str]:
     """Yield warnings about a key, each the end of a sentence that begins with its setting. They do not show the key."""
-    if why := _obvious(key):
-        yield f"is easy to guess: {why}. A reader of one pseudonym can find it and then every wearer; make a key with: {MAKE_A_KEY}"
-    if _is_text(key):
+    if why := why_refused(key):
+        yield f"is easy to guess: {why}. A reader of one pseudonym can find it and then every wearer; {MAKE_ANOTHER}"
+    if _text_of(key) is not None:
         yield from _slips_of_an_editor(key)
 
 
-def _is_text(key: bytes) -> bool:
+def _text_of(key: bytes) -> str | None:
     try:
-        key.decode()
+        return key.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return None
 
 
 def _slips_of_an_editor(key: bytes) -> Iterator[str]:
@@ -77,22 +149,97 @@ def _slips_of_an_editor(key: bytes) -> Iterator[str]:
         yield "begins with a byte order mark, which is part of the key; another editor may leave it out"
 
 
-def _obvious(key: bytes) -> str:
-    """Return why a key is easy to guess; empty if no reason was found."""
-    text = key[:_MOST_LOOKED_AT].decode("latin-1").strip().lower()
+def _why_not_stretched(key: bytes) -> str:
+    form, text = STRETCHED.fullmatch(key), _text_of(key)
+    if form is None or text is None:
+        return "after scrypt: it needs 32 hexadecimal digits or more, a colon and the passphrase in UTF-8"
+    salt, passphrase = form[1].decode().lower(), form[2].decode()
+    if len(set(salt)) < _FEWEST_DIFFERENT or _repeats(salt):
+        return "its scrypt salt was not made by chance"
+    if len(passphrase) < _FEWEST_PASSPHRASE_CHARACTERS:
+        return f"its passphrase has {len(passphrase)} characters and needs {_FEWEST_PASSPHRASE_CHARACTERS}"
+    return _pattern_in(passphrase.lower())
+
+
+def _why_not_random_digits(digits: str) -> str:
+    if why := _pattern_in(digits[:_MOST_LOOKED_AT]):
+        return why
+    if len(digits) < _FEWEST_HEX_DIGITS:
+        return f"it has {len(digits)} hexadecimal digits and needs {_FEWEST_HEX_DIGITS}"
+    if len(set(digits)) < _FEWEST_DIFFERENT_DIGITS:
+        return "it has few different characters"
+    if digits.isdecimal():
+        return "it is a decimal number"
+    if any(
+        _is_text(bytes.fromhex(part[: len(part) // 2 * 2]))
+        for part in (digits, digits[1:], digits.rstrip("0"), digits.lstrip("0"))
+    ):
+        return "it is text in hexadecimal digits"
+    return _repeat_in(digits[:_MOST_LOOKED_AT])
+
+
+def _why_not_random_base64(characters: str) -> str:
+    if why := _obvious(characters):
+        return why
+    if len(characters) < _FEWEST_BASE64_CHARACTERS:
+        return f"it has {len(characters)} characters and needs {_FEWEST_BASE64_CHARACTERS} (base64) or {_FEWEST_HEX_DIGITS} (hexadecimal)"
+    if not all(re.search(kind, characters) for kind in ("[A-Z]", "[a-z]", "[0-9]")):
+        return "it lacks the capitals, small letters or digits that base64 has"
+    try:
+        decoded = base64.b64decode(
+            characters + "=" * (-len(characters) % 4), altchars=b"-_" if re.search("[_-]", characters) else None
+        )
+    except binascii.Error:
+        return "it is text, which a person can think up"
+    if _is_text(decoded):
+        # `openssl rand -hex 32 | base64` is as good as what it encodes.
+        inner = decoded.rstrip(b"\r\n")
+        return "" if re.fullmatch(b"[0-9A-Fa-f]+", inner) and not why_refused(inner) else "it is text in base64"
+    if _deviations_of_text(characters[:_MOST_LOOKED_AT]) > _DEVIATIONS_OF_TEXT:
+        return "it is made of words"
+    return _repeat_in(characters[:_MOST_LOOKED_AT])
+
+
+def _why_not_random_bytes(key: bytes) -> str:
+    if len(key) < _FEWEST_BYTES:
+        return f"it has {len(key)} bytes and needs {_FEWEST_BYTES}"
+    if _is_text(key) and why_refused(bytes(byte for byte in key if 0x20 <= byte < 0x7F)):
+        return "it is text in another encoding than UTF-8"
+    characters = key[:_MOST_LOOKED_AT].decode("latin-1")
+    return _pattern_in(characters) or _repeat_in(characters)
+
+
+def _is_text(content: bytes) -> bool:
+    """Return whether bytes are text in some encoding, or nearly so."""
+    return any(sum(byte in kind for byte in content) >= _MOST_TEXT * len(content) for kind in (_PRINTABLE, _OTHER_LETTERS))
+
+
+def _obvious(key: str) -> str:
+    """Return why a text is easy to guess; empty if no reason was found."""
+    text = key[:_MOST_LOOKED_AT].strip().lower()
+    if why := _pattern_in(text):
+        return why
+    return "it is made of common words" if _is_words(text) else ""
+
+
+def _pattern_in(text: str) -> str:
     if len(set(text)) < _FEWEST_DIFFERENT:
         return "it has few different characters"
     if _repeats(text):
         return "it repeats itself"
     if any(_share_in_sequence(text, step) >= most for step, most in _MOST_IN_SEQUENCE.items()):
         return "it is a sequence, as of an alphabet or a keyboard"
-    if _is_words(text):
-        return "it is made of common words"
     return ""
 
 
 def _repeats(text: str) -> bool:
     return any(text == (text[:length] * len(text))[: len(text)] for length in range(1, len(text) // 2 + 1))
+
+
+def _repeat_in(text: str) -> str:
+    """Return why a text that should be random is not: part of it occurs twice, or one character many times in a row."""
+    parts = [text[at : at + _LONGEST_REPEAT] for at in range(len(text) - _LONGEST_REPEAT + 1)]
+    return "it repeats itself" if len(set(parts)) < len(parts) else ""
 
 
 def _share_in_sequence(text: str, step: int) -> float:
@@ -107,10 +254,53 @@ def _is_words(text: str) -> bool:
     bare = text.rstrip("0123456789!?. ")
     if sum("a" <= character <= "z" for character in text) * 3 < len(text):
         return False
-    readings = (bare.translate(_LETTER_OF), bare)
-    return any(_rest(words) <= _MOST_BESIDE_WORDS * sum(map(len, words)) for words in map(_LETTERS.findall, readings) if words)
+    readings = [words for words in map(_LETTERS.findall, (bare.translate(_LETTER_OF), bare)) if words]
+    return any(_rest(words) <= _MOST_BESIDE_WORDS * sum(map(len, words)) for words in readings)
 
 
 def _rest(words: Sequence[str]) -> int:
     """Return how many letters belong to no common word, or to several put together."""
     return sum(0 if _ONLY_WORDS.fullmatch(word) else len(word) for word in words)
+
+
+def _deviations_of_text(characters: str) -> float:
+    """Return by how many standard deviations characters of base64 are more like text than chance is.
+
+    Text has more of the pairs that words have (also backwards or in rot13), fewer capitals, fewer changes between kinds,
+    and more signs between words
+    or digits for letters.
+    """
+    kinds = [_kind(one) for one in characters]
+    letters = [kind for kind in kinds if kind in ("capital", "small")]
+    alike = sum(one == other for one, other in pairwise(kinds))
+    cases = list(accumulate(kinds, _kind_but_for_digits))
+    alike_but_for_digits = sum(one == other for one, other in pairwise(cases))
+    return (
+        max(map(_deviations_in_pairs, (characters, characters[::-1], codecs.encode(characters, "rot13"))))
+        + _deviations(letters.count("small"), len(letters), 0.5)
+        + max(
+            _deviations(alike, len(kinds) - 1, _ALIKE_BY_CHANCE),
+            _deviations(alike_but_for_digits, len(kinds) - 1, _ALIKE_BUT_FOR_DIGITS_BY_CHANCE),
+        )
+        + _deviations(kinds.count("sign"), len(kinds), _SIGNS_BY_CHANCE)
+        + _deviations(kinds.count("digit"), len(kinds), _DIGITS_BY_CHANCE)
+    )
+
+
+def _deviations_in_pairs(characters: str) -> float:
+    pairs = ["".join(pair) for pair in pairwise(characters.translate(_LETTER_OF).lower())]
+    of_letters = [pair for pair in pairs if pair.isalpha()]
+    return _deviations(sum(pair in _COMMON_PAIRS for pair in of_letters), len(of_letters), _COMMON_BY_CHANCE)
+
+
+def _deviations(found: int, of: int, share: float) -> float:
+    """Return by how many standard deviations a count exceeds what chance gives; 0 if it does not."""
+    return max(0.0, (found - share * of) / math.sqrt(max(1, of) * share * (1 - share)))
+
+
+def _kind_but_for_digits(before: str, kind: str) -> str:
+    return before if kind == "digit" else kind
+
+
+def _kind(character: str) -> str:
+    return "digit" if character.isdigit() else "capital" if character.isupper() else "small" if character.islower() else "sign"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def _streaming(server: InfluxServer, folder: Path) -> Iterator[subprocess.Popen[
         "ALLOWED_LATENESS_SECONDS": str(LATENESS_S),
         "BATCH_SIZE_SECONDS": str(WINDOW_S),
         "PSEUDONYMIZE_SOURCE_ID": "true",
-        "PSEUDONYM_SALT": "a key for measurements only",
+        "PSEUDONYM_SALT": secrets.token_hex(32),
         "OUTPUT_TO_CSV": "false",
         "STATE_DIR": str(folder / "state"),
     }

@@ -20,7 +20,7 @@ from testbed.influxdb_server import InfluxServer
 #: What every run has in common.
 _ALWAYS = {
     "PSEUDONYMIZE_SOURCE_ID": "true",
-    "PSEUDONYM_SALT": "a key for measurements only",
+    "PSEUDONYM_SALT": "5e8c1f70a93b46d2c0f7e1584a6db9327cf20b8d15e94a63d7c80b2f61e53a94",
     "OUTPUT_TO_CSV": "false",
     "OUTPUT_TO_INFLUX": "false",
     "VERBOSE_LOGGING": "false",

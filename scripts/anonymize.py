@@ -15,7 +15,7 @@ from typing import Any
 # Run as a command, only this folder is on the path: the project's folder holds `anonymizer`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anonymizer.pseudonyms import keyed_digest
+from anonymizer.pseudonyms import keyed_digest, stretched
 from scripts.heartbeat.command import DONE, Arguments, field_names, name_of, read_input, run, warn, write_result
 from scripts.heartbeat.entries import only_objects, trusted
 from scripts.heartbeat.json_lines import encode, read_entries
@@ -38,7 +38,8 @@ def anonymize_data(data: Mapping[str, Any], salt: str | bytes, fields_to_anonymi
 
     Args:
         data: A dictionary. It is not changed.
-        salt: The secret key, as bytes or as text (UTF-8). The commands ask for at least 16 bytes; this function does not.
+        salt: The secret key, as bytes or as text (UTF-8). It is used as it is: the commands refuse weak ones and stretch
+            passphrases, this function does neither.
         fields_to_anonymize: Names of fields.
 
     Raises:
@@ -91,8 +92,9 @@ def main(arguments: Sequence[str]) -> int:
     entries = list(trusted(only_objects(read_entries(read_input(asked.file), name=name_of(asked.file)))))
     warn_of_doubts(salt, warn=warn)
     warn_of_absent(entries, asked.fields)
+    key = stretched(salt)
     for entry in entries:
-        write_result(encode(anonymize_data(entry, salt, asked.fields)).decode() + "\n")
+        write_result(encode(anonymize_data(entry, key, asked.fields)).decode() + "\n")
     return DONE
 
 

@@ -12,7 +12,7 @@ from typing import Any
 # Run as a command, only this folder is on the path: the project's folder holds `anonymizer`.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anonymizer.pseudonyms import Pseudonymizer
+from anonymizer.pseudonyms import Pseudonymizer, stretched
 from scripts.anonymize import anonymize_data, warn_of_absent
 from scripts.heartbeat.command import (
     DONE,
@@ -54,6 +54,7 @@ def main(arguments: Sequence[str]) -> int:
     entries = list(trusted(checked(read_entries(read_input(asked.file), name=name_of(asked.file)))))
     if salt is not None:
         warn_of_doubts(salt, warn=warn)
+        salt = stretched(salt)
         entries = _pseudonymized(entries, salt, asked.fields)
     if entries:
         append(asked.ledger, b"".join(encode(entry) + b"\n" for entry in entries), when_safe=ignore_ctrl_c)

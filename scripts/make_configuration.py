@@ -59,8 +59,8 @@ after a blank belongs to the value. The heartbeat tools read their salt in the s
 
 | value | rule |
 | --- | --- |
-| secret | `NAME_FILE=/path` names a file in place of any setting marked *secret*. One line end at the file's end is cut, nothing else. A token with a blank or another line end around it is refused |
-| key (`PSEUDONYM_SALT_FILE`, `HEART_SALT_FILE`) | every byte counts; blanks around it are warned of. Earlier versions cut blanks: if the service says that the key changed, remove them. Keys that are easy to guess are warned of; make one with `python3 -c "import secrets; print(secrets.token_hex(32))"` |
+| secret | `NAME_FILE=/path` names a file in place of any setting marked *secret*, `NAME_COMMAND=vault kv get -field=key secret/ecg` a command that prints it. The command is started once, at the start, without a shell (nothing is expanded) and without input; it has 15 s and 4096 bytes; neither it nor what it prints is shown. One line end at the end is cut, nothing else. A token with a blank or another line end around it is refused |
+| key (`PSEUDONYM_SALT_FILE`, `HEART_SALT_FILE`) | every byte counts; blanks around it are warned of. Earlier versions cut blanks: if the service says that the key changed, remove them. A key that a person can think up is refused ([PRIVACY](PRIVACY.md#keys) lists what is accepted); make one with `python3 -c "import secrets; print(secrets.token_hex(32))"` |
 | path | written out: `~`, `$HOME` and `%USERPROFILE%` are refused |
 | number, time | decimal digits; times in the years 1700 to 2239, lengths of time up to 366 days, time-outs of a request up to a day |
 | address | without user name and password. What follows the `?` of `API_ENDPOINT` is sent but never shown. A token sent to another machine over `http://` is warned of |
@@ -196,7 +196,7 @@ def _env_lines() -> Iterator[str]:
         value = _FILLED_IN.get(name) or meta["default"]
         yield f"{name}={value}\n"
         if name in SECRETS:
-            yield f"# Or, instead, a file that holds it:\n#{name}_FILE=\n"
+            yield f"# Or, instead, a file that holds it, or a command that prints it:\n#{name}_FILE=\n#{name}_COMMAND=\n"
 
 
 def _page_lines() -> Iterator[str]:

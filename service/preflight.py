@@ -11,13 +11,16 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, OutputUnavailable, SourceError, StateUnavailable
 from anonymizer.ports import Output
+from anonymizer.pseudonyms import MINIMUM_KEY_BYTES, key_id_of
 from anonymizer.samples import SampleSource
+from anonymizer.weak_keys import MAKE_ANOTHER, why_refused
 from disk.durable_file import PASSING, sync_folder, why_not_writable
 from service.log_event import WARNING, LogEvent
 from service.pipeline.claims import CutOtherwise, refuse_rival_claims
 from service.pipeline.exclusion_list import read_list
 from service.settings.declared import Settings
 from service.startup import SERVER, with_bucket_name
+from service.state.settings_changes import last_key_id
 from service.wiring import (
     address_of_input,
     claimant_of,
@@ -27,6 +30,7 @@ from service.wiring import (
     make_source,
     openers_of_cuts,
     proxies_in_use,
+    pseudonym_key,
     recordings_of,
 )
 from transport.addresses import shown_address
@@ -192,6 +196,25 @@ def proxy_problems(settings: Settings) -> list[str]:
     except ConfigurationError as error:
         return list(error.problems)
     return []
+
+
+def key_problems(settings: Settings) -> list[str]:
+    """Return why the pseudonym key is not accepted. A weak key goes on where STATE_DIR's last releases were made under it."""
+    key = settings.pseudonym_salt.key()
+    reason = why_refused(key) if settings.pseudonymize_source_id else ""
+    # A shorter key was never accepted, and is refused as the settings are read.
+    if not reason or len(key) < MINIMUM_KEY_BYTES:
+        return []
+    try:
+        if last_key_id(Path(settings.state_dir)) == key_id_of(pseudonym_key(settings)):
+            return []
+        not_known = ""
+    except StateUnavailable as error:
+        not_known = f" Whether earlier releases were made under it is not known: {error}."
+    return [
+        f"PSEUDONYM_SALT is refused: {reason}. A reader of one pseudonym could find it and then every wearer; {MAKE_ANOTHER}. Only where "
+        f"STATE_DIR holds releases made under it does the service go on with such a key.{not_known}"
+    ]
 
 
 def method_problems(settings: Settings) -> list[str]:

@@ -19,7 +19,7 @@ from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.ports import Output
-from anonymizer.pseudonyms import KeptIds, Pseudonymizer, keyed_digest
+from anonymizer.pseudonyms import KeptIds, Pseudonymizer, derived_key, keyed_digest, stretched
 from anonymizer.public_beat import TEMPLATE_DIGEST
 from anonymizer.rhythm_anonymizer import BeatDetector, RhythmAnonymizer
 from anonymizer.samples import SampleSource
@@ -432,7 +432,7 @@ def make_recipe(settings: Settings, hierarchy: Hierarchy | None, data_set: str) 
     names: Names = KeptIds()
     key_id = ""
     if settings.pseudonymize_source_id:
-        names = pseudonymizer = Pseudonymizer(settings.pseudonym_salt.key())
+        names = pseudonymizer = Pseudonymizer(pseudonym_key(settings))
         key_id = pseudonymizer.key_id
     return Recipe(
         method=make_method(settings, hierarchy),
@@ -468,6 +468,21 @@ def ways_to_release(settings: Settings) -> list[Way]:
     ]
     (own, *others) = ways
     return [own, *(way for way in others if way.recipe.promise != own.recipe.promise)]
+
+
+def pseudonym_key(settings: Settings) -> bytes:
+    """Return the key that pseudonyms are made with: that of PSEUDONYM_SALT, or one derived from it for PSEUDONYM_PURPOSE."""
+    key = stretched(settings.pseudonym_salt.key())
+    return derived_key(key, f"pseudonyms for {settings.pseudonym_purpose}") if settings.pseudonym_purpose else key
+
+
+def digest_key(settings: Settings, journal: Journal) -> bytes:
+    """Return the key of digests in the journal, so that no reader of it can confirm a guess of an id or a filter.
+
+    Without pseudonyms it comes from the journal's own secret name, and whoever has the whole journal can confirm guesses.
+    """
+    secret = pseudonym_key(settings) if settings.pseudonymize_source_id else journal.name.encode()
+    return derived_key(secret, "digests in the journal")
 
 
 def _make_promise(settings: Settings, hierarchy: Hierarchy | None, key_id: str) -> Promise:
@@ -515,7 +530,7 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     """
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
-    key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else journal.name.encode()
+    key = pseudonym_key(settings) if settings.pseudonymize_source_id else journal.name.encode()
     return keyed_digest(key, f"\0data set {journal.data_set or source.data_set}".encode())[:12]
 
 

@@ -15,13 +15,20 @@ from typing import BinaryIO
 
 from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key, without_line_end
-from anonymizer.weak_keys import doubts_about
+from anonymizer.weak_keys import MAKE_ANOTHER, doubts_about, why_refused
 from scripts.heartbeat.command import Arguments
 from service.settings.arguments import path_argument
 from service.settings.env_file import UnreadableValue, meaning, read_env_file
+from service.settings.secret_command import secret_of_command
+from service.settings.types import boolean
 from service.settings.types import path as written_out
 
-SALT, SALT_FILE = "HEART_SALT", "HEART_SALT_FILE"
+SALT, SALT_FILE, SALT_COMMAND = "HEART_SALT", "HEART_SALT_FILE", "HEART_SALT_COMMAND"
+
+#: Goes on with a salt that a person thought up, for ledgers that were begun under it.
+ACCEPT_WEAK = "HEART_ACCEPT_WEAK_SALT"
+
+_NAMES = (SALT, SALT_FILE, SALT_COMMAND, ACCEPT_WEAK)
 
 #: A longer file is probably some other file, named by mistake.
 MAXIMUM_SALT_BYTES = 4096
@@ -30,8 +37,9 @@ MAXIMUM_SALT_BYTES = 4096
 _OTHER_READERS = stat.S_IRGRP | stat.S_IROTH
 
 SALT_HELP = f"""salt:
-  {SALT_FILE}=PATH, or {SALT}, in the environment or in --env-file; with neither, a hidden prompt on the terminal, also when the
-  entries are piped in. Never an argument. Make one: {MAKE_A_KEY} > heart_salt; chmod 600 heart_salt"""
+  {SALT_FILE}=PATH, {SALT_COMMAND}=PROGRAM, or {SALT}, in the environment or in --env-file; with none, a hidden prompt on
+  the terminal, also when the entries are piped in. Never an argument. A salt that a person thought up is refused, except with
+  {ACCEPT_WEAK}=true, for ledgers begun under it. Make one: {MAKE_A_KEY} > heart_salt; chmod 600 heart_salt"""
 
 
 def add_salt_argument(arguments: Arguments) -> None:
@@ -47,7 +55,7 @@ def add_salt_argument(arguments: Arguments) -> None:
 def find_salt(
     env_file: Path | None, *, environment: Mapping[str, str], ask: Callable[[], str], warn: Callable[[str], None]
 ) -> bytes:
-    """Return the salt, or raise ConfigurationError when it is missing, given twice or too short.
+    """Return the salt, or raise ConfigurationError when it is missing, given twice, too short or easy to guess.
 
     Args:
         env_file: A file of settings, or None. If given, it must be readable, and must set the salt unless the environment does.
@@ -56,16 +64,19 @@ def find_salt(
         warn: Called if others can read a file that holds the salt, and if the environment quotes it.
     """
     settings = {**_settings_of(env_file, warn=warn), **_meant(environment, warn=warn)}
-    salt, path = settings.get(SALT), settings.get(SALT_FILE)
-    if salt is not None and path is not None:
-        raise ConfigurationError(f"{SALT} and {SALT_FILE} are both set: keep the one you mean, unset the other")
-    if path is not None:
-        return _checked(SALT_FILE, _salt_in(path, warn=warn))
-    if salt is not None:
-        return _checked(SALT, _bytes_of(SALT, salt))
+    accepts_weak = _accepts_weak(settings.get(ACCEPT_WEAK, ""))
+    given = [name for name in (SALT, SALT_FILE, SALT_COMMAND) if name in settings]
+    if len(given) > 1:
+        raise ConfigurationError(f"{' and '.join(given)} are both set: keep the one you mean, unset the other")
+    if given == [SALT_FILE]:
+        return _checked(SALT_FILE, _salt_in(settings[SALT_FILE], warn=warn), accepts_weak=accepts_weak)
+    if given == [SALT_COMMAND]:
+        return _checked(SALT_COMMAND, _salt_of_command(settings[SALT_COMMAND]), accepts_weak=accepts_weak)
+    if given == [SALT]:
+        return _checked(SALT, _bytes_of(SALT, settings[SALT]), accepts_weak=accepts_weak)
     if env_file is not None:
         raise ConfigurationError(f"{env_file} sets neither {SALT_FILE} nor {SALT}: add one of them, or leave out --env-file")
-    return _checked("the salt that was typed", _bytes_of("the salt that was typed", ask()))
+    return _checked("the salt that was typed", _bytes_of("the salt that was typed", ask()), accepts_weak=accepts_weak)
 
 
 def warn_of_doubts(salt: bytes, *, warn: Callable[[str], None]) -> None:
@@ -93,20 +104,20 @@ def _settings_of(env_file: Path | None, *, warn: Callable[[str], None]) -> dict[
     """Return the salt's settings in the env file. A name without a value counts as empty."""
     if env_file is None:
         return {}
-    found = read_env_file(env_file, (SALT, SALT_FILE))
+    found = read_env_file(env_file, _NAMES)
     if found is None:
         raise ConfigurationError(f"cannot read {env_file}: No such file or directory; check --env-file")
     if found.problems:
         raise ConfigurationError([f"{problem}; check --env-file" for problem in found.problems])
     if SALT in found.values and found.others_can_read and (readers := _readers_of(env_file.stat())):
         warn(_readable_by_others(str(env_file), readers))
-    return {name: found.values[name] for name in (SALT, SALT_FILE) if name in found.values}
+    return {name: found.values[name] for name in _NAMES if name in found.values}
 
 
 def _meant(environment: Mapping[str, str], *, warn: Callable[[str], None]) -> dict[str, str]:
     """Return the salt's settings in the environment, unquoted as in an env file: `docker run --env-file` passes quotes on."""
     meant = {}
-    for name in (SALT, SALT_FILE):
+    for name in _NAMES:
         if name in environment:
             try:
                 meant[name] = meaning(environment[name])
@@ -143,6 +154,20 @@ def _salt_in(path: str, *, warn: Callable[[str], None]) -> bytes:
     return without_line_end(salt)
 
 
+def _salt_of_command(command: str) -> bytes:
+    try:
+        return secret_of_command(command, may_be_bytes=True).encode(errors="surrogateescape")
+    except ValueError as error:
+        raise ConfigurationError(f"{SALT_COMMAND} {error}") from None
+
+
+def _accepts_weak(given: str) -> bool:
+    try:
+        return bool(given) and boolean(given)
+    except ValueError as error:
+        raise ConfigurationError(f"{ACCEPT_WEAK} must be {error}") from None
+
+
 def _readers(file: BinaryIO) -> str:
     return _readers_of(os.fstat(file.fileno()))
 
@@ -168,9 +193,13 @@ def _bytes_of(name: str, salt: str) -> bytes:
         ) from None
 
 
-def _checked(name: str, salt: bytes) -> bytes:
+def _checked(name: str, salt: bytes, *, accepts_weak: bool) -> bytes:
     try:
         check_key(salt)
     except ShortKey as error:
         raise ConfigurationError(f"{name} {error}") from None
+    if not accepts_weak and (reason := why_refused(salt)):
+        raise ConfigurationError(
+            f"{name} is refused: {reason}; {MAKE_ANOTHER}. Only a ledger begun under it goes on with {ACCEPT_WEAK}=true"
+        )
     return salt

@@ -22,7 +22,7 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import keyed_digest
 from anonymizer.samples import SampleSource
 from service.settings.declared import Settings
-from service.wiring import selection_digest
+from service.wiring import pseudonym_key, selection_digest
 
 #: Packages that determine what is released.
 _PACKAGES = ("anonymizer", "detection", "disk", "inputs", "outputs", "service", "transport")
@@ -75,7 +75,7 @@ def fingerprint_of(
         "sleepecg": version("sleepecg") if settings.method == "rhythm" else "",
     }
     # Plain digests of ids and of a file's digest could be matched by guessing.
-    key = settings.pseudonym_salt.key() if settings.pseudonymize_source_id else b""
+    key = pseudonym_key(settings) if settings.pseudonymize_source_id else b""
     return {name: _digest(key, name, part) for name, part in parts.items()}
 
 

@@ -36,6 +36,7 @@ from service.settings.types import (
     names,
     one_of,
     path,
+    purpose,
     seconds,
     seconds_list,
     secret,
@@ -211,7 +212,16 @@ class Settings:
         section="Pseudonyms",
     )
     pseudonym_salt: Secret = _setting(
-        secret, "", "Key of the pseudonyms: at least 16 bytes, better 32. Required when PSEUDONYMIZE_SOURCE_ID=true."
+        secret,
+        "",
+        "Key of the pseudonyms, made by chance: 64 hexadecimal digits, or another form of documentation/PRIVACY.md. Required when "
+        "PSEUDONYMIZE_SOURCE_ID=true.",
+    )
+    pseudonym_purpose: str = _setting(
+        purpose,
+        "",
+        "Name of a recipient or study, such as registry-a: its pseudonyms are made with a key of their own, derived from PSEUDONYM_SALT, "
+        "and cannot be joined with another's. Empty: the key itself. A change is a change of the key.",
     )
     accept_new_pseudonym_key: bool = _setting(
         boolean, "false", "Confirm a changed key: pseudonyms are new from here on. Set for one start only."
@@ -346,7 +356,7 @@ def cohort_of(settings: Settings) -> Cohort | None:
 #: Every setting by its name.
 DECLARED: Mapping[str, dataclasses.Field[Any]] = {field.name.upper(): field for field in dataclasses.fields(Settings)}
 
-#: A secret can also be given as a file: the suffix `_FILE` makes the setting's name one for the file's path.
+#: A secret can also be given as a file or a command (`FORMS_OF_A_SECRET`).
 SECRETS: tuple[str, ...] = tuple(name for name, field in DECLARED.items() if field.metadata["parse"] is secret)
 
 #: Addresses. Show them only through `transport.addresses.shown_address`.
@@ -357,5 +367,8 @@ ADDRESSES: tuple[str, ...] = tuple(
 #: Values that may identify a wearer; never shown.
 PERSONAL: tuple[str, ...] = ("DEVICE_FILTER", "INFLUX_TAG_FILTER", "INPUT_FILE", "INPUT_CHANNEL", "INPUT_SOURCE_ID")
 
+#: How a secret may be given: as text, as the path of a file, or as a command that prints it.
+FORMS_OF_A_SECRET = ("", "_FILE", "_COMMAND")
+
 #: Every name that `.env` may set.
-KNOWN_NAMES: frozenset[str] = frozenset(DECLARED) | {f"{name}_FILE" for name in SECRETS}
+KNOWN_NAMES: frozenset[str] = frozenset(DECLARED) | {f"{name}{form}" for name in SECRETS for form in FORMS_OF_A_SECRET}

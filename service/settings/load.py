@@ -15,8 +15,9 @@ from typing import Any
 from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
 from anonymizer.weak_keys import doubts_about
-from service.settings.declared import DECLARED, KNOWN_NAMES, PERSONAL, SECRETS, Settings
+from service.settings.declared import DECLARED, FORMS_OF_A_SECRET, KNOWN_NAMES, PERSONAL, SECRETS, Settings
 from service.settings.env_file import EnvFile, UnreadableValue, can_be_read_by_others, meaning, read_env_file
+from service.settings.secret_command import secret_of_command
 from service.settings.types import EMPTY, Secret, parse_address, read_secret
 from service.settings.types import path as written_out
 from service.settings.unknown_names import unknown_names
@@ -97,21 +98,22 @@ def load(
 
 
 def _names_a_server(environment: Mapping[str, str]) -> bool:
-    has_token = "INFLUX_TOKEN" in environment or "INFLUX_TOKEN_FILE" in environment
+    has_token = any(f"INFLUX_TOKEN{form}" in environment for form in FORMS_OF_A_SECRET)
     has_place = "INFLUX_ORG" in environment or "INFLUX_QUERY_LANGUAGE" in environment
     return (has_place and has_token) or "INFLUX_USERNAME" in environment
 
 
 def _merged(from_file: Mapping[str, str], from_environment: Mapping[str, str]) -> dict[str, str]:
-    """Merge both. The environment wins, also if it gives a secret as a file and `.env` as text, or the other way round.
+    """Merge both. The environment wins, also if it gives a secret in another form than `.env`, such as a file.
 
     An empty variable sets nothing: it may come from `${K_VALUE:-}` in a compose file, and must not replace the file's value by a default.
     """
     merged = {**from_file, **{name: text for name, text in from_environment.items() if text or not from_file.get(name)}}
     for name in SECRETS:
-        for form, other_form in ((name, f"{name}_FILE"), (f"{name}_FILE", name)):
-            if from_environment.get(form) and other_form not in from_environment:
-                merged.pop(other_form, None)
+        forms = {f"{name}{form}" for form in FORMS_OF_A_SECRET}
+        if any(map(from_environment.get, forms)):
+            for form in forms - set(from_environment):
+                merged.pop(form, None)
     return merged
 
 
@@ -161,14 +163,23 @@ def _readable_by_others(path: str) -> str:
 
 
 def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, Path], list[str], list[str]]:
-    """Replace each `NAME_FILE` by `NAME` with the file's content; also return the file of each, problems and warnings."""
+    """Replace each `NAME_FILE` and `NAME_COMMAND` by `NAME`, with the file's content or what the command prints.
+
+    Also return the file of each, problems and warnings.
+    """
     merged, files, problems, warnings = dict(given), {}, [], []
     for name in SECRETS:
-        path_text = merged.pop(f"{name}_FILE", "")
-        if not path_text:
+        path_text, command = merged.pop(f"{name}_FILE", ""), merged.pop(f"{name}_COMMAND", "")
+        forms = {name: merged.get(name), f"{name}_FILE": path_text, f"{name}_COMMAND": command}
+        if len(given_forms := [form for form, text in forms.items() if text]) > 1:
+            problems.append(f"{' and '.join(given_forms)} are {'both' if len(given_forms) == 2 else 'all'} set; keep one of them")
             continue
-        if merged.get(name):
-            problems.append(f"{name} and {name}_FILE are both set; keep one of them")
+        if command:
+            try:
+                merged[name] = secret_of_command(command, may_be_bytes=name == _KEY)
+            except ValueError as error:
+                problems.append(f"{name}_COMMAND {error}")
+        if not path_text:
             continue
         try:
             path = Path(written_out(path_text))
@@ -491,7 +502,9 @@ def _span_problems(settings: Settings) -> Iterator[str]:
 
 def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[str]:
     if not settings.pseudonymize_source_id:
-        yield "PSEUDONYMIZE_SOURCE_ID=false: source ids are released unchanged"
+        yield "PSEUDONYMIZE_SOURCE_ID=false: source ids are released unchanged, so the output is identified personal data"
+        if settings.pseudonym_purpose:
+            yield "PSEUDONYM_PURPOSE is not used without PSEUDONYMIZE_SOURCE_ID=true"
     else:
         yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
     yield from _warnings_about_the_method(settings, given)

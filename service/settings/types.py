@@ -39,6 +39,8 @@ MOST_HOURS = 876_600
 #: The whole years that fit into 64 bits of nanoseconds since 1970 (InfluxDB's time), with room for windows on both sides.
 FIRST_YEAR, LAST_YEAR = 1700, 2239
 
+_LONGEST_PURPOSE = 100
+
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -124,6 +126,13 @@ def text(value: str) -> str:
 def secret(value: str) -> Secret:
     """A text that is never shown."""
     return Secret(value)
+
+
+def purpose(value: str) -> str:
+    """The name of a recipient of pseudonyms."""
+    if len(value) > _LONGEST_PURPOSE or not value.isprintable():
+        raise ValueError(f"a name of at most {_LONGEST_PURPOSE} printable characters, such as registry-a")
+    return value
 
 
 def boolean(value: str) -> bool:

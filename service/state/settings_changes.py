@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
 
-from anonymizer.errors import ConfigurationError
+from anonymizer.errors import ConfigurationError, StateUnavailable
+from disk.durable_file import read_ours
 from service.log_event import LogEvent
 from service.state.journal import Epoch, Journal
 
@@ -36,3 +42,27 @@ def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: b
     journal.begin_epoch(epoch, now_ns=now_ns)
     if last is not None:
         _SETTINGS_CHANGED.log()
+
+
+def last_key_id(folder: Path) -> str:
+    """Return the id of the key that a STATE_DIR's last releases were made under; empty if there are none. STATE_DIR is not changed.
+
+    Raises:
+        StateUnavailable: It cannot be told.
+    """
+    path = folder / "journal.sqlite"
+    try:
+        with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-state-") as copy:
+            # Opening the original would leave files in STATE_DIR, which belong to whoever runs --check.
+            (Path(copy) / path.name).write_bytes(read_ours(path))
+            log = path.with_name(f"{path.name}-wal")
+            if log.exists():
+                (Path(copy) / log.name).write_bytes(read_ours(log))
+            with closing(sqlite3.connect(Path(copy) / path.name)) as db:
+                found = db.execute("SELECT promise FROM epochs ORDER BY epoch DESC LIMIT 1").fetchone()
+        return str(json.loads(found[0])["key_id"]) if found else ""
+    except FileNotFoundError:
+        return ""
+    except (OSError, sqlite3.Error, ValueError, LookupError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
+        raise StateUnavailable(f"{path} cannot be read ({reason})") from None

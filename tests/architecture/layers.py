@@ -29,7 +29,8 @@ VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.cohorts", "anonymizer.er
 
 #: Standard library modules that the core may use: they compute, and have no side effects.
 PURE_STANDARD_LIBRARY = _words(
-    "__future__ abc bisect collections contextlib copy dataclasses enum fractions functools hashlib heapq hmac itertools json math "
+    "__future__ abc base64 binascii bisect codecs "
+    "collections contextlib copy dataclasses enum fractions functools hashlib heapq hmac itertools json math "
     "numbers operator re statistics string struct textwrap types typing unicodedata"
 )
 
@@ -271,8 +272,9 @@ ROOMS = {
         "scale pipeline delivery retry telemetry state settings clock anonymizer",
     ),
     "service/preflight.py": _room(
-        "a preflight check changes nothing: it knows no state and no delivery",
-        "startup wiring settings service.pipeline.claims service.pipeline.exclusion_list anonymizer disk transport",
+        "a preflight check changes nothing: it knows no delivery, and of the state only its last key",
+        "startup wiring settings service.state.settings_changes service.pipeline.claims service.pipeline.exclusion_list anonymizer disk "
+        "transport",
     ),
     "service/observation.py": _room(
         "observation knows the observers, and nothing that releases",

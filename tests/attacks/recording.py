@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.integration.service_process import Service
 
-KEY = "not-a-key-for-anything-but-tests"
+KEY = "f3a1c9e07b6d42858e1f90b7c3d2a4565d0e8f7219ab3c4de6f80517293b4ca6"
 
 #: Rows that no other resembles; none of these may be found in anything a run writes.
 LONE_UV = (1234.5678, -987.654, 2049.25)

@@ -41,8 +41,8 @@ from tests.integration.service_process import ROOT, Service, free_address, run_o
 from tests.scripts.verifying import run_check
 from tests.servers.api_server import ApiServer, Reply
 
-KEY = "canary key, of no use but here ..."
-OTHER_KEY = "another canary key, of no use here"
+KEY = "c4a1e0f97b2d568391fe04c7da6b825f30e917b84d2c6fa5e1870b93d46f52ac"
+OTHER_KEY = "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a"
 TOKENS = {
     "API_TOKEN": "canary-api-token/+=$",
     "INFLUX_TOKEN": "canary-influx-token-1",

@@ -54,7 +54,7 @@ def fill_in(env_file: Path, server: InfluxServer) -> None:
         "INFLUX_TOKEN": server.make_token(read=["raw_data"]),
         "INFLUX_OUTPUT_TOKEN": server.make_token(write=["anonymized-data"]),
         "PSEUDONYMIZE_SOURCE_ID": "true",
-        "PSEUDONYM_SALT": "a key made for this test only, 32",
+        "PSEUDONYM_SALT": "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a",
         "QUERY_START_TIME": "2025-11-03T14:30:00Z",
         "QUERY_END_TIME": "2025-11-03T14:35:00Z",
     }

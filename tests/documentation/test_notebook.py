@@ -118,7 +118,10 @@ def test_every_refusal_in_the_troubleshooting_table_of_notebooks_is_worded_so() 
         (frame, {}),
         (frame, {"zone": "Europe/Vienna"}),
         (good.rename(columns={"ecg": "lead_I"}), {}),
-        (good.set_index("source_id", drop=False).rename_axis("who"), {"pseudonym_key": b"8f41c09be7d2a6530f9e8b7c6d5a4e31"}),
+        (
+            good.set_index("source_id", drop=False).rename_axis("who"),
+            {"pseudonym_key": b"8f41c09be7d2a6530f9e8b7c6d5a4e3107b6d92ce5a1f8436c0e97d2b4185fa3"},
+        ),
         (good.assign(timestamp=good["timestamp"].iloc[0]), {}),
     ]
 

@@ -27,8 +27,11 @@ import pyarrow.parquet as pa_parquet
 import pytest
 from pydicom.uid import UID
 
+from anonymizer.batch import Promise
+from anonymizer.pseudonyms import key_id_of
 from service import exit_codes
 from service.state.instance_lock import InstanceLock
+from service.state.journal import Epoch, Journal
 from testbed.influxdb_server import InfluxServer
 from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
 from tests.inputs.recording_files import Edf, dicom, dicom_group, edf, save_dicom, write_wfdb
@@ -267,7 +270,7 @@ WARNED: dict[str, Play] = {
     "the times of 1 of 2 parts name no zone": lambda s: of_folder(
         s, {"a.parquet": {}, "b.parquet": {"timestamp": pa.array([START_NS] * 9, pa.timestamp("us", "UTC"))}}
     ),
-    "is easy to guess": lambda s: s.check(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025"),
+    "is easy to guess": lambda s: under_an_old_key(s),
     "they have no readable time": lambda s: of_file(
         s, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2)
     ),
@@ -540,15 +543,30 @@ def _csv_files_among_others(scene: Scene) -> int:
     return scene.check(CSV_OUTPUT_DIR=scene.folder, INPUT_FILE="in.csv", CSV_FILENAME_PATTERN="%a.csv")
 
 
+@row("PSEUDONYM_SALT is refused: ")
+def _a_key_that_a_person_thought_up(scene: Scene) -> int:
+    return scene.run("--check", PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025")
+
+
+@row("is no command: ")
+def _a_command_that_prints_no_secret(scene: Scene) -> int:
+    return scene.run("--check", INFLUX_TOKEN="", INFLUX_TOKEN_COMMAND="false", API_TOKEN_COMMAND="vault 'kv")
+
+
+def under_an_old_key(scene: Scene, key: str = "changeme-changeme-2025") -> int:
+    """Check the settings of a state folder that an earlier version released into under this key."""
+    promise = Promise(5, "record", "hierarchy", "00112233aabbccdd", key_id_of(key.encode()))
+    journal = Journal(scene.folder / "state", data_set=None)
+    journal.begin_epoch(Epoch(promise, 5 * 10**9), now_ns=1)
+    journal.close()
+    (scene.folder / "key").write_text(key, encoding="utf-8")
+    return scene.run("--check", PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="", PSEUDONYM_SALT_FILE=scene.folder / "key")
+
+
 @row("begins or ends with a blank or line end, which is part of the key", ends=exit_codes.DONE)
 def _a_key_file_with_a_blank(scene: Scene) -> int:
-    settings = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": scene.folder / "key"}
     key = "7c1e4fa09b3d582611e0c94da5f87b36"
-    codes = set()
-    for content in (f"{key} \n", f"'{key}'", f"\ufeff{key}"):
-        (scene.folder / "key").write_text(content, encoding="utf-8")
-        codes.add(scene.run("--check", **settings))
-    return max(codes)
+    return max(under_an_old_key(scene, content) for content in (f"{key} ", f"'{key}'", f"\ufeff{key}"))
 
 
 @row("cannot be listened on")
@@ -901,7 +919,7 @@ def _another_data_set(scene: Scene) -> int:
 @row("the pseudonym key changed")
 def _another_key(scene: Scene) -> int:
     scene.with_rows().run()
-    return scene.second_window(PSEUDONYM_SALT="another key, of thirty-two bytes")
+    return scene.second_window(PSEUDONYM_SALT="0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a")
 
 
 @row("was turned off while")

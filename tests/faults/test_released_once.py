@@ -148,11 +148,11 @@ def test_another_key_is_refused_until_it_is_accepted(make_ward: MakeWard) -> Non
     ward = make_ward(seconds=20)
     assert ward.run(HALF)[0] == 0
     before = ward.holdings()
-    changed = {"PSEUDONYM_SALT": "another key of sixteen bytes and more"}
+    changed = {"PSEUDONYM_SALT": "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a"}
 
     refused, log = ward.run(changed)
     assert (refused, "the pseudonym key changed" in log) == (78, True), log
-    assert "another key of sixteen" not in log
+    assert "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a" not in log
     assert ward.holdings() == before
     accepted, _ = ward.run({**changed, "ACCEPT_NEW_PSEUDONYM_KEY": "true"})
 

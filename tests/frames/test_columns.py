@@ -20,7 +20,7 @@ TIMES = pd.date_range("2025-11-03T14:30", periods=ROWS, freq="10ms", tz="UTC", u
 BASE = pd.DataFrame({"timestamp": TIMES, "source_id": ["a", "b"] * (ROWS // 2), "ecg": np.arange(ROWS) * 1.0})
 RELEASED = anonymize_frame(BASE).frame["ecg"].to_numpy()
 
-KEY = "8f41c09be7d2a6530f9e8b7c6d5a4e31"
+KEY = "8f41c09be7d2a6530f9e8b7c6d5a4e3107b6d92ce5a1f8436c0e97d2b4185fa3"
 
 VIENNA = "Europe/Vienna"
 

@@ -137,13 +137,17 @@ def test_what_the_service_says_of_a_file_is_said_of_a_frame_of_its_rows(tmp_path
 
 def test_what_is_warned_of_is_logged_but_that_ids_are_kept(caplog: pytest.LogCaptureFixture) -> None:
     _, quiet = anonymize_frame(GOOD)
-    _, warned = anonymize_frame(GOOD, imputation="midpoint", pseudonym_key="passwordpassword1")
+    _, warned = anonymize_frame(GOOD, imputation="midpoint", pseudonym_key="passwordpassword1", accept_weak_key=True)
 
-    assert quiet.remarks == ("PSEUDONYMIZE_SOURCE_ID=false: source ids are released unchanged",)
+    assert quiet.remarks == (
+        "PSEUDONYMIZE_SOURCE_ID=false: source ids are released unchanged, so the output is identified personal data",
+    )
     assert [record.getMessage() for record in caplog.records] == [f"⚠️ {remark}" for remark in warned.remarks]
     assert warned.remarks[0].startswith("IMPUTATION=midpoint reveals each value's range")
     assert warned.remarks[1].startswith("PSEUDONYM_SALT is easy to guess")
     assert "passwordpassword1" not in caplog.text
+    with pytest.raises(ConfigurationError, match="PSEUDONYM_SALT is refused: it is made of common words"):
+        anonymize_frame(GOOD, pseudonym_key="passwordpassword1")
 
 
 def test_a_broken_promise_is_never_returned(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from tests.integration.service_process import run_service
 
 RECORDS = Path(__file__).resolve().parents[2] / "examples" / "mitbih" / "six_records.parquet"
 
-KEY = "8f41c09be7d2a6530f9e8b7c6d5a4e31"
+KEY = "8f41c09be7d2a6530f9e8b7c6d5a4e3107b6d92ce5a1f8436c0e97d2b4185fa3"
 
 HIERARCHY = [
     {"METHOD": "hierarchy", "K_UNIT": unit, "RESIDUAL": residual, "IMPUTATION": imputation, "MAX_LEVEL": level}

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
+import hmac
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,6 +18,7 @@ needs_a_terminal = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-te
 needs_modes = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")
 
 ONE = json_lines([entry()])
+WEAK = {"HEART_ACCEPT_WEAK_SALT": "true"}
 HASHED = [entry(source_id=pseudonym("wearable-07"))]
 
 
@@ -57,13 +61,13 @@ def test_the_same_salt_comes_from_the_environment_a_file_and_an_env_file(tmp_pat
 def test_only_one_newline_is_taken_from_the_end_of_a_salt_file(tmp_path: Path) -> None:
     salt_file = with_text(tmp_path / "salt", b" \xff" + SALT.encode() + b" \n\n")
 
-    assert salt_from({"HEART_SALT_FILE": str(salt_file)}) == b" \xff" + SALT.encode() + b" \n"
+    assert salt_from({"HEART_SALT_FILE": str(salt_file)} | WEAK) == b" \xff" + SALT.encode() + b" \n"
 
 
 def test_nothing_is_replaced_inside_the_salt_of_an_env_file(tmp_path: Path) -> None:
     env_file = with_text(tmp_path / "heart.env", "HOME=/root\nHEART_SALT='${HOME}-$HOME-# = \"x\"-and-more'\n")
 
-    assert salt_from({}, env_file=env_file) == b'${HOME}-$HOME-# = "x"-and-more'
+    assert salt_from(WEAK, env_file=env_file) == b'${HOME}-$HOME-# = "x"-and-more'
 
 
 def test_the_environment_comes_before_the_env_file(tmp_path: Path) -> None:
@@ -94,8 +98,34 @@ def test_a_short_salt_is_refused_with_the_command_that_makes_a_good_one(tmp_path
 
 
 @pytest.mark.parametrize("salt", ["sixteen-bytes-!!", "ß" * 8])
-def test_sixteen_bytes_suffice_however_many_characters_they_are(salt: str) -> None:
-    assert salt_from({"HEART_SALT": salt}) == salt.encode()
+def test_a_salt_that_a_person_thought_up_is_used_only_for_ledgers_begun_under_it(tmp_path: Path, salt: str) -> None:
+    assert f"HEART_SALT is refused: it {'is made of common words' if len(salt) > 8 else 'has few'}" in refusal(
+        {"HEART_SALT": salt}
+    )
+    assert salt_from({"HEART_SALT": salt} | WEAK) == salt.encode()
+    in_a_file = with_text(tmp_path / "heart.env", f"HEART_SALT={salt}\nHEART_ACCEPT_WEAK_SALT=yes\n")
+    assert salt_from({}, env_file=in_a_file) == salt.encode()
+    assert "HEART_ACCEPT_WEAK_SALT must be true or false" in refusal({"HEART_SALT": salt, "HEART_ACCEPT_WEAK_SALT": "maybe"})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="printf is POSIX")
+def test_a_salt_may_come_from_a_command_and_a_passphrase_is_stretched(tmp_path: Path) -> None:
+    assert salt_from({"HEART_SALT_COMMAND": f"printf %s {SALT}"}) == SALT.encode()
+    assert "HEART_SALT_COMMAND names a command that failed with exit code 1" in refusal({"HEART_SALT_COMMAND": "false"})
+    passphrase = f"scrypt:{'0123456789abcdef' * 2}:seven horses wander over the moor"
+    assert "its scrypt salt was not made by chance" in refusal({"HEART_SALT": passphrase})
+    passphrase = "scrypt:7c1e4fa09b3d582611e0c94da5f87b36:seven horses wander over the moor"
+    key = hashlib.scrypt(
+        b"seven horses wander over the moor",
+        salt=bytes.fromhex("7c1e4fa09b3d582611e0c94da5f87b36"),
+        n=1 << 17,
+        r=8,
+        p=1,
+        maxmem=1 << 29,
+        dklen=32,
+    )
+    ended = run("anonymize.py", stdin='{"source_id": "w1"}\n', cwd=tmp_path, settings={"HEART_SALT": passphrase})
+    assert json.loads(ended.stdout)["source_id"] == hmac.new(key, b"w1", hashlib.sha256).hexdigest(), ended.everything
 
 
 def test_every_mistake_with_a_file_is_a_sentence_and_exit_code_78(tmp_path: Path) -> None:
@@ -255,6 +285,6 @@ def read_if_there(path: Path) -> bytes:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment holds bytes on POSIX only")
 def test_a_salt_of_any_bytes_in_the_environment_is_used_as_it_is(tmp_path: Path) -> None:
-    salt = b"\xff\xfe not any text at all \x80"
+    salt = b"\xff\xfe" + bytes(byte | 0x80 for byte in hashlib.sha512(b"seed").digest())
 
     assert salt_from({"HEART_SALT": os.fsdecode(salt)}) == salt

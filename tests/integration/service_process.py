@@ -17,7 +17,7 @@ from tests.loaded_python import LoadedPopen, run_loaded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
-KEY = "0123456789abcdef-integration"
+KEY = "1b7e4c90fa2d5836c1e9074da5bf826b3d82e07b51f6a943cc0d1e98b24f7a53"
 
 
 class Service:

@@ -12,7 +12,7 @@ import pytest
 
 from testbed.influxdb_server import InfluxServer
 from tests.integration.clinic import START_NS, Clinic, csv_rows
-from tests.integration.service_process import Service, run_on_file, run_service, state
+from tests.integration.service_process import KEY, Service, run_on_file, run_service, state
 from tests.scripts.verifying import run_check
 
 CASES = Path(__file__).with_name("cases")
@@ -252,7 +252,7 @@ def test_ids_that_a_spreadsheet_would_run_are_warned_of_where_they_leave(tmp_pat
         tmp_path,
         path,
         PSEUDONYMIZE_SOURCE_ID=pseudonymize,
-        PSEUDONYM_SALT="a key of the test, kept long",
+        PSEUDONYM_SALT=KEY,
         MAX_RECORDS_PER_QUERY=1,
     )
 

@@ -14,9 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from anonymizer.batch import Promise
 from anonymizer.errors import ConfigurationError
+from anonymizer.pseudonyms import key_id_of
 from service import exit_codes
 from service.settings.load import load
+from service.state.journal import Epoch, Journal
 from testbed.influxdb_server import InfluxServer
 from tests.heartbeat.commands import on_a_terminal
 from tests.integration.clinic import Clinic
@@ -251,20 +254,43 @@ def test_a_key_file_gives_one_pseudonym_everywhere_that_of_its_bytes_without_one
     content = SALT_FILES[kind]
     (folder / "salt").write_bytes(content)
     (folder / "salt").chmod(0o600)
-    expected = pseudonym(content[:-2] if content.endswith(b"\r\n") else content[:-1] if content.endswith(b"\n") else content)
+    expected = pseudonym(expected_key(content))
 
-    ended = serve(folder, f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT_FILE=salt\n")
+    is_strange = kind not in ("an ordinary one", "bytes that are no text")
+    text = f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT_FILE=salt\n"
+    if is_strange:
+        refused = serve(folder, text)
+        assert refused.code == exit_codes.CONFIGURATION
+        assert (
+            "PSEUDONYM_SALT is refused: it begins or ends with a blank, a line end, a quote or a byte order mark" in refused.said
+        )
+        assert not (folder / "output").exists()
+        release_under(folder / "state", expected_key(content))
+
+    ended = serve(folder, text)
 
     assert ended.code == exit_codes.DONE, ended.said
     assert expected in sources_in(folder)
-    shown = run(folder, "scripts/anonymize.py", stdin='{"source_id": "w1"}\n', HEART_SALT_FILE="salt")
+    old = {"HEART_ACCEPT_WEAK_SALT": "true"} if is_strange else {}
+    shown = run(folder, "scripts/anonymize.py", stdin='{"source_id": "w1"}\n', HEART_SALT_FILE="salt", **old)
     assert json.loads(shown.stdout)["source_id"] == expected
-    is_strange = kind not in ("an ordinary one", "bytes that are no text")
     assert ("PSEUDONYM_SALT begins " in ended.said) == is_strange
     assert ("warning: the salt begins " in shown.said) == is_strange
     assert KEY not in ended.said + shown.said
     if kind == "a space behind":
-        assert heartbeat_pseudonyms(folder, HEART_SALT_FILE="salt") == (expected, expected)
+        assert heartbeat_pseudonyms(folder, HEART_SALT_FILE="salt", **old) == (expected, expected)
+
+
+def release_under(state: Path, key: bytes) -> None:
+    """Leave a journal in which an earlier version's last releases were made under this key."""
+    journal = Journal(state, data_set=None)
+    journal.begin_epoch(Epoch(Promise(5, "record", "hierarchy", "00112233aabbccdd", key_id_of(key)), 5 * 10**9), now_ns=1)
+    journal.close()
+
+
+def expected_key(content: bytes) -> bytes:
+    """Return a key's bytes: those of its file without one line end."""
+    return content[:-2] if content.endswith(b"\r\n") else content.removesuffix(b"\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are POSIX")
@@ -325,15 +351,34 @@ def test_who_only_checks_makes_no_folder_and_no_file(folder: Path, arguments: tu
     assert made_by(folder) == set()
 
 
-def test_a_key_that_is_easy_to_guess_is_warned_of_everywhere_and_never_shown(folder: Path) -> None:
-    for key in ("changeme-changeme-2025", "0123456789abcdef"):
-        ended = serve(folder, f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={key}\n", "--check")
-        heart = run(folder, "scripts/anonymize.py", stdin='{"source_id": "w1"}\n', HEART_SALT=key)
+def test_a_key_that_a_person_thought_up_is_refused_but_for_what_was_begun_under_it_and_never_shown(folder: Path) -> None:
+    for key, reason in (("changeme-changeme-2025", "it is made of common words"), ("0123456789abcdef", "it is a sequence")):
+        text = f"{FROM_FILE}PSEUDONYMIZE_SOURCE_ID=true\nPSEUDONYM_SALT={key}\nCSV_OUTPUT_DIR=out-{key}\nSTATE_DIR=state-{key}\n"
+        line = '{"source_id": "w1"}\n'
 
-        assert ended.code == heart.code == exit_codes.DONE
-        assert "⚠️ PSEUDONYM_SALT is easy to guess: it is " in ended.said
-        assert "warning: the salt is easy to guess: it is " in heart.said
-        assert key not in ended.said + heart.said
+        # All mistakes at once, with the command that makes a good key.
+        refused, heart = serve(folder, text + "K_VALUE=1\n"), run(folder, "scripts/anonymize.py", stdin=line, HEART_SALT=key)
+        assert (refused.code, heart.code) == (exit_codes.CONFIGURATION, exit_codes.CONFIGURATION)
+        assert "K_VALUE must be" in refused.said
+        for ended, name in ((refused, "PSEUDONYM_SALT"), (heart, "HEART_SALT")):
+            assert f"{name} is refused: {reason}" in ended.said
+            assert 'python3 -c "import secrets; print(secrets.token_hex(32))"' in ended.said
+
+        release_under(folder / f"state-{key}", key.encode())
+        checked = serve(folder, text, "--check")
+        ends = [serve(folder, text), serve(folder, text)]
+        heart = run(folder, "scripts/anonymize.py", stdin=line, HEART_SALT=key, HEART_ACCEPT_WEAK_SALT="true")
+        assert {ended.code for ended in (checked, *ends, heart)} == {exit_codes.DONE}, ends[0].said
+        assert pseudonym(key.encode()) in sources_in(folder / f"out-{key}")
+        assert json.loads(heart.stdout)["source_id"] == pseudonym(key.encode())
+        for ended in (checked, *ends):
+            assert f"⚠️ PSEUDONYM_SALT is easy to guess: {reason}" in ended.said
+        assert f"warning: the salt is easy to guess: {reason}" in heart.said
+        changed = serve(folder, text.replace(f"SALT={key}", f"SALT={key}-2025"))
+        assert (changed.code, "PSEUDONYM_SALT is refused" in changed.said) == (exit_codes.CONFIGURATION, True)
+        assert key not in "".join(
+            one.said.replace(f"out-{key}", "").replace(f"state-{key}", "") for one in (refused, *ends, heart)
+        )
 
 
 @pytest.mark.parametrize(

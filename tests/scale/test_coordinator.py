@@ -170,7 +170,13 @@ def test_an_altered_spool_file_is_delivered_to_no_output(coordinator: Coordinato
         ({"VALUE_UNIT": "mV"}, "A worker has another VALUE_UNIT. Give every worker"),
         ({"K_VALUE": "3"}, "K_VALUE"),
         ({"SPOOL_URL": "elsewhere"}, "A worker has another SPOOL_URL"),
-        ({"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "other-0123456789abcdef"}, "PSEUDONYM_SALT"),
+        (
+            {
+                "PSEUDONYMIZE_SOURCE_ID": "true",
+                "PSEUDONYM_SALT": "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a",
+            },
+            "PSEUDONYM_SALT",
+        ),
         ({"PARQUET_PARTITION": "day"}, "an output, or where it goes"),
         ({"DEVICE_FILTER": "a"}, "DEVICE_FILTER"),
         ({"K_VALUE": "many"}, "K_VALUE must be a whole number"),

@@ -22,7 +22,7 @@ KILLS = 20
 
 
 SECRETS = {
-    "PSEUDONYM_SALT": "salt-canary-0123456789abcdef",
+    "PSEUDONYM_SALT": "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a",
     "INFLUX_TOKEN": "token-canary",
     "AWS_SECRET_ACCESS_KEY": "key-canary",
 }

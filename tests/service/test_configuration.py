@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from scripts.make_configuration import configuration_page, env_example
 from service.preflight import folder_problems, input_problems, method_problems
 from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, cohort_of
 from service.settings.load import SUMMARY_FIELDS, Configuration, NoConfiguration, load, untold_without_connection
+from service.settings.secret_command import secret_of_command
 from service.settings.shown import shown_settings
 from service.wiring import load_hierarchy, make_recipe
 from tests.outputs.batches import usual_batch
@@ -28,7 +31,7 @@ from tests.outputs.batches import usual_batch
 ROOT = Path(__file__).resolve().parent.parent.parent
 MIT_BIH = ROOT / "tests" / "inputs" / "recordings" / "mitbih_100.hea"
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
-KEY = "0123456789abcdef"
+KEY = "92d7a0c14e8b3f6517c2e90db45fa8736de1c05f8a724b39e6f01d8c7b53a942"
 
 
 def load_text(folder: Path, text: str | bytes, **environment: str) -> Configuration:
@@ -510,3 +513,37 @@ def test_without_a_value_the_cohort_is_the_rows_without_the_tag(tmp_path: Path) 
     assert cohort_of(load_with(tmp_path).settings) is None
     assert cohort_of(load_with(tmp_path, COHORT_TAG="ward").settings) == Cohort("ward", "")
     assert cohort_of(load_with(tmp_path, COHORT_TAG="ward", COHORT="3 = ${x}").settings) == Cohort("ward", "3 = ${x}")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sh, sleep and printf are POSIX")
+def test_a_secret_may_come_from_a_command_which_no_shell_and_no_time_without_end_is_given(tmp_path: Path) -> None:
+    script = tmp_path / "vault of the ward"
+    script.write_text(f"#!/bin/sh\necho {KEY}\necho a-token-in-a-message >&2\ntest -t 0 && exit 9\nexit $1\n")
+    script.chmod(0o700)
+    settings = load_with(tmp_path, INFLUX_TOKEN="", INFLUX_TOKEN_COMMAND=f"\"'{script}' 0\"").settings
+    assert settings.influx_token.reveal() == KEY
+    assert secret_of_command("printf '$HOME `id` ~'") == "$HOME `id` ~"
+    assert secret_of_command("printf 'a\\n\\n'") == "a\n"
+    assert secret_of_command(r"printf '\377'", may_be_bytes=True).encode(errors="surrogateescape") == b"\xff"
+
+    begun_s = time.monotonic()
+    for command, reason in {
+        f"'{script}' 3": "failed with exit code 3",
+        "sh -c 'sleep 60 & sleep 60'": "did not end within 0.2 s",
+        "cat /dev/zero": "printed more than 4096 bytes",
+        "true": "printed nothing",
+        r"printf '\377'": "something else than UTF-8 text",
+        "no-such-program-here x": "cannot be started (No such file or directory)",
+        "printf 'a": "is no command: a quote in it is not closed",
+        "  ": "is no command: it names no program",
+    }.items():
+        with pytest.raises(ValueError, match=re.escape(reason)) as refused:
+            secret_of_command(command, longest_s=0.2)
+        assert not any(word in str(refused.value) for word in (KEY, "a-token", "vault", "program-here"))
+    assert time.monotonic() - begun_s < 30
+    with pytest.raises(ConfigurationError) as refusal:
+        load_with(tmp_path, INFLUX_TOKEN_COMMAND="true", API_TOKEN_COMMAND="false")
+    assert "INFLUX_TOKEN and INFLUX_TOKEN_COMMAND are both set; keep one of them" in refusal.value.problems
+    assert any(
+        problem.startswith("API_TOKEN_COMMAND names a command that failed with exit code 1") for problem in refusal.value.problems
+    )
