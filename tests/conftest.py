@@ -75,7 +75,7 @@ def influxdb(pytestconfig: pytest.Config) -> Iterator[InfluxServer]:
     """The real server, started once for all tests. Without one, tests that need it fail in CI and are skipped elsewhere."""
     with _folder_in_memory() as folder:
         try:
-            # Building one takes minutes: CI has them, somebody at a keyboard is asked first.
+            # Building one takes minutes: CI has them; at a terminal a developer is asked first.
             server = start_server(folder, program=find_influxd(build=ON_CI))
         except NoServer as none:
             pytestconfig.stash[_SERVER] = f"NOT TESTED against: {none}"
@@ -85,7 +85,7 @@ def influxdb(pytestconfig: pytest.Config) -> Iterator[InfluxServer]:
         with server:
             pytestconfig.stash[_SERVER] = f"{server.version} from {server.origin}"
             yield server
-            # Nobody needs its data, so nobody waits until that is put away in order, bucket by bucket.
+            # Its data is not needed, so no time is spent on an orderly shutdown.
             server.kill()
 
 
@@ -166,7 +166,7 @@ def api_server(_api_server_process: ApiServer) -> ApiServer:
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Iterator[Path]:
-    """Somebody's file elsewhere, which must be as it was in the end, and alone."""
+    """Another user's file elsewhere, which must be unchanged at the end, and alone."""
     path = tmp_path / "elsewhere" / "victim"
     path.parent.mkdir()
     path.write_bytes(b"precious\n")
@@ -212,7 +212,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Give the memory back; whoever wants to look into the folders of a test that failed runs it with `--basetemp`."""
+    """Free the memory; to inspect the folders of a failed test, run it with `--basetemp`."""
     if folders := config.stash.get(_FOLDERS, ""):
         shutil.rmtree(folders, ignore_errors=True)
 

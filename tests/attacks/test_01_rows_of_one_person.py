@@ -1,4 +1,4 @@
-"""Attack 1: k counts rows, and all k are one person's. Whoever looks at a value's sources sees that he is alone in his crowd."""
+"""Attack 1: k counts rows, and all k are one person's. A reader who looks at a value's sources sees that one wearer is alone in it."""
 
 from __future__ import annotations
 
@@ -119,6 +119,6 @@ def test_of_the_same_wearers_the_outsider_finds_values_of_fewer_than_five_where_
 
 
 def outsider(clinic: Clinic, *arguments: str) -> tuple[int, str]:
-    """Return what somebody sees who has a token for the output bucket, and nothing else."""
+    """Return what a reader sees who has a token for the output bucket, and nothing else."""
     place = ["--url", clinic.server.url, "--org", clinic.server.org, "--bucket", clinic.released]
     return run_check(*place, *arguments, environment={"INFLUX_VERIFY_TOKEN": clinic.server.make_token(read=[clinic.released])})

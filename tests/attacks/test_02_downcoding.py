@@ -87,7 +87,7 @@ def test_the_counts_tell_no_more_of_other_ways_to_form_groups_than_the_page_says
 
     assert found.claimed_rightly <= rightly * found.claimed
     assert found.narrowed <= narrowed * found.wider
-    # Whoever takes out ranges that only seem to be at level 1 errs, and is told by nothing where.
+    # A reader who takes out ranges that only seem to be at level 1 errs, and cannot tell where.
     assert found.narrowed_rightly < 0.99 * found.narrowed
 
 

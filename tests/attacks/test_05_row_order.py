@@ -30,7 +30,7 @@ def first_window_of(samples: Samples) -> Batch:
 
 
 def raw_values_of(batch: Batch, samples: Samples) -> Floats:
-    """Return what was measured for each released row; only whoever holds the raw data knows."""
+    """Return what was measured for each released row; known only from the raw data."""
     keys = zip(samples.times_ns.tolist(), samples.source_codes.tolist(), strict=True)
     raw = dict(zip(keys, samples.values_uv.tolist(), strict=True))
     return np.array([raw[key] for key in zip(batch.times_ns.tolist(), batch.source_index.tolist(), strict=True)])

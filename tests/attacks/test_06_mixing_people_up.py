@@ -12,7 +12,7 @@ from anonymizer.pseudonyms import Pseudonymizer
 from tests.attacks.recording import KEY, PSEUDONYMS, released_in, run
 from utility.choices import DEFAULT, OPTIMAL, Choice
 
-#: Eight wearers, each at a level of his own, 500 µV apart: whoever gets another's value is off by 400 µV at least.
+#: Eight wearers, each at a level of his own, 500 µV apart: a row with another's value is off by 400 µV at least.
 WEARERS = [f"wearer-{number}" for number in range(8)]
 LEVEL_UV = {name: 500 * number - 1800 for number, name in enumerate(WEARERS)}
 NEAR_UV = 50

@@ -1,4 +1,4 @@
-"""Attack 7: device ids are few and have a pattern; whoever can list them can hash them all."""
+"""Attack 7: device ids are few and have a pattern; a reader who can list them can hash them all."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.attacks.recording import IDS, KEY, PSEUDONYMS, released_in, run, writ
 POSSIBLE_IDS = [f"device-{number:05}" for number in range(20_000)]
 WORN = ("device-00042", "device-13370")
 
-#: What somebody without the key may try: plain digests, and keys that people choose.
+#: What a reader without the key may try: plain digests, and keys that people choose.
 GUESSED_KEYS = ("", "secret", "salt", "password", "changeme", "PSEUDONYM_SALT", "0" * 32)
 
 
@@ -60,7 +60,7 @@ def test_a_keyed_pseudonym_is_found_by_none_of_these(tmp_path: Path) -> None:
     pseudonyms = {row[1] for row in released_in(tmp_path)}
     assert len(pseudonyms) == 2
     assert {name: guessed(pseudonyms, attack) for name, attack in ATTACKS.items()} == {name: set() for name in ATTACKS}
-    # The attack does work for whoever holds the key: that is why it is the secret.
+    # The attack works for holders of the key: that is why it is the secret.
     assert guessed(pseudonyms, partial(keyed, KEY)) == set(WORN)
 
 

@@ -1,4 +1,4 @@
-"""Attack 8: the pseudonym key changes and nobody notices, so that one wearer is counted as two and links are lost, or made, by mistake."""
+"""Attack 8: the pseudonym key changes unnoticed, so that one wearer is counted as two and links are lost, or made, by mistake."""
 
 from __future__ import annotations
 

@@ -19,6 +19,6 @@ def test_the_sampling_phase_links_every_wearer_across_a_change_of_key() -> None:
     assert rightly_linked() == (12, 12)
 
 
-def test_times_cut_to_one_sample_would_link_nobody() -> None:
+def test_times_cut_to_one_sample_would_link_no_wearer() -> None:
     # What would help, and is not built: all devices would tick at the same moments.
     assert rightly_linked(coarser_than_ns=10**9 // HERTZ)[0] <= 1

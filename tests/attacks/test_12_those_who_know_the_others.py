@@ -12,7 +12,7 @@ from tests.documentation.sample import alone, released_values, windows
 from utility.choices import SOURCE, recipe_of
 
 
-def test_whoever_knows_all_rows_of_a_group_but_one_can_work_out_that_one() -> None:
+def test_a_reader_who_knows_all_rows_of_a_group_but_one_can_work_out_that_one() -> None:
     record = alone()[0]
     after = released_values(record, PlainSettings())
     first_window = windows().index_of(record.times_ns) == 0

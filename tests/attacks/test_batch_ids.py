@@ -15,7 +15,7 @@ GUESSES = [round(2000 + number / 100, 2) for number in range(10_000)]
 
 
 @pytest.mark.parametrize("settings", [PSEUDONYMS, {}], ids=["pseudonyms", "ids as they are"])
-def test_whoever_knows_a_file_but_for_one_value_cannot_find_it_by_the_batch_id(
+def test_a_reader_who_knows_a_file_but_for_one_value_cannot_find_it_by_the_batch_id(
     tmp_path: Path, api_server: ApiServer, settings: dict[str, str]
 ) -> None:
     write_recording(tmp_path / "recording.csv")

@@ -40,7 +40,7 @@ def features(shapes: list[Floats], intervals: list[list[float]]) -> Features:
 
 def test_each_attacker_goes_by_what_his_name_says() -> None:
     up, down, flat_then_up = shape(0, 1, 2), shape(2, 1, 0), shape(0, 0, 1)
-    # On average the first person is like nobody, but one of his beats is just like the one that is seen.
+    # On average the first person resembles no one, but one of his beats equals the one seen.
     known = [features([flat_then_up, down], [[0.0, 0.0]]), features([up], [[1.0, 1.0]]), features([], [])]
     seen = features([flat_then_up], [[0.9, 1.0]])
 

@@ -1,6 +1,6 @@
 """What a window summary adds to the rows beside it: how many rows are missing, and nothing about any row's value.
 
-Everything in it that has to do with values can be counted by whoever has the rows, and is counted here from the rows alone; the rest are
+Everything in it that has to do with values can be counted from the rows, and is counted here from the rows alone; the rest are
 numbers of rows that were not released, settings, and digests.
 """
 
@@ -39,7 +39,7 @@ def batch_of(samples: Samples, choice: Choice, span: WindowRange = ONE_WINDOW, k
 
 
 def counted_from_rows(batch: Batch, imputed: int) -> dict[str, Any]:
-    """Return what whoever has the rows can count: of values that of `imputed` rows left out, the mean of the others."""
+    """Return what can be counted from the rows: of values that of `imputed` rows left out, the mean of the others."""
     rows_behind = Counter(batch.values_uv.tolist())
     if imputed:
         (value,) = (

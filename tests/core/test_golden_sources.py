@@ -139,7 +139,7 @@ def test_a_range_that_holds_k_sources_is_released_as_its_midpoint_if_asked_for(w
     assert {value for _, _, value in window.rows} == {"1.5"}
 
 
-def test_a_source_that_contradicts_itself_is_none_of_the_k_sources(way: Way) -> None:
+def test_a_source_that_contradicts_itself_does_not_count_towards_k_sources(way: Way) -> None:
     # k 2 sources: b alone is too few once a is gone, b and c are enough.
     rows = [Row(0, "a", 3.0), Row(0, "a", 3.0), Row(1, "a", 3.0), Row(1, "a", 9.0), Row(0, "b", 3.0)]
 

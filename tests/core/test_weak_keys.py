@@ -91,7 +91,7 @@ def test_a_key_made_by_chance_is_hardly_ever_refused() -> None:
         (b"\xef\xbb\xbf7c1e4fa09b3d582611e0c94da5f87b36", "begins with a byte order mark"),
     ],
 )
-def test_what_another_program_may_read_in_another_way_is_told(key: bytes, doubt: str) -> None:
+def test_what_another_program_may_read_in_another_way_is_reported(key: bytes, doubt: str) -> None:
     assert [one.startswith(doubt) for one in doubts_about(key) if not one.startswith("is easy")] == [True]
 
 

@@ -162,7 +162,7 @@ def image(tmp_path: Path) -> Iterator[ImageByHand]:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the image is Linux")
-def test_what_is_in_the_image_is_enough_to_anonymize_a_file_and_writes_only_where_it_is_told(image: ImageByHand) -> None:
+def test_what_is_in_the_image_is_enough_to_anonymize_a_file_and_writes_only_to_its_folders(image: ImageByHand) -> None:
     before = image.files()
 
     ended = image.run(only("ENTRYPOINT"), INPUT_FILE=str(SAMPLE), OUTPUT_TO_INFLUX="false")

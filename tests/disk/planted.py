@@ -1,4 +1,4 @@
-"""What somebody may plant at a name that a program is going to use, before a file that is none of its own."""
+"""What another user may plant at a name that a program is going to use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is whole and durable or not there, is read by nobody who should not, and no planted name leads elsewhere."""
+"""A file is complete and durable or absent, is readable only as its mode says, and no planted name leads elsewhere."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_refusal_says_what_is_wrong(victim: Path, tmp_path: Path) -> None:
     assert said == ["it is a link", "it is a link", "it has a second name (a hard link)", "it is not a regular file"]
 
 
-def test_a_probe_leaves_nothing_and_has_a_name_nobody_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_probe_leaves_nothing_and_has_a_name_that_cannot_be_guessed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     real_unlink = Path.unlink
 

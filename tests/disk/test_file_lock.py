@@ -57,7 +57,7 @@ def test_one_writer_or_many_readers_hold_a_lock(theirs: str, ours: bool, goes: b
         (errno.EIO, False, False),
     ],
 )
-def test_what_the_system_answers_is_told_apart(
+def test_errors_of_the_system_are_distinguished(
     code: int, is_held: bool, has_no_locks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import fcntl

@@ -69,7 +69,7 @@ def fill_in(env_file: Path, server: InfluxServer) -> None:
 def test_every_command_of_readme_and_quick_start_works_in_a_fresh_clone(fresh_copy: Path, influxdb: InfluxServer) -> None:
     if not (ROOT / ".venv").is_dir():
         pytest.skip("these tests were not started with make, so there is no .venv to run the commands in")
-    # What stands on both pages is run once: whoever follows one page has not read the other.
+    # What stands on both pages is run once: a reader of one page has not read the other.
     commands = dict.fromkeys([*commands_of("README.md"), *commands_of("documentation/QUICKSTART.md")])
     for bucket in ("raw_data", "anonymized-data"):
         influxdb.make_bucket(bucket)

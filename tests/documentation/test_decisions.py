@@ -110,7 +110,7 @@ def test_the_clients_parser_cuts_nanoseconds_to_microseconds() -> None:
     assert row["_time"].microsecond == 2777
 
 
-def test_the_clients_batching_writer_tells_of_a_lost_write_to_its_log_only(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_clients_batching_writer_reports_a_lost_write_in_its_log_only(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     once = WriteOptions(batch_size=1, flush_interval=10, max_retries=0)
 

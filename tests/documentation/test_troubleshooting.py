@@ -55,7 +55,7 @@ TABLES = ("warning", "symptom", "message", "input file")
 SILENT = {"memory grows": "the system says it, not the program"}
 
 #: An address where nothing listens.
-NOBODY = "http://127.0.0.1:9"
+NO_SERVER = "http://127.0.0.1:9"
 
 SECOND_NS = 10**9
 
@@ -316,8 +316,8 @@ def _a_window_takes_long(scene: Scene) -> int:
 @row("`⏳ … trying again in", ends=exit_codes.UNREACHABLE)
 @row("connection refused or host unreachable", ends=exit_codes.UNREACHABLE)
 @row("❌ Gave up after RETRY_BUDGET_SECONDS", ends=exit_codes.UNREACHABLE)
-def _nobody_answers(scene: Scene) -> int:
-    return scene.run(INFLUX_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
+def _no_server_answers(scene: Scene) -> int:
+    return scene.run(INFLUX_URL=NO_SERVER, RETRY_BUDGET_SECONDS=1)
 
 
 @row("windows have fewer rows than were counted", ends=exit_codes.DONE)
@@ -347,7 +347,7 @@ def _no_such_host(scene: Scene) -> int:
 
 @row("the proxy that HTTP_PROXY")
 def _a_proxy_that_is_down_and_one_that_is_none(scene: Scene) -> int:
-    scene.environment = {"HTTP_PROXY": NOBODY}
+    scene.environment = {"HTTP_PROXY": NO_SERVER}
     scene.run(INFLUX_URL="http://server.test:8086")
     scene.environment = {"ALL_PROXY": "socks5://127.0.0.1:9"}
     return scene.run(INFLUX_URL="http://server.test:8086")
@@ -610,7 +610,7 @@ def _logs_are_rotated(scene: Scene) -> int:
 
 
 @row("log lines are missing", ends=exit_codes.DONE)
-def _nobody_reads_the_log_for_a_while(scene: Scene) -> int:
+def _the_log_is_not_read_for_a_while(scene: Scene) -> int:
     slow = "real = LogWriter._write\nLogWriter._write = lambda *a: (time.sleep(0.5), real(*a))[1]"
     few = "LogWriter.__init__.__kwdefaults__['most_lines'] = 3\nlogs._DEAD_AFTER_S = 0.1"
     return scene.with_rows().patched(
@@ -626,7 +626,7 @@ def _the_disk_fails_at_the_end_too(scene: Scene) -> int:
         "from service.state.journal import Journal\nreal = Journal.close\n"
         "Journal.close = lambda self: (real(self), print('closed'))[0]"
     )
-    code = scene.with_rows().patched(f"{imports}\n{closing}\n{failing}", OUTPUT_TO_API="true", API_ENDPOINT=NOBODY)
+    code = scene.with_rows().patched(f"{imports}\n{closing}\n{failing}", OUTPUT_TO_API="true", API_ENDPOINT=NO_SERVER)
     assert "❌ Gave up after RETRY_BUDGET_SECONDS" in scene.said, "the first error is not hidden"
     assert "closed" in scene.said, "nor is the journal left open"
     return code
@@ -885,7 +885,7 @@ def _files_of_all_of_the_time(scene: Scene) -> int:
 
 @row("at … cannot be reached", ends=exit_codes.UNREACHABLE)
 def _an_object_store_that_is_down(scene: Scene) -> int:
-    scene.environment = {"AWS_ENDPOINT_URL": NOBODY, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
+    scene.environment = {"AWS_ENDPOINT_URL": NO_SERVER, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
     return scene.run(INPUT_FILE="s3://recordings/2025", OUTPUT_TO_INFLUX="false", RETRY_BUDGET_SECONDS=1)
 
 
@@ -1037,7 +1037,7 @@ def _a_damaged_spool_file_and_a_lost_one(scene: Scene) -> int:
 
 
 @row("Nothing was given up", ends=exit_codes.USAGE)
-def _a_lost_spool_file_and_nobody_to_ask(scene: Scene) -> int:
+def _a_lost_spool_file_and_no_terminal(scene: Scene) -> int:
     scene.waits_for_the_api()
     (spooled,) = (scene.state / "spool").iterdir()
     spooled.unlink()
@@ -1045,7 +1045,7 @@ def _a_lost_spool_file_and_nobody_to_ask(scene: Scene) -> int:
 
 
 @row("cannot be used (Permission denied)")
-def _somebody_elses_state(scene: Scene) -> int:
+def _state_of_another_data_set(scene: Scene) -> int:
     scene.with_rows().run()
     scene.write_env()
     forbid = (
@@ -1087,7 +1087,7 @@ def _a_share_that_syncs_no_folders(scene: Scene) -> int:
 
 
 @row("it is a link, and links are not followed here")
-def _somebody_planted_links(scene: Scene) -> int:
+def _planted_links(scene: Scene) -> int:
     scene.state.mkdir()
     os.mkfifo(scene.state / "fence")
     scene.run()
@@ -1198,7 +1198,7 @@ def _a_stream_that_an_output_holds_up(scene: Scene) -> None:
         scene.rows(*[1] * 200, at_ns=(began_s + second) * SECOND_NS)
     start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(began_s))
     stream = {"STREAMING_MODE": "true", "QUERY_START_TIME": start, "QUERY_END_TIME": "", "OUTPUT_TO_API": "true"}
-    held_up = {**scene.settings, **stream, "API_ENDPOINT": NOBODY, "SPOOL_MAX_BYTES": 1, "MAX_RECORDS_PER_QUERY": 1}
+    held_up = {**scene.settings, **stream, "API_ENDPOINT": NO_SERVER, "SPOOL_MAX_BYTES": 1, "MAX_RECORDS_PER_QUERY": 1}
     for last_words in ("⏸️ Reading pauses", "⚠️ Released up to"):
         with Service(scene.folder, held_up) as service:
             service.wait_for(last_words)
@@ -1224,17 +1224,17 @@ def _the_disk_is_full(scene: Scene) -> int:
 
 @row("does not tell what bucket", ends=exit_codes.UNREACHABLE)
 def _a_first_start_without_the_output_server(scene: Scene) -> int:
-    return scene.with_rows().run(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
+    return scene.with_rows().run(INFLUX_OUTPUT_URL=NO_SERVER, RETRY_BUDGET_SECONDS=1)
 
 
 @row("The content of bucket … is not compared", ends=exit_codes.UNREACHABLE)
 def _a_later_start_without_the_output_server(scene: Scene) -> int:
     scene.with_rows().run()
-    return scene.second_window(INFLUX_OUTPUT_URL=NOBODY, RETRY_BUDGET_SECONDS=1)
+    return scene.second_window(INFLUX_OUTPUT_URL=NO_SERVER, RETRY_BUDGET_SECONDS=1)
 
 
 @row("….csv.previous-1", ends=exit_codes.DONE)
-def _a_file_of_somebody_else(scene: Scene) -> int:
+def _a_file_of_another_program(scene: Scene) -> int:
     scene.csv.mkdir()
     (scene.csv / "all_20251103.csv").write_text("mine\n", encoding="utf-8")
     code = scene.with_rows().run()
@@ -1243,7 +1243,7 @@ def _a_file_of_somebody_else(scene: Scene) -> int:
 
 
 @row("….csv.tail-1", ends=exit_codes.DONE)
-def _somebody_appends(scene: Scene) -> int:
+def _another_program_appends(scene: Scene) -> int:
     scene.with_rows().run()
     with (scene.csv / "all_20251103.csv").open("a", encoding="utf-8") as file:
         file.write("mine\n")
@@ -1253,7 +1253,7 @@ def _somebody_appends(scene: Scene) -> int:
 
 
 @row("is shorter than what was written to it", ends=exit_codes.UNREACHABLE)
-def _somebody_cuts(scene: Scene) -> int:
+def _another_program_shortens(scene: Scene) -> int:
     scene.with_rows().run()
     os.truncate(scene.csv / "all_20251103.csv", 40)
     return scene.second_window(RETRY_BUDGET_SECONDS=1)
@@ -1332,7 +1332,7 @@ def _a_place_that_cannot_be_for_parquet_files(scene: Scene) -> int:
 
 @row("❌ PARQUET_URL: bucket ecg at … needs keys")
 def _a_store_without_keys(scene: Scene) -> int:
-    return to_store(scene, NOBODY, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
+    return to_store(scene, NO_SERVER, AWS_ACCESS_KEY_ID="", AWS_SECRET_ACCESS_KEY="")
 
 
 @row("the right to store objects")
@@ -1353,7 +1353,7 @@ def _a_bucket_that_is_not_there(scene: Scene) -> int:
 def _a_store_that_does_not_take_anything(scene: Scene) -> int:
     with socket_servers() as serve:
         answers = ([Pause(9)], [b""], [http_answer("507 Insufficient Storage")])
-        for url in (NOBODY, *(serve(answer).url for answer in answers)):
+        for url in (NO_SERVER, *(serve(answer).url for answer in answers)):
             code = to_store(scene, url, RETRY_BUDGET_SECONDS=8 if "did not answer" not in scene.said else 1)
     return code
 
@@ -1395,7 +1395,7 @@ def _keys_that_may_not_list(scene: Scene) -> int:
 @row("The content of PARQUET_URL is not compared", ends=exit_codes.UNREACHABLE)
 def _a_store_that_is_down_at_a_later_start(scene: Scene) -> int:
     scene.with_rows().run(OUTPUT_TO_INFLUX="false")
-    return to_store(scene, NOBODY, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10))
+    return to_store(scene, NO_SERVER, QUERY_START_TIME=moment(5), QUERY_END_TIME=moment(10))
 
 
 @row("it does not say which InfluxDB it is")

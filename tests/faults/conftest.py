@@ -1,4 +1,4 @@
-"""What tests of faults share: recordings nobody changes, an oracle that asks each question once, and a report of what was survived."""
+"""What tests of faults share: immutable recordings, an oracle that sends each query once, and a report of faults survived."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from testbed.influxdb_server import InfluxServer
 from tests.faults.ward import paused
 from tests.integration.service_process import Service
-from tests.servers.tcp_proxy import Hang, Lane, Reset, TcpProxy
+from tests.servers.tcp_proxy import Direction, Hang, Reset, TcpProxy
 
 #: How long the service is left alone between two faults, in seconds.
 PEACE_S = (2.0, 10.0)
@@ -135,7 +135,9 @@ class Mischief:
             self._last()
 
     def _reset(self) -> None:
-        self._lane().become(Reset(self._chance.randrange(LONGEST_START_BYTES) // self._chance.choice((1, 10, 1000))), times=1)
+        self._direction().become(
+            Reset(self._chance.randrange(LONGEST_START_BYTES) // self._chance.choice((1, 10, 1000))), times=1
+        )
 
     def _refuse(self) -> None:
         proxy = self._proxy()
@@ -144,8 +146,8 @@ class Mischief:
         proxy.pass_all()
 
     def _hang(self) -> None:
-        proxy, lane = self._proxy(), self._chance.choice(("requests", "answers"))
-        getattr(proxy, lane).become(Hang(self._chance.randrange(20_000)))
+        proxy, direction = self._proxy(), self._chance.choice(("requests", "answers"))
+        getattr(proxy, direction).become(Hang(self._chance.randrange(20_000)))
         self._last()
         proxy.pass_all()
 
@@ -159,7 +161,7 @@ class Mischief:
     def _rotate(self) -> None:
         self._chance.choice(self._around.rotations)()
 
-    def _lane(self) -> Lane:
+    def _direction(self) -> Direction:
         proxy = self._proxy()
         return self._chance.choice((proxy.requests, proxy.answers))
 

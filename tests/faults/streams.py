@@ -1,4 +1,4 @@
-"""Standard streams as a process may be given them: terminals, pipes that nobody reads, and ends of what has gone."""
+"""Standard streams as a process may be given them: terminals, pipes that are not read, and closed ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def terminal() -> Iterator[tuple[int, int]]:
 
 @contextmanager
 def unread_pipe(folder: Path) -> Iterator[int]:
-    """Yield the end of a full pipe that nobody reads, to be written to."""
+    """Yield the write end of a full pipe that is not read."""
     path = folder / "pipe"
     os.mkfifo(path)
     reading = os.open(path, os.O_RDONLY | os.O_NONBLOCK)

@@ -67,7 +67,7 @@ def test_a_redirect_is_not_followed(ward: Ward, path: HttpProxy) -> None:
     ward.assert_complete()
 
 
-def test_a_yes_with_an_error_in_its_body_is_no_yes_and_what_was_stored_is_stored_once(ward: Ward, path: HttpProxy) -> None:
+def test_a_success_with_an_error_in_its_body_is_not_one_and_what_was_stored_is_stored_once(ward: Ward, path: HttpProxy) -> None:
     """Row 18: 200 with an error body: waited for; sent again under the same key, since the API may have stored it all the same."""
     path.answer(
         None, Reply(status=200, store=True, body='{"error":"really?"}'), None, Reply(status=200, body='{"success":false}')

@@ -125,7 +125,7 @@ def test_a_lock_that_cannot_be_opened_is_a_sentence(library: Path, tmp_path: Pat
         assert f"lock cannot be opened{' now' if ends == 69 else ''} ({os.strerror(code)})" in log, log
 
 
-def test_a_disk_that_cannot_sync_folders_is_told_once_and_used(library: Path, tmp_path: Path) -> None:
+def test_a_disk_that_cannot_sync_folders_is_reported_once_and_used(library: Path, tmp_path: Path) -> None:
     calls = FailingCalls(library, [tmp_path], tmp_path.with_name("failed"))
     environment = calls.always("fsync-folder", errno.EINVAL)
     checked, said = run_service(tmp_path, settings_of(tmp_path), "--check", environment=environment)
@@ -212,7 +212,7 @@ def test_calls_that_fail_at_random_lose_double_and_release_nothing_twice(
 
 
 def add_late_rows(ward: Ward) -> None:
-    """Put a row into every window that is released: one that is released again is another, and everybody sees it."""
+    """Put a row into every window that is released: one that is released again differs visibly."""
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(ward.state / "journal.sqlite")) as db:
         starts = [start_ns for (start_ns,) in db.execute("SELECT start_ns FROM intervals")]
         lines = "\n".join(f"ecg,source_id=late ecg={start_ns % 97}.0 {start_ns + SECOND_NS // 2 + 7}" for start_ns in starts)

@@ -98,7 +98,7 @@ def test_a_server_whose_clock_is_ahead_fixes_no_window_before_its_time(make_ward
             live(ward)
 
 
-def test_a_process_that_stands_still_goes_on_where_it_stood(make_ward: MakeWard) -> None:
+def test_a_process_that_was_suspended_goes_on_where_it_was(make_ward: MakeWard) -> None:
     """Row 19: SIGSTOP for two minutes, as when a virtual machine is moved."""
     ward = make_ward(seconds=STANDSTILL_S + 4, start_ns=seconds_ago(-2))
     with ward.streaming() as service:

@@ -125,7 +125,7 @@ def test_a_folder_that_is_gone_is_waited_for_until_an_operator_makes_it_and_then
 
 
 def test_a_foreign_file_of_the_same_name_is_kept_and_ours_is_whole(ward: Ward) -> None:
-    """Row 15: somebody else's file has the name of ours."""
+    """Row 15: another program's file has the name of ours."""
     ward.csv.mkdir()
     (ward.csv / "w_143003.csv").write_text("not,ours\n")
 
@@ -139,8 +139,8 @@ def test_a_foreign_file_of_the_same_name_is_kept_and_ours_is_whole(ward: Ward) -
 
 
 @variant
-def test_a_line_that_somebody_appended_is_kept_aside_and_not_in_the_file(ward: Ward) -> None:
-    """Row 15: somebody wrote behind our last row."""
+def test_a_line_appended_by_another_program_is_kept_aside_and_not_in_the_file(ward: Ward) -> None:
+    """Row 15: another program wrote behind our last row."""
     half = {**ONE_FILE, "QUERY_END_TIME": "2025-11-03T14:30:10Z"}
     assert ward.run(half)[0] == 0
     (path,) = ward.csv.glob("*.csv")
@@ -156,7 +156,7 @@ def test_a_line_that_somebody_appended_is_kept_aside_and_not_in_the_file(ward: W
 
 
 def test_a_file_that_became_shorter_than_what_was_written_is_never_overwritten(ward: Ward) -> None:
-    """Row 15: somebody cut our file: an alarm, and a person's decision."""
+    """Row 15: our file was shortened: an alarm, and an operator's decision."""
     half = {**ONE_FILE, "QUERY_END_TIME": "2025-11-03T14:30:10Z"}
     assert ward.run(half)[0] == 0
     (path,) = ward.csv.glob("*.csv")

@@ -33,7 +33,7 @@ Damage = Callable[[Path], None]
 class Wounded:
     """A run that was killed half-way, with chunks released that not every output has, and late rows in what was released.
 
-    Whoever releases a window again gets other rows now, and everybody sees it.
+    A window that is released again gets other rows now, which shows.
 
     Args:
         ward: Where.
@@ -264,7 +264,7 @@ def test_a_lost_spool_file_is_refused_with_advice_that_works_and_its_windows_are
     assert lost >= 11, "one window may be missing at outputs that did not have it, no more"
 
 
-def test_a_spool_file_that_nobody_released_is_removed_and_an_unfinished_one_too(wounded: Wounded) -> None:
+def test_a_spool_file_that_was_not_released_is_removed_and_an_unfinished_one_too(wounded: Wounded) -> None:
     """Row 16: what a crash leaves in the spool without the journal knowing."""
     ward = wounded.ward
     spool = ward.state / "spool"
@@ -279,7 +279,7 @@ def test_a_spool_file_that_nobody_released_is_removed_and_an_unfinished_one_too(
     assert list(spool.iterdir()) == []
 
 
-def test_a_journal_that_somebody_else_locks_is_waited_for(wounded: Wounded) -> None:
+def test_a_journal_that_another_program_locks_is_waited_for(wounded: Wounded) -> None:
     """Row 16: journal locked, for a moment."""
     ward = wounded.ward
     with contextlib.closing(sqlite3.connect(journal(ward.state), check_same_thread=False, isolation_level=None)) as db:

@@ -136,7 +136,7 @@ def test_half_a_batch_in_a_csv_file_is_taken_back_before_the_batch_is_appended(w
 
 
 def test_a_crash_point_that_is_armed_is_said_loudly(ward: Ward) -> None:
-    """Row 1: nobody meets a crash point in production without knowing."""
+    """Row 1: an armed crash point is always logged."""
     _, log = ward.run(environment={crash_points.VARIABLE: crash_points.AFTER_SPOOL})
 
     assert "CRITICAL - 💥 ECG_ANONYMIZER_CRASH_AT=after-spool: this process will kill itself there" in log

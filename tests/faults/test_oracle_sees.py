@@ -122,6 +122,6 @@ def test_a_safeguard_that_is_missing_is_noticed(name: str, tmp_path: Path, repor
         check=False,
     )
 
-    assert ended.returncode == 1, f"nobody noticed:\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}"
+    assert ended.returncode == 1, f"not noticed:\n{ended.stdout[-3000:]}{ended.stderr[-2000:]}"
     (failed,) = [line for line in ended.stdout.splitlines() if line.startswith("FAILED")]
     report(f"if {name}: {failed}")

@@ -1,4 +1,4 @@
-"""What servers answer besides yes: wait, and how long; not you; not this row. Each is obeyed, nobody is hurried, nothing is lost."""
+"""What servers answer besides yes: wait, and how long; not you; not this row. Each is obeyed, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def out_of_order() -> Rule:
     return rule
 
 
-def test_nobody_waits_longer_than_ten_minutes_and_a_waiting_service_stops_at_once(
+def test_no_wait_is_longer_than_ten_minutes_and_a_waiting_service_stops_at_once(
     recent: Ward, influxdb_path: HttpProxy, api_path: HttpProxy
 ) -> None:
     """Row 12: Retry-After of a billion seconds is cut to 600; what waits is delivered after a restart."""
@@ -151,9 +151,7 @@ def test_nobody_waits_longer_than_ten_minutes_and_a_waiting_service_stops_at_onc
         pass
 
 
-def test_a_refusal_that_somebody_mends_costs_nothing_but_time(
-    recent: Ward, influxdb_path: HttpProxy, api_path: HttpProxy
-) -> None:
+def test_a_refusal_that_an_operator_fixes_costs_only_time(recent: Ward, influxdb_path: HttpProxy, api_path: HttpProxy) -> None:
     """Row 11: 401, 403 or 404 for a while, from both servers: paused, resumed, nothing lost."""
     denied = [Reply(status=status, body='{"code":"denied","message":"not you"}') for status in (401, 403, 404)]
     with recent.streaming(through(influxdb_path, api_path)) as service:

@@ -1,4 +1,4 @@
-"""Outputs that lose answers, are down, or never answer: nobody else notices, nothing is sent twice where it would show, nothing is lost."""
+"""Outputs that lose answers, are down, or never answer: others go on, nothing is sent twice where it would show or lost."""
 
 from __future__ import annotations
 

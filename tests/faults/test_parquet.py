@@ -20,7 +20,7 @@ from service import crash_points, exit_codes
 from testbed.s3_server import S3Server, start_s3_server
 from tests.faults.ward import FULL, KILLED, wait_until
 from tests.integration.service_process import Service, run_service, state
-from tests.servers.tcp_proxy import Hang, Lane, Pass, Reset, TcpProxy
+from tests.servers.tcp_proxy import Direction, Hang, Pass, Reset, TcpProxy
 from tests.small_disks import mounted, remount
 
 #: Where the rows lie in time: over a full hour.
@@ -165,14 +165,14 @@ def test_a_store_that_is_down_slow_or_cut_is_waited_for(
         with Service(tmp_path, through) as service:
             _wait_for(proxy.answers, service)
             # Each fault is there before the one before it is lifted, so that the next attempt meets it.
-            for lane, fault, other in (
+            for direction, fault, other in (
                 (proxy.requests, Reset(300), proxy.answers),
                 (proxy.answers, Reset(10), proxy.requests),
                 (proxy.requests, Hang(500), proxy.answers),
             ):
-                lane.become(fault)
+                direction.become(fault)
                 other.become(Pass())
-                _wait_for(lane, service)
+                _wait_for(direction, service)
             proxy.refuse()
             proxy.cut()
             time.sleep(1)
@@ -185,9 +185,9 @@ def test_a_store_that_is_down_slow_or_cut_is_waited_for(
     assert place.files() == undisturbed
 
 
-def _wait_for(lane: Lane, service: Service) -> None:
-    before = lane.fired
-    wait_until(lambda: lane.fired > before, "a fault", service=service)
+def _wait_for(direction: Direction, service: Service) -> None:
+    before = direction.fired
+    wait_until(lambda: direction.fired > before, "a fault", service=service)
 
 
 @pytest.mark.s3
@@ -220,7 +220,7 @@ def test_keys_that_are_wrong_and_buckets_that_are_not_there_end_a_run_with_a_sen
 def test_a_bucket_that_vanishes_is_waited_for_by_a_stream_and_keys_are_read_again(
     tmp_path: Path, recording: Path, s3_server: S3Server
 ) -> None:
-    """Rows 11, 13: what was released waits in the spool, and goes out when somebody has put things right."""
+    """Rows 11, 13: what was released waits in the spool, and is delivered once the cause is fixed."""
     with start_s3_server(program=Path(s3_server.origin)) as server:
         place = Place(tmp_path, server)
         secret = tmp_path / "secret"

@@ -1,4 +1,4 @@
-"""Somebody who may write beside the service's files plants links at names that are known beforehand: what they lead to stays as it is."""
+"""Another user plants links at names that are known beforehand: their targets stay as they are."""
 
 from __future__ import annotations
 

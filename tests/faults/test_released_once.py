@@ -18,7 +18,7 @@ HALF = {"QUERY_END_TIME": "2025-11-03T14:30:10Z"}
 
 
 def with_late_rows(ward: Ward, seconds: int = 20) -> None:
-    """Add a row to every window: whoever releases one again releases other rows now."""
+    """Add a row to every window: a second release of one has other rows."""
     start_ns = ward.recording.start_ns
     lines = "\n".join(f"ecg,source_id=late ecg=1.0 {start_ns + second * 10**9 + 7}" for second in range(seconds))
     ward.server.write_lines(ward.recording.bucket, lines.encode())

@@ -101,7 +101,7 @@ def backfill(tmp_path_factory: pytest.TempPathFactory) -> Backfill:
 
 @pytest.mark.parametrize("kind", ["wait", "start", "log"])
 def test_a_process_is_stopped_wherever_a_signal_meets_it(kind: str) -> None:
-    """A handler that takes a lock hangs for good when it interrupts whoever holds that lock."""
+    """A handler that takes a lock hangs for good when it interrupts the thread that holds it."""
     for _ in range(40 if FULL else 1):
         processes = [tight_loop(kind) for _ in range(6)]
         time.sleep(random.uniform(0, 0.3))
@@ -136,18 +136,20 @@ def ended(process: subprocess.Popen[bytes], within_s: float = MOST_S) -> int | N
 def test_runs_that_are_stopped_at_random_moments_end_and_lose_nothing(backfill: Backfill, tmp_path: Path) -> None:
     """Row 3 a thousand times: while it is loaded, starts, works, ends; once or twice, by either signal."""
     complaints: list[str] = []
-    lanes = [threading.Thread(target=stop_often, args=(backfill, tmp_path / str(lane), lane, complaints)) for lane in range(5)]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
+    threads = [
+        threading.Thread(target=stop_often, args=(backfill, tmp_path / str(number), number, complaints)) for number in range(5)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert complaints == []
 
 
-def stop_often(backfill: Backfill, folder: Path, lane: int, complaints: list[str]) -> None:
+def stop_often(backfill: Backfill, folder: Path, seed: int, complaints: list[str]) -> None:
     """Start and stop runs in one folder, then let one finish; say what went wrong."""
     folder.mkdir()
-    draw = random.Random(lane)
+    draw = random.Random(seed)
     for _ in range(200 if FULL else 3):
         with backfill.start(folder, start_new_session=True) as service:
             time.sleep(draw.uniform(0, 1.5))
@@ -243,11 +245,11 @@ def test_a_hang_up_does_not_end_a_run_that_was_started_with_nohup(tmp_path: Path
             assert service.stop(within_s=AT_ONCE_S) == exit_codes.DONE
 
 
-# Streams that nobody reads
+# Streams that are not read
 
 
 @pytest.mark.parametrize("streams", ["stdout", "both"])
-def test_a_stream_whose_log_nobody_reads_is_stopped_all_the_same(tmp_path: Path, streams: str) -> None:
+def test_a_stream_whose_log_is_not_read_is_stopped_all_the_same(tmp_path: Path, streams: str) -> None:
     with unread_pipe(tmp_path) as pipe:
         stderr = pipe if streams == "both" else subprocess.DEVNULL
         with Service(tmp_path, BACKING_OFF, stdout=pipe, stderr=stderr) as service:
@@ -255,20 +257,20 @@ def test_a_stream_whose_log_nobody_reads_is_stopped_all_the_same(tmp_path: Path,
             assert service.stop(within_s=MOST_S) == exit_codes.DONE
 
 
-def test_a_second_signal_ends_a_process_whose_log_nobody_reads_at_once(tmp_path: Path) -> None:
+def test_a_second_signal_ends_a_process_whose_log_is_not_read_at_once(tmp_path: Path) -> None:
     with unread_pipe(tmp_path) as pipe, Service(tmp_path, BACKING_OFF, stdout=pipe, stderr=pipe) as service:
         wait_until_it_hears(tmp_path)
         service.process.send_signal(signal.SIGTERM)
         assert service.stop(within_s=AT_ONCE_S) in (exit_codes.DONE, exit_codes.TERMINATED)
 
 
-def test_a_run_whose_log_nobody_reads_releases_everything_and_says_how_it_ended(backfill: Backfill, tmp_path: Path) -> None:
+def test_a_run_whose_log_is_not_read_releases_everything_and_says_how_it_ended(backfill: Backfill, tmp_path: Path) -> None:
     with unread_pipe(tmp_path) as pipe, backfill.start(tmp_path, stdout=pipe, stderr=pipe) as service:
         assert service.exit_code(within_s=60) == 0
     backfill.assert_released(tmp_path)
 
 
-def test_a_run_whose_log_nobody_reads_is_interrupted_within_seconds(backfill: Backfill, tmp_path: Path) -> None:
+def test_a_run_whose_log_is_not_read_is_interrupted_within_seconds(backfill: Backfill, tmp_path: Path) -> None:
     with unread_pipe(tmp_path) as pipe, backfill.start(tmp_path, stdout=pipe, stderr=pipe) as service:
         wait_until_it_hears(tmp_path)
         assert service.stop(within_s=MOST_S) == exit_codes.TERMINATED
@@ -340,7 +342,7 @@ def test_a_reader_that_leaves_in_the_middle_changes_nothing(backfill: Backfill, 
 
 
 class Screen:
-    """A terminal with a process on it, as when somebody types its command.
+    """A terminal with a process on it, as when a user types its command.
 
     Args:
         arguments: For Python.

@@ -99,8 +99,8 @@ def test_a_one_shot_run_that_is_interrupted_says_so_and_the_next_one_does_the_re
     ward.assert_complete()
 
 
-@pytest.mark.parametrize("given", ["nothing at all", "a full pipe that nobody reads"])
-def test_a_stream_whose_log_nobody_can_read_releases_everything_and_is_stopped_as_ever(
+@pytest.mark.parametrize("given", ["nothing at all", "a full pipe that is not read"])
+def test_a_stream_whose_log_cannot_be_read_releases_everything_and_is_stopped_as_ever(
     recent: Ward, given: str, tmp_path: Path
 ) -> None:
     """Row 3: closed and full streams; broken ones and more in test_signals.py."""

@@ -82,7 +82,7 @@ def _in_some_form(draw: st.DrawFn, rows: list[Row], length_s: int) -> Case:
 def expected_of(case: Case, choices: PlainSettings) -> tuple[dict[int, PlainWindow], int]:
     """Return the plain windows that hold rows, by their start."""
     length_ns = case.length_s * 10**9
-    # A blank names nobody in a file or frame.
+    # A blank names no source in a file or frame.
     rows = [row._replace(source=None) if row.source is not None and row.source.isspace() else row for row in case.rows]
     start_ns = min((row.time_ns for row in rows), default=0) // length_ns * length_ns
     windows, outside = anonymize_windows(rows, start_ns=start_ns, length_ns=length_ns, windows=4, levels=LEVELS, settings=choices)

@@ -1,4 +1,4 @@
-"""The same rows come out the same, whatever types, zones and places hold them; what nobody can tell is refused with its place."""
+"""The same rows come out the same, whatever types, zones and places hold them; what is ambiguous is refused with its place."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_nobody_can_tell_is_refused_with_a_sentence(case: str) -> None:
+def test_ambiguous_cells_and_arguments_are_refused_with_a_sentence(case: str) -> None:
     frame, arguments, sentence = REFUSED[case]
 
     with pytest.raises((ConfigurationError, SourceRefused), match=sentence) as refusal:

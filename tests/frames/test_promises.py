@@ -1,4 +1,4 @@
-"""A frame is refused, and warned of, in the service's words; and it is verified again, whoever released it."""
+"""A frame is refused, and warned of, in the service's words; and it is verified again, from any program."""
 
 from __future__ import annotations
 

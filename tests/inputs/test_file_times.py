@@ -64,7 +64,7 @@ def test_a_calendar_time_means_what_iso_8601_says(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_what_is_no_time_is_told_apart(text: str) -> None:
+def test_cells_that_are_not_times_are_classified(text: str) -> None:
     assert parsed(text) == [(OTHERS[text], 0)]
     assert parsed(text, "2025-11-03T14:30:00Z")[0] == (OTHERS[text], 0)
 

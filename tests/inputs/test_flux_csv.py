@@ -157,7 +157,7 @@ def test_an_error_after_rows_is_an_error(between: bytes, end: bytes) -> None:
         read(answer)
 
 
-def test_an_empty_line_is_an_answer_without_tables_and_passed_over_nothing_at_all_is_none_and_an_error_alone_is_one() -> None:
+def test_an_empty_line_is_an_answer_without_tables_no_bytes_are_no_answer_and_an_error_alone_is_one() -> None:
     one, two = (answer_of([Table("source_id", [Row("1970-01-01T00:00:00Z", value, "d")])]) for value in ("1", "2"))
 
     assert read(b"\r\n") == []

@@ -37,7 +37,7 @@ HOUR_START_NS = 1_762_178_400 * NANOSECONDS
 #: The first ten seconds of it.
 TEN_SECONDS = WindowRange(HOUR_START_NS, HOUR_START_NS + 10 * NANOSECONDS, 5 * NANOSECONDS)
 
-#: What somebody might call a measurement, field or tag; line protocol can carry all of these.
+#: Possible names of a measurement, field or tag; line protocol can carry all of these.
 ODD_NAMES: tuple[str, ...] = (
     "two words",
     "a,b",
@@ -325,7 +325,7 @@ def test_other_measurements_and_fields_are_left_alone_and_nothing_is_read_where_
     assert rows_of(source.read(TEN_SECONDS)) == [(HOUR_START_NS, "a", 1.0)]
 
 
-def test_a_row_without_the_tag_is_a_row_without_a_source_and_an_hour_of_them_stops_nobody(
+def test_a_row_without_the_tag_is_a_row_without_a_source_and_an_hour_of_them_stops_nothing(
     raw_bucket: Bucket, make_source: MakeSource
 ) -> None:
     raw_bucket.write(line(HOUR_START_NS, "1.0") + line(HOUR_START_NS + HOUR_NS, "2.0", tags=[("other", "x")]))
@@ -564,7 +564,7 @@ def test_rows_that_the_database_repeats_count_once(raw_bucket: Bucket, make_sour
 # --- advice ---------------------------------------------------------------------------------------------------------------------
 
 
-def test_somebody_who_found_nothing_is_told_what_there_is(raw_bucket: Bucket, make_source: MakeSource) -> None:
+def test_a_refusal_for_lack_of_rows_lists_what_the_bucket_has(raw_bucket: Bucket, make_source: MakeSource) -> None:
     assert "has no measurement 'ecg'; it has: none." in make_source().advice_when_empty()
     raw_bucket.write(line(HOUR_START_NS, "1.0", measurement="raw", field="uV") + line(HOUR_START_NS, "1.0", measurement="notes"))
 
@@ -602,7 +602,7 @@ def ways_to_ask(source: InfluxSource) -> list[Callable[[], object]]:
     ],
     ids=str,
 )
-def test_what_only_a_person_can_mend_is_denied_with_the_setting_to_look_at(
+def test_what_only_an_operator_can_fix_is_denied_with_the_setting_to_check(
     wrong: dict[str, str], message: str, raw_bucket: Bucket, make_source: MakeSource
 ) -> None:
     if wrong.get("token") == "write":

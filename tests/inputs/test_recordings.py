@@ -1009,7 +1009,7 @@ def test_at_another_given_start_it_is_another_data_set(tmp_path: Path) -> None:
     assert opened(path, channel="1", start_ns=0).data_set == opened(path, channel="1").data_set
 
 
-def test_a_given_start_that_is_not_needed_is_told_of(tmp_path: Path) -> None:
+def test_a_given_start_that_is_not_needed_is_reported(tmp_path: Path) -> None:
     path = written(tmp_path, edf().data())
 
     source = opened(path, channel="1", start_ns=0)

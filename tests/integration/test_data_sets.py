@@ -113,7 +113,7 @@ def test_a_run_that_is_killed_goes_on_where_it_was(table: pa.Table, from_one_fil
     assert csv_rows(tmp_path / "csv") == from_one_file
 
 
-def test_what_is_added_changed_or_removed_is_told_and_never_released_twice(table: pa.Table, tmp_path: Path) -> None:
+def test_what_is_added_changed_or_removed_is_reported_and_never_released_twice(table: pa.Table, tmp_path: Path) -> None:
     folder = tmp_path / NAME
     parts = dict(parts_of(table))
     for number in (0, 1):

@@ -131,7 +131,7 @@ def test_a_bad_wearer_in_a_bucket_loses_rows_one_shot_and_in_a_stream_and_the_ot
 ) -> None:
     wearers = ("a", "b", "c")
     clinic.server.write_lines(clinic.raw, lines_of(wave(30, *wearers)))
-    # From 10 to 20 s wearer a has a second lead; from 20 s on everybody has.
+    # From 10 to 20 s wearer a has a second lead; from 20 s on all wearers have.
     clinic.server.write_lines(clinic.raw, lines_of(wave(10, "a", from_s=10, scale=2.5), lead="II"))
     clinic.server.write_lines(clinic.raw, lines_of(wave(10, *wearers, from_s=20, scale=2.5), lead="II"))
     # Where both leads of the last ten seconds are 0 they agree: those rows are duplicates.
@@ -160,7 +160,7 @@ def test_a_bad_wearer_in_a_bucket_loses_rows_one_shot_and_in_a_stream_and_the_ot
     assert (code, sums(log)) == (0, (4500 + 2000, 2500, withheld, 0, 3 * alike, withheld)), log
     assert "The measurement's other tags are: 'lead'." in log
     assert {source for _, source in csv_rows(one_shot / "csv")} == {source for _, source in csv_rows(stream / "csv")}
-    assert stopped == 0, "a stream that runs is not stopped, though everybody contradicts themselves"
+    assert stopped == 0, "a stream that runs is not stopped, though all wearers contradict themselves"
     assert len(csv_rows(one_shot / "csv")) == 2500
     assert len(csv_rows(stream / "csv")) == 2500 + 750
     assert stream_log.count("hold two different values for one time") == 1, "once an hour"
@@ -169,7 +169,7 @@ def test_a_bad_wearer_in_a_bucket_loses_rows_one_shot_and_in_a_stream_and_the_ot
 
 @pytest.mark.influxdb
 @pytest.mark.parametrize("streaming", ["false", "true"])
-def test_two_leads_of_everybody_are_refused_at_the_start(clinic: Clinic, tmp_path: Path, streaming: str) -> None:
+def test_two_leads_of_every_wearer_are_refused_at_the_start(clinic: Clinic, tmp_path: Path, streaming: str) -> None:
     clinic.server.write_lines(clinic.raw, lines_of(wave(20, "a", "b")))
     clinic.server.write_lines(clinic.raw, lines_of(wave(20, "a", "b", scale=2.5), lead="II"))
     span = {"QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": "2025-11-03T14:30:20Z" if streaming == "false" else ""}

@@ -19,7 +19,7 @@ CASES = Path(__file__).resolve().parent.parent / "inputs" / "cases"
 
 SUMS = re.compile(r"(\d+) rows read = (\d+) released \+ (\d+) withheld \+ (\d+) invalid \+ (\d+) duplicate")
 
-#: A file is called after somebody.
+#: A file named after a person.
 NAME = "anna-schmidt"
 
 
@@ -262,7 +262,7 @@ REFUSED: dict[str, tuple[bytes | Path | Callable[[Path], bytes], str, str]] = {
         "no epoch times of one unit: seconds (such as line 2), milliseconds (such as line 102)",
     ),
     "numbers that are no epoch times": (csv_of([f"{i}.5" for i in range(200)]), ".csv", "of no unit (such as line 2)"),
-    "times that nobody can read": (
+    "unreadable times": (
         csv_of(seconds("3.11.2025 14:30:{s:02}.{f:02}")),
         ".csv",
         "200 of the 200 cells of column timestamp that hold something are no time (such as line 2); read are ISO 8601",
@@ -317,7 +317,7 @@ def test_a_file_in_doubt_is_refused_with_the_place(
 # --- size ------------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_million_rows_that_nobody_can_read_are_refused_within_seconds(tmp_path: Path) -> None:
+def test_a_million_unreadable_rows_are_refused_within_seconds(tmp_path: Path) -> None:
     text = b"timestamp,source_id,ecg\n" + b"3.11.2025 14:30,w1,1\n" * 1_000_000
 
     ran = run(tmp_path, text)

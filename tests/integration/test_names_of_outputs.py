@@ -74,7 +74,7 @@ def test_a_folder_is_one_output_however_it_is_spelled_now_or_was_by_an_earlier_v
         assert code == 0, log
         assert not old or f"is called {name} from now on" in log
         assert outputs(tmp_path) == [name]
-    assert files(tmp_path / "output") == [FILE], "no file was taken for somebody else's"
+    assert files(tmp_path / "output") == [FILE], "no file was taken for another program's"
     assert len((tmp_path / "output" / FILE).read_text().splitlines()) == 1 + 4 * ROWS
 
 

@@ -47,7 +47,7 @@ def test_three_outputs_hold_the_same_rows_and_exactly_those_that_were_measured(
         start, stop = window * 5, window * 5 + 5
         values = Counter(value for (time, _), value in in_csv.items() if start <= int(time[17:19]) < stop)
         assert min(values.values()) >= 5
-    # Nobody's signal was swapped with another's: each wearer still looks like themselves.
+    # No signals were swapped: each wearer still looks like themselves.
     for pseudonym in {name for _, name in raw}:
         pairs = [(raw[key], in_csv[key]) for key in raw if key[1] == pseudonym]
         assert pearson(pairs) > 0.998

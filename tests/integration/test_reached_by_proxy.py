@@ -19,7 +19,7 @@ pytestmark = pytest.mark.influxdb
 
 ROWS = 20
 
-#: A name that nobody but a proxy can resolve.
+#: A name that only a proxy can resolve.
 HOST = "server.test"
 
 

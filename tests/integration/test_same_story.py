@@ -23,7 +23,7 @@ from tests.status.test_systemd import Manager
 
 pytestmark = [pytest.mark.influxdb, pytest.mark.skipif(sys.platform != "linux", reason="systemd is Linux's")]
 
-#: What is promised: the story is told, and is over, within so many seconds.
+#: The outage is reported, and its end, within so many seconds.
 SOON_S = 10
 
 #: A machine that is busy with something else is forgiven so much more.
@@ -87,7 +87,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
     manager.socket.close()
 
 
-def test_everybody_tells_the_same_story_when_the_database_dies_and_comes_back(
+def test_every_observer_reports_the_same_when_the_database_dies_and_comes_back(
     own_server: InfluxServer, manager: Manager, tmp_path: Path
 ) -> None:
     clinic = Clinic(own_server)
@@ -110,7 +110,7 @@ def test_everybody_tells_the_same_story_when_the_database_dies_and_comes_back(
 
         own_server.kill()
         told_s = watching.until_all_say(flows=False)
-        # Whoever asks the server next learns it first; soon the reader does too.
+        # The next request to the server notices it first; the reader does soon.
         wait_until(lambda: "source_unreachable" in watching.get("/readyz").text, watching.stories)
         while_down = watching.get("/readyz").json()["reasons"], watching.get("/metrics").text, manager.listen()[-1]
         assert watching.get("/livez").status_code == 200, "waiting is no reason to be killed"
@@ -137,10 +137,10 @@ def test_everybody_tells_the_same_story_when_the_database_dies_and_comes_back(
     for name in ("ecg_anonymizer_unaccounted_rows", "ecg_anonymizer_output_unaccounted_rows"):
         assert re.findall(rf"^{name}(?:{{.*}})? (\S+)$", texts[0], re.MULTILINE).count("0.0") >= 1
         assert set(re.findall(rf"^{name}(?:{{.*}})? (\S+)$", texts[0], re.MULTILINE)) == {"0.0"}
-    assert_nobody_is_named(clinic, texts)
+    assert_no_person_is_named(clinic, texts)
 
 
-def assert_nobody_is_named(clinic: Clinic, texts: list[str]) -> None:
+def assert_no_person_is_named(clinic: Clinic, texts: list[str]) -> None:
     """See that no source, under its own name or its pseudonym, and no secret is in what was served."""
     released_ids = {source for _, source in clinic.stored()}
     secrets = [str(clinic.settings[name]) for name in ("INFLUX_TOKEN", "INFLUX_OUTPUT_TOKEN")]

@@ -114,7 +114,7 @@ def test_verify_names_the_window_of_which_rows_are_gone_wherever_that_is(release
 def test_verify_finds_windows_that_another_state_released(released: Path, settings: dict[str, object]) -> None:
     shutil.rmtree(released / "state")
     shutil.rmtree(released / "csv")
-    # With a token that can only write, nobody can see that these windows were released.
+    # With a token that can only write, it cannot be seen that these windows were released.
     run_service(
         released,
         {**settings, "INFLUX_VERIFY_TOKEN": "", "QUERY_START_TIME": "2025-11-03T14:30:10Z", "OUTPUT_TO_API": "false"},

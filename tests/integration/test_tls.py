@@ -47,7 +47,7 @@ WHERE = ("INFLUX_URL", "INFLUX_OUTPUT_URL", "API_ENDPOINT")
 
 
 @pytest.mark.parametrize(("kind", "is_named", "said"), CERTIFICATES, ids=[kind for kind, _, _ in CERTIFICATES])
-def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason_and_ends_a_run_at_its_start(
+def test_a_certificate_that_cannot_be_trusted_is_reported_with_its_reason_and_ends_a_run_at_its_start(
     kind: str, is_named: bool, said: str, filled: Clinic, api_server: ApiServer, certificates: Certificates, tmp_path: Path
 ) -> None:
     names = {"INFLUX_CA_FILE": certificates.authority, "API_CA_FILE": certificates.authority} if is_named else {}

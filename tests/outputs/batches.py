@@ -41,7 +41,7 @@ ODD_IDS += ("Müller-Lüdenscheidt", "心電図", "🫀", "e\u0301 is not \u00e9
 
 
 class Row(NamedTuple):
-    """One released row, as whoever reads the destination sees it."""
+    """One released row, as readers of the destination see it."""
 
     time_ns: int
     source_id: str
@@ -97,7 +97,7 @@ def row_of(batch: Batch, index: int) -> Row:
 
 
 def time_ns_of(text: str) -> int:
-    """Return the nanoseconds since the epoch of a time in UTC with any number of digits, by arithmetic nobody else here uses."""
+    """Return the nanoseconds since the epoch of a time in UTC with any number of digits, by arithmetic of its own."""
     moment, _, fraction = text.removesuffix("Z").partition(".")
     assert text.endswith("Z"), f"{text!r} is no time in UTC"
     assert len(fraction) <= 9

@@ -1,7 +1,7 @@
 """What every output promises, whatever it writes to: each promise a function that fails for an output that breaks it.
 
 The sentences are those of `anonymizer/ports.py`. They are run on every output by `test_contract.py`, on the example of
-`outputs/README.md`, and on outputs that are broken on purpose, since a contract nobody can break says nothing.
+`outputs/README.md`, and on outputs that are broken on purpose, since a contract that cannot be broken says nothing.
 """
 
 from __future__ import annotations
@@ -290,7 +290,7 @@ def a_batch_that_was_refused_in_part_is_stored_once_when_offered_again_as_a_whol
     everything = rows_of(batch)
     assert sorted([*destination.rows(), *(row_of(batch, index) for index in rows)]) == everything
 
-    # Windows go on, and much later somebody has the batch offered again, in another process.
+    # Windows go on, and much later the batch is offered again, in another process.
     service.deliver(other)
     Service(destination.output(), service.receipts).deliver(batch)
 

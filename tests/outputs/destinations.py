@@ -1,6 +1,6 @@
 """Where outputs under test write to, as seen from outside: read by other means than ours, and able to fail on request.
 
-Whoever adds an output adds its destination here, and the whole contract is tested on it (`contract.py`).
+To add an output, add its destination here: the whole contract is tested on it (`contract.py`).
 """
 
 from __future__ import annotations

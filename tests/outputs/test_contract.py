@@ -183,7 +183,7 @@ class ShowsItsToken(CsvFiles):
 
 
 class GivesUp(CsvFiles):
-    """Takes a full disk for a batch that nobody will ever take."""
+    """Takes a full disk for a batch that will never be accepted."""
 
     def _unavailable(self, error: OSError) -> OutputUnavailable:
         raise OutputError("this will never do")

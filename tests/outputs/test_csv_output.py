@@ -1,4 +1,4 @@
-"""CSV files: what a reader of the folder sees, also when the disk, or somebody else in the folder, interferes."""
+"""CSV files: what a reader of the folder sees, also when the disk or another program interferes."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_nothing_is_reported_as_written_before_it_is_on_the_disk(tmp_path: Path,
     assert synced == [("file", first), ("folder", 0), ("file", second)]
 
 
-def test_what_a_crash_left_and_what_somebody_else_appended_is_on_the_disk_before_it_is_reported_or_cut_off(
+def test_what_a_crash_left_and_what_another_program_appended_is_on_the_disk_before_it_is_reported_or_cut_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / DAY).write_bytes(HEADER + encode(usual_batch()))
@@ -227,7 +227,7 @@ def test_a_crash_in_the_middle_of_sixty_windows_is_recognised_as_ours(pattern: s
     batches = [usual_batch(window=window, rows=4) for window in range(60)]
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
     Service(CsvFiles(undisturbed, pattern)).deliver(*batches)
-    # What is on record is what was before each file began; of all that was written nobody knows.
+    # What is on record is what was before each file began; what was written is unknown.
     crashed = Service(CsvFiles(disturbed, pattern))
     written = 0
     for batch in batches:
@@ -251,7 +251,7 @@ def test_a_crash_in_the_middle_of_sixty_windows_is_recognised_as_ours(pattern: s
     [b"# a note\n", b"2025-11-03T14:30:05.000000000Z,somebody,1.0\n", b"\0" * 5000, HEADER],
     ids=["note", "row", "zeros", "header"],
 )
-def test_what_somebody_else_appended_is_kept_beside_the_file(foreign: bytes, tmp_path: Path) -> None:
+def test_what_another_program_appended_is_kept_beside_the_file(foreign: bytes, tmp_path: Path) -> None:
     service = Service(opened(tmp_path))
     service.deliver(usual_batch(window=0))
 
@@ -275,7 +275,7 @@ def test_what_comes_behind_a_batch_that_a_crash_left_is_judged_by_the_next_batch
     assert (tmp_path / "20251103.csv.tail-1").read_bytes() == b"foreign"
 
 
-def test_what_somebody_else_appended_is_not_cut_off_before_it_is_safe(tmp_path: Path) -> None:
+def test_what_another_program_appended_is_not_cut_off_before_it_is_safe(tmp_path: Path) -> None:
     output = opened(tmp_path)
     output.write(usual_batch(window=0))
     append(tmp_path, b"foreign" * 1000)
@@ -364,7 +364,7 @@ def test_a_window_covers_of_a_file_what_lies_within_it(start_s: int, length_s: i
     assert covered_ns(Window(start_ns, start_ns + length_s * NANOSECONDS), of_unit_s=unit) == expected_s * NANOSECONDS
 
 
-# --- somebody else in the folder ------------------------------------------------------------------------------------------------
+# --- another program in the folder ------------------------------------------------------------------------------------------------
 
 
 def test_a_foreign_file_of_the_same_name_is_kept_under_another(tmp_path: Path) -> None:
@@ -448,7 +448,7 @@ def test_a_file_that_is_taken_away_just_before_a_write_is_put_on_record_again(tm
     assert csv_rows(tmp_path / DAY) == rows_of(usual_batch(window=1))
 
 
-def test_a_file_that_somebody_shortened_is_an_alarm_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_shortened_file_is_an_alarm_and_left_as_it_is(tmp_path: Path) -> None:
     output = opened(tmp_path)
     receipt = output.write(usual_batch(window=0))
     (tmp_path / DAY).write_bytes(b"shorter")
@@ -570,7 +570,7 @@ def names_in(folder: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _read_only(folder: Path) -> Iterator[None]:
-    """Take away our right to write to the folder; root, who may do anything, becomes somebody else."""
+    """Take away our right to write to the folder; root, who may do anything, becomes another user."""
     user, mode = os.geteuid(), stat.S_IMODE(folder.stat().st_mode)
     folder.chmod(0o500)
     if user == 0:

@@ -514,7 +514,7 @@ ERRORS += ['{"status":"error"}', '{"status":"FAILED"}', '{"success":false}', f'\
 
 @pytest.mark.parametrize("status", [200, 201, 202])
 @pytest.mark.parametrize("body", ERRORS, ids=lambda body: body[:20])
-def test_a_success_that_speaks_of_an_error_is_none_and_the_batch_is_offered_again(
+def test_a_success_with_an_error_in_its_body_is_a_failure_and_the_batch_is_offered_again(
     status: int, body: str, make_api: MakeApi, api_server: ApiServer
 ) -> None:
     output = make_api()
@@ -678,7 +678,7 @@ def test_a_token_that_cannot_be_read_just_now_stays_the_last_one(make_api: MakeA
     [[Reset()], [], [b"SSH-2.0-OpenSSH_9.2\r\n"], [b"HTTP/1.1 20"], [b"HTTP/1.1 99 huh\r\n\r\n"], [http_answer("600 what")]],
     ids=["reset", "closed", "not HTTP", "cut head", "status 99", "status 600"],
 )
-def test_an_answer_that_is_none_is_waited_out(answer: list[Any], make_api: MakeApi, serve: Serve) -> None:
+def test_an_invalid_answer_is_retried(answer: list[Any], make_api: MakeApi, serve: Serve) -> None:
     with pytest.raises(OutputUnavailable):
         make_api(serve(answer).url).write(usual_batch())
 
@@ -707,7 +707,7 @@ def test_a_success_counts_even_when_the_rest_of_the_answer_is_broken(body: list[
         ("ftp://host/ecg", OutputDenied, "API_ENDPOINT"),
     ],
 )
-def test_an_api_that_is_not_there_is_waited_for_and_an_address_that_is_none_is_denied(
+def test_an_unreachable_api_is_waited_for_and_an_invalid_address_is_denied(
     endpoint: str, kind: type[OutputError], sentence: str, make_api: MakeApi
 ) -> None:
     with pytest.raises(kind, match=sentence):

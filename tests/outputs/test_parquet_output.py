@@ -343,6 +343,6 @@ def test_readers_find_every_row_and_no_summary_among_them(tmp_path: Path, partit
     assert frame["date"].astype(str).unique().tolist() == ["2025-11-03", "2025-11-04"]
 
 
-def test_the_digest_of_what_is_no_parquet_file_is_none() -> None:
+def test_a_file_that_is_not_parquet_has_no_digest() -> None:
     assert rows_digest_of(b"PAR1 and so on PAR1") is None
     assert rows_digest_of(b"") is None

@@ -229,7 +229,7 @@ def test_a_spool_file_that_the_coordinator_does_not_see_is_not_released(coordina
     assert coordinator.released() == []
 
 
-def test_of_an_exception_nobody_expected_only_its_type_is_told(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_unexpected_exception_only_the_type_is_shown(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("sample-canary")
 

@@ -348,7 +348,7 @@ THREE_WARDS = [ward_line("3"), ward_line("4"), ward_line("")]
     [
         (wards_rows(), [ward_line("3", k=6, smallest_group=6), *THREE_WARDS[1:]], 0, "OK"),
         (wards_rows(), THREE_WARDS, 0, "1 windows, 30 rows. Smallest group: 5 rows"),
-        # Windows of other lengths: which rows are of which window of which ward, nobody can tell.
+        # Windows of other lengths: which rows are of which window of which ward cannot be told.
         (
             [*wards_rows(), *row_lines(NEXT_NS, TEN)],
             [ward_line("3"), ward_line("3", NEXT_NS), ward_line("4", seconds=10), ward_line("")],

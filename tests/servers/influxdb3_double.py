@@ -1,6 +1,6 @@
 """A stand-in for an InfluxDB 3 Core: a real InfluxDB 1 keeps the rows, and answers are given the form that version 3.6.0 was seen to give.
 
-Whoever has a real one names it with INFLUXDB3 (`testbed/influxdb3_server.py`).
+To use a real one, name it with INFLUXDB3 (`testbed/influxdb3_server.py`).
 """
 
 from __future__ import annotations

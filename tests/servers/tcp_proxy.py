@@ -25,7 +25,7 @@ PIECE_BYTES = 65536
 #: A thread that waits looks up this often whether it still should, in seconds.
 POLL_S = 0.02
 
-#: A throttled lane passes on what it may in so many steps a second.
+#: A throttled direction passes on what it may in so many steps a second.
 STEPS_A_SECOND = 20
 
 
@@ -77,7 +77,7 @@ class BlackHole:
 Fault = Pass | Delay | Throttle | Reset | End | Hang | BlackHole
 
 
-class Lane:
+class Direction:
     """One direction, of all connections: what happens there to bytes."""
 
     def __init__(self) -> None:
@@ -116,9 +116,9 @@ class TcpProxy:
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         #: What clients send.
-        self.requests = Lane()
+        self.requests = Direction()
         #: What the server sends.
-        self.answers = Lane()
+        self.answers = Direction()
         #: How many connections were taken so far.
         self.connections = 0
         self._open: set[_Connection] = set()
@@ -187,24 +187,24 @@ class TcpProxy:
 class _Connection:
     """A client's connection and ours to the server, with a thread for each direction."""
 
-    def __init__(self, client: socket.socket, server: socket.socket, requests: Lane, answers: Lane) -> None:
+    def __init__(self, client: socket.socket, server: socket.socket, requests: Direction, answers: Direction) -> None:
         self._client = client
         self._server = server
         self._requests = requests
         self._answers = answers
-        self._speaker: Lane | None = None
+        self._speaker: Direction | None = None
         self._sent_bytes = 0
         self._pumps = 2
         self._lock = threading.Lock()
         self.is_over = False
 
     def start(self) -> None:
-        for lane, source, target in (
+        for direction, source, target in (
             (self._requests, self._client, self._server),
             (self._answers, self._server, self._client),
         ):
             source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            threading.Thread(target=self._pump, args=(lane, source, target), daemon=True).start()
+            threading.Thread(target=self._pump, args=(direction, source, target), daemon=True).start()
 
     def reset(self) -> None:
         """Forget the connection, as a router does that lost its power."""
@@ -212,12 +212,12 @@ class _Connection:
         _reset(self._client)
         _reset(self._server)
 
-    def _pump(self, lane: Lane, source: socket.socket, target: socket.socket) -> None:
+    def _pump(self, direction: Direction, source: socket.socket, target: socket.socket) -> None:
         try:
             while piece := source.recv(PIECE_BYTES):
-                if self._speaker is not lane:
-                    self._speaker, self._sent_bytes = lane, 0
-                if not self._pass_on(lane, piece, target):
+                if self._speaker is not direction:
+                    self._speaker, self._sent_bytes = direction, 0
+                if not self._pass_on(direction, piece, target):
                     return
             if not self.is_over:
                 target.shutdown(socket.SHUT_WR)
@@ -235,12 +235,12 @@ class _Connection:
                 self._client.close()
                 self._server.close()
 
-    def _pass_on(self, lane: Lane, piece: bytes, target: socket.socket) -> bool:
-        """Do to a piece what its lane says; return whether the lane goes on."""
+    def _pass_on(self, direction: Direction, piece: bytes, target: socket.socket) -> bool:
+        """Do to a piece what its direction says; return whether the direction goes on."""
         rest = memoryview(piece)
         while len(rest) and not self.is_over:
-            fault = lane.fault
-            ready_bytes = self._ready_bytes(fault, len(rest), lane)
+            fault = direction.fault
+            ready_bytes = self._ready_bytes(fault, len(rest), direction)
             target.sendall(rest[:ready_bytes])
             self._sent_bytes += ready_bytes
             rest = rest[ready_bytes:]
@@ -248,14 +248,14 @@ class _Connection:
                 return True
             if isinstance(fault, Throttle):
                 time.sleep(1 / STEPS_A_SECOND)
-            elif len(rest) and not self._goes_on(lane, fault):
+            elif len(rest) and not self._goes_on(direction, fault):
                 return False
         return not self.is_over
 
-    def _ready_bytes(self, fault: Fault, waiting_bytes: int, lane: Lane) -> int:
+    def _ready_bytes(self, fault: Fault, waiting_bytes: int, direction: Direction) -> int:
         """Return how much of a piece may be sent now."""
         if isinstance(fault, Delay) and not self._sent_bytes:
-            self._wait_while(lane, fault, fault.seconds)
+            self._wait_while(direction, fault, fault.seconds)
             return waiting_bytes
         if isinstance(fault, Throttle):
             return min(waiting_bytes, max(1, fault.bytes_per_s // STEPS_A_SECOND))
@@ -263,12 +263,12 @@ class _Connection:
             return min(waiting_bytes, max(0, fault.after_bytes - self._sent_bytes))
         return 0 if isinstance(fault, BlackHole) else waiting_bytes
 
-    def _goes_on(self, lane: Lane, fault: Fault) -> bool:
+    def _goes_on(self, direction: Direction, fault: Fault) -> bool:
         """Do what happens when a message is longer than a fault lets through."""
-        if not lane.fire(fault):
+        if not direction.fire(fault):
             return True
         if isinstance(fault, Hang):
-            self._wait_while(lane, fault, None)
+            self._wait_while(direction, fault, None)
             return True
         # What was sent must have arrived, or the reset would overtake it.
         time.sleep(POLL_S)
@@ -281,9 +281,9 @@ class _Connection:
             self.reset()
         return False
 
-    def _wait_while(self, lane: Lane, fault: Fault, seconds: float | None) -> None:
+    def _wait_while(self, direction: Direction, fault: Fault, seconds: float | None) -> None:
         deadline_s = None if seconds is None else time.monotonic() + seconds
-        while lane.fault == fault and not self.is_over and (deadline_s is None or time.monotonic() < deadline_s):
+        while direction.fault == fault and not self.is_over and (deadline_s is None or time.monotonic() < deadline_s):
             time.sleep(POLL_S)
 
 

@@ -36,7 +36,7 @@ def test_another_body_under_a_known_key_is_refused_and_its_rows_are_counted(api:
     assert api.conflicting_rows == 2
 
 
-def test_a_body_that_did_not_come_whole_is_none(api: DigestApi) -> None:
+def test_an_incomplete_body_is_rejected(api: DigestApi) -> None:
     with socket.create_connection(("127.0.0.1", api.port), timeout=10) as client:
         client.sendall(b"POST /ecg HTTP/1.1\r\nHost: here\r\nIdempotency-Key: one\r\nContent-Length: 100\r\n\r\n" + BODY)
         client.shutdown(socket.SHUT_WR)

@@ -124,11 +124,11 @@ def test_a_reset_comes_inside_an_answer_that_is_long_enough_and_spares_shorter_o
     assert proxy.answers.fired == 1
 
 
-@pytest.mark.parametrize(("lane", "reaches_the_server"), [("answers", [b"5\n"]), ("requests", [])])
+@pytest.mark.parametrize(("direction", "reaches_the_server"), [("answers", [b"5\n"]), ("requests", [])])
 def test_an_answer_is_lost_after_the_server_heard_the_request_and_a_request_before(
-    proxy: TcpProxy, client: Client, heard: list[bytes], lane: str, reaches_the_server: list[bytes]
+    proxy: TcpProxy, client: Client, heard: list[bytes], direction: str, reaches_the_server: list[bytes]
 ) -> None:
-    getattr(proxy, lane).become(Reset())
+    getattr(proxy, direction).become(Reset())
 
     client.say(5)
 
@@ -159,9 +159,9 @@ def test_a_fault_that_was_ordered_twice_happens_twice(proxy: TcpProxy, connect: 
 
 
 @pytest.mark.parametrize("fault", [Hang(), BlackHole()])
-@pytest.mark.parametrize("lane", ["requests", "answers"])
-def test_nothing_comes_of_a_connection_that_hangs(proxy: TcpProxy, client: Client, lane: str, fault: Fault) -> None:
-    getattr(proxy, lane).become(fault)
+@pytest.mark.parametrize("direction", ["requests", "answers"])
+def test_nothing_comes_of_a_connection_that_hangs(proxy: TcpProxy, client: Client, direction: str, fault: Fault) -> None:
+    getattr(proxy, direction).become(fault)
 
     client.say(5)
 

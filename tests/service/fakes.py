@@ -13,7 +13,7 @@ from anonymizer.windows import NANOSECONDS, WindowRange
 
 
 class FakeClock:
-    """Stands still until somebody waits on it; `on_wait` may change the world meanwhile."""
+    """Advances only when waited on; `on_wait` may change things meanwhile."""
 
     def __init__(self, now_s: float = 0.0, *, stop_after_s: float = math.inf) -> None:
         self.now_s = now_s

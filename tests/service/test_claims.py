@@ -140,7 +140,7 @@ def test_never_do_two_cuts_hold_and_hardly_ever_none(sleeps: bool) -> None:
         assert len({cut_of(labels[name]) for name in holders}) <= 1, (seed, holders)
         without += not holders
 
-    assert without <= rounds * (0.2 if sleeps else 0.02), "somebody is left to release"
+    assert without <= rounds * (0.2 if sleeps else 0.02), "one service is left to release"
 
 
 def test_two_wards_never_see_rivals_in_each_other() -> None:
@@ -175,7 +175,7 @@ def test_only_another_cut_of_the_same_data_set_is_a_rival(ours: str, theirs: str
         return
     with pytest.raises(CutOtherwise, match="the same rows would be released twice"):
         hold_claim(store, claimant, clock)
-    assert store.said == [held(theirs)], "nothing is claimed where somebody holds"
+    assert store.said == [held(theirs)], "nothing is claimed where another holds"
     with pytest.raises(CutOtherwise, match="accept-gap"):
         refuse_rival_labels({theirs: 7}, claimant, {theirs: 6}, "bucket")
     refuse_rival_labels({theirs: 7}, claimant, {theirs: 7}, "bucket")
@@ -191,7 +191,7 @@ def test_a_bucket_known_by_its_id_to_one_service_and_by_its_address_to_another_i
         hold_claim(store, Claimant("us", (Cohort("ward", "3").label(by_address),), ""), FakeClock())
 
 
-def test_a_store_that_does_not_show_what_was_written_lets_nobody_release() -> None:
+def test_a_store_that_does_not_show_what_was_written_prevents_every_release() -> None:
     class Forgetful(Store):
         def put(self, claim: Claim) -> None:
             pass
@@ -200,7 +200,7 @@ def test_a_store_that_does_not_show_what_was_written_lets_nobody_release() -> No
         hold_claim(Forgetful(), Claimant("us", (BASE,), ""), FakeClock())
 
 
-def test_claims_among_files_are_read_as_they_were_written_and_what_is_none_is_refused(tmp_path: Path) -> None:
+def test_claims_in_files_are_read_as_they_were_written_and_other_content_is_refused(tmp_path: Path) -> None:
     store = ParquetClaims(Folder(tmp_path / "out"), must_hold=False)
     assert store.claims() == []
     first, second = Claim("us", "asked", 5, (WARD_3, BASE)), Claim("us", "held", 10**18, (WARD_3, BASE))

@@ -214,7 +214,9 @@ def test_a_broken_hierarchy_is_named_with_its_rows(tmp_path: Path) -> None:
     assert [problem.split(": ")[1] for problem in problems] == ["row 1", "row 2"]
 
 
-def test_nothing_at_all_is_told_apart_from_mistakes_and_the_environment_is_enough_and_beats_the_file(tmp_path: Path) -> None:
+def test_no_settings_at_all_are_distinguished_from_mistakes_and_the_environment_is_enough_and_beats_the_file(
+    tmp_path: Path,
+) -> None:
     for must_exist in (False, True):
         with pytest.raises(NoConfiguration):
             load(tmp_path / "none.env", MINIMAL if must_exist else {}, must_exist=must_exist)

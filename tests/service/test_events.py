@@ -1,4 +1,4 @@
-"""Whoever listens hears of everything: from the loop, from deliveries and from retries, in order, and with nothing left out."""
+"""Listeners receive every event: from the loop, deliveries and retries, in order and complete."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_releases_are_told_before_and_after_they_stand_in_the_journal(tmp_path: 
     assert known == [("releasing", 0), ("released", 20), ("releasing", 20), ("released", 40), ("releasing", 40), ("released", 60)]
 
 
-def test_a_source_that_is_away_is_waited_for_as_the_source_and_a_worker_that_gives_up_is_told_of(tmp_path: Path) -> None:
+def test_a_source_that_is_down_is_waited_for_as_the_source_and_a_worker_that_gives_up_is_reported(tmp_path: Path) -> None:
     ward = Ward(tmp_path)
     ward.source.failures = [SourceUnavailable("refused")]
     ward.bad._failures = [OutputError("a fault of the output's own")]

@@ -89,7 +89,7 @@ def test_rewriting_takes_no_more_than_a_line_or_two_per_release(tmp_path: Path, 
     reopened=st.sets(st.integers(0, 7)),
 )
 @pytest.mark.usefixtures("unsynced")
-def test_it_holds_what_was_added_whatever_the_order_and_whoever_opened_it_meanwhile(
+def test_it_contains_what_was_added_in_any_order_and_by_any_process(
     tmp_path_factory: pytest.TempPathFactory, releases: list[list[tuple[int, int]]], reopened: set[int]
 ) -> None:
     path = tmp_path_factory.mktemp("fence") / "fence"
@@ -285,7 +285,7 @@ NO_TIMES += [
 
 
 @pytest.mark.parametrize("intervals", NO_TIMES)
-def test_a_fence_of_another_form_or_of_the_form_before_with_times_that_are_none_is_damaged(
+def test_a_fence_of_another_form_or_of_the_form_before_with_invalid_times_is_damaged(
     intervals: str, tmp_path: Path, three: dict[str, bytes]
 ) -> None:
     for content in (f'{{"form": 1, "intervals": {intervals}}}', intervals):
@@ -297,7 +297,7 @@ def test_a_fence_of_another_form_or_of_the_form_before_with_times_that_are_none_
 
 
 @pytest.mark.parametrize("body", [f"1:{HUGE}", f"-{HUGE}:1", "1:2:3", "1", "nan:2", "2:1"])
-def test_a_line_of_the_fence_with_times_that_are_none_is_damaged(body: str, tmp_path: Path, three: dict[str, bytes]) -> None:
+def test_a_line_of_the_fence_with_invalid_times_is_damaged(body: str, tmp_path: Path, three: dict[str, bytes]) -> None:
     line = f"{_checksum('', body.encode())} {body}\n".encode()
     put(tmp_path / "odd", three["journal"], three["fence"].splitlines(keepends=True)[0] + line)
 

@@ -337,7 +337,7 @@ def test_one_wrong_byte_never_makes_a_released_window_releasable(
     again.close()
 
 
-def test_a_journal_that_somebody_else_writes_to_can_be_tried_again(
+def test_a_journal_that_another_program_writes_to_can_be_retried(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal.close()
@@ -510,7 +510,7 @@ class FailsOnce:
 
 @pytest.mark.parametrize("code", [sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_PROTOCOL])
 @pytest.mark.parametrize("words", ["SELECT", "INSERT OR REPLACE INTO positions", "COMMIT", "ROLLBACK"])
-def test_what_only_a_failed_call_makes_look_like_damage_is_none(words: str, code: int, tmp_path: Path) -> None:
+def test_a_failed_call_is_not_taken_for_damage(words: str, code: int, tmp_path: Path) -> None:
     """As when a read fails inside SQLite, or a transaction could not be taken back: it is whole when it is opened anew."""
     journal = new_journal(tmp_path)
     file: Any = journal._file
@@ -554,7 +554,7 @@ def test_a_check_that_could_not_read_a_page_finds_no_damage(tmp_path: Path, monk
 
 
 @pytest.mark.parametrize("column", ["[" * 100_000, "7", "{", '{"length": NaN}', '{"length": %s}' % ("9" * 30), "[]"])
-def test_a_receipt_that_is_none_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
+def test_an_invalid_receipt_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
     journal.outputs.record_receipt("csv", {"key": "a", "length": 1})
     assert_damaged("receipts SET receipt", column, journal, lambda: journal.outputs.receipts("csv"))
 
@@ -563,7 +563,7 @@ PROMISES = ["[" * 100_000, "7", '{"k": "5", "k_unit": "record", "method": "m"}',
 
 
 @pytest.mark.parametrize("column", PROMISES)
-def test_a_promise_that_is_none_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
+def test_an_invalid_promise_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
     assert_damaged("epochs SET promise", column, journal, journal.last_epoch)
 
 

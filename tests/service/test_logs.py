@@ -1,4 +1,4 @@
-"""Who waits for whoever reads the log: nobody, for long. What was not written is counted."""
+"""The service never waits long for a reader of its log. Lines not written are counted."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def test_a_reader_that_has_stopped_is_waited_for_once(make_pipe: MakePipe, monke
     assert len(lines) - len(counts) + sum(counts) == 500
 
 
-def test_nobody_is_waited_for_who_was_asked_to_stop(make_pipe: MakePipe) -> None:
+def test_a_log_that_is_not_read_does_not_delay_a_stop(make_pipe: MakePipe) -> None:
     pipe = make_pipe(waits_for_reader=True)
     pipe.writer.hurry()
     write_500(pipe)

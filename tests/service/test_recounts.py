@@ -159,7 +159,7 @@ def test_upkeep_makes_old_entries_one(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("kept_since_s", "is_said"), [(-1000, False), (10, False), (55, True), (90, True)])
-def test_somebody_is_told_before_the_source_removes_what_was_not_released(
+def test_a_warning_comes_before_the_source_removes_what_was_not_released(
     desk: Desk, caplog: pytest.LogCaptureFixture, kept_since_s: int, is_said: bool
 ) -> None:
     desk.journal.move_stream(60 * S)
@@ -171,7 +171,7 @@ def test_somebody_is_told_before_the_source_removes_what_was_not_released(
     assert caplog.text.count("what is not released within") == int(is_said)
 
 
-def test_upkeep_that_the_disk_does_not_take_now_is_done_another_time_and_stops_nobody(
+def test_upkeep_that_the_disk_does_not_take_now_is_done_later_and_stops_nothing(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.source.rows.append((12.5, "a", 7.0))

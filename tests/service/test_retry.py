@@ -37,7 +37,7 @@ def test_pauses_double_up_to_a_limit() -> None:
 
     retry(clock).until_done(failing(10, SourceUnavailable("x")))
 
-    assert clock.waits == [0.5, 1, 2, 4, *[8] * 6], "so that whoever was away is found again within ten seconds"
+    assert clock.waits == [0.5, 1, 2, 4, *[8] * 6], "so that a server is found again within ten seconds"
 
 
 def test_pauses_are_drawn_so_that_many_clients_do_not_come_back_at_once() -> None:
@@ -81,7 +81,7 @@ def test_a_refusal_is_not_waited_for_when_there_is_a_budget(error: Exception) ->
     assert clock.waits == []
 
 
-def test_all_who_share_a_retry_wait_as_long_as_one_was_told_to_and_nobody_else_does() -> None:
+def test_threads_that_share_a_retry_wait_together_and_no_others_do() -> None:
     clock = FakeClock(stop_after_s=0)
     clock.wait = lambda seconds: None  # type: ignore[method-assign]  # time stands still, so an action that must wait is stopped
     shared, tried_s = retry(clock), list[float]()

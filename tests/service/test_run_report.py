@@ -66,7 +66,7 @@ def test_no_figure_is_lost_however_wide_the_stretches_become(figures: list[tuple
 
 
 class Watching:
-    """A run that is told what happens, and its recorder."""
+    """A run with events, and its recorder."""
 
     def __init__(self, **settings: object) -> None:
         sums = Sums()
@@ -204,7 +204,7 @@ def test_what_is_wrong_is_named_and_what_to_do() -> None:
     assert "not released: nothing of its windows left" not in small
     assert "smaller than promised" not in failed
     for text in (failed, small):
-        assert "Read and found in order" not in text, "nobody signs that by mistake"
+        assert "Read and found in order" not in text, "an officer must not sign that by mistake"
     assert "It must not happen" not in read(figures)
 
 
@@ -225,7 +225,7 @@ def test_the_outside_check_is_named_for_every_output_that_can_be_read_back(outpu
     assert re.findall(r"verify_output\.py (.*? --k 5)", text) == asked_for
 
 
-def test_the_outside_check_is_told_of_imputed_rows_and_so_is_the_reader() -> None:
+def test_the_independent_check_and_the_reader_learn_of_imputed_rows() -> None:
     figures = figures_of_a_run()
     imputed = dataclasses.replace(figures, counts=dataclasses.replace(figures.counts, starred=9, suppressed=2))
 
@@ -411,7 +411,7 @@ def test_the_figures_are_in_the_file_for_programs_and_the_signature_is_for_them(
     assert f"<code>{hashlib.sha256(data.encode()).hexdigest()}</code>" in text
 
 
-def test_no_secret_and_nobodys_name_is_in_it() -> None:
+def test_it_contains_no_secret_and_no_name_of_a_person() -> None:
     text = read(figures_of_a_run(PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="the-key-of-the-pseudonyms"))
 
     for private in ("patient-17", "the-key-of-the-pseudonyms", "read-only-token"):
@@ -423,7 +423,7 @@ def test_no_secret_and_nobodys_name_is_in_it() -> None:
 
 
 def write_recording(path: Path) -> None:
-    """Write two minutes of two wearers, a row every 50 ms; values repeat so that groups form, but for one that nobody shares."""
+    """Write two minutes of two wearers, a row every 50 ms; values repeat so that groups form, but for one that is unique."""
     rows = [
         f"2025-11-03T14:{30 + index // 1200:02d}:{index // 20 % 60:02d}.{index % 20 * 50:03d}Z,{name},{index % 7 * 10}"
         for index in range(2400)

@@ -99,7 +99,7 @@ NO_HEADERS += [ONE_BATCH % change for change in ("1" + "0" * 30, "-5", "NaN", '"
 
 
 @pytest.mark.parametrize("header", NO_HEADERS)
-def test_a_header_that_is_none_is_damage_even_under_a_digest_that_holds(header: str) -> None:
+def test_an_invalid_header_is_damage_even_with_a_valid_digest(header: str) -> None:
     body = b"ecg-anonymizer spool 1\n" + len(header).to_bytes(8, "little") + header.encode()
 
     with pytest.raises(SpoolDamaged, match="is damaged"):

@@ -21,9 +21,9 @@ from service.time_texts import length_text, many_text
         ),
     ],
 )
-def test_a_length_is_told_so_that_a_short_one_is_not_taken_for_none(seconds: float, text: str) -> None:
+def test_a_short_length_is_not_shown_as_zero(seconds: float, text: str) -> None:
     assert length_text(seconds) == text
 
 
-def test_one_is_told_in_the_singular() -> None:
+def test_one_is_written_in_the_singular() -> None:
     assert [many_text(number, "row") for number in (0, 1, 1200)] == ["0 rows", "1 row", "1,200 rows"]

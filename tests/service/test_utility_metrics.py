@@ -110,7 +110,7 @@ def test_what_the_log_says_is_exported_too(tmp_path: Path, asked_for: bool) -> N
         "OUTPUT_TO_INFLUX": "false",
         "UTILITY_METRICS": asked_for,
         "STATUS_ADDRESS": address,
-        # Nobody is there, so that the run waits for us to look.
+        # No server is there, so that the run waits for us to look.
         "OUTPUT_TO_API": "true",
         "API_ENDPOINT": "http://127.0.0.1:9",
     }

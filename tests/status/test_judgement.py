@@ -41,7 +41,7 @@ NOTICES: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_what_was_withheld_as_noise_is_told_from_the_rest() -> None:
+def test_what_was_withheld_as_noise_is_shown_apart() -> None:
     moments = (Moment(0, rows_read=100, rows_withheld=40, rows_noisy=30),)
     (notice,) = judge(states.changed(states.healthy(), {"moments": moments})).notices
 

@@ -180,7 +180,7 @@ def test_the_charts_can_be_read_as_a_table(shown: Shown) -> None:
     assert int(first[1]) + int(first[2]) == 12, "twelve windows a minute"
 
 
-def test_pointing_at_a_chart_tells_its_figures_and_nothing_is_told_before(shown: Shown) -> None:
+def test_pointing_at_a_chart_shows_its_figures_and_only_then(shown: Shown) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
 
     shown.open()
@@ -265,7 +265,7 @@ def test_the_keyboard_reaches_everything_in_order(shown: Shown) -> None:
     assert "Pause updates" in reached
 
 
-def test_a_screen_reader_is_told_what_everything_is(shown: Shown) -> None:
+def test_everything_has_a_label_for_screen_readers(shown: Shown) -> None:
     shown.make = states.one_output_down
     shown.open()
     tree = shown.browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]

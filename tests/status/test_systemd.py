@@ -128,7 +128,7 @@ def test_an_abstract_socket_is_understood(tmp_path: Path) -> None:
     manager.socket.close()
 
 
-def test_a_manager_that_went_away_harms_nobody(tmp_path: Path) -> None:
+def test_a_manager_that_went_away_does_no_harm(tmp_path: Path) -> None:
     telling = Notifier(Showing(states.healthy()).look, {"NOTIFY_SOCKET": str(tmp_path / "nobody")})
     time.sleep(0.1)
     telling.close()

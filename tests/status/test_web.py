@@ -236,7 +236,7 @@ def test_a_client_that_sends_a_byte_now_and_then_is_dropped_all_the_same(served:
     assert time.monotonic() < deadline_s, "never dropped"
 
 
-def test_a_system_without_descriptors_is_asked_again_in_peace(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_descriptors_is_retried_with_a_pause(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     refused: list[float] = []
     accept = TcpWSGIServer.accept
 

@@ -78,7 +78,7 @@ BROKEN: dict[str, Answer] = {
 
 @EVERY_QUESTION
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-def test_an_answer_that_did_not_end_properly_is_none(answer: Answer, ask: Ask, connect: Connect, serve: Serve) -> None:
+def test_an_answer_that_did_not_end_properly_is_rejected(answer: Answer, ask: Ask, connect: Connect, serve: Serve) -> None:
     with pytest.raises(InfluxFault) as fault:
         ask(connect(serve(answer).url))
 
@@ -86,7 +86,7 @@ def test_an_answer_that_did_not_end_properly_is_none(answer: Answer, ask: Ask, c
     assert TOKEN not in str(fault.value)
 
 
-def test_a_chunked_answer_cut_anywhere_is_none(connect: Connect, serve: Serve) -> None:
+def test_a_chunked_answer_cut_anywhere_is_rejected(connect: Connect, serve: Serve) -> None:
     whole = CHUNKED + chunk(CSV[:20]) + chunk(CSV[20:]) + chunk(b"")
     cuts = range(len(CHUNKED), len(whole) - len(chunk(b"")) + 1)
     connection = connect(serve(*([whole[:cut]] for cut in cuts), [whole]).url)
@@ -344,7 +344,7 @@ def test_a_whole_answer_is_given_as_it_is(answer: Answer, connect: Connect, serv
 @pytest.mark.parametrize(
     "date", ["yesterday", "", "Wed, 21 Oct 2015 07:28:00 +99999999999999999999", "Wed, 32 Oct 2015 07:28:00 GMT"]
 )
-def test_a_date_that_is_none_teaches_nothing_and_harms_nothing(date: str, connect: Connect, serve: Serve) -> None:
+def test_an_invalid_date_is_ignored(date: str, connect: Connect, serve: Serve) -> None:
     connection = connect(serve([http_answer("200 OK", CSV, f"Date: {date}")]).url)
 
     connection.ping()

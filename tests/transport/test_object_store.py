@@ -45,7 +45,7 @@ def test_objects_below_a_prefix_are_listed_and_read_by_their_version(s3_server: 
     assert fault_of(store, "set/none", version=one.version).is_missing
 
 
-def test_each_refusal_is_told_from_what_may_pass(s3_server: S3Server, s3_bucket: str) -> None:
+def test_refusals_are_distinguished_from_passing_faults(s3_server: S3Server, s3_bucket: str) -> None:
     access = access_to(s3_server)
     for wrong in (
         ObjectStore(s3_bucket, dataclasses.replace(access, keys={**access.keys, **KEYS})),
@@ -137,7 +137,7 @@ def test_an_object_is_stored_once_in_one_request_and_never_replaced(s3_server: S
     assert {key: len(content) for key, content in s3_server.objects(s3_bucket).items()} == {"a/x": 5, "a/large": 30_000_000}
 
 
-def test_what_refuses_us_is_told_apart_before_and_in_a_write(s3_server: S3Server, s3_bucket: str) -> None:
+def test_refusals_are_distinguished_before_and_during_a_write(s3_server: S3Server, s3_bucket: str) -> None:
     access = access_to(s3_server)
     wrong_secret = dataclasses.replace(access, keys={**access.keys, "secret_access_key": KEYS["secret_access_key"]})
     for wrong, code in (

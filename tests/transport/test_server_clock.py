@@ -71,7 +71,9 @@ def test_the_time_is_never_ahead_of_the_servers(
 
 
 @given(OFFSETS_NS, st.integers(0, SECOND_NS), st.integers(0, 1000 * SECOND_NS))
-def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_nobody_asks(offset_ns: int, start_ns: int, later_ns: int) -> None:
+def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_it_is_not_asked(
+    offset_ns: int, start_ns: int, later_ns: int
+) -> None:
     server, clock = Server(offset_ns, -WORST_DRIFT), ServerClock()
     now_ns = start_ns
     for _ in range(8):
@@ -83,7 +85,7 @@ def test_a_server_whose_clock_runs_slow_is_not_overtaken_while_nobody_asks(offse
 
 @given(OFFSETS_NS, st.lists(st.tuples(st.integers(0, 5 * SECOND_NS), LATENCIES_NS, LATENCIES_NS), min_size=1, max_size=20))
 @example(0, [(SECOND_NS, 0, 0), (950_000_000, 0, 200_000_000)])  # asked just before the clock ticks over, answered just after
-def test_nothing_that_was_learned_is_forgotten_while_nobody_sets_a_clock(
+def test_nothing_that_was_learned_is_forgotten_while_no_clock_is_set(
     offset_ns: int, questions: list[tuple[int, int, int]]
 ) -> None:
     server, clock = Server(offset_ns), ServerClock()

@@ -228,7 +228,7 @@ def csv_lines(folder: Path, *lines: int) -> bool:
 
 
 def csv_beside_another(folder: Path) -> None:
-    """Put somebody else's file where ours will be."""
+    """Put another program's file where ours will be."""
     (folder / "csv").mkdir()
     (folder / "csv" / "all_1970.csv").write_text("mine\n")
 
