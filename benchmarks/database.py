@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -64,6 +66,12 @@ class RawEcg:
         """Create the bucket and fill it."""
         self.server.make_bucket(self.bucket)
         load(self.server, self.bucket, Wearers(self.wearers, hertz=self.hertz), start_ns=START_NS, end_ns=self.end_ns)
+
+
+def processor_seconds(server: InfluxServer) -> float:
+    """Return the processor seconds that the server has used so far, as the operating system counts them."""
+    after_name = Path(f"/proc/{server.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return sum(map(int, after_name[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def connect(server: InfluxServer) -> InfluxConnection:

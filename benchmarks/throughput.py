@@ -10,7 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import classic
-from benchmarks.database import START_NS, RawEcg, released_lines, seconds_to_copy, seconds_to_read, seconds_to_write
+from benchmarks.database import (
+    START_NS,
+    RawEcg,
+    processor_seconds,
+    released_lines,
+    seconds_to_copy,
+    seconds_to_read,
+    seconds_to_write,
+)
 from benchmarks.figures import Figures
 from benchmarks.service_runs import Run, run_service, settings_for
 from benchmarks.sink import sink
@@ -43,14 +51,22 @@ def _one_round(figures: Figures, raw: RawEcg, common: dict[str, str], api: str, 
     server.make_bucket(released)
     to_influx = {**common, "OUTPUT_TO_INFLUX": "true", "INFLUX_OUTPUT_BUCKET": released}
 
+    used_s = [processor_seconds(server)]
     read_s = figures.add("read alone", seconds_to_read(raw))
+    used_s.append(processor_seconds(server))
     run = run_service(to_influx, rows=rows)
+    used_s.append(processor_seconds(server))
     _note(figures, "InfluxDB → InfluxDB", run, rows)
     requests = released_lines(raw, released)
+    before_s = processor_seconds(server)
     write_s = figures.add(
         f"write alone, {CONNECTIONS} connections", seconds_to_write(server, f"copy-{number}", requests, connections=CONNECTIONS)
     )
     figures.add("InfluxDB → InfluxDB ÷ (read alone + write alone)", run.seconds / (read_s + write_s), "")
+    alone_cpu_s = used_s[1] - used_s[0] + processor_seconds(server) - before_s
+    figures.add("InfluxDB → InfluxDB, server's processor", used_s[2] - used_s[1])
+    figures.add("read alone + write alone, server's processor", alone_cpu_s)
+    figures.add("processor of server and service ÷ server's alone", (used_s[2] - used_s[1] + run.cpu_s) / alone_cpu_s, "")
 
     forgotten = f"forgotten-{number}"
     server.make_bucket(forgotten)
