@@ -50,6 +50,7 @@ from service.state.output_names import NameHistory, match_outputs
 from service.state.set_aside import SetAside
 from service.state.shared_spool import MixedSpool, SharedSpool, SpoolFolder
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
+from service.state.trail import COMMAND, trail_of
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
 from service.wiring import (
@@ -350,7 +351,7 @@ def main(arguments: list[str]) -> int:
             return exit_codes.USAGE
         # Held until the process ends, so that no other process uses the folder.
         _lock = InstanceLock(folder)
-        return _do(options, folder, env_file)
+        return _do_and_tell(options, folder, env_file)
     except AnotherInstance as error:
         print(error)
         return exit_codes.ANOTHER_INSTANCE
@@ -364,6 +365,17 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         print(f"{error.filename or folder} cannot be used ({error.strerror or error}). {_AS_ITS_USER}")
         return exit_codes.CONFIGURATION
+
+
+def _do_and_tell(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
+    """Carry out the command; the audit log, if there is one, tells it before and after. It names no ids."""
+    trail = trail_of(folder, time.time_ns)
+    if trail is not None:
+        trail.add(COMMAND, {"command": options.command, "state": "begun"})
+    code = _do(options, folder, env_file)
+    if trail is not None:
+        trail.add(COMMAND, {"command": options.command, "state": "ended", "code": code})
+    return code
 
 
 def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:

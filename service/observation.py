@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self
 from anonymizer.batch import Promise
 from anonymizer.ports import Output
 from service.clock import Clock
+from service.log_event import LogEvent
 from service.settings.declared import Settings
 from service.state.journal import Journal
+from service.state.trail import ENDED, Trail
 from service.telemetry.data_warnings import DataWarnings
 from service.telemetry.events import Events
 from service.telemetry.fidelity_steps import FidelityReport, RhythmReport
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from service.status.board import Board
     from service.status.systemd import Notifier
     from service.status.web import StatusServer
+
+
+_HEAD = LogEvent("audit_log_head", "🧾 Audit log %s: head %s (keep it elsewhere)", "path head")
 
 
 class Observation:
@@ -44,6 +49,7 @@ class Observation:
         self._server: StatusServer | None = None
         self._notifier: Notifier | None = None
         self._promise: Promise | None = None
+        self.trail: Trail | None = None
         self._recorder = None if settings.streaming_mode else _make_recorder(settings, clock, sums)
         listeners: list[Events] = [one for one in (self._board, self._recorder) if one is not None]
         listeners.append(DataWarnings(clock))
@@ -81,6 +87,16 @@ class Observation:
             self._notifier.close()
         if self._server is not None:
             self._server.close()
+
+    def end_trail(self, journal: Journal) -> None:
+        """Tell the end of the run in the audit log, and log the head of its chain, to be kept elsewhere."""
+        if self.trail is None:
+            return
+        self.trail.follow(journal.released_intervals(), at_once=True)
+        self.trail.add(ENDED, {})
+        _HEAD.log(self.trail.path, self.trail.head)
+        if self._recorder is not None:
+            self._recorder.head = self.trail.head
 
     def expect(self, outputs: Sequence[Output]) -> None:
         """Give observers the enabled outputs."""

@@ -15,6 +15,7 @@ from anonymizer.anonymize import Recipe
 from anonymizer.errors import ConfigurationError, JournalDamaged, OutputDenied, SourceDenied, SourceRefused, StateUnavailable
 from anonymizer.exclusion import Exclusion, without_excluded
 from anonymizer.ports import Output
+from anonymizer.pseudonyms import keyed_digest
 from anonymizer.samples import Samples, SampleSource
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service import exit_codes
@@ -33,6 +34,7 @@ from service.pipeline.rows_without_cohort import RowsWithoutCohort, warn_of_rows
 from service.pipeline.schedule import Schedule
 from service.retry import RetriesExhausted, Retry
 from service.settings.declared import Settings
+from service.settings.shown import shown_settings
 from service.startup import open_source, with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
 from service.state.journal import Epoch, Journal
@@ -41,11 +43,14 @@ from service.state.set_aside import SetAside
 from service.state.settings_changes import continue_or_begin_epoch
 from service.state.shared_spool import MixedSpool
 from service.state.spool import SpoolDamaged
+from service.state.trail import open_trail
 from service.telemetry.hub import Telemetry
 from service.telemetry.progress import progress_of
+from service.version import VERSION
 from service.wiring import (
     data_set_label,
     data_set_labels,
+    digest_key,
     held_parquet,
     load_hierarchy,
     make_cut_guard,
@@ -169,6 +174,7 @@ def _open_and_work(given: Settings, clock: SystemClock, observation: Observation
             guard = retry.until_done(lambda: make_cut_guard(settings, source, journal, clock))
             return _work(_Session(settings, clock, source, outputs, journal, retry, observation, env_file, guard))
         finally:
+            _finish("Ending the audit log", lambda: observation.end_trail(journal))
             _finish("Reading the last figures", lambda: observation.unwatch(journal))
             _finish("Closing the journal", journal.close)
     finally:
@@ -306,7 +312,26 @@ def _begin_epoch(session: _Session) -> Recipe:
     epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
     accept, now_ns = settings.accept_new_pseudonym_key, session.clock.now_ns
     session.retry.until_done(lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=accept, now_ns=now_ns()))
+    session.retry.until_done(lambda: _begin_trail(session, epoch))
     return recipe
+
+
+def _begin_trail(session: _Session, epoch: Epoch) -> None:
+    """Begin or continue the audit log: tell this start, and releases that a crash kept from being told."""
+    settings, journal = session.settings, session.journal
+    if not settings.audit_log:
+        return
+    trail = open_trail(Path(settings.audit_log), Path(settings.state_dir), journal, session.clock.now_ns)
+    key = digest_key(settings, journal)
+    trail.started(
+        version=VERSION,
+        key_id=epoch.promise.key_id,
+        selection=keyed_digest(key, epoch.selection.encode())[:16],
+        settings=dict(shown_settings(settings)),
+    )
+    trail.follow(journal.released_intervals(), at_once=True)
+    journal.after_fence = lambda: trail.follow(journal.released_intervals())
+    session.observation.trail = trail
 
 
 def _match_outputs(session: _Session) -> SetAside:

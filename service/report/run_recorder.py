@@ -50,6 +50,8 @@ class RunRecorder(Events):
         self._ended_s = 0.0
         self._workers = 0
         self._attacked: Attacked | None = None
+        #: The head of the audit log at the end of the run; empty without one.
+        self.head = ""
 
     def figures(self, positions: Sequence[OutputPosition], promise: Promise) -> Figures:
         """Return the report so far.
@@ -74,7 +76,7 @@ class RunRecorder(Events):
             outputs=tuple(Delivered(one.name, self._taken[one.name], self._refused[one.name], one.pending) for one in positions),
             over_time=self._over_time.plot("released", "withheld", "empty", "rows_released", "rows_withheld", "rows_late"),
             detail=self._detail(has_groups=promise.k is not None),
-            settings=tuple(shown_settings(self._settings)),
+            settings=(*shown_settings(self._settings), *([("Head of AUDIT_LOG", self.head)] if self.head else [])),
             version=VERSION,
             pseudonyms=self._settings.pseudonymize_source_id,
         )

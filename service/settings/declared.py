@@ -304,6 +304,12 @@ class Settings:
     late_recount_seconds: tuple[int, ...] = _setting(
         seconds_list, "30,300,86400", "Seconds after its release when a window is counted again, for late rows."
     )
+    audit_log: str = _setting(
+        path,
+        "",
+        "File that tells starts, changed settings and keys, releases by time and operators' commands, as a chain of hashes; empty: none. "
+        "documentation/AUDIT.md.",
+    )
     influx_verify_token: Secret = _setting(
         secret, "", "Token that may read both buckets, for the verifying tools, and for the comparison at the start."
     )

@@ -153,6 +153,8 @@ class Journal:
             make_folder(folder)
         except OSError as error:
             raise StateUnavailable(f"STATE_DIR {folder} cannot be made ({error.strerror})") from None
+        #: Called after each release, before an output is offered it; may raise StateUnavailable.
+        self.after_fence: Callable[[], None] = lambda: None
         self._fence = Fence(folder / "fence")
         self._file = JournalFile(folder / "journal.sqlite")
         self.outputs = OutputPositions(self._file)
@@ -287,6 +289,7 @@ class Journal:
             with self._fence_on_disk():
                 self._fence.add(merged(sorted(self._unfenced)), self._known)
             self._unfenced.clear()
+        self.after_fence()
         self.outputs.offer_up_to(self.outputs.next_chunk() - 1)
 
     def released_intervals(self) -> list[Window]:

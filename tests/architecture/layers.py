@@ -205,7 +205,7 @@ ROOMS = {
     ),
     "service/state/": _room(
         "state knows disks and releases: it reads no settings, reports to nothing, and cannot name a sample",
-        "state crash_points time_texts disk transport.addresses transport.object_store",
+        "state crash_points time_texts disk transport.addresses transport.object_store anonymizer.pseudonyms",
         more=VOCABULARY,
     ),
     "service/telemetry/": _room(

@@ -32,6 +32,7 @@ from anonymizer.pseudonyms import key_id_of
 from service import exit_codes
 from service.state.instance_lock import InstanceLock
 from service.state.journal import Epoch, Journal
+from service.state.trail import Trail
 from testbed.influxdb_server import InfluxServer
 from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
 from tests.inputs.recording_files import Edf, dicom, dicom_group, edf, save_dicom, write_wfdb
@@ -546,6 +547,21 @@ def _csv_files_among_others(scene: Scene) -> int:
 @row("PSEUDONYM_SALT is refused: ")
 def _a_key_that_a_person_thought_up(scene: Scene) -> int:
     return scene.run("--check", PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025")
+
+
+@row("AUDIT_LOG … is damaged")
+def _a_trail_that_was_changed(scene: Scene) -> int:
+    path = scene.folder / "audit.jsonl"
+    scene.with_rows().run(AUDIT_LOG=path)
+    path.write_bytes(path.read_bytes().replace(b'"n":1', b'"n":2', 1))
+    return scene.run(AUDIT_LOG=path)
+
+
+@row("is the trail of another STATE_DIR")
+def _a_trail_of_another(scene: Scene) -> int:
+    path = scene.folder / "audit.jsonl"
+    Trail(path, "another", time.time_ns)
+    return scene.with_rows().run(AUDIT_LOG=path)
 
 
 @row("is no command: ")
