@@ -12,7 +12,7 @@ import pyarrow as pa
 from anonymizer.windows import Window
 from inputs.flux_csv import TIME_TYPE, FluxTable, read_tables, times_as_ns
 from inputs.flux_text import flux_list, flux_text
-from inputs.influx_dialect import ID_TYPE, InfluxSeries, NotNumbers, Rows
+from inputs.influx_dialect import ID_TYPE, InfluxSeries, NotNumbers, Rows, any_of
 from transport.influx_connection import InfluxConnection
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
@@ -126,7 +126,7 @@ def _conditions(series: InfluxSeries) -> Iterator[str]:
         yield f"r[{flux_text(tag)}] == {flux_text(value)}" if value else f"not exists r[{flux_text(tag)}]"
     if series.sources:
         tag = flux_text(series.source_tag)
-        yield "(" + " or ".join(f"r[{tag}] == {flux_text(source)}" for source in series.sources) + ")"
+        yield any_of([f"r[{tag}] == {flux_text(source)}" for source in series.sources], "or")
 
 
 def _from(bucket: str, measurement: str, field: str, span: Window) -> str:

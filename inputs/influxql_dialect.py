@@ -20,7 +20,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from anonymizer.windows import HOUR_NS, Window
-from inputs.influx_dialect import ID_TYPE, BrokenAnswer, InfluxSeries, NotNumbers, Rows
+from inputs.influx_dialect import ID_TYPE, BrokenAnswer, InfluxSeries, NotNumbers, Rows, any_of
 from transport.influx_connection import InfluxConnection, InfluxFault
 from transport.influx_versions import Database, RowsFormat, quoted_name, quoted_text
 from transport.influxql_answers import Series, read_series
@@ -213,7 +213,7 @@ def _conditions(series: InfluxSeries) -> Iterator[str]:
         yield f"{quoted_name(tag)}::tag = {quoted_text(value)}"
     if series.sources:
         tag = f"{quoted_name(series.source_tag)}::tag"
-        yield "(" + " OR ".join(f"{tag} = {quoted_text(source)}" for source in series.sources) + ")"
+        yield any_of([f"{tag} = {quoted_text(source)}" for source in series.sources], "OR")
 
 
 def _integers(series: Series, number: int) -> npt.NDArray[np.int64]:

@@ -185,6 +185,18 @@ def test_names_and_ids_may_hold_anything_and_rows_without_the_tag_have_no_source
         world.source(bucket, source_tag="nope").read(TEN_SECONDS)
 
 
+def test_a_thousand_sources_can_be_named(world: World) -> None:
+    bucket = world.bucket()
+    named = [f"a wearer with a long name, number {number}" for number in range(1000)]
+    world.server.write_lines(
+        bucket, b"".join(line(HOUR_START_NS + i, "1.0", tags=[("source_id", name)]) for i, name in enumerate([*named, "another"]))
+    )
+    for sources in (named[:1], named[:2], named[:500], named[1:]):
+        source = world.source(bucket, sources=tuple(sources))
+        assert source.count(TEN_SECONDS).tolist() == [len(sources), 0]
+        assert {row[1] for row in rows_of(source.read(TEN_SECONDS))} == set(sources)
+
+
 HOSTILE_INFLUXQL = (
     "x' OR 'a' = 'a",
     'x" OR "a" = "a',

@@ -63,6 +63,7 @@ def test_the_same_ecg_gives_the_same_rows_and_each_command_finds_them(
     code, said = run_check(*place, environment={"INFLUX_VERIFY_TOKEN": server.token})
     assert (code, "3 windows, 32400 rows." in said) == (0, True), said
     assert not any(str(settings[name]) in log for name in ("INFLUX_TOKEN", "INFLUX_OUTPUT_TOKEN")), "no secret"
+    assert "INFLUX_ORG" not in log, "which versions 1 and 3 have none of"
 
     if fixture == "influxdb":
         return  # tried in Flux elsewhere; what differs is the reason that 1 and 3 give
@@ -90,18 +91,30 @@ def test_a_stream_that_is_killed_while_the_server_is_away_goes_on_and_loses_noth
         "STREAMING_INTERVAL": "1",
         "BATCH_SIZE_SECONDS": "1",
     }
-    with Service(tmp_path, {**settings, "INFLUX_OUTPUT_BUCKET": "not there"}) as service:
-        # Nothing can be stored at first, and the process dies with all of it in its spool.
+    with Service(tmp_path, {**settings, "INFLUX_OUTPUT_TOKEN": "no:such"}) as service:
+        # Nothing can be stored at first, and the process dies with some of it in its spool.
         service.wait_for("does not let us write")
+        service.wait_for("Anonymization complete")
         service.process.send_signal(signal.SIGKILL)
         service.process.wait()
     with Service(tmp_path, settings) as service:
-        deadline_s = time.monotonic() + 30
         expected = 20 * 6 * 32
-        while (found := _stored(clinic, server)) < expected and time.monotonic() < deadline_s:
-            time.sleep(0.2)
-        assert found == expected, service.log
+        _wait_until_stored(expected, clinic, server, service)
+        if fixture == "influxdb1":  # version 2 dies in the rows of faults, and the stand-in for 3 keeps its rows in this one
+            ahead_ns = (time.time_ns() // SECOND_NS + 2) * SECOND_NS
+            load(server, clinic.raw, wearers, start_ns=ahead_ns, end_ns=ahead_ns + 2 * SECOND_NS)
+            server.kill()
+            service.wait_for("trying again in")
+            server.restart()
+            _wait_until_stored(expected + 2 * 6 * 32, clinic, server, service)
         assert service.stop() == 0, service.log
+
+
+def _wait_until_stored(rows: int, clinic: Clinic, server: Any, service: Service) -> None:
+    deadline_s = time.monotonic() + 30
+    while (found := _stored(clinic, server)) < rows and time.monotonic() < deadline_s:
+        time.sleep(0.2)
+    assert found == rows, service.log
 
 
 def _stored(clinic: Clinic, server: Any) -> int:
