@@ -50,7 +50,7 @@ class WindowCounts:
 
     `starred` and `suppressed` are released rows that carry an imputed value instead of their group's: `starred` if the window has k or
     more of them (level 8, `*`), `suppressed` if it has fewer (level 9). `excluded` are rows of sources that may not be released; a batch
-    knows nothing of them, and does not count them as read: they would tell when somebody was measured.
+    knows nothing of them, and does not count them as read: they would reveal when a person was measured.
     """
 
     read: int = 0

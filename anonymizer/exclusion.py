@@ -69,7 +69,7 @@ def without_excluded(
     ends_ns = [exclusion.until_ns_of(one, released) for one, released in zip(samples.source_ids, released_ids, strict=True)]
     if not any(until is not None for until in ends_ns):
         return samples, np.zeros(len(windows), dtype=np.int64)
-    # The extra last entry is the one that NO_SOURCE, -1, indexes: such rows are nobody's.
+    # The extra last entry is the one that NO_SOURCE, -1, indexes: such rows have no source.
     limits = np.array([*(-(2**63) if until is None else until for until in ends_ns), -(2**63)], dtype=np.int64)
     is_excluded = samples.times_ns < limits[samples.source_codes]
     index = windows.index_of(samples.times_ns[is_excluded])

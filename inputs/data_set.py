@@ -311,7 +311,7 @@ class DataSetSource(StoredSource):
             return []
         return [
             f"INPUT_FILE is a data set of {self._index.rows_in_all:,} rows: only {self._survey.rows:,} of them, the first that are asked "
-            "for, were looked through before the first release; the others are judged as they are read"
+            "for, were surveyed before the first release; the others are judged as they are read"
         ]
 
     def _doubtful_times(self) -> Iterator[str]:

@@ -409,7 +409,7 @@ class InfluxSource:
         if theirs_ns is not None and abs(theirs_ns - ours_ns) > _MOST_DIFFERENCE_NS:
             raise SourceDenied(
                 f"InfluxDB at {self._connection.address.url}, or a proxy before it, says it is {_shown(theirs_ns)} (Date header), this "
-                f"machine says {_shown(ours_ns)}: one of the clocks is wrong by more than a day, so nobody can tell which windows are due. "
+                f"machine says {_shown(ours_ns)}: one of the clocks is wrong by more than a day, so it is unclear which windows are due. "
                 "Set it right (NTP)"
             )
 

@@ -34,8 +34,8 @@ class InfluxClaims:
             return [claim_in(text) for text in self._read()]
         except ValueError:
             raise SourceRefused(
-                f"{self.place} holds a claim in measurement {self._target.claims_measurement!r} that this version cannot read, so nobody "
-                "can tell how the data set is cut there: run the version of the service that wrote it, or delete what is no claim"
+                f"{self.place} holds a claim in measurement {self._target.claims_measurement!r} that this version cannot read, so it "
+                "is unclear how the data set is cut there: run the version of the service that wrote it, or delete what is no claim"
             ) from None
 
     def put(self, claim: Claim) -> None:

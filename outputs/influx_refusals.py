@@ -37,13 +37,13 @@ class Refused(Exception):
 
     Args:
         why: The reason.
-        said: The server's message, without any row that it quoted.
+        message: The server's message, without any row that it quoted.
     """
 
-    def __init__(self, why: Why, said: str) -> None:
-        super().__init__(said)
+    def __init__(self, why: Why, message: str) -> None:
+        super().__init__(message)
         self.why = why
-        self.said = said
+        self.message = message
 
 
 class RowByRow:

@@ -138,7 +138,7 @@ class InfluxOutput:
             if not isinstance(refusal, Refused):
                 raise refusal from None
             raise OutputDenied(
-                f"InfluxDB at {self._url} refuses even a comment ({refusal.said}): is this an InfluxDB? Check INFLUX_OUTPUT_URL"
+                f"InfluxDB at {self._url} refuses even a comment ({refusal.message}): is this an InfluxDB? Check INFLUX_OUTPUT_URL"
             ) from None
 
     def _send_summary(self, batch: Batch, *, partial: bool) -> None:
@@ -149,7 +149,7 @@ class InfluxOutput:
             if refusal.why is not Why.TOO_OLD:
                 raise OutputDenied(
                     f"InfluxDB at {self._url} does not take the summaries of windows (measurement "
-                    f"{self._target.windows_measurement!r} in bucket {self._target.bucket!r}): {refusal.said}. Write to another bucket "
+                    f"{self._target.windows_measurement!r} in bucket {self._target.bucket!r}): {refusal.message}. Write to another bucket "
                     "(INFLUX_OUTPUT_BUCKET), or remove what is there under this name"
                 ) from None
 
@@ -189,7 +189,7 @@ class InfluxOutput:
             target = self._target
             return OutputDenied(
                 f"InfluxDB at {self._url} has field {target.field!r} of measurement {target.rows_measurement!r} in bucket "
-                f"{target.bucket!r} as another type than float ({next(iter(refusals)).said}): write to another bucket "
+                f"{target.bucket!r} as another type than float ({next(iter(refusals)).message}): write to another bucket "
                 "(INFLUX_OUTPUT_BUCKET), or remove the rows of that type from this one"
             )
         if Why.MALFORMED in reasons:
@@ -200,7 +200,8 @@ class InfluxOutput:
     def _rejected(self, batch: Batch, refusals: Collection[Refused], *, rows: Sequence[int] | None) -> BatchRejected:
         count = len(batch) if rows is None else len(rows)
         reasons = Counter(
-            f"{refusal.why.value} ({refusal.said})" if refusal.why is Why.MALFORMED else refusal.why.value for refusal in refusals
+            f"{refusal.why.value} ({refusal.message})" if refusal.why is Why.MALFORMED else refusal.why.value
+            for refusal in refusals
         )
         if unwritable := count - len(refusals):
             reasons[_UNWRITABLE] = unwritable

@@ -39,7 +39,7 @@ class ParquetClaims:
             found = [claim_in(name.replace(_BETWEEN, " ")) for name in names if not name.startswith(".")]
         except ValueError:
             raise SourceRefused(
-                f"PARQUET_URL holds a file in {_FOLDER}/ that this version cannot read, so nobody can tell how the data set is cut there: "
+                f"PARQUET_URL holds a file in {_FOLDER}/ that this version cannot read, so it is unclear how the data set is cut there: "
                 "run the version of the service that wrote it, or move away what is no claim"
             ) from None
         return list({claim.service: claim for claim in sorted(found, key=lambda one: one.time_ns)}.values())

@@ -74,6 +74,6 @@ class ParquetFiles:
         if content != file.content and rows_digest_of(content) != file.rows_digest:
             raise OutputDenied(
                 f"PARQUET_URL holds {file.path} already, with other rows than those to be written, and it is never replaced: another "
-                "STATE_DIR released these windows, or the file is damaged. Put the right STATE_DIR back; or move the file away if nobody "
-                "is to read it any more"
+                "STATE_DIR released these windows, or the file is damaged. Put the right STATE_DIR back; or move the file away if it "
+                "is not needed any more"
             )

@@ -479,7 +479,7 @@ def pseudonym_key(settings: Settings) -> bytes:
 def digest_key(settings: Settings, journal: Journal) -> bytes:
     """Return the key of digests in the journal, so that no reader of it can confirm a guess of an id or a filter.
 
-    Without pseudonyms it comes from the journal's own secret name, and whoever has the whole journal can confirm guesses.
+    Without pseudonyms it comes from the journal's own secret name, and a reader of the whole journal can confirm guesses.
     """
     secret = pseudonym_key(settings) if settings.pseudonymize_source_id else journal.name.encode()
     return derived_key(secret, "digests in the journal")

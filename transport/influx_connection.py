@@ -164,7 +164,7 @@ class InfluxConnection:
             if self._speaks_no_flux() and (fault.status in (404, 405) or "flux" in str(fault).lower()):
                 raise self._without_flux() from None
             # A server quotes queries that it refuses, and they name people.
-            raise (fault if fault.status is None else fault.said(without_quoted(str(fault)))) from None
+            raise (fault if fault.status is None else fault.reworded(without_quoted(str(fault)))) from None
 
     def _speaks_no_flux(self) -> bool:
         return self.version_text[:2] in ("1.", "3.")
@@ -201,7 +201,7 @@ class InfluxConnection:
             return self._fetch("POST", "/query", parameters, form=[("q", query)], accept=accept, within_s=within_s)
         except InfluxFault as fault:
             # A server quotes statements that it refuses, and they name people.
-            raise (fault if fault.status is None else fault.said(without_quoted(str(fault)))) from None
+            raise (fault if fault.status is None else fault.reworded(without_quoted(str(fault)))) from None
 
     def get(self, path: str, parameters: list[tuple[str, str]]) -> bytes:
         """Return the whole answer of a path."""

@@ -35,7 +35,7 @@ class InfluxFault(Exception):
         self.needs_setting = needs_setting
         self.body = body
 
-    def said(self, message: str, *, status: int | None = None) -> InfluxFault:
+    def reworded(self, message: str, *, status: int | None = None) -> InfluxFault:
         """Return the same fault in other words, and perhaps with another status."""
         return InfluxFault(
             message,

@@ -309,9 +309,9 @@ class InfluxDb1(_InfluxQl):
         """Tell a policy that is not there from an outage: its status is 500. Of who may not do something, show no name."""
         is_no_outage = fault.status == 500 and "retention policy not found" in str(fault)
         if is_no_outage:
-            return fault.said(f"404 {str(fault)[4:]}", status=404)
+            return fault.reworded(f"404 {str(fault)[4:]}", status=404)
         shown = _USER_OF_1.sub("the user", str(fault))
-        return fault.said(shown) if shown != str(fault) else fault
+        return fault.reworded(shown) if shown != str(fault) else fault
 
 
 class InfluxDb3(_OnlyTokens):
@@ -386,13 +386,13 @@ class InfluxDb3(_OnlyTokens):
             return fault
         said = f"{fault} {fault.body}".lower()
         if re.search("file limit|parquet files", said):
-            return fault.said("413 the range of time holds more files than the server reads for one query", status=413)
+            return fault.reworded("413 the range of time holds more files than the server reads for one query", status=413)
         if fault.status == 500 and re.search("plan|pars|syntax|schema|not found|column", said):
-            return fault.said("400 it cannot answer such a query", status=400)
+            return fault.reworded("400 it cannot answer such a query", status=400)
         meaning = next(
             (text for pattern, text in _MEANINGS_OF_3.items() if re.search(pattern, said)), "it gives no reason that is shown"
         )
-        return fault.said(f"{fault.status} {meaning}")
+        return fault.reworded(f"{fault.status} {meaning}")
 
 
 #: How version 1 names a user, in answers to a query and to a write.

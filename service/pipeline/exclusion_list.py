@@ -1,7 +1,7 @@
 """EXCLUDED_SOURCES_FILE: the sources whose rows are not released, one id per line. Read again for every chunk.
 
 An added id acts at once. A removed one acts once the file has been unchanged for a minute, so that a file that is being rewritten
-releases nobody; and only rows measured after that are released. While the file cannot be read, nothing is.
+releases no source; and only rows measured after that are released. While the file cannot be read, nothing is.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def last_key_id(folder: Path) -> str:
     path = folder / "journal.sqlite"
     try:
         with tempfile.TemporaryDirectory(prefix="ecg-anonymizer-state-") as copy:
-            # Opening the original would leave files in STATE_DIR, which belong to whoever runs --check.
+            # Opening the original would leave files in STATE_DIR, owned by the user who runs --check.
             (Path(copy) / path.name).write_bytes(read_ours(path))
             log = path.with_name(f"{path.name}-wal")
             if log.exists():

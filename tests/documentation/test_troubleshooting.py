@@ -874,7 +874,7 @@ def _a_file_of_a_data_set_is_written_to(scene: Scene) -> int:
     )
 
 
-@row("were looked through before the first release", ends=exit_codes.DONE)
+@row("were surveyed before the first release", ends=exit_codes.DONE)
 def _a_large_data_set(scene: Scene) -> int:
     return _patched_folder(
         scene, "from inputs import data_set\ndata_set.DataSetSource.__init__.__kwdefaults__['rows_at_a_time'] = 5"
