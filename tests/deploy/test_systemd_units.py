@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from service import exit_codes
 from service.settings.declared import KNOWN_NAMES
@@ -146,16 +145,3 @@ def test_a_cohorts_unit_is_the_streaming_unit_with_folders_and_a_file_of_its_own
     copy.write_text(text, encoding="utf-8")
     verdict = run([analyzer(), "verify", "--man=no", str(copy)])
     assert not [line for line in verdict.stderr.splitlines() if "ecg-anonymizer" in line]
-
-
-def test_the_kubernetes_manifests_run_one_service_a_cohort_with_settings_that_exist() -> None:
-    program = needed("kubectl", install_with="the package manager of your system")
-    for cohort, value in (("ward-3", "3"), ("no-ward", "")):
-        verdict = run([program, "kustomize", str(ROOT / "deploy" / "kubernetes" / cohort)])
-        assert verdict.returncode == 0, verdict.stderr
-        documents = list(YAML(typ="safe").load_all(verdict.stdout))
-        settings = {name: text for one in documents if one["kind"] == "ConfigMap" for name, text in one["data"].items()}
-        (service,) = (one for one in documents if one["kind"] == "StatefulSet")
-        assert set(settings) <= KNOWN_NAMES
-        assert (settings["COHORT_TAG"], settings["COHORT"] or "") == ("ward", value)
-        assert (service["metadata"]["name"], service["spec"]["replicas"]) == (f"ecg-anonymizer-{cohort}", 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
@@ -11,7 +12,9 @@ from pathlib import Path
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
+from scripts.audit_offline import ages, answer, locked_versions
 from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
 
 LICENCES = DOCUMENTATION / "LICENCES.md"
@@ -169,10 +172,10 @@ def test_what_is_compiled_into_a_wheel_under_a_gpl_is_on_the_page() -> None:
 
 
 def test_what_lies_in_the_repository_is_there_as_the_page_says() -> None:
-    chart, ecg = table_with(LICENCES, "what", "where", "licence")
+    chart, schemas, ecg = table_with(LICENCES, "what", "where", "licence")
     version = re.findall(r"uPlot ([\d.]+)", chart["what"])
 
-    for path in re.findall(r"`([^`]+)`", chart["where"] + ecg["where"]):
+    for path in re.findall(r"`([^`]+)`", chart["where"] + schemas["where"] + ecg["where"]):
         assert (ROOT / path).exists()
     assert re.findall(r"\(v([\d.]+)\)", _first_line(ROOT / "service/status/pages/uPlot.iife.min.js")) == version
     assert "The MIT License" in _first_line(ROOT / "service/status/pages/uPlot.LICENSE.txt")
@@ -181,7 +184,7 @@ def test_what_lies_in_the_repository_is_there_as_the_page_says() -> None:
 
 def test_no_file_of_others_lies_among_the_pages_unsaid() -> None:
     ours = {"index.html", "help.html", "status.css", "status.js"}
-    chart, _ = table_with(LICENCES, "what", "where", "licence")
+    chart, *_ = table_with(LICENCES, "what", "where", "licence")
     said = set(re.findall(r"pages/([\w.]+)", chart["where"] + chart["licence"]))
 
     assert {file.name for file in (ROOT / "service/status/pages").iterdir()} == ours | said
@@ -190,3 +193,25 @@ def test_no_file_of_others_lies_among_the_pages_unsaid() -> None:
 def _first_line(path: Path) -> str:
     with path.open(encoding="utf-8") as file:
         return file.readline()
+
+
+def test_the_age_of_everything_that_is_locked_is_on_the_page() -> None:
+    known = ages(LICENCES.read_text(encoding="utf-8"))
+
+    assert known.keys() == locked_versions().keys()
+    for name, version in locked_versions().items():
+        assert Version(known[name].version) >= Version(version), f"{name}: the page knows of no version that is locked"
+
+
+def test_an_audit_that_asked_nobody_says_so_and_what_is_known_all_the_same() -> None:
+    page = "The newest, as of 2026-11.\n| `old` | 1.0 | 2024-10 |\n| `new` | 2.0 | 2026-10 |\n| `gone` | 1.0 | 2001-01 |\n"
+
+    said = answer({"old": "1.0", "new": "1.9", "unlisted": "3"}, page, datetime(2026, 11, 28, tzinfo=UTC))
+
+    assert said[0] == "❔ Not asked, so not known: whether any of the 3 locked distributions has a known vulnerability."
+    assert "as of 2026-11" in said[2]
+    assert said[3:] == [
+        "   - locked with hashes: 3; behind the newest version of that month: new 1.9 (2.0)",
+        "   - no release for 24 months: old (2024-10)",
+        "   - of unknown age, because the page does not list them: unlisted",
+    ]
