@@ -103,28 +103,38 @@ utility: $(VENV)/utility.stamp  ## What anonymization costs: tables, and a page 
 	@$(RUN) -m utility
 
 # In an environment of its own: it needs some thirty packages that nothing else here needs.
+LOCKS := requirements.lock requirements-formats.lock requirements-rhythm.lock requirements-dask.lock
 AUDIT := .venv-audit
 AUDIT_OPTIONS ?=
 
 $(AUDIT)/audit.stamp:
-	$(PYTHON) -m venv $(AUDIT)
-	@$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3' \
-	  || { echo "❌ pip-audit could not be installed, so nothing was audited"; exit 1; }
+	@$(PYTHON) -m venv $(AUDIT) && $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.10,<3' \
+	  || { echo "❌ pip-audit could not be installed, so no database was asked"; $(PYTHON) scripts/audit_offline.py; exit 1; }
 	@touch $@
 
-# Strict: otherwise a package missing from its database would count as free of vulnerabilities.
+# Strict: otherwise a package missing from its database would count as free of vulnerabilities. A lock needs no resolving.
 .PHONY: audit
-audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities of what requirements.txt and requirements-formats.txt bring (AUDIT_OPTIONS=)
+audit: $(AUDIT)/audit.stamp  ## Ask a public database for known vulnerabilities of every locked library; without an answer, say what is not known (AUDIT_OPTIONS=)
 	@mkdir -p build
-	@if $(AUDIT)/bin/python -m pip_audit --strict --progress-spinner off $(AUDIT_OPTIONS) -r requirements-formats.txt 2> build/audit.txt; \
+	@if $(AUDIT)/bin/python -m pip_audit --strict --disable-pip --require-hashes --progress-spinner off $(AUDIT_OPTIONS) \
+	  $(addprefix -r ,$(LOCKS)) 2> build/audit.txt; \
 	then tail -n 1 build/audit.txt; \
-	elif grep '^Found ' build/audit.txt; then echo "❌ There are known vulnerabilities: where a fixed version is out, let requirements.txt ask for it"; exit 1; \
+	elif grep '^Found ' build/audit.txt; then echo "❌ There are known vulnerabilities: where a fixed version is out, take it (make lock LOCK_OPTIONS=--upgrade)"; exit 1; \
 	else tail -n 1 build/audit.txt; \
-	  echo "❌ The database could not be asked, or does not know a distribution: nothing is known of these versions (build/audit.txt)"; exit 1; fi
+	  echo "❌ The database could not be asked, or does not know a distribution (build/audit.txt)"; $(PYTHON) scripts/audit_offline.py; fi
+
+# With docker or podman, whichever answers; else they say how to get one. Not part of `make test`.
+BEFORE ?=
+
+.PHONY: image test-containers
+image:  ## Build the container image (docker or podman)
+	@$(PYTHON) -m testbed.containers image
+
+test-containers: $(VENV)/run.stamp  ## Build the image and run it with Compose and a real InfluxDB: demo, health, signals, backfill, upgrade (BEFORE=commit)
+	@$(RUN) -m testbed.containers try $(if $(BEFORE),--before '$(BEFORE)')
 
 # In an environment of its own, like the audit. Resolves once for all systems and all Pythons from 3.11 on.
 LOCKER := .venv-lock
-LOCKS := requirements.lock requirements-formats.lock requirements-rhythm.lock requirements-dask.lock
 
 $(LOCKER)/lock.stamp:
 	$(PYTHON) -m venv $(LOCKER)
