@@ -91,6 +91,10 @@ def _check(settings: Settings, *, connect: bool) -> int:
         ERROR.log(problem)
     if not problems:
         _CONFIGURATION_GOOD.log(", and everything can be reached" if connect else "")
+    if connect and not problems:
+        from service.first_look import log_first_look  # imported only for --connect
+
+        log_first_look(settings)
     return exit_codes.CONFIGURATION if problems else exit_codes.DONE
 
 

@@ -509,7 +509,7 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
         yield from (f"{_KEY} {doubt}" for doubt in doubts_about(settings.pseudonym_salt.key()))
     yield from _warnings_about_the_method(settings, given)
     yield from _warnings_about_versions(settings)
-    yield from _unencrypted(settings)
+    yield from unencrypted(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:
         yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: allow access only through a TLS proxy or a private network"
     if settings.input_file and settings.influx_tag_filter:
@@ -538,7 +538,7 @@ def _warnings_about_versions(settings: Settings) -> Iterator[str]:
         yield f"INFLUX_QUERY_LANGUAGE=flux means an InfluxDB 2, which does not use {' and '.join(of_version_1)}"
 
 
-def _unencrypted(settings: Settings) -> Iterator[str]:
+def unencrypted(settings: Settings) -> Iterator[str]:
     """Yield a warning for each address to which a token, ECG or a query string would be sent unencrypted over a network."""
     reads, writes = not settings.input_file, settings.output_to_influx
     own_output = settings.influx_output_url not in ("", settings.influx_url)

@@ -276,6 +276,10 @@ ROOMS = {
         "startup wiring settings service.state.settings_changes service.pipeline.claims service.pipeline.exclusion_list anonymizer disk "
         "transport",
     ),
+    "service/first_look.py": _room(
+        "a first look reads a little and leaves no trace: it knows no state and no delivery",
+        "startup wiring settings anonymizer",
+    ),
     "service/observation.py": _room(
         "observation knows the observers, and nothing that releases",
         "report status telemetry state settings clock",

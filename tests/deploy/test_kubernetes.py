@@ -70,7 +70,8 @@ def definitions() -> referencing.Registry[Any]:
     content = json.loads((SCHEMAS / "_definitions.json").read_text(encoding="utf-8"))
     resource = referencing.Resource.from_contents(content, default_specification=referencing.jsonschema.DRAFT202012)
     registry: referencing.Registry[Any] = referencing.Registry()
-    return registry.with_resource("_definitions.json", resource)
+    found: referencing.Registry[Any] = registry.with_resource("_definitions.json", resource)
+    return found
 
 
 def faults(document: Document) -> Iterator[str]:

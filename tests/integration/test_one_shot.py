@@ -224,6 +224,73 @@ def test_without_an_env_file_the_remedy_is_printed() -> None:
     assert "cp .env.example .env" in empty.stderr
 
 
+def findings(log: str, kind: str) -> list[str]:
+    return [line.split(f"{kind}: ", 1)[1] for line in log.splitlines() if f" {kind}: " in line]
+
+
+def test_a_first_look_ends_with_what_is_ready_weak_and_not_known(clinic: Clinic, tmp_path: Path) -> None:
+    load_first_minute(clinic, seconds=30)
+    lone = b"\n".join(b"ecg,source_id=night ecg=%di %d" % (n % 9, START_NS - 10**10 + n * 10**7) for n in range(400))
+    clinic.server.write_lines(clinic.raw, lone)
+    buckets = [clinic.raw, clinic.released]
+    good = {
+        **clinic.settings,
+        **FIRST_MINUTE,
+        "INFLUX_VERIFY_TOKEN": clinic.server.make_token(read=buckets),
+    }
+
+    code, log = run_service(tmp_path, good, "--check", "--connect")
+    assert (code, findings(log, "Weak"), findings(log, "Not known")) == (0, [], [])
+    assert [line.split(" or more")[0] for line in findings(log, "Ready")] == [
+        "source ids are replaced by pseudonyms",
+        "nothing goes unencrypted to another machine",
+        "each of 6 windows looked at has rows of 6 wearers",
+        "INFLUX_OUTPUT_TOKEN cannot read raw ECG",
+        "windows that another STATE_DIR released are seen in the output bucket",
+    ]
+
+    one_token = {
+        "INFLUX_TOKEN": clinic.server.make_token(read=buckets, write=buckets),
+        "INFLUX_OUTPUT_TOKEN": "",
+        "PSEUDONYMIZE_SOURCE_ID": "false",
+    }
+    night = {"QUERY_START_TIME": "2025-11-03T14:29:00Z"}
+    code, log = run_service(tmp_path, good | one_token | night, "--check", "--connect")
+    assert code == 0
+    assert [line.split(". Set ") for line in findings(log, "Weak")] == [
+        ["source ids leave as they are", "PSEUDONYMIZE_SOURCE_ID=true and PSEUDONYM_SALT_FILE"],
+        [
+            "1 of 7 windows looked at hold rows of one wearer only, so all rows that share a value are one person's (K_UNIT=record)",
+            "K_UNIT=source, which releases no such window",
+        ],
+        [
+            "one token, or user, reads raw ECG and writes the output",
+            f"INFLUX_OUTPUT_TOKEN to a token that can write {clinic.released} and nothing else; "
+            "InfluxDB 3 Core has none (documentation/PRIVACY.md)",
+        ],
+    ]
+    assert "night" not in log.replace("2025", ""), "counts only"
+
+    writes_and_reads = {
+        "INFLUX_OUTPUT_TOKEN": clinic.server.make_token(read=buckets, write=buckets),
+        "K_UNIT": "source",
+        "INFLUX_VERIFY_TOKEN": "",
+    }
+    empty = {"QUERY_START_TIME": "2025-11-04T14:00:00Z", "QUERY_END_TIME": "2025-11-04T14:01:00Z"}
+    code, log = run_service(tmp_path, good | writes_and_reads | night | {"K_VALUE": 6}, "--check", "--connect")
+    weak = findings(log, "Weak")
+    assert [line.split(" (")[0].split(". Set")[0] for line in weak] == [
+        "1 of 7 windows looked at have fewer than 6 wearers and would be withheld whole",
+        "INFLUX_OUTPUT_TOKEN can read raw ECG",
+        "INFLUX_OUTPUT_TOKEN can read the output bucket too",
+    ]
+    code, log = run_service(tmp_path, good | empty | {"INFLUX_VERIFY_TOKEN": ""}, "--check", "--connect")
+    assert "the span that was looked at has no rows" in findings(log, "Not known")[0]
+    assert findings(log, "Weak")[0].startswith("no token can read the output bucket")
+    assert clinic.stored() == {}
+    assert {path.name for path in tmp_path.iterdir()} == {".env", "service.log"}, "a look leaves nothing"
+
+
 def test_check_says_what_is_good_or_everything_that_cannot_be_reached_and_changes_nothing(clinic: Clinic, tmp_path: Path) -> None:
     settings = {**clinic.settings, **FIRST_MINUTE}
     code, log = run_service(tmp_path, settings, "--check", "--connect")
