@@ -40,7 +40,7 @@ from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
 from service.settings.declared import DECLARED, KNOWN_NAMES, Settings
 from service.settings.env_file import settings_in
-from service.settings.load import environment_settings, load
+from service.settings.load import NoConfiguration, environment_settings, load
 from service.settings.types import moment, path
 from service.startup import with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
@@ -217,7 +217,7 @@ def _spool_of(folder: Path, env_file: Path, journal: Journal) -> Spool:
 def _shared_spool(folder: Path, env_file: Path, address: str) -> SharedSpool:
     """Return the spool that the journal names for workers; the settings supply only the keys of a bucket."""
     if "://" in address:
-        return make_shared_spool(load(env_file, os.environ, must_exist=True).settings)
+        return make_shared_spool(load(env_file, os.environ).settings)
     return SharedSpool(SpoolFolder(Path(address or folder / "chunks")))
 
 
@@ -339,7 +339,7 @@ def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
     make_printable(sys.stdout)
     options = _parse(arguments)
-    env_file = Path(options.env_file)
+    env_file = Path(options.env_file or ".env")
     try:
         folder = Path(options.state_dir or _state_dir_of(env_file))
     except ConfigurationError as error:
@@ -386,11 +386,19 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     if options.command == "give-up-lost":
         return give_up_lost(folder, is_confirmed=options.yes, env_file=env_file)
     if options.command == "accept-gap":
-        return accept_gap(folder, with_bucket_name(load(env_file, os.environ).settings) if env_file.is_file() else None)
-    settings = with_bucket_name(load(env_file, os.environ, must_exist=True).settings)
+        return accept_gap(folder, _settings_if_any(env_file))
+    settings = with_bucket_name(load(env_file, os.environ, must_exist=options.env_file is not None).settings)
     if options.command == "retry-set-aside":
         return retry_set_aside(folder, settings)
     return verify(folder, settings, Window(options.start, options.end))
+
+
+def _settings_if_any(env_file: Path) -> Settings | None:
+    """Return the settings; None where neither `.env` nor the environment, as in a container, has any."""
+    try:
+        return with_bucket_name(load(env_file, os.environ).settings)
+    except NoConfiguration:
+        return None
 
 
 def _state_dir_of(env_file: Path) -> str:
@@ -406,7 +414,7 @@ def _state_dir_of(env_file: Path) -> str:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--env-file", metavar="PATH", default=".env", type=path_argument, help="settings file (default: .env)")
+    parser.add_argument("--env-file", metavar="PATH", type=path_argument, help="settings file (default: .env)")
     parser.add_argument("--state-dir", metavar="FOLDER", type=path_argument, help="state folder, instead of STATE_DIR")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     commands.add_parser("show", help="show what was released, the position of each output, and late rows")

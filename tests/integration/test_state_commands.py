@@ -53,10 +53,22 @@ def delete(clinic: Clinic, bucket: str, measurement: str, start: str, stop: str)
     )
 
 
+def in_container(folder: Path, settings: dict[str, object], *arguments: str) -> tuple[int, str]:
+    """Run a command where the environment has the settings and there is no `.env`."""
+    (folder / ".env").rename(folder / "elsewhere")
+    try:
+        return state(
+            folder, *arguments, environment={"CSV_OUTPUT_DIR": "csv"} | {name: str(text) for name, text in settings.items()}
+        )
+    finally:
+        (folder / "elsewhere").rename(folder / ".env")
+
+
 def test_verify_finds_that_journal_source_and_outputs_agree_where_it_is_asked_to_look_and_counts_late_rows(
-    released: Path, clinic: Clinic
+    released: Path, settings: dict[str, object], clinic: Clinic
 ) -> None:
     code, said = state(released, "verify")
+    assert in_container(released, settings, "verify")[0] == 0
 
     assert code == 0, said
     assert "4 released windows" in said
@@ -141,7 +153,7 @@ def test_a_lost_state_folder_releases_nothing_twice_and_accepting_the_gap_is_the
     clinic.server.write_lines(clinic.raw, f"ecg,source_id=mitbih-100 ecg=7i {START_NS + 1}".encode())
 
     refused, log = run_service(released, settings)
-    accepted, said = state(released, "accept-gap")
+    accepted, said = in_container(released, settings, "accept-gap")
     code, after_log = run_service(released, {**settings, "QUERY_END_TIME": "2025-11-03T14:30:30Z"})
 
     assert (refused, "STATE_DIR knows nothing of" in log, "accept-gap" in log) == (78, True, True), log
