@@ -437,12 +437,10 @@ def _stops_as_asked(stack: Stack) -> None:
 
 
 def _agrees(stack: Stack, token: str, start: str) -> None:
-    """Let the service's own audit compare journal, raw bucket and output bucket."""
-    stack.compose("stop", "anonymizer")
+    """Let `state.py verify` compare journal, raw bucket and output bucket; the service is stopped."""
     audit = ("run", "--rm", "--no-deps", "-e", f"INFLUX_VERIFY_TOKEN={token}", "--entrypoint", "python", "anonymizer")
     found = stack.compose(*audit, "scripts/state.py", "verify", "--start", start, is_good=False)
     _must(found.returncode == 0, found.stdout + found.stderr)
-    stack.compose("start", "anonymizer")
 
 
 def _nothing_is_left(engine: Engine) -> None:
