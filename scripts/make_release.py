@@ -236,8 +236,8 @@ def _licence(text: str) -> dict[str, Any]:
 
 
 def _licences(page: str) -> dict[str, str]:
-    """Return the licence of each distribution that the page of licences lists."""
-    return dict(re.findall(r"^\| `([\w-]+)` \| ([^|]+?) \|", page, re.MULTILINE))
+    """Return the licence of each distribution that the page of licences lists; its table of ages has a version in that place."""
+    return dict(re.findall(r"^\| `([\w-]+)` \| ([A-Za-z][^|]+?) \|", page, re.MULTILINE))
 
 
 def _checksums(files: Mapping[str, bytes]) -> bytes:
