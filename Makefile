@@ -86,8 +86,8 @@ bench: $(VENV)/dev.stamp  ## Speed beside what the database itself needs, growth
 	@$(RUN) -m benchmarks --wearers $(WEARERS) --minutes $(MINUTES) --repeats $(REPEATS)
 	@$(RUN) -m benchmarks.core
 
-bench-scale: $(VENV)/dev.stamp  ## Chunks handed to workers: file to Parquet with 1 and 2, the coordinator alone, Dask's own rate
-	@$(RUN) -m benchmarks scale --repeats $(REPEATS)
+bench-scale: $(VENV)/dev.stamp  ## Chunks handed to workers: file to Parquet with 1 and 2, the coordinator alone, Dask's own rate (PARTS=coordinator)
+	@$(RUN) -m benchmarks scale --repeats $(REPEATS) $(if $(PARTS),--parts $(PARTS))
 
 bench-live: $(VENV)/dev.stamp  ## 10, 100 and 1000 wearers that send as they live, five minutes each
 	@$(RUN) -m benchmarks.live

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--wearers", type=int, default=6)
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=scale.PARTS, default=scale.PARTS, help="of scale: only these")
     options = parser.parse_args()
     kinds: dict[str, Callable[[], Figures]] = {
         "throughput": lambda: throughput.measure(wearers=options.wearers, minutes=options.minutes, repeats=options.repeats),
@@ -26,7 +27,7 @@ def main() -> None:
         "growth": lambda: growth.measure(repeats=options.repeats),
         "backlog": lambda: backlog.measure(repeats=options.repeats),
         "parquet": lambda: parquet.measure(repeats=options.repeats),
-        "scale": lambda: scale.measure(repeats=options.repeats),
+        "scale": lambda: scale.measure(repeats=options.repeats, parts=options.parts),
     }
     about = machine()
     print(f"{about['cores']} cores, {about['processor']}, Python {about['python']}, commit {about['commit']}")

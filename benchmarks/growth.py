@@ -78,15 +78,15 @@ def _median_s(runs: Iterable[Run]) -> float:
     return statistics.median(run.wall_s for run in runs)
 
 
-def recording(folder: Path, *, wearers: int, hertz: int, seconds: int) -> tuple[Path, int]:
+def recording(folder: Path, *, wearers: int, hertz: int, seconds: int, from_s: int = 0) -> tuple[Path, int]:
     """Write a Parquet file minute by minute; return it and its rows."""
-    path = folder / f"{wearers}-{hertz}-{seconds}.parquet"
+    path = folder / f"{wearers}-{hertz}-{seconds}{f'-from-{from_s}' if from_s else ''}.parquet"
     worn = Wearers(wearers, hertz=hertz)
     schema = pa.schema([("timestamp", pa.timestamp("ns", tz="UTC")), ("source_id", pa.string()), ("ecg", pa.float64())])
     rows = 0
     with pq.ParquetWriter(path, schema) as writer:
-        for first in range(0, seconds, 60):
-            span = [START_NS + second * NANOSECONDS for second in (first, min(first + 60, seconds))]
+        for first in range(from_s, from_s + seconds, 60):
+            span = [START_NS + second * NANOSECONDS for second in (first, min(first + 60, from_s + seconds))]
             samples = worn.samples_between(*span)
             ids = pa.DictionaryArray.from_arrays(pa.array(samples.wearer, pa.int32()), list(worn.source_ids)).cast(pa.string())
             columns = [pa.array(samples.times_ns, schema.field(0).type), ids, pa.array(samples.values_uv, pa.float64())]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from anonymizer.windows import HOUR_NS, Window, WindowRange
 from benchmarks.database import START_NS
 from benchmarks.figures import Figures
 from benchmarks.growth import recording
+from benchmarks.service_runs import Run as ServiceRun
 from benchmarks.service_runs import run_service
 from service.clock import SystemClock
 from service.delivery.delivery import Delivery
@@ -36,8 +37,8 @@ from service.state.set_aside import SetAside
 from service.state.shared_spool import MixedSpool, SharedSpool, Spooled
 from service.telemetry.hub import Telemetry
 
-#: Six wearers at 360 Hz for an hour: 8 million rows, 15 seconds of work for one process.
-_WEARERS, _HERTZ, _MINUTES = 6, 360, 60
+#: Six wearers at 360 Hz: 31 million rows, 16 seconds of work for one process, in a file per hour.
+_WEARERS, _HERTZ, _HOURS = 6, 360, 4
 
 #: Rows of a chunk that is some tenths of a second of work: MAX_RECORDS_PER_QUERY counts four of them.
 _ROWS_IN_HAND = 4_000_000
@@ -49,34 +50,66 @@ _LABEL = "0123456789ab"
 _TASKS = 400
 
 
-def measure(*, repeats: int) -> Figures:
-    """Return times and rates."""
-    figures = Figures(f"Chunks handed to workers, {repeats} rounds")
-    with tempfile.TemporaryDirectory() as name:
-        path, rows = recording(Path(name), wearers=_WEARERS, hertz=_HERTZ, seconds=60 * _MINUTES)
-        for _ in range(repeats):
-            alone_s = _seconds(path, rows, "")
-            figures.add("file → Parquet, one process", rows / alone_s / 1e6, "M rows/s")
-            for workers in (1, 2):
-                seconds = _seconds(path, rows, f"local:{workers}")
-                figures.add(f"file → Parquet, local:{workers}", rows / seconds / 1e6, "M rows/s")
-                figures.add(f"local:{workers} ÷ one process", alone_s / seconds, "")
-    for _ in range(repeats):
-        figures.add("coordinator alone, instant workers", _coordinator(gaps=0), "chunks/s")
-        figures.add(f"the same with {_GAPS:,} open gaps", _coordinator(gaps=_GAPS), "chunks/s")
-    for _ in range(repeats):
-        figures.add("Dask's own rate, tasks that do nothing, TLS", _dask(), "tasks/s")
+#: The parts of this benchmark, each of some minutes.
+PARTS = ("workers", "coordinator", "dask")
+
+
+def measure(*, repeats: int, parts: Sequence[str] = PARTS) -> Figures:
+    """Return times and rates of these parts."""
+    figures = Figures(f"Chunks handed to workers{'' if set(parts) == set(PARTS) else ': ' + ', '.join(parts)}, {repeats} rounds")
+    if "workers" in parts:
+        _measure_workers(figures, repeats)
+    for _ in range(repeats if "coordinator" in parts else 0):
+        for gaps, name in ((0, "coordinator alone, instant workers"), (_GAPS, f"the same with {_GAPS:,} open gaps")):
+            seconds = _coordinator(gaps=gaps)
+            figures.add(name, _CHUNKS / seconds, "chunks/s")
+            figures.add(f"{name}: per chunk", 1000 * seconds / _CHUNKS, "ms")
+    for _ in range(repeats if "dask" in parts else 0):
+        for protocol in ("tcp", "tls"):
+            figures.add(f"Dask's own rate, tasks that do nothing, {protocol}", _dask(protocol), "tasks/s")
     return figures
 
 
-def _seconds(path: Path, rows: int, scheduler: str) -> float:
+def _measure_workers(figures: Figures, repeats: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        few, many = (_data_set(folder / f"{hours}", hours) for hours in (1, _HOURS))
+        for _ in range(repeats):
+            alone_s = 0.0
+            for scheduler in ("", "local:1", "local:2"):
+                how = scheduler or "one process"
+                short, long = (_run(path, rows, scheduler) for path, rows in (few, many))
+                alone_s = alone_s or long.wall_s
+                more_rows, more_s = many[1] - few[1], long.wall_s - short.wall_s
+                figures.add(f"{_millions(many[1])} rows, file → Parquet, {how}", long.wall_s, "s")
+                figures.add(f"file → Parquet, {how}, start left out", more_rows / more_s / 1e6, "M rows/s")
+                if scheduler:
+                    figures.add(f"{_millions(many[1])} rows, {how} ÷ one process", alone_s / long.wall_s, "")
+                else:
+                    figures.add("processors that one process uses", long.cpu_s / long.wall_s, "")
+
+
+def _millions(rows: int) -> str:
+    return f"{rows / 1e6:.0f} M"
+
+
+def _data_set(folder: Path, hours: int) -> tuple[Path, int]:
+    """Write a file per hour; return their folder, and how many rows they have in all."""
+    folder.mkdir()
+    rows = 0
+    for hour in range(hours):
+        rows += recording(folder, wearers=_WEARERS, hertz=_HERTZ, seconds=3600, from_s=3600 * hour)[1]
+    return folder, rows
+
+
+def _run(path: Path, rows: int, scheduler: str) -> ServiceRun:
     with tempfile.TemporaryDirectory() as disk:
         to = {"OUTPUT_TO_PARQUET": "true", "OUTPUT_TO_CSV": "false", "PARQUET_URL": f"{disk}/parquet"}
         to |= {"MAX_RECORDS_PER_QUERY": str(_ROWS_IN_HAND), "DASK_SCHEDULER": scheduler}
-        return run_service({**to, "INPUT_FILE": str(path)}, rows=rows).wall_s
+        return run_service({**to, "INPUT_FILE": str(path)}, rows=rows)
 
 
-def _dask() -> float:
+def _dask(protocol: str) -> float:
     from distributed import Client, LocalCluster
     from distributed.security import Security
 
@@ -84,8 +117,8 @@ def _dask() -> float:
         LocalCluster(
             n_workers=2,
             threads_per_worker=1,
-            protocol="tls",
-            security=Security.temporary(),
+            protocol=protocol,
+            security=Security.temporary() if protocol == "tls" else None,
             dashboard_address="127.0.0.1:0",
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
@@ -99,7 +132,7 @@ def _dask() -> float:
 
 
 def _coordinator(*, gaps: int) -> float:
-    """Return how many chunks a second the coordinator plans, records, fences, counts as taken and forgets."""
+    """Return in how many seconds the coordinator plans, records, fences, counts as taken and forgets all chunks."""
     length_ns = HOUR_NS // _WINDOWS_PER_CHUNK
     windows = WindowRange(START_NS // HOUR_NS * HOUR_NS, START_NS // HOUR_NS * HOUR_NS + _CHUNKS * HOUR_NS, length_ns)
     with tempfile.TemporaryDirectory() as name:
@@ -152,7 +185,7 @@ def _coordinator(*, gaps: int) -> float:
         assert journal.outputs.spooled().chunks == 0
         delivery.stop(1.0)
         journal.close()
-        return _CHUNKS / seconds
+        return seconds
 
 
 _PROMISE = Promise(k=5, k_unit="record", method="hierarchy", settings_digest="00112233aabbccdd")

@@ -7,6 +7,7 @@ intervals as they are read. Each read checks that the part is unchanged since it
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,6 +62,17 @@ _WARNING_SHARE = 0.01
 _BROKEN_PART = (pa.ArrowException, OSError, UnicodeDecodeError)
 
 
+class Use(enum.Enum):
+    """What a data set is opened for."""
+
+    #: To count and read windows in order. Rows after a window are decoded with it.
+    WHOLE = "whole"
+    #: To survey the first rows, and count windows that other processes read: no value is decoded to count.
+    PLAN = "plan"
+    #: To read windows that another process has planned, and whose neighbours others read: nothing else is decoded.
+    PARTS = "parts"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Interval:
     """All wanted rows in `[start_ns, end_ns)`, sorted by time."""
@@ -83,6 +95,7 @@ class DataSetSource(StoredSource):
         start_ns, end_ns: The requested span; None: no bound.
         index_file: File that caches the index for the next run; None: no cache.
         rows_at_a_time: About how many rows to hold in memory.
+        use: Who reads what is counted.
     """
 
     concurrent_reads = 1
@@ -99,6 +112,7 @@ class DataSetSource(StoredSource):
         end_ns: int | None = None,
         index_file: Path | None = None,
         rows_at_a_time: int = ROWS_AT_A_TIME,
+        use: Use = Use.WHOLE,
     ) -> None:
         self._store = store
         self._has_filter = bool(sources)
@@ -107,6 +121,7 @@ class DataSetSource(StoredSource):
         self._span = start_ns, end_ns
         self._index_file = index_file
         self._rows_at_a_time = rows_at_a_time
+        self._use = use
         self._lock = RLock()
         self._lock_of_footers = Lock()
         self._interval: _Interval | None = None
@@ -143,7 +158,8 @@ class DataSetSource(StoredSource):
             self._density = self._index.density()
             self._survey = Survey(*self._span)
             amplified = self._check_amplification()
-            self._survey_first_rows()
+            if self._use is not Use.PARTS:
+                self._survey_first_rows()
             self.remarks = tuple(
                 [
                     *found.remarks(),
@@ -217,7 +233,7 @@ class DataSetSource(StoredSource):
         edges_ns = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
         with self._lock:
             rows = self._density.rows_before(windows.end_ns) - self._density.rows_before(windows.start_ns)
-            if rows <= self._rows_at_a_time:
+            if rows <= self._rows_at_a_time and self._use is Use.WHOLE:
                 # The caller reads them next, and then they need not be decoded again.
                 interval = self._interval_with(windows.start_ns, windows.start_ns + windows.length_ns)
                 if interval.holds(windows.start_ns, windows.end_ns):
@@ -343,8 +359,9 @@ class DataSetSource(StoredSource):
         return self._interval
 
     def _read_interval(self, start_ns: int, end_ns: int) -> _Interval:
-        until_ns = max(end_ns, self._density.time_after(start_ns, self._rows_at_a_time))
-        extent = self.extent()
+        until_ns, extent = end_ns, self.extent()
+        if self._use is not Use.PARTS:
+            until_ns = max(end_ns, self._density.time_after(start_ns, self._rows_at_a_time))
         if extent is not None and until_ns >= extent[1] - 1:
             until_ns = max(end_ns, extent[1])
         gathered = _Gathered(self._microvolts_per_unit)

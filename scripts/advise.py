@@ -67,6 +67,9 @@ WITHOUT = {
     "OUTPUT_TO_CSV": "true",
     "OUTPUT_TO_INFLUX": "false",
     "OUTPUT_TO_API": "false",
+    "OUTPUT_TO_PARQUET": "false",
+    "DASK_SCHEDULER": "",
+    "SPOOL_URL": "",
     "STREAMING_MODE": "false",
     "PSEUDONYMIZE_SOURCE_ID": "false",
     "QUERY_START_TIME": "",
@@ -131,7 +134,8 @@ def _settings(options: argparse.Namespace, environment: Mapping[str, str]) -> Se
     given = {**environment, **WITHOUT}
     given |= {name: getattr(options, option) for option, name in SETTING_OF.items() if getattr(options, option)}
     if options.file:
-        given["INPUT_FILE"] = options.file
+        # A file is never cut into cohorts.
+        given |= {"INPUT_FILE": options.file, "COHORT_TAG": "", "COHORT": ""}
     elif not given.get("INFLUX_TOKEN") and not given.get("INFLUX_TOKEN_FILE"):
         for form in ("", "_FILE"):
             if verify_token := given.get(f"INFLUX_VERIFY_TOKEN{form}"):

@@ -61,19 +61,22 @@ _SETTLE_S = 2.0
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 
-def make_source(settings: Settings, token: Secret | None = None, *, index_file: Path | None = None) -> SampleSource:
+def make_source(
+    settings: Settings, token: Secret | None = None, *, index_file: Path | None = None, is_worker: bool = False
+) -> SampleSource:
     """Return the source that the settings name, not yet open.
 
     Args:
         settings: The settings.
         token: Replaces INFLUX_TOKEN.
         index_file: The file that caches the index of a data set; None: no cache.
+        is_worker: Whether it is read by one Dask worker of many, after the coordinator has surveyed it.
     """
     # Imported only if used: importing the database client takes half a second.
     if not settings.input_file:
         return _make_influx_source(settings, token)
     address = address_of_input(settings)
-    return _make_file_source(settings) if address is None else _make_data_set(settings, address, index_file)
+    return _make_file_source(settings) if address is None else _make_data_set(settings, address, index_file, is_worker=is_worker)
 
 
 def address_of_input(settings: Settings) -> DataSetAddress | None:
@@ -104,8 +107,8 @@ def _make_file_source(settings: Settings) -> SampleSource:
     )
 
 
-def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path | None) -> SampleSource:
-    from inputs.data_set import DataSetSource
+def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path | None, *, is_worker: bool) -> SampleSource:
+    from inputs.data_set import DataSetSource, Use
     from inputs.data_set_parts import Folder, PartStore
 
     store: PartStore = Folder(Path(address.root), address.is_requested())
@@ -125,6 +128,7 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
         start_ns=settings.query_start_time,
         end_ns=settings.query_end_time,
         index_file=index_file,
+        use=Use.PARTS if is_worker else Use.PLAN if settings.dask_scheduler else Use.WHOLE,
     )
 
 

@@ -151,7 +151,7 @@ def _set_up(label: str) -> _Workplace:
     settings = worker_settings()
     spool, outputs = make_shared_spool(settings), [one for one in make_outputs(settings) if one.kind in WRITTEN_BY_WORKERS]
     recipe = make_recipe(settings, load_hierarchy(settings), label)
-    source = make_source(settings)
+    source = make_source(settings, is_worker=True)
     source.open()
     return _Workplace(
         source=source,

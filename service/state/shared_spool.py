@@ -27,8 +27,8 @@ from transport.object_store import BucketPrefix, ObjectStore
 
 _NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
 
-#: The suffix of files that are incomplete, such as after a crash.
-_UNFINISHED = ".unfinished"
+#: Files that are incomplete; a worker that dies leaves one.
+_UNFINISHED = re.compile(r"[0-9A-Za-z.]+/\.[0-9a-f]{16}(\.whole)?\.unfinished")
 
 
 class Place(Protocol):
@@ -119,7 +119,9 @@ class SharedSpool:
             self._place.remove(name)
 
     def remove_all_but(self, known: set[str], label: str, *, is_kept: Callable[[Window], bool] = lambda _: False) -> list[str]:
-        """Remove unknown files of the data set; return those that were kept.
+        """Remove unknown and unfinished files of the data set; return those that were kept.
+
+        A worker that still writes one of them answers that it could not, and is asked again.
 
         Args:
             known: Names of files that outputs wait for.
@@ -129,6 +131,8 @@ class SharedSpool:
         kept = []
         for path in self._place.paths(label):
             found = _NAME.fullmatch(path)
+            if found is None and _UNFINISHED.fullmatch(path):
+                self.remove(path)
             if path in known or found is None:
                 continue
             if is_kept(Window(int(found[2]), int(found[3]))):
@@ -216,15 +220,16 @@ class SpoolFolder:
     def put(self, path: str, content: bytes) -> None:
         """Put a file there."""
         place = self._root / path
-        unfinished = self._root / _UNFINISHED / secrets.token_hex(8)
+        attempt = secrets.token_hex(8)
+        unfinished, whole = (place.with_name(f".{attempt}{form}.unfinished") for form in ("", ".whole"))
         with self._only_unavailable():
-            for folder in (self._root, place.parent, unfinished.parent):
+            for folder in (self._root, place.parent):
                 make_folder(folder, PRIVATE_FOLDER)
             try:
                 put_new_durably(place, content, unfinished=unfinished)
             except FileExistsError:
-                put_new_durably(unfinished.with_suffix(".whole"), content, unfinished=unfinished)
-                unfinished.with_suffix(".whole").replace(place)
+                put_new_durably(whole, content, unfinished=unfinished)
+                whole.replace(place)
                 sync_folder(place.parent)
             sync_folder(self._root)
 

@@ -20,7 +20,7 @@ from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUn
 from anonymizer.samples import SampleSource
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import data_set_index
-from inputs.data_set import DataSetSource
+from inputs.data_set import DataSetSource, Use
 from inputs.data_set_address import data_set_address
 from inputs.data_set_bucket import BucketFolder
 from inputs.data_set_parts import Folder
@@ -125,9 +125,16 @@ PARTS = st.lists(
     wanted=st.sampled_from([(), ("b",), ("a", "c")]),
     rows_at_a_time=st.sampled_from([3, 10, 1000]),
     span=st.sampled_from([(None, None), (2_000, 5_000)]),
+    use=st.sampled_from(Use),
 )
 def test_rows_are_counted_and_read_as_brute_force_does(
-    parts: Any, length_s: int, wanted: tuple[str, ...], rows_at_a_time: int, span: Any, tmp_path_factory: pytest.TempPathFactory
+    parts: Any,
+    length_s: int,
+    wanted: tuple[str, ...],
+    rows_at_a_time: int,
+    span: Any,
+    use: Use,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("set")
     for number, (rows, kind, ids, group_rows, is_sorted) in enumerate(parts):
@@ -137,7 +144,7 @@ def test_rows_are_counted_and_read_as_brute_force_does(
     expected = [row for row in all_rows if not wanted or row[1] in wanted]
     start_ns, end_ns = (None if at is None else TIME_NS + at * 1_000_000 for at in span)
 
-    source = opened(folder, sources=wanted, start_ns=start_ns, end_ns=end_ns, rows_at_a_time=rows_at_a_time)
+    source = opened(folder, sources=wanted, start_ns=start_ns, end_ns=end_ns, rows_at_a_time=rows_at_a_time, use=use)
 
     timed = [row[0] for row in all_rows if row[0] is not None]
     assert source.extent() == ((TIME_NS + min(timed) * 1_000_000, TIME_NS + max(timed) * 1_000_000 + 1) if timed else None)
@@ -207,6 +214,16 @@ def test_only_row_groups_that_overlap_are_read(tmp_path: Path, monkeypatch: pyte
     whole = WindowRange(TIME_NS, TIME_NS + 100 * NANOSECONDS, NANOSECONDS)
     assert source.count(whole).tolist() == [10] * 100
     assert groups == [], "footers alone tell how many rows lie in windows that hold whole row groups"
+    # One of many readers decodes its windows alone, and who only counts decodes nothing.
+    part = opened(tmp_path, rows_at_a_time=600, use=Use.PARTS)
+    assert groups == []
+    part.read(WindowRange(TIME_NS + 50 * NANOSECONDS, TIME_NS + 52 * NANOSECONDS, NANOSECONDS))
+    assert groups == [50, 51]
+    plan = opened(tmp_path, rows_at_a_time=600, use=Use.PLAN)
+    assert set(groups) == set(range(60)), "the first rows are surveyed"
+    groups.clear()
+    assert plan.count(WindowRange(TIME_NS + 70 * NANOSECONDS, TIME_NS + 90 * NANOSECONDS, NANOSECONDS)).tolist() == [10] * 20
+    assert groups == []
 
 
 # --- the index ------------------------------------------------------------------------------------------------------------------

@@ -97,12 +97,19 @@ def test_answers_that_are_lost_late_or_come_twice_change_nothing(coordinator: Co
         zombie.join()
 
     assert code == 0, log
+    # A worker that was killed while it wrote leaves a part of a file; that of another data set is not ours.
+    (label,) = (folder for folder in coordinator.spool.iterdir() if folder.is_dir())
+    halves = [folder / f".{'0f' * 8}{form}.unfinished" for folder in (label, label.with_name("other")) for form in ("", ".whole")]
+    label.with_name("other").mkdir()
+    for half in halves:
+        half.write_bytes(b"half of a file")
     assert len(zombies) > 3
     assert files_in(coordinator.folder) == undisturbed
     # A zombie may have written after the end; the next run removes what it left.
     code, log = coordinator.run()
     assert (code, "0 released" in log) == (0, True), log
     assert spool_files(coordinator.folder) == []
+    assert [half.exists() for half in halves] == [False, False, True, True]
 
 
 def test_of_two_results_for_one_chunk_the_one_that_was_recorded_is_delivered_and_the_other_removed(

@@ -83,8 +83,10 @@ def test_under_the_method_without_groups_no_k_is_advised_and_recognition_stands_
 def test_a_data_set_is_advised_on_like_a_file(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     shutil.copy(RECORDS, tmp_path / "set" / "part.parquet")
+    # What a ward's service and its workers are set to is nothing to a file.
+    ward = {"COHORT_TAG": "ward", "COHORT": "3", "DASK_SCHEDULER": "tls://scheduler.invalid:8786", "SPOOL_URL": str(tmp_path)}
 
-    assert advise(str(tmp_path / "set" / "*.parquet"), *QUICK) == advise(str(RECORDS), *QUICK)
+    assert advise(str(tmp_path / "set" / "*.parquet"), *QUICK, environment=ward) == advise(str(RECORDS), *QUICK)
     code, said = advise("gs://bucket/set", *QUICK)
     assert (code, "INPUT_FILE is an address of a kind that is not read" in said) == (78, True), said
 
@@ -187,7 +189,7 @@ def test_a_mistake_is_a_sentence(tmp_path: Path, arguments: list[str], code: int
 def test_a_bucket_is_read_with_a_token_that_may_only_read_it(raw_bucket: Bucket, tmp_path: Path) -> None:
     factor = {0: 1000}
     lines = [
-        f"ecg,source_id=s{s} ecg={factor.get(s, 1) * ((i * 7 + s) % 40)}i {START_NS + i * 10**7}"
+        f"ecg,source_id=s{s},ward={s % 2} ecg={factor.get(s, 1) * ((i * 7 + s) % 40)}i {START_NS + i * 10**7}"
         for s in range(6)
         for i in range(2000)
     ]
@@ -202,6 +204,11 @@ def test_a_bucket_is_read_with_a_token_that_may_only_read_it(raw_bucket: Bucket,
         assert "WARNING: the values of 1 of 6 sources move a hundred times more, or less" in said
         assert raw_bucket.read_token not in said
 
+    for cohort, rows, sources in (({"COHORT": "1"}, "6,000", 3), ({"COHORT": "x"}, "", 0), ({}, "", 0)):
+        ward = {"INFLUX_TOKEN": raw_bucket.read_token, "COHORT_TAG": "ward", **cohort}
+        code, said = advise(*where, environment=ward, folder=tmp_path)
+        expected = (0, f"Sample: {rows} rows of {sources} sources") if rows else (78, "No row with a number")
+        assert (code, expected[1] in said) == (expected[0], True), said
     code, said = advise(*place, *QUICK, environment={"INFLUX_TOKEN": raw_bucket.read_token}, folder=tmp_path)
     assert (code, "No row with a number in the 1 minutes looked at" in said) == (78, True), said
     code, said = advise(*where, environment={"INFLUX_TOKEN": "wrong"}, folder=tmp_path)

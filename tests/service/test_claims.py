@@ -11,14 +11,17 @@ import pytest
 
 from anonymizer.cohorts import Claim, Cohort, claim_in, cut_of
 from anonymizer.errors import OutputUnavailable, SourceDenied, SourceUnavailable
-from anonymizer.windows import Window
+from anonymizer.samples import RowsBeside
+from anonymizer.windows import NANOSECONDS, Window
 from outputs.parquet_claims import ParquetClaims
 from outputs.parquet_places import Folder
 from service.pipeline.claims import Claimant, CutOtherwise, end_rival_claims, hold_claim, refuse_rival_labels
 from service.pipeline.cut_guard import CutGuard
+from service.pipeline.rows_without_cohort import RowsWithoutCohort
 from service.pipeline.upkeep import Upkeep
 from service.retry import Retry
 from service.state.journal import Journal
+from service.telemetry.hub import Telemetry
 from tests.service.fakes import FakeClock, FakeSource
 
 BASE = "0123456789ab"
@@ -274,6 +277,43 @@ def test_a_stream_looks_again_every_hour_and_sooner_where_it_could_not(tmp_path:
     clock.now_s += 300
     with pytest.raises(CutOtherwise):
         guard.look_if_due()
+    journal.close()
+
+
+def test_rows_of_no_cohort_are_counted_every_hour_each_once_and_later_if_the_source_does_not_answer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Source(FakeSource):
+        def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
+            self._fail()
+            asked.append((start_ns, end_ns))
+            return RowsBeside(without_time=0, not_asked_for=(end_ns - start_ns) // NANOSECONDS)
+
+    asked: list[tuple[int, int]] = []
+    served: list[bool] = []
+    clock, source, telemetry = FakeClock(), Source(), Telemetry(k=5, verbose=False)
+    journal = Journal(tmp_path, data_set=WARD_3)
+    count = RowsWithoutCohort(source, journal, telemetry, clock, tag="ward", are_served=lambda: bool(served)).look_if_due
+
+    def after(seconds: int) -> int:
+        clock.now_s += seconds
+        journal.move_stream((1_000_000 + int(clock.now_s)) * NANOSECONDS)
+        count()
+        return len(asked)
+
+    start_ns = (1_000_000 + int(clock.now_s)) * NANOSECONDS
+    # The first look is at the last minute, a minute after the start; then every hour, each at what was released since.
+    assert [after(59), after(2), after(3590), after(11)] == [0, 1, 1, 2]
+    source.failures = [SourceUnavailable("no answer")]
+    assert [after(3600), after(3599), after(2)] == [2, 2, 3]
+    seconds = [[(at - start_ns) // NANOSECONDS for at in span] for span in asked]
+    assert seconds == [[1, 61], [61, 3662], [3662, 10863]]
+    assert telemetry.totals.outside == 10862
+    assert caplog.text.count("rows have no tag ward, so they belong to no cohort and are not released") == 3
+    # A service that releases them has begun.
+    served.append(True)
+    assert after(3601) == 4
+    assert caplog.text.count("rows have no tag ward") == 3
     journal.close()
 
 

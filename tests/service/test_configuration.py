@@ -8,6 +8,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import certifi
 import pytest
 from dotenv import dotenv_values
 from hypothesis import given
@@ -32,6 +33,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 MIT_BIH = ROOT / "tests" / "inputs" / "recordings" / "mitbih_100.hea"
 MINIMAL = {"INFLUX_TOKEN": "t0ken", "INFLUX_ORG": "clinic"}
 KEY = "92d7a0c14e8b3f6517c2e90db45fa8736de1c05f8a724b39e6f01d8c7b53a942"
+TLS = {
+    "DASK_SCHEDULER": "tls://dask:8786",
+    **{f"DASK_TLS_{what}_FILE": certifi.where() for what in ("CA", "CERT", "KEY")},
+}
 
 
 def load_text(folder: Path, text: str | bytes, **environment: str) -> Configuration:
@@ -122,6 +127,39 @@ def test_the_mode_of_files_is_read_in_octal(tmp_path: Path, text: str, mode: int
         ({"COHORT_TAG": "_field", "COHORT": "ecg"}, "COHORT_TAG=_field has a meaning of its own in the output"),
         ({"COHORT_TAG": "k_unit", "COHORT": "3"}, "COHORT_TAG=k_unit has a meaning of its own in the output"),
         ({"COHORT_TAG": "w@rd"}, "COHORT_TAG has a tag with an @ in its name, by which InfluxDB 2 cannot select rows"),
+        *(
+            ({"DASK_SCHEDULER": scheduler}, "DASK_SCHEDULER must be local:2 (or another number of worker processes")
+            for scheduler in ("local", "local:0", "local:x", "10.0.0.1:8786", "https://dask:8786", "tls://dask", "tls://dask:0")
+        ),
+        ({"DASK_SCHEDULER": "local:2", "STREAMING_MODE": "true"}, "DASK_SCHEDULER hands the chunks of a one-shot run to workers"),
+        *(
+            (
+                {"DASK_SCHEDULER": f"tcp://{host}:8786", "SPOOL_URL": "/srv/spool", "DASK_INSECURE_LOOPBACK": "true"},
+                "is not encrypted",
+            )
+            for host in ("dask.example", "10.0.0.1", "localhost", "[::]", "0.0.0.0")
+        ),
+        ({"DASK_SCHEDULER": "tcp://127.0.0.1:8786", "SPOOL_URL": "/srv/spool"}, "for a test, set DASK_INSECURE_LOOPBACK=true"),
+        *(
+            ({**TLS, "SPOOL_URL": "/srv/spool", name: ""}, f"{name} is required with DASK_SCHEDULER=tls://")
+            for name in TLS
+            if name != "DASK_SCHEDULER"
+        ),
+        (
+            {**TLS, "SPOOL_URL": "/srv/spool", "DASK_TLS_KEY_FILE": "/no/key.pem"},
+            "DASK_TLS_KEY_FILE names /no/key.pem, which is",
+        ),
+        (TLS, "SPOOL_URL is required with a DASK_SCHEDULER elsewhere"),
+        ({"SPOOL_URL": "./output/spool", "CSV_OUTPUT_DIR": "./output"}, "SPOOL_URL and CSV_OUTPUT_DIR are in one another"),
+        ({"SPOOL_URL": "./state/spool"}, "SPOOL_URL and STATE_DIR/spool are in one another"),
+        (
+            {"SPOOL_URL": "s3://bucket/ecg/spool", "OUTPUT_TO_PARQUET": "true", "PARQUET_URL": "s3://bucket/ecg"},
+            "SPOOL_URL and PARQUET_URL are in one another",
+        ),
+        (
+            {"INPUT_FILE": "s3://bucket/raw/*.parquet", "SPOOL_URL": "s3://bucket/raw/spool"},
+            "SPOOL_URL and INPUT_FILE are in one another",
+        ),
         ({"METHOD": "rhythm", "BATCH_SIZE_SECONDS": "3601"}, "METHOD=rhythm takes windows of at most 3600 s"),
         ({"INFLUX_TAG_FILTER": "le@d=I"}, "INFLUX_TAG_FILTER has a tag with an @ in its name"),
         ({"COHORT_TAG": "ward", "COHORT": "ends\\"}, "COHORT holds a line end, or a backslash last"),
