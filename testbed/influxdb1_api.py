@@ -44,9 +44,10 @@ class Influx1Api:
         """Return a new user that can read and write the named databases, and nothing else, as `user:password`."""
         user, password = f"user-{secrets.token_hex(6)}", secrets.token_hex(12)
         self.ask(f"CREATE USER {_name(user)} WITH PASSWORD '{password}'")
-        for right, names in (("READ", read), ("WRITE", write)):
-            for name in names:
-                self.ask(f"GRANT {right} ON {_name(name)} TO {_name(user)}")
+        for name in {*read, *write}:
+            # A further grant replaces the one before.
+            right = "ALL" if name in read and name in write else "READ" if name in read else "WRITE"
+            self.ask(f"GRANT {right} ON {_name(name)} TO {_name(user)}")
         return f"{user}:{password}"
 
     def write_lines(self, bucket: str, lines: bytes, *, policy: str = "") -> None:

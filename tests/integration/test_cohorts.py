@@ -206,3 +206,39 @@ def test_services_of_three_cuts_that_start_at_one_moment_never_release_beside_ea
         shutil.rmtree(tmp_path / "shared" / "claims")
         code, log = run_service(tmp_path / "whole", settings_of(clinic, None, **shared))
         assert (code, "PARQUET_URL is used by a service that releases this data set cut into cohorts" in log) == (78, True), log
+
+
+#: By which fixture a version's server comes.
+VERSIONS = {"1": "influxdb1", "3": "influxdb3"}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_wards_share_a_database_of_version_1_or_3_and_no_other_cut_of_it_is_released(
+    version: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    clinic = Clinic(request.getfixturevalue(VERSIONS[version]))
+    fill_wards(clinic)
+    cuts = {"3": ("3", "ward"), "4": ("4", "ward"), "rest": ("", "ward"), "site": ("A", "site"), "whole": (None, "ward")}
+    settings = {name: settings_of(clinic, ward, tag) for name, (ward, tag) in cuts.items()}
+
+    with services(tmp_path, {name: settings[name] for name in ("3", "4", "rest")}) as wards:
+        codes = {name: service.exit_code() for name, service in wards.items()}
+        logs = {name: service.log for name, service in wards.items()}
+    assert set(codes.values()) == {0}, logs
+    with services(tmp_path, {name: settings[name] for name in ("site", "whole")}) as others:
+        codes = {name: service.exit_code() for name, service in others.items()}
+        refused = {name: service.log for name, service in others.items()}
+    assert codes == {"site": 78, "whole": 78}, refused
+    assert all(REFUSED in log for log in refused.values())
+
+    # The stand-in for version 3 keeps rows in version 1.
+    store = getattr(clinic.server, "kept_in", clinic.server)
+    summaries, rows = (
+        store.ask(f'SELECT * FROM "{measurement}"', database=clinic.released)
+        for measurement in ("ecg_anonymized_windows", "ecg_anonymized")
+    )
+    found = [(row.get("ward") or "", int(row["rows_released"])) for row in summaries]
+    assert Counter(found) == {("3", 20): 3, ("4", 20): 3, ("", 20): 3}
+    assert Counter(row["source_id"] for row in rows) == {"of3": 60, "of4": 60, "ofnone": 60}
+    code, said = state(tmp_path / "3", "verify")
+    assert code == 0, said

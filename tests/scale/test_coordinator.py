@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -22,6 +24,7 @@ from service import crash_points, exit_codes
 from service.clock import SystemClock
 from service.session import serve
 from service.settings.load import load
+from service.state import shared_spool
 from service.state.journal import Journal
 from service.state.shared_spool import SharedSpool, SpoolFolder
 from service.state.spool import decode, encode
@@ -234,6 +237,32 @@ def test_a_spool_file_that_the_coordinator_does_not_see_is_not_released(coordina
     assert code == exit_codes.UNREACHABLE
     assert "does not contain a file that a worker has written" in log
     assert coordinator.released() == []
+
+
+def test_a_full_spool_url_releases_nothing_and_a_run_goes_on_once_there_is_space(
+    coordinator: Coordinator, undisturbed: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, full = shared_spool.put_new_durably, [True] * 3
+
+    def put(*given: Any, **options: Any) -> None:
+        if full and full.pop():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        really(*given, **options)
+
+    monkeypatch.setattr(shared_spool, "put_new_durably", put)
+
+    code, log = coordinator.run(RETRY_BUDGET_SECONDS="0")
+
+    assert code == exit_codes.UNREACHABLE
+    assert f"SPOOL_URL {coordinator.spool} cannot be used now (No space left on device)" in log
+    released = coordinator.released()
+    full[:] = [True] * 5
+    code, log = coordinator.run()
+    assert code == 0, log
+    assert log.count("No space left on device); trying again") >= 1
+    assert len(released) <= 1
+    assert files_in(coordinator.folder) == undisturbed
+    assert spool_files(coordinator.folder) == []
 
 
 def test_of_an_unexpected_exception_only_the_type_is_shown(coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch) -> None:
