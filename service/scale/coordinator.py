@@ -131,8 +131,9 @@ class _Anonymizing:
         task = self._run.task(
             windows=[windows.start_ns, windows.end_ns, windows.length_ns],
             counted=self.chunk.counted.tobytes(),
-            # Digests and their key: a worker can recognise an id that it has read, and knows no id from them.
-            exclusion={"key": excluded.key, "until_ns": dict(excluded.until_ns)},
+            # Digests and their key: a worker can recognise an id that it has read, and knows no id from them. But with the key ids can be
+            # guessed, so it is sent only if it is needed.
+            exclusion={"key": excluded.key if excluded.until_ns else b"", "until_ns": dict(excluded.until_ns)},
         )
         self._excluded, self._call = excluded, Call(self._cluster, tasks.anonymize, task)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from service.pipeline.exclusion_list import digest_key
+from service.state.journal import Journal
 from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import Service, run_service
 from tests.scale.dask_processes import DaskProcesses
@@ -54,6 +56,13 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     assert b"task-" in crossed
     assert b".spool" in crossed, "answers cross too"
     assert [said for said in telling(recording) if said in crossed] == []
+    journal = Journal(tmp_path / "state", data_set=None)
+    # By which excluded ids are recognised, and could be guessed.
+    assert digest_key(journal) not in crossed
+    journal.close()
+    # Nor does it lie on a disk of scheduler or workers.
+    files = [path.read_bytes() for path in (tmp_path / "dask").rglob("*") if path.is_file()]
+    assert [said for said in telling(recording) if any(said in content for content in files)] == []
 
 
 def telling(recording: Path) -> list[bytes]:
