@@ -287,7 +287,7 @@ def test_rows_of_no_cohort_are_counted_every_hour_each_once_and_later_if_the_sou
         def rows_beside(self, start_ns: int, end_ns: int) -> RowsBeside:
             self._fail()
             asked.append((start_ns, end_ns))
-            return RowsBeside(without_time=0, not_asked_for=(end_ns - start_ns) // NANOSECONDS)
+            return RowsBeside(without_time=0, not_requested=(end_ns - start_ns) // NANOSECONDS)
 
     asked: list[tuple[int, int]] = []
     served: list[bool] = []
