@@ -232,7 +232,7 @@ def test_wards_share_a_database_of_version_1_or_3_and_no_other_cut_of_it_is_rele
     assert all(REFUSED in log for log in refused.values())
 
     # The stand-in for version 3 keeps rows in version 1.
-    store = getattr(clinic.server, "kept_in", clinic.server)
+    store: Any = getattr(clinic.server, "kept_in", clinic.server)
     summaries, rows = (
         store.ask(f'SELECT * FROM "{measurement}"', database=clinic.released)
         for measurement in ("ecg_anonymized_windows", "ecg_anonymized")

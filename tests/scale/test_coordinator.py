@@ -19,12 +19,12 @@ import pytest
 import service.scale.tasks
 import service.scale.workforce
 from anonymizer.windows import Window
+from disk.durable_file import put_new_durably
 from scripts.state import give_up_lost
 from service import crash_points, exit_codes
 from service.clock import SystemClock
 from service.session import serve
 from service.settings.load import load
-from service.state import shared_spool
 from service.state.journal import Journal
 from service.state.shared_spool import SharedSpool, SpoolFolder
 from service.state.spool import decode, encode
@@ -242,14 +242,14 @@ def test_a_spool_file_that_the_coordinator_does_not_see_is_not_released(coordina
 def test_a_full_spool_url_releases_nothing_and_a_run_goes_on_once_there_is_space(
     coordinator: Coordinator, undisturbed: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    really, full = shared_spool.put_new_durably, [True] * 3
+    really, full = put_new_durably, [True] * 3
 
     def put(*given: Any, **options: Any) -> None:
         if full and full.pop():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         really(*given, **options)
 
-    monkeypatch.setattr(shared_spool, "put_new_durably", put)
+    monkeypatch.setattr("service.state.shared_spool.put_new_durably", put)
 
     code, log = coordinator.run(RETRY_BUDGET_SECONDS="0")
 
