@@ -44,6 +44,11 @@ RHYTHM = (
     "over the windows that are released. Withheld are windows that are noise, whole.",
 )
 
+RHYTHM_WINDOWS = (
+    "Without the shape, by window",
+    "The same for the six records together. In short windows more beats are cut by an edge; in long ones noise weighs less.",
+)
+
 WINDOWS = ("Error by k and window", "PRDN in per cent, default settings, mean of six records, each alone.")
 
 
@@ -63,6 +68,7 @@ def main(arguments: Sequence[str]) -> int:
         (*SHARED, tables.shared()),
         (*WINDOWS, tables.windows()),
         (*RHYTHM, tables.rhythm()),
+        (*RHYTHM_WINDOWS, tables.rhythm_windows()),
         (*RECOGNITION, tables.recognition()),
     ]
     for title, remark, rows in others:

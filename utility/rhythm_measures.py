@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -49,17 +50,18 @@ class RhythmLoss:
 
 
 @cache
-def rhythm_losses() -> tuple[RhythmLoss, ...]:
+def rhythm_losses(window_s: int = SETTING.window_s) -> tuple[RhythmLoss, ...]:
     """Return what is lost of each of the six records at 360 Hz."""
-    signals = {signal.source_id: signal for outcome in outcomes_of(SETTING) for signal in outcome.signals()}
-    return tuple(_loss(record, signals[record.source_id]) for record in records(SETTING.hertz))
+    setting = dataclasses.replace(SETTING, window_s=window_s)
+    signals = {signal.source_id: signal for outcome in outcomes_of(setting) for signal in outcome.signals()}
+    return tuple(_loss(record, signals[record.source_id], window_s) for record in records(SETTING.hertz))
 
 
-def _loss(record: Record, signal: Signal) -> RhythmLoss:
+def _loss(record: Record, signal: Signal, window_s: int) -> RhythmLoss:
     is_released = ~np.isnan(signal.released_uv)
     windows = [
         (_beats(raw, record.hertz), _beats(released, record.hertz), _annotated(record, released))
-        for raw, released in _windows(Trace(signal.times_ns[is_released], signal.raw_uv[is_released]), signal.released)
+        for raw, released in _windows(Trace(signal.times_ns[is_released], signal.raw_uv[is_released]), signal.released, window_s)
     ]
     of_raw, of_released, annotated = (np.concatenate(beats) for beats in zip(*windows, strict=True))
     before, after = agreement(of_raw, annotated), agreement(of_released, annotated)
@@ -72,7 +74,7 @@ def _loss(record: Record, signal: Signal) -> RhythmLoss:
         predictivity_points=100.0 * (before.predictivity - after.predictivity),
         rmssd_percent=100.0 * rmssd_error(before, after),
         released=int(is_released.sum()),
-        unexplained=sum(map(_unexplained, (released for _, released in _windows(signal.released, signal.released)))),
+        unexplained=sum(map(_unexplained, (released for _, released in _windows(signal.released, signal.released, window_s)))),
     )
 
 
@@ -83,10 +85,10 @@ def _unexplained(released: Trace) -> int:
     return len(rows) if finding.problems or finding.incomplete else 0
 
 
-def _windows(raw: Trace, released: Trace) -> Iterator[tuple[Trace, Trace]]:
-    number = released.times_ns // (SETTING.window_s * NANOSECONDS)
+def _windows(raw: Trace, released: Trace, window_s: int) -> Iterator[tuple[Trace, Trace]]:
+    number = released.times_ns // (window_s * NANOSECONDS)
     for one in np.unique(number).tolist():
-        span = one * SETTING.window_s * NANOSECONDS, (one + 1) * SETTING.window_s * NANOSECONDS
+        span = one * window_s * NANOSECONDS, (one + 1) * window_s * NANOSECONDS
         yield raw.between(*span), released.between(*span)
 
 

@@ -146,6 +146,31 @@ def rhythm() -> Rows:
     ]
 
 
+#: Lengths of windows that METHOD=rhythm is compared for.
+RHYTHM_WINDOWS_S = (5, 10, 30)
+
+
+def rhythm_windows() -> Rows:
+    """Return what `METHOD=rhythm` keeps with windows of other lengths, over the six records."""
+    heading = ("window", "rows withheld %", "Se lost", "heart rate error, bpm: median", "mean", "mean of raw windows")
+    rows: Rows = [heading]
+    for window_s in RHYTHM_WINDOWS_S:
+        losses = rhythm_losses(window_s)
+        errors = (np.concatenate([getattr(one, name) for one in losses]) for name in ("rate_errors_bpm", "raw_rate_errors_bpm"))
+        released, raw = errors
+        rows.append(
+            (
+                f"{window_s} s",
+                _text(float(np.mean([one.withheld_percent for one in losses])), 1),
+                _text(float(np.mean([one.sensitivity_points for one in losses])), 2),
+                _text(float(np.nanmedian(released)), 2),
+                _text(float(np.nanmean(released)), 2),
+                _text(float(np.nanmean(raw)), 2),
+            )
+        )
+    return rows
+
+
 def markdown(rows: Table) -> str:
     """Return a table in Markdown."""
     lines = [f"| {' | '.join(row)} |" for row in rows]

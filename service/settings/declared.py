@@ -183,7 +183,10 @@ class Settings:
     )
     k_unit: KUnit = _setting(one_of(KUnit), "record", "What k counts: rows (record) or different sources (source).")
     batch_size_seconds: int = _setting(
-        seconds(1), "5", "Length of a window. 5 to 10 is usual; shorter means less delay, and fewer equal values to share."
+        seconds(1),
+        "5",
+        "Length of a window. 5 to 10 is usual; shorter means less delay, and fewer equal values to share. METHOD=rhythm: 10 or more, and "
+        "10 if this is empty.",
     )
     method: MethodName = _setting(
         one_of(MethodName),

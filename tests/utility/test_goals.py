@@ -43,7 +43,14 @@ def test_no_goal_is_left_out(reached: list[Goal]) -> None:
 def test_every_figure_on_the_page_is_what_is_measured_today(reached: list[Goal]) -> None:
     text = text_of(UTILITY)
 
-    for rows in (tables.goal_rows(reached), tables.alone(), tables.shared(), tables.windows(), tables.rhythm()):
+    for rows in (
+        tables.goal_rows(reached),
+        tables.alone(),
+        tables.shared(),
+        tables.windows(),
+        tables.rhythm(),
+        tables.rhythm_windows(),
+    ):
         assert tables.markdown(rows) in text
     assert sum_of(reached) in text
     assert re.search(r"Measured on \d{4}-\d\d-\d\d on .* with `make utility`", text)
