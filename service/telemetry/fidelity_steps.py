@@ -70,10 +70,11 @@ class RhythmReport(Events):
     def anonymized(self, unit: Unit) -> None:
         """Add the windows; log the sums of twelve or more, and start again."""
         for result in unit.results:
-            self._windows += result.counts.read > 0
+            counts = result.counts.without_excluded()
+            self._windows += counts.read > 0
             self._beats += result.statistics.beats
             self._noisy += result.statistics.noisy
-            self._counts += result.counts
+            self._counts += counts
         if self._windows >= FEWEST_WINDOWS:
             rows, withheld = self._counts.read, self._counts.withheld
             _RHYTHM.log(self._windows, rows, self._beats, 100 * self._noisy / rows, 100 * (withheld - self._noisy) / rows)
