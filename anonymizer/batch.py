@@ -112,6 +112,7 @@ class Batch:
         imputed_rows: Which rows carry `imputed_value` instead of a group's, shape (n,), bool; None when none does.
         imputed_value_uv: The mean of the other rows' released values; None when no row is imputed.
         certificate: What `verify` counted; None before that.
+        is_erased: Whether rows were taken back after the release: then k was held at the release, and may not be by what is left.
     """
 
     batch_id: str
@@ -125,6 +126,7 @@ class Batch:
     imputed_rows: npt.NDArray[np.bool_] | None = None
     imputed_value_uv: float | None = None
     certificate: Certificate | None = None
+    is_erased: bool = False
 
     def __len__(self) -> int:
         return len(self.times_ns)

@@ -28,6 +28,7 @@ ALLOWED_FIELDS = frozenset(
         "imputed_rows",
         "imputed_value_uv",
         "certificate",
+        "is_erased",
     }
 )
 
@@ -103,6 +104,8 @@ def _check_form(batch: Batch) -> None:
     lengths = {len(batch.times_ns), len(batch.source_index), len(batch.values_uv)}
     if batch.imputed_rows is not None:
         lengths.add(len(batch.imputed_rows))
+    if batch.is_erased:
+        raise _violation(batch, "is to be released after rows were taken back from it")
     if len(lengths) != 1 or not len(batch):
         raise _violation(batch, f"must have columns of one length, at least 1, got {sorted(lengths)}")
 

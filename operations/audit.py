@@ -151,7 +151,7 @@ def _is_in(batch_id: str, interval: Window) -> bool:
 def _sums(entries: Sequence[Entry], count: Count) -> list[int]:
     """Return how many rows `count` finds in each entry; neighbours are counted together."""
     sums: list[int] = []
-    for run in _runs(entries):
+    for run in runs_of_neighbours([entry for entry in entries if entry.window_ns]):
         window_ns = run[0].window_ns
         assert window_ns is not None, "accepted gaps are left out"
         windows = WindowRange(run[0].interval.start_ns, run[-1].interval.end_ns, window_ns)
@@ -171,7 +171,7 @@ def _sum_in_short_ranges(entry: Entry, count: Count) -> int:
     return sum(int(count(windows.part(at, min(at + step, len(windows)))).sum()) for at in range(0, len(windows), step))
 
 
-def _runs(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+def runs_of_neighbours(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
     """Yield runs of neighbours with the same window length."""
     first = 0
     for index in range(1, len(entries) + 1):

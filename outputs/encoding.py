@@ -121,6 +121,8 @@ def summary_of(batch: Batch, *, partial: bool = False) -> dict[str, int | str | 
         "settings_digest": batch.promise.settings_digest,
         "key_id": batch.promise.key_id,
         "partial": partial,
+        # Only where it is so: the summaries of all other windows stay as they are.
+        **({"erased": True} if batch.is_erased else {}),
     }
 
 

@@ -108,6 +108,8 @@ class HttpApi:
         self._most_bytes = MOST_BYTES_PER_PART
         #: By batch id: batches that were begun and are not known to be delivered, and the most recent one.
         self._plans: dict[str, Plan] = {}
+        #: Batches that may have been sent before an erasure changed them: another body under the same key is never sent.
+        self._taken_back: set[str] = set()
         self._shown = shown_address(target.endpoint)
         self.name = f"api:{canonical_address(self._shown)}"
 
@@ -119,6 +121,7 @@ class HttpApi:
         self._greet()
         plans = map(Plan.from_receipt, receipts.values())
         self._plans = {plan.batch_id: plan for plan in plans}
+        self._taken_back = {str(receipt["key"]) for receipt in receipts.values() if receipt.get("taken_back")}
 
     def target(self, batch: Batch) -> str:
         """Return where the batch goes, for the log."""
@@ -129,7 +132,8 @@ class HttpApi:
         if batch.batch_id not in self._plans:
             self._plans = {batch_id: plan for batch_id, plan in self._plans.items() if not plan.is_done}
             self._plans[batch.batch_id] = plan_for(batch, most_bytes=self._most_bytes)
-        return self._plans[batch.batch_id].receipt()
+        plan = self._plans[batch.batch_id]
+        return {**plan.receipt(), "taken_back": True} if plan.key in self._taken_back else plan.receipt()
 
     def write(self, batch: Batch) -> Receipt:
         """Post the batch part by part, from the first part that the API did not acknowledge.
@@ -138,6 +142,11 @@ class HttpApi:
         """
         self.intent(batch)
         plan = self._plans[batch.batch_id]
+        if plan.key in self._taken_back:
+            raise BatchRejected(
+                f"API at {self._shown} may have taken this window before an erasure changed it, and is never sent another form of it: have "
+                "its operator remove the rows"
+            )
         if plan.is_done:
             plan.taken, plan.is_done, plan.is_fixed = 0, False, True
         while part := plan.next_part():

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from anonymizer.batch import Batch
@@ -154,7 +155,9 @@ def _table_of_windows(batches: Sequence[Batch], summaries: Sequence[dict[str, in
         "window_start": pa.array([batch.window.start_ns for batch in batches], _TIME),
         "window_end": pa.array([batch.window.end_ns for batch in batches], _TIME),
     }
-    return pa.table(columns | {name: pa.array([summary[name] for summary in summaries]) for name in summaries[0]})
+    # Only some may have been erased.
+    names = dict.fromkeys(name for summary in summaries for name in summary)
+    return pa.table(columns | {name: pa.array([summary.get(name, False) for summary in summaries]) for name in names})
 
 
 def _digest_of_rows(rows: _Rows) -> str:
@@ -196,3 +199,62 @@ def rows_digest_of(content: bytes) -> str | None:
         return None
     stated = (metadata or {}).get(f"{PREFIX}rows_digest".encode())
     return None if stated is None else stated.decode(errors="replace")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredRows:
+    """The rows of a file that was written; each array has shape (n,), `codes` are positions in `ids`."""
+
+    times_ns: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int32]
+    ids: tuple[str, ...]
+    values_uv: npt.NDArray[np.float64]
+
+
+def stored_rows(content: bytes) -> StoredRows:
+    """Return the rows of a file. Raises pyarrow's errors for what is no file of rows."""
+    table = pq.ParquetFile(pa.BufferReader(content)).read(["timestamp", "source_id", "ecg"])
+    ids = pc.dictionary_encode(table.column("source_id").combine_chunks())
+    names = tuple(ids.dictionary.to_pylist())
+    rank = np.argsort(np.argsort(np.array(names, dtype=np.object_), kind="stable"), kind="stable").astype(np.int32)
+    codes = rank[ids.indices.to_numpy()] if len(names) else np.zeros(0, dtype=np.int32)
+    times_ns = table.column("timestamp").cast(pa.int64()).to_numpy()
+    return StoredRows(times_ns, codes, tuple(sorted(names)), table.column("ecg").to_numpy())
+
+
+def without_rows(path: str, content: bytes, is_gone: npt.NDArray[np.bool_]) -> bytes | None:
+    """Return a file of rows without some of them, and without ids that none of the rest has; None if none is left."""
+    if is_gone.all():
+        return None
+    stored, kept = stored_rows(content), ~is_gone
+    rows = _Rows(stored.times_ns[kept], stored.codes[kept], stored.ids, stored.values_uv[kept])
+    part = rows.part(0, int(kept.sum()))
+    return _file(path, _table_of_rows(part), _digest_of_rows(part), _stated_about(content)).content
+
+
+def stored_summaries(content: bytes) -> list[dict[str, int | str | bool]]:
+    """Return the window summaries of a file, with `window_start` and `window_end` in nanoseconds."""
+    table = pq.ParquetFile(pa.BufferReader(content)).read()
+    for at, name in enumerate(("window_start", "window_end")):
+        table = table.set_column(at, name, table.column(name).cast(pa.int64()))
+    return [dict(one) for one in table.to_pylist()]
+
+
+def with_summaries(path: str, content: bytes, summaries: Sequence[dict[str, int | str | bool]]) -> bytes:
+    """Return a file of window summaries with others in their place, as `stored_summaries` returns them."""
+    spans = ("window_start", "window_end")
+    told = [{name: value for name, value in one.items() if name not in spans} for one in summaries]
+    names = dict.fromkeys(name for one in told for name in one)
+    columns = {name: pa.array([one[name] for one in summaries], _TIME) for name in spans}
+    table = pa.table(columns | {name: pa.array([one.get(name, False) for one in told]) for name in names})
+    plain = [{name: value for name, value in one.items() if name != "erased" or value} for one in told]
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return _file(path, table, digest, _stated_about(content)).content
+
+
+def _stated_about(content: bytes) -> dict[str, str]:
+    metadata = pq.read_metadata(pa.BufferReader(content)).metadata or {}
+    own = {
+        key.decode().removeprefix(PREFIX): value.decode() for key, value in metadata.items() if key.startswith(PREFIX.encode())
+    }
+    return {name: text for name, text in own.items() if name != "rows_digest"}

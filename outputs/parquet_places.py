@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Protocol
 
 from anonymizer.errors import OutputDenied, OutputUnavailable
-from disk.durable_file import PRIVATE, PRIVATE_FOLDER, folder_mode, make_folder, probe, put_new_durably, read_ours, sync_folder
+from disk.durable_file import (
+    PRIVATE,
+    PRIVATE_FOLDER,
+    folder_mode,
+    make_folder,
+    mode_of,
+    probe,
+    put_new_durably,
+    read_ours,
+    sync_folder,
+    write_durably,
+)
 from transport.object_store import BucketPrefix, ObjectStore, StoreFault
 
 #: Files that are not yet whole. A name that begins with a dot is passed over by every reader.
@@ -41,6 +52,12 @@ class Place(Protocol):
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content; None if there is none."""
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Put a file in the place of one that is there, whole and for good: only an erasure does."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, if it is there, for good."""
 
     def paths(self, folder: str, *, after: str = "") -> list[str]:
         """Return the paths of all files in a folder and those below it that come after some text, in order."""
@@ -88,6 +105,22 @@ class Folder:
             raise self._unavailable(error) from None
         self._must_hold = path.partition("/")[0]
         return is_new
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Replace a file."""
+        place = self._root / path
+        try:
+            write_durably(place, content, mode=mode_of(place, otherwise=self._file_mode))
+        except OSError as error:
+            raise self._unavailable(error) from None
+
+    def remove(self, path: str) -> None:
+        """Remove a file."""
+        try:
+            (self._root / path).unlink(missing_ok=True)
+            sync_folder((self._root / path).parent)
+        except OSError as error:
+            raise self._unavailable(error) from None
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content."""
@@ -169,6 +202,14 @@ class Bucket(BucketPrefix):
     def put_new(self, path: str, content: bytes) -> bool:
         """Store an object."""
         return self._ask(lambda store: store.put_new(self._prefix + path, content))
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Replace an object."""
+        self._ask(lambda store: store.put(self._prefix + path, content))
+
+    def remove(self, path: str) -> None:
+        """Remove an object."""
+        self._ask(lambda store: store.remove(self._prefix + path))
 
 
 def _as_output_error(fault: StoreFault) -> OutputDenied | OutputUnavailable:

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -27,12 +28,17 @@ from anonymizer.errors import (
     SourceRefused,
     StateUnavailable,
 )
+from anonymizer.pseudonyms import Pseudonymizer, stretched
 from anonymizer.windows import Window
 from operations.audit import Audit, audit
+from operations.erasure.erase import Erasure, Found, Places, digest_of_id, digest_of_pseudonym
+from operations.erasure.parquet_place import ParquetPlace
+from operations.erasure.places import make_bucket_rows, parquet_labels
+from operations.erasure.rows import Person, forms_of, person_of_id
 from operations.journal_copy import copied_journal
 from operations.output_readers import make_output_readers
 from operations.retry_set_aside import offer_again, unknown
-from service import exit_codes
+from service import crash_points, exit_codes
 from service.pipeline.claims import ClaimStore, end_rival_claims, rival_labels
 from service.pipeline.cut_guard import LabelReader
 from service.pipeline.released_elsewhere import ANY_TIME, SummaryReader, unknown_releases
@@ -63,6 +69,8 @@ from service.wiring import (
     open_influx_cuts,
     open_parquet_cuts,
     open_summaries,
+    parquet_place,
+    pseudonym_key,
 )
 
 #: Further disagreements are counted but not listed.
@@ -310,6 +318,105 @@ def verify(folder: Path, settings: Settings, span: Window) -> int:
     return exit_codes.DISAGREEMENT if found.disagreements else exit_codes.DONE
 
 
+def erase(folder: Path, settings: Settings, options: argparse.Namespace, env_file: Path) -> int:
+    """Take one source's rows back from everything that was released, or say what that would take."""
+    crash_points.switch_on(os.environ)
+    given = options.source if options.source is not None else options.pseudonym
+    if not given.strip():
+        print("--source and --pseudonym need an id")
+        return exit_codes.USAGE
+    journal = Journal(folder, data_set=None, is_erasing=True)
+    try:
+        if not journal.name:
+            print(f"The journal in {folder} knows no data set: nothing was ever released from it")
+            return exit_codes.USAGE
+        by_id = options.source is not None
+        keys = [pseudonym_key(settings)] if settings.pseudonymize_source_id else []
+        person = person_of_id(given, keys) if by_id else Person(frozenset({given}))
+        for sentence in _doubts_about_keys(journal, keys, by_id=by_id):
+            print(sentence)
+        places = _places(folder, settings, options, journal, given if by_id else "", env_file)
+        erasure = Erasure(places, person, strict=options.strict, now_ns=time.time_ns)
+        if not options.yes:
+            _print_erasure(erasure.find(), "would be erased")
+            print(
+                "Nothing was changed. Run it again with --yes; --strict takes rows of others too whose value fewer than k still share."
+            )
+            return exit_codes.DONE
+        digest = digest_of_id(journal, given) if by_id else digest_of_pseudonym(journal, given)
+        found, certificate = erasure.run(digest)
+        _print_erasure(found, "erased")
+        print(f"The certificate, without the id, is {certificate}")
+        return exit_codes.DONE
+    finally:
+        journal.close()
+
+
+def _doubts_about_keys(journal: Journal, keys: list[bytes], *, by_id: bool) -> Iterator[str]:
+    """Yield what cannot be found from an id: windows that were released under another key."""
+    current = {Pseudonymizer(key).key_id for key in keys}
+    if by_id and (others := {one for one in journal.key_ids() if one} - current):
+        yield (
+            f"⚠️ Windows were released under {len(others)} other keys ({', '.join(sorted(others))}): the source has other pseudonyms there. "
+            "Run this again with --pseudonym for each"
+        )
+
+
+def _places(
+    folder: Path, settings: Settings, options: argparse.Namespace, journal: Journal, source_id: str, env_file: Path
+) -> Places:
+    """Return everything that may hold released rows."""
+    from scripts.heartbeat.erasure import erase_from_ledger
+
+    salt, ids = _salt_of_ledgers() if options.ledger else None, forms_of(source_id) if source_id else frozenset()
+    names: dict[str, list[str]] = {"csv": [], "parquet": [], "influxdb": [], "api": []}
+    for output in make_outputs(settings):
+        names[output.kind].append(output.name)
+    shared = _shared_spool(folder, env_file, journal.spool_address)
+    return Places(
+        state_dir=folder,
+        journal=journal,
+        spool=MixedSpool(folder / "spool", shared, journal.outputs),
+        csv={name: Path(settings.csv_output_dir) for name in names["csv"]},
+        parquet={name: partial(_parquet_place, settings, journal) for name in names["parquet"]},
+        buckets={name: make_bucket_rows(settings, journal) for name in names["influxdb"]},
+        apis=names["api"],
+        ledgers=[Path(path) for path in options.ledger],
+        erase_ledger=lambda path, person, is_dry: erase_from_ledger(path, person.is_named_by, ids, salt, is_dry=is_dry),
+    )
+
+
+def _parquet_place(settings: Settings, journal: Journal) -> ParquetPlace:
+    source = make_source(settings)
+    source.open()
+    try:
+        return ParquetPlace(parquet_place(settings), parquet_labels(settings, source, journal), journal)
+    finally:
+        source.close()
+
+
+def _salt_of_ledgers() -> bytes | None:
+    from scripts.heartbeat.salt import ACCEPT_WEAK, SALT, SALT_COMMAND, SALT_FILE, find_salt
+
+    environment = {name: os.environ[name] for name in (SALT, SALT_FILE, SALT_COMMAND) if name in os.environ}
+    if not environment:
+        return None
+    # Whatever a ledger was begun with, its entries must be found.
+    return stretched(find_salt(None, environment={**environment, ACCEPT_WEAK: "true"}, ask=str, warn=print))
+
+
+def _print_erasure(found: Found, what: str) -> None:
+    for place, rows in found.rows.items():
+        print(f"{what}: {rows} rows in {place}")
+    if not any(found.rows.values()):
+        print("Nothing of this source was found.")
+    print(f"{len(found.windows)} released windows lose rows; they stay released.")
+    if found.outside:
+        print(f"{found.outside} of these rows are in no window that the journal knows.")
+    for sentence in found.out_of_reach:
+        print(f"Out of reach: {sentence}")
+
+
 def _print_audit(found: Audit, span: Window) -> None:
     counts = found.counts
     print(f"{span_text(span)}: {found.windows} released windows")
@@ -388,6 +495,8 @@ def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     if options.command == "accept-gap":
         return accept_gap(folder, _settings_if_any(env_file))
     settings = with_bucket_name(load(env_file, os.environ, must_exist=options.env_file is not None).settings)
+    if options.command == "erase":
+        return erase(folder, settings, options, env_file)
     if options.command == "retry-set-aside":
         return retry_set_aside(folder, settings)
     return verify(folder, settings, Window(options.start, options.end))
@@ -431,6 +540,15 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     giving_up = commands.add_parser("give-up-lost", help="go on without released rows whose spool file is lost")
     giving_up.add_argument("--yes", action="store_true", help="do not ask; required where there is no terminal")
+    erasing = commands.add_parser("erase", help="take one source's rows back from outputs and STATE_DIR (GDPR Art. 17)")
+    who = erasing.add_mutually_exclusive_group(required=True)
+    who.add_argument("--source", metavar="ID", help="the source's id")
+    who.add_argument("--pseudonym", metavar="P", help="its released id, where the id is not known or its key is another now")
+    erasing.add_argument("--yes", action="store_true", help="erase; without it, only what would be erased is said")
+    erasing.add_argument("--strict", action="store_true", help="take rows of others too whose value fewer than k still share")
+    erasing.add_argument(
+        "--ledger", metavar="PATH", action="append", default=[], type=path_argument, help="a ledger of the heartbeat tools, too"
+    )
     options = parser.parse_args(arguments)
     if options.command == "verify":
         options.start = ANY_TIME.start_ns if options.start is None else options.start

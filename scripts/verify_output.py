@@ -125,12 +125,14 @@ class Question:
         rhythm: Whether the promise is METHOD=rhythm's.
         window_ns: The length of windows without a summary.
         imputed: Whether rows may carry the mean of all others.
+        erased_ns: Starts of windows from which rows were erased, as certificates say.
     """
 
     promise: Promise | None
     window_ns: int
     imputed: bool
     rhythm: bool = False
+    erased_ns: frozenset[int] = frozenset()
 
 
 @dataclass(slots=True)
@@ -158,6 +160,7 @@ class Finding:
     imputed_rows: int
     problems: tuple[str, ...]
     incomplete: tuple[str, ...] = ()
+    is_erased: bool = False
 
 
 # One window
@@ -202,7 +205,9 @@ def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Findi
     if imputed and not question.imputed:
         problems.append("rows carry the mean of all others (RESIDUAL=impute); accept these with --imputed")
     shortfalls = []
-    if sharers and counted.smallest_group < promise.k:
+    is_erased = _is_erased(held, question)
+    # Values that fewer than k share by now were shared by k when they were released.
+    if sharers and counted.smallest_group < promise.k and not is_erased:
         shortfalls.append(f"values that fewer than {promise.k} {'sources' if promise.by_source else 'rows'} share")
     if not in_a_file:
         disagreements, missing = _against_summary(counted, held, question.promise)
@@ -212,14 +217,19 @@ def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Findi
         reason = "it holds fewer rows than its cohorts released: did two of them hold the same source and time?"
         return replace(counted, problems=tuple(problems), incomplete=(reason,))
     is_partial = held.summary is not None and held.summary["partial"] == "true"
-    return _with(counted, problems, shortfalls, is_partial=is_partial)
+    return replace(_with(counted, problems, shortfalls, is_partial=is_partial), is_erased=is_erased)
+
+
+def _is_erased(held: Held, question: Question) -> bool:
+    return held.start_ns in question.erased_ns or (held.summary is not None and held.summary.get("erased") == "true")
 
 
 def _in_all(cohorts: Sequence[Summary]) -> Summary:
     """Return one summary for several cohorts' rows together; their summaries have the same schema."""
     schema = cohorts[0]["schema"]
     sums = {name: str(sum(int(one[name]) for one in cohorts)) for name in _numbers_of(schema)}
-    summary = {**cohorts[0], **sums, "partial": "true" if any(one["partial"] == "true" for one in cohorts) else "false"}
+    flags = {name: str(any(one.get(name) == "true" for one in cohorts)).lower() for name in ("partial", "erased")}
+    summary = {**cohorts[0], **sums, **flags}
     if schema == RHYTHM_SCHEMA:
         return summary
     return summary | {
@@ -473,7 +483,8 @@ def _problems_of_summary(summary: Summary, asked: Promise | None) -> Iterator[st
         yield f"its summary promises k={summary['k']}, asked was {asked.k}"
     if asked and asked.by_source and summary["k_unit"] != "source":
         yield "its summary promises to count rows, asked was for sources"
-    if int(summary["k"]) < 2 or int(summary["smallest_group"]) < int(summary["k"]):
+    is_small = int(summary["smallest_group"]) < int(summary["k"]) and summary.get("erased") != "true"
+    if int(summary["k"]) < 2 or is_small:
         yield "its summary states a smallest group below k, or a k below 2"
     parts = sum(int(summary[f"rows_{what}"]) for what in ("released", "withheld", "invalid", "duplicate"))
     if int(summary["rows_read"]) != parts:
@@ -757,7 +768,8 @@ def _parquet_summaries(path: Path | StoredFile) -> Iterator[tuple[int, int, Summ
 
 
 def _fields_of_file(names: Collection[str]) -> list[str]:
-    return _fields_of(RHYTHM_SCHEMA if "template_digest" in names else SCHEMA)
+    fields = _fields_of(RHYTHM_SCHEMA if "template_digest" in names else SCHEMA)
+    return [*fields, "erased"] if "erased" in names else fields
 
 
 def _parquet_columns(
@@ -1247,7 +1259,7 @@ class Report:
     def __init__(self, *, unit: str, table: bool) -> None:
         self._unit = unit
         self._table = table
-        self._windows = self._rows = self._broken = self._partial = 0
+        self._windows = self._rows = self._broken = self._partial = self._erased = 0
         self._smallest: int | None = None
         self._problems: Counter[str] = Counter()
         self._first: dict[str, int] = {}
@@ -1262,7 +1274,8 @@ class Report:
         self._rows += finding.rows
         self._broken += bool(finding.problems)
         self._partial += bool(finding.incomplete)
-        if finding.distinct_values:
+        self._erased += finding.is_erased
+        if finding.distinct_values and not finding.is_erased:
             self._smallest = min(finding.smallest_group, self._smallest or finding.smallest_group)
         for problem in finding.problems:
             self._problems[problem] += 1
@@ -1284,11 +1297,13 @@ class Report:
         return self._end("OK: every released value is shared as promised.")
 
     def _checks_beats(self, question: Question) -> bool:
-        return question.rhythm or (question.promise is None and self._smallest is None)
+        return question.rhythm or (question.promise is None and self._smallest is None and not self._erased)
 
     def _end(self, verdict: str) -> int:
         if self._partial:
             _tell(f"INCOMPLETE: of {self._partial} windows the server refused rows (partial); what is there was checked.")
+        if self._erased:
+            _tell(f"ERASED: rows of {self._erased} windows were taken back after their release; k was held at the release.")
         for problem, windows in self._problems.most_common():
             _tell(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
         if self._broken:
@@ -1307,7 +1322,8 @@ def _tell(line: str) -> None:
 
 def _line(finding: Finding) -> str:
     counts = (finding.rows, finding.sources, finding.distinct_values, finding.smallest_group, finding.imputed_rows)
-    said = "; ".join((*finding.problems, *(f"incomplete: {one}" for one in finding.incomplete))) or "-"
+    remarks = [f"incomplete: {one}" for one in finding.incomplete] + (["rows were erased"] if finding.is_erased else [])
+    said = "; ".join((*finding.problems, *remarks)) or "-"
     return f"{_shown(finding.start_ns):<20} " + " ".join(f"{count:>8}" for count in counts) + f"  {said}"
 
 
@@ -1422,7 +1438,20 @@ def _question(options: argparse.Namespace, settings: Mapping[str, str]) -> Quest
         raise Unusable("--k must be at least 2 and --batch-seconds at least 1")
     promise = Promise(k, unit.lower() == "source") if k else None
     imputed = options.imputed or settings.get("RESIDUAL", "").lower() == "impute"
-    return Question(promise, (seconds or 5) * SECOND_NS, imputed)
+    return Question(promise, (seconds or 5) * SECOND_NS, imputed, erased_ns=_erased_in(options.erasure))
+
+
+def _erased_in(certificates: Sequence[Path]) -> frozenset[int]:
+    """Return the starts of all windows that certificates of erasures list."""
+    starts = set()
+    for path in certificates:
+        try:
+            starts |= {_moment_ns(str(start)) for start, _ in json.loads(path.read_bytes())["windows"]}
+        except OSError as error:
+            raise Unusable(f"--erasure {path} cannot be read ({error.strerror})") from None
+        except (ValueError, KeyError, TypeError):
+            raise Unusable(f"--erasure {path} is no certificate that scripts/state.py erase wrote") from None
+    return frozenset(starts)
 
 
 def _question_on_rhythm(options: argparse.Namespace, settings: Mapping[str, str]) -> Question:
@@ -1557,6 +1586,14 @@ def _parser() -> argparse.ArgumentParser:
         "--method", choices=("rhythm",), help="check that rows are of the public beat (METHOD=rhythm), not that k share"
     )
     parser.add_argument("--imputed", action="store_true", help="accept rows with the mean of all others (RESIDUAL=impute)")
+    parser.add_argument(
+        "--erasure",
+        type=_path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="certificate of an erasure: in its windows k was held at the release; summaries say so by themselves",
+    )
     parser.add_argument("--table", action="store_true", help="print a line for each window")
     bucket = parser.add_argument_group("a bucket")
     bucket.add_argument("--env-file", type=_path, metavar="PATH", help="the service's .env, for whatever is not an argument")

@@ -23,6 +23,15 @@ AFTER_WRITE = "after-write"
 AFTER_TAKEN = "after-taken"
 MID_DELETE = "mid-delete"
 
+#: The points of `scripts/state.py erase`, in order; the middle three are reached in every place with such rows.
+ERASURE_OPEN = "erasure-open"
+ERASURE_FOUND = "erasure-found"
+ERASURE_HALFWAY = "erasure-halfway"
+ERASURE_REPLACED = "erasure-replaced"
+ERASURE_BOOKED = "erasure-booked"
+ERASURE_SCRUBBED = "erasure-scrubbed"
+OF_ERASURE = (ERASURE_OPEN, ERASURE_FOUND, ERASURE_HALFWAY, ERASURE_REPLACED, ERASURE_BOOKED, ERASURE_SCRUBBED)
+
 #: All points, in the order in which a chunk reaches them.
 ALL = (
     AFTER_READ,
@@ -57,8 +66,8 @@ def switch_on(environment: Mapping[str, str]) -> str | None:
     if not wanted:
         return None
     name, _, count = wanted.partition(":")
-    if name not in ALL:
-        raise ValueError(f"{VARIABLE} must be one of {', '.join(ALL)}, got {name!r}")
+    if name not in ALL + OF_ERASURE:
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(ALL + OF_ERASURE)}, got {name!r}")
     reached = _killing_at(name, int(count or 1))
     return wanted
 

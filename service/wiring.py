@@ -177,10 +177,11 @@ def _make_influxdb(settings: Settings) -> Output:
     from transport.influx_connection import InfluxConnection
 
     token: Secret = settings.influx_output_token or settings.influx_token
-    return InfluxOutput(InfluxConnection(output_address(settings, token), token.current), _influx_target(settings))
+    return InfluxOutput(InfluxConnection(output_address(settings, token), token.current), influx_target(settings))
 
 
-def _influx_target(settings: Settings) -> InfluxTarget:
+def influx_target(settings: Settings) -> InfluxTarget:
+    """Return where rows and summaries go in the output bucket."""
     from outputs.influxdb import InfluxTarget
 
     cohort = cohort_of(settings)
@@ -222,10 +223,10 @@ def _address(settings: Settings, url: str, org: str, token: Secret, *, policy: s
 def _make_parquet(settings: Settings) -> Output:
     from outputs.parquet_files import ParquetFiles
 
-    return ParquetFiles(parquet_place(settings), settings.parquet_partition, label=_parquet_label(settings))
+    return ParquetFiles(parquet_place(settings), settings.parquet_partition, label=parquet_label(settings))
 
 
-def _parquet_label(settings: Settings) -> str:
+def parquet_label(settings: Settings) -> str:
     """Return the label in Parquet files of a single input file without pseudonyms; empty: the usual label.
 
     The usual label of a file is derived from a secret name in the journal. But released Parquet files must be found again if that journal
@@ -245,7 +246,7 @@ def held_parquet(settings: Settings, labels: Collection[str]) -> HeldParquet:
     """
     from outputs.parquet_held import HeldParquet
 
-    own = _parquet_label(settings)
+    own = parquet_label(settings)
     return HeldParquet(parquet_place(settings), (own,) if own else labels)
 
 
@@ -355,7 +356,7 @@ def open_influx_cuts(settings: Settings) -> Iterator[tuple[WindowSummaries, Infl
     connection = InfluxConnection(output_address(settings, token), token.current)
     try:
         with open_summaries(settings) as summaries:
-            yield summaries, InfluxClaims(connection, _influx_target(settings), summaries.claims)
+            yield summaries, InfluxClaims(connection, influx_target(settings), summaries.claims)
     finally:
         connection.close()
 

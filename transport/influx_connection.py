@@ -211,6 +211,22 @@ class InfluxConnection:
         """Return the whole answer to a question as JSON."""
         return self._fetch("POST", path, [], question=question, accept=accept)
 
+    def delete(self, path: str, parameters: list[tuple[str, str]], question: dict[str, str]) -> None:
+        """Have what a question sent as JSON selects deleted."""
+        try:
+            self._fetch("POST", path, parameters, question=question)
+        except InfluxFault as fault:
+            # A server quotes a predicate that it refuses, and it names a person.
+            raise (fault if fault.status is None else fault.reworded(f"it answers {fault.status} to a deletion")) from None
+
+    def delete_series(self, bucket: str, series: tuple[str, str, str], first_ns: int, last_ns: int) -> None:
+        """Delete the points of a series (measurement, tag, its value) from one time to another, both included.
+
+        Raises:
+            InfluxFault: The credentials may not, or the server's version cannot.
+        """
+        self.version.delete(self, bucket, series, first_ns, last_ns)
+
     def _fetch(
         self,
         method: str,

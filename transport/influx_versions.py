@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
 from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
@@ -86,6 +87,9 @@ class Requests(Protocol):
     def post(self, path: str, question: dict[str, str], *, accept: str) -> bytes:
         """Return the whole answer to a question sent as JSON."""
 
+    def delete(self, path: str, parameters: list[tuple[str, str]], question: dict[str, str]) -> None:
+        """Have what a question sent as JSON selects deleted."""
+
     def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
         """Offer line protocol; return the status of the answer."""
 
@@ -143,6 +147,13 @@ class Version(Protocol):
 
     def rows(self, connection: Requests, database: Database, query: str) -> bytes:
         """Return InfluxQL's rows, as `rows_format` says."""
+
+    def delete(self, connection: Requests, bucket: str, series: tuple[str, str, str], first_ns: int, last_ns: int) -> None:
+        """Delete the points of a series (measurement, tag, its value) from one time to another, both included.
+
+        Raises:
+            InfluxFault: The server refuses, or its version cannot.
+        """
 
     def has_ids(self) -> bool:
         """Return whether a bucket may be named by its id."""
@@ -208,6 +219,19 @@ class InfluxDb2(_OnlyTokens, _InfluxQl):
         """Look it up in the list of buckets."""
         return connection.find_bucket(name=name)
 
+    def delete(self, connection: Requests, bucket: str, series: tuple[str, str, str], first_ns: int, last_ns: int) -> None:
+        """Delete by `/api/v2/delete`, which answers nothing, also where nothing matched."""
+        measurement, tag, value = (_in_predicate(text) for text in series)
+        connection.delete(
+            "/api/v2/delete",
+            [("org", connection.address.org), ("bucket", bucket)],
+            {
+                "start": _time_text(first_ns),
+                "stop": _time_text(last_ns),
+                "predicate": f"_measurement={measurement} AND {tag}={value}",
+            },
+        )
+
     def has_ids(self) -> bool:
         """Return that it may."""
         return True
@@ -266,6 +290,17 @@ class InfluxDb1(_InfluxQl):
         place = self.database(connection, bucket)
         policy = {"rp": place.policy} if place.policy else {}
         return connection.post_lines("/write", {"db": place.name, **policy, "precision": "ns"}, lines)
+
+    def delete(self, connection: Requests, bucket: str, series: tuple[str, str, str], first_ns: int, last_ns: int) -> None:
+        """Delete by a statement, from every retention policy of the database."""
+        measurement, tag, value = series
+        database = self.database(connection, bucket)
+        which = f"{quoted_name(measurement)} WHERE {quoted_name(tag)} = {quoted_text(value)}"
+        answer = connection.influxql(
+            Database(database.name, ""), " ".join(("DELETE FROM", which, f"AND time >= {first_ns} AND time <= {last_ns}"))
+        )
+        if b'"error"' in answer:
+            raise InfluxFault("it refuses DELETE: the user needs write permission on the database", status=403)
 
     def has_ids(self) -> bool:
         """Return that it may not."""
@@ -354,6 +389,10 @@ class InfluxDb3(_OnlyTokens):
         """Look the database up: a write of nothing would make one."""
         self.bucket(connection, bucket)
 
+    def delete(self, connection: Requests, bucket: str, series: tuple[str, str, str], first_ns: int, last_ns: int) -> None:
+        """Refuse: InfluxDB 3 Core deletes tables and databases, not rows."""
+        raise InfluxFault("InfluxDB 3 Core cannot delete rows, only tables and databases", needs_setting=True)
+
     def has_ids(self) -> bool:
         """Return that it may not."""
         return False
@@ -441,6 +480,16 @@ def quoted_name(name: str) -> str:
 def quoted_text(text: str) -> str:
     """Return any text as an InfluxQL string. Raises as `quoted_name` does."""
     return f"'{_escaped(text, quote=chr(39))}'"
+
+
+def _in_predicate(text: str) -> str:
+    """Return a text as a string of a delete predicate."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _time_text(time_ns: int) -> str:
+    whole, rest = divmod(time_ns, 10**9)
+    return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def _escaped(text: str, *, quote: str) -> str:

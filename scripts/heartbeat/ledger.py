@@ -80,7 +80,11 @@ def append(path: Path, lines: bytes, *, when_safe: Callable[[], None] = _nothing
         InvalidEntries: Its last line was cut off.
         WriteFailed: The disk is full or fails, or another command has held the lock for `lock_wait_s` seconds.
     """
-    with _opened_to_append(path) as ledger, _locked(ledger, path, exclusive=True, wait_s=lock_wait_s):
+    with _opened_to_append(path) as ledger, locked(ledger, path, exclusive=True, wait_s=lock_wait_s):
+        if not _is_at(ledger, path):
+            # An erasure put another file in its place while this command waited.
+            append(path, lines, when_safe=when_safe, lock_wait_s=lock_wait_s)
+            return
         try:
             size = ledger.seek(0, os.SEEK_END)
             newline_owed = _newline_owed(ledger, path)
@@ -100,6 +104,13 @@ def append(path: Path, lines: bytes, *, when_safe: Callable[[], None] = _nothing
             if isinstance(error, OSError):
                 raise _write_failed(path, error) from error
             raise
+
+
+def _is_at(ledger: io.FileIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(ledger.fileno()), path.stat())
+    except OSError:
+        return False
 
 
 def _write_failed(path: Path, error: OSError) -> WriteFailed:
@@ -159,7 +170,7 @@ def _size_between_writes(ledger: BinaryIO, path: Path) -> int | None:
     """
     if not stat.S_ISREG(os.fstat(ledger.fileno()).st_mode):
         return None
-    with _locked(ledger, path, exclusive=False, wait_s=LOCK_WAIT_S):
+    with locked(ledger, path, exclusive=False, wait_s=LOCK_WAIT_S):
         return os.fstat(ledger.fileno()).st_size
 
 
@@ -218,7 +229,7 @@ def _is_whole(line: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def _locked(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool, wait_s: float) -> Iterator[None]:
+def locked(ledger: BinaryIO | io.FileIO, path: Path, *, exclusive: bool, wait_s: float) -> Iterator[None]:
     """Hold the lock: exclusive for writers, shared for readers."""
     give_up_at_s = time.monotonic() + wait_s
     while not _is_locked(ledger, path, exclusive=exclusive):

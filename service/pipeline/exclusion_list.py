@@ -6,14 +6,13 @@ releases no source; and only rows measured after that are released. While the fi
 
 from __future__ import annotations
 
-import hashlib
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, StateUnavailable
 from anonymizer.exclusion import Exclusion, id_digest
-from anonymizer.pseudonyms import keyed_digest
+from anonymizer.pseudonyms import derived_key, keyed_digest
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
 from service.log_event import LogEvent
@@ -56,7 +55,7 @@ class ExclusionList:
         self._path = path
         self._journal = journal
         self._clock = clock
-        self._key = digest_key(journal)
+        self._key = exclusion_key(journal)
         self._until_ns = journal.exclusions.until_ns()
         self._listed = journal.exclusions.listed()
         self._seen = journal.exclusions.seen_list()
@@ -103,9 +102,9 @@ class ExclusionList:
             _LIST_CHANGED.log(len(self._listed), len(added), len(ended))
 
 
-def digest_key(journal: Journal) -> bytes:
-    """Return the key of the digests by which a journal recognises ids: made from its secret name, so that it lasts as long as it does."""
-    return hashlib.sha256(b"\0ids in the journal\0" + journal.name.encode()).digest()
+def exclusion_key(journal: Journal) -> bytes:
+    """Return the key of the digests of excluded ids: made from the journal's secret name, so that another pseudonym key forgets nobody."""
+    return derived_key(journal.name.encode(), "excluded sources")
 
 
 def read_list(path: Path) -> bytes:

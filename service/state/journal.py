@@ -18,6 +18,7 @@ from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
 from disk.durable_file import make_folder
+from service.state.erasures import Erasures
 from service.state.exclusions import Exclusions
 from service.state.fence import Fence, Fenced
 from service.state.intervals import IntervalSet, merged, missing
@@ -133,6 +134,7 @@ class Journal:
         has_grown_from: Returns whether the data set is the recorded one with rows appended.
         copied: For a copy made while another process used the original: the fence before and after the journal was copied. Without it,
             the fence in the folder is read and updated.
+        is_erasing: Whether it is opened to go on with an open erasure; everything else is refused meanwhile.
 
     Raises:
         JournalDamaged: It cannot be read, is older than its fence, or belongs to another data set. The message says what to do.
@@ -148,6 +150,7 @@ class Journal:
         accepting_gap: bool = False,
         has_grown_from: Callable[[str], bool] | None = None,
         copied: tuple[Fenced, Fenced] | None = None,
+        is_erasing: bool = False,
     ) -> None:
         try:
             make_folder(folder)
@@ -159,6 +162,7 @@ class Journal:
         self._file = JournalFile(folder / "journal.sqlite")
         self.outputs = OutputPositions(self._file)
         self.exclusions = Exclusions(self._file)
+        self.erasures = Erasures(self._file)
         try:
             self._check_data_set(data_set, address, has_grown_from)
             self._known = self._read_intervals()
@@ -168,6 +172,8 @@ class Journal:
                 self._refuse_if_beyond(copied[1])
             else:
                 self._check_fence(accepting_gap=accepting_gap)
+                if not is_erasing:
+                    self.erasures.refuse_open_one()
         except BaseException:
             self._file.close()
             raise
@@ -466,6 +472,11 @@ class Journal:
         rows = self._file.rows("SELECT promise, window_ns, selection FROM epochs ORDER BY epoch DESC LIMIT 1")
         promise = self._promise(rows[0][0]) if rows else None
         return None if promise is None else Epoch(promise, rows[0][1], rows[0][2])
+
+    def key_ids(self) -> set[str]:
+        """Return the ids of all keys under which windows were released; empty for windows without pseudonyms."""
+        rows = self._file.rows("SELECT promise FROM epochs WHERE epoch IN (SELECT epoch FROM intervals)")
+        return {promise.key_id for (described,) in rows if (promise := self._promise(described)) is not None}
 
     def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
         """Record the epoch of every window released from now on.

@@ -214,6 +214,7 @@ def _described(batch: Batch, id_table: int) -> dict[str, Any]:
         "counts": {name: count for name, count in _by_name(batch.counts).items() if count or name != "excluded"},
         "certificate": _by_name(batch.certificate),
         "imputed_value_uv": batch.imputed_value_uv,
+        **({"is_erased": True} if batch.is_erased else {}),
     }
 
 
@@ -253,4 +254,5 @@ def _batches(described: Sequence[dict[str, Any]], id_tables: Sequence[tuple[str,
             imputed_rows=None if one["imputed_value_uv"] is None else column("?", rows),
             imputed_value_uv=one["imputed_value_uv"],
             certificate=Certificate(**one["certificate"]),
+            is_erased=one.get("is_erased", False),
         )

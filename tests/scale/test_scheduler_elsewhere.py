@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.pipeline.exclusion_list import digest_key
+from service.pipeline.exclusion_list import exclusion_key
 from service.state.journal import Journal
 from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import Service, run_service
@@ -58,7 +58,7 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     assert [said for said in telling(recording) if said in crossed] == []
     journal = Journal(tmp_path / "state", data_set=None)
     # By which excluded ids are recognised, and could be guessed.
-    assert digest_key(journal) not in crossed
+    assert exclusion_key(journal) not in crossed
     journal.close()
     # Nor does it lie on a disk of scheduler or workers.
     files = [path.read_bytes() for path in (tmp_path / "dask").rglob("*") if path.is_file()]

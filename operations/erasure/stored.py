@@ -1,0 +1,158 @@
+"""Erases from STATE_DIR: batches that wait for outputs, batches that were set aside, and spool files that were given up."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anonymizer.batch import Batch
+from disk.durable_file import read_ours, sync_folder, write_durably
+from operations.erasure.rows import Rule, cut_batch
+from service import crash_points
+from service.state.erasures import Taken, set_aside_place
+from service.state.journal import Journal
+from service.state.set_aside import Kept, SetAside
+from service.state.shared_spool import MixedSpool
+from service.state.spool import GIVEN_UP, SpoolDamaged, decode, encode
+
+
+class Stored:
+    """What STATE_DIR keeps of released rows.
+
+    Args:
+        folder: STATE_DIR.
+        journal: Its journal.
+        spool: Its spool.
+    """
+
+    def __init__(self, folder: Path, journal: Journal, spool: MixedSpool) -> None:
+        self._folder = folder
+        self._journal = journal
+        self._spool = spool
+        self._set_aside = SetAside(folder / "set_aside")
+
+    def erase(self, rule: Rule, *, is_dry: bool) -> dict[str, int]:
+        """Erase, or only count; return the rows of each place.
+
+        Raises:
+            SpoolDamaged: A file cannot be understood, so that nobody can say whose rows it holds.
+        """
+        return {
+            "spool": sum(self._cut_chunk(chunk, rule, is_dry=is_dry) for chunk in self._journal.outputs.spooled_chunks()),
+            "set aside": sum(self._cut_kept(kept, rule, is_dry=is_dry) for kept in list(self._set_aside.all())),
+            "given up": sum(
+                self._cut_given_up(path, rule, is_dry=is_dry) for path in sorted((self._folder / GIVEN_UP).glob("*"))
+            ),
+        }
+
+    def sizes(self) -> dict[int, int]:
+        """Return the sizes of all spool files, by chunk."""
+        sizes = {}
+        for chunk in self._journal.outputs.spooled_chunks():
+            name = self._spool.name_of(chunk)
+            content = None if name is None else self._spool.shared.content(name)
+            path = self._folder / "spool" / f"{chunk:012d}.spool"
+            sizes[chunk] = len(content or b"") if name is not None else path.stat().st_size if path.exists() else 0
+        return sizes
+
+    def remove_leftovers(self) -> None:
+        """Remove spool files that the journal does not wait for: an interrupted erasure left what it replaced."""
+        known = set(self._journal.outputs.spooled_chunks())
+        for number in self._spool.numbers() - known:
+            self._spool.remove(number)
+        self._spool.remove_unfinished()
+
+    def _cut_chunk(self, chunk: int, rule: Rule, *, is_dry: bool) -> int:
+        batches = self._spool.read(chunk)
+        cuts = [cut_batch(batch, rule) for batch in batches]
+        taken = [one for _, one, _ in cuts if one is not None]
+        left = [batch for batch, _, _ in cuts if batch is not None]
+        # Also where only the table of ids names the source.
+        if is_dry or (all(before is after for before, after in zip(batches, left, strict=False)) and len(left) == len(batches)):
+            return sum(one.rows for one in taken)
+        self._journal.erasures.record(f"spool {chunk}", taken)
+        crash_points.reached(crash_points.ERASURE_FOUND)
+        self._replace_chunk(chunk, left)
+        crash_points.reached(crash_points.ERASURE_REPLACED)
+        return sum(one.rows for one in taken)
+
+    def _replace_chunk(self, chunk: int, left: Sequence[Batch]) -> None:
+        name = self._spool.name_of(chunk)
+        if name is None:
+            # Without a batch, the file stays until the books say that no output waits for it.
+            self._spool.write(chunk, left)
+            return
+        if not left:
+            write_durably(self._folder / "spool" / f"{chunk:012d}.spool", encode(left, number=chunk))
+            return
+        new = self._spool.shared.write(name.partition("/")[0], left).name
+        self._journal.erasures.rename_spool_file(chunk, new)
+        self._spool.add(chunk, new)
+        if new != name:
+            self._spool.shared.remove(name)
+
+    def _cut_kept(self, kept: Kept, rule: Rule, *, is_dry: bool) -> int:
+        described = json.loads(read_ours(kept.path.with_suffix(".json")))
+        content = read_ours(kept.path)
+        if described.get("batch_digest") == hashlib.sha256(content).hexdigest():
+            # An erasure was interrupted between the two files: this one is done.
+            return 0
+        batch = kept.batch()
+        rows = described["rows_before"] if "rows_before" in described else described["rows"]
+        left, taken, gone = cut_batch(batch, rule)
+        if left is batch:
+            return 0
+        refused = range(len(batch)) if rows is None else rows
+        of_refused = [row for row in refused if gone[row]]
+        if is_dry:
+            return len(of_refused)
+        if taken is not None:
+            self._journal.erasures.record(
+                set_aside_place(kept.output), [Taken(taken.start_ns, len(of_refused), 0)] if of_refused else []
+            )
+            self._journal.erasures.record(f"batch {kept.path.stem}", [taken])
+        crash_points.reached(crash_points.ERASURE_FOUND)
+        if left is None or len(of_refused) == len(refused):
+            self._remove(kept.path)
+        else:
+            positions = (~gone).cumsum() - 1
+            still = None if rows is None else [int(positions[row]) for row in refused if not gone[row]]
+            self._replace_kept(kept.path, left, described, rows, still, len(refused) - len(of_refused))
+        crash_points.reached(crash_points.ERASURE_REPLACED)
+        return len(of_refused)
+
+    def _replace_kept(
+        self, path: Path, left: Batch, described: dict[str, Any], rows: Any, still: list[int] | None, count: int
+    ) -> None:
+        """Replace the pair of files: the description first, which tells of both states of the batch."""
+        content = encode([left])
+        digest = hashlib.sha256(content).hexdigest()
+        new = {**described, "rows": still, "count": count, "batch_digest": digest, "rows_before": rows}
+        write_durably(path.with_suffix(".json"), json.dumps(new, indent=2).encode())
+        crash_points.reached(crash_points.ERASURE_HALFWAY)
+        write_durably(path, content)
+
+    def _remove(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+        path.with_suffix(".json").unlink(missing_ok=True)
+        sync_folder(path.parent)
+
+    def _cut_given_up(self, path: Path, rule: Rule, *, is_dry: bool) -> int:
+        try:
+            batches = decode(read_ours(path), name=path.name)
+        except SpoolDamaged:
+            raise SpoolDamaged(
+                f"{path} is damaged, so that nobody can say whose rows it holds, and no output waits for it: remove it, then run this again"
+            ) from None
+        cuts = [cut_batch(batch, rule) for batch in batches]
+        left = [batch for batch, _, _ in cuts if batch is not None]
+        taken = [one for _, one, _ in cuts if one is not None]
+        if is_dry or (all(before is after for before, after in zip(batches, left, strict=False)) and len(left) == len(batches)):
+            return sum(one.rows for one in taken)
+        self._journal.erasures.record(f"given up {path.name}", taken)
+        write_durably(path, encode(left))
+        crash_points.reached(crash_points.ERASURE_REPLACED)
+        return sum(one.rows for one in taken)

@@ -1,0 +1,141 @@
+"""Erasure on a real server: nothing of one wearer is left in three outputs, a ledger and STATE_DIR, and nothing else has changed."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.integration.clinic import RECORDS, Clinic, csv_rows, load_first_minute
+from tests.integration.service_process import KEY, Service, run_script, run_service, state
+
+pytestmark = pytest.mark.influxdb
+
+GONE = RECORDS[2]
+PSEUDONYM = hmac.digest(KEY.encode(), GONE.encode(), "sha256").hex()
+SALT = "6b1c0e93f5ad7248b09e4c51d8a7f36215cb8e70f29d4a63c1e85b07d4962fa3"
+HASHED = hmac.digest(SALT.encode(), GONE.encode(), "sha256").hex()
+#: Where the command is killed, one after another. It erases from two CSV files, the Parquet files of one chunk, a bucket.
+STEPS = (
+    "erasure-open",
+    "erasure-found",
+    "erasure-replaced",
+    "erasure-replaced",
+    "erasure-halfway",
+    "erasure-replaced",
+    "erasure-halfway",
+    "erasure-replaced",
+    "erasure-booked",
+    "erasure-scrubbed",
+)
+
+
+def parquet_rows(folder: Path) -> dict[tuple[str, str], float]:
+    tables = [pq.ParquetFile(path).read() for path in sorted((folder / "rows").rglob("*.parquet"))]
+    return {
+        (f"{row['timestamp'].isoformat()[:-6]}", row["source_id"]): row["ecg"] for table in tables for row in table.to_pylist()
+    }
+
+
+def erase(folder: Path, *arguments: str, crash: str = "") -> tuple[int, str]:
+    environment = {"HEART_SALT": SALT, **({"ECG_ANONYMIZER_CRASH_AT": crash} if crash else {})}
+    return state(folder, "erase", "--source", f" {GONE.upper()} ", *arguments, environment=environment)
+
+
+def make_ledger(folder: Path) -> Path:
+    ledger = folder / "heart_ledger.jsonl"
+    entries = [
+        {"timestamp": "2025-11-03T14:30:00Z", "source_id": one, "event_type": "beat", "metrics": {}, "symbols": []}
+        for one in (RECORDS[0], GONE, HASHED, RECORDS[1])
+    ]
+    ledger.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    ledger.chmod(0o600)
+    return ledger
+
+
+@pytest.fixture
+def settings(clinic: Clinic, tmp_path: Path) -> dict[str, object]:
+    load_first_minute(clinic)
+    return {
+        **clinic.settings,
+        "INFLUX_OUTPUT_TOKEN": clinic.server.make_token(read=[clinic.released], write=[clinic.released]),
+        "QUERY_START_TIME": "2025-11-03T14:30:00Z",
+        "QUERY_END_TIME": "2025-11-03T14:30:10Z",
+        "OUTPUT_TO_PARQUET": "true",
+        "PARQUET_URL": tmp_path / "parquet",
+        "INFLUX_VERIFY_TOKEN": clinic.server.make_token(read=[clinic.raw, clinic.released]),
+        "K_VALUE": "20",
+    }
+
+
+@pytest.fixture
+def released(settings: dict[str, object], tmp_path: Path) -> Path:
+    code, log = run_service(tmp_path, settings)
+    assert code == 0, log
+    make_ledger(tmp_path)
+    return tmp_path
+
+
+def check_output(folder: Path, *arguments: str) -> tuple[int, str]:
+    done = run_script("scripts/verify_output.py", *arguments, folder=folder)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_nothing_of_an_erased_wearer_is_left_anywhere_however_often_the_command_is_killed(
+    released: Path, clinic: Clinic, settings: dict[str, object], strict: bool
+) -> None:
+    ledger = released / "heart_ledger.jsonl"
+    before = {"csv": csv_rows(released / "csv"), "influx": clinic.stored(), "parquet": parquet_rows(released / "parquet")}
+    assert len(before["csv"]) == len(before["influx"]) == len(before["parquet"]) == 6 * 360 * 10
+    arguments = ("--yes", "--ledger", str(ledger), *(["--strict"] if strict else []))
+    code, said = erase(released, "--ledger", str(ledger), *(["--strict"] if strict else []))
+    assert (code, "Nothing was changed" in said, "2 released windows lose rows" in said) == (0, True, True), said
+    assert "2 rows in ledger" in said
+    assert csv_rows(released / "csv") == before["csv"]
+    for step in STEPS:
+        code, said = erase(released, *arguments, crash=step)
+        assert code == -9, (step, said)
+    code, said = state(released, "verify")
+    assert (code, "has an open erasure, which was interrupted" in said) == (78, True), said
+    with Service(released, settings) as service:
+        assert (service.exit_code(), "has an open erasure" in service.log) == (78, True), service.log
+    code, said = erase(released, *arguments)
+
+    assert code == 0, said
+    after = {"csv": csv_rows(released / "csv"), "influx": clinic.stored(), "parquet": parquet_rows(released / "parquet")}
+    lost = {name: before[name].keys() - after[name].keys() for name in before}
+    for name, rows in after.items():
+        assert rows == {key: before[name][key] for key in rows}, name
+        mine = {key for key in before[name] if key[1] == PSEUDONYM}
+        assert mine <= lost[name]
+        assert (mine == lost[name]) == (not strict), name
+    assert len(lost["csv"]) == len(lost["influx"]) == len(lost["parquet"])
+    files = [path for path in released.rglob("*") if path.is_file() and path.name not in (".env", "service.log")]
+    for text in (GONE, PSEUDONYM, HASHED):
+        assert not [path for path in files if text.encode() in path.read_bytes()], text
+    assert [json.loads(line)["source_id"] for line in ledger.read_text().splitlines()] == [RECORDS[0], RECORDS[1]]
+    code, said = state(released, "verify")
+    assert code == 0, said
+    (certificate,) = (released / "state" / "erasures").glob("*.json")
+    told = json.loads(certificate.read_text())
+    assert told["ended"] is not None
+    assert len(told["windows"]) == 2
+    of_files = [str(path) for path in sorted((released / "csv").glob("*.csv"))]
+    code, said = check_output(released, *of_files, "--k", "20", "--batch-seconds", "5")
+    assert (code, "VIOLATION" in said) == ((0, False) if strict else (1, True)), said
+    for where in (
+        [*of_files, "--k", "20", "--batch-seconds", "5", "--erasure", str(certificate)],
+        ["parquet"],
+        ["--env-file", ".env"],
+    ):
+        code, said = check_output(released, *where)
+        assert (code, "ERASED: rows of 2 windows were taken back" in said) == (0, True), (where, said)
+    # The service goes on, and does not release what was taken back.
+    code, log = run_service(released, {**settings, "QUERY_END_TIME": "2025-11-03T14:30:15Z"})
+    assert code == 0, log
+    assert f"{360 * 5} excluded" in log
+    assert not [key for key in clinic.stored() if key[1] == PSEUDONYM]
