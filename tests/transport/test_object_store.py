@@ -10,7 +10,7 @@ import pytest
 
 from testbed.s3_server import S3Server, start_s3_server
 from tests.servers.socket_server import Answer, Pause, Reset, Serve, SocketServer, http_answer
-from transport.object_store import ObjectStore, StoreAccess, StoreFault
+from transport.object_store import BucketPrefix, ObjectStore, StoreAccess, StoreFault
 
 KEYS = {"access_key_id": "AKIAEXAMPLE", "secret_access_key": "a-secret-nobody-sees"}
 
@@ -222,3 +222,23 @@ def test_a_store_that_knows_no_conditional_write_is_written_to_once_nothing_is_t
 
     assert [request.split(b" ")[0] for request in server.requests] == [b"HEAD", b"PUT", b"PUT"]
     assert [b"if-none-match" in request.lower() for request in server.requests] == [False, True, False]
+
+
+@pytest.mark.parametrize(("is_denial", "clients"), [(True, 2), (False, 1)])
+def test_after_a_denial_a_prefix_is_asked_with_the_keys_of_now(is_denial: bool, clients: int) -> None:
+    class Refusing(ObjectStore):
+        def read_whole(self, key: str) -> bytes | None:
+            raise StoreFault(f"no {key}", is_denial=is_denial)
+
+    made: list[ObjectStore] = []
+
+    def connect() -> ObjectStore:
+        made.append(Refusing("b", StoreAccess("http://s3.invalid", "", KEYS)))
+        return made[-1]
+
+    prefix = BucketPrefix(connect, name="s3.invalid/b/p", prefix="p", error_of=lambda fault: RuntimeError(f"SETTING: {fault}"))
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="SETTING: no p/x"):
+            prefix.read("x")
+
+    assert len(made) == clients
