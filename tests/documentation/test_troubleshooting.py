@@ -30,6 +30,7 @@ from pydicom.uid import UID
 from anonymizer.batch import Promise
 from anonymizer.pseudonyms import key_id_of
 from service import exit_codes
+from service.state.erasures import OpenErasure
 from service.state.instance_lock import InstanceLock
 from service.state.journal import Epoch, Journal
 from service.state.trail import Trail
@@ -654,6 +655,28 @@ def _a_script_prints_to_a_full_disk(scene: Scene) -> int:
     full = "import os, runpy, sys\nos.dup2(os.open('/dev/full', os.O_WRONLY), 1)"
     script = str(ROOT / "scripts" / "state.py")
     return scene.process("-c", f"{full}\nsys.argv = [{script!r}, 'show']\nrunpy.run_path({script!r}, run_name='__main__')")
+
+
+@row("no window is released while it is unknown who is excluded")
+def _no_list_of_excluded_sources(scene: Scene) -> int:
+    return scene.check(EXCLUDED_SOURCES_FILE=scene.folder / "missing.txt")
+
+
+@row("sources were excluded by it")
+def _the_list_of_excluded_sources_is_turned_off(scene: Scene) -> int:
+    listed = scene.folder / "excluded.txt"
+    listed.write_text("a\n", encoding="utf-8")
+    scene.with_rows().run(EXCLUDED_SOURCES_FILE=listed)
+    return scene.second_window()
+
+
+@row("has an open erasure")
+def _an_erasure_was_interrupted(scene: Scene) -> int:
+    scene.with_rows().run()
+    journal = Journal(scene.state, data_set=None)
+    journal.erasures.begin(OpenErasure("digest", 1, strict=False))
+    journal.close()
+    return scene.second_window()
 
 
 @row("There is no STATE_DIR", ends=exit_codes.USAGE)
