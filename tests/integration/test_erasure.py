@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import hmac
 import json
 from pathlib import Path
+from uuid import uuid4
 
 import pyarrow.parquet as pq
 import pytest
 
+from testbed.influxdb1_server import Influx1Server
 from tests.integration.clinic import RECORDS, Clinic, csv_rows, load_first_minute
 from tests.integration.service_process import KEY, Service, run_script, run_service, state
+from tests.servers.api_server import ApiServer, Reply
 
 pytestmark = pytest.mark.influxdb
 
@@ -139,3 +143,60 @@ def test_nothing_of_an_erased_wearer_is_left_anywhere_however_often_the_command_
     assert code == 0, log
     assert f"{360 * 5} excluded" in log
     assert not [key for key in clinic.stored() if key[1] == PSEUDONYM]
+
+
+ODD = 'o\'d "id", {1}'
+
+
+def test_an_odd_id_and_imputed_rows_are_erased_from_influxdb_1_and_from_what_waits_for_an_api(
+    influxdb1: Influx1Server, api_server: ApiServer, tmp_path: Path
+) -> None:
+    influxdb1.make_bucket(name := f"released-{uuid4().hex}")
+    recording = tmp_path / "recording.csv"
+    rows = [
+        (1_762_180_200_000 + row * 10, source, 1000 if row % 100 == 0 else (row * 7 + shift) % 200)
+        for row in range(1000)
+        for shift, source in enumerate(("one", ODD, "two"))
+    ]
+    with recording.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows([("timestamp", "source_id", "ecg"), *rows])
+    user, _, password = influxdb1.token.partition(":")
+    settings = {
+        "INPUT_FILE": recording,
+        "INFLUX_OUTPUT_URL": influxdb1.url,
+        "INFLUX_URL": influxdb1.url,
+        "INFLUX_USERNAME": user,
+        "INFLUX_PASSWORD": password,
+        "INFLUX_OUTPUT_BUCKET": name,
+        "OUTPUT_TO_API": "true",
+        "API_ENDPOINT": api_server.endpoint,
+        "RESIDUAL": "impute",
+        "K_VALUE": "40",
+        "RETRY_BUDGET_SECONDS": "0",
+    }
+    api_server.script(Reply(status=503))
+    code, log = run_service(tmp_path, settings)
+    assert code == 69, log
+    before = csv_rows(tmp_path / "csv")
+
+    code, said = state(tmp_path, "erase", "--source", ODD, "--yes")
+
+    assert code == 0, said
+    after = csv_rows(tmp_path / "csv")
+    assert after.items() <= before.items()
+    assert not [key for key in after if key[1] == ODD]
+    gone = before.keys() - after.keys()
+    imputed = {key for key in gone if key[1] != ODD}
+    assert imputed, "rows that carry the mean of all others"
+    stored = influxdb1.raw('SELECT count("ecg") FROM "ecg_anonymized"', database=name)["results"][0]["series"][0]["values"][0][1]
+    assert stored == len(after)
+    needle = ODD.replace('"', '""').encode()
+    for path in [one for folder in ("csv", "state") for one in (tmp_path / folder).rglob("*") if one.is_file()]:
+        assert needle not in path.read_bytes(), path
+        assert ODD.encode() not in path.read_bytes(), path
+    code, said = state(tmp_path, "verify")
+    assert code == 0, said
+    # What the API may have taken is never sent in another form; the rest goes on.
+
+    code, log = run_service(tmp_path, {**settings, "RETRY_BUDGET_SECONDS": "5"})
+    assert (code, "may have taken this window before an erasure changed it" in log) == (65, True), log
