@@ -378,11 +378,11 @@ def try_together(stack: Stack, commit: str) -> None:
     expected += reader.count("raw_data", start=str(start_s), stop=str(start_s + 60))
     stack.compose("up", "--detach", "--wait", "--no-build")
     _until(lambda: released() == expected, lambda: f"after the upgrade {released()} of {expected} rows are out")
+    _stops_as_asked(stack)
     _agrees(stack, tokens["read both"], EARLIER_START)
     _done(
         f"upgrade to {VERSION} with the state of the version before: it goes on, {expected:,} rows, nothing lost, nothing twice"
     )
-    _stops_as_asked(stack)
 
 
 def _buckets_and_tokens(stack: Stack) -> dict[str, str]:
