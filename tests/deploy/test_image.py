@@ -193,3 +193,16 @@ def test_the_health_check_passes_if_all_is_well_fails_if_database_or_service_do_
     assert no_service.returncode == 1
     assert no_service.stdout.startswith("❌ the service does not answer at STATUS_ADDRESS=127.0.0.1:9")
     assert [*image.output.iterdir(), *image.state.iterdir()] == []
+
+
+@pytest.mark.parametrize("what", ["image", "try"])
+def test_without_a_container_engine_nothing_is_built_and_how_to_get_one_is_said(what: str, tmp_path: Path) -> None:
+    # With no module but the standard library's, as `make image` runs it.
+    nothing = {"PATH": str(tmp_path), "PYTHONUTF8": "1"}
+
+    ended = run([sys.executable, "-S", "-m", "testbed.containers", what], cwd=ROOT, environment=nothing)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("❌ No container engine answers, so nothing was built or run.\n")
+    assert "apt-get install docker.io" in ended.stderr
+    assert "Traceback" not in ended.stderr
