@@ -17,7 +17,7 @@ recording.csv examples/mitbih/six_records.parquet
 tests/core/conftest.py testbed/wearers.py documentation/DEPLOYMENT.md deploy/ecg-anonymizer.service
 Dockerfile .dockerignore docker-compose.yml Makefile
 anonymizer/__pycache__/batch.cpython-311.pyc service/pages/__pycache__/x.cpython-312.pyc outputs/csv_files.pyc
-scripts/ingest_heartbeat.py scripts/heartbeat/ledger.py something/not/listed/anywhere
+scripts/ingest_heartbeat.py something/not/listed/anywhere
 """
 
 LET_IN = """
@@ -26,7 +26,7 @@ requirements.lock requirements-formats.lock requirements-rhythm.lock requirement
 anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv
 detection/sleepecg_detector.py recognition/attackers.py disk/durable_file.py inputs/file_source.py outputs/csv_files.py
 transport/influx_connection.py operations/audit.py
-service/settings/declared.py service/report/template/report.html service/status/pages/index.html scripts/report.py scripts/state.py
+service/settings/declared.py service/report/template/report.html service/status/pages/index.html scripts/report.py scripts/state.py scripts/heartbeat/ledger.py
 """
 
 
