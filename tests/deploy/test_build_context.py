@@ -26,7 +26,8 @@ requirements.lock requirements-formats.lock requirements-rhythm.lock requirement
 anonymizer/batch.py anonymizer/smarko_hierarchy_ecg.csv
 detection/sleepecg_detector.py recognition/attackers.py disk/durable_file.py inputs/file_source.py outputs/csv_files.py
 transport/influx_connection.py operations/audit.py
-service/settings/declared.py service/report/template/report.html service/status/pages/index.html scripts/report.py scripts/state.py scripts/heartbeat/ledger.py
+service/settings/declared.py service/report/template/report.html service/status/pages/index.html
+scripts/report.py scripts/state.py scripts/heartbeat/ledger.py
 """
 
 
