@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from benchmarks import backlog, growth, parquet, scale, small, throughput
+from benchmarks import backlog, growth, parquet, scale, small, throughput, versions
 from benchmarks.figures import FOLDER, Figures, machine
 from benchmarks.plots import plot
 
@@ -14,7 +14,10 @@ def main() -> None:
     """Run the benchmarks that the arguments name, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "what", nargs="*", choices=("throughput", "small", "growth", "backlog", "parquet", "scale", []), help="only these"
+        "what",
+        nargs="*",
+        choices=("throughput", "small", "growth", "backlog", "parquet", "scale", "versions", []),
+        help="only these",
     )
     parser.add_argument("--wearers", type=int, default=6)
     parser.add_argument("--minutes", type=int, default=30)
@@ -23,6 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     kinds: dict[str, Callable[[], Figures]] = {
         "throughput": lambda: throughput.measure(wearers=options.wearers, minutes=options.minutes, repeats=options.repeats),
+        "versions": lambda: versions.measure(wearers=options.wearers, minutes=min(10, options.minutes), repeats=options.repeats),
         "small": lambda: small.measure(repeats=max(5, options.repeats)),
         "growth": lambda: growth.measure(repeats=options.repeats),
         "backlog": lambda: backlog.measure(repeats=options.repeats),
