@@ -17,6 +17,9 @@ pytestmark = pytest.mark.influxdb
 
 LIMIT_S = 300
 
+#: How many workers and coordinators are killed in each of the four parts.
+KILLS, COORDINATORS = 27, 5
+
 WORKERS = {"DASK_SCHEDULER": "local:2"}
 
 
@@ -31,11 +34,14 @@ def test_workers_write_the_points_that_one_process_writes(make_ward: MakeWard) -
 
 
 @pytest.mark.skipif(not FULL, reason="takes ten minutes: make test-faults")
-def test_a_hundred_workers_are_killed_and_the_points_are_those_of_one_process(make_ward: MakeWard, report: Report) -> None:
-    ward = make_ward(seconds=2400, hertz=16)
+@pytest.mark.parametrize("part", range(4))
+def test_of_a_hundred_workers_and_twenty_coordinators_that_are_killed_each_part_leaves_the_points_of_one_process(
+    make_ward: MakeWard, report: Report, part: int
+) -> None:
+    ward = make_ward(seconds=600, hertz=16)
     by_minute = {"CSV_FILENAME_PATTERN": "m_%H%M.csv"}
     settings = {**WORKERS, **by_minute, "RETRY_BUDGET_SECONDS": "600"}
-    chance, kills, lives = random.Random(3), 0, 0
+    chance, kills, lives = random.Random(part), 0, 0
     code = KILLED
     while code == KILLED:
         lives += 1
@@ -43,15 +49,15 @@ def test_a_hundred_workers_are_killed_and_the_points_are_those_of_one_process(ma
             end_s = time.monotonic() + 12
             while service.process.poll() is None:
                 time.sleep(chance.uniform(0.3, 1.2))
-                kills += kill_a_worker(service) if kills < 110 else 0
-                if lives <= 20 and time.monotonic() > end_s:
+                kills += kill_a_worker(service) if kills < KILLS else 0
+                if lives <= COORDINATORS and time.monotonic() > end_s:
                     service.process.kill()
             code = service.exit_code(within_s=LIMIT_S)
             log = service.log
     report(f"{kills} workers and {lives - 1} coordinators killed")
     assert code == 0, log
     ward.assert_complete(by_minute)
-    assert kills >= 100
+    assert (kills, lives - 1) == (KILLS, COORDINATORS)
 
 
 def kill_a_worker(service: Service) -> int:
