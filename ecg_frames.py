@@ -26,7 +26,7 @@ import pyarrow.dataset as ds
 
 import anonymizer.batch
 from anonymizer.anonymize import ChunkResult, Recipe, anonymize_chunk
-from anonymizer.batch import Batch, Promise, WindowCounts
+from anonymizer.batch import Batch, KUnit, Promise, WindowCounts
 from anonymizer.errors import ConfigurationError, PrivacyViolation, SourceRefused
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.pseudonyms import ShortKey, check_key
@@ -44,12 +44,19 @@ from inputs.file_survey import Cells, Survey
 from inputs.file_times import UNIT_NS, TimeKind, Times, calendar_times, counted_times, times
 from inputs.released_rows import ANY_TIME, joined, of_data_set, of_path, only_released
 from service.log_event import LogEvent
-from service.pipeline.chunks import Chunk, formula_ids, plan_chunks, read_completely
+from service.pipeline.chunks import Chunk, alike_ids, formula_ids, plan_chunks, read_completely
 from service.pipeline.contradictions import Judgement, advice_for
 from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
 from service.settings.types import Secret, moment
-from service.telemetry.data_warnings import CONTRADICTORY, IDS_ARE_FORMULAS, UNITS_DIFFER, VALUES_HARDLY_MOVE
+from service.telemetry.data_warnings import (
+    CONTRADICTORY,
+    IDS_ARE_ALIKE,
+    IDS_ARE_FORMULAS,
+    ONE_SOURCE_ALONE,
+    UNITS_DIFFER,
+    VALUES_HARDLY_MOVE,
+)
 from service.telemetry.log_lines import CODED_LIMIT, MUCH_CLIPPED, MUCH_WITHHELD, SUPPRESSION_LIMIT
 from service.wiring import load_hierarchy, make_recipe
 
@@ -700,7 +707,8 @@ def _anonymize(read: _Read, recipe: Recipe, length_ns: int) -> _Released:
     """
     chosen = None if read.has_time.all() else np.flatnonzero(read.has_time)
     ordered = ReleaseOrder.of(read.samples, chosen, recipe.names.released_ids(read.samples.source_ids))
-    values_uv, windows, judgement, doubts = np.full(len(ordered.samples), np.nan), [], Judgement(), _Doubts()
+    values_uv, windows, judgement, doubts = np.full(len(ordered.samples), np.nan), [], Judgement(), _Doubts(recipe.promise.k_unit)
+    doubts.alike = alike_ids(read.samples.source_ids) if recipe.promise.k_unit == "source" else 0
     for chunk, bounds in _chunks(ordered.samples.times_ns, length_ns):
         found = anonymize_chunk(picked(ordered.samples, slice(bounds[0], bounds[-1])), chunk.windows, recipe)
         judgement.add(found.contradictions, int(np.count_nonzero(chunk.counted)))
@@ -709,6 +717,7 @@ def _anonymize(read: _Read, recipe: Recipe, length_ns: int) -> _Released:
             certificate = None
             if result.batch is not None:
                 certificate = verify(result.batch)
+                doubts.is_alone |= certificate.distinct_sources == 1
                 values_uv[ordered.positions(first, stop, result.batch)] = result.batch.values_uv
             if stop > first:
                 windows.append((result.window.start_ns, result.counts, certificate))
@@ -723,8 +732,11 @@ def _anonymize(read: _Read, recipe: Recipe, length_ns: int) -> _Released:
 class _Doubts:
     """Collects the service's warnings over the whole frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, k_unit: KUnit | None) -> None:
         self._counts = WindowCounts()
+        self._k_unit = k_unit
+        #: How many ids differ only in spelling, and whether a window holds released rows of one source alone.
+        self.alike, self.is_alone = 0, False
         self._contradictory = self._windows = self._sources = self._coded = self._formulas = 0
         self._units: dict[str, UnitDoubts] = {}
 
@@ -755,6 +767,10 @@ class _Doubts:
             yield _message_of(UNITS_DIFFER, apart.apart, apart.sources)
         if self._formulas:
             yield _message_of(IDS_ARE_FORMULAS, self._formulas)
+        if self.alike:
+            yield _message_of(IDS_ARE_ALIKE, self.alike)
+        if self.is_alone and self._k_unit == "record":
+            yield _message_of(ONE_SOURCE_ALONE)
         usable = self._counts.released + self._counts.withheld - self._contradictory
         kept_back = self._counts.suppressed + self._counts.withheld - self._contradictory
         if usable and kept_back / usable >= SUPPRESSION_LIMIT:

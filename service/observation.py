@@ -52,7 +52,7 @@ class Observation:
         self.trail: Trail | None = None
         self._recorder = None if settings.streaming_mode else _make_recorder(settings, clock, sums)
         listeners: list[Events] = [one for one in (self._board, self._recorder) if one is not None]
-        listeners.append(DataWarnings(clock))
+        listeners.append(DataWarnings(clock, counts_rows=settings.k_unit == "record" and settings.method != "rhythm"))
         if settings.utility_metrics:
             listeners.append(RhythmReport() if settings.method == "rhythm" else FidelityReport())
         self.telemetry = Telemetry(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from anonymizer.anonymize import ChunkResult, Recipe, WindowResult, anonymize_chunk
 from anonymizer.batch import Batch
 from anonymizer.errors import PrivacyViolation, SourceUnavailable
-from anonymizer.exclusion import Exclusion
+from anonymizer.exclusion import Exclusion, folded
 from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, make_samples
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
@@ -69,6 +70,7 @@ class FinishedChunk:
         units: How many sources seem to use another unit.
         without_source: How many of the invalid rows name no source.
         ids_like_formulas: How many released ids a spreadsheet would take for a formula.
+        ids_alike: With K_UNIT=source, how many ids count as different people and differ only in spelling.
         spooled: Where the batches are that a worker has spooled; None: in the results, or there are none.
     """
 
@@ -80,6 +82,7 @@ class FinishedChunk:
     units: UnitDoubts
     without_source: int = 0
     ids_like_formulas: int = 0
+    ids_alike: int = 0
     spooled: Spooled | None = None
 
     @property
@@ -178,6 +181,7 @@ def finish_chunk(
         finished,
         without_source=_without_source(samples, chunk.windows),
         ids_like_formulas=formula_ids(finished.batches),
+        ids_alike=alike_ids(samples.source_ids) if recipe.promise.k_unit == "source" else 0,
     )
 
 
@@ -210,6 +214,12 @@ def formula_ids(batches: Sequence[Batch]) -> int:
     ids = batches[0].source_ids if batches else ()
     suspects = {code for code, source_id in enumerate(ids) if source_id.startswith(_FORMULA_SIGNS)}
     return len(suspects & {int(code) for batch in batches for code in np.unique(batch.source_index)}) if suspects else 0
+
+
+def alike_ids(source_ids: Sequence[str]) -> int:
+    """Return how many ids equal another one but for case, blanks around them and forms of characters (NFKC)."""
+    spellings = Counter(map(folded, set(source_ids)))
+    return sum(count for count in spellings.values() if count > 1)
 
 
 def _without_source(samples: Samples, windows: WindowRange) -> int:

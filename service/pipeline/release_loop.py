@@ -307,6 +307,8 @@ def _report_doubts(finished: FinishedChunk, parts: Parts) -> None:
         parts.telemetry.units_look_wrong(finished.units)
     if finished.ids_like_formulas:
         parts.telemetry.ids_are_formulas(finished.ids_like_formulas)
+    if finished.ids_alike:
+        parts.telemetry.ids_are_alike(finished.ids_alike)
 
 
 def _units(finished: FinishedChunk, *, one_by_one: bool) -> Iterator[Unit]:

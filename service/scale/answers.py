@@ -68,7 +68,7 @@ def answer_of(finished: FinishedChunk, spooled: Spooled | None) -> dict[str, Any
         "windows": windows.tobytes(),
         "contradictions": contradictions.tobytes(),
         "units": [units.sources, units.still, units.apart],
-        "chunk": [finished.violations, finished.outside, finished.without_source, finished.ids_like_formulas],
+        "chunk": [finished.violations, finished.outside, finished.without_source, finished.ids_like_formulas, finished.ids_alike],
         "fidelity": [fidelity.rows, fidelity.raw, fidelity.released, fidelity.together, fidelity.error],
         "spooled": None if spooled is None else [spooled.name, spooled.size_bytes],
     }
@@ -89,7 +89,7 @@ def finished_of(answer: Answer, chunk: Chunk, label: str, *, measures_fidelity: 
     try:
         rows = _array(answer["windows"], _WIDTH, len(chunk.windows))
         contradictions = Contradictions(*_array(answer["contradictions"], len(chunk.windows), 4))
-        violations, outside, without_source, formulas = map(int, answer["chunk"])
+        violations, outside, without_source, formulas, alike = map(int, answer["chunk"])
         fidelity = Fidelity(*answer["fidelity"]) if measures_fidelity else None
         results = list(_results(rows, chunk, fidelity))
         spooled = None if answer["spooled"] is None else Spooled(str(answer["spooled"][0]), int(answer["spooled"][1]))
@@ -98,7 +98,7 @@ def finished_of(answer: Answer, chunk: Chunk, label: str, *, measures_fidelity: 
         raise NotAnAnswer(type(error).__name__) from None
     _check(results, spooled, label)
     return FinishedChunk(
-        chunk, tuple(results), violations, outside, contradictions, units, without_source, formulas, spooled=spooled
+        chunk, tuple(results), violations, outside, contradictions, units, without_source, formulas, alike, spooled=spooled
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from anonymizer.units import UnitDoubts
 from service.clock import Clock
 from service.log_event import LogEvent
-from service.telemetry.events import Events
+from service.telemetry.events import Events, Unit
 
 CONTRADICTORY = LogEvent(
     "contradictory",
@@ -40,6 +40,19 @@ IDS_ARE_FORMULAS = LogEvent(
     logging.WARNING,
 )
 
+IDS_ARE_ALIKE = LogEvent(
+    "ids_are_alike",
+    "⚠️ %d source ids differ only in case, blanks or forms of characters, and K_UNIT=source counts them as different people: "
+    "if they are one, fewer than k share a value. Write each id in one way",
+    "sources",
+    logging.WARNING,
+)
+ONE_SOURCE_ALONE = LogEvent(
+    "one_source_alone",
+    "⚠️ Windows hold rows of a single source: with K_UNIT=record all k rows that share a value are then that person's",
+    level=logging.WARNING,
+)
+
 #: The first contradiction is logged immediately, further ones at most this often.
 WARN_EVERY_S = 3600.0
 
@@ -49,10 +62,12 @@ class DataWarnings(Events):
 
     Args:
         clock: The service's clock.
+        counts_rows: Whether k counts rows, so that they may all be one person's.
     """
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, counts_rows: bool = False) -> None:
         self._clock = clock
+        self._counts_rows = counts_rows
         self._warned_s = -math.inf
         self._rows = self._rows_in_all = self._windows = self._sources = 0
         self._logged: set[str] = set()
@@ -81,6 +96,17 @@ class DataWarnings(Events):
         """Warn once."""
         if self._is_new("ids"):
             IDS_ARE_FORMULAS.log(sources)
+
+    def ids_are_alike(self, sources: int) -> None:
+        """Warn once."""
+        if self._is_new("alike"):
+            IDS_ARE_ALIKE.log(sources)
+
+    def anonymized(self, unit: Unit) -> None:
+        """Warn once of windows whose released rows are all of one source."""
+        certificates = (result.certificate for result in unit.results if self._counts_rows)
+        if any(one is not None and one.distinct_sources == 1 for one in certificates) and self._is_new("alone"):
+            ONE_SOURCE_ALONE.log()
 
     def _is_new(self, subject: str) -> bool:
         is_new = subject not in self._logged

@@ -132,6 +132,9 @@ class Events:
     def ids_are_formulas(self, sources: int) -> None:
         """A spreadsheet would execute released ids as formulas."""
 
+    def ids_are_alike(self, sources: int) -> None:
+        """Ids that count as different people differ only in spelling."""
+
     def took(self, seconds: float, rows: int, windows: int = 1) -> None:
         """How long a chunk took to anonymize, verify and release; reading is not included."""
 

@@ -273,6 +273,10 @@ WARNED: dict[str, Play] = {
         s, {"a.parquet": {}, "b.parquet": {"timestamp": pa.array([START_NS] * 9, pa.timestamp("us", "UTC"))}}
     ),
     "is easy to guess": lambda s: under_an_old_key(s),
+    "source ids differ only in case": lambda s: of_file(
+        s, HEADER + ROWS + ROWS.replace(b",w", b",W"), K_UNIT="source", K_VALUE=2
+    ),
+    "Windows hold rows of a single source": lambda s: of_file(s, HEADER + ROWS),
     "they have no readable time": lambda s: of_file(
         s, HEADER + ROWS + b"oops,w,1\n" + ROWS.replace(b",1", b",x", 2) + ROWS.replace(b",w", b",", 2)
     ),
@@ -706,7 +710,7 @@ def _the_verifying_token_cannot_read_the_input(scene: Scene) -> int:
 # Input files
 
 
-def of_file(scene: Scene, *contents: bytes | pa.Table) -> int:
+def of_file(scene: Scene, *contents: bytes | pa.Table, **changes: object) -> int:
     """Run over files, one after the other, each without a memory of the others."""
     code = exit_codes.DONE
     for number, content in enumerate(contents):
@@ -721,6 +725,7 @@ def of_file(scene: Scene, *contents: bytes | pa.Table) -> int:
             "QUERY_START_TIME": "",
             "QUERY_END_TIME": "",
             "STATE_DIR": scene.folder / f"{number}",
+            **changes,
         }
         code = scene.run(INPUT_FILE=path, **settings)
     return code

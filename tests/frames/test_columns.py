@@ -242,8 +242,11 @@ def test_a_row_that_lacks_something_is_invalid_and_said_with_its_place(lack: str
 
     assert np.flatnonzero(released["ecg"].isna()).tolist() == [4]
     assert certificate.counts.numbers()[:5] == (ROWS, ROWS - 1, 0, 1, 0)
-    assert "such as .iloc[4]" in certificate.remarks[-1]
-    assert [record.getMessage() for record in caplog.records] == [f"⚠️ {certificate.remarks[-1]}"]
+    # Some windows of these twenty seconds hold one wearer alone.
+    remarks = [one for one in certificate.remarks if "single source" not in one]
+    assert "such as .iloc[4]" in remarks[-1]
+    logged = [record.getMessage() for record in caplog.records]
+    assert [one for one in logged if "single source" not in one] == [f"⚠️ {remarks[-1]}"]
 
 
 def test_an_empty_frame_comes_out_empty() -> None:
@@ -358,8 +361,9 @@ def test_a_leap_second_is_the_second_after_it_unless_that_has_rows_of_its_source
     assert certificate.windows.index.tolist() == [pd.Timestamp("2017-01-01", tz="UTC")]
     assert np.flatnonzero(same["ecg"].isna()).tolist() == list(range(20))
     assert refused.rows_without_time == 20
-    assert refused.remarks[-1].startswith(
-        "The frame: 20 rows of a leap second (23:59:60), such as .iloc[0], are invalid: their sources"
+    assert any(
+        one.startswith("The frame: 20 rows of a leap second (23:59:60), such as .iloc[0], are invalid: their sources")
+        for one in refused.remarks
     )
 
 

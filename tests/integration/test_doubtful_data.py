@@ -261,6 +261,28 @@ def test_ids_that_a_spreadsheet_would_run_are_warned_of_where_they_leave(tmp_pat
     assert "cmd" not in log
 
 
+def test_ids_that_differ_only_in_spelling_and_windows_of_one_wearer_are_warned_of_once(tmp_path: Path) -> None:
+    path = tmp_path / "recording.csv"
+
+    def log_of(unit: str, *ids: str) -> str:
+        folder = tmp_path / f"{unit}{len(ids)}{ids[-1].strip()}"
+        folder.mkdir()
+        rows = [f"2025-11-03T14:30:{i:02}.{n}Z,{name},10" for i in range(20) for n, name in enumerate(ids)]
+        path.write_text("\n".join(["timestamp,source_id,ecg", *rows]) + "\n", encoding="utf-8")
+        code, log = run_on_file(folder, path, K_UNIT=unit, K_VALUE=2, MAX_RECORDS_PER_QUERY=1)
+        assert code == 0, log
+        return log
+
+    alike, alone = "source ids differ only in case, blanks or forms of characters", "Windows hold rows of a single source"
+    # The full-width letters of the third are those of the first after NFKC.
+    by_sources = log_of("source", "ann-1", "Ann-1", "\uff41nn-1", "bob")
+    by_rows = log_of("record", "ann-1", "Ann-1")
+    assert by_sources.count(f"3 {alike}") == 1
+    assert (by_rows.count(alike), by_rows.count(alone), by_sources.count(alone)) == (0, 0, 0)
+    assert log_of("source", "ann", "bob").count(alike) == 0
+    assert log_of("record", "ann").count(alone) == 1
+
+
 # --- long empty spans -------------------------------------------------------------------------------------------------------------
 
 
