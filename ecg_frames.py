@@ -71,6 +71,9 @@ _NO_ENV_FILE = Path(__file__).with_name("no.env")
 #: Prefix of the service's warning that source ids are released unchanged.
 _IDS_ARE_KEPT = "PSEUDONYMIZE_SOURCE_ID=false"
 
+#: Prefixes of warnings that are remarks of the certificate and not logged: said once per run by the service, but a notebook has many runs.
+_NOT_LOGGED = (_IDS_ARE_KEPT, ONE_SOURCE_ALONE.text.removeprefix("⚠️ "))
+
 _MICROVOLTS = {"uV": 1.0, "mV": 1000.0}
 
 #: Rows that are asked of a database at once, about.
@@ -269,8 +272,8 @@ def anonymize_frame(
     released = _anonymize(read, recipe, settings.batch_size_seconds * NANOSECONDS)
     remarks = (*doubts, *read.remarks, *released.doubts)
     for remark in remarks:
-        # The service logs this once per run; a notebook has many, and the caller chose to keep ids.
-        if not remark.startswith(_IDS_ARE_KEPT):
+        # The service logs these once per run; a notebook has many.
+        if not remark.startswith(_NOT_LOGGED):
             _LOG.warning("⚠️ %s", remark)
     certificate = Certificate(recipe.promise, released.windows, int(np.count_nonzero(~read.has_time)), remarks)
     pseudonyms = recipe.names.released_ids(read.samples.source_ids) if settings.pseudonymize_source_id else None
