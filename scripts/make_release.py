@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
+import io
 import json
 import re
 import subprocess
@@ -102,7 +103,7 @@ def main(arguments: list[str]) -> int:
     options.to.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (options.to / name).write_bytes(content)
-        print(f"{hashlib.sha256(content).hexdigest()}  {options.to / name}")
+    print("\n".join(f"{hashlib.sha256(content).hexdigest()}  {options.to / name}" for name, content in files.items()))
     for remark in _remarks(commit):
         print(f"⚠️ {remark}")
     return 0
@@ -121,12 +122,19 @@ def release(commit: Commit) -> dict[str, bytes]:
     tar = _git(*_AS_EVERYWHERE, "archive", "--format=tar", f"--prefix={name}/", commit.sha)
     locks = {lock: commit.text_of(lock) for lock in LOCKS}
     files = {
-        # Without a time and a name, which would differ from run to run.
-        f"{name}.tar.gz": gzip.compress(tar, mtime=0),
+        f"{name}.tar.gz": _compressed(tar),
         f"{name}.cdx.json": json.dumps(bill_of_materials(commit, locks), indent=1, ensure_ascii=False).encode() + b"\n",
         **{lock: text.encode() for lock, text in locks.items()},
     }
     return files | {"SHA256SUMS": _checksums(files)}
+
+
+def _compressed(content: bytes) -> bytes:
+    """Return it as gzip, without a time or a name; `gzip.compress` writes another header with Python 3.13 than with 3.12."""
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=packed, mtime=0) as file:
+        file.write(content)
+    return packed.getvalue()
 
 
 def bill_of_materials(commit: Commit, locks: Mapping[str, str]) -> dict[str, Any]:
