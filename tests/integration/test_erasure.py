@@ -8,14 +8,17 @@ import json
 from pathlib import Path
 from uuid import uuid4
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from service.state.journal import Journal
 from testbed.influxdb1_server import Influx1Server
+from testbed.s3_server import S3Server
 from tests.integration.clinic import RECORDS, Clinic, csv_rows, load_first_minute
 from tests.integration.service_process import KEY, Service, run_script, run_service, state
 from tests.servers.api_server import ApiServer, Reply
+from transport.object_store import ObjectStore, StoreAccess
 
 pytestmark = pytest.mark.influxdb
 
@@ -208,3 +211,38 @@ def test_an_odd_id_and_imputed_rows_are_erased_from_influxdb_1_and_from_what_wai
 
     code, log = run_service(tmp_path, {**settings, "RETRY_BUDGET_SECONDS": "5"})
     assert (code, "may have taken this window before an erasure changed it" in log) == (65, True), log
+
+
+def test_files_in_an_object_store_are_replaced_and_their_summaries_say_so(
+    s3_server: S3Server, s3_bucket: str, tmp_path: Path
+) -> None:
+    recording = tmp_path / "recording.csv"
+    rows = [f"{1_762_180_200_000 + row * 10},{one},{row * 7 % 200}" for row in range(1000) for one in ("stays", "goes-away")]
+    recording.write_text("\n".join(["timestamp,source_id,ecg", *rows]) + "\n")
+    settings = {
+        "INPUT_FILE": recording,
+        "OUTPUT_TO_INFLUX": "false",
+        "OUTPUT_TO_CSV": "false",
+        "OUTPUT_TO_PARQUET": "true",
+        "PARQUET_URL": f"s3://{s3_bucket}/ecg",
+        "METHOD": "optimal",
+        **s3_server.variables(),
+    }
+    code, log = run_service(tmp_path, settings)
+    assert code == 0, log
+
+    code, said = state(tmp_path, "erase", "--source", "goes-away", "--yes")
+
+    assert (code, "erased: 1000 rows in parquet:" in said) == (0, True), said
+    code, said = state(tmp_path, "verify")
+    assert (code, "holds 1000" in said) == (0, True), said
+    store = ObjectStore(s3_bucket, StoreAccess.of({name: str(value) for name, value in s3_server.variables().items()}))
+    files = {
+        found.key: pq.ParquetFile(pa.BufferReader(store.read_whole(found.key) or b"")).read() for found in store.objects("ecg")
+    }
+    ids = {one for key, table in files.items() if "/rows/" in key for one in table.column("source_id").to_pylist()}
+    told = [row for key, table in files.items() if "/windows/" in key for row in table.to_pylist()]
+    assert ids == {"stays"}
+    assert {(one["erased"], one["rows_released"], one["rows_read"], one["distinct_sources"]) for one in told} == {
+        (True, 500, 500, 1)
+    }
