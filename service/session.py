@@ -37,7 +37,7 @@ from service.settings.declared import Settings
 from service.settings.shown import shown_settings
 from service.startup import open_source, with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
-from service.state.journal import Epoch, Journal
+from service.state.journal import Epoch, Journal, keyed_selection
 from service.state.output_names import forget_removed_outputs, match_outputs
 from service.state.set_aside import SetAside
 from service.state.settings_changes import continue_or_begin_epoch
@@ -309,7 +309,10 @@ def _begin_epoch(session: _Session) -> Recipe:
     settings, journal = session.settings, session.journal
     label = session.retry.until_done(lambda: data_set_label(settings, session.source, journal))
     recipe = make_recipe(settings, load_hierarchy(settings), label)
-    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection_digest(settings))
+    key = digest_key(settings, journal)
+    session.retry.until_done(lambda: journal.key_selections(key))
+    selection = keyed_selection(key, selection_digest(settings))
+    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection)
     accept, now_ns = settings.accept_new_pseudonym_key, session.clock.now_ns
     session.retry.until_done(lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=accept, now_ns=now_ns()))
     session.retry.until_done(lambda: _begin_trail(session, epoch))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
+from anonymizer.pseudonyms import keyed_digest
 from anonymizer.windows import Window, WindowRange
 from disk.durable_file import make_folder
 from service.state.erasures import Erasures
@@ -27,6 +28,9 @@ from service.state.output_positions import GIVEN_UP, LOST_CHUNK, OutputPositions
 from service.time_texts import moment_text
 
 _STREAM = "streaming"
+
+#: The prefix of keyed digests; earlier versions recorded plain ones.
+_KEYED = "keyed:"
 
 _COUNTS = tuple(field.name for field in dataclasses.fields(WindowCounts))
 
@@ -478,6 +482,15 @@ class Journal:
         rows = self._file.rows("SELECT promise FROM epochs WHERE epoch IN (SELECT epoch FROM intervals)")
         return {promise.key_id for (described,) in rows if (promise := self._promise(described)) is not None}
 
+    def key_selections(self, key: bytes) -> None:
+        """Replace the plain digests of filters that earlier versions recorded by keyed ones, so that no reader can confirm a guess."""
+        plain = [one for (one,) in self._file.rows("SELECT DISTINCT selection FROM epochs") if one and not one.startswith(_KEYED)]
+        if plain:
+            with self._file.transaction() as db:
+                db.executemany(
+                    "UPDATE epochs SET selection = ? WHERE selection = ?", ((keyed_selection(key, one), one) for one in plain)
+                )
+
     def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
         """Record the epoch of every window released from now on.
 
@@ -604,6 +617,11 @@ class Journal:
             )
         except ValueError as error:
             raise JournalDamaged(f"{self._file.path} is damaged ({error}). {WAY_ON}") from None
+
+
+def keyed_selection(key: bytes, digest: str) -> str:
+    """Return the keyed digest that stands for the plain digest of filters."""
+    return _KEYED + keyed_digest(key, b"\0selection " + digest.encode())[:16]
 
 
 def _is_same_data_set(facts: Mapping[str, str], data_set: str, address: str) -> bool:

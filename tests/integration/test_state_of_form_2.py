@@ -24,7 +24,7 @@ from service.state.journal_file import FORMAT_VERSION, JournalFile
 from service.state.output_positions import Spooled
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
-from tests.integration.service_process import KEY, run_service
+from tests.integration.service_process import run_service
 from tests.integration.service_process import state as state_command
 
 STATE = Path(__file__).with_name("state_of_form_2")
@@ -42,7 +42,8 @@ SETTINGS = {
     "BATCH_SIZE_SECONDS": "1",
     "K_VALUE": "4",
     "PSEUDONYMIZE_SOURCE_ID": "true",
-    "PSEUDONYM_SALT": KEY,
+    # Weak, and accepted because the state was made under it.
+    "PSEUDONYM_SALT": "0123456789abcdef-integration",
     "QUERY_START_TIME": "2025-11-03T14:30:00Z",
     "QUERY_END_TIME": "2025-11-03T14:30:20Z",
 }
