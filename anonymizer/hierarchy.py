@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -87,8 +88,10 @@ class Hierarchy:
         return self.first_leaf + self.leaves - 1
 
 
+# The settings are checked with the hierarchy that the run then uses.
+@lru_cache(maxsize=1)
 def parse_hierarchy(text: str) -> Hierarchy:
-    """Parse the content of a hierarchy file. Raises HierarchyProblem if it is invalid."""
+    """Parse the content of a hierarchy file, the last one only once. Raises HierarchyProblem if it is invalid."""
     lines = text.splitlines()
     table, problems = _read_rows(lines)
     if not lines:

@@ -1,7 +1,8 @@
 """Starts the project's commands in Python processes that have the libraries loaded already.
 
-Three quarters of a command's start are spent on loading numpy, pyarrow and influxdb_client. A server that has loaded them forks for each
-command: the process has its own id, environment, folder, streams and signals, and reads all of this project's code from the files.
+Nine tenths of a command's start are spent on imports: numpy, pyarrow and influxdb_client, and our own modules. A server that has loaded
+them forks for each command: the process has its own id, environment, folder, streams and signals. Code given with `-c` may change ours
+before it is bound to other names; its process reads all of it from the files.
 Whatever asks for more than that (options of Python, other variables that Python reads as it starts, a terminal, a session of its own)
 is started as usual, and so is everything where there is no fork server.
 """
@@ -36,7 +37,8 @@ _NOTHING_ELSE = (True, None, None, None, -1, False, -1)
 
 _SERVER = Path(__file__).with_name("loaded_python_server.py")
 
-_servers: dict[frozenset[tuple[str, str]], _Server] = {}
+#: By the variables that Python read as it started, and whether our modules are loaded.
+_servers: dict[tuple[frozenset[tuple[str, str]], bool], _Server] = {}
 _starting = threading.Lock()
 
 
@@ -95,13 +97,14 @@ def _can_be_forked(command: Sequence[str | Path], environment: Mapping[str, str]
 def _fork(arguments: list[str], environment: Mapping[str, str], folder: str, streams: Sequence[int]) -> int:
     """Return the id of a new process, which is our own child."""
     at_start = frozenset((name, value) for name, value in environment.items() if _READ_AT_START.match(name))
+    kind = at_start, Path(arguments[0]).is_relative_to(ROOT)
     with _starting:
         os.umask(umask := os.umask(0))
         request = {"arguments": arguments, "environment": dict(environment), "folder": folder, "umask": umask}
-        if at_start not in _servers:
-            _servers[at_start] = _start_server(dict(at_start))
-            atexit.register(_servers[at_start].end)
-        server = _servers[at_start].socket
+        if kind not in _servers:
+            _servers[kind] = _start_server(dict(at_start), *([ROOT] if kind[1] else []))
+            atexit.register(_servers[kind].end)
+        server = _servers[kind].socket
         adopt = ctypes.CDLL(None).prctl
         adopt(_BE_SUBREAPER, 1, 0, 0, 0)
         try:
@@ -111,9 +114,9 @@ def _fork(arguments: list[str], environment: Mapping[str, str], folder: str, str
             adopt(_BE_SUBREAPER, 0, 0, 0, 0)
 
 
-def _start_server(environment: Mapping[str, str]) -> _Server:
+def _start_server(environment: Mapping[str, str], *projects: Path) -> _Server:
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    command = [sys.executable, str(_SERVER), str(its.fileno())]
+    command = [sys.executable, str(_SERVER), str(its.fileno()), *map(str, projects)]
     path = {"PATH": os.environ["PATH"]}
     with its:
         process = subprocess.Popen(

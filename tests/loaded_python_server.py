@@ -1,4 +1,7 @@
-"""Loads the libraries once, then forks for each command that it is sent. See `loaded_python.py`, which starts it."""
+"""Loads the libraries once, and for our own programs what each of them imports; then forks for each command that it is sent.
+
+See `loaded_python.py`, which starts it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-#: What most commands load. Nothing of this project: each process reads our code itself.
+#: What most commands load.
 LIBRARIES = (
     "argparse",
     "influxdb_client",
@@ -29,6 +32,16 @@ LIBRARIES = (
     "requests",
     "sqlite3",
 )
+
+
+def load_project(root: Path) -> None:
+    """Import what the service imports as it starts, and compile its report. What only a setting asks for is left to each process."""
+    sys.path[0] = str(root)
+    import_module("central_anonymizer")
+    report = import_module("service.report.templates").environment_of(root / "service" / "report" / "template")
+    for name in report.list_templates():
+        report.get_template(name)
+    assert "pandas" not in sys.modules, "commands run without pandas"
 
 
 def wait_for_a_command(server: socket.socket) -> dict[str, Any]:
@@ -90,6 +103,8 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for library in LIBRARIES:
         import_module(library)
+    for root in sys.argv[2:]:
+        load_project(Path(root))
     gc.freeze()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # numpy's threads are idle while we fork

@@ -5,6 +5,7 @@ Importing this module loads Jinja2, so the service imports it only once there is
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,12 +13,17 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 def render(template: Path, **values: object) -> str:
     """Return a template filled with values; it may include others of its folder."""
-    environment = Environment(
-        loader=FileSystemLoader(template.parent),
+    return environment_of(template.parent).get_template(template.name).render(values)
+
+
+@cache
+def environment_of(folder: Path) -> Environment:
+    """Return what reads and compiles the templates of a folder, each once."""
+    return Environment(
+        loader=FileSystemLoader(folder),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    return environment.get_template(template.name).render(values)
