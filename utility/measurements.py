@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -109,7 +109,7 @@ def measure(setting: Setting) -> Measured:
     return Measured(
         of_records=tuple(_of_record(six[signal.source_id], signal) for signal in signals),
         squared_errors=tuple(_squared_error(outcome, setting.choice) for outcome in outcomes),
-        least_errors=tuple(least_squared_error(outcome, setting.k) for outcome in outcomes),
+        least_errors=_least_errors(setting, outcomes),
         rows=sum(outcome.counts.read for outcome in outcomes),
         released=sum(outcome.counts.released for outcome in outcomes),
         invented=sum(outcome.counts.starred + outcome.counts.suppressed for outcome in outcomes),
@@ -152,6 +152,17 @@ def outcomes_of(setting: Setting) -> Iterator[Outcome]:
 def _of_record(record: Record, signal: Signal) -> OfRecord:
     enough = bool((~np.isnan(signal.released_uv)).mean() > 1 / 2)
     return OfRecord(record.source_id, likeness(signal), heartbeat_loss(signal, record.beats_ns, record.hertz) if enough else None)
+
+
+#: The minimum depends on the records and their windows, not on how they are anonymized: by rate, k, window and whether they share.
+_least_known: dict[tuple[int, int, int, bool], tuple[float, ...]] = {}
+
+
+def _least_errors(setting: Setting, outcomes: Sequence[Outcome]) -> tuple[float, ...]:
+    key = setting.hertz, setting.k, setting.window_s, setting.shared
+    if key not in _least_known:
+        _least_known[key] = tuple(least_squared_error(outcome, setting.k) for outcome in outcomes)
+    return _least_known[key]
 
 
 def _squared_error(outcome: Outcome, choice: Choice) -> float:

@@ -119,6 +119,9 @@ def _usable_rows(samples: Samples) -> npt.NDArray[np.intp]:
     """Return the positions of rows with a number and a source, sorted by source and time; of duplicates, that of the lowest value."""
     usable = np.flatnonzero(np.isfinite(samples.values_uv) & (samples.source_codes != NO_SOURCE))
     keys = samples.source_codes[usable], samples.times_ns[usable]
+    steps, later = np.diff(keys[0]), np.diff(keys[1])
+    if ((steps > 0) | ((steps == 0) & (later > 0))).all():
+        return usable  # in order already, without duplicates
     order = usable[np.lexsort((samples.values_uv[usable], keys[1], keys[0]))]
     source, times_ns = samples.source_codes[order], samples.times_ns[order]
     is_first = np.concatenate(([True], (source[1:] != source[:-1]) | (times_ns[1:] != times_ns[:-1])))[: len(order)]

@@ -92,12 +92,14 @@ def test_no_way_to_anonymize_has_less_error_than_the_least(choice: Choice) -> No
 # Samples beside what is released of them
 
 
-def test_rows_stand_beside_their_own_release_whatever_order_they_came_in() -> None:
+@pytest.mark.parametrize("is_sorted", [True, False])
+def test_rows_stand_beside_their_own_release_whatever_order_they_came_in(is_sorted: bool) -> None:
     # Two sources in two windows; a duplicate, an invalid row, one without a source. With k = 2 and pairs of equal values nothing changes.
     rows = [(t, s, 100.0 * s + 10 * (t // 2)) for t in range(8) for s in (0, 1)]
     rows += [(0, 0, 0.0), (9, 1, float("nan")), (9, NO_SOURCE, 1.0)]
     order = np.random.default_rng(2).permutation(len(rows))
-    times, codes, values = zip(*(rows[i] for i in order), strict=True)
+    in_order = sorted(rows, key=lambda row: (row[1], row[0])) if is_sorted else [rows[i] for i in order]
+    times, codes, values = zip(*in_order, strict=True)
     samples = make_samples(np.array(times) * NANOSECONDS, codes, ["a", "b"], values)
 
     outcome = outcome_of(samples, recipe_of(DEFAULT, k=2, window_s=4), window_s=4)
