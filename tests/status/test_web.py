@@ -210,14 +210,18 @@ HELD = {
 
 
 @pytest.mark.parametrize("saying", HELD.values(), ids=HELD)
-def test_two_hundred_connections_that_are_held_open_delay_no_other(served: Served, saying: bytes) -> None:
+def test_two_hundred_connections_that_are_held_open_delay_no_other(
+    served: Served, saying: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whoever had to wait for those that are held would wait for a minute; a busy machine takes seconds.
+    monkeypatch.setattr(connections, "FIRST_REQUEST_S", 60.0)
     before = threading.active_count()
     held = hold(served, 200, saying)
     try:
         for path in ("/livez", "/readyz", "/metrics"):
             began_s = time.monotonic()
             assert served.get(path).status_code == 200
-            assert time.monotonic() - began_s < 1
+            assert time.monotonic() - began_s < 5
         assert threading.active_count() <= before
     finally:
         for one in held:
