@@ -49,7 +49,7 @@ replay: $(VENV)/run.stamp  ## Play the sample ECG into the raw bucket, live (ENV
 	@$(RUN) -m testbed.replay --env-file $(ENV_FILE)
 
 # Most tests wait for a process or a server. The tests of a file run in one process and share fixtures. TEST_WORKERS=0: one by one.
-TEST_WORKERS ?= 3
+TEST_WORKERS ?= 4
 IN_PARALLEL := --numprocesses $(TEST_WORKERS) --dist loadfile
 
 .PHONY: test lint types unit test-live test-faults soak bench bench-live bench-scale clean
