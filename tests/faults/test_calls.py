@@ -28,6 +28,9 @@ PAGE = DOCUMENTATION / "DELIVERY.md"
 #: How many calls are to fail, at least.
 FAILURES = 500 if FULL else 20
 
+#: A life that has waited for so long makes room for the next one, in seconds.
+LIFE = {} if FULL else {"RETRY_BUDGET_SECONDS": 3}
+
 #: What a run may end with when a call failed at a bad moment: done; not now; only an operator can fix it.
 ENDS = {0, 69, 78}
 
@@ -194,7 +197,7 @@ def test_calls_that_fail_at_random_lose_double_and_release_nothing_twice(
 
     # A run that was through before enough calls had failed is followed by one that fails no more: there is nothing left to do.
     while len(calls.failed()) < FAILURES or 0 not in ends:
-        code, log = ward.run(environment=calls.at_random(chance, one_in=50))
+        code, log = ward.run(LIFE, environment=calls.at_random(chance, one_in=50 if FULL else 80))
         ends[code] += 1
         trouble = "\n".join(line for line in log.splitlines() if " - INFO - " not in line)[-8000:]
         assert code in ENDS, trouble

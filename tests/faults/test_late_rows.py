@@ -27,14 +27,14 @@ def lines(times_ns: list[int], source: str = "straggler") -> bytes:
 
 def test_rows_that_come_within_the_lateness_are_in_their_window(make_ward: MakeWard) -> None:
     """Row 7: late, but inside ALLOWED_LATENESS_SECONDS."""
-    ward = make_ward(seconds=3, start_ns=seconds_ago(-2))
+    ward = make_ward(seconds=2, start_ns=seconds_ago(-1))
     recording, second = ward.recording, SECOND_NS
-    with ward.start({**STREAMING, "ALLOWED_LATENESS_SECONDS": "4"}) as service:
+    with ward.start({**STREAMING, "ALLOWED_LATENESS_SECONDS": "3"}) as service:
         wait_until(lambda: time.time_ns() > recording.end_ns, "the windows are over", service=service)
         assert not files_in(ward.csv), "they are still open"
-        late = [recording.start_ns + window * second + 5 for window in range(3)]
+        late = [recording.start_ns + window * second + 5 for window in range(2)]
         ward.server.write_lines(recording.bucket, lines(late))
-        wait_until(lambda: len(files_in(ward.csv)) == 3, "all windows are released", service=service)
+        wait_until(lambda: len(files_in(ward.csv)) == 2, "all windows are released", service=service)
         assert service.stop() == 0
 
     raw = raw_samples(recording.wearers, recording.start_ns, recording.end_ns)

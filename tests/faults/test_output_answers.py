@@ -23,8 +23,8 @@ WRITE = "/api/v2/write"
 WRITES = (WRITE, "/ecg")
 
 #: How long a server is out of order; and how many tries that may take, if pauses double from half a second.
-OUTAGE_S = 60 if FULL else 4
-MOST_TRIES = 20 if FULL else 6
+OUTAGE_S = 60 if FULL else 2
+MOST_TRIES = 20 if FULL else 5
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_a_refusal_that_an_operator_fixes_costs_only_time(recent: Ward, influxdb
 
 def test_tokens_that_are_rotated_in_their_files_are_read_again(make_ward: MakeWard, tmp_path: Path) -> None:
     """Rows 4 and 11: both tokens are revoked while the service runs; new ones in the same files are all it needs."""
-    ward = make_ward(seconds=8, start_ns=seconds_ago(-2))
+    ward = make_ward(seconds=5, start_ns=seconds_ago(-2))
     server, files = ward.server, {name: tmp_path / name for name in ("INFLUX_TOKEN", "INFLUX_OUTPUT_TOKEN")}
     for name, path in files.items():
         path.write_text(f"{ward.settings.pop(name)}\n", encoding="ascii")

@@ -102,9 +102,10 @@ def backfill(tmp_path_factory: pytest.TempPathFactory) -> Backfill:
 @pytest.mark.parametrize("kind", ["wait", "start", "log"])
 def test_a_process_is_stopped_wherever_a_signal_meets_it(kind: str) -> None:
     """A handler that takes a lock hangs for good when it interrupts the thread that holds it."""
+    draw = random.Random(kind)
     for _ in range(40 if FULL else 1):
         processes = [tight_loop(kind) for _ in range(6)]
-        time.sleep(random.uniform(0, 0.3))
+        time.sleep(draw.uniform(0, 0.3))
         for process in processes:
             process.send_signal(signal.SIGTERM)
         codes = [ended(process) for process in processes]
@@ -262,12 +263,6 @@ def test_a_second_signal_ends_a_process_whose_log_is_not_read_at_once(tmp_path: 
         wait_until_it_hears(tmp_path)
         service.process.send_signal(signal.SIGTERM)
         assert service.stop(within_s=AT_ONCE_S) in (exit_codes.DONE, exit_codes.TERMINATED)
-
-
-def test_a_run_whose_log_is_not_read_releases_everything_and_says_how_it_ended(backfill: Backfill, tmp_path: Path) -> None:
-    with unread_pipe(tmp_path) as pipe, backfill.start(tmp_path, stdout=pipe, stderr=pipe) as service:
-        assert service.exit_code(within_s=60) == 0
-    backfill.assert_released(tmp_path)
 
 
 def test_a_run_whose_log_is_not_read_is_interrupted_within_seconds(backfill: Backfill, tmp_path: Path) -> None:
@@ -429,12 +424,17 @@ def test_ctrl_c_at_a_bar_interrupts_the_run(backfill: Backfill, tmp_path: Path, 
     backfill.assert_released(tmp_path)
 
 
-def test_a_terminal_that_is_stopped_holds_nothing_up(backfill: Backfill, tmp_path: Path, screen: Screen) -> None:
-    screen.wait_for(f"/{SECONDS}".encode())
-    screen.type(b"\x13")
-    assert screen.exit_code(60) == 0
-    screen.close()
+def test_neither_a_stopped_terminal_nor_an_unread_log_holds_a_run_up(backfill: Backfill, tmp_path: Path, screen: Screen) -> None:
+    """Both at once, since each waits for its reader as long as the service ever does."""
+    (unread := tmp_path / "unread").mkdir()
+    with unread_pipe(unread) as pipe, backfill.start(unread, stdout=pipe, stderr=pipe) as service:
+        screen.wait_for(f"/{SECONDS}".encode())
+        screen.type(b"\x13")
+        assert screen.exit_code(60) == 0
+        screen.close()
+        assert service.exit_code(within_s=60) == 0
     backfill.assert_released(tmp_path)
+    backfill.assert_released(unread)
 
 
 def test_a_terminal_that_is_stopped_does_not_keep_a_run_from_being_interrupted(screen: Screen) -> None:

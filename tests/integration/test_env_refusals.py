@@ -474,7 +474,7 @@ def test_the_widest_times_and_numbers_on_a_server_end_without_a_traceback(
     with Service(tmp_path, {**clinic.settings, "RETRY_BUDGET_SECONDS": 31622400, **extremes}) as service:
         if "STREAMING_MODE" in extremes:
             service.wait_for("Connected to InfluxDB")
-            time.sleep(2)
+            time.sleep(1)
             code = service.stop()
         else:
             code = service.exit_code()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -141,23 +142,28 @@ def test_a_token_that_is_revoked_while_nothing_is_due_is_noticed_too(clinic: Cli
         assert service.stop() == 0
 
 
-@pytest.mark.parametrize("has_date", [True, False], ids=["with Date", "without"])
-def test_a_stream_that_waits_asks_no_more_than_once_a_second(has_date: bool, clinic: Clinic, tmp_path: Path) -> None:
-    stream = {**LONG_WINDOWS, "STREAMING_INTERVAL": 1}
-    with HttpProxy(clinic.server.url) as proxy:
-        if not has_date:
-            proxy.date_by(lambda _: [])
-        with Service(tmp_path, {**clinic.settings, **stream, "INFLUX_URL": proxy.url}) as service:
+def test_a_stream_that_waits_asks_no_more_than_once_a_second_with_date_headers_and_without(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    stream, seconds = {**clinic.settings, **LONG_WINDOWS, "STREAMING_INTERVAL": 1}, 4
+    with contextlib.ExitStack() as until_the_end:
+        proxies = [until_the_end.enter_context(HttpProxy(clinic.server.url)) for _ in range(2)]
+        proxies[1].date_by(lambda _: [])
+        services = []
+        for number, proxy in enumerate(proxies):
+            (folder := tmp_path / str(number)).mkdir()
+            services.append(until_the_end.enter_context(Service(folder, {**stream, "INFLUX_URL": proxy.url})))
+        for service in services:
             service.wait_for("Connected to InfluxDB")
-            time.sleep(0.5)  # the start asks for several things one after the other
-            before = len(proxy.asked())
-            seconds = 4
-            time.sleep(seconds)
-            asked = proxy.asked()[before:]
-            assert service.stop() == 0
-            log = service.log
+        time.sleep(0.5)  # the start asks for several things one after the other
+        before = [len(proxy.asked()) for proxy in proxies]
+        time.sleep(seconds)
+        asked = [proxy.asked()[known:] for proxy, known in zip(proxies, before, strict=True)]
+        assert [service.stop() for service in services] == [0, 0]
+        logs = [service.log for service in services]
 
-    assert len(asked) >= seconds // 2, "it looks"
-    times = [one.at_s for one in asked]
-    assert all(later - earlier > 0.9 for earlier, later in itertools.pairwise(times)), times
-    assert log.count(SILENT_CLOCK) == (not has_date)
+    for questions in asked:
+        times = [one.at_s for one in questions]
+        assert len(times) >= seconds // 2, "it looks"
+        assert all(later - earlier > 0.9 for earlier, later in itertools.pairwise(times)), times
+    assert [log.count(SILENT_CLOCK) for log in logs] == [0, 1]

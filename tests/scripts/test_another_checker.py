@@ -35,14 +35,14 @@ def as_we_count(path: Path, k: int) -> list[int]:
     return [finding.smallest_group for finding in findings_in_files([path], question)]
 
 
-def test_pycanon_finds_the_same_k_in_every_window_of_the_sample_data(tmp_path: Path) -> None:
+def test_pycanon_finds_the_same_k_in_the_first_windows_of_the_sample_data(tmp_path: Path) -> None:
     for name, samples, k in (("six", together(), 5), ("one", alone()[3], 20)):
         path = tmp_path / f"{name}.csv"
-        path.write_bytes(csv_files.HEADER + b"".join(map(csv_files.encode, batches_of(samples, PlainSettings(k=k)))))
+        path.write_bytes(csv_files.HEADER + b"".join(map(csv_files.encode, batches_of(samples, PlainSettings(k=k))[:15])))
 
         theirs = as_pycanon_counts(list(read_rows(path)), tmp_path)
 
-        assert len(theirs) == 60
+        assert len(theirs) == 15
         assert theirs == as_we_count(path, k)
         assert min(theirs) >= k
 
