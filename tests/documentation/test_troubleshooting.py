@@ -1446,12 +1446,12 @@ def _a_store_that_is_down_at_a_later_start(scene: Scene) -> int:
 @row("it does not say which InfluxDB it is")
 def _a_server_that_does_not_say_what_it_is(scene: Scene) -> int:
     with socket_servers() as serve:
-        return scene.run(INFLUX_URL=serve([b"HTTP/1.1 204 No Content\r\n\r\n"]).url)
+        return scene.run(INFLUX_URL=serve([b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"]).url)
 
 
 @row("which does not answer Flux")
 def _a_server_that_speaks_no_flux(scene: Scene) -> int:
-    header = b"X-Influxdb-Version: 1.6.7\r\nContent-Length: 0\r\n\r\n"
+    header = b"X-Influxdb-Version: 1.6.7\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     with socket_servers() as serve:
         answers = [b"HTTP/1.1 204 No Content\r\n" + header, b"HTTP/1.1 404 Not Found\r\n" + header]
         return scene.run(INFLUX_URL=serve(*([each] for each in answers)).url, INFLUX_QUERY_LANGUAGE="flux")

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import json
 import os
+import secrets
 import sys
 from pathlib import Path
 
@@ -263,9 +264,10 @@ def test_the_salt_is_in_no_output_error_or_file(tmp_path: Path, script: str, std
 @needs_a_terminal
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the process list is in /proc on Linux only")
 def test_a_typed_salt_is_in_no_process_list_and_no_environment(tmp_path: Path) -> None:
+    salt = secrets.token_hex(32)  # that of other tests is in the environment of processes that they start meanwhile
     with on_a_terminal("ingest_heartbeat.py", "--anonymize", cwd=tmp_path) as terminal:
         terminal.wait_for("Salt (not shown): ")
-        terminal.type(SALT + "\n")
+        terminal.type(salt + "\n")
         # The screen's next line comes after the salt was read; the command now waits for entries.
         terminal.wait_for("\n")
         shown = b"".join(read_if_there(path) for name in ("cmdline", "environ") for path in Path("/proc").glob(f"[0-9]*/{name}"))
@@ -273,7 +275,7 @@ def test_a_typed_salt_is_in_no_process_list_and_no_environment(tmp_path: Path) -
         terminal.end(ONE)
 
     assert b"ingest_heartbeat.py" in own
-    assert SALT.encode() not in shown
+    assert salt.encode() not in shown
 
 
 def read_if_there(path: Path) -> bytes:
