@@ -50,7 +50,6 @@ def draft(site: Site) -> str:
     reads_influx, writes_influx = not settings.input_file, settings.output_to_influx
     # Markdown, which `_escaped` escapes: HTML's entities would be shown as they are.
     texts = Environment(loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, autoescape=False)  # noqa: S701
-    days = getattr(settings, "retention_days", None)
     return texts.get_template("dpia_template.md").render(
         F=FILL_IN,
         md=_escaped,
@@ -70,10 +69,8 @@ def draft(site: Site) -> str:
         and writes_influx
         and settings.influx_output_token.reveal() in ("", settings.influx_token.reveal()),
         key_doubt=site.key_doubt,
-        exclusion=bool(getattr(settings, "excluded_sources_file", "")),
-        retention=f"{days} days (`RETENTION_DAYS`)"
-        if days
-        else f"{FILL_IN} (the service removes none: `RETENTION_DAYS` is not set)",
+        verify_token=bool(settings.influx_verify_token.reveal()),
+        exclusion=bool(settings.excluded_sources_file),
         linkage=site.linkage.strip(),
     )
 

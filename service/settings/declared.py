@@ -177,8 +177,9 @@ class Settings:
     k_value: int = _setting(
         whole_number(2, limit=MOST_K),
         "5",
-        "k: at least so many rows (or sources, see K_UNIT) share each released value. 5 general, 10 sensitive, 20 public data. "
-        "No k makes ECG fit for publication: anyone who has a person's ECG from elsewhere finds that person at any k.",
+        "k: at least so many rows (or sources, see K_UNIT) share each released value. Common advice for other data: "
+        "5 general, 10 sensitive, 20 public. No k makes ECG fit for publication: "
+        "anyone who has a person's ECG from elsewhere finds that person at any k.",
         section="Anonymization",
     )
     k_unit: KUnit = _setting(one_of(KUnit), "record", "What k counts: rows (record) or different sources (source).")

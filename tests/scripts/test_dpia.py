@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tests.attacks.recording import IDS, KEY, PSEUDONYMS, write_recording
+from tests.documentation.pages import PRIVACY, ROOT, text_of
 from tests.integration.service_process import Service, run_script
 
 TOKEN = "a-token-of-the-assessment"
@@ -72,6 +74,7 @@ def test_the_draft_of_an_assessment_says_what_these_settings_mean_and_no_secret(
     assert "as they are: the output is identified personal data" in of_ids[2]
     assert "**No**: ids are released as they are" in of_ids[2]
     assert "There is none: `PSEUDONYMIZE_SOURCE_ID=false`" in of_ids[2]
+    assert "what keeps them apart" not in of_ids[2]
     assert "who holds the pseudonym key" not in of_ids[2]
     assert "weak separation" in of_pseudonyms[2]
     assert "One token reads raw data and writes the output" in of_pseudonyms[2]
@@ -79,8 +82,18 @@ def test_the_draft_of_an_assessment_says_what_these_settings_mean_and_no_secret(
     assert "Pseudonyms are for registry-a alone" in of_pseudonyms[2]
     assert "Recognition: three attackers\n  raw  12 of 12\n```" in of_pseudonyms[2]
     assert "no k is promised" in of_rhythm[2]
+    assert "No measured value leaves; beat times do" in of_rhythm[2]
+    assert "may leave as it was measured" not in of_rhythm[2]
     assert "**The key is weak**: it is made of common words" in of_rhythm[2]
     assert "weak separation" not in of_rhythm[2]
+
+
+def test_every_figure_of_the_draft_stands_on_the_privacy_page() -> None:
+    template = (ROOT / "operations" / "dpia_template.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\d[\d.,]* %", template)
+
+    assert len(figures) > 10
+    assert [figure for figure in figures if figure not in text_of(PRIVACY)] == []
 
 
 def cells(row: str) -> int:
