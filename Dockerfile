@@ -47,7 +47,7 @@ COPY outputs/ outputs/
 COPY service/ service/
 COPY transport/ transport/
 # Operators' commands (documentation/OPERATIONS.md).
-COPY scripts/__init__.py scripts/state.py scripts/report.py scripts/
+COPY scripts/__init__.py scripts/state.py scripts/report.py scripts/check_audit_log.py scripts/verify_output.py scripts/dpia.py scripts/
 # `state.py erase` erases a person from a heartbeat ledger too.
 COPY scripts/heartbeat/ scripts/heartbeat/
 # Compiled now, because the file system is read-only later. A checkout made under a strict umask must be readable too.

@@ -2,7 +2,7 @@
 
 A chain finds an entry that was changed, removed or inserted by someone who did not compute the rest anew. Cut ends and chains made anew are
 found only by --head (each run logs it and puts it into its report: keep it where the log's writer cannot change it), and cut releases by
---state-dir. Exit codes: 0 nothing found; 1 found; 64 usage; 69 unreadable now; 78 STATE_DIR cannot be used.
+--state-dir. Exit codes: 0 nothing found; 1 found; 64 usage, or FILE cannot be read; 69 STATE_DIR cannot be read now; 78 it cannot be used.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def problems_of(trail: Checked, heads: list[str], state_dir: Path | None) -> Ite
         if not trail.holds(head):
             yield f"no entry has the head {head[:12]}…: entries up to it were changed, or cut off, and the chain was made anew"
     if state_dir is not None:
-        with copied_journal(state_dir) as (journal, _):
+        with copied_journal(state_dir) as (journal, version):
+            if not version:
+                raise JournalDamaged(f"{state_dir} holds no journal: give the STATE_DIR with which this log was written")
             for span in missing(journal.released_intervals(), trail.released):
                 yield f"{span_text(span)} was released and is not told: its entry was cut off, or the next start will tell it"
             for span in missing(trail.released, journal.released_intervals()):

@@ -30,7 +30,7 @@ file. All mistakes are reported at once, with exit code 78.
 
 - [How .env is read](#how-env-is-read) · [Proxies](#proxies) · [Keys of an object store](#keys-of-an-object-store)
 - Settings: [InfluxDB](#influxdb) · [Input](#input) · [Anonymization](#anonymization) · [Pseudonyms](#pseudonyms) · [Outputs](#outputs) ·
-  [Object store](#object-store) · [Mode](#mode) · [State](#state) · [Observation](#observation)
+  [Object store](#object-store) · [Mode](#mode) · [State](#state) · [Workers](#workers) · [Observation](#observation)
 - [What is read of INPUT_FILE](#what-is-read-of-input_file): [recordings](#recordings), [data sets](#data-sets)
 
 ## How .env is read

@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Done, or stopped on request while streaming.
 DONE = 0
 
-#: `scripts/state.py verify` found a disagreement.
+#: A command that checks (`state.py verify`, `verify_output.py`, `check_audit_log.py`, `validate_heart.py`) found something.
 DISAGREEMENT = 1
 
 #: `--health`: the running service reports that data does not flow, or does not answer.

@@ -26,7 +26,7 @@ IN_IMAGE = copied_files(STAGE, context_files((ROOT / ".dockerignore").read_text(
 ENTRY = "central_anonymizer.py"
 
 #: The programs that run in a container.
-PROGRAMS = (ENTRY, "scripts/state.py", "scripts/report.py")
+PROGRAMS = (ENTRY, *(f"scripts/{name}.py" for name in ("state", "report", "check_audit_log", "verify_output", "dpia")))
 SAMPLE = ROOT / "examples" / "mitbih" / "six_records.parquet"
 
 #: What the sample holds: six records of five minutes at 360 Hz.

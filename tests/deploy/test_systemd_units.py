@@ -133,10 +133,10 @@ def test_a_cohorts_unit_is_the_streaming_unit_with_folders_and_a_file_of_its_own
     plain, template = STREAMING.read_text(encoding="utf-8"), TEMPLATE.read_text(encoding="utf-8")
     ours = [line for line in template.splitlines() if "%i" in line]
 
-    assert [line.replace("/%i/", "/").replace(", cohort %i", "") for line in ours if "EnvironmentFile" not in line] == [
+    assert [line.replace("/%i", "").replace(", cohort %i", "") for line in ours if "EnvironmentFile" not in line] == [
         line
         for line in plain.splitlines()
-        if line.startswith(("Description=", "Environment=STATE", "Environment=CSV", "StateDirectory="))
+        if line.startswith(("Description=", "Environment=STATE", "Environment=CSV", "StateDirectory=", "LogsDirectory="))
     ]
     without_comments = [line for line in template.splitlines() if "%i" not in line and not line.startswith("#")]
     assert [line for line in plain.splitlines() if line in without_comments] == without_comments

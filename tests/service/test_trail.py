@@ -161,6 +161,9 @@ def test_the_trail_tells_starts_changes_releases_and_commands_and_no_id(tmp_path
         done = run_script("scripts/check_audit_log.py", str(path), *words, "--state-dir", "state", folder=tmp_path)
         return done.returncode, done.stdout
 
+    (tmp_path / "empty").mkdir()
+    done = run_script("scripts/check_audit_log.py", str(path), "--state-dir", "empty", folder=tmp_path)
+    assert (done.returncode, "empty holds no journal" in done.stdout) == (78, True)
     code, said = checked(*heads)
     assert code == 0, said
     assert f"16 entries, head {json.loads(path.read_bytes().splitlines()[-1])['hash']}" in said
