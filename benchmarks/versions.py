@@ -80,8 +80,8 @@ def _seconds_to_read(way: _Way) -> float:
     source = InfluxSource(InfluxConnection(address, lambda: way.server.token), series)
     source.open()
     started_s, found = time.perf_counter(), 0
-    for part in WindowRange(START_NS, way.raw.end_ns, _WINDOWS_PER_READ * _WINDOW_NS):
-        windows = WindowRange(part.start_ns, min(part.end_ns, way.raw.end_ns), _WINDOW_NS)
+    for start_ns in range(START_NS, way.raw.end_ns, _WINDOWS_PER_READ * _WINDOW_NS):
+        windows = WindowRange(start_ns, min(start_ns + _WINDOWS_PER_READ * _WINDOW_NS, way.raw.end_ns), _WINDOW_NS)
         samples = source.read(windows)
         if int(source.count(windows).sum()) != len(samples):
             raise SystemExit(f"InfluxDB {way.name} did not answer with all rows")
