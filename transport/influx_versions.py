@@ -121,6 +121,9 @@ class Version(Protocol):
     #: How many requests to write are sent at a time; more gain nothing.
     writes_at_a_time: int
 
+    #: Whether it can delete some rows of a measurement.
+    deletes_rows: bool
+
     def authorization(self, address: Address, token: str) -> str:
         """Return the header that carries the credentials; empty: none."""
 
@@ -169,6 +172,7 @@ class _InfluxQl:
     is_chunked: bool = True
     # Such a server takes nearly twice as much from two requests at a time as from one, and no more from three.
     writes_at_a_time: int = 2
+    deletes_rows: bool = True
 
     def rows(self, connection: Requests, database: Database, query: str) -> bytes:
         """Ask for CSV in pieces: whole answers are cut by a server's `max-row-limit`."""
@@ -360,6 +364,7 @@ class InfluxDb3(_OnlyTokens):
     # It answers a write once its log is on the disk, which it writes once a second: all writes of that second are answered together
     # (decision 030). `no_sync` would not wait, and lose what it has answered when the server dies.
     writes_at_a_time: int = 64
+    deletes_rows: bool = False
 
     def authorization(self, address: Address, token: str) -> str:
         """Return the token, if any: the server may run without authentication."""

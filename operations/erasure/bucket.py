@@ -55,7 +55,7 @@ class BucketRows:
     @property
     def is_out_of_reach(self) -> bool:
         """Whether the server's version deletes no rows."""
-        return not hasattr(self._writing.version, "delete") or self._writing.version.title.startswith("InfluxDB 3")
+        return not self._writing.version.deletes_rows
 
     def erase(self, rule: Rule, entries: Sequence[Entry], ids: Iterable[str], *, is_dry: bool) -> Iterator[Cut]:
         """Erase from every window that holds rows of the ids, or only look; yield what is taken.
