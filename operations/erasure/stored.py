@@ -67,11 +67,8 @@ class Stored:
 
     def _cut_chunk(self, chunk: int, rule: Rule, *, is_dry: bool) -> int:
         batches = self._spool.read(chunk)
-        cuts = [cut_batch(batch, rule) for batch in batches]
-        taken = [one for _, one, _ in cuts if one is not None]
-        left = [batch for batch, _, _ in cuts if batch is not None]
-        # Also where only the table of ids names the source.
-        if is_dry or (all(before is after for before, after in zip(batches, left, strict=False)) and len(left) == len(batches)):
+        left, taken, is_changed = _cut(batches, rule)
+        if is_dry or not is_changed:
             return sum(one.rows for one in taken)
         self._journal.erasures.record(f"spool {chunk}", taken)
         crash_points.reached(crash_points.ERASURE_FOUND)
@@ -147,12 +144,19 @@ class Stored:
             raise SpoolDamaged(
                 f"{path} is damaged, so that nobody can say whose rows it holds, and no output waits for it: remove it, then run this again"
             ) from None
-        cuts = [cut_batch(batch, rule) for batch in batches]
-        left = [batch for batch, _, _ in cuts if batch is not None]
-        taken = [one for _, one, _ in cuts if one is not None]
-        if is_dry or (all(before is after for before, after in zip(batches, left, strict=False)) and len(left) == len(batches)):
+        left, taken, is_changed = _cut(batches, rule)
+        if is_dry or not is_changed:
             return sum(one.rows for one in taken)
         self._journal.erasures.record(f"given up {path.name}", taken)
         write_durably(path, encode(left))
         crash_points.reached(crash_points.ERASURE_REPLACED)
         return sum(one.rows for one in taken)
+
+
+def _cut(batches: Sequence[Batch], rule: Rule) -> tuple[list[Batch], list[Taken], bool]:
+    """Return the batches that are left, what is taken, and whether anything changes: rows, or only a table of ids that names the source."""
+    cuts = [cut_batch(batch, rule) for batch in batches]
+    left = [batch for batch, _, _ in cuts if batch is not None]
+    taken = [one for _, one, _ in cuts if one is not None]
+    is_changed = len(left) < len(batches) or any(before is not after for before, after in zip(batches, left, strict=True))
+    return left, taken, is_changed
