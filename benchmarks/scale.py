@@ -31,6 +31,7 @@ from service.pipeline.release_loop import Parts, run
 from service.pipeline.schedule import Span
 from service.retry import Retry
 from service.scale.answers import answer_of
+from service.scale.confidential import HandOver
 from service.scale.coordinator import Chunks, OutputCourier, Run
 from service.state.journal import Epoch, Journal
 from service.state.set_aside import SetAside
@@ -146,10 +147,11 @@ def _coordinator(*, gaps: int) -> float:
         telemetry = Telemetry(k=_PROMISE.k, verbose=False)
         retry = Retry(clock, budget_s=0, telemetry=telemetry)
         cluster: Any = _InstantCluster()
-        run_of = Run("benchmark", _LABEL, {}, measures_fidelity=False)
         output = _Output()
         seen: Any = _Seen()
-        spool = MixedSpool(Path(name) / "spool", SharedSpool(seen), journal.outputs)
+        shared = SharedSpool(seen)
+        run_of = Run("benchmark", _LABEL, {}, HandOver(shared, _LABEL, {}), measures_fidelity=False)
+        spool = MixedSpool(Path(name) / "spool", shared, journal.outputs)
         delivery = Delivery(
             [output],
             Store(journal, spool, SetAside(Path(name) / "set_aside")),
@@ -212,6 +214,12 @@ class _Seen:
     """A spool whose files are where they should be."""
 
     name = "benchmark"
+
+    def read(self, path: str) -> None:
+        return None
+
+    def put(self, path: str, content: bytes) -> None:
+        pass
 
     def size(self, path: str) -> int:
         return 1000

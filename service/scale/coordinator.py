@@ -27,8 +27,10 @@ from service.pipeline.chunks import Chunk, FinishedChunk
 from service.scale import tasks
 from service.scale.answers import Answer, Code, NotAnAnswer, delivered_of, finished_of
 from service.scale.cluster import Call, Cluster
+from service.scale.confidential import NONE_EXCLUDED, HandOver
 from service.scale.fingerprint import fingerprint_of
 from service.settings.declared import Settings
+from service.state.shared_spool import SharedSpool
 from service.state.spool import SpoolDamaged
 
 _T = TypeVar("_T")
@@ -39,30 +41,42 @@ _DELIVERY_FIRST = 1
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What every task of a run carries: enough for a worker to check that it fits; no token, key or sample.
+    """What every task of a run carries: enough for a worker to check that it fits; no token, key, id or sample.
 
     Args:
         name: Random, so that workers reopen the source for each run.
         label: The data set's, in batch ids.
         fingerprint: What a worker must have in common with the coordinator.
+        hand_over: Gives workers what tasks must not carry.
         measures_fidelity: Whether workers sum up fidelity figures.
     """
 
     name: str
     label: str
     fingerprint: Mapping[str, str]
+    hand_over: HandOver
     measures_fidelity: bool
 
-    def task(self, **more: object) -> dict[str, Any]:
-        """Return a task of this run."""
-        return {"run": self.name, "label": self.label, "fingerprint": dict(self.fingerprint), **more}
+    def task(self, *, exclusion: Exclusion = NONE_EXCLUDED, **more: object) -> dict[str, Any]:
+        """Return a task of this run. Raises StateUnavailable if SPOOL_URL cannot be used now."""
+        confidential = self.hand_over.name_for(exclusion)
+        return {
+            "run": self.name,
+            "label": self.label,
+            "fingerprint": dict(self.fingerprint),
+            "confidential": confidential,
+            **more,
+        }
 
 
-def make_run(settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool_address: str) -> Run:
-    """Return the run; the source must be open."""
+def make_run(settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool: SharedSpool) -> Run:
+    """Return the run; the source must be open. Raises StateUnavailable if SPOOL_URL cannot be used now."""
     written = [output for output in outputs if output.kind in tasks.WRITTEN_BY_WORKERS]
-    fingerprint = fingerprint_of(settings, source, recipe, written, spool_address)
-    return Run(secrets.token_hex(8), recipe.data_set, fingerprint, recipe.measures_fidelity)
+    fingerprint = fingerprint_of(settings, source, recipe, written, spool.address)
+    hand_over = HandOver(spool, recipe.data_set, fingerprint.confidential)
+    # Deliveries carry this one, which from now on is there.
+    hand_over.name_for(NONE_EXCLUDED)
+    return Run(secrets.token_hex(8), recipe.data_set, fingerprint.public, hand_over, recipe.measures_fidelity)
 
 
 class Chunks:
@@ -74,7 +88,7 @@ class Chunks:
         exclusion: Returns whose rows are not released now; raises StateUnavailable while that is unknown.
     """
 
-    def __init__(self, cluster: Cluster, run: Run, exclusion: Callable[[], Exclusion] = lambda: Exclusion(b"", {})) -> None:
+    def __init__(self, cluster: Cluster, run: Run, exclusion: Callable[[], Exclusion] = lambda: NONE_EXCLUDED) -> None:
         self._cluster = cluster
         self._run = run
         self._exclusion = exclusion
@@ -101,7 +115,7 @@ class _Anonymizing:
         self._excluded: Exclusion | None = None
         self._call: Call | None = None
         if not chunk.is_empty:
-            # While it is unknown who is excluded, `finish` raises, and submits the task later.
+            # While it is unknown who is excluded, or SPOOL_URL does not take it, `finish` raises, and submits the task later.
             with suppress(StateUnavailable):
                 self._begin(exclusion())
 
@@ -118,6 +132,7 @@ class _Anonymizing:
                 self._begin(excluded)
             assert self._call is not None, "it has begun"
             finished = _read(
+                self._run,
                 self._call,
                 lambda answer: finished_of(answer, self.chunk, self._run.label, measures_fidelity=self._run.measures_fidelity),
             )
@@ -131,9 +146,7 @@ class _Anonymizing:
         task = self._run.task(
             windows=[windows.start_ns, windows.end_ns, windows.length_ns],
             counted=self.chunk.counted.tobytes(),
-            # Digests and their key: a worker can recognise an id that it has read, and knows no id from them. But with the key ids can be
-            # guessed, so it is sent only if it is needed.
-            exclusion={"key": excluded.key if excluded.until_ns else b"", "until_ns": dict(excluded.until_ns)},
+            exclusion=excluded,
         )
         self._excluded, self._call = excluded, Call(self._cluster, tasks.anonymize, task)
 
@@ -155,7 +168,7 @@ class OutputCourier:
     def begin(self, name: str, receipts: Mapping[str, Receipt]) -> _Delivering:
         """Have the spool file of that name written."""
         task = self._run.task(name=name, output=self._output, receipts={key: dict(one) for key, one in receipts.items()})
-        return _Delivering(Call(self._cluster, tasks.deliver, task, priority=_DELIVERY_FIRST))
+        return _Delivering(self._run, Call(self._cluster, tasks.deliver, task, priority=_DELIVERY_FIRST))
 
     def most_at_a_time(self) -> int:
         """Return how many chunks may be in progress."""
@@ -166,6 +179,7 @@ class OutputCourier:
 class _Delivering:
     """A chunk that workers write to an output."""
 
+    run: Run
     call: Call
 
     def wait(self) -> None:
@@ -174,10 +188,10 @@ class _Delivering:
 
     def answer(self) -> Delivered:
         """Return the receipts and refusals."""
-        return _read(self.call, delivered_of)
+        return _read(self.run, self.call, delivered_of)
 
 
-def _read(call: Call, read: Callable[[Answer], _T]) -> _T:
+def _read(run: Run, call: Call, read: Callable[[Answer], _T]) -> _T:
     """Return the decoded answer, or raise the worker's error; the next call submits the task again."""
     answer = call.answer()
     if answer.get("code") == Code.DONE:
@@ -187,6 +201,8 @@ def _read(call: Call, read: Callable[[Answer], _T]) -> _T:
             call.forget()
             raise WorkersUnavailable(f"a worker's answer cannot be used: {error}") from None
     call.forget()
+    if answer.get("code") == Code.SPOOL_UNAVAILABLE:
+        run.hand_over.put_again()
     raise _exception_of(answer)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -31,8 +32,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 _DIGITS = 16
 
-#: Names of groups of settings in refusals.
-_SELECTION = "DEVICE_FILTER, INFLUX_TAG_FILTER, the settings of INPUT_FILE, QUERY_START_TIME or QUERY_END_TIME"
+#: Names of parts in refusals.
+_KEY = "PSEUDONYMIZE_SOURCE_ID or PSEUDONYM_SALT"
 _SHAPE = (
     "a setting that shapes values (K_VALUE, K_UNIT, BATCH_SIZE_SECONDS, METHOD, MAX_LEVEL, RESIDUAL, IMPUTATION, the hierarchy)"
 )
@@ -41,10 +42,23 @@ _SHAPE = (
 _OF_OUTPUTS = ("parquet_partition", "influx_measurement", "influx_field", "source_tag")
 
 
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A digest of each part, by its name in messages.
+
+    Args:
+        public: Those that tasks carry.
+        confidential: Those that could be matched by guessing: of ids in filters, and of a file's digest.
+    """
+
+    public: Mapping[str, str]
+    confidential: Mapping[str, str]
+
+
 def fingerprint_of(
     settings: Settings, source: SampleSource, recipe: Recipe, outputs: Sequence[Output], spool_address: str
-) -> dict[str, str]:
-    """Return a digest of each part, by its name in messages.
+) -> Fingerprint:
+    """Return the fingerprint.
 
     Args:
         settings: The settings.
@@ -54,15 +68,9 @@ def fingerprint_of(
         spool_address: Where workers spool.
     """
     targets = [sorted(output.name for output in outputs), *(getattr(settings, name) for name in _OF_OUTPUTS)]
-    selected: list[object] = [selection_digest(settings), settings.query_start_time, settings.query_end_time]
-    selected += [settings.input_source_id, settings.input_start_time]
-    # Cohorts are a part of a bucket, and so of what is read.
-    selected += [getattr(settings, name, "") for name in ("cohort_tag", "cohort")]
-    parts: dict[str, object] = {
-        "PSEUDONYMIZE_SOURCE_ID or PSEUDONYM_SALT": recipe.promise.key_id,
+    public: dict[str, object] = {
+        _KEY: recipe.promise.key_id,
         _SHAPE: recipe.promise.settings_digest,
-        _SELECTION: selected,
-        "the data set": source.data_set,
         "VALUE_UNIT": settings.value_unit,
         "an output, or where it goes": targets,
         "SPOOL_URL": spool_address,
@@ -74,9 +82,15 @@ def fingerprint_of(
         # Another version may find other beats.
         "sleepecg": version("sleepecg") if settings.method == "rhythm" else "",
     }
-    # Plain digests of ids and of a file's digest could be matched by guessing.
+    confidential: dict[str, object] = {
+        "DEVICE_FILTER, INFLUX_TAG_FILTER or INPUT_CHANNEL": selection_digest(settings),
+        "QUERY_START_TIME or QUERY_END_TIME": [settings.query_start_time, settings.query_end_time],
+        "INPUT_SOURCE_ID or INPUT_START_TIME": [settings.input_source_id, settings.input_start_time],
+        "COHORT_TAG or COHORT": [settings.cohort_tag, settings.cohort],
+        "data set": source.data_set,
+    }
     key = pseudonym_key(settings) if settings.pseudonymize_source_id else b""
-    return {name: _digest(key, name, part) for name, part in parts.items()}
+    return Fingerprint(_digests(key, public), _digests(key, confidential))
 
 
 def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str]:
@@ -84,7 +98,11 @@ def differences(wanted: Mapping[str, str], found: Mapping[str, str]) -> list[str
     names = list(dict.fromkeys((*wanted, *found)))
     differing = [name for name in names if wanted.get(name) != found.get(name)]
     # With another key, every digest differs.
-    return differing[:1] if len(differing) == len(names) else differing
+    return differing[:1] if _KEY in differing and len(differing) == len(names) else differing
+
+
+def _digests(key: bytes, parts: Mapping[str, object]) -> dict[str, str]:
+    return {name: _digest(key, name, part) for name, part in parts.items()}
 
 
 def _digest(key: bytes, name: str, part: object) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,14 @@ from anonymizer.errors import (
     SourceUnavailable,
     StateUnavailable,
 )
-from anonymizer.exclusion import Exclusion
 from anonymizer.ports import ChunkOutput, Output, Receipt
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange
 from service.delivery.write_pool import WritePool
 from service.pipeline.chunks import Chunk, finish_chunk
 from service.scale.answers import Code, answer_of, answer_of_delivery
-from service.scale.fingerprint import differences, fingerprint_of
+from service.scale.confidential import Confidential, decode
+from service.scale.fingerprint import Fingerprint, differences, fingerprint_of
 from service.settings.declared import Settings
 from service.settings.load import load
 from service.startup import with_bucket_name
@@ -69,7 +69,7 @@ def _anonymize(task: Task) -> dict[str, Any]:
     workplace = _workplace_for(task)
     windows = WindowRange(*task["windows"])
     chunk = Chunk(windows, np.frombuffer(task["counted"], dtype=np.int64))
-    exclusion = Exclusion(task["exclusion"]["key"], task["exclusion"]["until_ns"])
+    exclusion = workplace.confidential(task["confidential"]).exclusion
     finished = finish_chunk(workplace.source, chunk, workplace.recipe, exclusion=lambda: exclusion)
     return answer_of(finished, workplace.spool.write(task["label"], finished.batches) if finished.batches else None)
 
@@ -111,8 +111,9 @@ class _Workplace:
     recipe: Recipe
     spool: SharedSpool
     outputs: dict[str, Output]
-    are_open: set[str]
-    fingerprint: Mapping[str, str]
+    fingerprint: Fingerprint
+    are_open: set[str] = field(default_factory=set)
+    handed_over: dict[str, Confidential] = field(default_factory=dict)
 
     def opened(self, name: str, receipts: Mapping[str, Receipt]) -> Output:
         """Return an output, opened before its first use."""
@@ -121,6 +122,12 @@ class _Workplace:
             output.open(receipts)
             self.are_open.add(name)
         return output
+
+    def confidential(self, name: str) -> Confidential:
+        """Return what the coordinator has handed over under that name. Raises StateUnavailable."""
+        if name not in self.handed_over:
+            self.handed_over[name] = decode(self.spool.handed_over(name))
+        return self.handed_over[name]
 
 
 _lock = threading.Lock()
@@ -132,6 +139,7 @@ def _workplace_for(task: Task) -> _Workplace:
 
     Raises:
         Unfit: This worker differs from the coordinator.
+        StateUnavailable: What the coordinator has handed over cannot be read now.
     """
     global _workplace
     run = task["run"], task["label"]
@@ -140,11 +148,16 @@ def _workplace_for(task: Task) -> _Workplace:
             _close()
             _workplace = run, _set_up(task["label"])
         workplace = _workplace[1]
-    if differing := differences(task["fingerprint"], workplace.fingerprint):
+    _check_fits(task["fingerprint"], workplace.fingerprint.public)
+    _check_fits(workplace.confidential(task["confidential"]).fingerprint, workplace.fingerprint.confidential)
+    return workplace
+
+
+def _check_fits(wanted: Mapping[str, str], found: Mapping[str, str]) -> None:
+    if differing := differences(wanted, found):
         raise Unfit(
             f"A worker has another {'; another '.join(differing)}. Give every worker the .env, the code and the versions of the service"
         )
-    return workplace
 
 
 def _set_up(label: str) -> _Workplace:
@@ -158,7 +171,6 @@ def _set_up(label: str) -> _Workplace:
         recipe=recipe,
         spool=spool,
         outputs={output.name: output for output in outputs},
-        are_open=set(),
         fingerprint=fingerprint_of(settings, source, recipe, outputs, spool.address),
     )
 

@@ -78,7 +78,7 @@ def open_workforce(
     cluster = Cluster(settings, env_file.absolute(), clock, telemetry)
     try:
         retry.until_done(cluster.open)
-        run = make_run(settings, source, recipe, outputs, spool.shared.address)
+        run = retry.until_done(lambda: make_run(settings, source, recipe, outputs, spool.shared))
         written = [output.name for output in outputs if output.kind in WRITTEN_BY_WORKERS]
         yield Workforce(Chunks(cluster, run, exclusion), {name: OutputCourier(cluster, run, name) for name in written})
     finally:

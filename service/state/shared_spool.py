@@ -31,6 +31,10 @@ _NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.s
 _UNFINISHED = re.compile(r"[0-9A-Za-z.]+/\.[0-9a-f]{16}(\.whole)?\.unfinished")
 
 
+#: What the coordinator hands over to workers.
+_HANDED_OVER = re.compile(r"[0-9A-Za-z.]+/([0-9a-f]{64})\.confidential")
+
+
 class Place(Protocol):
     """A folder or bucket that contains a shared spool. Each method raises StateUnavailable if it cannot be used now."""
 
@@ -105,6 +109,31 @@ class SharedSpool:
             raise SpoolDamaged(f"spool file {name} in SPOOL_URL does not hold what was written. {WAY_ON}")
         return decode(content, name=name)
 
+    def hand_over(self, label: str, content: bytes) -> str:
+        """Store what workers must know and a task must not carry; return under which name. `remove_all_but` removes it.
+
+        Raises:
+            StateUnavailable: The disk cannot take it now.
+        """
+        name = f"{label}/{hashlib.sha256(content).hexdigest()}.confidential"
+        if self._place.read(name) != content:
+            self._place.put(name, content)
+        return name
+
+    def handed_over(self, name: str) -> bytes:
+        """Return what the coordinator has handed over under that name.
+
+        Raises:
+            StateUnavailable: It is missing, does not match its name, or cannot be read now.
+        """
+        content, found = self._place.read(name), _HANDED_OVER.fullmatch(name)
+        if content is None or found is None or hashlib.sha256(content).hexdigest() != found[1]:
+            raise StateUnavailable(
+                f"SPOOL_URL {self.address} does not contain, on a worker, what the coordinator has put there: is it the same folder or "
+                "bucket on every machine, and its disk mounted?"
+            )
+        return content
+
     def content(self, name: str) -> bytes | None:
         """Return a file's content, also if it is damaged; None if there is no file."""
         return self._place.read(name)
@@ -119,7 +148,7 @@ class SharedSpool:
             self._place.remove(name)
 
     def remove_all_but(self, known: set[str], label: str, *, is_kept: Callable[[Window], bool] = lambda _: False) -> list[str]:
-        """Remove unknown and unfinished files of the data set; return those that were kept.
+        """Remove unknown and unfinished files of the data set, and what was handed over; return those that were kept.
 
         A worker that still writes one of them answers that it could not, and is asked again.
 
@@ -131,7 +160,7 @@ class SharedSpool:
         kept = []
         for path in self._place.paths(label):
             found = _NAME.fullmatch(path)
-            if found is None and _UNFINISHED.fullmatch(path):
+            if _UNFINISHED.fullmatch(path) or _HANDED_OVER.fullmatch(path):
                 self.remove(path)
             if path in known or found is None:
                 continue

@@ -258,9 +258,12 @@ ROOMS = {
     "service/scale/fingerprint.py": _room(
         "the fingerprint is computed from settings and parts, and decides nothing", "wiring settings anonymizer"
     ),
+    "service/scale/confidential.py": _room(
+        "what workers must know and the scheduler must not goes through the spool", "service.state.shared_spool anonymizer"
+    ),
     "service/scale/tasks.py": _room(
         "a worker's tasks know the source, the spool and outputs, never the journal: only the coordinator releases",
-        "service.scale.answers service.scale.fingerprint startup wiring pipeline service.delivery.write_pool "
+        "service.scale.answers service.scale.confidential service.scale.fingerprint startup wiring pipeline service.delivery.write_pool "
         "service.state.shared_spool service.state.spool settings anonymizer",
     ),
     "service/scale/cluster.py": _room(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -244,10 +246,10 @@ def test_a_full_spool_url_releases_nothing_and_a_run_goes_on_once_there_is_space
 ) -> None:
     really, full = put_new_durably, [True] * 3
 
-    def put(*given: Any, **options: Any) -> None:
-        if full and full.pop():
+    def put(path: Path, *given: Any, **options: Any) -> None:
+        if path.suffix == ".spool" and full and full.pop():
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        really(*given, **options)
+        really(path, *given, **options)
 
     monkeypatch.setattr("service.state.shared_spool.put_new_durably", put)
 
@@ -262,6 +264,50 @@ def test_a_full_spool_url_releases_nothing_and_a_run_goes_on_once_there_is_space
     assert log.count("No space left on device); trying again") >= 1
     assert len(released) <= 1
     assert files_in(coordinator.folder) == undisturbed
+    assert spool_files(coordinator.folder) == []
+
+
+def test_what_the_coordinator_hands_over_is_private_and_put_again_and_no_worker_anonymizes_without_it(
+    coordinator: Coordinator,
+) -> None:
+    """It says whose rows are not released."""
+    listed, losses, modes, seen = coordinator.folder / "excluded.txt", [3], set[str](), dict[Path, bytes]()
+    listed.write_text("b")
+    settings = {"EXCLUDED_SOURCES_FILE": listed, "RETRY_BUDGET_SECONDS": "20"}
+
+    one_at_a_time = threading.Lock()
+
+    def lose() -> None:
+        if losses[0]:
+            losses[0] -= 1
+            service.scale.tasks._close()
+            for path in coordinator.spool.rglob("*.confidential"):
+                modes.update(f"{one.stat().st_mode & 0o777:o}" for one in (path, path.parent))
+                seen[path] = path.read_bytes()
+                path.unlink()
+            if not losses[0]:
+                for path, content in seen.items():
+                    path.write_text(json.dumps({**json.loads(content), "until_ns": {}}))
+
+    def perform(work: Work, task: Task) -> Any:
+        with one_at_a_time:
+            lose()
+        return do(work, task)
+
+    code, log = coordinator.run(perform, **settings)
+    assert (code, losses) == (0, [0]), log
+    assert f"SPOOL_URL {coordinator.spool} does not contain, on a worker, what the coordinator has put there" in log
+    assert modes == {"600", "700"}
+    (csv,) = (coordinator.folder / "csv").glob("*.csv")
+    assert [f",{one}," in csv.read_text() for one in "abc"] == [True, False, True]
+    assert list(coordinator.spool.rglob("*.*")) == []
+
+    shutil.rmtree(coordinator.folder / "state")
+    shutil.rmtree(coordinator.folder / "parquet")
+    losses[0] = 1 << 30
+    code, log = coordinator.run(perform, **settings | {"RETRY_BUDGET_SECONDS": "0"})
+    assert (code, "does not contain, on a worker, what" in log) == (exit_codes.UNREACHABLE, True), log
+    assert coordinator.released() == []
     assert spool_files(coordinator.folder) == []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import struct
 from collections.abc import Callable
@@ -33,9 +34,13 @@ SECRETS = {
 def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one_process_writes(
     tmp_path: Path, recording: Path, undisturbed: Files
 ) -> None:
-    """And no sample, id, token or key crosses the scheduler's sockets."""
+    """And no sample, id, token or key crosses the scheduler's sockets, nor what would recognise an excluded id."""
+    listed = tmp_path / "excluded.txt"
+    # That wearer's windows are not released anyway: the same files come out.
+    listed.write_text(f"{ALONE}\nof no recording\n", encoding="utf-8")
     with DaskProcesses(tmp_path / "dask") as dask:
-        settings = settings_for(recording, tmp_path, SPOOL_URL=tmp_path / "spool", **SECRETS, **dask.settings)
+        given = {"SPOOL_URL": tmp_path / "spool", "EXCLUDED_SOURCES_FILE": listed, **SECRETS, **dask.settings}
+        settings = settings_for(recording, tmp_path, **given)
         with Service(tmp_path, settings) as service:
             dask.add_worker(tmp_path / ".env")
             wait_until(lambda: service.log.count("📦") >= 3, "chunks", within_s=LIMIT_S)
@@ -55,19 +60,21 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     assert spool_files(tmp_path) == []
     assert b"task-" in crossed
     assert b".spool" in crossed, "answers cross too"
-    assert [said for said in telling(recording) if said in crossed] == []
-    journal = Journal(tmp_path / "state", data_set=None)
-    # By which excluded ids are recognised, and could be guessed.
-    assert exclusion_key(journal) not in crossed
-    journal.close()
+    assert "2 sources are excluded" in first_log
+    secret = [*telling(recording), *of_exclusions(tmp_path / "state")]
+    assert [said for said in secret if said in crossed] == []
+    # A fingerprint names its parts. Digests of ids in filters, and of files, could be matched by guessing.
+    assert [b"VALUE_UNIT" in crossed, b"DEVICE_FILTER" in crossed, b"data set" in crossed] == [True, False, False]
     # Nor does it lie on a disk of scheduler or workers.
     files = [path.read_bytes() for path in (tmp_path / "dask").rglob("*") if path.is_file()]
-    assert [said for said in telling(recording) if any(said in content for content in files)] == []
+    assert [said for said in secret if any(said in content for content in files)] == []
+    assert list((tmp_path / "spool").rglob("*.*")) == []
 
 
 def telling(recording: Path) -> list[bytes]:
     """Return secrets, and ids, times and values of samples, as text and as machines write numbers."""
-    found = [secret.encode() for secret in SECRETS.values()] + [ALONE.encode()]
+    found = [form for secret in (*SECRETS.values(), ALONE, "of no recording") for form in forms(secret.encode())]
+    found += forms(bytes.fromhex(SECRETS["PSEUDONYM_SALT"]))
     for line in recording.read_text(encoding="utf-8").splitlines()[1:]:
         time_ms, _, value = line.split(",")
         # Times of windows are multiples of five seconds.
@@ -76,6 +83,21 @@ def telling(recording: Path) -> list[bytes]:
         if abs(int(value)) >= 100:
             found.append(struct.pack("<d", float(value)))
     return found
+
+
+def of_exclusions(state: Path) -> list[bytes]:
+    """Return the key by which excluded ids are recognised, and could be guessed, and their digests."""
+    journal = Journal(state, data_set=None)
+    key, digests = exclusion_key(journal), sorted(journal.exclusions.until_ns())
+    journal.close()
+    assert len(digests) == 2
+    return [form for one in (key, *map(bytes.fromhex, digests)) for form in forms(one)]
+
+
+def forms(secret: bytes) -> list[bytes]:
+    """Return how programs write bytes: as they are, as digits, and in base64, whatever stands before them."""
+    written = [base64.b64encode(b"\0" * before + secret)[4:-4] for before in range(3)]
+    return [secret, secret.hex().encode(), secret.hex().upper().encode(), *written]
 
 
 @pytest.mark.skipif(not FULL, reason="takes ten minutes: make test-faults")
