@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +36,9 @@ _DASHBOARD_ELSEWHERE = LogEvent(
     "workers_dashboard_elsewhere", "   Dask's own dashboard is where the scheduler was told to serve it (--dashboard-address)"
 )
 _CHANGED = LogEvent("workers_changed", "🧩 Workers: %d", "workers")
+
+#: Set in workers of this machine: they write to the coordinator's log, and nothing of Dask's.
+_QUIET_VARIABLE = "ECG_ANONYMIZER_QUIET_WORKER"
 
 #: Loggers of Dask and its dependencies: they would log exception messages.
 _LOGGERS = ("distributed", "dask", "tornado", "asyncio", "bokeh")
@@ -197,10 +202,10 @@ class Cluster:
 
     def _connect(self) -> None:
         self._drop_client()
-        _silence_dask()
+        silence_dask()
         from distributed import Client
 
-        _silence_dask()
+        silence_dask()
         try:
             if self._settings.dask_scheduler.startswith("local:"):
                 self._local = self._local or self._start_workers()
@@ -227,6 +232,7 @@ class Cluster:
         from distributed import LocalCluster
         from distributed.security import Security
 
+        _start_tracker()
         return LocalCluster(
             n_workers=int(self._settings.dask_scheduler.removeprefix("local:")),
             threads_per_worker=1,
@@ -238,7 +244,7 @@ class Cluster:
             # MAX_RECORDS_PER_QUERY bounds memory; a worker that Dask kills for its memory use would get the same chunk again.
             memory_limit=0,
             local_directory=str(Path(self._settings.state_dir) / "dask"),
-            env={ENV_FILE_VARIABLE: str(self._env_file)},
+            env={ENV_FILE_VARIABLE: str(self._env_file), _QUIET_VARIABLE: "true"},
             preload="service.scale.preload",
         )
 
@@ -394,15 +400,40 @@ class Call:
         self.forget()
 
 
-def _silence_dask() -> None:
+def _start_tracker() -> None:
+    """Start the process of Python's that cleans up after this one; of a coordinator that was killed it would print a warning."""
+    name, before = "PYTHONWARNINGS", os.environ.get("PYTHONWARNINGS")
+    os.environ[name] = f"{before},ignore" if before else "ignore"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before
+
+
+def fit_dask_into_log(line_format: str) -> None:
+    """Keep Dask's own lines out of the coordinator's log, and make them JSON in a worker's JSON log; workers call it."""
+    if os.environ.get(_QUIET_VARIABLE):
+        silence_dask()
+    elif line_format == "json":
+        for logger in _loggers():
+            logger.handlers, logger.propagate = [], True
+
+
+def silence_dask() -> None:
     """Keep the output of Dask's loggers, and those below them, out of every log: it would contain exception messages.
 
     Called before and after Dask configures its loggers, since it adds levels and handlers to some.
     """
     dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
-    for name in (*_LOGGERS, *logging.root.manager.loggerDict):
+    for logger in _loggers():
+        logger.handlers = [logging.NullHandler()]
+        logger.propagate = False
+        logger.setLevel(logging.CRITICAL)
+
+
+def _loggers() -> Iterator[logging.Logger]:
+    for name in sorted({*_LOGGERS, *logging.root.manager.loggerDict}):
         if name.partition(".")[0] in _LOGGERS:
-            logger = logging.getLogger(name)
-            logger.handlers = [logging.NullHandler()]
-            logger.propagate = False
-            logger.setLevel(logging.CRITICAL)
+            yield logging.getLogger(name)

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from anonymizer.errors import AnonymizerError, ConfigurationError
 from service.log_event import ERROR
+from service.scale.cluster import fit_dask_into_log
 from service.scale.tasks import worker_settings
+from service.settings.declared import cohort_of
 from service.telemetry.log_writer import set_up_logging
 
 
@@ -23,4 +25,5 @@ def dask_setup(_worker: object) -> None:
         # A server that does not answer now may answer by the first task.
         ERROR.log(error)
         return
-    set_up_logging(settings.log_level, settings.log_format)
+    set_up_logging(settings.log_level, settings.log_format, cohort=str(cohort_of(settings) or ""))
+    fit_dask_into_log(settings.log_format)

@@ -22,11 +22,17 @@ class Supervised:
         self._command = [sys.executable, "-m", *arguments]
         self._environment = {**surroundings(folder), "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment}
         self._folder = folder
-        self._log = (folder / f"{name}.log").open("ab")
+        self._log_path = folder / f"{name}.log"
+        self._log = self._log_path.open("ab")
         self._closing = threading.Event()
         self.process = self._start()
         self._thread = threading.Thread(target=self._supervise, daemon=True)
         self._thread.start()
+
+    @property
+    def log(self) -> str:
+        """What it has printed."""
+        return self._log_path.read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
         self.process.kill()

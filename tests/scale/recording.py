@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 
@@ -45,6 +46,14 @@ def files_in(folder: Path) -> Files:
     """Return every file that a reader sees."""
     found = (path for place in ("csv", "parquet") for path in (folder / place).rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if not path.name.startswith(".")}
+
+
+def is_object(line: str) -> bool:
+    """Return whether a line of a log is a JSON object."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def spool_files(folder: Path) -> list[str]:

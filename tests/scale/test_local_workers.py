@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -9,26 +12,36 @@ import psutil
 
 from testbed.s3_server import S3Server
 from tests.faults.ward import wait_until
-from tests.integration.service_process import Service
-from tests.scale.recording import Files, files_in, settings_for, spool_files
+from tests.integration.service_process import ROOT, Service, run_service, surroundings
+from tests.scale.recording import Files, files_in, is_object, settings_for, spool_files
 
 LIMIT_S = 120
 
+#: In the line of a chunk.
+CHUNK = '"event": "processing"'
 
-def test_workers_of_which_one_is_killed_write_what_one_process_writes(
+
+def test_workers_of_which_one_is_killed_and_then_the_coordinator_write_what_one_process_writes(
     tmp_path: Path, recording: Path, undisturbed: Files
 ) -> None:
-    with Service(tmp_path, settings_for(recording, tmp_path, DASK_SCHEDULER="local:2")) as service:
-        service.wait_for("📦", within_s=LIMIT_S)
-        wait_until(lambda: service.log.count("📦") >= 4, "chunks", within_s=LIMIT_S)
-        kills = kill_a_worker(service)
-        code = service.exit_code(within_s=LIMIT_S)
-        log = service.log
+    """And every line is a JSON object, whatever dies."""
+    settings = settings_for(recording, tmp_path, DASK_SCHEDULER="local:2", LOG_FORMAT="json")
+    with Service(tmp_path, settings) as service:
+        wait_until(lambda: service.log.count(CHUNK) >= 4, "chunks", within_s=LIMIT_S)
+        assert kill_a_worker(service) == 1
+        wait_until(lambda: service.log.count(CHUNK) >= 8, "chunks", within_s=LIMIT_S)
+        left = psutil.Process(service.process.pid).children(recursive=True)
+        service.process.kill()
+        service.exit_code()
+        # Workers end by themselves, and Python's own cleaner after them.
+        assert psutil.wait_procs(left, timeout=LIMIT_S)[1] == []
+        logs = service.log
+    code, log = run_service(tmp_path, settings, within_s=LIMIT_S)
+    logs += log
 
     assert code == 0, log
-    assert kills == 1
-    assert "Traceback" not in log
-    assert "distributed." not in log
+    assert [line for line in logs.splitlines() if not is_object(line)] == []
+    assert [said for said in ("Traceback", "distributed.", "exception") if said in logs] == []
     assert files_in(tmp_path) == undisturbed
     assert spool_files(tmp_path) == []
     assert "Dask's own dashboard: http://127.0.0.1:" in log
@@ -59,3 +72,26 @@ def kill_a_worker(service: Service) -> int:
                 child.kill()
                 return 1
     return 0
+
+
+def test_workers_of_this_machine_print_nothing_of_dasks(tmp_path: Path, recording: Path) -> None:
+    """Such as a failed heartbeat, with its traceback, when the coordinator ends."""
+    lines = settings_for(recording, tmp_path, LOG_FORMAT="json").items()
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines))
+    program = (
+        "import logging, service.scale.preload as it; it.dask_setup(None); logging.getLogger('distributed.worker').error('x')"
+    )
+    printed = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            cwd=tmp_path,
+            env={**surroundings(tmp_path), "PYTHONPATH": str(ROOT), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            check=True,
+        ).stdout
+        for environment in ({"ECG_ANONYMIZER_QUIET_WORKER": "true"}, {})
+    ]
+    assert printed[0] == ""
+    assert json.loads(printed[1])["message"] == "x"

@@ -16,9 +16,12 @@ from service.state.journal import Journal
 from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import Service, run_service
 from tests.scale.dask_processes import DaskProcesses
-from tests.scale.recording import ALONE, Files, files_in, make_recording, settings_for, spool_files
+from tests.scale.recording import ALONE, Files, files_in, is_object, make_recording, settings_for, spool_files
 
 LIMIT_S = 240
+
+#: In the line of a chunk.
+CHUNK = '"event": "processing"'
 
 #: How many schedulers are killed in full.
 KILLS = 20
@@ -40,14 +43,14 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     listed.write_text(f"{ALONE}\nof no recording\n", encoding="utf-8")
     with DaskProcesses(tmp_path / "dask") as dask:
         given = {"SPOOL_URL": tmp_path / "spool", "EXCLUDED_SOURCES_FILE": listed, **SECRETS, **dask.settings}
-        settings = settings_for(recording, tmp_path, **given)
+        settings = settings_for(recording, tmp_path, LOG_FORMAT="json", **given)
         with Service(tmp_path, settings) as service:
             dask.add_worker(tmp_path / ".env")
-            wait_until(lambda: service.log.count("📦") >= 3, "chunks", within_s=LIMIT_S)
+            wait_until(lambda: service.log.count(CHUNK) >= 3, "chunks", within_s=LIMIT_S)
             dask.scheduler.kill()
-            wait_until(lambda: service.log.count("📦") >= 8, "chunks after the scheduler's death", within_s=LIMIT_S)
+            wait_until(lambda: service.log.count(CHUNK) >= 8, "chunks after the scheduler's death", within_s=LIMIT_S)
             dask.workers[0].kill()
-            wait_until(lambda: service.log.count("📦") >= 12, "chunks after the worker's death", within_s=LIMIT_S)
+            wait_until(lambda: service.log.count(CHUNK) >= 12, "chunks after the worker's death", within_s=LIMIT_S)
             service.process.kill()
             service.exit_code()
             first_log = service.log
@@ -56,6 +59,10 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
 
     assert code == 0, log + dask_log
     assert not re.search("Traceback|distributed|CommClosedError:", first_log + log)
+    # Dask's own lines are objects too, once a worker has read its `.env`.
+    odd = [line for line in (first_log + log + dask.workers[0].log).splitlines() if not is_object(line)]
+    assert [line for line in odd if not re.search(r" - distributed\.(preloading|diskutils) - ", line)] == []
+    assert '"Registered to: ' in re.sub(" +", " ", dask.workers[0].log)
     assert files_in(tmp_path) == undisturbed
     assert spool_files(tmp_path) == []
     assert b"task-" in crossed
