@@ -22,7 +22,7 @@ from anonymizer.errors import StateUnavailable
 from anonymizer.windows import Window
 from disk.durable_file import PRIVATE_FOLDER, make_folder, put_new_durably, read_ours, sync_folder, write_durably
 from service.state.output_positions import OutputPositions
-from service.state.spool import GIVEN_UP, WAY_ON, Spool, SpoolDamaged, decode, encode
+from service.state.spool import GIVEN_UP, WAY_ON, Spool, SpoolDamaged, decode, encode_with_digest
 from transport.object_store import BucketPrefix, ObjectStore
 
 _NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
@@ -86,9 +86,9 @@ class SharedSpool:
         Raises:
             StateUnavailable: The disk cannot take them now.
         """
-        content = encode(batches)
+        content, digest = encode_with_digest(batches)
         span = f"{batches[0].window.start_ns}-{batches[-1].window.end_ns}"
-        name = f"{label}/{span}-{hashlib.sha256(content).hexdigest()}.spool"
+        name = f"{label}/{span}-{digest}.spool"
         # A file of that name with other content was altered: what belongs there takes its place.
         if self._place.read(name) != content:
             self._place.put(name, content)
@@ -107,7 +107,7 @@ class SharedSpool:
         found = _NAME.fullmatch(name)
         if found is None or hashlib.sha256(content).hexdigest() != found[4]:
             raise SpoolDamaged(f"spool file {name} in SPOOL_URL does not hold what was written. {WAY_ON}")
-        return decode(content, name=name)
+        return decode(content, name=name, is_checked=True)
 
     def hand_over(self, label: str, content: bytes) -> str:
         """Store what workers must know and a task must not carry; return under which name. `remove_all_but` removes it.

@@ -166,6 +166,11 @@ def _names(folder: Path, name: str) -> Iterator[Path]:
 
 def encode(batches: Sequence[Batch], *, number: int | None = None) -> bytes:
     """Return certified batches as the content of a spool file, which includes its own number."""
+    return encode_with_digest(batches, number=number)[0]
+
+
+def encode_with_digest(batches: Sequence[Batch], *, number: int | None = None) -> tuple[bytes, str]:
+    """Return the content as `encode` does, and the SHA-256 of all of it, with every byte hashed once."""
     id_tables = list(dict.fromkeys(batch.source_ids for batch in batches))
     described = [_described(batch, id_tables.index(batch.source_ids)) for batch in batches]
     header = json.dumps({"number": number, "ids": id_tables, "batches": described}).encode()
@@ -174,17 +179,25 @@ def encode(batches: Sequence[Batch], *, number: int | None = None) -> bytes:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    return b"".join((*parts, digest.digest()))
+    parts.append(digest.digest())
+    digest.update(parts[-1])
+    return b"".join(parts), digest.hexdigest()
 
 
-def decode(content: bytes, *, name: str, number: int | None = None) -> list[Batch]:
+def decode(content: bytes, *, name: str, number: int | None = None, is_checked: bool = False) -> list[Batch]:
     """Return the batches that were passed to `encode`.
+
+    Args:
+        content: The content.
+        name: The file's, for the message.
+        number: The number it must be stored under, if any.
+        is_checked: Whether the caller has compared the digest of the whole content with the one of `encode_with_digest`.
 
     Raises:
         SpoolDamaged: A byte is missing or changed, or it was stored under another number. The message gives `name` as the file.
     """
-    body, digest = content[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
-    if hashlib.sha256(body).digest() != digest or not body.startswith(_HEAD):
+    body, digest = memoryview(content)[:-_DIGEST_BYTES], content[-_DIGEST_BYTES:]
+    if not content.startswith(_HEAD) or (not is_checked and hashlib.sha256(body).digest() != digest):
         raise SpoolDamaged(f"spool file {name} is damaged. {WAY_ON}")
     try:
         return _decoded(body, number)
@@ -192,15 +205,15 @@ def decode(content: bytes, *, name: str, number: int | None = None) -> list[Batc
         raise SpoolDamaged(f"spool file {name} is damaged. {WAY_ON}") from None
 
 
-def _decoded(body: bytes, number: int | None) -> list[Batch]:
+def _decoded(body: memoryview, number: int | None) -> list[Batch]:
     start = len(_HEAD) + _HEADER_LENGTH_BYTES
     length = int.from_bytes(body[len(_HEAD) : start], "little")
-    header = json.loads(body[start : start + length])
+    header = json.loads(bytes(body[start : start + length]))
     # Earlier versions stored no number.
     if number is not None and header.get("number", number) != number:
         raise ValueError("stored under another number")
     id_tables = [tuple(ids) for ids in header["ids"]]
-    return list(_batches(header["batches"], id_tables, memoryview(body)[start + length :]))
+    return list(_batches(header["batches"], id_tables, body[start + length :]))
 
 
 def _described(batch: Batch, id_table: int) -> dict[str, Any]:
