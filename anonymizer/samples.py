@@ -6,7 +6,7 @@ Only inputs, the core and the service may import this module. An output that did
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,11 +91,12 @@ class RowsBeside:
 class Inventory(Protocol):
     """The files of a data set, by path. Paths may name wearers and are never shown."""
 
+    @property
+    def request(self) -> str:
+        """The glob that chose them; empty: all."""
+
     def states(self) -> Mapping[str, str]:
         """Return every file that exists, with a state that changes with its content."""
-
-    def is_requested(self, path: str) -> bool:
-        """Return whether a file with this path would be read."""
 
     def times_of(self, paths: Collection[str]) -> list[Window]:
         """Return the time intervals in which these files have rows, in order; they may overlap."""
@@ -170,6 +171,9 @@ class SampleSource(Protocol):
     def added_since(self, data_set: str) -> npt.NDArray[np.int64] | None:
         """Return the times of rows added since the data set had the given id, in nanoseconds; None if it never had, or if unknown."""
 
+    def earlier_version(self, is_known: Callable[[str], bool]) -> str | None:
+        """Return the id that the data set had before rows were appended to it, if a function knows that id; None if there is none."""
+
     def kept_since_ns(self) -> int | None:
         """Return the time before which retention may have removed rows, in nanoseconds; None if there is no retention."""
 
@@ -211,6 +215,9 @@ class StoredSource:
     def clock_check_in_s(self) -> float:
         """Return infinity: there is nothing to check."""
         return math.inf
+
+    def earlier_version(self, is_known: Callable[[str], bool]) -> str | None:
+        """Return the id that the data set had before rows were appended to it, if a function knows that id; None if there is none."""
 
     def kept_since_ns(self) -> None:
         """Return None: files keep everything."""

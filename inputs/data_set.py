@@ -144,7 +144,7 @@ class DataSetSource(StoredSource):
     @property
     def inventory(self) -> Inventory:
         """The parts found by `open`."""
-        return _Parts(self._index, self._store.is_requested)
+        return _Parts(self._index, self._store.request)
 
     def open(self) -> None:
         """List the parts, read their footers, and survey the first interval. Raises as `SampleSource.open` says."""
@@ -224,6 +224,10 @@ class DataSetSource(StoredSource):
 
     def added_since(self, data_set: str) -> None:
         """Return None: a data set keeps its name when parts are added; `inventory` lists what is new."""
+        return
+
+    def earlier_version(self, is_known: Callable[[str], bool]) -> None:
+        """Return None: a data set keeps its name when parts are added."""
         return
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
@@ -498,7 +502,7 @@ class _Parts:
     """The parts of a data set."""
 
     index: Index
-    is_requested: Callable[[str], bool]
+    request: str
 
     def states(self) -> dict[str, str]:
         return {part.key: f"{part.size} {part.version}" for part in self.index.parts}

@@ -21,21 +21,27 @@ class BucketFolder:
         connect: Returns a client with the current keys; called for each listing, since keys are rotated.
         root: The prefix, or the key of one object.
         is_requested: Whether a path below it was requested.
+        request: The glob that this follows; empty: all.
     """
 
     def __init__(
-        self, connect: Callable[[], ObjectStore], root: str, is_requested: Callable[[str], bool] = lambda _: True
+        self,
+        connect: Callable[[], ObjectStore],
+        root: str,
+        is_requested: Callable[[str], bool] = lambda _: True,
+        request: str = "",
     ) -> None:
         self._connect = connect
         self._store = connect()
         self._root = root
-        self.is_requested = is_requested
+        self._is_requested = is_requested
+        self.request = request
         self.address = f"{self._store.endpoint} {self._store.bucket} {root}"
         self.folders = tuple(root.split("/"))
 
     def listing(self) -> Listing:
         """List the objects below the prefix."""
-        found, self._store = Listing(self.is_requested), self._connect()
+        found, self._store = Listing(self._is_requested), self._connect()
         try:
             if self._root.lower().endswith(PART_SUFFIXES) and (one := self._store.find(self._root)):
                 found.add(_part(one, one.key.rpartition("/")[2]))

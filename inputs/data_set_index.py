@@ -1,13 +1,14 @@
 """The index of a data set: first and last time of each row group, from the footers of its parts.
 
 Rows are read only if a footer's statistics are incomplete. A cache file keeps the index, so that only footers of new and changed parts are
-read again; a damaged cache is rebuilt.
+read again; a damaged cache is rebuilt. It knows parts by keyed digests, since paths may name wearers.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,8 +38,12 @@ _FOOTERS_AT_A_TIME = 8
 #: Rows of a row group that are decoded at a time.
 BATCH_ROWS = 1 << 16
 
-_MAGIC = b"ecg-anonymizer data set index 1\n"
+_MAGIC = b"ecg-anonymizer data set index 2\n"
 _DIGEST_BYTES = 32
+
+#: The key at the start of a cache file, and the digests under it by which the file knows parts.
+_KEY_BYTES = 32
+_NAME_BYTES = 16
 
 _UNIT_NS = {"milliseconds": 1_000_000, "microseconds": 1_000, "nanoseconds": 1}
 
@@ -165,15 +170,14 @@ def read_footers(parts: Sequence[Part], read: Callable[[int], Footer], *, kept_i
         read: Reads the footer of the part at a position.
         kept_in: The cache file; None: no cache.
     """
-    known = _load(kept_in) if kept_in else {}
-    missing = [position for position, part in enumerate(parts) if (part.key, part.size, part.state) not in known]
+    key, known = _load(kept_in) if kept_in else (b"", {})
+    names = [_name_of(part, key) for part in parts] if kept_in else [b""] * len(parts)
+    missing = [position for position, name in enumerate(names) if name not in known]
     with ThreadPoolExecutor(_FOOTERS_AT_A_TIME) as pool:
         fresh = dict(zip(missing, pool.map(read, missing), strict=True))
-    footers = [
-        fresh[position] if position in fresh else known[part.key, part.size, part.state] for position, part in enumerate(parts)
-    ]
+    footers = [fresh[position] if position in fresh else known[name] for position, name in enumerate(names)]
     if kept_in and (fresh or len(known) != len(parts)):
-        _save(kept_in, parts, footers)
+        _save(kept_in, key, names, footers)
     return footers, len(missing)
 
 
@@ -261,16 +265,20 @@ def _from_rows(file: pa_parquet.ParquetFile, number: int, name: str) -> tuple[in
 # The cache file
 
 
-def _save(path: Path, parts: Sequence[Part], footers: Sequence[Footer]) -> None:
+def _name_of(part: Part, key: bytes) -> bytes:
+    """Return what a cache knows a part by, in this state."""
+    what = f"{part.key}\0{part.size}\0{part.state}".encode()
+    return hashlib.blake2b(what, key=key, digest_size=_NAME_BYTES).digest()
+
+
+def _save(path: Path, key: bytes, names: Sequence[bytes], footers: Sequence[Footer]) -> None:
     """Cache the footers. If the disk refuses, they are read again the next time."""
     offsets = np.cumsum([0, *(len(footer.groups) for footer in footers)])
     groups = np.concatenate([np.zeros((0, 5), np.int64), *(footer.groups for footer in footers)])
     table = pa.table(
         {
             # Arrow would convert lists through pandas, if that is installed.
-            "path": np.array([part.key for part in parts], object),
-            "size": np.array([part.size for part in parts], np.int64),
-            "state": np.array([part.state for part in parts], object),
+            "part": pa.array(names, pa.binary(_NAME_BYTES)),
             "has_zone": np.array([footer.has_zone for footer in footers], np.bool_),
             "groups": pa.LargeListArray.from_arrays(pa.array(offsets * 5), pa.array(groups.ravel())),
         }
@@ -278,31 +286,33 @@ def _save(path: Path, parts: Sequence[Part], footers: Sequence[Footer]) -> None:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
-    content = sink.getvalue().to_pybytes()
+    content = key + sink.getvalue().to_pybytes()
     try:
         write_durably(path, _MAGIC + hashlib.sha256(content).digest() + content)
     except OSError:
         return
 
 
-def _load(path: Path) -> dict[tuple[str, int, str], Footer]:
-    """Return the cached footers; none if the file is missing or damaged."""
+def _load(path: Path) -> tuple[bytes, dict[bytes, Footer]]:
+    """Return the key of a cache's names, and the cached footers by name; another key and none if the file is missing or damaged."""
+    nothing = secrets.token_bytes(_KEY_BYTES), dict[bytes, Footer]()
     try:
         content = memoryview(read_ours(path))
     except OSError:
-        return {}
+        return nothing
     begin = len(_MAGIC) + _DIGEST_BYTES
     if content[: len(_MAGIC)] != _MAGIC or hashlib.sha256(content[begin:]).digest() != content[len(_MAGIC) : begin]:
-        return {}
-    return dict(_footers_in(pa.ipc.open_stream(pa.py_buffer(content[begin:])).read_all()))
+        return nothing
+    key, table = bytes(content[begin : begin + _KEY_BYTES]), content[begin + _KEY_BYTES :]
+    return key, dict(_footers_in(pa.ipc.open_stream(pa.py_buffer(table)).read_all()))
 
 
-def _footers_in(table: pa.Table) -> Iterator[tuple[tuple[str, int, str], Footer]]:
+def _footers_in(table: pa.Table) -> Iterator[tuple[bytes, Footer]]:
     groups = pa.concat_arrays(table.column("groups").chunks)
     numbers, offsets = groups.values.to_numpy(), groups.offsets.to_numpy()
-    keys = (table.column(name).to_pylist() for name in ("path", "size", "state", "has_zone"))
-    for position, (path, size, state, has_zone) in enumerate(zip(*keys, strict=True)):
-        yield (path, size, state), Footer(has_zone, numbers[offsets[position] : offsets[position + 1]].reshape(-1, 5))
+    columns = (table.column(name).to_pylist() for name in ("part", "has_zone"))
+    for position, (name, has_zone) in enumerate(zip(*columns, strict=True)):
+        yield name, Footer(has_zone, numbers[offsets[position] : offsets[position + 1]].reshape(-1, 5))
 
 
 def place_of(position: int, parts: int) -> str:

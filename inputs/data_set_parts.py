@@ -80,8 +80,8 @@ class PartStore(Protocol):
     #: Names of the folders above the data set and its own, for `key=value` names.
     folders: tuple[str, ...]
 
-    #: Whether a path below the data set's address was requested.
-    is_requested: Callable[[str], bool]
+    #: The glob that chooses parts; empty: all.
+    request: str
 
     def listing(self) -> Listing:
         """List what is there now. Raises SourceUnavailable, SourceDenied or SourceRefused."""
@@ -192,17 +192,19 @@ class Folder:
     Args:
         root: The folder.
         is_requested: Whether a path below it was requested.
+        request: The glob that this follows; empty: all.
     """
 
-    def __init__(self, root: Path, is_requested: Callable[[str], bool] = lambda _: True) -> None:
+    def __init__(self, root: Path, is_requested: Callable[[str], bool] = lambda _: True, request: str = "") -> None:
         self._root = Path(os.path.realpath(root))
-        self.is_requested = is_requested
+        self._is_requested = is_requested
+        self.request = request
         self.address = f"folder {self._root}"
         self.folders = self._root.parts
 
     def listing(self) -> Listing:
         """List the folder and its subfolders."""
-        found = Listing(self.is_requested)
+        found = Listing(self._is_requested)
         try:
             with _disk_errors():
                 self._walk(self._root, "", found)

@@ -28,7 +28,7 @@ from inputs.file_format import format_of_file
 from inputs.file_survey import Cells, Place, Survey
 from inputs.file_text import without_values
 from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
-from inputs.input_file import HashingReader, InputFile, length_of_version, unpacked
+from inputs.input_file import HashingReader, InputFile, find_version, unpacked
 from inputs.parquet_rows import ParquetRows, RowGroups
 from inputs.recordings.folder import Recordings
 
@@ -163,8 +163,21 @@ class FileSource(StoredSource):
             return None
         try:
             with self._path.open("rb") as file:
-                length = length_of_version(file, data_set) if self._path.stat().st_size else None
-                return None if length is None else self._times_behind(file, length)
+                version = find_version(file, lambda digest: digest.startswith(data_set)) if self._path.stat().st_size else None
+                return None if version is None else self._times_behind(file, version[0])
+        except OSError as error:
+            raise self._as_source_error(error) from None
+
+    def earlier_version(self, is_known: Callable[[str], bool]) -> str | None:
+        """Return the digest of the version of a CSV file to which rows were appended, if a function knows it; None if there is none."""
+        if self._recordings or self._format() == "Parquet":
+            return None
+        try:
+            with self._path.open("rb") as file:
+                if not self._path.stat().st_size:
+                    return None
+                version = find_version(file, lambda digest: is_known(digest[:_DIGEST_DIGITS]))
+                return None if version is None else version[1][:_DIGEST_DIGITS]
         except OSError as error:
             raise self._as_source_error(error) from None
 

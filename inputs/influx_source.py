@@ -201,6 +201,10 @@ class InfluxSource:
         """Return None: a bucket is the same data set whatever is added."""
         return
 
+    def earlier_version(self, is_known: Callable[[str], bool]) -> None:
+        """Return None: a bucket is the same data set whatever is added."""
+        return
+
     def kept_since_ns(self) -> int | None:
         """Return before which time the bucket's retention may have removed rows; None when it keeps them for ever or does not tell."""
         now_ns = self.now_ns()

@@ -10,7 +10,7 @@ import os
 import re
 import weakref
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -171,8 +171,8 @@ def unpacked(packed: HashingReader, file: BinaryIO) -> ByteStream:
     return _Unpacked(packed) if is_gzip else io.BufferedReader(packed, _BUFFER_BYTES)
 
 
-def length_of_version(file: BinaryIO, digest: str) -> int | None:
-    """Return how many leading bytes of a file have the SHA-256 that begins with `digest`; None if no such prefix exists.
+def find_version(file: BinaryIO, is_known: Callable[[str], bool]) -> tuple[int, str] | None:
+    """Return the length and SHA-256 of the leading bytes of a file whose SHA-256 a function knows; None if no such prefix exists.
 
     Only ends of lines, or of gzip members, are tried: a file grows by whole ones.
     """
@@ -184,6 +184,6 @@ def length_of_version(file: BinaryIO, digest: str) -> int | None:
                 if end > at:
                     hashed.update(data[at:end])
                     at = end
-                    if hashed.hexdigest().startswith(digest):
-                        return end
+                    if is_known(hashed.hexdigest()):
+                        return end, hashed.hexdigest()
     return None

@@ -12,13 +12,21 @@ from pathlib import Path
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from disk.durable_file import open_ours
 from service.state.fence import Fence
-from service.state.journal import Journal
+from service.state.journal import EarlierVersion, Journal
 from service.state.journal_file import WAY_ON
 
 
 @contextmanager
-def copied_journal(folder: Path) -> Iterator[tuple[Journal, int]]:
+def copied_journal(
+    folder: Path, *, data_set: str | None = None, address: str = "", earlier_version: EarlierVersion | None = None
+) -> Iterator[tuple[Journal, int]]:
     """Yield a copy of a STATE_DIR's journal, and the format version of the original: 0 if there is none. STATE_DIR is not changed.
+
+    Args:
+        folder: STATE_DIR, which a service may be using.
+        data_set: As of `Journal`.
+        address: As of `Journal`.
+        earlier_version: As of `Journal`.
 
     Raises:
         JournalDamaged: It is damaged.
@@ -30,12 +38,18 @@ def copied_journal(folder: Path) -> Iterator[tuple[Journal, int]]:
             # fence held before the copy, and the fence then holds everything in the copy except perhaps the last release.
             before = Fence(folder / "fence").read()
             version = _copy(folder / "journal.sqlite", Path(copy))
-            journal = Journal(Path(copy), data_set=None, copied=(before, Fence(folder / "fence").read()))
+            journal = Journal(
+                Path(copy),
+                data_set=data_set,
+                address=address,
+                earlier_version=earlier_version,
+                copied=(before, Fence(folder / "fence").read()),
+            )
+            with closing(journal):
+                yield journal, version
         except (JournalDamaged, StateUnavailable) as error:
             # Name the operator's folder, not the copy, which is gone by the time the message is read.
             raise type(error)(str(error).replace(copy, str(folder))) from None
-        with closing(journal):
-            yield journal, version
 
 
 def _copy(path: Path, to: Path) -> int:

@@ -1,8 +1,9 @@
 """Show STATE_DIR, compare it with the outputs, and carry out actions that need an operator's decision.
 
-Reads `.env`, or the file that --env-file names; some commands need only STATE_DIR, which --state-dir can name instead. Stop the service
-first. No command prints data. Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable;
-75 the service is running; 78 the configuration or the state cannot be used.
+Reads `.env`, or the file that --env-file names; some commands need only STATE_DIR, which --state-dir can name instead. `show` and `verify`
+only read, also while the service runs; stop it for every other command. No command prints data.
+Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable; 75 the service is running; 78 the
+configuration or the state cannot be used.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from anonymizer.errors import (
     StateUnavailable,
 )
 from anonymizer.pseudonyms import Pseudonymizer, stretched
+from anonymizer.samples import SampleSource
 from anonymizer.windows import Window
 from operations.audit import Audit, audit
 from operations.erasure.erase import Erasure, Found, Places, digest_of_id, digest_of_pseudonym
@@ -50,13 +52,14 @@ from service.settings.load import NoConfiguration, environment_settings, load
 from service.settings.types import moment, path
 from service.startup import with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
+from service.state.intervals import missing
 from service.state.journal import Journal
 from service.state.journal_file import FORMAT_VERSION
-from service.state.output_names import NameHistory, match_outputs
+from service.state.output_names import NameHistory, match_outputs, names_now
 from service.state.set_aside import SetAside
 from service.state.shared_spool import MixedSpool, SharedSpool, SpoolFolder
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
-from service.state.trail import COMMAND, trail_of
+from service.state.trail import COMMAND, PLACE, trail_of
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
 from service.wiring import (
@@ -78,6 +81,9 @@ _MOST_LISTED = 50
 
 #: Advice when the operating system denies access.
 _AS_ITS_USER = "Run this as the user that STATE_DIR belongs to, such as with: sudo -u ecg-anonymizer"
+
+#: Commands that read a copy of the journal and change nothing, also while the service runs.
+_READING = ("show", "verify")
 
 #: Reads of a spool file before it counts as lost, and the pause between them.
 _READS = 3
@@ -284,38 +290,50 @@ def retry_set_aside(folder: Path, settings: Settings) -> int:
 
 
 def verify(folder: Path, settings: Settings, span: Window) -> int:
-    """Compare journal, raw bucket and outputs; print the row balances and every window in which they disagree."""
+    """Compare journal, raw bucket and outputs; print the row balances and every window in which they disagree. Changes nothing."""
     if not settings.influx_verify_token and not settings.input_file:
         print("Set INFLUX_VERIFY_TOKEN (or _FILE) to a token that may read both buckets; without it INFLUX_TOKEN is tried.")
     source = make_source(settings, token=settings.influx_verify_token or None)
     source.open()
-    journal = Journal(
-        folder,
-        data_set=source.data_set,
-        address=source.data_set_address,
-        has_grown_from=lambda known: source.added_since(known) is not None,
-    )
-    with open_summaries(settings) as summaries:
-        labels = data_set_labels(settings, source, journal)
-        readers = make_output_readers(settings, summaries, labels)
-        names = [reader.name for reader in readers]
-        match_outputs(journal, SetAside(folder / "set_aside"), names, state_dir=folder)
-        found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), readers=readers)
-        if settings.output_to_influx:
-            elsewhere = unknown_releases(summaries, journal, labels, span)
-            found.disagreements += [
-                f"{span_text(one)}: bucket {settings.influx_output_bucket} holds summaries that the journal does not know"
-                for one in elsewhere
-            ]
-        if settings.output_to_parquet:
-            found.disagreements += [
-                f"{span_text(one)}: PARQUET_URL holds summaries that the journal does not know"
-                for one in unknown_releases(held_parquet(settings, labels), journal, labels, span)
-            ]
-    journal.close()
-    source.close()
+    try:
+        found = _audited(folder, settings, source, span)
+    finally:
+        source.close()
     _print_audit(found, span)
     return exit_codes.DISAGREEMENT if found.disagreements else exit_codes.DONE
+
+
+def _audited(folder: Path, settings: Settings, source: SampleSource, span: Window) -> Audit:
+    with (
+        copied_journal(
+            folder, data_set=source.data_set, address=source.data_set_address, earlier_version=source.earlier_version
+        ) as (journal, _),
+        open_summaries(settings) as summaries,
+    ):
+        journal.erasures.refuse_open_one()
+        labels = data_set_labels(settings, source, journal)
+        readers = make_output_readers(settings, summaries, labels)
+        journal.outputs.rename_outputs(names_now(journal, [reader.name for reader in readers], state_dir=folder))
+        found = audit(journal, span, count_raw=source.count, kept_since_ns=source.kept_since_ns(), readers=readers)
+        places: list[tuple[str, SummaryReader]] = []
+        if settings.output_to_influx:
+            places.append((f"bucket {settings.influx_output_bucket}", summaries))
+        if settings.output_to_parquet:
+            places.append(("PARQUET_URL", held_parquet(settings, labels)))
+        for place, reader in places:
+            unknown = _unknown_now(folder, unknown_releases(reader, journal, labels, span))
+            found.disagreements += [
+                f"{span_text(one)}: {place} holds summaries that the journal does not know" for one in unknown
+            ]
+    return found
+
+
+def _unknown_now(folder: Path, unknown: list[Window]) -> list[Window]:
+    """Return intervals that the journal does not know now either: a running service released others after the journal was copied."""
+    if not unknown:
+        return []
+    with copied_journal(folder) as (journal, _):
+        return missing(unknown, journal.released_intervals())
 
 
 def erase(folder: Path, settings: Settings, options: argparse.Namespace, env_file: Path) -> int:
@@ -456,6 +474,8 @@ def main(arguments: list[str]) -> int:
         if not folder.is_dir() and options.command != "accept-gap":
             print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
             return exit_codes.USAGE
+        if options.command in _READING:
+            return _read_and_tell(options, folder, env_file)
         # Held until the process ends, so that no other process uses the folder.
         _lock = InstanceLock(folder)
         return _do_and_tell(options, folder, env_file)
@@ -483,6 +503,30 @@ def _do_and_tell(options: argparse.Namespace, folder: Path, env_file: Path) -> i
     if trail is not None:
         trail.add(COMMAND, {"command": options.command, "state": "ended", "code": code})
     return code
+
+
+def _read_and_tell(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
+    """Carry out a command that only reads, and tell it as `_do_and_tell` does, unless a running service writes the audit log."""
+    _tell_if_not_locked(folder, {"command": options.command, "state": "begun"})
+    code = _do(options, folder, env_file)
+    _tell_if_not_locked(folder, {"command": options.command, "state": "ended", "code": code})
+    return code
+
+
+def _tell_if_not_locked(folder: Path, what: dict[str, object]) -> None:
+    if not (folder / PLACE).exists():
+        return
+    try:
+        lock = InstanceLock(folder)
+    except AnotherInstance:
+        print(f"The audit log does not tell that this command has {what['state']}: the service is running and writes it.")
+        return
+    try:
+        trail = trail_of(folder, time.time_ns)
+        if trail is not None:
+            trail.add(COMMAND, what)
+    finally:
+        lock.release()
 
 
 def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:

@@ -37,7 +37,7 @@ from service.settings.declared import Settings
 from service.settings.shown import shown_settings
 from service.startup import open_source, with_bucket_name
 from service.state.instance_lock import AnotherInstance, InstanceLock
-from service.state.journal import Epoch, Journal, keyed_selection
+from service.state.journal import Epoch, Journal
 from service.state.output_names import forget_removed_outputs, match_outputs
 from service.state.set_aside import SetAside
 from service.state.settings_changes import continue_or_begin_epoch
@@ -50,7 +50,7 @@ from service.version import VERSION
 from service.wiring import (
     data_set_label,
     data_set_labels,
-    digest_key,
+    filters_in,
     held_parquet,
     load_hierarchy,
     make_cut_guard,
@@ -62,7 +62,6 @@ from service.wiring import (
     make_upkeep,
     open_summaries,
     plans_by_hour,
-    selection_digest,
     serves_rows_without_cohort,
 )
 
@@ -186,7 +185,7 @@ def _open_journal(settings: Settings, source: SampleSource) -> Journal:
         Path(settings.state_dir),
         data_set=source.data_set,
         address=source.data_set_address,
-        has_grown_from=lambda known: source.added_since(known) is not None,
+        earlier_version=source.earlier_version,
     )
 
 
@@ -309,10 +308,10 @@ def _begin_epoch(session: _Session) -> Recipe:
     settings, journal = session.settings, session.journal
     label = session.retry.until_done(lambda: data_set_label(settings, session.source, journal))
     recipe = make_recipe(settings, load_hierarchy(settings), label)
-    key = digest_key(settings, journal)
-    session.retry.until_done(lambda: journal.key_selections(key))
-    selection = keyed_selection(key, selection_digest(settings))
-    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, selection)
+    if session.source.data_set_tells_samples:
+        session.retry.until_done(lambda: journal.remember_label(recipe.promise.key_id, label))
+    filters = session.retry.until_done(lambda: filters_in(journal, settings))
+    epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, filters)
     accept, now_ns = settings.accept_new_pseudonym_key, session.clock.now_ns
     session.retry.until_done(lambda: continue_or_begin_epoch(journal, epoch, accept_new_key=accept, now_ns=now_ns()))
     session.retry.until_done(lambda: _begin_trail(session, epoch))
@@ -325,11 +324,10 @@ def _begin_trail(session: _Session, epoch: Epoch) -> None:
     if not settings.audit_log:
         return
     trail = open_trail(Path(settings.audit_log), Path(settings.state_dir), journal, session.clock.now_ns)
-    key = digest_key(settings, journal)
     trail.started(
         version=VERSION,
         key_id=epoch.promise.key_id,
-        selection=keyed_digest(key, epoch.selection.encode())[:16],
+        selection=keyed_digest(journal.digests.key, epoch.selection.encode())[:16],
         settings=dict(shown_settings(settings)),
     )
     trail.follow(journal.released_intervals(), at_once=True)

@@ -19,7 +19,7 @@ from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
 from anonymizer.ports import Output
-from anonymizer.pseudonyms import KeptIds, Pseudonymizer, derived_key, keyed_digest, stretched
+from anonymizer.pseudonyms import KeptIds, Pseudonymizer, derived_key, key_id_of, keyed_digest, stretched
 from anonymizer.public_beat import TEMPLATE_DIGEST
 from anonymizer.rhythm_anonymizer import BeatDetector, RhythmAnonymizer
 from anonymizer.samples import SampleSource
@@ -111,7 +111,7 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
     from inputs.data_set import DataSetSource, Use
     from inputs.data_set_parts import Folder, PartStore
 
-    store: PartStore = Folder(Path(address.root), address.is_requested())
+    store: PartStore = Folder(Path(address.root), address.is_requested(), address.pattern)
     if address.bucket:
         from inputs.data_set_bucket import BucketFolder
         from transport.object_store import ObjectStore
@@ -120,6 +120,7 @@ def _make_data_set(settings: Settings, address: DataSetAddress, index_file: Path
             lambda: ObjectStore(address.bucket, store_access(settings), timeout_s=settings.parquet_timeout_seconds),
             address.root,
             address.is_requested(),
+            address.pattern,
         )
     return DataSetSource(
         store,
@@ -481,13 +482,12 @@ def pseudonym_key(settings: Settings) -> bytes:
     return derived_key(key, f"pseudonyms for {settings.pseudonym_purpose}") if settings.pseudonym_purpose else key
 
 
-def digest_key(settings: Settings, journal: Journal) -> bytes:
-    """Return the key of digests in the journal, so that no reader of it can confirm a guess of an id or a filter.
-
-    Without pseudonyms it comes from the journal's own secret name, and a reader of the whole journal can confirm guesses.
-    """
-    secret = pseudonym_key(settings) if settings.pseudonymize_source_id else journal.name.encode()
-    return derived_key(secret, "digests in the journal")
+def filters_in(journal: Journal, settings: Settings) -> str:
+    """Return the digest under which a journal knows the current filters; the one that form 4 made is replaced."""
+    plain = selection_digest(settings)
+    if settings.pseudonymize_source_id:
+        journal.replace_digest_of_filters(derived_key(pseudonym_key(settings), "digests in the journal"), plain)
+    return journal.digests.of_filters(plain)
 
 
 def _make_promise(settings: Settings, hierarchy: Hierarchy | None, key_id: str) -> Promise:
@@ -531,12 +531,17 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     """Return the data set's label in batch ids, which every reader sees; the source must be open.
 
     A reader who knows all of a file but one value could try values until the file's plain digest matches. So the digest is keyed: with the
-    pseudonym key, so that the label is the same wherever the file is released, or without one with a secret name in the journal.
+    pseudonym key, so that the label is the same wherever the file is released, or without one with a secret name in the journal. If the
+    file is another one now, its label is the one that the journal remembers.
     """
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
     key = pseudonym_key(settings) if settings.pseudonymize_source_id else journal.name.encode()
-    return keyed_digest(key, f"\0data set {journal.data_set or source.data_set}".encode())[:12]
+    key_id = key_id_of(key) if settings.pseudonymize_source_id else ""
+    first = journal.first_version(source.data_set, source.earlier_version)
+    if first is None:
+        return journal.labels().get(key_id, source.data_set)
+    return keyed_digest(key, f"\0data set {first}".encode())[:12]
 
 
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:

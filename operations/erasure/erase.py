@@ -23,7 +23,6 @@ from operations.erasure.parquet_place import ParquetPlace
 from operations.erasure.rows import Cut, Person, ReleasedWindows, Rule, cut_batch
 from operations.erasure.stored import Stored
 from service import crash_points
-from service.pipeline.exclusion_list import exclusion_key
 from service.pipeline.released_elsewhere import ANY_TIME
 from service.state.erasures import OpenErasure
 from service.state.journal import Entry, Journal
@@ -267,12 +266,12 @@ class Erasure:
 
 def digest_of_id(journal: Journal, source_id: str) -> str:
     """Return the digest by which the journal knows a source from its id."""
-    return id_digest(exclusion_key(journal), source_id)
+    return id_digest(journal.digests.exclusion_key, source_id)
 
 
 def digest_of_pseudonym(journal: Journal, pseudonym: str) -> str:
     """Return the digest by which the journal knows a source from its released id."""
-    return released_id_digest(exclusion_key(journal), pseudonym)
+    return released_id_digest(journal.digests.exclusion_key, pseudonym)
 
 
 def _holds(path: Path, texts: Sequence[bytes]) -> bool:

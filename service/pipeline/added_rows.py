@@ -51,16 +51,14 @@ def account_for_parts(source: SampleSource, journal: Journal, telemetry: Events)
     """
     if source.inventory is None:
         return
-    now, known = source.inventory.states(), journal.parts()
-    added = [path for path in now if path not in known]
-    changed = [path for path in now if path in known and known[path] != now[path]]
-    gone = [path for path in known if path not in now and source.inventory.is_requested(path)]
-    late = _late_in(source, journal, merged(source.inventory.times_of([*added, *changed])))
-    if known and (added or changed or gone):
-        telemetry.parts_changed(added=len(added), changed=len(changed), gone=len(gone))
+    now, request = source.inventory.states(), source.inventory.request
+    found = journal.compare_parts(now, request=request)
+    late = _late_in(source, journal, merged(source.inventory.times_of([*found.added, *found.changed])))
+    if not found.is_first and (found.added or found.changed or found.gone):
+        telemetry.parts_changed(added=len(found.added), changed=len(found.changed), gone=len(found.gone))
     telemetry.added_too_late(sum(rows - entry.late for entry, rows in late))
     journal.record_late({entry.interval.start_ns: rows for entry, rows in late})
-    journal.record_parts(now, gone=gone)
+    journal.record_parts(now, request=request, gone=found.gone)
 
 
 def _late_in(source: SampleSource, journal: Journal, spans: list[Window]) -> list[tuple[Entry, int]]:

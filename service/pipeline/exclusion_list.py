@@ -12,7 +12,7 @@ from pathlib import Path
 
 from anonymizer.errors import ConfigurationError, StateUnavailable
 from anonymizer.exclusion import Exclusion, id_digest
-from anonymizer.pseudonyms import derived_key, keyed_digest
+from anonymizer.pseudonyms import keyed_digest
 from anonymizer.windows import NANOSECONDS
 from service.clock import Clock
 from service.log_event import LogEvent
@@ -55,7 +55,7 @@ class ExclusionList:
         self._path = path
         self._journal = journal
         self._clock = clock
-        self._key = exclusion_key(journal)
+        self._key = journal.digests.exclusion_key
         self._until_ns = journal.exclusions.until_ns()
         self._listed = journal.exclusions.listed()
         self._seen = journal.exclusions.seen_list()
@@ -100,11 +100,6 @@ class ExclusionList:
         self._seen, self._listed, self._until_ns = seen, exclusions.listed(), exclusions.until_ns()
         if added or ended:
             _LIST_CHANGED.log(len(self._listed), len(added), len(ended))
-
-
-def exclusion_key(journal: Journal) -> bytes:
-    """Return the key of the digests of excluded ids: made from the journal's secret name, so that another pseudonym key forgets nobody."""
-    return derived_key(journal.name.encode(), "excluded sources")
 
 
 def read_list(path: Path) -> bytes:

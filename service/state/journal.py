@@ -16,9 +16,9 @@ from pathlib import Path
 
 from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
-from anonymizer.pseudonyms import keyed_digest
 from anonymizer.windows import Window, WindowRange
 from disk.durable_file import make_folder
+from service.state.digests import KEYED, Digests, of_filters
 from service.state.erasures import Erasures
 from service.state.exclusions import Exclusions
 from service.state.fence import Fence, Fenced
@@ -29,8 +29,7 @@ from service.time_texts import moment_text
 
 _STREAM = "streaming"
 
-#: The prefix of keyed digests; earlier versions recorded plain ones.
-_KEYED = "keyed:"
+_REQUEST_DIGITS = 8
 
 _COUNTS = tuple(field.name for field in dataclasses.fields(WindowCounts))
 
@@ -127,6 +126,20 @@ class Recount:
     recounts: int
 
 
+#: Takes a function that recognises a version of a file by its plain digest, and returns that version's digest; None if there is none.
+EarlierVersion = Callable[[Callable[[str], bool]], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PartChanges:
+    """What changed in the files of a data set since the last start: paths of added and changed ones, digests of paths of those gone."""
+
+    added: tuple[str, ...]
+    changed: tuple[str, ...]
+    gone: tuple[str, ...]
+    is_first: bool
+
+
 class Journal:
     """The release record of one data set; `outputs` records what each output has taken. Safe to use from several threads.
 
@@ -135,7 +148,8 @@ class Journal:
         data_set: The data set it belongs to; None for a tool that does not check this.
         address: The data set's name by server address, for a token that cannot read the bucket's id; empty if there is none.
         accepting_gap: Whether to mark every interval that only the fence lists as released, so that it is never released again.
-        has_grown_from: Returns whether the data set is the recorded one with rows appended.
+        earlier_version: Returns the earlier version of a file that a function recognises by its digest; None if rows were not just
+            appended to that version.
         copied: For a copy made while another process used the original: the fence before and after the journal was copied. Without it,
             the fence in the folder is read and updated.
         is_erasing: Whether it is opened to go on with an open erasure; everything else is refused meanwhile.
@@ -152,7 +166,7 @@ class Journal:
         data_set: str | None,
         address: str = "",
         accepting_gap: bool = False,
-        has_grown_from: Callable[[str], bool] | None = None,
+        earlier_version: EarlierVersion | None = None,
         copied: tuple[Fenced, Fenced] | None = None,
         is_erasing: bool = False,
     ) -> None:
@@ -163,12 +177,13 @@ class Journal:
         #: Called after each release, before an output is offered it; may raise StateUnavailable.
         self.after_fence: Callable[[], None] = lambda: None
         self._fence = Fence(folder / "fence")
-        self._file = JournalFile(folder / "journal.sqlite")
+        self._file = JournalFile(folder / "journal.sqlite", is_copy=copied is not None)
+        self._first_file = ""
         self.outputs = OutputPositions(self._file)
         self.exclusions = Exclusions(self._file)
         self.erasures = Erasures(self._file)
         try:
-            self._check_data_set(data_set, address, has_grown_from)
+            self._check_data_set(data_set, address, earlier_version)
             self._known = self._read_intervals()
             self._unfenced: list[Window] = []
             if copied is not None:
@@ -188,9 +203,45 @@ class Journal:
         return str(self._facts().get("journal", ""))
 
     @property
+    def digests(self) -> Digests:
+        """What makes this journal's digests."""
+        return Digests(self.name)
+
+    @property
     def data_set(self) -> str:
-        """The data set's name at first use, which batch ids keep forever; empty before that."""
-        return self._facts().get("data_set", "")
+        """The data set's name at first use, which batch ids keep forever; empty before that, and of a file that was not opened."""
+        recorded = self._facts().get("data_set", "")
+        return self._first_file if recorded.startswith(KEYED) else recorded
+
+    def first_version(self, data_set: str, earlier_version: EarlierVersion) -> str | None:
+        """Return the plain digest that the input file had at first use; None if it is another file now.
+
+        Args:
+            data_set: The plain digest that it has now.
+            earlier_version: Finds an earlier version of it.
+        """
+        if self._first_file:
+            return self._first_file
+        recorded = self._facts().get("data_set", "")
+
+        def is_first(digest: str) -> bool:
+            # Versions up to form 4 recorded the plain digest.
+            return recorded in (digest, self.digests.of_file(digest))
+
+        return data_set if not recorded or is_first(data_set) else earlier_version(is_first)
+
+    def labels(self) -> dict[str, str]:
+        """Return the labels that an input file was released under, by the id of the pseudonym key; empty: without pseudonyms."""
+        rows = self._file.rows("SELECT value FROM facts WHERE name = 'labels'")
+        return {str(key_id): str(label) for key_id, label in self._file.parsed(rows[0][0]).items()} if rows else {}
+
+    def remember_label(self, key_id: str, label: str) -> None:
+        """Remember an input file's label, which could not be computed again once the file is gone."""
+        labels = self.labels()
+        if labels.get(key_id) != label:
+            with self._file.transaction() as db:
+                described = json.dumps({**labels, key_id: label}, sort_keys=True)
+                db.execute("INSERT OR REPLACE INTO facts VALUES ('labels', ?)", (described,))
 
     @property
     def place(self) -> str:
@@ -442,20 +493,46 @@ class Journal:
                 "UPDATE intervals SET late = ? WHERE start_ns = ?", ((rows, start_ns) for start_ns, rows in late.items())
             )
 
-    # The files of a data set
+    # The files of a data set. Their paths may name wearers, so only digests of them are kept.
 
-    def parts(self) -> dict[str, str]:
-        """Return the state of each file at the last start, by path."""
-        return dict(self._file.rows("SELECT path, state FROM parts"))
+    def compare_parts(self, parts: Mapping[str, str], *, request: str) -> PartChanges:
+        """Return what changed since the last start.
 
-    def record_parts(self, parts: Mapping[str, str], *, gone: Collection[str]) -> None:
-        """Record the current files, and forget those that are gone."""
-        known = self.parts()
-        changed = [(path, state) for path, state in parts.items() if known.get(path) != state]
+        Args:
+            parts: The state of each file that was found, by path.
+            request: The glob that chose them; empty: all. Of a file that is missing and was last seen under another glob nothing can be
+                said, so that it stays known.
+        """
+        known, asked, digests = self._parts(), self._request(request), self.digests
+        now = {path: digests.of_path(path) for path in parts}
+        return PartChanges(
+            tuple(path for path, one in now.items() if one not in known),
+            tuple(path for path, one in now.items() if one in known and known[one][0] != digests.of_state(parts[path])),
+            tuple(
+                known.keys() - now.values()
+                if not request
+                else (one for one in known.keys() - now.values() if known[one][1] == asked)
+            ),
+            is_first=not known,
+        )
+
+    def record_parts(self, parts: Mapping[str, str], *, request: str, gone: Collection[str]) -> None:
+        """Record the current files, and forget those that are gone, given by the digests of their paths."""
+        known, asked, digests = self._parts(), self._request(request), self.digests
+        now = {digests.of_path(path): (digests.of_state(state), asked) for path, state in parts.items()}
+        changed = [(path, " ".join(what)) for path, what in now.items() if known.get(path) != what]
         if changed or gone:
             with self._file.transaction() as db:
                 db.executemany("DELETE FROM parts WHERE path = ?", ((path,) for path in gone))
                 db.executemany("INSERT OR REPLACE INTO parts VALUES (?, ?)", changed)
+
+    def _parts(self) -> dict[str, tuple[str, str]]:
+        """Return the state of each file, and the glob under which it was last seen, by path, all as digests."""
+        rows = self._file.rows("SELECT path, state FROM parts")
+        return {path: (state.partition(" ")[0], state.partition(" ")[2]) for path, state in rows}
+
+    def _request(self, request: str) -> str:
+        return self.digests.of_state(f"request {request}")[:_REQUEST_DIGITS]
 
     # The stream's position
 
@@ -482,14 +559,17 @@ class Journal:
         rows = self._file.rows("SELECT promise FROM epochs WHERE epoch IN (SELECT epoch FROM intervals)")
         return {promise.key_id for (described,) in rows if (promise := self._promise(described)) is not None}
 
-    def key_selections(self, key: bytes) -> None:
-        """Replace the plain digests of filters that earlier versions recorded by keyed ones, so that no reader can confirm a guess."""
-        plain = [one for (one,) in self._file.rows("SELECT DISTINCT selection FROM epochs") if one and not one.startswith(_KEYED)]
-        if plain:
+    def replace_digest_of_filters(self, key: bytes, digest: str) -> None:
+        """Replace the digest of current filters that form 4 made under the pseudonym key, so that no change of settings is seen.
+
+        Args:
+            key: The key that form 4 used.
+            digest: The plain digest of the current filters.
+        """
+        before, now = of_filters(key, digest), self.digests.of_filters(digest)
+        if before != now and self._file.rows("SELECT 1 FROM epochs WHERE selection = ?", before):
             with self._file.transaction() as db:
-                db.executemany(
-                    "UPDATE epochs SET selection = ? WHERE selection = ?", ((keyed_selection(key, one), one) for one in plain)
-                )
+                db.execute("UPDATE epochs SET selection = ? WHERE selection = ?", (now, before))
 
     def begin_epoch(self, epoch: Epoch, *, now_ns: int) -> None:
         """Record the epoch of every window released from now on.
@@ -507,28 +587,42 @@ class Journal:
                 (now_ns, epoch.window_ns, described, epoch.selection),
             )
 
-    def _check_data_set(self, data_set: str | None, address: str, has_grown_from: Callable[[str], bool] | None) -> None:
-        """Check that the journal belongs to this data set, by its name or address, and record both."""
+    def _check_data_set(self, data_set: str | None, address: str, earlier_version: EarlierVersion | None) -> None:
+        """Check that the journal belongs to this data set, by its name or address, and record both; of a file only a keyed digest."""
         if data_set is None:
             return
         facts = self._facts()
         if "data_set" not in facts:
-            facts = {"data_set": data_set, "journal": uuid.uuid4().hex}
-        elif not _is_same_data_set(facts, data_set, address):
-            if has_grown_from is not None and has_grown_from(facts["data_set"]):
-                return
+            facts = {**facts, "data_set": data_set, "journal": uuid.uuid4().hex}
+            self._record_data_set(facts, data_set, address)
+            return
+        first = data_set if address else self.first_version(data_set, earlier_version or (lambda _: None))
+        if first is None or (address and not _is_same_data_set(facts, data_set, address)):
             # A file's name is its digest, which is not shown: it would let a reader verify guessed values.
-            difference = f" ({facts['data_set']}, this one is {data_set})" if address else ""
+            is_shown = address and not facts["data_set"].startswith(KEYED)
+            difference = f" ({facts['data_set']}, this one is {data_set})" if is_shown else ""
             raise JournalDamaged(
                 f"{self._file.path} belongs to another data set{difference}: another server, bucket, measurement, field, cohort, file or "
                 f"folder. Give each data set a STATE_DIR of its own{'' if address else self._advice_if_rewritten()}"
             )
-        facts["data_set_address"] = address
-        if data_set != address:
+        self._record_data_set(facts, data_set if address else first, address)
+
+    def _record_data_set(self, facts: dict[str, str], data_set: str, address: str) -> None:
+        known, facts = self._facts(), {**facts, "data_set_address": address}
+        is_plain_file = not address and not facts["data_set"].startswith(KEYED)
+        if not address:
+            self._first_file, facts["data_set"] = data_set, Digests(facts["journal"]).of_file(data_set)
+            facts.pop("data_set_id", None)
+        elif data_set != address:
             facts["data_set_id"] = data_set
-        if facts != self._facts():
-            with self._file.transaction() as db:
-                db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+        if facts == known:
+            return
+        with self._file.transaction() as db:
+            db.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", facts.items())
+            if is_plain_file and "data_set" in known:
+                db.execute("DELETE FROM facts WHERE name = 'data_set_id'")
+                self._file.replaces_plain_text(db)
+        self._file.scrub_after_upgrade()
 
     def _advice_if_rewritten(self) -> str:
         """Return further advice for a file that may be a new version of the recorded one."""
@@ -617,11 +711,6 @@ class Journal:
             )
         except ValueError as error:
             raise JournalDamaged(f"{self._file.path} is damaged ({error}). {WAY_ON}") from None
-
-
-def keyed_selection(key: bytes, digest: str) -> str:
-    """Return the keyed digest that stands for the plain digest of filters."""
-    return _KEYED + keyed_digest(key, b"\0selection " + digest.encode())[:16]
 
 
 def _is_same_data_set(facts: Mapping[str, str], data_set: str, address: str) -> bool:

@@ -22,9 +22,10 @@ from typing import Any
 
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from disk.durable_file import make_private, open_or_create
+from service.state.digests import KEYED, Digests
 
 #: The format version. A file of an earlier version is upgraded when it is opened.
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 _EARLIEST_VERSION = 2
 
 _TABLES = """
@@ -90,6 +91,9 @@ ALTER TABLE intervals ADD COLUMN excluded INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE intervals ADD COLUMN erased INTEGER NOT NULL DEFAULT 0
 """
 
+#: The statements that make a file of a version from one of the version before. Versions from 5 on hold no plain digest and no path.
+_UPGRADES = ((3, _FROM_VERSION_2), (4, _FROM_VERSION_3))
+
 #: The sealed tables. Version 2 sealed only those that decide which output is offered what.
 _SEALED_IN_VERSION_2 = ("epochs", "chunks", "outputs", "set_aside", "positions")
 _SEALED = (
@@ -106,6 +110,10 @@ _SEALED = (
 )
 
 _SEAL = "seal"
+
+#: Set while bytes of what an upgrade replaced may be left in the file.
+_UNSCRUBBED = "unscrubbed"
+
 _SEAL_BYTES = 16
 _SEALS = 1 << 8 * _SEAL_BYTES
 
@@ -149,14 +157,16 @@ class JournalFile:
 
     Args:
         path: Created if missing; only its owner may read it.
+        is_copy: Whether it is a temporary copy, which need not be scrubbed after an upgrade.
 
     Raises:
         JournalDamaged: It is damaged, or has an unknown format version.
         StateUnavailable: It cannot be used now.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_copy: bool = False) -> None:
         self.path = path
+        self._is_copy = is_copy
         self._lock = threading.RLock()
         #: How much the current transaction has changed the seal so far.
         self._sealed_since = 0
@@ -166,6 +176,11 @@ class JournalFile:
         except JournalDamaged:
             # A failed read may look like damage. Real damage is still there on the second attempt.
             self._open()
+        try:
+            self.scrub_after_upgrade()
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -199,12 +214,30 @@ class JournalFile:
             pass
         raise JournalDamaged(f"{self.path} is damaged (a column does not contain the expected JSON object). {WAY_ON}")
 
-    def scrub(self) -> None:
-        """Rewrite the file, so that no byte of a deleted or changed row is left in it or in its log."""
+    def scrub(self) -> bool:
+        """Rewrite the file, so that no byte of a deleted or changed row is left in it or in its log.
+
+        Returns:
+            Whether the log was emptied too, which a reader in another process can prevent.
+        """
         with self._in_use():
             self._db.execute("PRAGMA secure_delete = ON")
             self._db.execute("VACUUM")
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            is_busy = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not is_busy
+
+    def replaces_plain_text(self, db: sqlite3.Connection) -> None:
+        """Record, in a transaction that replaces texts by digests, that `scrub_after_upgrade` has work to do."""
+        db.execute("INSERT OR REPLACE INTO facts VALUES (?, '1')", (_UNSCRUBBED,))
+
+    def scrub_after_upgrade(self) -> None:
+        """Scrub the file if an upgrade replaced texts by digests. If that fails, as on a full disk, the next start does it."""
+        if self._is_copy or not self.rows("SELECT 1 FROM facts WHERE name = ?", _UNSCRUBBED):
+            return
+        with suppress(StateUnavailable):
+            if self.scrub():
+                with self.transaction() as db:
+                    db.execute("DELETE FROM facts WHERE name = ?", (_UNSCRUBBED,))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -273,8 +306,25 @@ class JournalFile:
     def _upgrade(self, statements: str) -> None:
         for statement in (*statements.split(";"), *_LATER_TABLES):
             self._db.execute(statement)
+        self._replace_plain_text()
         self._db.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
         self._put_seal(self._sum_of_digests())
+
+    def _replace_plain_text(self) -> None:
+        """Replace what versions up to 4 recorded as it is: digests of filters, and paths. The file's digest follows once it is known."""
+        db = self._db
+        secret = db.execute("SELECT value FROM facts WHERE name = 'journal'").fetchone()
+        digests = Digests(secret[0] if secret else "")
+        filters = db.execute(
+            "SELECT DISTINCT selection FROM epochs WHERE selection <> '' AND selection NOT LIKE ? || '%'", (KEYED,)
+        )
+        new_filters = [(digests.of_filters(plain), plain) for (plain,) in filters.fetchall()]
+        parts = db.execute("SELECT path, state FROM parts").fetchall()
+        new_parts = [(digests.of_path(path), digests.of_state(state), path) for path, state in parts]
+        if new_filters or new_parts:
+            db.executemany("UPDATE epochs SET selection = ? WHERE selection = ?", new_filters)
+            db.executemany("UPDATE parts SET path = ?, state = ? WHERE path = ?", new_parts)
+            self.replaces_plain_text(db)
 
     def _check(self) -> None:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
@@ -294,7 +344,7 @@ class JournalFile:
             raise JournalDamaged(f"{self.path} is damaged (its digest differs). {WAY_ON}")
         if version < FORMAT_VERSION:
             with self._all_or_nothing():
-                self._upgrade(_FROM_VERSION_3 if version > _EARLIEST_VERSION else f"{_FROM_VERSION_2};{_FROM_VERSION_3}")
+                self._upgrade(";".join(statements for before, statements in _UPGRADES if version < before))
 
     def _seal(self) -> int:
         found = self._db.execute("SELECT value FROM facts WHERE name = ?", (_SEAL,)).fetchone()

@@ -32,20 +32,25 @@ def match_outputs(journal: Journal, set_aside: SetAside, names: Collection[str],
         SpoolDamaged: A set-aside file is damaged.
         StateUnavailable: The service's own disk cannot be used now.
     """
-    current_dir = Path(os.path.realpath(state_dir))
-    history = NameHistory(current_dir, journal.place)
+    new_names = names_now(journal, names, state_dir=state_dir)
+    if new_names:
+        set_aside.rename_outputs(new_names)
+        journal.outputs.rename_outputs(new_names)
+    journal.remember_place(os.path.realpath(state_dir))
+    for old, new in new_names.items():
+        _OUTPUT_RENAMED.log(old, new)
+
+
+def names_now(journal: Journal, names: Collection[str], *, state_dir: Path) -> dict[str, str]:
+    """Return the names of enabled outputs, by other names under which the journal knows them."""
+    history = NameHistory(Path(os.path.realpath(state_dir)), journal.place)
     known = {position.name for position in journal.outputs.positions()}
     new_names = {}
     for name in set(names) - known:
         old_names = [old for old in known - set(names) if name in history.current_names(old)]
         if len(old_names) == 1:
             new_names[old_names[0]] = name
-    if new_names:
-        set_aside.rename_outputs(new_names)
-        journal.outputs.rename_outputs(new_names)
-    journal.remember_place(str(current_dir))
-    for old, new in new_names.items():
-        _OUTPUT_RENAMED.log(old, new)
+    return new_names
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ def _in_words(spans: Sequence[Window]) -> Iterator[str]:
 
 
 #: The file in STATE_DIR that says where its trail is, for commands that read no settings.
-_PLACE = "audit_log"
+PLACE = "audit_log"
 
 
 def open_trail(path: Path, folder: Path, journal: Journal, now_ns: Callable[[], int]) -> Trail:
@@ -231,21 +231,21 @@ def open_trail(path: Path, folder: Path, journal: Journal, now_ns: Callable[[], 
     trail = Trail(path, owner, now_ns)
     place = json.dumps({"path": str(path.absolute()), "owner": owner}).encode()
     try:
-        if not (folder / _PLACE).exists() or read_ours(folder / _PLACE) != place:
-            write_durably(folder / _PLACE, place)
+        if not (folder / PLACE).exists() or read_ours(folder / PLACE) != place:
+            write_durably(folder / PLACE, place)
     except OSError as error:
-        raise StateUnavailable(f"{folder / _PLACE} cannot be written now ({error.strerror or error})") from None
+        raise StateUnavailable(f"{folder / PLACE} cannot be written now ({error.strerror or error})") from None
     return trail
 
 
 def trail_of(folder: Path, now_ns: Callable[[], int]) -> Trail | None:
     """Return the trail that a STATE_DIR last had; None if it never had one. Raises as `Trail` does."""
     try:
-        place = json.loads(read_ours(folder / _PLACE))
+        place = json.loads(read_ours(folder / PLACE))
         return Trail(Path(place["path"]), str(place["owner"]), now_ns)
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StateUnavailable(f"{folder / _PLACE} cannot be read now ({error.strerror or error})") from None
+        raise StateUnavailable(f"{folder / PLACE} cannot be read now ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError):
-        raise JournalDamaged(f"{folder / _PLACE} is damaged: remove it; the service writes it anew at its next start") from None
+        raise JournalDamaged(f"{folder / PLACE} is damaged: remove it; the service writes it anew at its next start") from None

@@ -252,7 +252,7 @@ def test_the_index_is_written_once_and_only_new_and_changed_footers_are_read_aga
     for at in (0, 40, len(whole) // 2, len(whole) - 1):
         kept.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert footers_read() == 10, "a damaged index is built anew"
-        assert kept.read_bytes() == whole
+        assert (footers_read(), len(kept.read_bytes())) == (0, len(whole))
     kept.unlink()
     kept.mkdir()
     assert footers_read() == 10, "one that cannot be kept is no harm"

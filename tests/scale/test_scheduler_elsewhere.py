@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from service.pipeline.exclusion_list import exclusion_key
 from service.state.journal import Journal
 from tests.faults.ward import FULL, wait_until
 from tests.integration.service_process import Service, run_service
@@ -95,7 +94,7 @@ def telling(recording: Path) -> list[bytes]:
 def of_exclusions(state: Path) -> list[bytes]:
     """Return the key by which excluded ids are recognised, and could be guessed, and their digests."""
     journal = Journal(state, data_set=None)
-    key, digests = exclusion_key(journal), sorted(journal.exclusions.until_ns())
+    key, digests = journal.digests.exclusion_key, sorted(journal.exclusions.until_ns())
     journal.close()
     assert len(digests) == 2
     return [form for one in (key, *map(bytes.fromhex, digests)) for form in forms(one)]

@@ -49,7 +49,7 @@ def test_who_only_looks_makes_and_changes_nothing(folder: Path) -> None:
     assert state(folder, "show")[0] == state(empty, "show")[0] == 0
 
     assert journal.read_bytes() == before
-    assert [path.name for path in empty.iterdir()] == ["lock"]
+    assert list(empty.iterdir()) == []
     for damaged, code in ((b"noise" * 1000, 78), (before[:5000], 78)):
         journal.write_bytes(damaged)
         found, said = state(folder, "show")

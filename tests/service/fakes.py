@@ -85,6 +85,9 @@ class FakeSource:
     def added_since(self, data_set: str) -> None:
         return
 
+    def earlier_version(self, is_known: Callable[[str], bool]) -> None:
+        return
+
     def kept_since_ns(self) -> int | None:
         return self.kept_since
 

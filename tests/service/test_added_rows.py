@@ -15,7 +15,7 @@ from inputs.file_source import FileSource
 from service.pipeline.added_rows import account_for_parts
 from service.settings.declared import Settings
 from service.settings.load import load
-from service.state.journal import Epoch, Journal
+from service.state.journal import Epoch, Journal, PartChanges
 from service.telemetry.events import Events
 from service.wiring import data_set_label, make_source
 from tests.service.batches import PROMISE
@@ -36,9 +36,7 @@ def opened(path: Path) -> tuple[Settings, FileSource]:
 def label_of(path: Path) -> tuple[str, str]:
     """Return what a file is called in batch ids, and its digest."""
     settings, source = opened(path)
-    journal = Journal(
-        path.parent / "state", data_set=source.data_set, has_grown_from=lambda known: source.added_since(known) is not None
-    )
+    journal = Journal(path.parent / "state", data_set=source.data_set, earlier_version=source.earlier_version)
     try:
         return data_set_label(settings, source, journal), source.data_set
     finally:
@@ -78,13 +76,10 @@ class Files:
     def __init__(self, **spans_s: tuple[int, int]) -> None:
         self.spans_s = spans_s
         self.versions = dict.fromkeys(spans_s, "1")
-        self.asked = ""
+        self.request = ""
 
     def states(self) -> dict[str, str]:
         return self.versions
-
-    def is_requested(self, path: str) -> bool:
-        return path.startswith(self.asked)
 
     def times_of(self, paths: Collection[str]) -> list[Window]:
         return sorted(Window(self.spans_s[path][0] * S, self.spans_s[path][1] * S) for path in paths)
@@ -122,19 +117,19 @@ def test_rows_of_new_and_changed_files_in_released_windows_are_late_once(tmp_pat
     files = Files(a=(0, 20), b=(2, 13))
 
     assert account(journal, source, files) == [(1, 0, 0), 2]
-    assert (journal.late_rows(), journal.parts()) == (2, {"a": "1", "b": "1"})
+    assert journal.late_rows() == 2
     assert account(journal, source, files) == [0], "they are told once"
     source.rows += [(3.5, "y", 1.0)]
     files.versions["a"] = "2"
     assert account(journal, source, files) == [(0, 1, 0), 1]
     del files.versions["b"]
-    files.asked = "c"
-    assert account(journal, source, files) == [0], "a file that is not asked for is not gone"
-    files.asked = ""
+    files.request = "a*"
+    assert account(journal, source, files) == [0], "a file that may not be asked for is not gone"
+    files.request = ""
     assert account(journal, source, files) == [(0, 0, 1), 0]
     journal.close()
     reopened = Journal(tmp_path, data_set="data")
-    assert (reopened.parts(), reopened.late_rows()) == ({"a": "2"}, 3)
+    assert (reopened.compare_parts({"a": "2"}, request=""), reopened.late_rows()) == (PartChanges((), (), (), is_first=False), 3)
     reopened.close()
 
 
@@ -166,8 +161,8 @@ def test_a_journal_of_before_knows_no_files_and_is_as_it_was_until_there_are_som
 
     journal = Journal(tmp_path, data_set="data")
 
-    assert (journal.parts(), journal.released_intervals()) == ({}, [Window(0, 5 * S)])
-    journal.record_parts({"a": "1"}, gone=())
+    assert (journal.compare_parts({}, request="").is_first, journal.released_intervals()) == (True, [Window(0, 5 * S)])
+    journal.record_parts({"a": "1"}, request="", gone=())
     journal.close()
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
         db.execute("UPDATE parts SET state = '2'")

@@ -174,6 +174,7 @@ def test_a_data_set_is_known_by_itself_or_else_by_its_address_and_called_as_at_f
 def test_a_journal_of_an_earlier_version_that_knows_one_of_the_two_goes_on(known: str, is_refused: bool, tmp_path: Path) -> None:
     Journal(tmp_path, data_set=known).close()
     with contextlib.closing(JournalFile(tmp_path / "journal.sqlite")) as file, file.transaction() as db:
+        db.execute("UPDATE facts SET value = ? WHERE name = 'data_set'", (known,))
         db.execute("DELETE FROM facts WHERE name IN ('data_set_id', 'data_set_address')")
 
     if is_refused:
