@@ -569,6 +569,16 @@ def _a_trail_of_another(scene: Scene) -> int:
     return scene.with_rows().run(AUDIT_LOG=path)
 
 
+@row("The audit log does not tell that this command has begun", ends=exit_codes.DONE)
+def _a_look_while_the_service_runs(scene: Scene) -> int:
+    scene.with_rows().run(AUDIT_LOG=scene.folder / "audit.jsonl")
+    lock = InstanceLock(scene.state)
+    try:
+        return scene.script("state.py", "show")
+    finally:
+        lock.release()
+
+
 @row("is no command: ")
 def _a_command_that_prints_no_secret(scene: Scene) -> int:
     return scene.run("--check", INFLUX_TOKEN="", INFLUX_TOKEN_COMMAND="false", API_TOKEN_COMMAND="vault 'kv")

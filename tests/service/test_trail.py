@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,28 +180,3 @@ def test_what_a_crash_kept_from_the_trail_is_told_at_the_next_start(tmp_path: Pa
     journal.close()
 
     assert check((tmp_path / "audit").read_bytes()).released == made_up
-
-
-def test_plain_digests_of_filters_are_replaced_by_keyed_ones_and_no_change_of_settings_is_seen(tmp_path: Path) -> None:
-    write_recording(tmp_path / "recording.csv")
-    given = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "DEVICE_FILTER": IDS[0], **PSEUDONYMS}
-    plain = hashlib.sha256(json.dumps([[IDS[0]], []]).encode()).hexdigest()[:16]
-
-    def run_again() -> list[str]:
-        with Service(tmp_path, given) as service:
-            assert service.exit_code() == 0, service.log
-            assert "Settings changed since" not in service.log
-        with closing(sqlite3.connect(tmp_path / "state" / "journal.sqlite")) as db:
-            return [one for (one,) in db.execute("SELECT selection FROM epochs")]
-
-    (keyed,) = run_again()
-    # As an earlier version left it.
-    journal = Journal(tmp_path / "state", data_set=None)
-    epoch = journal.last_epoch()
-    assert epoch is not None
-    journal.begin_epoch(replace(epoch, selection=plain), now_ns=1)
-    journal.close()
-
-    assert run_again() == [keyed, keyed]
-    assert keyed.startswith("keyed:")
-    assert plain not in keyed
