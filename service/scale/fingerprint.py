@@ -23,7 +23,7 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import keyed_digest
 from anonymizer.samples import SampleSource
 from service.settings.declared import Settings
-from service.wiring import pseudonym_key, selection_digest
+from service.wiring import parquet_label, pseudonym_key, selection_digest
 
 #: Packages that determine what is released.
 _PACKAGES = ("anonymizer", "detection", "disk", "inputs", "outputs", "service", "transport")
@@ -39,7 +39,7 @@ _SHAPE = (
 )
 
 #: Settings that shape files and points, besides the outputs' names.
-_OF_OUTPUTS = ("parquet_partition", "influx_measurement", "influx_field", "source_tag")
+_OF_OUTPUTS = ("parquet_partition", "output_file_mode", "influx_measurement", "influx_field", "source_tag")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,8 @@ def fingerprint_of(
         _SHAPE: recipe.promise.settings_digest,
         "VALUE_UNIT": settings.value_unit,
         "an output, or where it goes": targets,
+        # Files of two names would hold the same rows.
+        "path of INPUT_FILE": parquet_label(settings) if settings.output_to_parquet else "",
         "SPOOL_URL": spool_address,
         "UTILITY_METRICS": settings.utility_metrics,
         "the program's code": _code(),
@@ -84,10 +86,11 @@ def fingerprint_of(
     }
     confidential: dict[str, object] = {
         "DEVICE_FILTER, INFLUX_TAG_FILTER or INPUT_CHANNEL": selection_digest(settings),
+        "INFLUX_RETENTION_POLICY": settings.influx_retention_policy,
         "QUERY_START_TIME or QUERY_END_TIME": [settings.query_start_time, settings.query_end_time],
         "INPUT_SOURCE_ID or INPUT_START_TIME": [settings.input_source_id, settings.input_start_time],
         "COHORT_TAG or COHORT": [settings.cohort_tag, settings.cohort],
-        "data set": source.data_set,
+        "the data set": source.data_set,
     }
     key = pseudonym_key(settings) if settings.pseudonymize_source_id else b""
     return Fingerprint(_digests(key, public), _digests(key, confidential))

@@ -176,6 +176,10 @@ def test_an_altered_spool_file_is_delivered_to_no_output(coordinator: Coordinato
     assert len(list(coordinator.folder.rglob("*.spool"))) == (0 if alteration == "a byte" else len(altered)), "in given_up"
 
 
+#: The same recording under another path.
+COPY = "a copy"
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -190,7 +194,13 @@ def test_an_altered_spool_file_is_delivered_to_no_output(coordinator: Coordinato
             "PSEUDONYM_SALT",
         ),
         ({"PARQUET_PARTITION": "day"}, "an output, or where it goes"),
-        ({"DEVICE_FILTER": "a"}, "DEVICE_FILTER"),
+        ({"OUTPUT_FILE_MODE": "0644"}, "an output, or where it goes"),
+        ({"DEVICE_FILTER": "a"}, "A worker has another DEVICE_FILTER"),
+        (
+            {"QUERY_END_TIME": "2025-11-03T15:01:00Z"},
+            "A worker has another QUERY_START_TIME or QUERY_END_TIME. Give",
+        ),
+        ({"INPUT_FILE": COPY}, "A worker has another path of INPUT_FILE"),
         ({"K_VALUE": "many"}, "K_VALUE must be a whole number"),
     ],
 )
@@ -204,6 +214,9 @@ def test_a_worker_with_other_settings_is_given_nothing_and_says_in_what_it_diffe
 ) -> None:
     other = tmp_path / "other"
     other.mkdir()
+    if changes.get("INPUT_FILE") == COPY:
+        # Parquet files of a single file are called after its path.
+        changes = {"INPUT_FILE": shutil.copy(recording, other)}
     write_settings(other, recording, {"PARQUET_URL": tmp_path / "parquet", "STATE_DIR": tmp_path / "state", **changes})
     monkeypatch.setenv(service.scale.tasks.ENV_FILE_VARIABLE, str(other / ".env"))
 
