@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from anonymizer.anonymize import Recipe
-from anonymizer.errors import StateUnavailable
+from anonymizer.errors import ConfigurationError, StateUnavailable
 from anonymizer.exclusion import Exclusion
 from anonymizer.ports import Output
+from anonymizer.pseudonyms import keyed_digest
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window
 from service.clock import Clock
@@ -71,9 +72,11 @@ def open_workforce(
         telemetry: Told how many workers there are.
 
     Raises:
+        ConfigurationError: A service with another journal uses SPOOL_URL for the same data set.
         RetriesExhausted: The scheduler could not be reached.
         Stopped: The service was asked to stop meanwhile.
     """
+    retry.until_done(lambda: _claim(spool, journal, recipe.data_set))
     retry.until_done(lambda: _remove_unrecorded(spool, journal, recipe.data_set))
     cluster = Cluster(settings, env_file.absolute(), clock, telemetry)
     try:
@@ -84,13 +87,25 @@ def open_workforce(
     finally:
         cluster.close()
         try:
-            _remove_unrecorded(spool, journal, recipe.data_set)
+            _remove_unrecorded(spool, journal, recipe.data_set, is_over=True)
         except StateUnavailable as error:
             WARNING.log(f"Unreleased spool files of workers could not be removed: {error}. The next run removes it")
 
 
-def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str) -> None:
-    """Remove second anonymizations of windows: one of them beside the released one could be subtracted from it."""
+def _claim(spool: MixedSpool, journal: Journal, label: str) -> None:
+    """Refuse to share the data set's files with another journal: each would remove what the other has released."""
+    if not spool.shared.claim(label, keyed_digest(journal.name.encode(), b"\0spool").encode()):
+        raise ConfigurationError(
+            f"SPOOL_URL {spool.shared.address} holds {label}/, which a service with another STATE_DIR uses for the same data set: give "
+            "each a SPOOL_URL of its own. If that STATE_DIR is lost, or delivers nothing more, move that folder away"
+        )
+
+
+def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str, *, is_over: bool = False) -> None:
+    """Remove second anonymizations of windows: one of them beside the released one could be subtracted from it.
+
+    If the run is over and no file is left, another journal may use the place.
+    """
 
     def is_accepted(windows: Window) -> bool:
         return any(entry.promise is None for entry in journal.entries_within(windows))
@@ -101,3 +116,5 @@ def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str) -> None:
             f"SPOOL_URL {spool.shared.address} holds {len(kept)} files of windows that accept-gap marked as released; they may be all "
             "that is left of them, and no output waits for them. Move them away"
         )
+    elif is_over and not spool.names():
+        spool.shared.give_back(label)

@@ -138,6 +138,17 @@ class SharedSpool:
         """Return a file's content, also if it is damaged; None if there is no file."""
         return self._place.read(name)
 
+    def claim(self, label: str, owner: bytes) -> bool:
+        """Claim the data set's files for one journal; return whether no other journal has done so. Raises StateUnavailable."""
+        path = f"{label}/owner"
+        if self._place.read(path) is None:
+            self._place.put(path, owner)
+        return self._place.read(path) == owner
+
+    def give_back(self, label: str) -> None:
+        """End the claim: none of these files is needed any more."""
+        self.remove(f"{label}/owner")
+
     def holds(self, spooled: Spooled) -> bool:
         """Return whether this process can see a file of that name and size."""
         return self._place.size(spooled.name) == spooled.size_bytes

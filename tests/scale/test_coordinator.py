@@ -370,6 +370,37 @@ def test_a_run_without_workers_delivers_what_they_spooled_and_one_with_another_s
     assert spool_files(coordinator.folder) == []
 
 
+def test_two_services_with_one_data_set_do_not_share_a_spool(coordinator: Coordinator, undisturbed: Files) -> None:
+    """Each would take what the other has released for an orphan, and remove it."""
+
+    def perform(work: Work, task: Task) -> Any:
+        return {"code": "output denied", "said": "the output is shut"} if "name" in task else do(work, task)
+
+    key = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": "0b9d75e2f81c4a36d7e0925cb8f413a66f2e81d09c573b4ae7d1640f982bc35a"}
+    settings: dict[str, Any] = {**key, "SPOOL_URL": coordinator.folder / "spool"}
+    another: dict[str, Any] = {
+        name: coordinator.folder / "another" / name for name in ("STATE_DIR", "PARQUET_URL", "CSV_OUTPUT_DIR")
+    }
+    code, log = coordinator.run(perform, **settings)
+    assert (code, "the output is shut" in log) == (exit_codes.CONFIGURATION, True), log
+    waiting = spool_files(coordinator.folder)
+    assert waiting
+
+    code, log = coordinator.run(**settings | another)
+
+    assert (code, "which a service with another STATE_DIR uses for the same data set" in log) == (
+        exit_codes.CONFIGURATION,
+        True,
+    ), log
+    assert spool_files(coordinator.folder) == waiting
+    for changes in (settings, settings | another):
+        # When the one has delivered everything, the other may use the place.
+        code, log = coordinator.run(**changes)
+        assert code == 0, log
+    assert len(files_in(coordinator.folder)) == len(undisturbed)
+    assert [path for path in (coordinator.folder / "spool").rglob("*") if path.is_file()] == []
+
+
 #: Where a coordinator passes that has workers.
 POINTS = [one for one in crash_points.ALL if one not in (crash_points.AFTER_READ, crash_points.MID_SPOOL)]
 
