@@ -1,7 +1,8 @@
 """Which keys are accepted: those that only chance makes, and passphrases that are stretched. Everything else is refused with its reason.
 
 Every pseudonym, and the key's id beside it, lets an attacker test a guess in microseconds, so a key that a person thinks up falls. A digest
-of a word (`sha256sum`) has the form of a random key and cannot be told from one: only the command that makes the key can promise chance.
+(`sha256sum`) of a common word is recognised; one of anything else has the form of a random key and cannot be told from one: only the
+command that makes the key can promise chance.
 """
 
 from __future__ import annotations
@@ -9,11 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import codecs
+import hashlib
 import math
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import lru_cache, partial
+from itertools import accumulate, pairwise, product
+from typing import Any
 
 from anonymizer.pseudonyms import MAKE_A_KEY, STRETCHED
 
@@ -36,8 +42,14 @@ _FEWEST_DIFFERENT = 6
 #: So many characters occur twice in a random key of 64 hexadecimal digits once in a million keys, and one digit is repeated as often.
 _LONGEST_REPEAT = 8
 
+#: So many characters occur three times in a random key of 64 hexadecimal digits once in 10⁵ keys.
+_THREEFOLD_REPEAT = 4
+
 #: By step: from this share of neighbours (in an alphabet or on a keyboard) on, a key is a sequence. In a random key it is about a fifth.
-_MOST_IN_SEQUENCE = {1: 0.66, 2: 0.8}
+_MOST_IN_SEQUENCE = {1: 0.5, 2: 0.6}
+
+#: From this share on that one byte, or one difference of neighbours, has among bytes, these were counted up or are numbers.
+_MOST_ALIKE_BYTES = 0.3
 
 #: If no more than this share of a key is left without its common words, it is made of words.
 _MOST_BESIDE_WORDS = 0.34
@@ -85,15 +97,81 @@ _COMMON_PAIRS = frozenset(
     )
 )
 
+#: Passwords that lists of leaked ones begin with, and words that people choose.
+_COMMON_PASSWORDS = re.findall(
+    r"\S+",
+    "123456 12345678 123456789 1234567890 111111 000000 123123 abc123 password1 iloveyou rockyou nicole daniel babygirl lovely "
+    "jessica michael ashley iloveu michelle chocolate soccer anthony friends butterfly purple angel jordan liverpool justin "
+    "loveme andrea carlos jennifer joshua bubbles superman hannah amanda loveyou pretty basketball andrew angels tweety flower "
+    "playboy elizabeth tinkerbell charlie samantha barbie chelsea jasmine brandon melissa matthew robert danielle forever family "
+    "jonathan computer whatever vanessa cookie naruto summer spongebob joseph junior softball taylor yellow lauren mickey alexandra "
+    "alexis jesus william thomas beautiful mylove angela patrick sakura adrian alexander destiny christian america dancer monica "
+    "richard katie diamond hunter orange mustang batman shadow killer trustno1 starwars azerty qwertz access buster george harley "
+    "zaq12wsx ginger maggie lakers phoenix pokemon corvette ferrari merlin cowboy magic diablo matrix hunter2 s3cret postgres oracle "
+    "mysql grafana holter pulse charite studie krank herz kennwort hallo schatz sommer winter bayern motdepasse soleil bonjour "
+    "contrasena hola amor qwerty123 foo bar foobar registry station zurich berlin london paris vienna spring autumn baseball ranger "
+    "thunder klaster freedom trustno one arsenal muenchen anna bert carl dora emil fritz gustav heinrich ida julius konrad ludwig "
+    "martha nora otto paula quelle samuel theodor ulrich viktor wilhelm xaver ypsilon zacharias elephant coffee laptop window garden "
+    "river mountain bicycle library silver",
+)
+
+#: What people write around a word before they hash it.
+_AFTER_A_WORD = ("", "\n")
+
+#: Their digests, in hexadecimal, base64 or as bytes, have the form of a key, two of the shorter ones together. Computing all of them takes
+#: some 15 ms at a start, so only what is likely is among them.
+_DIGESTS: tuple[Callable[[bytes], Any], ...] = (
+    hashlib.sha256,
+    hashlib.sha512,
+    hashlib.sha3_256,
+    hashlib.blake2b,
+    partial(hashlib.md5, usedforsecurity=False),
+    partial(hashlib.sha1, usedforsecurity=False),
+)
+_MOST_NUMBERS = 1000
+_DIGEST_BYTES_COMPARED = 8
+
+#: The fraction of π, and the constants of SHA-256, in hexadecimal digits.
+_PUBLIC_DIGITS = (
+    "243f6a8885a308d313198a2e03707344a4093822299f31d0082efa98ec4e6c89452821e638d01377be5466cf34e90c6cc0ac29b7c97c50dd3f84d5b5b5470917",
+    "6a09e667bb67ae853c6ef372a54ff53a510e527f9b05688c1f83d9ab5be0cd19" * 2,
+)
+_PUBLIC_DIGITS_COMPARED = 32
+
+#: How public keys, certificates, pictures and archives begin.
+_HEADS_OF_FILES = (
+    b"\0\0\0",
+    b"\x30\x82",
+    b"\x30\x59\x30\x13",
+    b"\x30\x2a\x30\x05",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"PK\3\4",
+    b"%PDF",
+    b"\x1f\x8b\x08",
+)
+
+_MOST_DECOMPRESSED_BYTES = 1 << 16
+
+#: Encodings of text whose bytes look random, and the share of common letters from which on they are text.
+_ENCODINGS = ("utf-16-le", "utf-16-be", "shift_jis", "big5")
+_MOST_LETTERS = 0.9
+_COMMON_LETTER = re.compile("[0-9A-Za-z\u00c0-\u024f\u0370-\u04ff\u3040-\u30ff\u4e00-\u9fff]")
+
 _LETTERS = re.compile("[a-z]+")
 
 #: Digits and signs that replace letters.
 _LETTER_OF = str.maketrans("0134578@$!", "oieastbasi")
 
-_PRINTABLE = frozenset(b"\0\t\n\r" + bytes(range(0x20, 0x7F)))
+_PRINTABLE = b"\0\t\n\r" + bytes(range(0x20, 0x7F))
 
 #: Letters of one-byte encodings of other scripts, with blanks, digits and punctuation.
-_OTHER_LETTERS = frozenset((*range(0x20, 0x40), *range(0xC0, 0x100)))
+_OTHER_LETTERS = bytes((*range(0x20, 0x40), *range(0xC0, 0x100)))
+
+_FROM_EBCDIC = bytes(range(256)).decode("cp500").encode("latin-1")
+
+#: From base64 for addresses to the usual one.
+_BASE64_OF_URL = str.maketrans("-_", "+/")
 
 #: What editors and shells leave around a key.
 _AROUND = " \t\r\n'\"\ufeff"
@@ -112,6 +190,10 @@ def why_refused(key: bytes) -> str:
     """
     if key.startswith(b"scrypt:"):
         return _why_not_stretched(key)
+    return _why_not_of_a_form(key) or next(filter(None, map(_why_not_random_content, _contents_of(key))), "")
+
+
+def _why_not_of_a_form(key: bytes) -> str:
     text = _text_of(key)
     if text is None:
         return _why_not_random_bytes(key)
@@ -154,11 +236,13 @@ def _why_not_stretched(key: bytes) -> str:
     if form is None or text is None:
         return "after scrypt: it needs 32 hexadecimal digits or more, a colon and the passphrase in UTF-8"
     salt, passphrase = form[1].decode().lower(), form[2].decode()
-    if len(set(salt)) < _FEWEST_DIFFERENT or _repeats(salt):
+    if _pattern_in(salt) or _share_of(_PRINTABLE, bytes.fromhex(salt[: len(salt) // 2 * 2])) >= _MOST_TEXT:
         return "its scrypt salt was not made by chance"
     if len(passphrase) < _FEWEST_PASSPHRASE_CHARACTERS:
         return f"its passphrase has {len(passphrase)} characters and needs {_FEWEST_PASSPHRASE_CHARACTERS}"
-    return _pattern_in(passphrase.lower())
+    if not any(map(str.isalpha, passphrase)):
+        return "its passphrase has no letters"
+    return _obvious(passphrase)
 
 
 def _why_not_random_digits(digits: str) -> str:
@@ -191,7 +275,7 @@ def _why_not_random_base64(characters: str) -> str:
         )
     except binascii.Error:
         return "it is text, which a person can think up"
-    if _is_text(decoded):
+    if any(map(_is_text, (decoded, *_decoded_otherwise(characters)))):
         # `openssl rand -hex 32 | base64` is as good as what it encodes.
         inner = decoded.rstrip(b"\r\n")
         return "" if re.fullmatch(b"[0-9A-Fa-f]+", inner) and not why_refused(inner) else "it is text in base64"
@@ -209,9 +293,83 @@ def _why_not_random_bytes(key: bytes) -> str:
     return _pattern_in(characters) or _repeat_in(characters)
 
 
+def _decoded_otherwise(characters: str) -> Iterator[bytes]:
+    """Yield what base64 holds that was written backwards or in rot13."""
+    for other in (characters[::-1], codecs.encode(characters, "rot13")):
+        yield base64.b64decode(other[: len(other) // 4 * 4].translate(_BASE64_OF_URL))
+
+
+def _contents_of(key: bytes) -> Iterator[bytes]:
+    """Yield the bytes that a key of one of the forms is made of."""
+    text = _text_of(key)
+    if text is None:
+        yield key
+        return
+    if re.fullmatch("[0-9A-Fa-f]+", text):
+        yield bytes.fromhex(text[: len(text) // 2 * 2])
+        return
+    decoded = base64.b64decode(text.rstrip("=").translate(_BASE64_OF_URL) + "=" * (-len(text.rstrip("=")) % 4))
+    inner = decoded.rstrip(b"\r\n")
+    yield bytes.fromhex(inner[: len(inner) // 2 * 2].decode()) if re.fullmatch(b"[0-9A-Fa-f]+", inner) else decoded
+
+
+def _why_not_random_content(content: bytes) -> str:
+    looked_at = content[: _MOST_LOOKED_AT // 2]
+    if looked_at.startswith(_HEADS_OF_FILES):
+        return "it is the beginning of a public key, a certificate or another file"
+    with suppress(zlib.error):
+        stream = zlib.decompressobj()
+        stream.decompress(content, _MOST_DECOMPRESSED_BYTES)
+        if stream.eof:
+            return "it is compressed text"
+    if _is_text_of_another_encoding(looked_at):
+        return "it is text in another encoding"
+    if any(looked_at.hex()[:_PUBLIC_DIGITS_COMPARED] in digits for digits in _PUBLIC_DIGITS):
+        return "it is a number that everybody knows"
+    differences = [(other - one) % 256 for one, other in pairwise(looked_at)]
+    if max(Counter(looked_at).values()) > _MOST_ALIKE_BYTES * len(looked_at) or (
+        max(Counter(differences).values()) > _MOST_ALIKE_BYTES * len(differences)
+    ):
+        return "it is a sequence, or numbers"
+    if looked_at.hex()[::-1] == looked_at.hex():
+        return "it repeats itself"
+    return "it is the digest of a common word" if content[:_DIGEST_BYTES_COMPARED] in _digests_of_words() else ""
+
+
+@lru_cache(maxsize=1)
+def _digests_of_words() -> frozenset[bytes]:
+    """Return the beginnings of the digests of common words."""
+    words = {*_ONLY_WORDS.pattern[3:-2].split("|"), *_COMMON_PASSWORDS, ""}
+    texts = {
+        (form + after).encode()
+        for word in words
+        for form, after in product((word, word.capitalize(), word.upper()), _AFTER_A_WORD)
+    }
+    texts |= {str(number).encode() for number in range(_MOST_NUMBERS)}
+    digests = [digest(text) for digest, text in product(_DIGESTS, texts)]
+    digests += [hashlib.sha256(one.hexdigest().encode()) for one in digests if one.name in ("sha256", "md5")]
+    return frozenset(one.digest()[:_DIGEST_BYTES_COMPARED] for one in digests)
+
+
 def _is_text(content: bytes) -> bool:
-    """Return whether bytes are text in some encoding, or nearly so."""
-    return any(sum(byte in kind for byte in content) >= _MOST_TEXT * len(content) for kind in (_PRINTABLE, _OTHER_LETTERS))
+    """Return whether bytes are text in a usual encoding, or nearly so."""
+    return max(_share_of(kind, content) for kind in (_PRINTABLE, _OTHER_LETTERS)) >= _MOST_TEXT
+
+
+def _share_of(kind: bytes, content: bytes) -> float:
+    return 1 - len(content.translate(None, kind)) / len(content)
+
+
+def _is_text_of_another_encoding(content: bytes) -> bool:
+    # Random bytes, as many as a key has, are never all above 127. Text in EUC and GBK is.
+    if min(content) > 127 or _share_of(_PRINTABLE, content.translate(_FROM_EBCDIC)) >= _MOST_TEXT:
+        return True
+    for encoding in _ENCODINGS:
+        with suppress(UnicodeDecodeError):
+            text = content.decode(encoding)
+            if len(_COMMON_LETTER.findall(text)) >= _MOST_LETTERS * len(text):
+                return True
+    return False
 
 
 def _obvious(key: str) -> str:
@@ -238,8 +396,9 @@ def _repeats(text: str) -> bool:
 
 def _repeat_in(text: str) -> str:
     """Return why a text that should be random is not: part of it occurs twice, or one character many times in a row."""
+    threefold = Counter(text[at : at + _THREEFOLD_REPEAT] for at in range(len(text) - _THREEFOLD_REPEAT + 1))
     parts = [text[at : at + _LONGEST_REPEAT] for at in range(len(text) - _LONGEST_REPEAT + 1)]
-    return "it repeats itself" if len(set(parts)) < len(parts) else ""
+    return "it repeats itself" if len(set(parts)) < len(parts) or max(threefold.values()) > 2 else ""
 
 
 def _share_in_sequence(text: str, step: int) -> float:

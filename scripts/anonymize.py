@@ -1,6 +1,7 @@
 """Replace fields of a dictionary by their keyed digest: the function that the heartbeat commands share, and a command of its own.
 
-A digest cannot be reversed without the salt. The same value and salt give the same digest, so entries of one source stay together.
+A digest is a pseudonym: without a salt made by chance it cannot be traced back; with the salt, that of any value can be computed and
+compared. The same value and salt give the same digest, so entries of one source stay together. What is left stays personal data.
 """
 
 from __future__ import annotations

@@ -36,7 +36,8 @@ from service.settings.arguments import path_argument
 SOURCE_FIELD = "source_id"
 
 DESCRIPTION = f"""Check heartbeat entries and append them to {LEDGER_NAME}: all of them, or none.
-With --anonymize, {SOURCE_FIELD} is replaced by its HMAC-SHA256 under the salt before anything is written.
+With --anonymize, {SOURCE_FIELD} is replaced by its HMAC-SHA256 under the salt before anything is written: a pseudonym. The ledger stays
+personal data; times, metrics and notes are written as they are.
 
 {SALT_HELP}"""
 
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str]) -> int:
 def _read_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = Arguments(DESCRIPTION, EXAMPLES)
     parser.add_input_file()
-    parser.add_argument("--anonymize", action="store_true", help=f"replace {SOURCE_FIELD} by its pseudonym")
+    parser.add_argument("--anonymize", action="store_true", help=f"replace {SOURCE_FIELD} by a pseudonym")
     parser.add_argument(
         "--fields", type=field_names, metavar="A,B", help=f"with --anonymize: replace these instead of {SOURCE_FIELD}"
     )

@@ -31,7 +31,7 @@ VOCABULARY = frozenset({"anonymizer.batch", "anonymizer.cohorts", "anonymizer.er
 PURE_STANDARD_LIBRARY = _words(
     "__future__ abc base64 binascii bisect codecs "
     "collections contextlib copy dataclasses enum fractions functools hashlib heapq hmac itertools json math "
-    "numbers operator re statistics string struct textwrap types typing unicodedata"
+    "numbers operator re statistics string struct textwrap types typing unicodedata zlib"
 )
 
 #: What an output may use besides the standard library: numpy, because a batch's columns are arrays, and its one client library.

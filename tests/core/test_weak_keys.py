@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import hashlib
 import random
+import zlib
 from collections.abc import Callable
 
 import pytest
@@ -15,21 +17,58 @@ from tests.core.thought_up_keys import FORMS, thought_up
 
 THOUGHT_UP = {
     "it has few different characters": ["a" * 32, "0" * 64, "abababababababab", "deadbeef" * 8],
-    "it repeats itself": ["0123456789abcdef" * 4, "Passwort!Passwort!", "s3cr3t-k3y-s3cr3t-k3y-"],
+    "it repeats itself": [
+        "7c1e4fa09b3d582611e0c94da5f87b36" + "7c1e4fa09b3d582611e0c94da5f87b36"[::-1],
+        "001a2b7c1e4f001a2ba09b3d001a2b582611001a2be0c94d001a2ba5f87b001a",
+        "0123456789abcdef" * 4,
+        "Passwort!Passwort!",
+        "s3cr3t-k3y-s3cr3t-k3y-",
+    ],
     "it is a sequence": [
         "abcdefghijklmnopqrstuvwxyz",
         "zyxwvutsrqponmlk",
         "qwertyuiopasdfgh",
         "1q2w3e4r5t6y7u8i",
         "ABCDEFGH12345678",
+        (b"Kardiologie 7".hex() + "0" * 64)[:64],
     ],
+    "it is a sequence, or numbers": [bytes((128 + 13 * at) % 256 for at in range(32)).hex()],
+    "it is the digest of a common word": [
+        *(hashlib.sha256(word).hexdigest() for word in (b"hospital", b"Dragon\n", b"", b"42")),
+        hashlib.sha256(hashlib.md5(b"secret").hexdigest().encode()).hexdigest().upper(),
+        hashlib.md5(b"heart").hexdigest() + hashlib.md5(b"salt").hexdigest(),
+        base64.b64encode(hashlib.sha512(b"iloveyou").digest()).decode(),
+    ],
+    "it is the beginning of a public key": ["AAAAC3NzaC1lZDI1NTE5AAAAIB9f1aiNmYRKYz6NzNrlMgQM4jNIJZmZYky9jy/j2Mur"],
+    "it is compressed text": [base64.b64encode(zlib.compress(b"Kardiologie, Station 7, Universitaetsspital", 9)).decode()],
+    "it is text in another encoding": [
+        *(
+            text.encode(encoding).hex()
+            for text, encoding in (
+                ("病院心電図秘密鍵文字列東京大阪京都", "shift_jis"),
+                ("我们医院今天有七个病人和两位医生在", "utf-16-be"),
+            )
+        ),
+        "Kardiologie, Station sieben, Haus 3".encode("cp500").hex(),
+    ],
+    "it is a number that everybody knows": ["243f6a8885a308d313198a2e03707344a4093822299f31d0082efa98ec4e6c89"],
+    "its scrypt salt was not made by chance": [
+        f"scrypt:{salt}:seven horses wander over the moor"
+        for salt in ("00112233445566778899aabbccddeeff", b"Kardiologie Zuri".hex())
+    ],
+    "its passphrase has no letters": ["scrypt:7c1e4fa09b3d582611e0c94da5f87b36:2008/05/12-2025/10/07-20250113"],
     "it is made of common words": [
         *("changeme-changeme", "change-me-please-now", "my-secret-salt-2025", "this-is-a-secret-key", "P@ssw0rdP@ssw0rd1"),
+        "scrypt:7c1e4fa09b3d582611e0c94da5f87b36:correct-horse-battery-staple",
         *("your-secret-salt-here", "supersecretsalt123", "PSEUDONYM_SALT_32_BYTES", "correct horse battery staple"),
     ],
     "it has 32 hexadecimal digits and needs 64": ["7c1e4fa09b3d582611e0c94da5f87b36", hashlib.md5(b"hospital").hexdigest()],
-    "it is text in hexadecimal digits": [b"the quick brown fox jumps over it".hex(), (b"Kardiologie 7".hex() + "0" * 64)[:64]],
-    "it is text in base64": [base64.b64encode(b"ask the cardiology department for the key").decode()],
+    "it is text in hexadecimal digits": [b"the quick brown fox jumps over it".hex()],
+    "it is text in base64": [
+        base64.b64encode(b"ask the cardiology department, room 4711").decode().rstrip("=")[::-1],
+        codecs.encode(base64.b64encode(b"ask the cardiology department, room 4711").decode(), "rot13"),
+        base64.b64encode(b"ask the cardiology department for the key").decode(),
+    ],
     "it is made of words": [
         "KeyForCardiologyDepartmentUniversityHospitalZurich1",
         "Dr4gonW4terloo77Bicycl3Riv3rM0untainG4rdenCof33",
@@ -60,9 +99,9 @@ def test_of_the_keys_that_people_make_none_is_accepted() -> None:
     assert accepted == set()
 
 
-def test_a_digest_of_a_word_cannot_be_told_from_a_random_key() -> None:
+def test_a_digest_of_anything_but_a_common_word_cannot_be_told_from_a_random_key() -> None:
     # Said in PRIVACY.md: only the command that makes the key can promise chance.
-    assert not why_refused(hashlib.sha256(b"hospital").hexdigest().encode())
+    assert not why_refused(hashlib.sha256(b"hospital of Zermatt").hexdigest().encode())
 
 
 def test_a_key_made_by_chance_is_hardly_ever_refused() -> None:
@@ -78,8 +117,8 @@ def test_a_key_made_by_chance_is_hardly_ever_refused() -> None:
         "scrypt": lambda: f"scrypt:{chance.randbytes(16).hex()}:seven horses wander over the moor".encode(),
     }
     for name, draw in draws.items():
-        refused = sum(bool(why_refused(draw())) for _ in range(1000))
-        assert refused <= 3, name
+        refused = sum(bool(why_refused(draw())) for _ in range(500))
+        assert refused <= 2, name
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import hashlib
 import random
 import sys
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -230,6 +231,20 @@ FORMS: dict[str, Form] = {
         str(uuid.UUID(int=chance.getrandbits(128), version=4)) + str(uuid.UUID(int=chance.getrandbits(128)))
     ),
     "uuid, repeated": lambda chance: uuid.UUID(int=chance.getrandbits(128), version=4).hex * 2,
+    "sha256 of a word": lambda chance: hashlib.sha256(_word(chance).encode()).hexdigest(),
+    "sha512 of a line": lambda chance: hashlib.sha512(f"{_word(chance)}\n".encode()).hexdigest(),
+    "base64 of sha256": lambda chance: base64.b64encode(hashlib.sha256(_word(chance).encode()).digest()),
+    "sha256 of md5": lambda chance: hashlib.sha256(hashlib.md5(_word(chance).encode()).hexdigest().encode()).hexdigest(),
+    "compressed": lambda chance: base64.b64encode(zlib.compress(_base(chance).encode())),
+    "a public key": lambda chance: base64.b64encode(b"\0\0\0\x0bssh-ed25519\0\0\0 " + chance.randbytes(32)),
+    "counted": lambda chance: (lambda first, step: bytes((first + step * at) % 256 for at in range(32)).hex())(
+        chance.randrange(256), chance.choice((1, 3, 7, 17))
+    ),
+    "mirrored": lambda chance: (lambda half: half + half[::-1])(chance.randbytes(16).hex()),
+    "of one maker": lambda chance: "".join(f"001a2b{chance.getrandbits(24):06x}" for _ in range(6))[:64],
+    "scrypt, a date": lambda chance: (
+        f"scrypt:{chance.randbytes(16).hex()}:{'.'.join(str(chance.randint(10, 99)) for _ in range(12))}"
+    ),
     "rot13": lambda chance: codecs.encode(_base(chance), "rot13"),
     "backwards": lambda chance: _base(chance)[::-1],
     "one digit": lambda chance: chance.choice("0123456789abcdef") * 64,

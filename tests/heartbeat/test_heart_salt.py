@@ -287,6 +287,6 @@ def read_if_there(path: Path) -> bytes:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the environment holds bytes on POSIX only")
 def test_a_salt_of_any_bytes_in_the_environment_is_used_as_it_is(tmp_path: Path) -> None:
-    salt = b"\xff\xfe" + bytes(byte | 0x80 for byte in hashlib.sha512(b"seed").digest())
+    salt = b"\xff\xfe" + bytes(byte | 0x80 for byte in hashlib.sha512(b"seed").digest()) + b"7c1e"
 
     assert salt_from({"HEART_SALT": os.fsdecode(salt)}) == salt
