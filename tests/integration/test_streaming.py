@@ -15,7 +15,7 @@ from testbed.influxdb_server import InfluxServer
 from testbed.replay import Replay, load
 from testbed.wearers import Wearers
 from tests.integration.clinic import Clinic
-from tests.integration.service_process import Service
+from tests.integration.service_process import Service, state
 
 pytestmark = pytest.mark.influxdb
 
@@ -83,19 +83,29 @@ def summaries(clinic: Clinic) -> list[int]:
     return [int(row["seconds"]) for row in clinic.server.rows(flux)]
 
 
-def test_a_stream_that_starts_in_the_past_catches_up_with_many_windows_a_query(clinic: Clinic, tmp_path: Path) -> None:
+def test_a_stream_that_starts_in_the_past_catches_up_with_many_windows_a_query_and_is_verified_while_it_runs(
+    clinic: Clinic, tmp_path: Path
+) -> None:
     now_s = int(time.time()) // 5 * 5
     start_s = now_s - 600
     load(clinic.server, clinic.raw, Wearers(2, hertz=128), start_ns=start_s * 10**9, end_ns=now_s * 10**9)
     start = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(start_s))
     settings = {**clinic.settings, "STREAMING_MODE": "true", "QUERY_START_TIME": start, "VERBOSE_LOGGING": "false"}
 
+    readable = {"INFLUX_VERIFY_TOKEN": clinic.server.make_token(read=[clinic.raw, clinic.released])}
+    during = list[tuple[int, str]]()
     with Service(tmp_path, settings) as service:
+        service.wait_for("Processing batch")
+        # Windows are released between the reads of journal, bucket and outputs.
+        during.append(state(tmp_path, "verify", environment=readable))
         deadline = time.monotonic() + 30
         while len(clinic.stored()) < (600 - 15) * 2 * 128 and time.monotonic() < deadline:
             time.sleep(0.2)
+        during += [state(tmp_path, command, environment=readable) for command in ("show", "verify")]
         service.stop()
         log = service.log
 
     assert len(clinic.stored()) >= (600 - 15) * 2 * 128, log
     assert log.count("📦 Processing batch") < 20
+    assert [code for code, _ in during] == [0] * len(during), during
+    assert "OK: journal, source and outputs agree." in during[0][1]
