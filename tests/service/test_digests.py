@@ -183,16 +183,20 @@ def test_no_two_uses_of_the_secret_give_the_same_digest_and_printing_does_not_sh
     assert digests.exclusion_key == derived_key(digests.secret.encode(), "excluded sources")
 
 
-def test_another_pseudonym_key_changes_neither_what_is_read_nor_which_file_it_is(tmp_path: Path) -> None:
+def test_another_pseudonym_key_changes_neither_what_is_read_nor_which_file_it_is_nor_who_is_excluded(tmp_path: Path) -> None:
     write_recording(tmp_path / "recording.csv")
     given = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "DEVICE_FILTER": IDS[0], **PSEUDONYMS}
+    (tmp_path / "excluded").write_text(f"{IDS[1]}\n", encoding="utf-8")
+    given["EXCLUDED_SOURCES_FILE"] = tmp_path / "excluded"
     assert run_service(tmp_path, given)[0] == 0
-    before = table(tmp_path / "state", "selection FROM epochs")
+    before, excluded = (table(tmp_path / "state", what) for what in ("selection FROM epochs", "* FROM exclusions"))
 
     code, log = run_service(tmp_path, {**given, "PSEUDONYM_PURPOSE": "registry-a", "ACCEPT_NEW_PSEUDONYM_KEY": "true"})
 
     assert (code, "were released before" in log) == (0, True), log
     assert table(tmp_path / "state", "selection FROM epochs") == before * 2
+    assert (table(tmp_path / "state", "* FROM exclusions"), len(excluded)) == (excluded, 1)
+    assert "EXCLUDED_SOURCES_FILE has changed" not in log
 
 
 def test_who_only_looks_may_look_while_the_service_runs(tmp_path: Path) -> None:
