@@ -7,14 +7,14 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from anonymizer.anonymize import Method, Names, Recipe
 from anonymizer.batch import Promise
 from anonymizer.cohorts import Cohort, base_of
-from anonymizer.errors import ConfigurationError
+from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.optimal_anonymizer import OptimalAnonymizer
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from outputs.parquet_held import HeldParquet
     from outputs.parquet_places import Place
     from service.state.shared_spool import SharedSpool
+    from transport.influx_connection import InfluxConnection
     from transport.influx_versions import Address
     from transport.object_store import StoreAccess
 
@@ -331,6 +332,75 @@ def make_outputs(settings: Settings) -> list[Output]:
 def reading_token(settings: Settings) -> Secret:
     """Return the token for reading from the output server."""
     return settings.influx_verify_token or settings.influx_output_token or settings.influx_token
+
+
+def can_write_with_input_token(settings: Settings, bucket: str) -> bool:
+    """Return whether the credentials that read could write a bucket of the same server. Stores nothing.
+
+    Raises:
+        SourceUnavailable: The server does not tell.
+    """
+    with _connected(_input_address(settings), settings.influx_token) as connection:
+        if not connection.version.tells_writers:
+            raise SourceUnavailable(
+                f"{connection.version.title} tells only by storing something; each token of its edition Core can"
+            )
+        with suppress(SourceDenied), _asking(connection):
+            connection.try_to_write(bucket)
+            return True
+    return False
+
+
+def retention_of_input_s(settings: Settings) -> int | None:
+    """Return how long the input bucket keeps rows, 0: for ever; None if the server does not tell. Raises as above."""
+    with _connected(_input_address(settings), settings.influx_token) as connection:
+        return _retention_s(connection, settings.influx_input_bucket)
+
+
+def retention_of_output_s(settings: Settings) -> int | None:
+    """Return how long the output bucket keeps rows, 0: for ever; None if the server does not tell any of the tokens. Raises as above."""
+    tokens = (settings.influx_verify_token, settings.influx_output_token, settings.influx_token)
+    for token in (one for one in tokens if one or (one is settings.influx_token and settings.influx_username)):
+        with suppress(SourceDenied), _connected(output_address(settings, token), token) as connection:
+            found = _retention_s(connection, settings.influx_output_bucket)
+            if found is not None:
+                return found
+    return None
+
+
+def _input_address(settings: Settings) -> Address:
+    url, org = settings.influx_url, settings.influx_org
+    return _address(settings, url, org, settings.influx_token, policy=settings.influx_retention_policy)
+
+
+@contextmanager
+def _connected(address: Address, token: Secret) -> Iterator[InfluxConnection]:
+    from transport.influx_connection import InfluxConnection
+
+    connection = InfluxConnection(address, token.current)
+    try:
+        with _asking(connection):
+            yield connection
+    finally:
+        connection.close()
+
+
+@contextmanager
+def _asking(connection: InfluxConnection) -> Iterator[None]:
+    """Translate what goes wrong while a server is asked."""
+    from transport.influx_connection import InfluxFault
+
+    try:
+        yield
+    except InfluxFault as fault:
+        kind = SourceDenied if fault.is_denial else SourceUnavailable
+        raise kind(f"InfluxDB at {connection.address.url}: {fault}") from None
+
+
+def _retention_s(connection: InfluxConnection, bucket: str) -> int | None:
+    facts = connection.bucket(bucket)
+    # Whoever tells the retention tells the length of shard groups too; a version that tells neither says 0 of both.
+    return facts.retention_s if facts is not None and facts.shard_group_s else None
 
 
 @contextmanager

@@ -124,6 +124,9 @@ class Version(Protocol):
     #: Whether it can delete some rows of a measurement.
     deletes_rows: bool
 
+    #: Whether `try_to_write` tells credentials that may write from others.
+    tells_writers: bool
+
     def authorization(self, address: Address, token: str) -> str:
         """Return the header that carries the credentials; empty: none."""
 
@@ -173,6 +176,7 @@ class _InfluxQl:
     # Such a server takes nearly twice as much from two requests at a time as from one, and no more from three.
     writes_at_a_time: int = 2
     deletes_rows: bool = True
+    tells_writers: bool = True
 
     def rows(self, connection: Requests, database: Database, query: str) -> bytes:
         """Ask for CSV in pieces: whole answers are cut by a server's `max-row-limit`."""
@@ -365,6 +369,7 @@ class InfluxDb3(_OnlyTokens):
     # (decision 030). `no_sync` would not wait, and lose what it has answered when the server dies.
     writes_at_a_time: int = 64
     deletes_rows: bool = False
+    tells_writers: bool = False
 
     def authorization(self, address: Address, token: str) -> str:
         """Return the token, if any: the server may run without authentication."""

@@ -548,8 +548,8 @@ def unencrypted(settings: Settings) -> Iterator[str]:
         yield from _sent_in_clear("INFLUX_OUTPUT_URL", settings.influx_output_url, "its token", "INFLUX_CA_FILE")
     if settings.aws_endpoint_url and (settings.output_to_parquet or settings.input_file or settings.spool_url):
         yield from _sent_in_clear("AWS_ENDPOINT_URL", settings.aws_endpoint_url, "ECG", "AWS_CA_BUNDLE")
-    if settings.output_to_api and (settings.api_token or "?" in settings.api_endpoint):
-        sent = "API_TOKEN" if settings.api_token else "its query string"
+    if settings.output_to_api:
+        sent = "API_TOKEN" if settings.api_token else "its query string" if "?" in settings.api_endpoint else "released rows"
         yield from _sent_in_clear("API_ENDPOINT", settings.api_endpoint, sent, "API_CA_FILE")
 
 
