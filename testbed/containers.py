@@ -210,7 +210,7 @@ def _no_settings_are_a_sentence(engine: Engine) -> None:
 
 def _demo(engine: Engine) -> None:
     output = _folder_of_the_user(engine, "demo-output")
-    ended = engine.run(*_demo_command(output))
+    ended = engine.run(*_demo_command(output, _folder_of_the_user(engine, "demo-state")))
     _must(
         f"{SAMPLE_ROWS} rows read = {SAMPLE_ROWS} released + 0 withheld" in ended.stdout + ended.stderr,
         ended.stdout + ended.stderr,
@@ -221,13 +221,13 @@ def _demo(engine: Engine) -> None:
     _done(f"demo: {rows:,} rows of the sample released to CSV, without a network")
 
 
-def _demo_command(output: Path, *, state: Path | None = None) -> list[str]:
+def _demo_command(output: Path, state: Path) -> list[str]:
     settings = {"INPUT_FILE": "/input/ecg.parquet", "OUTPUT_TO_INFLUX": "false", "OUTPUT_TO_CSV": "true"}
     variables = [word for name, text in settings.items() for word in ("--env", f"{name}={text}")]
     sample = ROOT / "examples" / "mitbih" / "six_records.parquet"
     mounts = ["--volume", f"{sample}:/input/ecg.parquet:ro", "--volume", f"{output}:/data/output"]
-    # The image's own /data/state would be part of the read-only file system.
-    mounts += ["--volume", f"{state}:/data/state"] if state else ["--tmpfs", "/data/state:uid=10001,gid=10001,mode=0750"]
+    # The image's own /data/state would be part of the read-only file system. Not a tmpfs: Podman gives it no owner.
+    mounts += ["--volume", f"{state}:/data/state"]
     return ["run", "--rm", "--network", "none", *SHUT_IN, *variables, *mounts, NEW]
 
 
@@ -236,8 +236,8 @@ def _wrong_owners_are_a_sentence(engine: Engine) -> None:
     wrong.mkdir(mode=0o755)
     right = _folder_of_the_user(engine, "right-owner")
     for name, command in (
-        ("CSV_OUTPUT_DIR", _demo_command(wrong)),
-        ("STATE_DIR", _demo_command(right, state=wrong)),
+        ("CSV_OUTPUT_DIR", _demo_command(wrong, right)),
+        ("STATE_DIR", _demo_command(right, wrong)),
     ):
         ended = engine.run(*command, is_good=False)
         _must(ended.returncode == 78 and f"{name} /data/" in ended.stderr, f"wrong owner: {ended.returncode} {ended.stderr}")
