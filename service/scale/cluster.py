@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -417,16 +418,20 @@ def fit_dask_into_log(line_format: str) -> None:
     if os.environ.get(_QUIET_VARIABLE):
         silence_dask()
     elif line_format == "json":
+        logging.captureWarnings(True)
         for logger in _loggers():
             logger.handlers, logger.propagate = [], True
 
 
 def silence_dask() -> None:
-    """Keep the output of Dask's loggers, and those below them, out of every log: it would contain exception messages.
+    """Keep the output of Dask's loggers, and those below them, and its warnings out of every log: exception messages would be in it.
 
     Called before and after Dask configures its loggers, since it adds levels and handlers to some.
     """
     dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
+    for name in _LOGGERS:
+        # Such as that a worker has other versions; the fingerprint says that.
+        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
     for logger in _loggers():
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False

@@ -130,7 +130,8 @@ class _Workplace:
         return self.handed_over[name]
 
 
-_lock = threading.Lock()
+#: Sources and outputs serve one caller at a time; `dask worker` starts as many threads as there are cores unless told otherwise.
+_one_at_a_time = threading.Lock()
 _workplace: tuple[tuple[str, str], _Workplace] | None = None
 
 
@@ -143,11 +144,10 @@ def _workplace_for(task: Task) -> _Workplace:
     """
     global _workplace
     run = task["run"], task["label"]
-    with _lock:
-        if _workplace is None or _workplace[0] != run:
-            _close()
-            _workplace = run, _set_up(task["label"])
-        workplace = _workplace[1]
+    if _workplace is None or _workplace[0] != run:
+        _close()
+        _workplace = run, _set_up(task["label"])
+    workplace = _workplace[1]
     _check_fits(task["fingerprint"], workplace.fingerprint.public)
     _check_fits(workplace.confidential(task["confidential"]).fingerprint, workplace.fingerprint.confidential)
     return workplace
@@ -205,7 +205,8 @@ _CODES: tuple[tuple[type[Exception], Code], ...] = (
 
 def _answered(work: Any, task: Task) -> dict[str, Any]:
     try:
-        return dict(work(task))
+        with _one_at_a_time:
+            return dict(work(task))
     except Exception as error:  # noqa: BLE001  (Dask would show its message; only the service's own are sent, as answers)
         code = next((code for kind, code in _CODES if isinstance(error, kind)), Code.FAILED)
         said = type(error).__name__ if code is Code.FAILED else str(error)

@@ -19,14 +19,10 @@ from service.process import run
 Task = dict[str, Any]
 Work = Callable[[Task], Any]
 
-#: Tasks of one worker share what it keeps open.
-_one_worker_at_a_time = threading.Lock()
-
 
 def do(work: Work, task: Task) -> Any:
-    """Do a task as a worker does."""
-    with _one_worker_at_a_time:
-        return work(task)
+    """Do a task as a worker of several threads does."""
+    return work(task)
 
 
 class InlineFuture:

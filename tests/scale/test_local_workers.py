@@ -78,9 +78,9 @@ def test_workers_of_this_machine_print_nothing_of_dasks(tmp_path: Path, recordin
     """Such as a failed heartbeat, with its traceback, when the coordinator ends."""
     lines = settings_for(recording, tmp_path, LOG_FORMAT="json").items()
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in lines))
-    program = (
-        "import logging, service.scale.preload as it; it.dask_setup(None); logging.getLogger('distributed.worker').error('x')"
-    )
+    program = "import logging, warnings, service.scale.preload as it; it.dask_setup(None)"
+    program += "; logging.getLogger('distributed.worker').error('x')"
+    program += "; warnings.warn_explicit('y', UserWarning, 'f.py', 1, module='distributed.client')"
     printed = [
         subprocess.run(
             [sys.executable, "-c", program],
@@ -94,4 +94,4 @@ def test_workers_of_this_machine_print_nothing_of_dasks(tmp_path: Path, recordin
         for environment in ({"ECG_ANONYMIZER_QUIET_WORKER": "true"}, {})
     ]
     assert printed[0] == ""
-    assert json.loads(printed[1])["message"] == "x"
+    assert [json.loads(line)["message"].splitlines()[0] for line in printed[1].splitlines()] == ["x", "f.py:1: UserWarning: y"]
