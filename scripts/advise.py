@@ -25,7 +25,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, SourceUnavailable
+from anonymizer.errors import ConfigurationError, JournalDamaged, SourceDenied, SourceError, SourceUnavailable, StateUnavailable
 from anonymizer.samples import Samples, SampleSource, arrange
 from anonymizer.units import unit_doubts
 from anonymizer.windows import NANOSECONDS, covering_windows
@@ -36,6 +36,7 @@ from service.settings.arguments import Parser, argument, path_argument
 from service.settings.declared import Settings
 from service.settings.load import NoConfiguration, load
 from service.settings.types import moment, path, positive_number
+from service.state.trail import told
 from service.telemetry.log_writer import make_printable
 from service.wiring import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, recognition, try_out
@@ -100,10 +101,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     options = _parse(arguments)
     try:
         settings = _settings(options, environment)
-        samples = _sample(settings, options)
-        choices = _choices(settings, options.k_unit)
-        trials = _trials(samples, choices, options)
-        recognised = recognition(samples, choices, options.k)
+        return told(Path(settings.state_dir), "advise", time.time_ns, lambda: _advise(settings, options))
     except NoConfiguration as error:
         remedy = "Name a recording, or a bucket with --bucket, --org and INFLUX_TOKEN, or an .env with --env-file."
         return _said(f"{error}. {remedy}", code=exit_codes.CONFIGURATION)
@@ -111,11 +109,20 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
         return _said(
             "The settings cannot be used:", *(f"  - {problem}" for problem in error.problems), code=exit_codes.CONFIGURATION
         )
-    except NoSample as error:
+    except (NoSample, JournalDamaged) as error:
         return _said(str(error), code=exit_codes.CONFIGURATION)
+    except StateUnavailable as error:
+        return _said(str(error), code=exit_codes.UNREACHABLE)
     except SourceError as error:
         unreachable = isinstance(error, SourceUnavailable) and not isinstance(error, SourceDenied)
         return _said(str(error), code=exit_codes.UNREACHABLE if unreachable else exit_codes.CONFIGURATION)
+
+
+def _advise(settings: Settings, options: argparse.Namespace) -> int:
+    samples = _sample(settings, options)
+    choices = _choices(settings, options.k_unit)
+    trials = _trials(samples, choices, options)
+    recognised = recognition(samples, choices, options.k)
     _print(samples, trials, options.most_error)
     remark, rows = _recognition(recognised)
     print(f"\n{remark}")

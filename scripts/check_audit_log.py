@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,14 +22,16 @@ from service import exit_codes
 from service.process import run
 from service.settings.arguments import Parser, argument, path_argument
 from service.state.intervals import missing
-from service.state.trail import Checked, check
+from service.state.trail import Checked, check, owner_of
 from service.telemetry.log_writer import make_printable
-from service.time_texts import span_text
+from service.time_texts import moment_text, span_text
 
 
 def problems_of(trail: Checked, heads: list[str], state_dir: Path | None) -> Iterator[str]:
     """Yield what is wrong with a trail, one sentence each."""
     yield from trail.problems
+    now = moment_text(time.time_ns())
+    yield from (f"entry {one['n']} is dated {one['at']}, which has not come yet" for one in trail.entries if one["at"] > now)
     if trail.torn:
         yield f"its last {len(trail.torn)} bytes are no whole entry: a crash left them, or its end was cut off"
     if not trail.entries and not trail.problems:
@@ -40,6 +43,8 @@ def problems_of(trail: Checked, heads: list[str], state_dir: Path | None) -> Ite
         with copied_journal(state_dir) as (journal, version):
             if not version:
                 raise JournalDamaged(f"{state_dir} holds no journal: give the STATE_DIR with which this log was written")
+            if trail.entries and trail.entries[0]["what"].get("owner") != owner_of(journal):
+                yield f"it is not the log of {state_dir}, but of another STATE_DIR"
             for span in missing(journal.released_intervals(), trail.released):
                 yield f"{span_text(span)} was released and is not told: its entry was cut off, or the next start will tell it"
             for span in missing(trail.released, journal.released_intervals()):

@@ -29,6 +29,7 @@ from service.report.figures import Figures
 from service.settings.arguments import Parser, path_argument
 from service.settings.declared import Settings
 from service.settings.load import load
+from service.state.trail import told
 from service.telemetry.log_writer import make_printable
 
 #: With this word begins what `scripts/advise.py` prints about recognition.
@@ -41,8 +42,7 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     try:
         settings = load(Path(options.env_file), os.environ, must_exist=options.env_file_given).settings
-        site = Site(settings, _figures(settings), _key_doubt(settings), _linkage(options.linkage), time.time_ns())
-        content = draft(site)
+        return told(Path(settings.state_dir), "dpia", time.time_ns, lambda: _write_draft(settings, options))
     except ConfigurationError as error:
         print("\n".join(f"❌ {problem}" for problem in error.problems))
         return exit_codes.CONFIGURATION
@@ -52,6 +52,10 @@ def main(arguments: list[str]) -> int:
     except StateUnavailable as error:
         print(f"❌ {error}")
         return exit_codes.UNREACHABLE
+
+
+def _write_draft(settings: Settings, options: argparse.Namespace) -> int:
+    content = draft(Site(settings, _figures(settings), _key_doubt(settings), _linkage(options.linkage), time.time_ns()))
     try:
         write_durably(options.to, content.encode(), mode=mode_of(options.to, otherwise=settings.output_file_mode))
     except OSError as error:

@@ -30,6 +30,7 @@ from service.settings.declared import Settings
 from service.settings.load import load
 from service.settings.shown import shown_settings
 from service.settings.types import moment
+from service.state.trail import told
 from service.telemetry.log_writer import make_printable
 
 
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
     options = _parse(arguments)
     try:
         settings = load(Path(options.env_file or ".env"), os.environ, must_exist=options.env_file is not None).settings
-        content = _report(settings, options.since, time.time_ns() if options.until is None else options.until)
+        return told(Path(settings.state_dir), "report", time.time_ns, lambda: _write_report(settings, options))
     except ConfigurationError as error:
         print("\n".join(f"❌ {problem}" for problem in error.problems))
         return exit_codes.CONFIGURATION
@@ -49,6 +50,10 @@ def main(arguments: list[str]) -> int:
     except StateUnavailable as error:
         print(f"❌ {error}")
         return exit_codes.UNREACHABLE
+
+
+def _write_report(settings: Settings, options: argparse.Namespace) -> int:
+    content = _report(settings, options.since, time.time_ns() if options.until is None else options.until)
     path = Path(options.to)
     try:
         write_durably(path, content.encode(), mode=mode_of(path, otherwise=settings.output_file_mode))

@@ -59,7 +59,7 @@ from service.state.output_names import NameHistory, match_outputs, names_now
 from service.state.set_aside import SetAside
 from service.state.shared_spool import MixedSpool, SharedSpool, SpoolFolder
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
-from service.state.trail import COMMAND, PLACE, trail_of
+from service.state.trail import told
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
 from service.wiring import (
@@ -474,10 +474,8 @@ def main(arguments: list[str]) -> int:
         if not folder.is_dir() and options.command != "accept-gap":
             print(f"There is no STATE_DIR {folder}; name it with --state-dir, or the .env that does with --env-file")
             return exit_codes.USAGE
-        if options.command in _READING:
-            return _read_and_tell(options, folder, env_file)
-        # Held until the process ends, so that no other process uses the folder.
-        _lock = InstanceLock(folder)
+        # Held until the process ends, so that no other process uses the folder; a command that reads works on a copy.
+        _lock = None if options.command in _READING else InstanceLock(folder)
         return _do_and_tell(options, folder, env_file)
     except AnotherInstance as error:
         print(error)
@@ -496,37 +494,7 @@ def main(arguments: list[str]) -> int:
 
 def _do_and_tell(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
     """Carry out the command; the audit log, if there is one, tells it before and after. It names no ids."""
-    trail = trail_of(folder, time.time_ns)
-    if trail is not None:
-        trail.add(COMMAND, {"command": options.command, "state": "begun"})
-    code = _do(options, folder, env_file)
-    if trail is not None:
-        trail.add(COMMAND, {"command": options.command, "state": "ended", "code": code})
-    return code
-
-
-def _read_and_tell(options: argparse.Namespace, folder: Path, env_file: Path) -> int:
-    """Carry out a command that only reads, and tell it as `_do_and_tell` does, unless a running service writes the audit log."""
-    _tell_if_not_locked(folder, {"command": options.command, "state": "begun"})
-    code = _do(options, folder, env_file)
-    _tell_if_not_locked(folder, {"command": options.command, "state": "ended", "code": code})
-    return code
-
-
-def _tell_if_not_locked(folder: Path, what: dict[str, object]) -> None:
-    if not (folder / PLACE).exists():
-        return
-    try:
-        lock = InstanceLock(folder)
-    except AnotherInstance:
-        print(f"The audit log does not tell that this command has {what['state']}: the service is running and writes it.")
-        return
-    try:
-        trail = trail_of(folder, time.time_ns)
-        if trail is not None:
-            trail.add(COMMAND, what)
-    finally:
-        lock.release()
+    return told(folder, options.command, time.time_ns, lambda: _do(options, folder, env_file))
 
 
 def _do(options: argparse.Namespace, folder: Path, env_file: Path) -> int:

@@ -9,18 +9,22 @@ The journal decides what was released. Entries follow its transactions, and what
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.pseudonyms import keyed_digest
 from anonymizer.windows import NANOSECONDS, Window
 from disk.durable_file import make_folder, open_or_create, read_ours, sync_folder, write_durably
+from disk.file_lock import NO_LOCKS, try_to_lock
 from service.state.intervals import merged, missing
 from service.state.journal import Journal
 from service.time_texts import moment_text
@@ -28,8 +32,15 @@ from service.time_texts import moment_text
 #: The hash before the first entry.
 START = "0" * 64
 
+#: An entry takes milliseconds to write: whoever keeps the file longer hangs.
+_LOCK_ATTEMPTS = 40
+_BETWEEN_ATTEMPTS_S = 0.05
+
 #: Releases are put together for so long, so that a stream does not write an entry for each window.
 BETWEEN_RELEASES_S = 60
+
+#: What Linux says where nobody logged in.
+_NO_LOGIN = 2**32 - 1
 
 #: An entry's event.
 BEGUN, STARTED, ENDED, SETTINGS, KEY, RELEASED, COMMAND = "begun", "started", "ended", "settings", "key", "released", "command"
@@ -68,11 +79,17 @@ class Checked:
         return any(one["hash"] == head for one in self.entries)
 
 
-def check(content: bytes) -> Checked:
-    """Check the chain in the content of a trail."""
+def check(content: bytes, *, head: str = START, entries_before: int = 0) -> Checked:
+    """Check the chain in the content of a trail, or in what follows an entry of it.
+
+    Args:
+        content: The trail, or what follows.
+        head: The hash of the entry before.
+        entries_before: How many entries come before.
+    """
     *lines, torn = content.split(b"\n")
-    entries, head, last_at, remarks = list[dict[str, Any]](), START, "", list[str]()
-    for number, line in enumerate(lines, start=1):
+    entries, last_at, remarks = list[dict[str, Any]](), "", list[str]()
+    for number, line in enumerate(lines, start=1 + entries_before):
         entry, problem = _entry(line, number, head)
         if entry is None:
             return Checked(tuple(entries), head, (problem,), tuple(remarks))
@@ -97,6 +114,8 @@ def _entry(line: bytes, number: int, head: str) -> tuple[dict[str, Any] | None, 
         return None, f"entry {number} was changed: its hash is not that of its content"
     if not is_ours:
         return None, f"entry {number} does not follow the one before: entries were removed, added or put in another order"
+    if (entry["event"] == BEGUN) != (number == 1):
+        return None, f"entry {number} is {'no beginning' if number == 1 else 'the beginning of another trail'}"
     assert len(stated) == len(START)
     return entry, ""
 
@@ -127,53 +146,80 @@ class Trail:
     now_ns: Callable[[], int]
     head: str = field(default=START, init=False)
     _number: int = field(default=0, init=False)
+    _size: int = field(default=0, init=False)
     _released: list[Window] = field(default_factory=list, init=False)
     _looked_ns: int = field(default=0, init=False)
     _told: Checked = field(default_factory=lambda: Checked(()), init=False)
 
     def __post_init__(self) -> None:
         """Read and check the file."""
-        found = self._read()
-        if found.problems:
-            raise JournalDamaged(
-                f"AUDIT_LOG {self.path} is damaged: {found.problems[0]}. Keep it as evidence under another name; a new trail begins then, "
-                "which tells all released times again"
-            )
-        if found.entries and found.entries[0]["what"].get("owner") != self.owner:
-            raise JournalDamaged(
-                f"AUDIT_LOG {self.path} is the trail of another STATE_DIR: give each STATE_DIR a file of its own"
-            )
-        self.head, self._number, self._released, self._told = found.head, len(found.entries), found.released, found
-        if found.torn:
-            self._cut(found.torn)
-        if not found.entries:
-            self.add(BEGUN, {"owner": self.owner})
+        with self._alone() as file:
+            found = self._told = check(file.read())
+            if found.problems:
+                raise JournalDamaged(
+                    f"AUDIT_LOG {self.path} is damaged: {found.problems[0]}. Keep it as evidence under another name; a new trail begins "
+                    "then, which tells all released times again"
+                )
+            if found.entries and found.entries[0]["what"].get("owner") != self.owner:
+                raise JournalDamaged(
+                    f"AUDIT_LOG {self.path} is the trail of another STATE_DIR: give each STATE_DIR a file of its own"
+                )
+            self._released = found.released
+            if not found.entries:
+                file.truncate(0)
+                self._append(file, BEGUN, {"owner": self.owner})
+            else:
+                self._go_on(file, found)
 
     def add(self, event: str, what: Mapping[str, Any]) -> None:
-        """Append an entry, durably.
+        """Append an entry, durably, after those that another process has added since.
 
         Raises:
             StateUnavailable: It cannot be written now.
         """
+        with self._alone() as file:
+            if file.seek(0, os.SEEK_END) > self._size:
+                file.seek(self._size)
+                more = check(file.read(), head=self.head, entries_before=self._number)
+                # What is no entry of ours stays: the next check finds it.
+                if not more.problems:
+                    self._go_on(file, more)
+            self._append(file, event, what)
+
+    def _go_on(self, file: BinaryIO, found: Checked) -> None:
+        """Go on after entries that were read. Half a line, which a crash left, is removed, and that told: nothing was told by it yet."""
+        self.head, self._number = found.head, self._number + len(found.entries)
+        self._size = file.seek(0, os.SEEK_END) - len(found.torn)
+        if found.torn:
+            file.truncate(self._size)
+            self._append(file, "repaired", {"removed_bytes": len(found.torn)})
+
+    def _append(self, file: BinaryIO, event: str, what: Mapping[str, Any]) -> None:
         entry = {"n": self._number + 1, "at": moment_text(self.now_ns()), "event": event, "what": dict(what), "before": self.head}
         line = trail_line(entry)
+        size = file.seek(0, os.SEEK_END)
+        try:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            # Half a line would break the chain at the next attempt.
+            file.truncate(size)
+            raise
+        self._number, self.head, self._size = self._number + 1, json.loads(line)["hash"], size + len(line)
+
+    @contextmanager
+    def _alone(self) -> Iterator[BinaryIO]:
+        """Yield the open file, which no other process appends to meanwhile."""
         try:
             make_folder(self.path.parent)
-            with os.fdopen(open_or_create(self.path, flags=os.O_RDWR | os.O_APPEND), "ab") as file:
-                size = file.seek(0, os.SEEK_END)
-                try:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    # Half a line would break the chain at the next attempt.
-                    file.truncate(size)
-                    raise
-            if not self._number:
+            with os.fdopen(open_or_create(self.path, flags=os.O_RDWR | os.O_APPEND), "r+b") as file:
+                _wait_until_free(file.fileno())
+                yield file
+            if self._number == 1:
                 sync_folder(self.path.parent)
         except OSError as error:
             raise StateUnavailable(f"AUDIT_LOG {self.path} cannot be written now ({error.strerror or error})") from None
-        self._number, self.head = self._number + 1, json.loads(line)["hash"]
 
     def started(self, *, version: str, key_id: str, selection: str, settings: Mapping[str, str]) -> None:
         """Tell a start, and what changed since the last one."""
@@ -200,21 +246,23 @@ class Trail:
             self._released = merged(sorted([*self._released, *new]))
         self._looked_ns = self.now_ns()
 
-    def _read(self) -> Checked:
-        try:
-            return check(read_ours(self.path))
-        except FileNotFoundError:
-            return Checked(())
-        except OSError as error:
-            raise StateUnavailable(f"AUDIT_LOG {self.path} cannot be read now ({error.strerror or error})") from None
 
-    def _cut(self, torn: bytes) -> None:
-        """Remove half a line that a crash left, and tell it: nothing was told by it yet."""
+def _wait_until_free(descriptor: int) -> None:
+    """Lock an open trail; a file system without locks has one writer at a time or none to tell.
+
+    Raises:
+        OSError: Another process keeps it locked.
+    """
+    for _ in range(_LOCK_ATTEMPTS):
         try:
-            os.truncate(self.path, self.path.stat().st_size - len(torn))
+            if try_to_lock(descriptor):
+                return
         except OSError as error:
-            raise StateUnavailable(f"AUDIT_LOG {self.path} cannot be written now ({error.strerror or error})") from None
-        self.add("repaired", {"removed_bytes": len(torn)})
+            if error.errno in NO_LOCKS:
+                return
+            raise
+        time.sleep(_BETWEEN_ATTEMPTS_S)
+    raise BlockingIOError(errno.EAGAIN, "another process keeps it locked")
 
 
 def _in_words(spans: Sequence[Window]) -> Iterator[str]:
@@ -225,9 +273,14 @@ def _in_words(spans: Sequence[Window]) -> Iterator[str]:
 PLACE = "audit_log"
 
 
+def owner_of(journal: Journal) -> str:
+    """Return the digest that names a STATE_DIR in its trail."""
+    return keyed_digest(journal.name.encode(), b"\0owner of the audit log")[:16]
+
+
 def open_trail(path: Path, folder: Path, journal: Journal, now_ns: Callable[[], int]) -> Trail:
     """Open the trail of a journal, and remember in its STATE_DIR where it is. Raises as `Trail` does."""
-    owner = keyed_digest(journal.name.encode(), b"\0owner of the audit log")[:16]
+    owner = owner_of(journal)
     trail = Trail(path, owner, now_ns)
     place = json.dumps({"path": str(path.absolute()), "owner": owner}).encode()
     try:
@@ -249,3 +302,40 @@ def trail_of(folder: Path, now_ns: Callable[[], int]) -> Trail | None:
         raise StateUnavailable(f"{folder / PLACE} cannot be read now ({error.strerror or error})") from None
     except (ValueError, KeyError, TypeError):
         raise JournalDamaged(f"{folder / PLACE} is damaged: remove it; the service writes it anew at its next start") from None
+
+
+def told(folder: Path, command: str, now_ns: Callable[[], int], do: Callable[[], int]) -> int:
+    """Carry out an operator's command; the trail of a STATE_DIR, if it has one, tells it before and after. The service may be running.
+
+    Args:
+        folder: The STATE_DIR.
+        command: Its name; never what was given to it, which may name a person.
+        now_ns: Returns the time.
+        do: The command; returns its exit code.
+
+    Raises:
+        JournalDamaged: The trail is damaged: the command was not begun.
+        StateUnavailable: The trail cannot be written: if that was so before the command, it was not begun.
+    """
+    trail = trail_of(folder, now_ns)
+    if trail is None:
+        return do()
+    trail.add(COMMAND, {"command": command, "state": "begun", **_user()})
+    ended: dict[str, Any] = {"command": command, "state": "ended"}
+    try:
+        code = do()
+    except Exception as error:
+        trail.add(COMMAND, {**ended, "failed": type(error).__name__})
+        raise
+    trail.add(COMMAND, {**ended, "code": code})
+    return code
+
+
+def _user() -> dict[str, int]:
+    """Return who runs this process, as numbers: the user, and on Linux the one who logged in, whom `sudo` does not change."""
+    found = {"uid": os.getuid()} if hasattr(os, "getuid") else {}
+    with suppress(OSError, ValueError):
+        login = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        if login != _NO_LOGIN:
+            found["login_uid"] = login
+    return found

@@ -29,6 +29,7 @@ from pydicom.uid import UID
 
 from anonymizer.batch import Promise
 from anonymizer.pseudonyms import key_id_of
+from disk.file_lock import try_to_lock
 from service import exit_codes
 from service.state.erasures import OpenErasure
 from service.state.instance_lock import InstanceLock
@@ -569,14 +570,12 @@ def _a_trail_of_another(scene: Scene) -> int:
     return scene.with_rows().run(AUDIT_LOG=path)
 
 
-@row("The audit log does not tell that this command has begun", ends=exit_codes.DONE)
-def _a_look_while_the_service_runs(scene: Scene) -> int:
+@row("another process keeps it locked", ends=exit_codes.UNREACHABLE)
+def _an_audit_log_that_another_process_keeps(scene: Scene) -> int:
     scene.with_rows().run(AUDIT_LOG=scene.folder / "audit.jsonl")
-    lock = InstanceLock(scene.state)
-    try:
+    with (scene.folder / "audit.jsonl").open("rb") as file:
+        assert try_to_lock(file.fileno())
         return scene.script("state.py", "show")
-    finally:
-        lock.release()
 
 
 @row("is no command: ")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,8 +39,18 @@ def forged(lines: list[bytes], number: int, **changes: object) -> list[bytes]:
     return out
 
 
-def one_more(last: bytes) -> bytes:
-    entry = {"n": 10, "at": "2099-01-01T00:00:00Z", "event": "ended", "what": {}, "before": json.loads(last)["hash"]}
+def without_beginning(lines: list[bytes]) -> list[bytes]:
+    """Return the other lines, numbered and chained anew."""
+    before, out = "0" * 64, list[bytes]()
+    for number, line in enumerate(lines[1:], start=1):
+        entry = {name: value for name, value in json.loads(line).items() if name != "hash"}
+        out.append(trail_line(entry | {"n": number, "before": before})[:-1])
+        before = json.loads(out[-1])["hash"]
+    return out
+
+
+def one_more(last: bytes, at: str = "2025-11-04T00:00:00Z") -> bytes:
+    entry = {"n": 10, "at": at, "event": "ended", "what": {}, "before": json.loads(last)["hash"]}
     return trail_line(entry)[:-1]
 
 
@@ -64,6 +76,15 @@ TAMPERED: dict[str, tuple[Tampering, bool, bool]] = {
         True,
     ),
     "a new file": (lambda lines: [*forged(lines[:1], 0, at="2025-11-04T00:00:00Z"), b""], False, True),
+    "saved by an editor with its own line ends": (lambda lines: [line + b"\r" for line in lines], True, True),
+    "saved with a byte order mark": (lambda lines: [b"\xef\xbb\xbf" + lines[0], *lines[1:]], True, True),
+    "another trail put after it": (lambda lines: [*lines[:-1], *lines], True, True),
+    "its beginning gone, and all hashes anew": (lambda lines: [*without_beginning(lines[:-1]), b""], True, True),
+    "one more at the end, with a good hash and a date to come": (
+        lambda lines: [*lines[:-1], one_more(lines[-2], at="2099-01-01T00:00:00Z"), b""],
+        True,
+        True,
+    ),
     "one more at the end, with a good hash": (lambda lines: [*lines[:-1], one_more(lines[-2]), b""], False, False),
 }
 
@@ -80,7 +101,7 @@ def test_ten_ways_to_tamper_are_found_or_named_as_out_of_reach(kind: str, tmp_pa
     assert bool([*problems_of(changed, [], None)]) == by_chain
     assert bool([*problems_of(changed, [trail.head], None)]) == by_head
     page = (ROOT / "documentation" / "AUDIT.md").read_text(encoding="utf-8")
-    assert page.count("**not found**") == 5
+    assert page.count("**not found**") == 6
 
 
 def test_a_clock_that_was_set_back_is_a_remark(tmp_path: Path) -> None:
@@ -147,7 +168,10 @@ def test_the_trail_tells_starts_changes_releases_and_commands_and_no_id(tmp_path
     assert changed[0] == []
     assert changed[1] == ["(what is read, as a keyed digest)", "DEVICE_FILTER"]
     assert {"DEVICE_FILTER", "PSEUDONYM_PURPOSE", "ACCEPT_NEW_PSEUDONYM_KEY"} <= set(changed[2])
-    assert events[-2][1] == {"command": "drop-output", "state": "begun"}
+    by = dict(events[-2][1])
+    assert by.pop("uid") == os.getuid()
+    by.pop("login_uid", None)
+    assert by == {"command": "drop-output", "state": "begun"}
     assert events[-1][1] == {"command": "drop-output", "state": "ended", "code": 64}
     for private in (*IDS, KEY, IDS[0].encode("unicode_escape").decode()):
         assert private not in path.read_text(encoding="utf-8")
@@ -168,6 +192,58 @@ def test_the_trail_tells_starts_changes_releases_and_commands_and_no_id(tmp_path
     assert code == 1
     assert f"no entry has the head {heads[-1][:12]}" in said
     assert "was released and is not told" in said
+
+
+def test_commands_that_only_read_are_told_too_while_the_service_writes_the_same_trail(tmp_path: Path) -> None:
+    write_recording(tmp_path / "recording.csv")
+    path = tmp_path / "audit"
+    given = {"INPUT_FILE": tmp_path / "recording.csv", "OUTPUT_TO_INFLUX": "false", "AUDIT_LOG": path, **PSEUDONYMS}
+    with Service(tmp_path, given) as service:
+        assert service.exit_code() == 0, service.log
+    journal = Journal(tmp_path / "state", data_set=None)
+    running = open_trail(path, tmp_path / "state", journal, time.time_ns)
+    assert run_script("scripts/report.py", "--since", "2025-01-01", folder=tmp_path).returncode == 0
+    running.add("released", {"spans_ns": [[0, 5]], "in_words": []})
+    assert run_script("scripts/dpia.py", folder=tmp_path).returncode == 0
+    assert run_script("scripts/advise.py", "--env-file", ".env", "--start", "2001-01-01", folder=tmp_path).returncode == 78
+    with path.open("ab") as file:
+        file.write(b'{"n":1')
+    running.add("ended", {})
+    journal.close()
+
+    told = check(path.read_bytes())
+    assert (told.problems, told.torn) == ((), b"")
+    said = [(one["event"], one["what"].get("command"), one["what"].get("code")) for one in told.entries[5:]]
+    assert said == [
+        ("command", "report", None),
+        ("command", "report", 0),
+        ("released", None, None),
+        ("command", "dpia", None),
+        ("command", "dpia", 0),
+        ("command", "advise", None),
+        ("command", "advise", None),
+        ("repaired", None, None),
+        ("ended", None, None),
+    ]
+    assert told.entries[11]["what"]["failed"] == "NoSample"
+    path.write_bytes(path.read_bytes().replace(b'"report"', b'"export"', 1))
+    refused = run_script("scripts/report.py", "--since", "2025-01-01", "--to", "other.html", folder=tmp_path)
+    assert (refused.returncode, "is damaged: entry 6 was changed" in refused.stdout) == (78, True), refused.stdout
+    assert not (tmp_path / "other.html").exists()
+
+
+def test_a_good_log_of_another_state_dir_is_found_out(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        journal = Journal(tmp_path / name, data_set=name)
+        journal.accept_gap([Window(0, 5)])
+        trail = open_trail(tmp_path / f"{name}.jsonl", tmp_path / name, journal, lambda: AT_NS)
+        trail.follow(journal.released_intervals(), at_once=True)
+        journal.close()
+
+    theirs = check((tmp_path / "b.jsonl").read_bytes())
+
+    assert not [*problems_of(theirs, [], tmp_path / "b")]
+    assert [*problems_of(theirs, [], tmp_path / "a")] == [f"it is not the log of {tmp_path / 'a'}, but of another STATE_DIR"]
 
 
 def test_what_a_crash_kept_from_the_trail_is_told_at_the_next_start(tmp_path: Path) -> None:
