@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from anonymizer.windows import Window
 from service.report.figures import Figures
 from service.settings.declared import Settings, cohort_of
+from service.settings.types import parse_address
 from service.time_texts import many_text, moment_text
 from service.version import VERSION
 from transport.addresses import is_this_machine, shown_address
@@ -64,6 +65,7 @@ def draft(site: Site) -> str:
         released=_so_far(site.figures),
         mode=f"{settings.output_file_mode:04o}",
         unencrypted=list(_unencrypted(settings)),
+        status_is_open=bool(settings.status_address) and not parse_address(settings.status_address).is_loopback,
         same_server=reads_influx and writes_influx and settings.influx_output_url in ("", settings.influx_url),
         one_token=reads_influx
         and writes_influx

@@ -31,6 +31,8 @@ _CONNECTION_ADVICE = LogEvent(
 )
 
 
+_AS_THEY_ARE = "as they are: what is released is identified personal data"
+
 #: The description of INFLUX_QUERY_LANGUAGE before the server's version is known.
 _LANGUAGES = {"auto": "what its version speaks", "flux": "Flux", "influxql": "InfluxQL"}
 
@@ -62,7 +64,7 @@ def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
         yield "Sources", f"{len(settings.device_filter)} named by DEVICE_FILTER"
     yield "Windows", f"{settings.batch_size_seconds} s, due {settings.allowed_lateness_seconds} s after their end"
     yield "Anonymization", _method(settings)
-    yield "Source ids", "pseudonyms (HMAC-SHA256)" if settings.pseudonymize_source_id else "as they are"
+    yield "Source ids", "pseudonyms (HMAC-SHA256)" if settings.pseudonymize_source_id else _AS_THEY_ARE
     if settings.output_to_csv:
         yield "Output", f"CSV {settings.csv_output_dir}/{settings.csv_filename_pattern}"
     if settings.output_to_influx:
