@@ -65,6 +65,9 @@ _DEVIATIONS_OF_TEXT = 8.8
 #: From this share of bytes on that text in some encoding has, bytes are text. Of random bytes, three in eight are.
 _MOST_TEXT = 0.8
 
+#: The same of text with letters of both kinds, such as umlauts in Latin-1. Of random bytes, five in eight are.
+_MOST_TEXT_OF_BOTH = 0.95
+
 _ROWS = re.findall(
     r"\S+",
     "abcdefghijklmnopqrstuvwxyz 0123456789abcdef 12345678901 qwertyuiop qwertzuiop azertyuiop asdfghjkl qsdfghjklm zxcvbnm yxcvbnm wxcvbn "
@@ -114,6 +117,14 @@ _COMMON_PASSWORDS = re.findall(
     "martha nora otto paula quelle samuel theodor ulrich viktor wilhelm xaver ypsilon zacharias elephant coffee laptop window garden "
     "river mountain bicycle library silver",
 )
+
+#: Random base64 holds a word of six letters of these once in some 10⁴ keys, and two words of five letters more seldom.
+_WORDS = {*_ONLY_WORDS.pattern[3:-2].split("|"), *_COMMON_PASSWORDS}
+_LONG_WORD, _MIDDLE_WORD = (re.compile("|".join(word for word in sorted(_WORDS) if len(word) >= least)) for least in (6, 5))
+
+#: Letters as in words put together, no two capitals one after another. Random base64 has so many of them once in some 10⁴ keys.
+_CAMEL_CASE = re.compile("(?:[A-Z]?[a-z])+")
+_LONGEST_CAMEL_CASE = 30
 
 #: What people write around a word before they hash it.
 _AFTER_A_WORD = ("", "\n")
@@ -267,6 +278,8 @@ def _why_not_random_base64(characters: str) -> str:
         return why
     if len(characters) < _FEWEST_BASE64_CHARACTERS:
         return f"it has {len(characters)} characters and needs {_FEWEST_BASE64_CHARACTERS} (base64) or {_FEWEST_HEX_DIGITS} (hexadecimal)"
+    if _holds_words(characters):
+        return "it is made of words"
     if not all(re.search(kind, characters) for kind in ("[A-Z]", "[a-z]", "[0-9]")):
         return "it lacks the capitals, small letters or digits that base64 has"
     try:
@@ -339,10 +352,9 @@ def _why_not_random_content(content: bytes) -> str:
 @lru_cache(maxsize=1)
 def _digests_of_words() -> frozenset[bytes]:
     """Return the beginnings of the digests of common words."""
-    words = {*_ONLY_WORDS.pattern[3:-2].split("|"), *_COMMON_PASSWORDS, ""}
     texts = {
         (form + after).encode()
-        for word in words
+        for word in ("", *_WORDS)
         for form, after in product((word, word.capitalize(), word.upper()), _AFTER_A_WORD)
     }
     texts |= {str(number).encode() for number in range(_MOST_NUMBERS)}
@@ -353,7 +365,8 @@ def _digests_of_words() -> frozenset[bytes]:
 
 def _is_text(content: bytes) -> bool:
     """Return whether bytes are text in a usual encoding, or nearly so."""
-    return max(_share_of(kind, content) for kind in (_PRINTABLE, _OTHER_LETTERS)) >= _MOST_TEXT
+    is_of_a_kind = max(_share_of(kind, content) for kind in (_PRINTABLE, _OTHER_LETTERS)) >= _MOST_TEXT
+    return is_of_a_kind or _share_of(_PRINTABLE + _OTHER_LETTERS, content) >= _MOST_TEXT_OF_BOTH
 
 
 def _share_of(kind: bytes, content: bytes) -> float:
@@ -415,6 +428,15 @@ def _is_words(text: str) -> bool:
         return False
     readings = [words for words in map(_LETTERS.findall, (bare.translate(_LETTER_OF), bare)) if words]
     return any(_rest(words) <= _MOST_BESIDE_WORDS * sum(map(len, words)) for words in readings)
+
+
+def _holds_words(characters: str) -> bool:
+    """Return whether base64 holds common words, also backwards and with digits for letters, or a long run of letters in words' cases."""
+    if any(len(run[0]) >= _LONGEST_CAMEL_CASE for run in _CAMEL_CASE.finditer(characters)):
+        return True
+    lower = characters.lower()
+    readings = (lower, lower[::-1], lower.translate(_LETTER_OF), lower[::-1].translate(_LETTER_OF))
+    return any(_LONG_WORD.search(one) or len(_MIDDLE_WORD.findall(one)) > 1 for one in readings)
 
 
 def _rest(words: Sequence[str]) -> int:
