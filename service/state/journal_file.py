@@ -332,10 +332,12 @@ class JournalFile:
             # Nothing is damaged: the advice to move it away would throw a good journal away.
             raise JournalDamaged(
                 f"{self.path} has format version {version}, the service knows version {FORMAT_VERSION}: a newer version of the service has "
-                "worked with it. Run that version, and leave STATE_DIR as it is; how to go back: documentation/OPERATIONS.md, Another version"
+                "worked with it. Run that version, and leave STATE_DIR as it is; how to go back: OPERATIONS.md, Another version"
             )
         if version < _EARLIEST_VERSION:
-            raise JournalDamaged(f"{self.path} has format version {version}, the service knows version {FORMAT_VERSION}. {WAY_ON}")
+            raise JournalDamaged(
+                f"{self.path} has format version {version}, the service knows version {FORMAT_VERSION}. {WAY_ON}"
+            )
         verdict = self._db.execute("PRAGMA integrity_check(1)").fetchone()[0]
         if (unread := _UNREAD_PAGE.search(verdict)) and int(unread[1]) & _PRIMARY_CODE in _PASSING:
             raise StateUnavailable(f"{self.path} cannot be read now ({verdict.splitlines()[-1]})")

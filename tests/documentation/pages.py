@@ -33,6 +33,13 @@ def table_with(page: Path, *headings: str) -> Table:
     return [dict(zip(found[0], row, strict=True)) for row in found[2:]]
 
 
+def rows_with(page: Path, heading: str) -> Table:
+    """Return the rows of all tables that begin with a heading, in order, each as heading → cell."""
+    found = [table for table in _tables(text_of(page)) if table[0][0] == heading]
+    assert found, f"{page.name} has no table that begins with {heading}"
+    return [dict(zip(table[0], row, strict=True)) for table in found for row in table[2:]]
+
+
 def number(cell: str) -> float:
     """Return the number in a cell that is written for people: `−7.25`, `1,800`."""
     return float(cell.replace("−", "-").replace(",", ""))

@@ -36,7 +36,7 @@ from service.state.instance_lock import InstanceLock
 from service.state.journal import Epoch, Journal
 from service.state.trail import Trail
 from testbed.influxdb_server import InfluxServer
-from tests.documentation.pages import DOCUMENTATION, ROOT, table_with
+from tests.documentation.pages import DOCUMENTATION, ROOT, rows_with, table_with
 from tests.inputs.recording_files import Edf, dicom, dicom_group, edf, save_dicom, write_wfdb
 from tests.integration.clinic import START_NS, Clinic
 from tests.integration.service_process import Service, run_service, surroundings
@@ -1484,7 +1484,7 @@ def _what_the_outside_check_cannot_read(scene: Scene) -> int:
 
 def symptoms() -> list[str]:
     """Return what the page says is printed, row by row."""
-    return [line[heading] for heading in TABLES for line in table_with(PAGE, heading)]
+    return [line[heading] for heading in TABLES for line in rows_with(PAGE, heading)]
 
 
 def is_printed(text: str, said: str) -> bool:
