@@ -27,9 +27,9 @@ def test_workers_of_which_one_is_killed_and_then_the_coordinator_write_what_one_
     """And every line is a JSON object, whatever dies."""
     settings = settings_for(recording, tmp_path, DASK_SCHEDULER="local:2", LOG_FORMAT="json")
     with Service(tmp_path, settings) as service:
-        wait_until(lambda: service.log.count(CHUNK) >= 4, "chunks", within_s=LIMIT_S)
+        wait_until(lambda: service.log.count(CHUNK) >= 4, "chunks", service=service, within_s=LIMIT_S)
         assert kill_a_worker(service) == 1
-        wait_until(lambda: service.log.count(CHUNK) >= 8, "chunks", within_s=LIMIT_S)
+        wait_until(lambda: service.log.count(CHUNK) >= 8, "chunks", service=service, within_s=LIMIT_S)
         left = psutil.Process(service.process.pid).children(recursive=True)
         service.process.kill()
         service.exit_code()
