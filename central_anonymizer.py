@@ -32,6 +32,7 @@ from service.preflight import (
     lasting_folder_problems,
     method_problems,
     proxy_problems,
+    retention_problems,
     scheme_problems,
     warn_of_unsynced_folders,
     worker_problems,
@@ -57,7 +58,15 @@ def main(arguments: list[str]) -> int:
     env_file = Path(options.env_file or ".env")
     # A health probe must not touch the service's files.
     check_folders = folder_problems if options.check else lasting_folder_problems
-    all_checks = [input_problems, key_problems, method_problems, check_folders, proxy_problems, worker_problems]
+    all_checks = [
+        input_problems,
+        key_problems,
+        method_problems,
+        check_folders,
+        proxy_problems,
+        worker_problems,
+        retention_problems,
+    ]
     if options.check:
         # A run waits for that file instead.
         all_checks.append(exclusion_problems)

@@ -114,6 +114,29 @@ def _rename_to_free_name(unfinished: Path, path: Path) -> None:
         unfinished.rename(path)
 
 
+def remove_durably(paths: Collection[Path], *, after_each: Callable[[], None] = lambda: None) -> dict[str, str]:
+    """Remove files so that they stay removed after a power cut; return why some could not be removed, by name.
+
+    Args:
+        paths: The files; a missing one counts as removed, of a link the link itself is removed.
+        after_each: Called after each file.
+
+    Raises:
+        OSError: A folder could not be synced; the files are gone, but may come back.
+    """
+    problems = {}
+    for path in paths:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            problems[path.name] = error.strerror or str(error)
+        after_each()
+    for folder in {path.parent for path in paths}:
+        if folder.is_dir():
+            sync_folder(folder)
+    return problems
+
+
 def create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
     """Return a descriptor of a new, empty file.
 

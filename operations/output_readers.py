@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
 from collections.abc import Callable, Collection
 from functools import partial
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 from anonymizer.cohorts import Cohort
-from anonymizer.errors import SourceUnavailable
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window, WindowRange
 from inputs.window_summaries import WindowSummaries
+from outputs.csv_held import HeldCsv
 from outputs.parquet_held import HeldParquet
 from service.settings.declared import Settings, cohort_of
-from service.time_texts import as_datetime
-from service.wiring import held_parquet, make_outputs, output_address, reading_token
+from service.wiring import held_csv, held_parquet, make_outputs, output_address, reading_token
 
 
 class OutputReader(Protocol):
@@ -50,46 +44,18 @@ class CsvReader:
     """Counts rows in CSV files.
 
     Args:
-        name: The output's name.
-        folder: CSV_OUTPUT_DIR.
-        pattern: CSV_FILENAME_PATTERN.
+        held: The files.
     """
 
     may_count_twice = False
 
-    def __init__(self, name: str, folder: Path, pattern: str) -> None:
-        self.name = name
-        self._folder = folder
-        self._pattern = pattern
-
-    def rows_in(self, windows: WindowRange) -> npt.NDArray[np.int64]:
-        """Return how many rows the files hold for each window; a missing file holds none."""
-        found = np.zeros(len(windows), dtype=np.int64)
-        windows_of_file: dict[str, list[int]] = defaultdict(list)
-        for index, window in enumerate(windows):
-            windows_of_file[as_datetime(window.start_ns).strftime(self._pattern)].append(index)
-        for file_name, indexes in windows_of_file.items():
-            of_rows = windows.index_of(_times(self._folder / file_name))
-            held = np.bincount(of_rows[(of_rows >= 0) & (of_rows < len(windows))], minlength=len(windows))
-            found[indexes] = held[indexes]
-        return found
+    def __init__(self, held: HeldCsv) -> None:
+        self.name = held.name
+        self.rows_in = held.rows_in
 
     def summarized(self, span: Window) -> None:
         """Return None: CSV files have no summaries."""
         return
-
-
-def _times(path: Path) -> npt.NDArray[np.int64]:
-    """Return the times of a file's rows in nanoseconds, shape (n,)."""
-    only_times = pa_csv.ConvertOptions(include_columns=["timestamp"], column_types={"timestamp": pa.timestamp("ns", tz="UTC")})
-    try:
-        if not path.exists():
-            return np.empty(0, dtype=np.int64)
-        table = pa_csv.read_csv(path, parse_options=pa_csv.ParseOptions(newlines_in_values=True), convert_options=only_times)
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise SourceUnavailable(f"{path} cannot be read as the service's CSV ({type(error).__name__})") from None
-    times: npt.NDArray[np.int64] = pc.cast(table.column("timestamp"), pa.int64()).to_numpy()
-    return times
 
 
 class BucketReader:
@@ -192,7 +158,7 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
     readers: list[OutputReader] = []
     for output in make_outputs(settings):
         if output.kind == "csv":
-            readers.append(CsvReader(output.name, Path(settings.csv_output_dir), settings.csv_filename_pattern))
+            readers.append(CsvReader(held_csv(settings)))
         elif output.kind == "influxdb":
             series = InfluxSeries(
                 bucket=settings.influx_output_bucket,

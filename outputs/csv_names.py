@@ -1,4 +1,4 @@
-"""The interval of time that a CSV file's name covers, which determines when the file is complete."""
+"""What a CSV file is called, and begins with. The interval of time that its name covers determines when the file is complete."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from datetime import UTC, datetime, timedelta
 
 from anonymizer.windows import NANOSECONDS, Window
+
+#: The first line of every file.
+HEADER = b"timestamp,source_id,ecg\n"
 
 _START = datetime(2025, 11, 3, 14, 30, 5, tzinfo=UTC)
 

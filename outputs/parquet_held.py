@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _LOOK_BACK_NS = 2 * 24 * 3600 * 10**9
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
     """What a file's name states: the data set's label, and the span of its chunk."""
 
     path: str
@@ -40,7 +40,7 @@ class HeldParquet:
     def __init__(self, place: Place, labels: Collection[str]) -> None:
         self._place = place
         self._labels = frozenset(labels)
-        self._listed: dict[str, tuple[str, list[_File]]] = {}
+        self._listed: dict[str, tuple[str, list[File]]] = {}
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
         """Return the windows of the data set that reach into the span and have a summary, in order.
@@ -94,17 +94,17 @@ class HeldParquet:
             columns = [column.cast(pa.int64()).to_pylist() for column in table.columns]
             yield from zip(*columns, strict=True)
 
-    def _all_files(self, folder: str, span: Window) -> list[_File]:
+    def _all_files(self, folder: str, span: Window) -> list[File]:
         """Return the files of all data sets whose chunks reach into a span."""
         begin = f"{folder}/{folder_of(max(0, span.start_ns - _LOOK_BACK_NS), 'day')}"
         listed_from, files = self._listed.get(folder, ("\U0010ffff", []))
         if begin < listed_from:
             paths = self._asked(lambda: self._place.paths(folder, after=begin))
-            files = [file for path in paths if (file := _file(path))]
+            files = [file for path in paths if (file := file_of(path))]
             self._listed[folder] = begin, files
         return [file for file in files if file.span.end_ns > span.start_ns and file.span.start_ns < span.end_ns]
 
-    def _table(self, file: _File, columns: list[str]) -> pa.Table:
+    def _table(self, file: File, columns: list[str]) -> pa.Table:
         content = self._asked(lambda: self._place.read(file.path))
         try:
             return pq.ParquetFile(pa.BufferReader(content or b"")).read(columns)
@@ -123,9 +123,10 @@ class HeldParquet:
             raise SourceUnavailable(str(error)) from None
 
 
-def _file(path: str) -> _File | None:
+def file_of(path: str) -> File | None:
+    """Return what a file's name states; None for a file that the service did not name."""
     label, *span = path.rpartition("/")[2].removesuffix(SUFFIX).rsplit("-", 2)
     if not path.endswith(SUFFIX) or len(span) != 2 or not all(text.isdigit() for text in span):
         return None
     start_ns, end_ns = map(int, span)
-    return _File(path, label, Window(start_ns, end_ns)) if start_ns < end_ns else None
+    return File(path, label, Window(start_ns, end_ns)) if start_ns < end_ns else None

@@ -59,8 +59,8 @@ class Place(Protocol):
     def remove(self, path: str) -> None:
         """Remove a file, if it is there, for good."""
 
-    def paths(self, folder: str, *, after: str = "") -> list[str]:
-        """Return the paths of all files in a folder and those below it that come after some text, in order."""
+    def paths(self, folder: str, *, after: str = "", before: str = "") -> list[str]:
+        """Return the paths of all files in a folder and those below it that come after, and before, some text, in order."""
 
 
 class Folder:
@@ -115,12 +115,22 @@ class Folder:
             raise self._unavailable(error) from None
 
     def remove(self, path: str) -> None:
-        """Remove a file."""
+        """Remove a file, and folders below the first one that are empty then."""
+        place = self._root / path
+        if os.path.realpath(place.parent) != os.path.join(os.path.realpath(self._root), *Path(path).parts[:-1]):  # noqa: PTH118  (as realpath)
+            raise OutputDenied(f"PARQUET_URL {self._root} holds {path} behind a link: what is behind links is not removed")
         try:
-            (self._root / path).unlink(missing_ok=True)
-            sync_folder((self._root / path).parent)
+            place.unlink(missing_ok=True)
+            sync_folder(place.parent)
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise self._unavailable(error) from None
+        with suppress(OSError):
+            for folder in place.parents:
+                if folder.parent == self._root:
+                    break
+                folder.rmdir()
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content."""
@@ -131,7 +141,7 @@ class Folder:
         except OSError as error:
             raise self._unavailable(error) from None
 
-    def paths(self, folder: str, *, after: str = "") -> list[str]:
+    def paths(self, folder: str, *, after: str = "", before: str = "") -> list[str]:
         """Return what is in a folder."""
 
         def fail(error: OSError) -> None:
@@ -139,9 +149,11 @@ class Folder:
                 raise self._unavailable(error) from None
 
         found = []
-        for above, _, names in os.walk(self._root / folder, onerror=fail):
-            found += [(Path(above) / name).relative_to(self._root).as_posix() for name in names]
-        return sorted(path for path in found if path > after)
+        for above, folders, names in os.walk(self._root / folder, onerror=fail):
+            begin = Path(above).relative_to(self._root).as_posix()
+            folders[:] = [name for name in folders if not before or f"{begin}/{name}" < before]
+            found += [f"{begin}/{name}" for name in names]
+        return sorted(path for path in found if path > after and (not before or path < before))
 
     def _see_that_it_is_mounted(self) -> None:
         if self._must_hold and not os.path.isdir(self._root / self._must_hold):  # noqa: PTH112  (Path.is_dir raises what the disk says)

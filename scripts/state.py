@@ -56,6 +56,7 @@ from service.state.intervals import missing
 from service.state.journal import Journal
 from service.state.journal_file import FORMAT_VERSION
 from service.state.output_names import NameHistory, match_outputs, names_now
+from service.state.removals import set_aside_place
 from service.state.set_aside import SetAside
 from service.state.shared_spool import MixedSpool, SharedSpool, SpoolFolder
 from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
@@ -108,12 +109,19 @@ def _print_state(folder: Path, journal: Journal) -> None:
     print(f"late       {journal.late_rows()} rows came after their windows were released")
     print(f"stream     {'never started' if position_ns is None else 'at ' + date_and_time(position_ns)}")
     print(f"spool      {spooled.chunks} chunks, {spooled.size_bytes} bytes wait for outputs")
+    removed = journal.removals.rows_by_place()
     for one in journal.outputs.positions():
-        print(f"output     {one.name}: {one.taken} rows taken, {one.set_aside} set aside, {one.pending} pending")
+        set_aside = f"{one.set_aside} set aside{_of_these_removed(removed.get(set_aside_place(one.name), 0))}"
+        taken = f"{one.taken} rows taken{_of_these_removed(removed.get(one.name, 0))}"
+        print(f"output     {one.name}: {taken}, {set_aside}, {one.pending} pending")
+    if begun := sum(map(len, journal.removals.begun().values())):
+        print(f"removal    of {begun} files by RETENTION_DAYS was interrupted; the service finishes it at its next start")
     if given_up := sorted((folder / GIVEN_UP).glob("*")):
         print(f"given up   {len(given_up)} spool files are kept in {folder / GIVEN_UP}")
+    known = {one.name for one in journal.outputs.positions()}
     for kept in SetAside(folder / "set_aside").all():
-        print(f"set aside  {kept.batch_id}, {kept.count} rows, refused by {kept.output}: {kept.reason}")
+        is_off = "" if kept.output in known else " (turned off or renamed, so that nothing is offered to it again)"
+        print(f"set aside  {kept.batch_id}, {kept.count} rows, refused by {kept.output}{is_off}: {kept.reason}")
 
 
 def drop_output(folder: Path, name: str) -> int:
@@ -450,14 +458,18 @@ def _print_audit(found: Audit, span: Window) -> None:
     for one in found.outputs:
         released = one.taken + one.set_aside + one.pending
         held = "cannot be read back" if one.held is None else f"holds {one.held}"
-        print(
-            f"output     {one.name}: {released} released = {one.taken} taken + {one.set_aside} set aside + {one.pending} pending; {held}"
-        )
+        set_aside = f"{one.set_aside} set aside{_of_these_removed(one.removed_set_aside)}"
+        taken = f"{one.taken} taken{_of_these_removed(one.removed)}"
+        print(f"output     {one.name}: {released} released = {taken} + {set_aside} + {one.pending} pending; {held}")
     for sentence in found.disagreements[:_MOST_LISTED]:
         print(f"DISAGREES  {sentence}")
     if len(found.disagreements) > _MOST_LISTED:
         print(f"           … and {len(found.disagreements) - _MOST_LISTED} more")
     print("OK: journal, source and outputs agree." if not found.disagreements else f"{len(found.disagreements)} disagreements.")
+
+
+def _of_these_removed(rows: int) -> str:
+    return f" ({rows} of them removed by RETENTION_DAYS)" if rows else ""
 
 
 def main(arguments: list[str]) -> int:

@@ -161,6 +161,7 @@ class Finding:
     problems: tuple[str, ...]
     incomplete: tuple[str, ...] = ()
     is_erased: bool = False
+    is_removed: bool = False
 
 
 # One window
@@ -168,6 +169,18 @@ class Finding:
 
 def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
     """Count how many share each value of a window, or rebuild its public beats, and return what breaks the promise."""
+    if _rows_were_removed(held):
+        sources = len({source for _, source, _ in held.rows})
+        return Finding(
+            held.start_ns,
+            len(held.rows),
+            sources,
+            0,
+            0,
+            0,
+            tuple(_problems_of_rows(held.rows, in_order=in_a_file)),
+            is_removed=True,
+        )
     if len({one["schema"] for one, _ in held.cohorts}) > 1:
         return _without_counts(held, "its cohorts were made by different methods, and cannot be checked together")
     if held.cohorts:
@@ -218,6 +231,12 @@ def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Findi
         return replace(counted, problems=tuple(problems), incomplete=(reason,))
     is_partial = held.summary is not None and held.summary["partial"] == "true"
     return replace(_with(counted, problems, shortfalls, is_partial=is_partial), is_erased=is_erased)
+
+
+def _rows_were_removed(held: Held) -> bool:
+    """Return whether rows of a window are gone because of their age, as its summary says (RETENTION_DAYS)."""
+    summary = held.summary
+    return summary is not None and summary.get("removed") == "true" and len(held.rows) < int(summary["rows_released"])
 
 
 def _is_erased(held: Held, question: Question) -> bool:
@@ -769,7 +788,7 @@ def _parquet_summaries(path: Path | StoredFile) -> Iterator[tuple[int, int, Summ
 
 def _fields_of_file(names: Collection[str]) -> list[str]:
     fields = _fields_of(RHYTHM_SCHEMA if "template_digest" in names else SCHEMA)
-    return [*fields, "erased"] if "erased" in names else fields
+    return [*fields, *(name for name in ("erased", "removed") if name in names)]
 
 
 def _parquet_columns(
@@ -1259,7 +1278,7 @@ class Report:
     def __init__(self, *, unit: str, table: bool) -> None:
         self._unit = unit
         self._table = table
-        self._windows = self._rows = self._broken = self._partial = self._erased = 0
+        self._windows = self._rows = self._broken = self._partial = self._erased = self._removed = 0
         self._smallest: int | None = None
         self._problems: Counter[str] = Counter()
         self._first: dict[str, int] = {}
@@ -1275,6 +1294,7 @@ class Report:
         self._broken += bool(finding.problems)
         self._partial += bool(finding.incomplete)
         self._erased += finding.is_erased
+        self._removed += finding.is_removed
         if finding.distinct_values and not finding.is_erased:
             self._smallest = min(finding.smallest_group, self._smallest or finding.smallest_group)
         for problem in finding.problems:
@@ -1286,6 +1306,8 @@ class Report:
         if not self._windows:
             _tell("No rows: nothing was released.")
             return 0
+        if self._removed == self._windows:
+            return self._end("OK: no row is left to be checked.")
         if self._checks_beats(question):
             _tell(f"{self._windows} window{'s' if self._windows > 1 else ''}, {self._rows} rows.")
             return self._end("OK: every row is one of the public beat at the beat times.")
@@ -1304,6 +1326,10 @@ class Report:
             _tell(f"INCOMPLETE: of {self._partial} windows the server refused rows (partial); what is there was checked.")
         if self._erased:
             _tell(f"ERASED: rows of {self._erased} windows were taken back after their release; k was held at the release.")
+        if self._removed:
+            _tell(
+                f"REMOVED: rows of {self._removed} windows were removed because of their age (RETENTION_DAYS), as their summaries say."
+            )
         for problem, windows in self._problems.most_common():
             _tell(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
         if self._broken:
@@ -1323,6 +1349,7 @@ def _tell(line: str) -> None:
 def _line(finding: Finding) -> str:
     counts = (finding.rows, finding.sources, finding.distinct_values, finding.smallest_group, finding.imputed_rows)
     remarks = [f"incomplete: {one}" for one in finding.incomplete] + (["rows were erased"] if finding.is_erased else [])
+    remarks += ["rows were removed"] if finding.is_removed else []
     said = "; ".join((*finding.problems, *remarks)) or "-"
     return f"{_shown(finding.start_ns):<20} " + " ".join(f"{count:>8}" for count in counts) + f"  {said}"
 

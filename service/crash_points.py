@@ -32,6 +32,12 @@ ERASURE_BOOKED = "erasure-booked"
 ERASURE_SCRUBBED = "erasure-scrubbed"
 OF_ERASURE = (ERASURE_OPEN, ERASURE_FOUND, ERASURE_HALFWAY, ERASURE_REPLACED, ERASURE_BOOKED, ERASURE_SCRUBBED)
 
+#: The points of a sweep of RETENTION_DAYS: the second is reached after each file.
+REMOVAL_BEGUN = "removal-begun"
+REMOVAL_HALFWAY = "removal-halfway"
+REMOVAL_DONE = "removal-done"
+OF_REMOVAL = (REMOVAL_BEGUN, REMOVAL_HALFWAY, REMOVAL_DONE)
+
 #: All points, in the order in which a chunk reaches them.
 ALL = (
     AFTER_READ,
@@ -66,8 +72,8 @@ def switch_on(environment: Mapping[str, str]) -> str | None:
     if not wanted:
         return None
     name, _, count = wanted.partition(":")
-    if name not in ALL + OF_ERASURE:
-        raise ValueError(f"{VARIABLE} must be one of {', '.join(ALL + OF_ERASURE)}, got {name!r}")
+    if name not in (known := ALL + OF_ERASURE + OF_REMOVAL):
+        raise ValueError(f"{VARIABLE} must be one of {', '.join(known)}, got {name!r}")
     reached = _killing_at(name, int(count or 1))
     return wanted
 

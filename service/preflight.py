@@ -24,6 +24,7 @@ from service.state.settings_changes import last_key_id
 from service.wiring import (
     address_of_input,
     claimant_of,
+    held_csv,
     load_hierarchy,
     make_method,
     make_outputs,
@@ -186,6 +187,17 @@ def worker_problems(settings: Settings) -> list[str]:
     return [
         f"DASK_SCHEDULER needs the Python package {name}, which is not installed: pip install -r requirements-dask.txt"
         for name in missing
+    ]
+
+
+def retention_problems(settings: Settings) -> list[str]:
+    """Return why RETENTION_DAYS could not be kept."""
+    if settings.retention_days is None or not settings.output_to_csv or held_csv(settings).unit_ns:
+        return []
+    return [
+        f"RETENTION_DAYS={settings.retention_days} cannot remove files named by CSV_FILENAME_PATTERN={settings.csv_filename_pattern}: a "
+        "name that comes again on other days, or holds a week or a month, does not tell when its last row was released. Put the whole "
+        "date into it, such as ecg_%Y%m%d.csv"
     ]
 
 

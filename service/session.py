@@ -56,6 +56,7 @@ from service.wiring import (
     make_cut_guard,
     make_outputs,
     make_recipe,
+    make_retention,
     make_schedule,
     make_shared_spool,
     make_source,
@@ -66,6 +67,7 @@ from service.wiring import (
 )
 
 if TYPE_CHECKING:
+    from service.retention.sweep import Retention
     from service.scale.workforce import Workforce
 
 #: Python's thread switch interval. Its default of 5 ms would make a request a tenth slower, while another thread computes.
@@ -194,16 +196,49 @@ def _work(session: _Session) -> int:
     recipe, set_aside = _begin_epoch(session), _match_outputs(session)
     schedule = _plan(session)
     spool = _open_spool(session)
+    retention = session.retry.until_done(lambda: _make_retention(session))
     exclusion = session.retry.until_done(lambda: _exclusion_list(session)).snapshot
     with _workforce(session, recipe, spool, exclusion) as workforce:
         delivery = _make_delivery(session, Store(session.journal, spool, set_aside), workforce)
         asked_for = _windows_of(session.settings, schedule)
-        _release_all(session, recipe, schedule, delivery, workforce, exclusion)
+        with _removing_old_files(session, retention):
+            _release_all(session, recipe, schedule, delivery, workforce, exclusion)
         _raise_failures(delivery.failures())
     if session.observation.wants_recognition:
         _finish("Measuring recognition", lambda: _measure_recognition(session, asked_for, recipe, exclusion))
     _warn_if_nothing_was_read(session)
     return _exit_code(session.settings, session.observation.telemetry, session.clock)
+
+
+def _make_retention(session: _Session) -> Retention | None:
+    """Return what removes old files, after it has finished what a crash interrupted; None if there is nothing to do."""
+    if session.settings.retention_days is None and not session.journal.removals.begun():
+        return None
+    observation = session.observation
+    retention = make_retention(
+        session.settings,
+        session.source,
+        session.journal,
+        observation.telemetry,
+        session.clock,
+        trail=lambda: observation.trail,
+    )
+    retention.settle()
+    return retention
+
+
+@contextmanager
+def _removing_old_files(session: _Session, retention: Retention | None) -> Iterator[None]:
+    """Remove old files during a stream; of a one-shot run at its end, when nothing is written any more."""
+    if retention is None:
+        yield
+        return
+    if session.settings.streaming_mode:
+        retention.start()
+    try:
+        yield
+    finally:
+        _finish("Removing old files", retention.end if session.settings.streaming_mode else retention.sweep)
 
 
 def _release_all(

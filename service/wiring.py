@@ -36,6 +36,7 @@ from service.settings.declared import SHIPPED_HIERARCHY, Settings, cohort_of
 from service.settings.load import RHYTHM_WINDOW_S
 from service.settings.types import Secret
 from service.state.journal import Journal
+from service.state.trail import Trail
 from service.telemetry.hub import Telemetry
 from transport.addresses import canonical_address
 from transport.proxies import UnusableProxy, proxy_for
@@ -44,11 +45,14 @@ if TYPE_CHECKING:
     from inputs.data_set_address import DataSetAddress
     from inputs.recordings.folder import Recordings
     from inputs.window_summaries import WindowSummaries
+    from outputs.csv_held import HeldCsv
     from outputs.influx_claims import InfluxClaims
     from outputs.influxdb import InfluxTarget
     from outputs.parquet_claims import ParquetClaims
     from outputs.parquet_held import HeldParquet
     from outputs.parquet_places import Place
+    from service.retention.places import Place as RetentionPlace
+    from service.retention.sweep import Retention
     from service.state.shared_spool import SharedSpool
     from transport.influx_connection import InfluxConnection
     from transport.influx_versions import Address
@@ -250,6 +254,13 @@ def held_parquet(settings: Settings, labels: Collection[str]) -> HeldParquet:
 
     own = parquet_label(settings)
     return HeldParquet(parquet_place(settings), (own,) if own else labels)
+
+
+def held_csv(settings: Settings) -> HeldCsv:
+    """Return a reader of the CSV files."""
+    from outputs.csv_held import HeldCsv
+
+    return HeldCsv(Path(settings.csv_output_dir), settings.csv_filename_pattern)
 
 
 def parquet_place(settings: Settings) -> Place:
@@ -661,6 +672,37 @@ def make_upkeep(
     after_s = settings.late_recount_seconds
     recounts = None if settings.input_file else Recounts(source, journal, telemetry, clock, after_s=after_s)
     return Upkeep(source, journal, recounts, clock, most_recounts=len(after_s), looks=looks)
+
+
+def make_retention(
+    settings: Settings,
+    source: SampleSource,
+    journal: Journal,
+    telemetry: Telemetry,
+    clock: Clock,
+    *,
+    trail: Callable[[], Trail | None],
+) -> Retention:
+    """Return what removes old files; the source must be open. Without RETENTION_DAYS it only finishes what was begun."""
+    from service.retention.places import CsvPlace, ParquetPlace, ReportsPlace, SetAsidePlace
+    from service.retention.sweep import Retention
+    from service.state.set_aside import SetAside
+
+    state_dir = Path(settings.state_dir)
+    places: list[RetentionPlace] = []
+    if settings.output_to_csv:
+        places.append(CsvPlace(held_csv(settings), journal, is_stream=settings.streaming_mode))
+    if settings.output_to_parquet:
+        from outputs.parquet_removal import OldParquet
+
+        own = parquet_label(settings)
+        labels = (own,) if own else data_set_labels(settings, source, journal)
+        places.append(ParquetPlace(OldParquet(parquet_place(settings), labels), journal))
+    folder = state_dir / "set_aside"
+    refused_by = {one.name for one in journal.outputs.positions()} | {kept.output for kept in SetAside(folder).all()}
+    places += [SetAsidePlace(folder, output, journal) for output in sorted(refused_by)]
+    places.append(ReportsPlace(state_dir))
+    return Retention(settings.retention_days, places, journal, clock, telemetry, is_stream=settings.streaming_mode, trail=trail)
 
 
 def make_schedule(settings: Settings, source: SampleSource, clock: Clock, *, stream_position_ns: int | None) -> Schedule:

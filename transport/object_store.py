@@ -7,8 +7,10 @@ nothing; the service does. obstore's messages quote addresses and answers, which
 from __future__ import annotations
 
 import configparser
+import itertools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -389,11 +391,17 @@ class BucketPrefix:
         """Return an object's content; None if it does not exist."""
         return self._ask(lambda store: store.read_whole(self._prefix + path))
 
-    def paths(self, folder: str, *, after: str = "") -> list[str]:
-        """Return the paths of all objects in a folder and below that sort after `after`, in order."""
+    def paths(self, folder: str, *, after: str = "", before: str = "") -> list[str]:
+        """Return the paths of all objects in a folder and below that sort after `after` and before `before`, in order."""
         first = self._prefix + after if after else ""
-        keys = self._ask(lambda store: [found.key for found in store.objects(self._prefix + folder, after=first)])
-        return sorted(key.removeprefix(self._prefix) for key in keys)
+        stop = self._prefix + before if before else chr(sys.maxunicode)
+
+        def ask(store: ObjectStore) -> list[str]:
+            # A store lists in order, so that nothing of what comes after has to be listed.
+            keys = (found.key for found in store.objects(self._prefix + folder, after=first))
+            return list(itertools.takewhile(lambda key: key < stop, keys))
+
+        return sorted(key.removeprefix(self._prefix) for key in self._ask(ask))
 
     def _ask(self, request: Callable[[ObjectStore], _T]) -> _T:
         try:

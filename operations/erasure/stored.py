@@ -12,8 +12,9 @@ from anonymizer.batch import Batch
 from disk.durable_file import read_ours, sync_folder, write_durably
 from operations.erasure.rows import Rule, cut_batch
 from service import crash_points
-from service.state.erasures import Taken, set_aside_place
+from service.state.erasures import Taken
 from service.state.journal import Journal
+from service.state.removals import set_aside_place
 from service.state.set_aside import Kept, SetAside
 from service.state.shared_spool import MixedSpool
 from service.state.spool import GIVEN_UP, SpoolDamaged, decode, encode

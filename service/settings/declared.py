@@ -28,6 +28,7 @@ from service.settings.types import (
     ValueUnit,
     boolean,
     dask_scheduler,
+    days,
     file_mode,
     file_name_pattern,
     files_address,
@@ -313,6 +314,12 @@ class Settings:
         "",
         "File that tells starts, changed settings and keys, releases by time and operators' commands, as a chain of hashes; empty: none. "
         "documentation/AUDIT.md.",
+    )
+    retention_days: int | None = _setting(
+        days,
+        "",
+        "Remove CSV files, Parquet files, reports and rows set aside this many days after their release; empty: never. What was released "
+        "stays on record, so that nothing is released again. Not reached: InfluxDB, an API, copies, backups. documentation/OPERATIONS.md.",
     )
     influx_verify_token: Secret = _setting(
         secret, "", "Token that may read both buckets, for the verifying tools, and for the comparison at the start."

@@ -510,12 +510,23 @@ def _warnings_about(settings: Settings, given: Mapping[str, str]) -> Iterator[st
     yield from _warnings_about_the_method(settings, given)
     yield from _warnings_about_versions(settings)
     yield from unencrypted(settings)
+    yield from _warnings_about_retention(settings)
     if settings.status_address and not parse_address(settings.status_address).is_loopback:
         yield f"STATUS_ADDRESS={settings.status_address} is not encrypted: allow access only through a TLS proxy or a private network"
     if settings.input_file and settings.influx_tag_filter:
         yield "INFLUX_TAG_FILTER does not apply to INPUT_FILE and is ignored"
     if settings.input_file and given.get("DEFAULT_QUERY_HOURS"):
         yield "DEFAULT_QUERY_HOURS does not apply to INPUT_FILE: the whole file is read, or QUERY_START_TIME to QUERY_END_TIME"
+
+
+def _warnings_about_retention(settings: Settings) -> Iterator[str]:
+    outputs = {"the bucket of InfluxDB": settings.output_to_influx, "what the API has taken": settings.output_to_api}
+    beyond = [name for name, is_used in outputs.items() if is_used]
+    if settings.retention_days is not None and beyond:
+        yield (
+            f"RETENTION_DAYS does not reach {' and '.join(beyond)}: set a retention there too"
+            f"{' (of a bucket: influx bucket update --retention)' if settings.output_to_influx else ''}"
+        )
 
 
 def untold_without_connection(settings: Settings) -> Iterator[str]:

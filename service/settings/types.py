@@ -172,6 +172,10 @@ def seconds(least: int, most: int = LONGEST_S) -> Parser:
     return whole_number(least, limit=most)
 
 
+#: A number of days; a hundred years is far beyond any term.
+days = whole_number(1, 36_500)
+
+
 def positive_number(value: str) -> float:
     """A number above 0, such as 0.5 or 24."""
     expected = "a number above 0, such as 0.5 or 24"
@@ -384,4 +388,4 @@ def parse_address(text: str) -> StatusAddress:
 
 
 #: The value of an empty setting without a default; for parsers not listed, an empty text.
-EMPTY: Mapping[Parser, Any] = {secret: Secret(""), moment: None, names: (), tag_filter: ()}
+EMPTY: Mapping[Parser, Any] = {secret: Secret(""), moment: None, days: None, names: (), tag_filter: ()}

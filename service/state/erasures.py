@@ -15,6 +15,7 @@ from anonymizer.errors import JournalDamaged
 from anonymizer.ports import Receipt
 from service.state.journal_file import JournalFile
 from service.state.output_positions import LOST_CHUNK
+from service.state.removals import lower_removed, set_aside_place
 
 _FOR_EVER_NS = 2**63 - 1
 
@@ -173,11 +174,6 @@ class Erasures:
         self._file.scrub()
 
 
-def set_aside_place(output: str) -> str:
-    """Return the place of rows that an output refused."""
-    return f"set aside by {output}"
-
-
 def _lower_window(db: sqlite3.Connection, taken: Taken) -> int:
     """Lower the counts of the entry that a window is in; return its chunk."""
     found = db.execute(
@@ -205,6 +201,7 @@ def _lower_output(
     refused = dict(db.execute("SELECT batch_id, rows FROM set_aside WHERE output = ?", (name,)))
     for start_ns, one in taken.items():
         chunk = chunk_of[start_ns]
+        lower_removed(db, name, window_ns=start_ns, rows=one.rows)
         if chunk <= since:
             continue
         lost = f"{LOST_CHUNK}{chunk}"

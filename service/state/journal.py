@@ -16,7 +16,7 @@ from pathlib import Path
 
 from anonymizer.batch import Promise, WindowCounts
 from anonymizer.errors import JournalDamaged, StateUnavailable
-from anonymizer.windows import Window, WindowRange
+from anonymizer.windows import HOUR_NS, Window, WindowRange
 from disk.durable_file import make_folder
 from service.state.digests import KEYED, Digests, of_filters
 from service.state.erasures import Erasures
@@ -25,6 +25,7 @@ from service.state.fence import Fence, Fenced
 from service.state.intervals import IntervalSet, merged, missing
 from service.state.journal_file import WAY_ON, JournalFile
 from service.state.output_positions import GIVEN_UP, LOST_CHUNK, OutputPositions
+from service.state.removals import Removals
 from service.time_texts import moment_text
 
 _STREAM = "streaming"
@@ -48,6 +49,9 @@ _RECOUNTS_DUE = "(SELECT count(*) FROM json_each(?) AS delay WHERE released_ns +
 
 #: How many entries one transaction examines when merging neighbours.
 _MERGED_AT_ONCE = 10_000
+
+#: Entries of different days of release are not merged, so that the journal tells each day's age.
+_DAY_OF_RELEASE = f"released_ns / {24 * HOUR_NS}"
 
 #: A recount number that is never reached; marks intervals that are not counted again.
 _NEVER_AGAIN = 1_000_000
@@ -82,6 +86,7 @@ class Entry:
         counts: The sums over its windows.
         late: Rows known to have arrived after the release.
         erased: Rows that were read and taken back by an erasure; the counts do not include them.
+        released_ns: When it was released; the last of its windows, if merged.
         is_comparable: Whether a new count can be compared with the rows read, because the same sources are read.
     """
 
@@ -94,6 +99,7 @@ class Entry:
     late: int
     is_comparable: bool = True
     erased: int = 0
+    released_ns: int = 0
 
     @property
     def rows_read(self) -> int:
@@ -182,6 +188,7 @@ class Journal:
         self.outputs = OutputPositions(self._file)
         self.exclusions = Exclusions(self._file)
         self.erasures = Erasures(self._file)
+        self.removals = Removals(self._file)
         try:
             self._check_data_set(data_set, address, earlier_version)
             self._known = self._read_intervals()
@@ -284,7 +291,7 @@ class Journal:
         """Return the entries of all released intervals that overlap the span, in order."""
         rows = self._file.rows(
             f"SELECT i.start_ns, i.end_ns, i.chunk, e.promise, e.window_ns, i.windows, i.late, "
-            f"i.recounts < {_NEVER_AGAIN}, i.erased, {', '.join(_COUNTS)} FROM intervals i "
+            f"i.recounts < {_NEVER_AGAIN}, i.erased, i.released_ns, {', '.join(_COUNTS)} FROM intervals i "
             f"LEFT JOIN epochs e ON e.epoch = i.epoch WHERE {_OVERLAPS} ORDER BY i.start_ns",
             {"start": span.start_ns, "end": span.end_ns},
         )
@@ -299,8 +306,9 @@ class Journal:
                 late,
                 bool(comparable),
                 erased,
+                released_ns,
             )
-            for start, end, chunk, promise, window_ns, windows, late, comparable, erased, *counts in rows
+            for start, end, chunk, promise, window_ns, windows, late, comparable, erased, released_ns, *counts in rows
         ]
 
     def record_release(
@@ -400,7 +408,7 @@ class Journal:
         """Merge neighbouring entries that every output has taken, that end before `time_ns`, and that need no more recounts.
 
         Entries are not merged across the first chunk of an output, nor with lost chunks: the journal must still show which output should
-        have which rows.
+        have which rows; nor across days of release.
 
         Args:
             time_ns: Nanoseconds since the epoch.
@@ -419,6 +427,7 @@ class Journal:
                 _MERGED_AT_ONCE,
             )
             if last_ns is None or last_ns == from_ns:
+                self.removals.merge_before(time_ns)
                 return fewer
             fewer += self._merge_between(from_ns, last_ns, before_ns=time_ns, recounts=recounts)
             # The last entry may now be part of one that extends further.
@@ -435,7 +444,12 @@ class Journal:
         )
         continues_previous = " AND ".join(
             f"{here} IS lag({there}) OVER (ORDER BY start_ns)"
-            for here, there in (("start_ns", "end_ns"), ("epoch", "epoch"), ("outputs_then", "outputs_then"))
+            for here, there in (
+                ("start_ns", "end_ns"),
+                ("epoch", "epoch"),
+                ("outputs_then", "outputs_then"),
+                (_DAY_OF_RELEASE, _DAY_OF_RELEASE),
+            )
         )
         run = (
             "SELECT *, sum(is_first) OVER (ORDER BY start_ns) AS run FROM "

@@ -72,6 +72,11 @@ _LATER_TABLES = (
     # What the open erasure takes from each place and window, until it is booked.
     "CREATE TABLE IF NOT EXISTS erased_rows (place TEXT NOT NULL, start_ns INTEGER NOT NULL, rows INTEGER NOT NULL, "
     "starred INTEGER NOT NULL, suppressed INTEGER NOT NULL, PRIMARY KEY (place, start_ns)) STRICT",
+    # Files that RETENTION_DAYS is about to remove, and what it has removed, in whole windows of one interval each.
+    "CREATE TABLE IF NOT EXISTS removing (place TEXT NOT NULL, path TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, "
+    "rows INTEGER NOT NULL, PRIMARY KEY (place, path, start_ns)) STRICT",
+    "CREATE TABLE IF NOT EXISTS removed (place TEXT NOT NULL, start_ns INTEGER NOT NULL, end_ns INTEGER NOT NULL, rows INTEGER NOT NULL, "
+    "PRIMARY KEY (place, start_ns)) STRICT",
 )
 
 #: The upgrade from version 2, which summed up pending rows in every query.
@@ -107,6 +112,8 @@ _SEALED = (
     "exclusions",
     "erasures",
     "erased_rows",
+    "removing",
+    "removed",
 )
 
 _SEAL = "seal"

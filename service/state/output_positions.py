@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from anonymizer.ports import Receipt
 from service.state.journal_file import JournalFile
+from service.state.removals import rename_place, set_aside_place
 
 #: The last chunk that every output has taken; all chunks if there is no output.
 _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
@@ -94,6 +95,8 @@ class OutputPositions:
                 db.execute("UPDATE outputs SET name = ? WHERE name = ?", (new, old))
                 db.execute("UPDATE receipts SET output = ? WHERE output = ?", (new, old))
                 db.execute("UPDATE set_aside SET output = ? WHERE output = ?", (new, old))
+                rename_place(db, old, new)
+                rename_place(db, set_aside_place(old), set_aside_place(new))
 
     def drop_output(self, name: str) -> None:
         """Forget an output and its pending rows."""

@@ -13,6 +13,7 @@ import errno
 import hashlib
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -44,6 +45,7 @@ _NO_LOGIN = 2**32 - 1
 
 #: An entry's event.
 BEGUN, STARTED, ENDED, SETTINGS, KEY, RELEASED, COMMAND = "begun", "started", "ended", "settings", "key", "released", "command"
+REMOVED = "removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,7 @@ class Trail:
     _size: int = field(default=0, init=False)
     _released: list[Window] = field(default_factory=list, init=False)
     _looked_ns: int = field(default=0, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _told: Checked = field(default_factory=lambda: Checked(()), init=False)
 
     def __post_init__(self) -> None:
@@ -177,7 +180,8 @@ class Trail:
         Raises:
             StateUnavailable: It cannot be written now.
         """
-        with self._alone() as file:
+        # Old files are removed by a thread of their own.
+        with self._lock, self._alone() as file:
             if file.seek(0, os.SEEK_END) > self._size:
                 file.seek(self._size)
                 more = check(file.read(), head=self.head, entries_before=self._number)

@@ -5,7 +5,7 @@ No event holds a row, a value or an id of a source, except batches on their way 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -51,6 +51,25 @@ class Unit:
         for result in self.results:
             levels += result.statistics.rows_at_level
         return levels
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What one sweep of RETENTION_DAYS did.
+
+    Args:
+        at_ns: When it ended.
+        files: How many files were removed, by what they are: `CSV files`.
+        rows: Released rows in them.
+        kept: Files that are old enough and could not, or must not, be removed.
+        others: Old files beside them that are not the service's to remove.
+    """
+
+    at_ns: int
+    files: Mapping[str, int]
+    rows: int = 0
+    kept: int = 0
+    others: int = 0
 
 
 class Events:
@@ -179,6 +198,9 @@ class Events:
 
     def rejected(self, output: Output, batch: Batch, rows: int, reason: Exception) -> None:
         """An output refused some or all rows of a batch for good."""
+
+    def swept(self, sweep: Sweep) -> None:
+        """RETENTION_DAYS was applied to files, reports and set-aside rows."""
 
     def gave_up(self, output: Output, reason: Exception) -> None:
         """The service stopped writing to an output for the rest of this run."""

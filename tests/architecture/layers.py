@@ -44,6 +44,8 @@ CLIENT_LIBRARY = {
     "outputs/parquet_files.py": frozenset[str](),
     "outputs/parquet_encoding.py": frozenset({"pyarrow"}),
     "outputs/parquet_held.py": frozenset({"pyarrow"}),
+    "outputs/parquet_removal.py": frozenset({"pyarrow"}),
+    "outputs/csv_held.py": frozenset({"pyarrow"}),
     "outputs/parquet_places.py": frozenset[str](),
     "outputs/influx_claims.py": frozenset[str](),
     "outputs/parquet_claims.py": frozenset[str](),
@@ -59,6 +61,8 @@ OWN_MODULES = {
     "outputs/csv_files.py": frozenset({"outputs.committed_file", "outputs.csv_names"}),
     "outputs/parquet_files.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
     "outputs/parquet_held.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
+    "outputs/parquet_removal.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_held", "outputs.parquet_places"}),
+    "outputs/csv_held.py": frozenset({"outputs.csv_names"}),
 }
 
 #: Modules that Windows does not have.
@@ -240,9 +244,14 @@ ROOMS = {
         "pipeline delivery retry telemetry state settings clock crash_points time_texts anonymizer inputs.window_summaries "
         "recognition",
     ),
+    "service/retention/": _room(
+        "what removes old files knows the journal and what outputs hold; it releases nothing and cannot name a sample",
+        "retention telemetry state clock crash_points time_texts disk outputs.csv_held outputs.parquet_removal",
+        more=VOCABULARY,
+    ),
     "service/wiring.py": _room(
         "wiring builds parts from settings; it starts none of them",
-        "pipeline telemetry state settings clock anonymizer detection inputs outputs recognition transport",
+        "pipeline retention telemetry state settings clock anonymizer detection inputs outputs recognition transport",
     ),
     "service/recognition.py": _room(
         "the trial of recognition knows the source and the report's figures; it releases nothing",

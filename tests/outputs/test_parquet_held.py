@@ -27,9 +27,9 @@ class Counting(Folder):
         self.reads += 1
         return super().read(path)
 
-    def paths(self, folder: str, *, after: str = "") -> list[str]:
+    def paths(self, folder: str, *, after: str = "", before: str = "") -> list[str]:
         self.listings += 1
-        return super().paths(folder, after=after)
+        return super().paths(folder, after=after, before=before)
 
 
 def window(number: int) -> Window:
