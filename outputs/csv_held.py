@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -92,12 +92,12 @@ class HeldCsv:
         """Remove files for good; return why some could not be removed, by name. Raises OSError as `remove_durably` does."""
         return remove_durably([self._folder / name for name in file_names], after_each=after_each)
 
-    def others(self, before_ns: int) -> int:
-        """Return how many files are older than that by their last change, whatever they are."""
+    def others(self, before_ns: int, *, but_for: Collection[str]) -> int:
+        """Return how many files are older than that by their last change, whatever they are, but for those of some names."""
         limit_s = before_ns / NANOSECONDS
         try:
             with os.scandir(self._folder) as entries:
-                return sum(_is_file_before(entry, limit_s) for entry in entries)
+                return sum(_is_file_before(entry, limit_s) and entry.name not in but_for for entry in entries)
         except OSError:
             return 0
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from anonymizer.batch import Promise, WindowCounts
 from anonymizer.windows import Window
+from service.telemetry.events import Sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class Detail:
         is_complete: Whether the run ended by itself.
         workers: How many worker processes shared the work, at most; 0: none.
         attacked: How often attackers are right on this data; None without UTILITY_METRICS.
+        removed: What RETENTION_DAYS removed at the end of the run; None without it.
     """
 
     windows_withheld: int
@@ -108,6 +110,7 @@ class Detail:
     is_complete: bool
     workers: int = 0
     attacked: Attacked | None = None
+    removed: Sweep | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from service.settings.shown import shown_settings
 from service.state.intervals import merged
 from service.state.journal import Released
 from service.state.output_positions import OutputPosition
-from service.telemetry.events import Events, Unit
+from service.telemetry.events import Events, Sweep, Unit
 from service.telemetry.totals import FEWEST_WINDOWS, Sums
 from service.version import VERSION
 
@@ -50,6 +50,7 @@ class RunRecorder(Events):
         self._ended_s = 0.0
         self._workers = 0
         self._attacked: Attacked | None = None
+        self._removed: Sweep | None = None
         #: The head of the audit log at the end of the run; empty without one.
         self.head = ""
 
@@ -138,6 +139,10 @@ class RunRecorder(Events):
         """Remember the most."""
         self._workers = max(self._workers, count)
 
+    def swept(self, sweep: Sweep) -> None:
+        """Record what was removed."""
+        self._removed = sweep
+
     def finished(self, seconds: float) -> None:
         """Record that the run ended by itself, unless it was asked to stop."""
         self._is_complete = not self._clock.is_stopping()
@@ -171,6 +176,7 @@ class RunRecorder(Events):
             is_complete=self._is_complete,
             workers=self._workers,
             attacked=self._attacked,
+            removed=self._removed,
         )
 
 

@@ -157,12 +157,12 @@ class CsvPlace:
         self._journal = journal
         self._is_stream = is_stream
         self._record = OnRecord(journal, held.name)
-        self._left = 0
+        self._left = set[str]()
         self.name = held.name
 
     def due(self, before_ns: int) -> Iterator[HeldFile | Left]:
         """Yield the files of old windows."""
-        self._left = 0
+        self._left.clear()
         receipts = self._journal.outputs.receipts(self.name)
         # A later window may still be written to the file of the stream's position.
         stream_ns = self._journal.stream_position_ns() if self._is_stream else None
@@ -179,7 +179,7 @@ class CsvPlace:
             except NotDue:
                 continue
             except (NotRemoved, ValueError) as error:
-                self._left += 1
+                self._left.add(name)
                 yield Left(name, str(error))
 
     def remove(self, files: Sequence[HeldFile], *, after_each: Callable[[], None]) -> dict[str, str]:
@@ -192,7 +192,7 @@ class CsvPlace:
 
     def others(self, before_ns: int) -> int:
         """Return how many other old files are in the folder."""
-        return max(0, self._held.others(before_ns) - self._left)
+        return self._held.others(before_ns, but_for=self._left)
 
     def _spans(self, before_ns: int) -> Iterator[Window]:
         """Yield the interval of each name that old windows may have been written to, in order."""

@@ -43,9 +43,7 @@ _END_S = 2.0
 #: So many names are logged per sweep and place.
 _MOST_NAMED = 3
 
-_REMOVED = LogEvent(
-    "retention_removed", "🧹 RETENTION_DAYS=%d: %d %s with %d rows were removed", "days files what rows", logging.INFO
-)
+_REMOVED = LogEvent("retention_removed", "🧹 RETENTION_DAYS=%d: removed %d %s, %d rows", "days files what rows", logging.INFO)
 _SET_ASIDE_REMOVED = LogEvent(
     "retention_removed_set_aside",
     "⚠️ RETENTION_DAYS=%d: %d rows in %d batches that were set aside were removed; %s will never get them",

@@ -19,7 +19,7 @@ from service.settings.declared import Settings, cohort_of
 from service.state.output_positions import OutputPosition, OutputPositions
 from service.status.journal_reader import JournalReader
 from service.status.snapshot import Dependency, Durations, Levels, Moment, OutputState, Pace, Run, Snapshot, SpoolState, Trouble
-from service.telemetry.events import SOURCE, STATE, WORKERS, Events, Phase, Unit
+from service.telemetry.events import SOURCE, STATE, WORKERS, Events, Phase, Sweep, Unit
 from service.telemetry.fidelity_steps import FidelityStep, FidelitySteps
 from service.telemetry.totals import FEWEST_WINDOWS, Sums, totals_of
 
@@ -131,6 +131,7 @@ class Board(Events):
         self._retries = {SOURCE: 0, STATE: 0, WORKERS: 0}
         self._reading_pauses = False
         self._workers: int | None = None
+        self._removed = Sweep()
         self._within, self._timed, self._timed_s = [0] * len(BUCKETS_S), 0, 0.0
         self._moments: deque[Moment] = deque(maxlen=_MOST_MOMENTS)
         self._notes: dict[str, _OutputNotes] = {}
@@ -193,6 +194,7 @@ class Board(Events):
                 moments=tuple(self._moments),
                 workers=self._workers,
                 workforce=self._dependency(WORKERS),
+                removed=self._removed,
             )
 
     # Events
@@ -297,6 +299,11 @@ class Board(Events):
             self._timed_s += seconds
             for index, bound_s in enumerate(BUCKETS_S):
                 self._within[index] += windows if each_s <= bound_s else 0
+
+    def swept(self, sweep: Sweep) -> None:
+        """Add what was removed."""
+        with self._lock:
+            self._removed = self._removed.followed_by(sweep)
 
     def releasing(self, rows: int) -> None:
         """Record that the journal may already have these rows."""

@@ -131,6 +131,11 @@ def _notices(now: Snapshot) -> Iterator[Finding]:
             yield Finding(
                 "set_aside", f"{output.name} refused {many_text(output.set_aside, 'row')}, which were set aside.", output.name
             )
+    if now.removed.kept:
+        yield Finding(
+            "retention_kept",
+            f"{many_text(now.removed.kept, 'file')} older than RETENTION_DAYS could not, or must not, be removed.",
+        )
     read, withheld, late, contradictory, noisy = (
         sum(getattr(one, f"rows_{rows}") for one in now.moments)
         for rows in ("read", "withheld", "late", "contradictory", "noisy")

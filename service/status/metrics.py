@@ -25,6 +25,7 @@ from anonymizer.windows import NANOSECONDS
 from service.status.board import BUCKETS_S
 from service.status.judgement import Judgement, judge
 from service.status.snapshot import OutputState, Snapshot
+from service.telemetry.events import REMOVABLE, Sweep
 from service.telemetry.fidelity_steps import FidelityStep
 from service.version import VERSION
 
@@ -61,6 +62,7 @@ def families(now: Snapshot) -> Iterator[Metric]:
     if now.fidelity is not None:
         yield from _of_fidelity(now.fidelity)
     yield from _of_outputs(now.outputs)
+    yield from _of_retention(now.removed)
 
 
 def _of_the_run(now: Snapshot, judgement: Judgement) -> Iterator[Metric]:
@@ -170,6 +172,15 @@ def _of_outputs(outputs: tuple[OutputState, ...]) -> Iterator[Metric]:
     )
     yield _counters("output_retries", "Writes to the output that were retried.", "output", each("retries"))
     yield _gauges("output_last_error_timestamp_seconds", "When the output last gave an error; 0: never.", "output", errors)
+
+
+def _of_retention(removed: Sweep) -> Iterator[Metric]:
+    files = {what.replace(" ", "_").replace("-", "_").lower(): removed.files.get(what, 0) for what in REMOVABLE}
+    yield _counters("removed_files", "Files that RETENTION_DAYS removed.", "what", files.items())
+    yield _counter("removed_rows", "Released rows in files that RETENTION_DAYS removed.", removed.rows)
+    yield _gauge("overdue_files", "Files older than RETENTION_DAYS that could not, or must not, be removed.", removed.kept)
+    last_s = removed.at_ns / NANOSECONDS
+    yield _gauge("last_sweep_timestamp_seconds", "When RETENTION_DAYS was last applied; 0: never, or off.", last_s)
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

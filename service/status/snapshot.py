@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from anonymizer.cohorts import Cohort
-from service.telemetry.events import Phase
+from service.telemetry.events import Phase, Sweep
 from service.telemetry.fidelity_steps import FidelityStep
 from service.telemetry.totals import Totals
 
@@ -158,6 +158,7 @@ class Snapshot:
         moments: The last hour, oldest first.
         workers: How many worker processes share the work; None without DASK_SCHEDULER.
         workforce: Whether they can be reached.
+        removed: What RETENTION_DAYS removed in this run, with what the last sweep kept; at time 0 before the first.
     """
 
     now_ns: int
@@ -174,3 +175,4 @@ class Snapshot:
     moments: tuple[Moment, ...]
     workers: int | None = None
     workforce: Dependency = Dependency()
+    removed: Sweep = field(default_factory=Sweep)

@@ -6,7 +6,7 @@ No event holds a row, a value or an id of a source, except batches on their way 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -53,23 +53,32 @@ class Unit:
         return levels
 
 
+#: What RETENTION_DAYS removes, in words.
+REMOVABLE = ("CSV files", "Parquet files", "set-aside batches", "reports")
+
+
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """What one sweep of RETENTION_DAYS did.
+    """What one sweep of RETENTION_DAYS did, or several.
 
     Args:
-        at_ns: When it ended.
+        at_ns: When the last one ended; 0: there was none.
         files: How many files were removed, by what they are: `CSV files`.
         rows: Released rows in them.
         kept: Files that are old enough and could not, or must not, be removed.
         others: Old files beside them that are not the service's to remove.
     """
 
-    at_ns: int
-    files: Mapping[str, int]
+    at_ns: int = 0
+    files: Mapping[str, int] = field(default_factory=dict)
     rows: int = 0
     kept: int = 0
     others: int = 0
+
+    def followed_by(self, later: Sweep) -> Sweep:
+        """Return what this sweep and a later one removed; what is kept is what the later one says."""
+        files = {what: self.files.get(what, 0) + count for what, count in later.files.items()}
+        return Sweep(later.at_ns, {**self.files, **files}, self.rows + later.rows, later.kept, later.others)
 
 
 class Events:
