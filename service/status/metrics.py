@@ -176,7 +176,7 @@ def _of_outputs(outputs: tuple[OutputState, ...]) -> Iterator[Metric]:
 
 def _of_retention(removed: Sweep) -> Iterator[Metric]:
     files = {what.replace(" ", "_").replace("-", "_").lower(): removed.files.get(what, 0) for what in REMOVABLE}
-    yield _counters("removed_files", "Files that RETENTION_DAYS removed.", "what", files.items())
+    yield _counters("removed_files", "Files that RETENTION_DAYS removed.", "kind", files.items())
     yield _counter("removed_rows", "Released rows in files that RETENTION_DAYS removed.", removed.rows)
     yield _gauge("overdue_files", "Files older than RETENTION_DAYS that could not, or must not, be removed.", removed.kept)
     last_s = removed.at_ns / NANOSECONDS

@@ -213,6 +213,7 @@ REFUSED: dict[str, Play] = {
     "refuses INFLUX_TOKEN": lambda s: s.run(INFLUX_TOKEN="wrong"),
     "which needs INFLUX_TOKEN and INFLUX_ORG": lambda s: s.run(INFLUX_TOKEN="", INFLUX_ORG=""),
     "has no organization": lambda s: s.run(INFLUX_ORG="x"),
+    "cannot remove files named by": lambda s: s.check(RETENTION_DAYS=9, CSV_FILENAME_PATTERN="%H.csv"),
     "Failed to connect to InfluxDB: bucket": lambda s: s.run(INFLUX_INPUT_BUCKET="x"),
     "does not let us write to bucket": lambda s: s.check(INFLUX_OUTPUT_TOKEN=s.settings["INFLUX_TOKEN"]),
     "so wearers could not be told apart": lambda s: s.with_rows().run(SOURCE_TAG="patient"),
@@ -274,6 +275,7 @@ WARNED: dict[str, Play] = {
         s, {"a.parquet": {}, "b.parquet": {"timestamp": pa.array([START_NS] * 9, pa.timestamp("us", "UTC"))}}
     ),
     "is easy to guess": lambda s: under_an_old_key(s),
+    "RETENTION_DAYS does not reach": lambda s: s.with_rows().run(RETENTION_DAYS=9),
     "source ids differ only in case": lambda s: of_file(
         s, HEADER + ROWS + ROWS.replace(b",w", b",W"), K_UNIT="source", K_VALUE=2
     ),
@@ -293,6 +295,39 @@ for _words, _play in WARNED.items():
 
 
 # Warnings
+
+
+@row("is old enough, but is not removed", ends=exit_codes.DONE)
+@row("other old files lie beside the", ends=exit_codes.DONE)
+@row("the clock says …, the last time on record", ends=exit_codes.DONE)
+@row("rows in … batches that were set aside are removed", ends=exit_codes.DONE)
+@row("removing old … is postponed", ends=exit_codes.DONE)
+def _old_files(scene: Scene) -> int:
+    path = scene.folder / "recording.csv"
+    path.write_bytes(HEADER + ROWS)
+    settings = {
+        "INPUT_FILE": path,
+        "OUTPUT_TO_INFLUX": "false",
+        "QUERY_START_TIME": "",
+        "QUERY_END_TIME": "",
+        "RETENTION_DAYS": 1,
+    }
+    settings |= {"OUTPUT_TO_PARQUET": "true", "PARQUET_URL": scene.folder / "parquet"}
+    scene.api.script(*[Reply(status=400)] * 9)
+    scene.run(**settings, OUTPUT_TO_API="true")
+    (released,) = scene.csv.iterdir()
+    released.write_bytes(released.read_bytes() + ROWS)
+    (scene.csv / "notes.txt").write_text("mine")
+    os.utime(scene.csv / "notes.txt", (0, 0))
+    rows, others = scene.folder / "parquet" / "rows", scene.folder / "parquet" / "others"
+    rows.rename(others)
+    rows.write_text("not a folder")
+    later = "import time\nreal = time.time_ns\ntime.time_ns = lambda: real() + {} * 3600 * 10**9"
+    scene.patched(later.format(12), **settings, OUTPUT_TO_API="true")
+    rows.unlink()
+    others.rename(rows)
+    scene.patched(later.format(30), **settings, OUTPUT_TO_API="true")
+    return scene.patched(later.format(2400), **settings, OUTPUT_TO_API="true")
 
 
 @row("⚠️ 15 % of records suppressed", ends=exit_codes.DONE)

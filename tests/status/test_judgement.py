@@ -11,6 +11,7 @@ from anonymizer.batch import WindowCounts
 from service.status.judgement import judge
 from service.status.page_data import page_data
 from service.status.snapshot import Moment, Trouble
+from service.telemetry.events import Sweep
 from tests.documentation.pages import ROOT
 from tests.status import states
 
@@ -35,6 +36,7 @@ NOTICES: list[tuple[dict[str, Any], str]] = [
     ({"moments": (Moment(0, rows_read=1000, rows_withheld=3, rows_contradictory=3),)}, "contradictory"),
     ({"moments": (Moment(0, rows_read=1000, rows_late=1), Moment(1, rows_read=1000, rows_late=2))}, "late"),
     ({"outputs": (states.output("x", set_aside=1),)}, "set_aside"),
+    ({"removed": Sweep(kept=2)}, "retention_kept"),
     ({"totals.violations": 1}, "verification_failed"),
     ({"totals.counts": WindowCounts(read=3, released=2)}, "not_conserved"),
     ({"outputs": (states.output("x", unaccounted=-1),)}, "not_conserved"),
