@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anonymizer.batch import Batch
-from anonymizer.errors import IntentChanged, OutputUnavailable
+from anonymizer.errors import IntentChanged, OutputDenied, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS
 from disk.durable_file import PRIVATE, folder_mode, make_folder, probe
+from disk.file_lock import try_to_lock
 from outputs.committed_file import Committed, append, grown, move_aside
 from outputs.csv_names import HEADER as HEADER
 from outputs.csv_names import covered_ns, unit_s
@@ -68,17 +69,20 @@ class CsvFiles:
         folder: Created if it is missing.
         pattern: File name with strftime's fields, filled with the window's start in UTC.
         file_mode: Permissions of created files; existing files keep theirs.
+        is_alone: Whether to refuse a folder in which another process writes: each would take the other's files for foreign ones.
     """
 
     kind = "csv"
 
-    def __init__(self, folder: Path, pattern: str, *, file_mode: int = PRIVATE) -> None:
+    def __init__(self, folder: Path, pattern: str, *, file_mode: int = PRIVATE, is_alone: bool = False) -> None:
         self._folder = folder
         self._file_mode = file_mode
         self._pattern = pattern
         self._unit_s = unit_s(pattern)
         self.concurrency = _FILES_AT_A_TIME if self._unit_s == 1 else 1
         self._lock = threading.Lock()
+        self._is_alone = is_alone
+        self._folder_lock: int | None = None
         self._known: dict[str, _Known] = {}
         #: By batch, in the order of writing.
         self._recent: dict[str, _Written] = {}
@@ -94,6 +98,8 @@ class CsvFiles:
                     "were removed on purpose, make the folder"
                 )
             make_folder(self._folder, folder_mode(self._file_mode))
+            if self._is_alone and self._folder_lock is None:
+                self._folder_lock = self._locked()
             probe(self._folder)
         except OSError as error:
             raise self._unavailable(error) from None
@@ -138,7 +144,34 @@ class CsvFiles:
         return {"key": file_name, "forget": True} if self._is_complete(after) else after.receipt(file_name)
 
     def close(self) -> None:
-        """Nothing stays open between writes."""
+        """Let another process write to the folder. No file stays open between writes."""
+        if self._folder_lock is not None:
+            os.close(self._folder_lock)
+            self._folder_lock = None
+
+    def _locked(self) -> int | None:
+        """Lock the folder itself, so that no file is added to it; return its descriptor, None where folders cannot be locked.
+
+        Raises:
+            OutputDenied: Another process has locked it.
+        """
+        # Windows cannot open a folder.
+        if os.name != "posix":
+            return None
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            is_free = try_to_lock(descriptor)
+        except OSError:
+            # Such as on NFS without lockd.
+            os.close(descriptor)
+            return None
+        if is_free:
+            return descriptor
+        os.close(descriptor)
+        raise OutputDenied(
+            f"CSV_OUTPUT_DIR {self._folder} is in use: another service, with another STATE_DIR, writes its files there, and each would "
+            "take the other's for foreign ones. Stop it, or give each STATE_DIR a CSV_OUTPUT_DIR of its own"
+        )
 
     def _file_name(self, batch: Batch) -> str:
         return window_start(batch).strftime(self._pattern)

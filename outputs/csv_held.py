@@ -58,6 +58,10 @@ class HeldCsv:
             found[indexes] = held[indexes]
         return found
 
+    def is_mounted(self) -> bool:
+        """Return whether there is such a folder."""
+        return os.path.isdir(self._folder)  # noqa: PTH112  (Path.is_dir raises what the disk says)
+
     def is_there(self, file_name: str) -> bool:
         """Return whether there is anything of that name."""
         return os.path.lexists(self._folder / file_name)

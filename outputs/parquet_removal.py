@@ -64,8 +64,15 @@ class OldParquet:
         return ""
 
     def is_there(self, path: str) -> bool:
-        """Return whether a file is there. Raises as `files` does."""
-        return self._place.read(path) is not None
+        """Return whether a file is there. Raises as `files` does, also where nothing of its chunk is: a disk may be missing."""
+        if self._place.read(path) is not None:
+            return True
+        file = file_of(path)
+        if file is None or not any(map(self._place.read, _paths_of_summaries(path.rpartition("/")[2], file.span))):
+            raise OutputUnavailable(
+                "PARQUET_URL does not hold the summaries of a chunk either, which are never removed: is its disk missing?"
+            )
+        return False
 
     def _mark(self, path: str) -> None:
         """Let the summaries of a file's chunk say that rows were removed."""

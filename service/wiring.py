@@ -175,7 +175,8 @@ def recordings_of(settings: Settings) -> Callable[[], Recordings] | None:
 def _make_csv(settings: Settings) -> Output:
     from outputs.csv_files import CsvFiles
 
-    return CsvFiles(Path(settings.csv_output_dir), settings.csv_filename_pattern, file_mode=settings.output_file_mode)
+    folder, pattern = Path(settings.csv_output_dir), settings.csv_filename_pattern
+    return CsvFiles(folder, pattern, file_mode=settings.output_file_mode, is_alone=True)
 
 
 def _make_influxdb(settings: Settings) -> Output:

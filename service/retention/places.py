@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from anonymizer.errors import OutputUnavailable
 from anonymizer.windows import NANOSECONDS, Window
 from disk.durable_file import read_ours, remove_durably
 from outputs.csv_held import HeldCsv
@@ -188,6 +189,8 @@ class CsvPlace:
 
     def is_there(self, path: str) -> bool:
         """Return whether the file is there."""
+        if not self._held.is_mounted():
+            raise OutputUnavailable("CSV_OUTPUT_DIR is not there: is its disk missing?")
         return self._held.is_there(path)
 
     def others(self, before_ns: int) -> int:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
-from anonymizer.errors import OutputUnavailable, StateUnavailable
+from anonymizer.errors import JournalDamaged, OutputUnavailable, StateUnavailable
 from anonymizer.windows import HOUR_NS
 from service import crash_points
 from service.clock import Clock
@@ -119,7 +119,7 @@ class Retention:
         self._trail = trail
         self._is_ending = threading.Event()
         self._thread: threading.Thread | None = None
-        self._warned_ns = 0
+        self._warned_ns = -_DAY_NS
 
     def settle(self) -> None:
         """Finish what a crash interrupted: files that are gone were removed, the others are looked at again.
@@ -174,17 +174,23 @@ class Retention:
                 _POSTPONED.log(self._days, place.what, error)
             except OSError as error:
                 _POSTPONED.log(self._days, place.what, error.strerror or error)
-        self._warned_ns = self._warned_ns if now_ns - self._warned_ns < _DAY_NS else now_ns
+        if self._may_warn():
+            self._warned_ns = self._clock.now_ns()
         self._telemetry.swept(Sweep(self._clock.now_ns(), dict(files), rows, kept, others))
 
     def _run(self) -> None:
         while not self._is_stopping():
             try:
                 self.sweep()
-            except StateUnavailable as error:
-                assert self._days is not None, "no thread without a term"
-                _POSTPONED.log(self._days, "files", error)
+            except Exception as error:  # noqa: BLE001  (a thread that died would leave everything as it is)
+                is_ours = isinstance(error, StateUnavailable | JournalDamaged)
+                if not self._is_stopping():
+                    _POSTPONED.log(self._days, "files", error if is_ours else type(error).__name__)
             self._is_ending.wait(EVERY_S)
+
+    def _may_warn(self) -> bool:
+        """Return whether the last warnings are a day old."""
+        return abs(self._clock.now_ns() - self._warned_ns) >= _DAY_NS
 
     def _is_stopping(self) -> bool:
         return self._is_ending.is_set() or self._clock.is_stopping()
@@ -250,7 +256,7 @@ class Retention:
 
     def _log_left(self, place: Place, left: Sequence[Left], others: int) -> None:
         """Log what is kept, once a day."""
-        if self._clock.now_ns() - self._warned_ns < _DAY_NS:
+        if not self._may_warn():
             return
         for one in left[:_MOST_NAMED]:
             _KEPT.log(self._days, one.name, one.reason)
@@ -261,7 +267,7 @@ class Retention:
 
     def _warn_of_set_aside(self, place: Place, before_ns: int) -> None:
         """Warn, once a day, of rows that are lost to an output within a day."""
-        if not isinstance(place, SetAsidePlace) or self._clock.now_ns() - self._warned_ns < _DAY_NS:
+        if not isinstance(place, SetAsidePlace) or not self._may_warn():
             return
         soon = list(_only_due(place.due(before_ns + _DAY_NS), []))
         now = list(_only_due(place.due(before_ns), []))

@@ -206,10 +206,11 @@ def rename_place(db: sqlite3.Connection, old: str, new: str) -> None:
 
 def lower_removed(db: sqlite3.Connection, place: str, *, window_ns: int, rows: int) -> None:
     """Lower the rows on record by those of an erased source, which were among the removed ones of a window."""
-    db.execute(
-        "UPDATE removed SET rows = max(0, rows - ?) WHERE place = ? AND start_ns <= ? AND end_ns > ?",
-        (rows, place, window_ns, window_ns),
-    )
+    for table in ("removed", "removing"):
+        db.execute(
+            f"UPDATE {table} SET rows = max(0, rows - ?) WHERE place = ? AND start_ns <= ? AND end_ns > ?",
+            (rows, place, window_ns, window_ns),
+        )
 
 
 def _add(db: sqlite3.Connection, place: str, part: Part) -> None:

@@ -297,6 +297,17 @@ for _words, _play in WARNED.items():
 # Warnings
 
 
+@row("is in use: another service, with another STATE_DIR")
+def _two_services_in_one_folder(scene: Scene) -> int:
+    scene.with_rows().csv.mkdir()
+    descriptor = os.open(scene.csv, os.O_RDONLY)
+    try:
+        assert try_to_lock(descriptor)
+        return scene.run()
+    finally:
+        os.close(descriptor)
+
+
 @row("is old enough, but is not removed", ends=exit_codes.DONE)
 @row("other old files lie beside the", ends=exit_codes.DONE)
 @row("the clock says …, the last time on record", ends=exit_codes.DONE)

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.batch import Batch
-from anonymizer.errors import IntentChanged, OutputUnavailable
+from anonymizer.errors import IntentChanged, OutputDenied, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
@@ -580,3 +580,16 @@ def _read_only(folder: Path) -> Iterator[None]:
     finally:
         os.seteuid(user)
         folder.chmod(mode)
+
+
+def test_a_folder_in_which_another_process_writes_is_refused_until_that_one_is_done(tmp_path: Path) -> None:
+    first, second = (CsvFiles(tmp_path / "csv", name, is_alone=True) for name in ("a_%Y%m%d.csv", "b_%Y%m%d.csv"))
+    first.open({})
+    first.open({})
+
+    with pytest.raises(OutputDenied, match="is in use: another service, with another STATE_DIR"):
+        second.open({})
+    first.close()
+
+    second.open({})
+    assert list((tmp_path / "csv").iterdir()) == []
