@@ -30,7 +30,9 @@ from service import crash_points
 from service.pipeline.released_elsewhere import ANY_TIME
 from service.retention.places import CsvPlace, ParquetPlace, Place, ReportsPlace, SetAsidePlace
 from service.retention.sweep import Retention
+from service.state.erasures import OpenErasure, Taken
 from service.state.journal import Journal, Release
+from service.state.removals import HeldFile, Part
 from service.state.set_aside import SetAside
 from service.state.trail import Trail
 from service.telemetry.hub import Telemetry
@@ -188,6 +190,12 @@ def test_a_file_that_is_not_full_waits_for_its_last_window_and_for_rows_that_an_
     (csv, _), chunk, batch = site.outputs, 3, site.batches[window(0, 9)]
     assert isinstance(csv, CsvFiles)
     site.journal.outputs.record_taken(csv.name, chunk=chunk, receipts=[csv.write(batch)], rows=len(batch))
+    (file,) = site.csv.iterdir()
+    content = file.read_bytes()
+    file.write_bytes(content + b"\n")
+    site.sweep(FIRST + 7 + TERM)
+    assert len(site.csv_files) == 1, "what follows the committed part is not ours"
+    file.write_bytes(content)
     site.sweep(FIRST + 7 + TERM)
     assert site.csv_files == []
     assert site.journal.outputs.receipts(csv.name) == {}, "nothing is expected to be there any more"
@@ -209,7 +217,7 @@ def test_what_the_service_did_not_write_or_does_not_know_stays_and_is_counted(
     row = files[1].read_text().splitlines()[1]
     for file in files[1:3]:
         file.write_text(file.read_text() + row + "\n")
-    files[3].write_text("a,b\n" + files[3].read_text())
+    files[3].write_text(files[3].read_text().replace("source_id,ecg", "id,value"))
     files[4].write_bytes(files[4].read_bytes() + b"\x00half a line")
     others = ["ecg_19730519_000000.csv.tail-1", "notes.txt", "ecg_21000101_000000.csv"]
     for name in others:
@@ -360,6 +368,41 @@ def test_reports_go_by_the_time_they_were_made_and_the_last_one_with_its_copy(si
     assert not (site.state / "report.html").exists()
 
 
+def test_old_entries_that_are_merged_still_tell_each_day_of_release(site: Site) -> None:
+    site.release(window(0), window(0, 1), day=FIRST + 1)
+    site.release(window(0, 2), day=FIRST + 1.5)
+    site.release(window(0, 3), day=FIRST + 4)
+    site.journal.outputs.forget_chunks_all_have()
+    assert site.journal.merge_before((FIRST + 9) * DAY_S * NANOSECONDS, recounts=0) == 2
+
+    site.sweep(FIRST + TERM + 2)
+
+    assert site.csv_files == [HeldCsv(site.csv, site.pattern).file_name(window(0, 3) * 5 * NANOSECONDS)]
+    assert site.disagreements() == []
+    site.journal.removals.merge_before((FIRST + 9) * DAY_S * NANOSECONDS)
+    assert site.disagreements() == []
+    site.sweep(FIRST + TERM + 5)
+    assert site.csv_files == []
+    assert site.disagreements() == []
+
+
+def test_a_window_in_two_files_is_one_record_of_both_and_an_erasure_lowers_it(site: Site) -> None:
+    removals, place, span = site.journal.removals, site.names[1], Window(0, 5 * NANOSECONDS)
+    removals.begin(place, [HeldFile("hour=14/x", (Part(span, 3),)), HeldFile("hour=15/x", (Part(span, 1),))])
+    assert removals.rows_in(place, span) == (0, 4)
+    removals.finish(place, gone=["hour=14/x"])
+    assert removals.rows_in(place, span) == (3, 1)
+    removals.finish(place, gone=["hour=15/x"])
+    assert removals.rows_in(place, span) == removals.sums(place)(span) == (4, 0)
+
+    erasures = site.journal.erasures
+    site.release(0, day=1)
+    erasures.begin(OpenErasure("digest", 1, False))
+    erasures.record("csv x", [Taken(0, 3)])
+    erasures.book(spooled_bytes={})
+    assert removals.rows_in(place, span) == (1, 0)
+
+
 def test_nothing_is_removed_without_the_setting_or_after_a_request_to_stop(site: Site) -> None:
     site.release(window(0), day=FIRST + 1)
     site.retention(FIRST + 100, days=None).sweep()
@@ -398,6 +441,7 @@ def test_however_often_sweeps_are_killed_what_is_old_goes_what_is_young_stays_an
                 site.release(window(0, index), day=FIRST + day)
                 released_on[window(0, index)] = day
         if merges:
+            site.journal.outputs.forget_chunks_all_have()
             site.journal.merge_before((FIRST + 9) * DAY_S * NANOSECONDS, recounts=0)
         held = HeldCsv(site.csv, pattern)
         of_file: dict[str, list[int]] = {}
