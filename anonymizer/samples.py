@@ -137,6 +137,10 @@ class SampleSource(Protocol):
         """Whether `open` examines all of it, so that it can be judged before anything is released."""
 
     @property
+    def repeats(self) -> Sequence[Window] | None:
+        """The spans in which a source may have several rows for one time, known once open; None if any span may be one."""
+
+    @property
     def inventory(self) -> Inventory | None:
         """Its files, once open; None unless files can be added to it."""
 
@@ -204,6 +208,7 @@ class StoredSource:
 
     server = ""
     may_have_a_namesake = False
+    repeats: Sequence[Window] | None = None
 
     def look(self) -> None:
         """Do nothing: a read checks that what it reads is unchanged."""

@@ -102,9 +102,11 @@ def _all_numbers(column: pa.ChunkedArray) -> Values:
     # `safe` would refuse the whole file for one integer beyond 2⁵³.
     numbers = pc.fill_null(pc.cast(column, pa.float64(), safe=False), np.nan).to_numpy()
     is_finite = np.isfinite(numbers)
+    kinds = np.full(len(numbers), ValueKind.NUMBER, np.int8)
     if not is_finite.all():
         numbers = np.where(is_finite, numbers, np.nan)
-    return Values(numbers, np.where(is_finite, ValueKind.NUMBER, ValueKind.MISSING).astype(np.int8))
+        kinds[~is_finite] = ValueKind.MISSING
+    return Values(numbers, kinds)
 
 
 def _text_values(texts: pa.ChunkedArray) -> Values:

@@ -10,6 +10,7 @@ Parquet; only one channel is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -20,14 +21,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, StoredSource, make_samples, picked
-from anonymizer.windows import NANOSECONDS, WindowRange
+from anonymizer.samples import NO_SOURCE, RowsBeside, Samples, StoredSource, make_samples, picked, sort_key
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from inputs import csv_text
 from inputs.cell_parser import CellParser, between
 from inputs.file_format import format_of_file
-from inputs.file_survey import Cells, Place, Survey
+from inputs.file_survey import Cells, Place, Survey, may_be_times
 from inputs.file_text import without_values
-from inputs.file_times import CALENDAR_KINDS, EPOCH_KINDS, TimeKind
+from inputs.file_times import TimeKind
 from inputs.input_file import HashingReader, InputFile, find_version, unpacked
 from inputs.parquet_rows import ParquetRows, RowGroups
 from inputs.recordings.folder import Recordings
@@ -41,11 +42,11 @@ MOST_CSV_ROWS = 200_000_000
 #: Parts of a larger file that stay in memory, so that a part which two chunks share is not read twice.
 _PARTS_IN_MEMORY = 2
 
+#: Parts with fewer rows per second are counted by reading them.
+_FEWEST_ROWS_A_SECOND = 8
+
 #: Hex digits of a file's digest that name its data set.
 _DIGEST_DIGITS = 12
-
-#: Kinds that may count as times once the whole file is surveyed.
-_MAYBE_TIMES = np.isin(np.arange(len(TimeKind)), (*CALENDAR_KINDS, *EPOCH_KINDS))
 
 #: Errors of the disk, of Arrow's parsers, and of invalid UTF-8.
 _BROKEN_FILE = (OSError, pa.ArrowException, UnicodeDecodeError)
@@ -54,20 +55,66 @@ _BROKEN_FILE = (OSError, pa.ArrowException, UnicodeDecodeError)
 _Second = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """Rows of a file that are read together: first and last time, how many, and a function that returns them sorted by time."""
+    """Rows of a file that are read together.
+
+    Args:
+        first_ns, last_ns: Their first and last time.
+        rows: How many there are.
+        may_repeat: Whether a source may have several rows for one time.
+        seconds: The start of each second that has rows, and how many rows come before it; None if only the rows themselves tell.
+        load: Returns them, sorted by time.
+    """
 
     first_ns: int
     last_ns: int
     rows: int
+    may_repeat: bool
+    seconds: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None
     load: Callable[[], Samples]
 
     @classmethod
     def of(cls, samples: Samples, load: Callable[[], Samples] | None = None) -> _Part:
         """Return a part of rows that are sorted by time. `load` returns them again; without it they stay in memory."""
         first_ns, last_ns = int(samples.times_ns[0]), int(samples.times_ns[-1])
-        return cls(first_ns, last_ns, len(samples), load or partial(_same, samples))
+        seconds = None if load is None else _seconds_in(samples.times_ns)
+        return cls(first_ns, last_ns, len(samples), _may_repeat(samples), seconds, load or partial(_same, samples))
+
+    def rows_before(self, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return how many rows come before each time; they are loaded unless `seconds` tells."""
+        if self.seconds is None or (times_ns % NANOSECONDS).any():
+            return np.searchsorted(self.load().times_ns, times_ns)
+        starts_ns, rows = self.seconds
+        return rows[np.searchsorted(starts_ns, times_ns)]
+
+
+def _seconds_in(times_ns: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] | None:
+    """Return `_Part.seconds` of sorted times; None if it would need about as much memory as the rows."""
+    seconds = times_ns // NANOSECONDS
+    first = np.flatnonzero(np.diff(seconds, prepend=seconds[0] - 1))
+    if _FEWEST_ROWS_A_SECOND * len(first) > len(seconds):
+        return None
+    return seconds[first] * NANOSECONDS, np.append(first, len(seconds))
+
+
+def _may_repeat(samples: Samples) -> bool:
+    """Return False if no source has several rows for one time, for rows that are sorted by time."""
+    first_ns, span_ns = samples.times_ns[0], int(samples.times_ns[-1] - samples.times_ns[0]) + 1
+    key = np.sort(sort_key(samples.times_ns - first_ns, samples.source_codes, span_ns=span_ns, sources=len(samples.source_ids)))
+    return bool((key[1:] == key[:-1]).any())
+
+
+def _repeats(parts: Sequence[_Part]) -> list[Window]:
+    """Return the spans in which a source may have several rows for one time: in one part, or in parts that overlap."""
+    found, last_ns = [], -(2**63)
+    for part in sorted(parts, key=lambda part: part.first_ns):
+        if part.may_repeat:
+            found.append(Window(part.first_ns, part.last_ns + 1))
+        elif part.first_ns <= last_ns:
+            found.append(Window(part.first_ns, min(part.last_ns, last_ns) + 1))
+        last_ns = max(last_ns, part.last_ns)
+    return found
 
 
 class FileSource(StoredSource):
@@ -105,6 +152,7 @@ class FileSource(StoredSource):
         self._span = start_ns, end_ns
         self._input_file: InputFile | None = None
         self._parts: list[_Part] = []
+        self.repeats: Sequence[Window] = ()
         self._conclusion = Survey().conclude()
         self._spoiled: frozenset[_Second] = frozenset()
         self._spoiled_rows = 0
@@ -115,17 +163,16 @@ class FileSource(StoredSource):
         """Read the file once. Raises as `SampleSource.open` says."""
         try:
             self.close()
-            survey = Survey(*self._span)
-            if self._recordings:
-                self._open_recordings(self._recordings(), survey)
-                return
-            self._input_file = InputFile(self._path)
-            if self._format() == "Parquet":
-                self._open_parquet(self._input_file, survey)
-            else:
-                self._open_csv(self._input_file, survey)
+            self._parts = self._opened(Survey(*self._span))
+            self.repeats = _repeats(self._parts)
         except _BROKEN_FILE as error:
             raise self._as_source_error(error) from None
+
+    def _opened(self, survey: Survey) -> list[_Part]:
+        if self._recordings:
+            return self._open_recordings(self._recordings(), survey)
+        self._input_file = InputFile(self._path)
+        return (self._open_parquet if self._format() == "Parquet" else self._open_csv)(self._input_file, survey)
 
     def extent(self) -> tuple[int, int] | None:
         """Return the first time and the last time + 1; None for a file without rows."""
@@ -142,7 +189,7 @@ class FileSource(StoredSource):
             if start_ns <= part.first_ns and part.last_ns < end_ns:
                 inside += part.rows
             elif part.first_ns < end_ns and part.last_ns >= start_ns:
-                inside += len(between(self._load(part), start_ns, end_ns))
+                inside += int(np.diff(self._rows_before(part, np.array([start_ns, end_ns])))[0])
         return RowsBeside(without_time=without_time, not_requested=survey.rows - without_time - inside)
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
@@ -197,13 +244,13 @@ class FileSource(StoredSource):
         """Return how many rows lie in each window, shape (len(windows),), int64."""
         edges = windows.start_ns + windows.length_ns * np.arange(len(windows) + 1)
         counts = np.zeros(len(windows), dtype=np.int64)
-        for samples in self._overlapping(windows):
-            counts += np.diff(np.searchsorted(samples.times_ns, edges))
+        for part in self._overlapping(windows):
+            counts += np.diff(self._rows_before(part, edges))
         return counts
 
     def read(self, windows: WindowRange) -> Samples:
         """Return the rows of the windows, in order of time."""
-        found = [between(samples, windows.start_ns, windows.end_ns) for samples in self._overlapping(windows)]
+        found = [between(samples, windows.start_ns, windows.end_ns) for samples in map(self._load, self._overlapping(windows))]
         if not found:
             return make_samples([], [], (), [])
         return found[0] if len(found) == 1 else _merged(found)
@@ -229,14 +276,21 @@ class FileSource(StoredSource):
         if self._input_file is not None:
             self._input_file.close()
 
-    def _overlapping(self, windows: WindowRange) -> Iterator[Samples]:
-        for part in self._parts:
-            if part.first_ns < windows.end_ns and part.last_ns >= windows.start_ns:
-                yield self._load(part)
+    def _overlapping(self, windows: WindowRange) -> list[_Part]:
+        return [part for part in self._parts if part.first_ns < windows.end_ns and part.last_ns >= windows.start_ns]
 
     def _load(self, part: _Part) -> Samples:
-        try:
+        with self._named_errors():
             return part.load()
+
+    def _rows_before(self, part: _Part, times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        with self._named_errors():
+            return part.rows_before(times_ns)
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        try:
+            yield
         except _BROKEN_FILE as error:
             raise self._as_source_error(error) from None
 
@@ -254,7 +308,7 @@ class FileSource(StoredSource):
 
     # CSV
 
-    def _open_csv(self, input_file: InputFile, survey: Survey) -> None:
+    def _open_csv(self, input_file: InputFile, survey: Survey) -> list[_Part]:
         # Only up to its first size: a writer that is faster than this reader would be followed for ever.
         reader = HashingReader(input_file.file, input_file.size)
         held = []
@@ -262,8 +316,8 @@ class FileSource(StoredSource):
             for block in csv_text.blocks(unpacked(reader, input_file.file)):
                 cells = self._cells(block.table())
                 survey.has_commas_between = block.dialect.delimiter == ","
-                survey.add(cells, lambda row, block=block: f"line {block.line_of(row)}")  # type: ignore[misc]
-                held.append(_with_maybe_times(cells))
+                place = lambda row, block=block: f"line {block.line_of(row)}"  # noqa: E731
+                held.append(_surveyed(cells, place, survey))
                 if survey.rows > MOST_CSV_ROWS:
                     raise SourceRefused(
                         f"INPUT_FILE has more than {MOST_CSV_ROWS:,} rows, which are held in memory; write it as Parquet"
@@ -271,49 +325,51 @@ class FileSource(StoredSource):
             input_file.check(reader.hexdigest())
         self.data_set = reader.hexdigest()[:_DIGEST_DIGITS]
         self._conclude(survey, lambda: iter(held))
-        parts = []
-        while held:
-            # One by one, so that only one is in memory twice.
-            parts.append(self._samples(held.pop(0)))
-        self._parts = [_Part.of(samples) for samples in parts if len(samples)]
+        return self._parts_in_memory(held)
 
     # Parquet
 
-    def _open_parquet(self, input_file: InputFile, survey: Survey) -> None:
+    def _open_parquet(self, input_file: InputFile, survey: Survey) -> list[_Part]:
         self.data_set = input_file.sha256()[:_DIGEST_DIGITS]
         rows = ParquetRows(input_file)
 
         def cells(groups: RowGroups) -> Cells:
             return self._cells(rows.read(groups))
 
-        self._hold([(partial(cells, groups), groups.place) for groups in rows.parts], rows.rows, survey)
+        return self._hold([(partial(cells, groups), groups.place) for groups in rows.parts], rows.rows, survey)
 
     # Recordings
 
-    def _open_recordings(self, recordings: Recordings, survey: Survey) -> None:
+    def _open_recordings(self, recordings: Recordings, survey: Survey) -> list[_Part]:
         self.data_set = recordings.digest[:_DIGEST_DIGITS]
         parts = [(partial(part.cells, self._parser.is_wanted), part.place) for part in recordings.parts()]
-        self._hold(parts, recordings.rows, survey)
+        found = self._hold(parts, recordings.rows, survey)
         self.remarks = (*recordings.remarks, *self.remarks)
+        return found
 
     # Parts
 
-    def _hold(self, parts: Sequence[tuple[Callable[[], Cells], Place]], rows: int, survey: Survey) -> None:
+    def _hold(self, parts: Sequence[tuple[Callable[[], Cells], Place]], rows: int, survey: Survey) -> list[_Part]:
         """Survey all parts; keep them in memory, or of a larger file how to read them again."""
-        is_kept = rows <= MOST_ROWS_IN_MEMORY
-        held: list[Cells] = []
-        for cells, place in parts:
-            found = cells()
-            survey.add(found, place)
-            if is_kept:
-                held.append(_with_maybe_times(found))
-        self._conclude(survey, lambda: iter(held) if is_kept else (cells() for cells, _ in parts))
-        self._parts = []
+        if rows <= MOST_ROWS_IN_MEMORY:
+            held = [_surveyed(cells(), place, survey) for cells, place in parts]
+            self._conclude(survey, lambda: iter(held))
+            return self._parts_in_memory(held)
         load_again = lru_cache(maxsize=_PARTS_IN_MEMORY)(lambda index: self._samples(parts[index][0]()))
-        for index, (cells, _) in enumerate(parts):
-            samples = self._samples(held[index] if is_kept else cells())
-            if len(samples):
-                self._parts.append(_Part.of(samples, None if is_kept else partial(load_again, index)))
+        loads = [partial(load_again, index) for index in range(len(parts))]
+        found = (_in_time_order(_surveyed(cells(), place, survey).samples) for cells, place in parts)
+        outlines = [_Part.of(samples, load) for samples, load in zip(found, loads, strict=True) if len(samples)]
+        self._conclude(survey, lambda: (cells() for cells, _ in parts))
+        if self._spoiled or self._conclusion.drops_times:
+            outlines = [_Part.of(samples, load) for load in loads if len(samples := load())]
+        return outlines
+
+    def _parts_in_memory(self, held: list[Cells]) -> list[_Part]:
+        parts = []
+        while held:
+            # One by one, so that only one is in memory twice.
+            parts.append(self._samples(held.pop(0)))
+        return [_Part.of(samples) for samples in parts if len(samples)]
 
     # Rows
 
@@ -339,25 +395,35 @@ class FileSource(StoredSource):
         keep = self._conclusion.has_time(cells.time_kinds) & cells.is_wanted
         if self._spoiled:
             keep &= ~is_spoiled(cells, self._spoiled)
-        samples = cells.samples
-        order = np.flatnonzero(keep)
-        if not (np.diff(samples.times_ns[order]) >= 0).all():
-            order = order[np.argsort(samples.times_ns[order], kind="stable")]
-        found = picked(samples, slice(None) if len(order) == len(samples) and _ascends(samples.times_ns) else order)
-        return Samples(found.times_ns, found.source_codes, found.source_ids, found.values_uv * self._microvolts_per_unit)
+        return _in_microvolts(_some(cells, keep), self._microvolts_per_unit)
 
 
-def _ascends(times_ns: npt.NDArray[np.int64]) -> bool:
-    return bool((times_ns[1:] >= times_ns[:-1]).all())
+def _surveyed(cells: Cells, place: Place, survey: Survey) -> Cells:
+    """Count cells; return the wanted rows that may have a time. The others are no longer needed."""
+    survey.add(cells, place)
+    return _some(cells, may_be_times(cells.time_kinds) & cells.is_wanted)
 
 
-def _with_maybe_times(cells: Cells) -> Cells:
-    """Return the wanted rows that may have a time. The others were counted and are no longer needed."""
-    keep = _MAYBE_TIMES[cells.time_kinds] & cells.is_wanted
+def _some(cells: Cells, keep: npt.NDArray[np.bool_]) -> Cells:
     if keep.all():
         return cells
     rows = np.flatnonzero(keep)
     return Cells(picked(cells.samples, rows), cells.time_kinds[rows], cells.value_kinds[rows], cells.is_wanted[rows])
+
+
+def _in_microvolts(cells: Cells, microvolts_per_unit: float) -> Samples:
+    """Return the rows sorted by time, in microvolts."""
+    found = _in_time_order(cells.samples)
+    if microvolts_per_unit == 1.0:
+        return found
+    return Samples(found.times_ns, found.source_codes, found.source_ids, found.values_uv * microvolts_per_unit)
+
+
+def _in_time_order(samples: Samples) -> Samples:
+    times_ns = samples.times_ns
+    if (times_ns[1:] >= times_ns[:-1]).all():
+        return samples
+    return picked(samples, np.argsort(times_ns, kind="stable"))
 
 
 def spoiled_seconds(cells: Callable[[], Iterator[Cells]]) -> frozenset[_Second]:
@@ -403,4 +469,4 @@ def _merged(parts: Sequence[Samples]) -> Samples:
         [source_id for part in parts for source_id in part.source_ids],
         np.concatenate([part.values_uv for part in parts]),
     )
-    return picked(together, np.argsort(together.times_ns, kind="stable"))
+    return _in_time_order(together)

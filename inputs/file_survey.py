@@ -28,6 +28,8 @@ _FORMS_OF_TIMES = (
 )
 _FORMS_OF_VALUES = "read are numbers such as -12, 0.5 or 1e3, and 0,5 where all decimals have a comma"
 
+_MAYBE_TIMES = frozenset({*CALENDAR_KINDS, *EPOCH_KINDS})
+
 #: Returns the place of a row, such as `line 83`.
 Place = Callable[[int], str]
 
@@ -76,20 +78,29 @@ class Survey:
         index = np.zeros(len(times_ns), np.int16)
         for kinds, size in zip((cells.is_wanted, cells.time_kinds, in_span, has_source, cells.value_kinds), _SHAPE, strict=True):
             index = index * size + kinds
-        self._rows += np.bincount(index, minlength=self._rows.size).reshape(_SHAPE)
-        self._keep_places(cells, has_source, in_span, place)
+        rows = np.bincount(index, minlength=self._rows.size).reshape(_SHAPE)
+        self._rows += rows
+        requested, is_requested = rows[1, :, 1], cells.is_wanted & in_span
+        self._keep_places("time", _by_kind(rows[1], 0), cells.time_kinds, cells.is_wanted, place)
+        leaps = np.where(np.arange(len(TimeKind)) == TimeKind.LEAP_SECOND, _by_kind(requested, 0), 0)
+        self._keep_places("leap second", leaps, cells.time_kinds, is_requested, place)
+        self._keep_places("source", _by_kind(requested, 1), has_source, is_requested, place, usual=1)
+        self._keep_places("value", _by_kind(requested, 2), cells.value_kinds, is_requested, place, usual=ValueKind.NUMBER)
 
-    def _keep_places(self, cells: Cells, has_source: npt.NDArray[np.bool_], in_span: npt.NDArray[np.bool_], place: Place) -> None:
-        is_requested = cells.is_wanted & in_span
-        for what, kinds, usual, among in (
-            ("time", cells.time_kinds, None, cells.is_wanted),
-            ("leap second", cells.time_kinds, None, is_requested & (cells.time_kinds == TimeKind.LEAP_SECOND)),
-            ("source", has_source, 1, is_requested),
-            ("value", cells.value_kinds, ValueKind.NUMBER, is_requested),
-        ):
-            for kind in np.flatnonzero(np.bincount(kinds[among])).tolist():
-                if kind != usual and (what, kind) not in self._places:
-                    self._places[what, kind] = place(int(np.flatnonzero(among & (kinds == kind))[0]))
+    def _keep_places(
+        self,
+        what: str,
+        rows: npt.NDArray[np.int64],
+        kinds: npt.NDArray[np.int8 | np.bool_],
+        among: npt.NDArray[np.bool_],
+        place: Place,
+        *,
+        usual: int | None = None,
+    ) -> None:
+        """Keep the place of the first row of each kind but the usual one; `rows` counts the rows of each kind."""
+        for kind in np.flatnonzero(rows).tolist():
+            if kind != usual and (what, kind) not in self._places:
+                self._places[what, kind] = place(int(np.flatnonzero(among & (kinds == kind))[0]))
 
     @property
     def rows(self) -> int:
@@ -208,6 +219,20 @@ def _read_or_missing(conclusion: Conclusion) -> frozenset[int]:
     return frozenset({TimeKind.MISSING, TimeKind.BEYOND, *conclusion.time_kinds})
 
 
+def may_be_times(time_kinds: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    """Return which cells may count as times once the whole file is surveyed, shape (n,), bool."""
+    return _are_among(_MAYBE_TIMES, time_kinds)
+
+
+def _are_among(known: frozenset[TimeKind], kinds: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
+    is_known = np.isin(np.arange(len(TimeKind)), list(known))
+    # Usually all are of one kind.
+    if len(kinds) and kinds.min() == kinds.max():
+        return np.full(len(kinds), is_known[kinds[0]])
+    found: npt.NDArray[np.bool_] = is_known[kinds]
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Conclusion:
     """The outcome of a survey.
@@ -222,10 +247,13 @@ class Conclusion:
 
     def has_time(self, time_kinds: npt.NDArray[np.int8]) -> npt.NDArray[np.bool_]:
         """Return which cells count as times, shape (n,), bool."""
-        known = np.zeros(len(TimeKind), np.bool_)
-        known[sorted(self.time_kinds)] = True
-        found: npt.NDArray[np.bool_] = known[time_kinds]
-        return found
+        return _are_among(self.time_kinds, time_kinds)
+
+    @property
+    def drops_times(self) -> bool:
+        """Whether requested rows have no time only because the file's times are of other kinds."""
+        by_time = _by_kind(self.survey._rows[1], 0)
+        return bool(by_time[sorted(_MAYBE_TIMES - self.time_kinds)].any())
 
     @property
     def without_time(self) -> int:

@@ -71,6 +71,7 @@ class InfluxSource:
     concurrent_reads = 2
     data_set_tells_samples = False
     is_surveyed = False
+    repeats = None
     inventory = None
 
     def __init__(self, connection: InfluxConnection, series: InfluxSeries) -> None:

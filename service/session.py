@@ -414,7 +414,11 @@ def _check_before_first_release(session: _Session, schedule: Schedule, delivery:
         _raise_failures(delivery.failures())
     if session.source.is_surveyed:
         windows = WindowRange(schedule.start_ns, schedule.due_end_ns, settings.batch_size_seconds * NANOSECONDS)
-        session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=settings.max_records_per_query))
+        session.retry.until_done(lambda: refuse_contradictory(session.source, windows, most_rows=_chunk_rows(session)))
+
+
+def _chunk_rows(session: _Session) -> int:
+    return -(-session.settings.max_records_per_query // (session.source.concurrent_reads + _OTHER_CHUNKS_IN_HAND))
 
 
 def _parts(
@@ -435,7 +439,7 @@ def _parts(
         telemetry=telemetry,
         retry=session.retry,
         clock=clock,
-        most_rows=-(-settings.max_records_per_query // (source.concurrent_reads + _OTHER_CHUNKS_IN_HAND)),
+        most_rows=_chunk_rows(session),
         is_stream=settings.streaming_mode,
         judges_first_chunk=not session.source.is_surveyed,
         unit_is_window=session.reports_each_window,

@@ -76,12 +76,22 @@ def refuse_contradictory(source: SampleSource, windows: WindowRange, *, most_row
         most_rows: Approximate number of rows to check at a time.
     """
     judgement, at_ns = Judgement(), windows.start_ns
+    if source.repeats is not None and not source.repeats:
+        return
     while (row_ns := source.next_row_ns(at_ns, windows.end_ns)) is not None:
         first_ns = row_ns // windows.length_ns * windows.length_ns
         at_ns = min(first_ns + MOST_WINDOWS * windows.length_ns, windows.end_ns)
         part = WindowRange(first_ns, at_ns, windows.length_ns)
         for chunk in plan_chunks(part, source.count(part), most_rows=most_rows):
-            if not chunk.is_empty:
-                found = contradictions_in(source.read(chunk.windows), chunk.windows)
-                judgement.add(found, int(np.count_nonzero(chunk.counted)))
+            with_rows = int(np.count_nonzero(chunk.counted))
+            if with_rows and _may_repeat(source, chunk.windows):
+                judgement.add(contradictions_in(source.read(chunk.windows), chunk.windows), with_rows)
+            else:
+                judgement.add_good(with_rows)
     judgement.refuse(source)
+
+
+def _may_repeat(source: SampleSource, windows: WindowRange) -> bool:
+    return source.repeats is None or any(
+        span.start_ns < windows.end_ns and windows.start_ns < span.end_ns for span in source.repeats
+    )

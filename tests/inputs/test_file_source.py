@@ -9,6 +9,7 @@ import gzip
 import math
 import os
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import Samples, SampleSource, picked
+from anonymizer.samples import Samples, SampleSource
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text, parquet_rows
 from inputs import file_source as files
 from inputs.file_source import FileSource
 from inputs.input_file import InputFile
+from service.pipeline.contradictions import refuse_contradictory
 
 HEADER = "timestamp,source_id,ecg\n"
 
@@ -459,14 +461,18 @@ def test_a_disk_that_cannot_be_read_now_is_waited_for(tmp_path: Path, monkeypatc
     length_s=st.integers(1, 9),
     sources=st.sampled_from([(), ("a",), ("b", "c")]),
     rows_together=st.integers(1, 12),
+    rows_a_second=st.sampled_from([0, 8]),
+    kept_rows=st.sampled_from([0, 4_000_000]),
 )
-def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
+def test_a_parquet_file_gives_its_rows_and_counts_and_where_a_source_may_repeat_a_time_whether_it_is_kept_or_not(
     tmp_path_factory: pytest.TempPathFactory,
     rows: list[Row],
     group_rows: int,
     length_s: int,
     sources: tuple[str, ...],
     rows_together: int,
+    rows_a_second: int,
+    kept_rows: int,
 ) -> None:
     path = tmp_path_factory.mktemp("large") / "ecg.parquet"
     times = pa.array([TIME_NS + second * NANOSECONDS for second, _, _ in rows], pa.timestamp("ns"))
@@ -483,7 +489,8 @@ def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
     )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(files, "MOST_ROWS_IN_MEMORY", 0)
+        patch.setattr(files, "MOST_ROWS_IN_MEMORY", kept_rows)
+        patch.setattr(files, "_FEWEST_ROWS_A_SECOND", rows_a_second)
         patch.setattr(parquet_rows, "ROWS_READ_TOGETHER", rows_together)
         source = opened(path, sources=sources)
         read = [source.read(windows.part(index, index + 1)) for index in range(len(windows))]
@@ -499,6 +506,34 @@ def test_a_parquet_file_too_large_to_be_kept_gives_the_same_rows_and_counts(
     ]
     assert sorted(found) == expected
     assert counts == [len(samples) for samples in read]
+    again = {time_ns for (time_ns, _), rows in Counter(row[:2] for row in expected).items() if rows > 1}
+    assert again == {time_ns for time_ns in again for span in source.repeats if span.start_ns <= time_ns < span.end_ns}
+
+
+def test_a_large_parquet_file_is_read_once_to_survey_it_and_once_to_release_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", 10)
+    monkeypatch.setattr(parquet_rows, "ROWS_READ_TOGETHER", 100)
+    times = np.repeat(TIME_NS + np.arange(500) * NANOSECONDS // 10, 2)
+    table = pa.table({"timestamp": pa.array(times, pa.timestamp("ns")), "source_id": ["b", "a"] * 500, "ecg": [1.0] * 1000})
+    pa_parquet.write_table(table, tmp_path / "ecg.parquet", row_group_size=100)
+    read: list[int] = []
+    really_read = parquet_rows.ParquetRows.read
+
+    def note(rows: parquet_rows.ParquetRows, groups: parquet_rows.RowGroups) -> pa.Table:
+        read.append(groups.first)
+        return really_read(rows, groups)
+
+    monkeypatch.setattr(parquet_rows.ParquetRows, "read", note)
+    windows = WindowRange(TIME_NS, TIME_NS + 50 * NANOSECONDS, 5 * NANOSECONDS)
+
+    source = opened(tmp_path / "ecg.parquet")
+    refuse_contradictory(source, windows, most_rows=100)
+    assert source.count(windows).tolist() == [100] * 10
+    assert [len(source.read(windows.part(index, index + 1))) for index in range(10)] == [100] * 10
+
+    assert read == [*range(10), *range(10)]
 
 
 def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -508,13 +543,14 @@ def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch:
     times = pa.array([TIME_NS + second * NANOSECONDS for second in range(100)], pa.timestamp("ns"))
     pa_parquet.write_table(pa.table({"timestamp": times, "source_id": ["a"] * 100, "ecg": [1.0] * 100}), path, row_group_size=10)
     made: list[weakref.ref[Any]] = []
+    really_in_time_order = files._in_time_order
 
-    def pick_and_watch(*arguments: Any) -> Samples:
-        some = picked(*arguments)
-        made.append(weakref.ref(some.values_uv))
-        return some
+    def order_and_watch(samples: Samples) -> Samples:
+        found = really_in_time_order(samples)
+        made.append(weakref.ref(found.times_ns))
+        return found
 
-    monkeypatch.setattr(files, "picked", pick_and_watch)
+    monkeypatch.setattr(files, "_in_time_order", order_and_watch)
 
     source = opened(path)
     assert len(samples_of(source)) == 100

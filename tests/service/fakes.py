@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.samples import Inventory, RowsBeside, Samples, make_samples
-from anonymizer.windows import NANOSECONDS, WindowRange
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
 
 
 class FakeClock:
@@ -47,6 +47,7 @@ class FakeSource:
     data_set_address = ""
     data_set_tells_samples = False
     is_surveyed = False
+    repeats: Sequence[Window] | None = None
     inventory: Inventory | None = None
     remarks: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ import pytest
 
 from anonymizer.errors import SourceRefused
 from anonymizer.samples import Contradictions
-from anonymizer.windows import NANOSECONDS, WindowRange
+from anonymizer.windows import NANOSECONDS, Window, WindowRange
 from service.pipeline.contradictions import Judgement, refuse_contradictory
 from tests.service.fakes import FakeSource
 
@@ -75,6 +75,7 @@ def again(*seconds: int, wearers: str = "abc") -> list[tuple[float, str, float]]
     return [(second, wearer, 99.0) for second in seconds for wearer in wearers]
 
 
+@pytest.mark.parametrize("knows_repeats", [False, True])
 @pytest.mark.parametrize(
     ("more", "refused"),
     [
@@ -85,10 +86,15 @@ def again(*seconds: int, wearers: str = "abc") -> list[tuple[float, str, float]]
         (again(*range(50), wearers="ab"), True),
     ],
 )
-def test_a_file_is_judged_by_all_its_windows_whatever_comes_first(more: list[tuple[float, str, float]], refused: bool) -> None:
+def test_a_file_is_judged_by_all_its_windows_whatever_comes_first(
+    more: list[tuple[float, str, float]], refused: bool, knows_repeats: bool
+) -> None:
     far_away = [(10 * YEAR + time, wearer, value) for time, wearer, value in [*ROWS, *more] if time >= 25]
     source = FakeSource([*(row for row in [*ROWS, *more] if row[0] < 25), *far_away])
     windows = WindowRange(0, (10 * YEAR + 50) * S, 5 * S)
+    if knows_repeats:
+        at_ns = (int(time + (time >= 25) * 10 * YEAR) * S for time, _, _ in more)
+        source.repeats = [Window(time_ns, time_ns + 1) for time_ns in at_ns]
 
     try:
         refuse_contradictory(source, windows, most_rows=60)
