@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,9 @@ from inputs.file_text import without_values
 from inputs.file_times import TimeKind
 from inputs.input_file import HashingReader, InputFile, find_version, unpacked
 from inputs.parquet_rows import ParquetRows, RowGroups
-from inputs.recordings.folder import Recordings
+
+if TYPE_CHECKING:
+    from inputs.recordings.folder import Recordings
 
 #: A Parquet file of up to this many rows stays in memory: 80 MB.
 MOST_ROWS_IN_MEMORY = 4_000_000

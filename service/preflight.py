@@ -35,7 +35,6 @@ from service.wiring import (
     recordings_of,
 )
 from transport.addresses import shown_address
-from transport.tls_faults import expects_https
 
 _FOLDERS_NOT_SYNCED = LogEvent(
     "folders_not_synced",
@@ -90,7 +89,11 @@ def _problems_with_other_cuts(settings: Settings, source: SampleSource) -> Itera
 
 def scheme_problems(settings: Settings) -> list[str]:
     """Return whether the API has an http address and speaks https; a run finds out when it has something to send."""
-    if settings.output_to_api and (fault := expects_https(settings.api_endpoint)):
+    if not settings.output_to_api:
+        return []
+    from transport.tls_faults import expects_https  # imported only if used
+
+    if fault := expects_https(settings.api_endpoint):
         return [f"API at {shown_address(settings.api_endpoint)} cannot be reached: {fault.text}"]
     return []
 

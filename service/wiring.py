@@ -161,6 +161,10 @@ def _make_influx_source(settings: Settings, token: Secret | None) -> SampleSourc
 
 def recordings_of(settings: Settings) -> Callable[[], Recordings] | None:
     """Return a function that opens the recordings that INPUT_FILE names; None if it names none."""
+    from inputs.recordings.paths import recordings_at
+
+    if not (settings.input_file and recordings_at(settings.input_file)):
+        return None
     from inputs.recordings.folder import RecordingSettings, opener_of
 
     wanted = RecordingSettings(
@@ -169,7 +173,7 @@ def recordings_of(settings: Settings) -> Callable[[], Recordings] | None:
         start_ns=settings.input_start_time,
         given_unit="" if settings.value_unit == "uV" else settings.value_unit,
     )
-    return opener_of(settings.input_file, wanted) if settings.input_file else None
+    return opener_of(settings.input_file, wanted)
 
 
 def _make_csv(settings: Settings) -> Output:

@@ -6,7 +6,6 @@ nothing; the service does. obstore's messages quote addresses and answers, which
 
 from __future__ import annotations
 
-import configparser
 import itertools
 import os
 import re
@@ -129,6 +128,8 @@ def _profile(environment: Mapping[str, str]) -> Mapping[str, str]:
     """Return a profile's entries in the credentials file; none if there is no such file or profile."""
     home = environment.get("HOME") or environment.get("USERPROFILE")
     usual = str(Path(home) / ".aws" / "credentials") if home else ""
+    import configparser  # imported only if used
+
     parser = configparser.RawConfigParser()
     try:
         parser.read(environment.get("AWS_SHARED_CREDENTIALS_FILE") or usual, encoding="utf-8")

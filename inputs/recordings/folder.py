@@ -6,7 +6,6 @@ patient's.
 
 from __future__ import annotations
 
-import glob
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,74 +17,22 @@ import numpy as np
 from anonymizer.errors import SourceRefused
 from anonymizer.samples import Samples
 from inputs.file_columns import ValueKind
-from inputs.file_format import SUFFIXES, format_of_file
 from inputs.file_survey import Cells
 from inputs.file_times import TimeKind
 from inputs.recordings.dicom import open_dicom
 from inputs.recordings.edf import open_edf
+from inputs.recordings.paths import TABLES, Kind, files_of_folder, kind_of, recordings_at
 from inputs.recordings.recording import Opener, RecordedFile, Recording, Unreadable, Wanted
 from inputs.recordings.wfdb import files_of, open_wfdb
 
 #: Samples that are read together.
 ROWS_READ_TOGETHER = 1 << 18
 
-#: The readers by suffix: the file's own, or the usual one of its format.
-_OPENERS: dict[str, Opener] = {
-    ".edf": open_edf,
-    ".bdf": open_edf,
-    ".hea": open_wfdb,
-    ".dcm": open_dicom,
-    ".dicom": open_dicom,
-}
-
-#: Suffixes of table files, which cannot be mixed with recordings.
-_TABLES = (".csv", ".gz", ".parquet", ".pq")
-
-#: The index of a DICOM folder: itself DICOM, without samples.
-_DICOM_DIRECTORY = "DICOMDIR"
+#: The readers by kind of recording.
+_OPENERS: dict[Kind, Opener] = {"EDF": open_edf, "WFDB": open_wfdb, "DICOM": open_dicom}
 
 #: Prefix of default source names.
 NEUTRAL_NAME = "recording"
-
-
-def recordings_at(given: str) -> tuple[Path, ...]:
-    """Return the recordings that a path, folder or glob names, in name order; empty if it names something else.
-
-    A WFDB record may be named by its header or by its file of samples, if the header is in the same folder.
-    """
-    found = _files_of_folder(given)
-    headers = (one.with_suffix(".hea") if one.suffix.lower() == ".dat" else one for one in found)
-    return tuple(dict.fromkeys(one for one in headers if one.is_file() and _opener_for(one)))
-
-
-def _opener_for(path: Path) -> Opener | None:
-    """Return the reader for a recording, by suffix or else by first bytes; None for any other file."""
-    suffix = path.suffix.lower()
-    if suffix in _TABLES or path.name == _DICOM_DIRECTORY:
-        return None
-    return _OPENERS.get(suffix) or _OPENERS.get(SUFFIXES.get(format_of_file(path), ""))
-
-
-def _files_of_folder(given: str) -> Sequence[Path]:
-    """Return all files that a path, folder or glob names, in name order, without hidden ones.
-
-    Empty if it cannot be read: the check of the path reports that.
-    """
-    try:
-        return _reached_files_of_folder(given)
-    except OSError:
-        return []
-
-
-def _reached_files_of_folder(given: str) -> Sequence[Path]:
-    path = Path(given)
-    if path.is_dir():
-        found = [one for one in path.rglob("*") if _is_shown(one.relative_to(path))]
-    elif glob.has_magic(given) and not path.exists():
-        found = [Path(one) for one in glob.glob(given, recursive=True)]  # noqa: PTH207  (a pathlib glob needs a base folder)
-    else:
-        found = [path]
-    return sorted(one for one in found if one.is_file())
 
 
 def opener_of(given: str, settings: RecordingSettings) -> Callable[[], Recordings] | None:
@@ -98,7 +45,7 @@ def opener_of(given: str, settings: RecordingSettings) -> Callable[[], Recording
         return None
 
     def opened() -> Recordings:
-        tables = sum(one.suffix.lower() in _TABLES for one in _files_of_folder(given))
+        tables = sum(one.suffix.lower() in TABLES for one in files_of_folder(given))
         if tables:
             raise SourceRefused(
                 f"INPUT_FILE names {len(paths)} recordings and {tables} CSV or Parquet files: put them into folders of their own, "
@@ -107,11 +54,6 @@ def opener_of(given: str, settings: RecordingSettings) -> Callable[[], Recording
         return Recordings(paths, settings)
 
     return opened
-
-
-def _is_shown(path: Path) -> bool:
-    """Return whether neither the file nor any folder above it is hidden."""
-    return not any(part.startswith(".") for part in path.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +201,11 @@ def _unused_unit(settings: RecordingSettings) -> list[str]:
 
 def _opened(path: Path, wanted: Wanted) -> tuple[list[RecordedFile], Recording]:
     """Return the files of a recording and its wanted channel."""
-    opener = _opener_for(path)
-    if opener is None:
+    kind = kind_of(path)
+    if kind is None:
         raise Unreadable("was written to while it was read")
-    files = [RecordedFile(one) for one in (files_of(path) if opener is open_wfdb else (path,))]
-    return files, opener(files, wanted)
+    files = [RecordedFile(one) for one in (files_of(path) if kind == "WFDB" else (path,))]
+    return files, _OPENERS[kind](files, wanted)
 
 
 def _digest_of(digests: Sequence[str]) -> str:

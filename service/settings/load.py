@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import glob
 import re
-import ssl
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -448,6 +447,8 @@ def _file_problem(path: str) -> str:
 
 
 def _is_certificate_file(path: str) -> bool:
+    import ssl  # imported only if used
+
     try:
         ssl.create_default_context(cafile=path)
     except (ssl.SSLError, OSError, ValueError):
