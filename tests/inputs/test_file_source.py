@@ -560,6 +560,28 @@ def test_a_large_parquet_file_is_not_held_in_memory(tmp_path: Path, monkeypatch:
     assert sum(one() is not None for one in made) <= files._PARTS_IN_MEMORY
 
 
+@pytest.mark.parametrize(
+    ("begin", "without_time"),
+    [("2025-11-03T14:30:0", ["1762180200", "1762180201"]), ("2017-01-01T00:00:0", ["2016-12-31T23:59:60Z"])],
+    ids=["numbers among calendar times", "a leap second beside the second after it"],
+)
+def test_rows_that_the_whole_file_shows_to_have_no_time_are_not_counted_in_a_large_parquet_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begin: str, without_time: list[str]
+) -> None:
+    monkeypatch.setattr(files, "MOST_ROWS_IN_MEMORY", 0)
+    texts = [*without_time, *(f"{begin}{tenth // 10}.{tenth % 10}Z" for tenth in range(40))]
+    table = pa.table({"timestamp": texts, "source_id": ["a"] * len(texts), "ecg": [1.0] * len(texts)})
+    pa_parquet.write_table(table, tmp_path / "ecg.parquet")
+    source = opened(tmp_path / "ecg.parquet")
+    start_ns = int(np.datetime64(f"{begin}0", "ns").astype(np.int64))
+
+    counts = source.count(WindowRange(start_ns, start_ns + 4 * NANOSECONDS, NANOSECONDS))
+    beside = source.rows_beside(start_ns + NANOSECONDS // 4, start_ns + 2 * NANOSECONDS + NANOSECONDS // 20)
+
+    assert counts.tolist() == [10] * 4
+    assert (beside.without_time, beside.not_requested) == (len(without_time), 22)
+
+
 def row_groups(folder: Path, value: float = 1.0) -> Path:
     path = folder / "ecg.parquet"
     times = pa.array([TIME_NS + second * NANOSECONDS for second in range(100)], pa.timestamp("ns"))
