@@ -1,6 +1,6 @@
-"""A connection to an InfluxDB server over the official client, and every way it can fail as one exception.
+"""A connection to an InfluxDB server, and every way it can fail as one exception.
 
-Answers are taken as raw bytes and requests given as ready-made bytes: the client is used for authentication, TLS and connections.
+Answers are taken as raw bytes and requests given as ready-made bytes (decision 034).
 """
 
 from __future__ import annotations
@@ -12,32 +12,27 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import urllib3
-from influxdb_client import Dialect, InfluxDBClient, Query, QueryService
-from influxdb_client.rest import ApiException
 
 from transport.compression import Compression, gzipped, unzipped
-from transport.deadline import keep_limits, whole_request_within
+from transport.deadline import whole_request_within
+from transport.http_client import ErrorAnswer, HttpClient, as_form, as_json
 from transport.http_headers import earliest_http_date, parse_retry_after
 from transport.influx_faults import BucketFacts, InfluxFault, looks_like_id
 from transport.influx_versions import Address, Database, InfluxDb2, Version, version_of
 from transport.influxql_answers import without_quoted
-from transport.proxies import credentials_of
 from transport.server_clock import ServerClock
 from transport.tls_faults import answered_to_plain_http, tls_fault
 
 __all__ = ["Address", "BucketFacts", "InfluxConnection", "InfluxFault", "looks_like_id"]
 
 #: Only column types are requested; units and groups are not used.
-_DIALECT = Dialect(header=True, annotations=["datatype"], delimiter=",", date_time_format="RFC3339")
-
-#: Connections that are kept open; some versions are written to by many threads.
-_MOST_CONNECTIONS = 64
+_DIALECT = {"header": True, "annotations": ["datatype"], "delimiter": ",", "commentPrefix": "#", "dateTimeFormat": "RFC3339"}
 
 #: Unknown token, token without the right, and a bucket that this token may not see.
 _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
@@ -65,35 +60,22 @@ class InfluxConnection:
         self.clock = ServerClock()
         self._present_token = token
         self._token = token()
-        proxy, proxy_credentials = credentials_of(address.proxy)
-        self._client = InfluxDBClient(
-            url=address.url,
-            token=self._token,
-            org=address.org,
-            timeout=int(address.timeout_s * 1000),
-            ssl_ca_cert=address.ca_file or None,
-            enable_gzip=False,
-            connection_pool_maxsize=_MOST_CONNECTIONS,
-            proxy=proxy or None,
-            proxy_headers=urllib3.make_headers(proxy_basic_auth=proxy_credentials) if proxy_credentials else None,
-        )
-        keep_limits(self._client.api_client.rest_client.pool_manager)
+        self._http = HttpClient(address.url, ca_file=address.ca_file, proxy=address.proxy, timeout_s=address.timeout_s)
         self._compression = Compression(address.gzip, address.url)
-        self._queries = QueryService(self._client.api_client)
         #: What the server calls its version; empty until it was asked.
         self.version_text = ""
         self._may_be_another = address.language == "flux"
         self._version: Version | None = InfluxDb2() if address.language == "flux" else None
-        if address.username:
-            # Until it is known to be another version, which takes a token.
-            self._set_authorization(version_of("1", "auto").authorization(address, ""))
+        # Until it is known to be another version, which takes a token.
+        first = version_of("1", "auto") if address.username else InfluxDb2()
+        self._set_authorization(first.authorization(address, self._token))
 
     def __repr__(self) -> str:
         return f"InfluxConnection({self.address})"
 
     def close(self) -> None:
         """Close idle connections."""
-        self._client.close()
+        self._http.close()
 
     @property
     def version(self) -> Version:
@@ -116,14 +98,11 @@ class InfluxConnection:
     def ping(self) -> None:
         """Check that a server answers at all, and learn what it is. Updates the server clock."""
         sent_ns = time.monotonic_ns()
-        with self._only_faults():
-            _, status, headers = self._client.api_client.call_api(
-                "/ping", "GET", _return_http_data_only=False, _preload_content=True, response_type=None
-            )
-        self._learn_time(headers, sent_ns)
-        if status >= 300:
-            raise InfluxFault(f"{self.address.url}/ping answered {status}", status=status)
-        self.version_text = " ".join(headers.get("X-Influxdb-Version", "").split())[:_LONGEST_VERSION]
+        with self._only_faults(), closing(self._http.request("GET", "/ping")) as response:
+            # A web page may answer anything.
+            response.data.decode()
+        self._learn_time(response.headers, sent_ns)
+        self.version_text = " ".join(response.headers.get("X-Influxdb-Version", "").split())[:_LONGEST_VERSION]
         if self.address.language != "flux":
             self._use(version_of(self.version_text, self.address.language))
 
@@ -134,9 +113,9 @@ class InfluxConnection:
 
     def _set_authorization(self, header: str) -> None:
         if header:
-            self._client.api_client.set_default_header("Authorization", header)
+            self._http.headers["Authorization"] = header
         else:
-            self._client.api_client.default_headers.pop("Authorization", None)
+            self._http.headers.pop("Authorization", None)
 
     def query(self, flux: str, *, within_s: float = math.inf) -> bytes:
         """Return the whole CSV answer to a query; never a part of it.
@@ -145,15 +124,11 @@ class InfluxConnection:
             flux: The query.
             within_s: How long it may take, if that is less than for any request.
         """
-        sent_ns = time.monotonic_ns()
-        # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
-        with self._flux_that_is_not_spoken(), self._only_faults(within_s), closing(self._ask(flux)) as response:
-            self._learn_time(response.headers, sent_ns)
-            answer: bytes = response.read(decode_content=False)
-            if response.headers.get("Content-Encoding") == "gzip":
-                answer = unzipped(answer)
-        self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
-        return answer
+        question = {"query": flux, "dialect": _DIALECT}
+        with self._flux_that_is_not_spoken():
+            return self._fetch(
+                "POST", "/api/v2/query", [("org", self.address.org)], question=question, accept="application/csv", within_s=within_s
+            )
 
     @contextmanager
     def _flux_that_is_not_spoken(self) -> Iterator[None]:
@@ -234,33 +209,26 @@ class InfluxConnection:
         parameters: list[tuple[str, str]],
         *,
         form: list[tuple[str, str]] | None = None,
-        question: dict[str, str] | None = None,
+        question: Mapping[str, object] | None = None,
         accept: str = "application/json",
         within_s: float = math.inf,
     ) -> bytes:
         sent_ns = time.monotonic_ns()
-        headers = {
-            "Accept": accept,
-            "Accept-Encoding": "gzip" if self._compression.is_on else "identity",
-            "Content-Type": "application/json" if form is None else "application/x-www-form-urlencoded",
-        }
-        with self._only_faults(within_s):
-            response = self._client.api_client.call_api(
-                path,
-                method,
-                query_params=parameters,
-                header_params=headers,
-                post_params=form,
-                body=question,
-                _return_http_data_only=True,
-                _preload_content=False,
-                response_type=None,
-            )
-            with closing(response):
-                self._learn_time(response.headers, sent_ns)
-                answer: bytes = response.read(decode_content=False)
-                if response.headers.get("Content-Encoding") == "gzip":
-                    answer = unzipped(answer)
+        headers = {"Accept": accept, "Accept-Encoding": self._encoding}
+        body = None
+        if form is not None:
+            body, headers["Content-Type"] = as_form(form), "application/x-www-form-urlencoded"
+        elif question is not None:
+            body, headers["Content-Type"] = as_json(question), "application/json"
+        # An answer read to its end has given its connection back; any other must take it along, or its rest would be the next answer.
+        with (
+            self._only_faults(within_s),
+            closing(self._http.request(method, path, parameters, headers=headers, body=body)) as response,
+        ):
+            self._learn_time(response.headers, sent_ns)
+            answer = response.read(decode_content=False)
+            if response.headers.get("Content-Encoding") == "gzip":
+                answer = unzipped(answer)
         self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
         return answer
 
@@ -302,27 +270,16 @@ class InfluxConnection:
             "Content-Encoding": "gzip" if is_compressed else "identity",
         }
         with self._only_faults():
-            _, status, _ = self._client.api_client.call_api(
-                path,
-                "POST",
-                query_params=list(parameters.items()),
-                header_params=headers,
-                body=gzipped(lines) if is_compressed else lines,
-                _return_http_data_only=False,
-                _preload_content=True,
-                response_type=None,
-            )
+            body = gzipped(lines) if is_compressed else lines
+            with closing(self._http.request("POST", path, list(parameters.items()), headers=headers, body=body)) as response:
+                # A web page may answer anything.
+                response.data.decode()
         self._compression.transferred(len(lines), time.monotonic() - began_s)
-        return int(status)
+        return response.status
 
-    def _ask(self, flux: str) -> Any:
-        # The answer is not read here: it is for the caller, as bytes.
-        return self._queries.post_query(
-            org=self.address.org,
-            query=Query(query=flux, dialect=_DIALECT),
-            accept_encoding="gzip" if self._compression.is_on else "identity",
-            _preload_content=False,
-        )
+    @property
+    def _encoding(self) -> str:
+        return "gzip" if self._compression.is_on else "identity"
 
     def bucket(self, name: str) -> BucketFacts | None:
         """Return what the server says of a bucket; None when this token may not see it. There is none: a fault with status 404."""
@@ -356,18 +313,13 @@ class InfluxConnection:
         org = ("orgID" if looks_like_id(self.address.org) else "org", self.address.org)
         with self._only_faults():
             # Not as the client's objects: what a proxy answers in the server's place would make them raise anything.
-            with closing(self._get("/api/v2/buckets", [*wanted.items(), org])) as response:
+            with closing(self._http.request("GET", "/api/v2/buckets", [*wanted.items(), org])) as response:
                 answer = response.read(decode_content=True)
             try:
                 found = json.loads(answer)["buckets"]
                 return _facts_of(found[0]) if found else None
             except (ValueError, TypeError, LookupError, AttributeError):
                 raise InfluxFault("the list of buckets is not as InfluxDB gives it") from None
-
-    def _get(self, path: str, parameters: list[tuple[str, str]]) -> Any:
-        return self._client.api_client.call_api(
-            path, "GET", query_params=parameters, _return_http_data_only=True, _preload_content=False, response_type=None
-        )
 
     def _learn_time(self, headers: Any, sent_ns: int) -> None:
         date = earliest_http_date(headers.getlist("Date"))
@@ -396,9 +348,8 @@ class InfluxConnection:
 
     def _as_fault(self, error: Exception, *, token: str) -> InfluxFault:
         url = self.address.url
-        body = error.body if isinstance(error, ApiException) else None
-        if isinstance(error, ApiException) and error.status == 400 and isinstance(body, bytes | str):
-            found = answered_to_plain_http(url, body if isinstance(body, bytes) else body.encode())
+        if isinstance(error, ErrorAnswer) and error.status == 400:
+            found = answered_to_plain_http(url, error.body)
         else:
             found = tls_fault(error, url=url, ca_setting="INFLUX_CA_FILE")
         if found is not None:
@@ -432,13 +383,13 @@ def _facts_of(bucket: dict[str, Any]) -> BucketFacts:
 
 
 def _as_fault(error: Exception, *, secrets: tuple[str, ...]) -> InfluxFault:
-    """Translate errors of the client and its libraries; any other error is a bug in this project and is raised unchanged."""
-    if isinstance(error, ApiException) and error.status:
-        retry_after = parse_retry_after((error.headers or {}).get("Retry-After"), now=datetime.now(UTC))
+    """Translate errors of HTTP and the libraries below it; any other error is a bug in this project and is raised unchanged."""
+    if isinstance(error, ErrorAnswer):
+        retry_after = parse_retry_after(error.headers.get("Retry-After"), now=datetime.now(UTC))
         message = f"{error.status} {_short(_message(error), secrets)}"
-        return InfluxFault(message, status=int(error.status), retry_after_s=retry_after, body=_body(error)[:_LONGEST_BODY])
-    if isinstance(error, ApiException):
-        return InfluxFault(f"no secure connection: {_short(str(error.reason), secrets)}")
+        return InfluxFault(message, status=error.status, retry_after_s=retry_after, body=_body(error)[:_LONGEST_BODY])
+    if isinstance(error, urllib3.exceptions.SSLError):
+        return InfluxFault(f"no secure connection: {_short(f'SSLError {error}', secrets)}")
     if isinstance(error, zlib.error):
         return InfluxFault("the answer's compressed data is damaged or was cut")
     if isinstance(error, UnicodeDecodeError):
@@ -464,7 +415,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _message(error: ApiException) -> str:
+def _message(error: ErrorAnswer) -> str:
     try:
         said = json.loads(_body(error))
         return str(said.get("message") or said.get("error") or error.reason)
@@ -472,8 +423,8 @@ def _message(error: ApiException) -> str:
         return str(error.reason or "without a reason")
 
 
-def _body(error: ApiException) -> str:
-    return error.body.decode("utf-8", "replace") if isinstance(error.body, bytes) else str(error.body or "")
+def _body(error: ErrorAnswer) -> str:
+    return error.body.decode("utf-8", "replace")
 
 
 def _short(text: str, secrets: tuple[str, ...]) -> str:
