@@ -65,6 +65,21 @@ class Output(Protocol):
 
 
 @runtime_checkable
+class GroupOutput(Output, Protocol):
+    """An output that stores several batches of a chunk with less work than one by one. It has no intents and no receipts."""
+
+    #: About how many rows are stored together.
+    rows_together: int
+
+    def write_together(self, batches: Sequence[Batch]) -> bool:
+        """Store batches as `write` stores each. Return whether every row of them is stored; if not, the service calls `write` for each.
+
+        Raises:
+            OutputUnavailable: The service must offer the same batches again later.
+        """
+
+
+@runtime_checkable
 class ChunkOutput(Output, Protocol):
     """An output that stores the batches of a chunk together. All others get them one by one."""
 

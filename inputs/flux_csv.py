@@ -23,6 +23,9 @@ from inputs.influx_dialect import BrokenAnswer
 _LINE_END = b"\r\n"
 _TABLE_END = b"\r\n\r\n"
 
+#: Line ends are counted in blocks of so many bytes, whose marks stay in the processor's cache.
+_BLOCK_BYTES = 1 << 17
+
 #: The type in which to request times; `times_as_ns` converts them to integers.
 TIME_TYPE = pa.timestamp("ns", tz="UTC")
 
@@ -167,7 +170,9 @@ def _behind_line(answer: bytes, start: int, end: int) -> int:
 
 
 def _lines_in(text: memoryview) -> int:
-    return int(np.count_nonzero(np.frombuffer(text, dtype=np.uint8) == _LINE_END[-1]))
+    letters = np.frombuffer(text, dtype=np.uint8)
+    blocks = (letters[first : first + _BLOCK_BYTES] for first in range(0, len(letters), _BLOCK_BYTES))
+    return sum(int(np.count_nonzero(block == _LINE_END[-1])) for block in blocks)
 
 
 def _cells(line: bytes) -> list[str]:

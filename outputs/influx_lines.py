@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,6 +119,25 @@ def lines_of(batch: Batch, target: InfluxTarget) -> Lines:
         return Lines(memoryview(b""), rows, rows, times_ns, source_index)
     text, ends = joined_rows(source_texts(source_index, starts), value_texts(values_uv), " ", integer_texts(times_ns), "\n")
     return Lines(text, ends, rows, times_ns, source_index)
+
+
+def full_requests(lines: Sequence[Lines], most_lines: int) -> Iterator[list[tuple[Lines, npt.NDArray[np.int64]]]]:
+    """Yield the parts of each request for the lines of several batches, by their indices; requests are about equally long."""
+    total = sum(map(len, lines))
+    size = -(-total // max(1, -(-total // most_lines)))
+    parts: list[tuple[Lines, npt.NDArray[np.int64]]] = []
+    room = size
+    for one in lines:
+        first = 0
+        while first < len(one):
+            picked = np.arange(first, min(first + room, len(one)))
+            parts.append((one, picked))
+            first, room = first + len(picked), room - len(picked)
+            if not room:
+                yield parts
+                parts, room = [], size
+    if parts:
+        yield parts
 
 
 def _by_source(batch: Batch) -> npt.NDArray[np.int64]:

@@ -16,7 +16,15 @@ import numpy as np
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
-from outputs.influx_lines import UNWRITABLE_NAME, InfluxTarget, encode_rows, encode_summary, escaped_measurement, lines_of
+from outputs.influx_lines import (
+    UNWRITABLE_NAME,
+    InfluxTarget,
+    encode_rows,
+    encode_summary,
+    escaped_measurement,
+    full_requests,
+    lines_of,
+)
 from outputs.influx_refusals import Refused, RowByRow, Why
 from transport.addresses import canonical_address
 from transport.influx_connection import InfluxConnection, InfluxFault
@@ -27,6 +35,13 @@ __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 #: take a hundred bytes a row.
 _BATCHES_OF_ANY_SIZE = 3
 _ROWS_UNDER_WAY = 500_000
+
+#: Batches are stored together up to so many requests: the server has less work with full requests than with one per window, and with one
+#: request for several summaries.
+_REQUESTS_TOGETHER = 4
+
+#: A server that answers so many requests at a time gets each from a thread of its own, since it answers late.
+_MANY_AT_A_TIME = 4
 
 #: What is wrong with rows that the server is not even asked about.
 _UNWRITABLE = (
@@ -95,6 +110,20 @@ class InfluxOutput:
         with self._room.of(len(batch)):
             self._store(batch)
 
+    def write_together(self, batches: Sequence[Batch]) -> bool:
+        """Store the rows of all batches in full requests, then all summaries. Return False if the server refuses anything of it."""
+        lines = [lines_of(batch, self._target) for batch in batches]
+        if any(len(one) < len(batch) for one, batch in zip(lines, batches, strict=True)):
+            return False
+        try:
+            for parts in full_requests(lines, self._target.lines_per_write):
+                with self._room.of(sum(len(picked) for _, picked in parts)):
+                    self._send(b"".join(one.of(picked) for one, picked in parts))
+            self._send(b"".join(encode_summary(batch, self._target) for batch in batches))
+        except Refused:
+            return False
+        return True
+
     def _store(self, batch: Batch) -> None:
         lines = lines_of(batch, self._target)
         by_row = RowByRow(lines, self._send, concurrency=self._connection.writes_at_a_time)
@@ -121,6 +150,7 @@ class InfluxOutput:
         self._under_way = threading.BoundedSemaphore(at_a_time)
         # One more batch is made ready meanwhile.
         self.concurrency = at_a_time + 1
+        self.rows_together = self._target.lines_per_write * (1 if at_a_time >= _MANY_AT_A_TIME else _REQUESTS_TOGETHER)
 
     def _names(self) -> tuple[tuple[str, str], ...]:
         target = self._target

@@ -127,7 +127,12 @@ class InfluxConnection:
         question = {"query": flux, "dialect": _DIALECT}
         with self._flux_that_is_not_spoken():
             return self._fetch(
-                "POST", "/api/v2/query", [("org", self.address.org)], question=question, accept="application/csv", within_s=within_s
+                "POST",
+                "/api/v2/query",
+                [("org", self.address.org)],
+                question=question,
+                accept="application/csv",
+                within_s=within_s,
             )
 
     @contextmanager

@@ -11,7 +11,7 @@ from itertools import chain
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, IntentChanged, OutputDenied, OutputUnavailable, StateUnavailable
-from anonymizer.ports import ChunkOutput, Output, Receipt
+from anonymizer.ports import ChunkOutput, GroupOutput, Output, Receipt
 from service import crash_points
 from service.clock import Stopped
 from service.delivery.outbox import Outbox
@@ -161,8 +161,14 @@ class OutputWorker(threading.Thread):
             pool.close()
 
     def _offers(self, batches: list[Batch]) -> list[list[Batch]]:
-        """Split batches into calls of the output: the whole chunk if it stores chunks, else one per batch."""
-        return [batches] if isinstance(self.output, ChunkOutput) else [[batch] for batch in batches]
+        """Split batches into calls of the output: all, as many as it stores together, or one per batch."""
+        if isinstance(self.output, ChunkOutput):
+            return [batches]
+        return (
+            _neighbours(batches, self.output.rows_together)
+            if isinstance(self.output, GroupOutput)
+            else [[one] for one in batches]
+        )
 
     def _keeps_pool_busy(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
         """Return whether enough batches follow the first group to keep the pool's threads busy, or enough rows to fill the memory."""
@@ -227,17 +233,23 @@ class OutputWorker(threading.Thread):
         self._state_retry.until_done(self._outbox.remove_taken)
 
     def _write(self, batches: Sequence[Batch]) -> list[_Answer]:
-        """Write one batch or a whole chunk; return the answer for each batch."""
+        """Write batches; return the answer for each."""
         crash_points.reached(crash_points.BEFORE_WRITE)
         if isinstance(self.output, ChunkOutput):
             write_chunk = self.output.write_chunk
             receipt = self._retry.until_done(lambda: write_chunk(batches))
             return [receipt, *[None] * (len(batches) - 1)]
-        (batch,) = batches
+        if len(batches) > 1 and isinstance(self.output, GroupOutput):
+            write_together = self.output.write_together
+            if self._retry.until_done(lambda: write_together(batches)):
+                return [None] * len(batches)
+        return [self._write_one(batch) for batch in batches]
+
+    def _write_one(self, batch: Batch) -> _Answer:
         try:
-            return [self._retry.until_done(lambda: self._offer.once(batch))]
+            return self._retry.until_done(lambda: self._offer.once(batch))
         except BatchRejected as rejection:
-            return [self._set_aside(batch, rejection)]
+            return self._set_aside(batch, rejection)
 
     def _set_aside(self, batch: Batch, rejection: BatchRejected) -> int:
         keep = self._outbox.store.set_aside.keep
@@ -248,3 +260,16 @@ class OutputWorker(threading.Thread):
     @property
     def _positions(self) -> OutputPositions:
         return self._outbox.store.journal.outputs
+
+
+def _neighbours(batches: Sequence[Batch], most_rows: int) -> list[list[Batch]]:
+    """Split batches into runs of at most `most_rows` rows each, or of a single batch."""
+    runs: list[list[Batch]] = []
+    rows = 0
+    for batch in batches:
+        rows += len(batch)
+        if not runs or rows > most_rows:
+            runs.append([])
+            rows = len(batch)
+        runs[-1].append(batch)
+    return runs
