@@ -6,6 +6,7 @@ Exit codes: `service/exit_codes.py`.
 from __future__ import annotations
 
 import gc
+import os
 import signal
 
 if __name__ == "__main__":
@@ -13,10 +14,11 @@ if __name__ == "__main__":
     gc.disable()
     # Ctrl+C during the imports ends the process like a signal, without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # numpy's library for matrices would start threads that wait busily for a tenth of a second, and then have no work.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -37,7 +39,7 @@ from service.preflight import (
     warn_of_unsynced_folders,
     worker_problems,
 )
-from service.process import run
+from service.process import reuse_freed_memory, run
 from service.session import serve
 from service.settings.arguments import Parser, path_argument
 from service.settings.declared import Settings, cohort_of
@@ -89,6 +91,7 @@ def main(arguments: list[str]) -> int:
     armed = crash_points.switch_on(os.environ)
     if armed:
         _CRASH_POINT_ARMED.log(crash_points.VARIABLE, armed)
+    reuse_freed_memory()
     return serve(settings, clock_stopped_by_signals(), env_file=env_file)
 
 
