@@ -93,7 +93,7 @@ def leave_out_pandas() -> None:
 def reuse_freed_memory() -> None:
     """Make the allocator keep freed memory, if the system's has such options.
 
-    Otherwise each array of a chunk is handed back, and comes again as pages that the system clears first: a tenth of a run's processor time.
+    Otherwise each array of a chunk is returned, and comes again as pages that the system clears first: a tenth of a run's processor time.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,6 +1,6 @@
 """Starts the project's commands in Python processes that have the libraries loaded already.
 
-Nine tenths of a command's start are spent on imports: numpy, pyarrow and influxdb_client, and our own modules. A server that has loaded
+Nine tenths of a command's start are spent on imports: numpy and pyarrow, and our own modules. A server that has loaded
 them forks for each command: the process has its own id, environment, folder, streams and signals. Code given with `-c` may change ours
 before it is bound to other names; its process reads all of it from the files.
 Whatever asks for more than that (options of Python, other variables that Python reads as it starts, a terminal, a session of its own)

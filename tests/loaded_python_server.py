@@ -22,7 +22,6 @@ from typing import Any
 #: What most commands load.
 LIBRARIES = (
     "argparse",
-    "influxdb_client",
     "jinja2",
     "numpy",
     "pyarrow",
@@ -31,6 +30,7 @@ LIBRARIES = (
     "pyarrow.parquet",
     "requests",
     "sqlite3",
+    "urllib3",
 )
 
 

@@ -1,6 +1,6 @@
 """A connection to an InfluxDB server, and every way it can fail as one exception.
 
-Answers are taken as raw bytes and requests given as ready-made bytes (decision 034).
+Answers are taken as raw bytes and requests given as ready-made bytes (decision 006).
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ LINE_FORMAT = "%(asctime)s - %(levelname)s - %(message)s"
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 #: At DEBUG these libraries log headers and bodies.
-_VERBOSE_LIBRARIES = ("urllib3", "influxdb_client", "reactivex", "requests", "charset_normalizer")
+_VERBOSE_LIBRARIES = ("urllib3", "requests", "charset_normalizer")
 
 _LINES_MISSING = LogEvent(
     "lines_missing", "⚠️ %d log lines are missing here: they could not be written to standard output", "count", logging.WARNING

@@ -36,7 +36,7 @@ PURE_STANDARD_LIBRARY = _words(
 
 #: What an output may use besides the standard library: numpy, because a batch's columns are arrays, and its one client library.
 CLIENT_LIBRARY = {
-    "outputs/influxdb.py": frozenset({"influxdb_client"}),
+    "outputs/influxdb.py": frozenset[str](),
     "outputs/http_api.py": frozenset({"requests"}),
     "outputs/encoding.py": frozenset({"pyarrow"}),
     "outputs/csv_files.py": frozenset({"pyarrow"}),

@@ -277,7 +277,7 @@ KEPT = [
     ("anonymizer/anonymize.py", "self.load(x); self.random.choice()"),
     ("anonymizer/batch.py", "from anonymizer.windows import Window"),
     ("anonymizer/verify.py", "from anonymizer.batch import Batch\nfrom anonymizer import errors"),
-    ("outputs/influxdb.py", "import os, threading\nimport numpy as np\nfrom influxdb_client.client.write_api import SYNCHRONOUS"),
+    ("outputs/influxdb.py", "import os, threading\nimport numpy as np\nimport numpy.typing as npt"),
     (
         "outputs/influxdb.py",
         "from anonymizer import batch, errors\nfrom outputs import encoding\nfrom .encoding import joined\nfrom transport import influxdb",

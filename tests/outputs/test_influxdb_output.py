@@ -292,6 +292,59 @@ def test_a_window_without_all_its_rows_has_no_summary(output_bucket: Bucket) -> 
     connection.close()
 
 
+# --- several windows at a time --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.influxdb
+def test_windows_are_stored_together_in_full_requests_and_then_their_summaries_in_one(output_bucket: Bucket) -> None:
+    connection, target = RecordingConnection(output_bucket), target_in(output_bucket.name)
+    batches = [usual_batch(window=window, rows=rows) for window, rows in enumerate((6, 1, 6))]
+
+    assert InfluxOutput(connection, target).write_together(batches)
+
+    *rows, summaries = connection.requests
+    assert [len(request.splitlines()) for request in rows] == [4, 4, 4, 1]
+    assert b"".join(rows) == b"".join(encode_rows(batch, target) for batch in batches)
+    assert summaries == b"".join(encode_summary(batch, target) for batch in batches)
+    assert len(values_in(output_bucket)["ecg_anonymized"]) == 13
+    connection.close()
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+@pytest.mark.parametrize("good_requests", [0, 1, 3], ids=["rows", "more rows", "summaries"])
+def test_windows_of_which_something_is_refused_are_not_stored_together(status: int, good_requests: int) -> None:
+    connection = RecordingConnection()
+    really_write = connection.write
+
+    def write(bucket: str, lines: bytes) -> None:
+        if len(connection.requests) == good_requests:
+            raise InfluxFault(f"{status} not that", status=status)
+        really_write(bucket, lines)
+
+    connection.write = write  # type: ignore[method-assign]
+    batches = [usual_batch(window=window) for window in range(2)]
+
+    assert not InfluxOutput(connection, target_in("bucket")).write_together(batches)
+
+
+def test_windows_with_an_id_that_cannot_be_written_are_not_stored_together() -> None:
+    connection = RecordingConnection()
+    batches = [usual_batch(), make_batch([(0, "a\nb", 1.0), (1, "a\nb", 1.0)], window=1)]
+
+    assert not InfluxOutput(connection, target_in("bucket")).write_together(batches)
+    assert connection.requests == []
+
+
+def test_windows_that_cannot_be_stored_together_now_come_again() -> None:
+    connection = RecordingConnection(None, InfluxFault("503 busy", status=503, retry_after_s=7.0))
+    output, batches = InfluxOutput(connection, target_in("bucket")), [usual_batch(window=window) for window in range(2)]
+
+    with pytest.raises(OutputUnavailable):
+        output.write_together(batches)
+
+    assert output.write_together(batches)
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------------------
 
 

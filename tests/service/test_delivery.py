@@ -545,5 +545,37 @@ def test_an_output_that_takes_many_at_a_time_gets_few_batches_ahead_where_they_f
     assert sorted(output.writes) == sorted(ids(*range(15)))
 
 
+class StoresTogether(Named):
+    """Stores up to eight rows together, which are two batches here, unless one of them is refused."""
+
+    rows_together = 8
+
+    def __init__(self, refused: str) -> None:
+        super().__init__("together", self._refuse)
+        self._refused = refused
+        self.groups: list[list[str]] = []
+
+    def write_together(self, batches: Sequence[Batch]) -> bool:
+        self.groups.append([batch.batch_id for batch in batches])
+        return self._refused not in self.groups[-1]
+
+    def _refuse(self, batch: Batch) -> None:
+        if batch.batch_id == self._refused:
+            raise BatchRejected("no")
+
+
+def test_batches_are_stored_together_and_one_by_one_where_one_of_them_is_refused(tmp_path: Path) -> None:
+    output = StoresTogether(refused=ids(3)[0])
+    desk = Desk(tmp_path, output)
+
+    desk.deliver(0, 1, 2, 3, 4)
+
+    assert output.groups == [ids(0, 1), ids(2, 3)], "the last one is alone"
+    assert output.writes == ids(2, 4)
+    assert [kept.batch_id for kept in desk.store.set_aside.all()] == ids(3)
+    (standing,) = desk.journal.outputs.positions()
+    assert (standing.taken, standing.set_aside, standing.pending) == (16, 4, 0)
+
+
 def assert_set(event: threading.Event) -> None:
     assert event.wait(5)
