@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -323,13 +324,13 @@ def test_one_wrong_byte_never_makes_a_released_window_releasable(
     whole, fence, positions = with_standings
     content = bytearray(whole)
     content[place % len(content)] ^= change
-    for path in tmp_path.iterdir():
-        path.unlink()
-    (tmp_path / "journal.sqlite").write_bytes(content)
-    (tmp_path / "fence").write_bytes(fence)
+    # A folder for each: SQLite removes files of a damaged journal when its connection is collected.
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    (folder / "journal.sqlite").write_bytes(content)
+    (folder / "fence").write_bytes(fence)
 
     try:
-        again = open_journal(tmp_path)
+        again = open_journal(folder)
         found = intervals(again, 0, 1000), again.stream_position_ns(), again.outputs.positions()
     except (JournalDamaged, StateUnavailable):
         return
