@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 #: Only the owner may read the service's state.
 PRIVATE = 0o600
@@ -55,22 +56,44 @@ def write_durably(
     """
     middle = len(content) // 2
     unfinished = path.with_name(f"{path.name}.unfinished")
-    unfinished.unlink(missing_ok=True)
+    with make_anew(unfinished, mode=mode) as file:
+        file.write(memoryview(content)[:middle])
+        halfway()
+        file.write(memoryview(content)[middle:])
+    replace_durably(unfinished, path)
+    return len(content)
+
+
+@contextmanager
+def make_anew(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """Yield an empty file to write to, in place of one of that name; synced afterwards. It is removed if that fails.
+
+    Args:
+        path: A temporary name.
+        mode: Its permissions. While it is written, only its owner may read it.
+    """
+    path.unlink(missing_ok=True)
     try:
-        with os.fdopen(create(unfinished), "wb") as file:
-            file.write(memoryview(content)[:middle])
-            halfway()
-            file.write(memoryview(content)[middle:])
+        with os.fdopen(create(path), "wb") as file:
+            yield file
             file.flush()
             _set_mode(file.fileno(), mode)
             os.fsync(file.fileno())
-        unfinished.replace(path)
     except OSError:
         with suppress(OSError):
-            unfinished.unlink()
+            path.unlink()
+        raise
+
+
+def replace_durably(new: Path, path: Path) -> None:
+    """Put a synced file in the place of another in the same folder, atomically and durably. It is removed if that fails."""
+    try:
+        new.replace(path)
+    except OSError:
+        with suppress(OSError):
+            new.unlink()
         raise
     sync_folder(path.parent)
-    return len(content)
 
 
 def put_new_durably(path: Path, content: bytes, *, mode: int = PRIVATE, unfinished: Path) -> None:
@@ -191,6 +214,12 @@ def read_ours(path: Path) -> bytes:
         FileNotFoundError: It does not exist.
         OSError: It is a link or not a regular file, such as a pipe that would never end; or it could not be read.
     """
+    with os.fdopen(open_ours_to_read(path), "rb") as file:
+        return file.read()
+
+
+def open_ours_to_read(path: Path) -> int:
+    """Return a descriptor of an existing regular file, to read it. Raises OSError as `read_ours` does."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
@@ -201,8 +230,7 @@ def read_ours(path: Path) -> bytes:
     if problem:
         os.close(descriptor)
         raise problem
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read()
+    return descriptor
 
 
 def open_or_create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:

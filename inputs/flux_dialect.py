@@ -78,6 +78,10 @@ class FluxDialect:
         """Return the names of a measurement's tags."""
         return [tag for tag in self._schema("measurementTagKeys", bucket, measurement) if not tag.startswith("_")]
 
+    def tag_values(self, bucket: str, measurement: str, tag: str) -> list[str]:
+        """Return the values of a measurement's tag."""
+        return self._schema("measurementTagValues", bucket, measurement, f", tag: {flux_text(tag)}")
+
     def policies_with(self, series: InfluxSeries) -> list[str]:
         """Return none: a bucket has one policy."""
         return []
@@ -94,8 +98,8 @@ class FluxDialect:
         """Return the values of a field with text."""
         return self._texts(f'{_from(bucket, measurement, field, span)} |> keep(columns: ["_value"]) |> group()')
 
-    def _schema(self, question: str, bucket: str, measurement: str | None = None) -> list[str]:
-        of_measurement = "" if measurement is None else f", measurement: {flux_text(measurement)}"
+    def _schema(self, question: str, bucket: str, measurement: str | None = None, of_tag: str = "") -> list[str]:
+        of_measurement = of_tag if measurement is None else f", measurement: {flux_text(measurement)}{of_tag}"
         flux = (
             'import "influxdata/influxdb/schema" '
             f"schema.{question}(bucket: {flux_text(bucket)}{of_measurement}, start: 1970-01-01T00:00:00Z)"

@@ -116,6 +116,9 @@ class Dialect(Protocol):
     def tags(self, bucket: str, measurement: str) -> list[str]:
         """Return the names of a measurement's tags."""
 
+    def tag_values(self, bucket: str, measurement: str, tag: str) -> list[str]:
+        """Return the values of a measurement's tag; also some whose points were deleted."""
+
     def policies_with(self, series: InfluxSeries) -> list[str]:
         """Return other retention policies of the same database that hold the series' field."""
 

@@ -274,6 +274,11 @@ class InfluxSource:
         times_ns = _chunked(part.times_ns for part in parts).to_numpy()
         return make_samples(times_ns, codes, named.dictionary.to_pylist(), values_uv)
 
+    def source_ids(self) -> list[str]:
+        """Return all ids that the bucket names, also some whose rows were deleted. Raises as `look` does."""
+        series = self._series
+        return self._names(lambda: self._dialect.tag_values(series.bucket, series.measurement, series.source_tag))
+
     def advice_when_empty(self) -> str:
         """Return a sentence on what the bucket does hold."""
         try:

@@ -96,6 +96,10 @@ class InfluxQlDialect:
         """Return the names of a measurement's tags."""
         return self._texts(bucket, f"SHOW TAG KEYS {self._measurement(bucket, measurement)}", 0)
 
+    def tag_values(self, bucket: str, measurement: str, tag: str) -> list[str]:
+        """Return the values of a measurement's tag."""
+        return self._texts(bucket, f"SHOW TAG VALUES {self._measurement(bucket, measurement)} WITH KEY = {quoted_name(tag)}", 1)
+
     def policies_with(self, series: InfluxSeries) -> list[str]:
         """Return those that the server lists."""
         policies = self._connection.version.policies(self._connection, series.bucket)

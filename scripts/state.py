@@ -2,8 +2,8 @@
 
 Reads `.env`, or the file that --env-file names; some commands need only STATE_DIR, which --state-dir can name instead. `show` and `verify`
 only read, also while the service runs; stop it for every other command. No command prints data.
-Exit codes: 0 good; 1 `verify` found a disagreement; 64 usage; 65 rows are still refused; 69 unreachable; 75 the service is running; 78 the
-configuration or the state cannot be used.
+Exit codes: 0 good; 1 `verify` found a disagreement, `erase` nothing of the source or rows out of its reach; 64 usage; 65 rows are still
+refused; 69 unreachable; 75 the service is running; 78 the configuration or the state cannot be used.
 """
 
 from __future__ import annotations
@@ -370,39 +370,55 @@ def erase(folder: Path, settings: Settings, options: argparse.Namespace, env_fil
             print(f"The journal in {folder} knows no data set: nothing was ever released from it")
             return exit_codes.USAGE
         by_id = options.source is not None
-        keys = [pseudonym_key(settings)] if settings.pseudonymize_source_id else []
-        person = person_of_id(given, keys) if by_id else Person(frozenset({given}))
-        for sentence in _doubts_about_keys(journal, keys, by_id=by_id):
-            print(sentence)
-        places = _places(folder, settings, options, journal, given if by_id else "", env_file)
+        keys = _keys(settings, journal) if settings.pseudonymize_source_id else []
+        doubts = [*_doubts_about_keys(journal, keys)] if by_id else []
+        person = person_of_id(given, keys, is_released="" in journal.key_ids()) if by_id else Person(frozenset({given}))
+        places = _places(folder, settings, options, journal, given if by_id else "", env_file, doubts)
         erasure = Erasure(places, person, strict=options.strict, now_ns=time.time_ns)
-        if not options.yes:
-            _print_erasure(erasure.find(), "would be erased")
-            print(
-                "Nothing was changed. Run it again with --yes; --strict takes rows of others too whose value fewer than k still share."
-            )
-            return exit_codes.DONE
         digest = digest_of_id(journal, given) if by_id else digest_of_pseudonym(journal, given)
-        found, certificate = erasure.run(digest)
-        _print_erasure(found, "erased")
-        print(f"The certificate, without the id, is {certificate}")
-        return exit_codes.DONE
+        was_erased = journal.erasures.is_known(digest)
+        if not options.yes:
+            found, certificate = erasure.find(), None
+            _print_erasure(found, "would be erased")
+        else:
+            found, certificate = erasure.run(digest)
+            _print_erasure(found, "erased")
+        if not any(found.rows.values()) and not was_erased:
+            print("Nothing of this source was found. Is the id written as in the raw data, and are these its service's settings?")
+        print(
+            "Nothing was changed. Run it again with --yes; --strict takes rows of others too whose value fewer than k still share."
+            if certificate is None
+            else f"The certificate, without the id, is {certificate}"
+        )
+        is_all = (any(found.rows.values()) or was_erased) and not found.left_behind
+        return exit_codes.DONE if is_all else exit_codes.NOT_ERASED
     finally:
         journal.close()
 
 
-def _doubts_about_keys(journal: Journal, keys: list[bytes], *, by_id: bool) -> Iterator[str]:
+def _keys(settings: Settings, journal: Journal) -> list[bytes]:
+    """Return the keys of pseudonyms: that in use, and that of PSEUDONYM_SALT without a purpose if windows were released under it."""
+    in_use, plain = pseudonym_key(settings), stretched(settings.pseudonym_salt.key())
+    return [in_use, *([plain] if plain != in_use and Pseudonymizer(plain).key_id in journal.key_ids() else [])]
+
+
+def _doubts_about_keys(journal: Journal, keys: list[bytes]) -> Iterator[str]:
     """Yield what cannot be found from an id: windows that were released under another key."""
-    current = {Pseudonymizer(key).key_id for key in keys}
-    if by_id and (others := {one for one in journal.key_ids() if one} - current):
+    if others := {one for one in journal.key_ids() if one} - {Pseudonymizer(key).key_id for key in keys}:
         yield (
-            f"⚠️ Windows were released under {len(others)} other keys ({', '.join(sorted(others))}): the source has other pseudonyms there. "
-            "Run this again with --pseudonym for each"
+            f"windows that were released under {len(others)} other keys ({', '.join(sorted(others))}): the source has other pseudonyms "
+            "there. Run this again with --pseudonym for each"
         )
 
 
 def _places(
-    folder: Path, settings: Settings, options: argparse.Namespace, journal: Journal, source_id: str, env_file: Path
+    folder: Path,
+    settings: Settings,
+    options: argparse.Namespace,
+    journal: Journal,
+    source_id: str,
+    env_file: Path,
+    doubts: list[str],
 ) -> Places:
     """Return everything that may hold released rows."""
     from scripts.heartbeat.erasure import erase_from_ledger
@@ -417,19 +433,20 @@ def _places(
         journal=journal,
         spool=MixedSpool(folder / "spool", shared, journal.outputs),
         csv={name: Path(settings.csv_output_dir) for name in names["csv"]},
-        parquet={name: partial(_parquet_place, settings, journal) for name in names["parquet"]},
-        buckets={name: make_bucket_rows(settings, journal) for name in names["influxdb"]},
+        parquet={name: partial(_parquet_place, settings, name, journal) for name in names["parquet"]},
+        buckets={name: make_bucket_rows(settings, name, journal) for name in names["influxdb"]},
         apis=names["api"],
         ledgers=[Path(path) for path in options.ledger],
         erase_ledger=lambda path, person, is_dry: erase_from_ledger(path, person.is_named_by, ids, salt, is_dry=is_dry),
+        doubts=doubts,
     )
 
 
-def _parquet_place(settings: Settings, journal: Journal) -> ParquetPlace:
+def _parquet_place(settings: Settings, output: str, journal: Journal) -> ParquetPlace:
     source = make_source(settings)
     source.open()
     try:
-        return ParquetPlace(parquet_place(settings), parquet_labels(settings, source, journal), journal)
+        return ParquetPlace(parquet_place(settings), parquet_labels(settings, source, journal), output, journal)
     finally:
         source.close()
 
@@ -447,11 +464,15 @@ def _salt_of_ledgers() -> bytes | None:
 def _print_erasure(found: Found, what: str) -> None:
     for place, rows in found.rows.items():
         print(f"{what}: {rows} rows in {place}")
-    if not any(found.rows.values()):
-        print("Nothing of this source was found.")
     print(f"{len(found.windows)} released windows lose rows; they stay released.")
     if found.outside:
         print(f"{found.outside} of these rows are in no window that the journal knows.")
+    values, traced = found.trace.values()
+    if traced:
+        print(
+            f"Trace: of {values} values left in these windows, {traced} ({traced / values:.0%}) are of groups that held a row of the "
+            "source. They stay as they were released."
+        )
     for sentence in found.out_of_reach:
         print(f"Out of reach: {sentence}")
 

@@ -8,6 +8,9 @@ DONE = 0
 #: A command that checks (`state.py verify`, `verify_output.py`, `check_audit_log.py`, `validate_heart.py`) found something.
 DISAGREEMENT = 1
 
+#: `state.py erase`: nothing of the source was found, or rows of it are known to be out of reach.
+NOT_ERASED = 1
+
 #: `--health`: the running service reports that data does not flow, or does not answer.
 NOT_READY = 1
 

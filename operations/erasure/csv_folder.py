@@ -1,27 +1,26 @@
 """Erases from CSV files: all files of CSV_OUTPUT_DIR, also those that are complete and have no receipt, and rows that were set beside them.
 
-The bytes of all other rows stay as they are. Each file is written anew beside the old one, synced, and renamed.
+The bytes of all other rows stay as they are. Each file is written anew beside the old one, synced, and renamed; it is read in pieces, so
+that its size does not matter.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
+import io
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
+from typing import BinaryIO
 
 from anonymizer.errors import StateUnavailable
-from disk.durable_file import PRIVATE, mode_of, read_ours, write_durably
-from operations.erasure.rows import Cut, Rows, Rule
+from disk.durable_file import PRIVATE, make_anew, mode_of, open_ours_to_read, replace_durably
+from operations.erasure.csv_rows import pieces
+from operations.erasure.rows import Cut, Rule
 from service import crash_points
 from service.state.journal import Journal
-
-#: A row: a time, an id (quoted if it holds a comma, a quote or a line end), a value.
-_ROW = re.compile(rb'([0-9T:.\-]{29}Z),("(?:[^"]|"")*"|[^",\n]*),([^",\n]*)\n')
 
 #: Bytes at the end of a committed part by which the service recognises it.
 _END_BYTES = 256
@@ -29,14 +28,21 @@ _END_BYTES = 256
 _UNFINISHED = ".unfinished"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Parsed:
-    """A file: where its rows end and begin, and what is in them."""
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A file that was written anew.
 
-    content: bytes
-    begins: npt.NDArray[np.int64]
-    ends: npt.NDArray[np.int64]
-    rows: Rows
+    Args:
+        path: Its temporary name.
+        digest: SHA-256 of all of it.
+        committed: The length of what is left of the committed part.
+        end: The last bytes of that.
+    """
+
+    path: Path
+    digest: str
+    committed: int
+    end: bytes
 
 
 class CsvFolder:
@@ -55,81 +61,89 @@ class CsvFolder:
         self._receipts = journal.outputs.receipts(output)
         self._staged = journal.erasures.staged(output)
 
-    def erase(self, rule: Rule, *, is_dry: bool) -> Iterator[tuple[Path, Cut]]:
-        """Erase from every file, or only look; yield what is taken from each."""
-        for leftover in self._folder.glob(f"*{_UNFINISHED}"):
+    def erase(self, rule: Rule, *, is_dry: bool) -> Iterator[Cut]:
+        """Erase from every file, or only look; yield what is taken from each piece of each."""
+        for leftover in self._folder.rglob(f"*{_UNFINISHED}"):
             if not is_dry:
                 leftover.unlink()
         for path in sorted(one for one in self._folder.rglob("*") if one.is_file() and not one.is_symlink()):
             if not path.name.endswith(_UNFINISHED):
-                yield path, self._erase_from(path, rule, is_dry=is_dry)
+                with _only_unavailable(path):
+                    yield from self._erase_from(path, rule, is_dry=is_dry)
 
-    def _erase_from(self, path: Path, rule: Rule, *, is_dry: bool) -> Cut:
-        content = read_ours(path)
-        receipt = self._receipts.get(path.name)
-        staged = self._staged.get(path.name)
-        if staged is not None and staged.get("digest") == hashlib.sha256(content).hexdigest():
-            # An erasure was interrupted before its books were made: this file is done.
-            return rule.cut(parsed(b"").rows)
-        committed = len(content) if receipt is None or receipt.get("may_have_grown") else min(receipt["length"], len(content))
-        found = parsed(content[:committed])
-        cut = rule.cut(found.rows)
-        if is_dry or not (cut.is_gone.any() or committed < len(content)):
-            return cut
-        self._journal.erasures.record(f"csv {path.name}", cut.taken)
-        crash_points.reached(crash_points.ERASURE_FOUND)
-        new = _without(found, cut.is_gone)
-        if receipt is not None:
-            self._stage(path, new, found, cut.is_gone, min(receipt["length"], committed))
-        try:
-            write_durably(path, new, mode=mode_of(path, otherwise=PRIVATE))
-        except OSError as error:
-            raise StateUnavailable(f"{path} cannot be replaced now ({error.strerror or error}); run it again") from None
+    def _erase_from(self, path: Path, rule: Rule, *, is_dry: bool) -> Iterator[Cut]:
+        with os.fdopen(open_ours_to_read(path), "rb") as file:
+            if self._is_done(path, file):
+                return
+            size = os.fstat(file.fileno()).st_size
+            length = self._length_of(path, size)
+            is_cut = length < size
+            for piece in pieces(file, length, rule.windows):
+                cut = rule.cut(piece.rows)
+                is_cut = is_cut or bool(cut.is_gone.any())
+                if cut.taken and not is_dry:
+                    self._journal.erasures.record(f"csv {path.name}", cut.taken)
+                yield cut
+            if is_dry or not is_cut:
+                return
+            crash_points.reached(crash_points.ERASURE_FOUND)
+            file.seek(0)
+            written = self._write_anew(path, file, length, rule)
+        self._stage(path, written)
+        replace_durably(written.path, path)
         crash_points.reached(crash_points.ERASURE_REPLACED)
-        return cut
 
-    def _stage(self, path: Path, new: bytes, found: _Parsed, is_gone: npt.NDArray[np.bool_], length: int) -> None:
+    def _is_done(self, path: Path, file: io.BufferedReader) -> bool:
+        """Return whether an erasure was interrupted after this file and before its books were made."""
+        staged = self._staged.get(path.name)
+        is_done = staged is not None and staged.get("digest") == hashlib.file_digest(file, "sha256").hexdigest()
+        file.seek(0)
+        return is_done
+
+    def _length_of(self, path: Path, size: int) -> int:
+        """Return how much of a file is the service's: what a crash left after that is cut off."""
+        receipt = self._receipts.get(path.name)
+        return size if receipt is None or receipt.get("may_have_grown") else min(receipt["length"], size)
+
+    def _write_anew(self, path: Path, file: BinaryIO, length: int, rule: Rule) -> _Written:
+        committed = self._receipts.get(path.name, {}).get("length", length)
+        digest, position, left, end = hashlib.sha256(), 0, 0, b""
+        new_path = path.with_name(path.name + _UNFINISHED)
+        with make_anew(new_path, mode=mode_of(path, otherwise=PRIVATE)) as new:
+            for piece in pieces(file, length, rule.windows):
+                is_gone = rule.cut(piece.rows).is_gone
+                kept = piece.without(is_gone)
+                new.write(kept)
+                digest.update(kept)
+                # A file may have grown beyond its receipt while the journal was an older copy.
+                is_lost = is_gone & (piece.ends <= committed - position)
+                of_committed = min(len(piece.content), max(0, committed - position)) - int(
+                    (piece.ends - piece.begins)[is_lost].sum()
+                )
+                left, end = left + of_committed, (end + kept[:of_committed])[-_END_BYTES:]
+                position += len(piece.content)
+        return _Written(new_path, digest.hexdigest(), left, end)
+
+    def _stage(self, path: Path, written: _Written) -> None:
         """Record the receipt that the new file will have, with the digest by which the file is recognised as done."""
-        lost = int((found.ends - found.begins)[is_gone & (found.ends <= length)].sum())
-        end = new[: length - lost][-_END_BYTES:]
+        if path.name not in self._receipts:
+            return
         receipt = {
             **self._receipts[path.name],
-            "length": length - lost,
-            "digest": hashlib.sha256(new).hexdigest(),
-            "end": [len(end), hashlib.sha256(end).hexdigest()[:16]],
+            "length": written.committed,
+            "digest": written.digest,
+            "end": [len(written.end), hashlib.sha256(written.end).hexdigest()[:16]],
         }
-        if not end:
+        if not written.end:
             receipt.pop("end")
         self._journal.erasures.stage_receipt(self._output, receipt)
 
 
-def parsed(content: bytes) -> _Parsed:
-    """Return the rows of a file. What is no row of ours, such as a header or half a line, belongs to none and stays."""
-    found = list(_ROW.finditer(content))
-    ids: dict[bytes, int] = {}
-    codes = np.array([ids.setdefault(one[2], len(ids)) for one in found], dtype=np.int32)
-    texts = np.array([one[1][:-1].decode() for one in found], dtype="datetime64[ns]")
-    values = np.array([_number(one[3]) for one in found], dtype=np.float64)
-    rows = Rows(texts.astype(np.int64), codes, tuple(_unquoted(one) for one in ids), values)
-    spans = np.array([one.span() for one in found], dtype=np.int64).reshape(len(found), 2)
-    return _Parsed(content, spans[:, 0], spans[:, 1], rows)
-
-
-def _number(text: bytes) -> float:
+@contextmanager
+def _only_unavailable(path: Path) -> Iterator[None]:
     try:
-        return float(text)
-    except ValueError:
-        return float("nan")
-
-
-def _unquoted(cell: bytes) -> str:
-    text = cell.decode(errors="replace")
-    return text[1:-1].replace('""', '"') if text.startswith('"') else text
-
-
-def _without(found: _Parsed, is_gone: npt.NDArray[np.bool_]) -> bytes:
-    kept, position = bytearray(), 0
-    for begin, end in zip(found.begins[is_gone].tolist(), found.ends[is_gone].tolist(), strict=True):
-        kept += found.content[position:begin]
-        position = end
-    return bytes(kept + found.content[position:])
+        yield
+    except OSError as error:
+        with suppress(OSError):
+            path.with_name(path.name + _UNFINISHED).unlink(missing_ok=True)
+        raise StateUnavailable(f"{path} cannot be read or replaced now ({error.strerror or error}); run it again") from None

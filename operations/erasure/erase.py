@@ -6,9 +6,11 @@ transaction. While an erasure is open the service does not start.
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,16 +22,13 @@ from disk.durable_file import make_folder, read_ours, write_durably
 from operations.erasure.bucket import BucketRows
 from operations.erasure.csv_folder import CsvFolder
 from operations.erasure.parquet_place import ParquetPlace
-from operations.erasure.rows import Cut, Person, ReleasedWindows, Rule, cut_batch
+from operations.erasure.rows import SHORTEST_SEARCHED_BYTES, Cut, Left, Person, ReleasedWindows, Rule, cut_batch
 from operations.erasure.stored import Stored
 from service import crash_points
 from service.pipeline.released_elsewhere import ANY_TIME
 from service.state.erasures import OpenErasure
 from service.state.journal import Entry, Journal
 from service.state.shared_spool import MixedSpool
-
-#: Shorter ids are found in any file by chance: their bytes are not searched for.
-_SHORTEST_SEARCHED_BYTES = 6
 
 _BLOCK_BYTES = 1 << 22
 
@@ -59,6 +58,7 @@ class Places:
         apis: Names of outputs that cannot be read back.
         ledgers: Ledgers of the heartbeat tools.
         erase_ledger: Erases from one, or only counts; returns how many entries.
+        doubts: Sentences on what cannot be found with the id that was given.
     """
 
     state_dir: Path
@@ -70,6 +70,7 @@ class Places:
     apis: Sequence[str] = ()
     ledgers: Sequence[Path] = ()
     erase_ledger: EraseLedger = lambda *_: 0
+    doubts: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -81,19 +82,37 @@ class Found:
         windows: Starts of windows that lose rows.
         outside: Rows of the source in no window that the journal knows.
         out_of_reach: Sentences on places that cannot be erased from.
-        ids: The source's ids as they were met.
+        left_behind: How many rows of the source are known to be in such places, by place.
+        traces: By window that loses rows: how many values are left in it, and how many of these keep a trace of the source.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     windows: set[int] = field(default_factory=set)
     outside: int = 0
     out_of_reach: list[str] = field(default_factory=list)
+    left_behind: dict[str, int] = field(default_factory=dict)
+    traces: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def add(self, place: str, cut: Cut) -> None:
         """Add what is taken from a place."""
         self.rows[place] = self.rows.get(place, 0) + int(cut.is_gone.sum())
         self.windows |= {one.start_ns for one in cut.taken}
         self.outside += cut.outside
+        self.add_traces(cut.left)
+
+    def add_traces(self, left: Mapping[int, Left]) -> None:
+        """Add what is left of windows, which several places hold alike."""
+        for start_ns, one in left.items():
+            values, traced = self.traces.get(start_ns, (0, 0))
+            self.traces[start_ns] = (max(values, one.values), max(traced, one.traced_values))
+
+    @property
+    def trace(self) -> dict[str, int]:
+        """How many distinct values are left in the windows, and how many of these belong to groups that held rows of the source."""
+        return {
+            "values_left": sum(values for values, _ in self.traces.values()),
+            "of_groups_with_the_source": sum(traced for _, traced in self.traces.values()),
+        }
 
 
 class Erasure:
@@ -126,6 +145,9 @@ class Erasure:
             ConfigurationError: Another erasure is open, or something that may be the source's is left and not understood.
         """
         erasure = self._open(source_digest)
+        if not self._certificate_of(erasure).exists():
+            # Before anything is taken: an attempt that is interrupted takes its figures with it.
+            self._write_certificate(erasure, self.find(), ended_ns=None)
         crash_points.reached(crash_points.ERASURE_OPEN)
         self._hold_back_from_apis()
         found = self._take(is_dry=False)
@@ -164,11 +186,13 @@ class Erasure:
 
     def _take(self, *, is_dry: bool) -> Found:
         places, rule, found = self._places, self._rule, Found()
-        for place, rows in Stored(places.state_dir, self._journal, places.spool).erase(rule, is_dry=is_dry).items():
-            if rows:
-                found.rows[place] = rows
+        left: dict[int, Left] = {}
+        stored = Stored(places.state_dir, self._journal, places.spool).erase(rule, is_dry=is_dry, left=left)
+        found.rows |= {place: rows for place, rows in stored.items() if rows}
+        found.windows |= left.keys()
+        found.add_traces(left)
         for name, folder in places.csv.items():
-            for _, cut in CsvFolder(folder, name, self._journal).erase(rule, is_dry=is_dry):
+            for cut in CsvFolder(folder, name, self._journal).erase(rule, is_dry=is_dry):
                 found.add(name, cut)
         for name, make in places.parquet.items():
             files = make()
@@ -182,15 +206,36 @@ class Erasure:
             found.rows[f"ledger {path}"] = places.erase_ledger(path, self._person, is_dry)
         self._take_from_buckets(found, is_dry=is_dry)
         found.out_of_reach += [f"{name}: what it has taken; ask its operator" for name in places.apis]
+        found.out_of_reach += places.doubts
         return found
 
     def _take_from_buckets(self, found: Found, *, is_dry: bool) -> None:
         for name, bucket in self._places.buckets.items():
             if bucket.is_out_of_reach:
-                found.out_of_reach.append(f"{name}: InfluxDB 3 Core cannot delete rows, only tables and databases")
+                if rows := bucket.rows_left(self._person, self._entries):
+                    found.left_behind[name] = rows
+                found.out_of_reach.append(
+                    f"{name}: InfluxDB 3 Core cannot delete rows, only tables and databases; {rows} rows of the source are in it"
+                )
                 continue
-            for cut in bucket.erase(self._rule, self._entries, self._person.exact, is_dry=is_dry):
+            for cut in bucket.erase(self._rule, self._entries, is_dry=is_dry):
                 found.add(name, cut)
+            self._tell_of_cohorts(found, name, bucket)
+
+    def _tell_of_cohorts(self, found: Found, name: str, bucket: BucketRows) -> None:
+        if not bucket.is_shared:
+            return
+        if bucket.of_other_cohorts:
+            found.left_behind[name] = bucket.of_other_cohorts
+        found.out_of_reach.append(
+            f"{name}: what services of other cohorts released; {bucket.of_other_cohorts} rows of the source were met there. Run this with "
+            "the settings of each"
+        )
+        if bucket.unclear_windows:
+            found.out_of_reach.append(
+                f"{name}: in {bucket.unclear_windows} windows the raw bucket does not tell any more which rows this cohort released: only "
+                "rows of the source were taken there, and the summaries say partial"
+            )
 
     def _hold_back_from_apis(self) -> None:
         """Mark, for each API, the batches that it may have taken already and that the erasure changes."""
@@ -201,7 +246,7 @@ class Erasure:
                 key_of[batch.batch_id]
                 for chunk in self._journal.outputs.spooled_chunks()
                 for batch in self._places.spool.read(chunk)
-                if batch.batch_id in key_of and cut_batch(batch, self._rule)[1] is not None
+                if batch.batch_id in key_of and cut_batch(batch, self._rule).taken is not None
             ]
             self._journal.erasures.hold_back(name, keys)
 
@@ -215,13 +260,15 @@ class Erasure:
             )
 
     def _searched(self) -> list[bytes]:
-        return [text.encode() for text in self._person.exact if len(text.encode()) >= _SHORTEST_SEARCHED_BYTES]
+        """Return the ids whose bytes are searched for, as CSV and JSON may write them too."""
+        return [form for form in _written_forms(self._person.exact) if len(form) >= SHORTEST_SEARCHED_BYTES]
 
     def _search_bytes(self) -> None:
         """Search every file for the source's ids, whatever the file is."""
         folders = [self._places.state_dir, *self._places.csv.values()]
         files = [Path(above) / name for folder in folders for above, _, names in os.walk(folder) for name in names]
-        hits = [path for path in (*files, *self._places.ledgers) if _holds(path, self._searched())]
+        others = _written_forms(self._person.others)
+        hits = [path for path in (*files, *self._places.ledgers) if _holds(path, self._searched(), others)]
         if hits:
             shown = ", ".join(str(path) for path in hits[:10])
             raise ConfigurationError(
@@ -230,7 +277,7 @@ class Erasure:
             )
 
     def _write_certificate(self, erasure: OpenErasure, found: Found, *, ended_ns: int | None) -> Path:
-        path = self._places.state_dir / "erasures" / f"{_file_time(erasure.began_ns)}.json"
+        path = self._certificate_of(erasure)
         before: dict[str, Any] = json.loads(read_ours(path)) if path.exists() else {}
         windows = {tuple(one) for one in before.get("windows", [])} | set(self._spans(found.windows))
         rows = {**found.rows}
@@ -244,11 +291,14 @@ class Erasure:
             "ended": None if ended_ns is None else _time(ended_ns),
             "strict": erasure.strict,
             "rows": rows,
+            "found": any(rows.values()),
+            "trace": {name: max(count, before.get("trace", {}).get(name, 0)) for name, count in found.trace.items()},
+            "rows_left_out_of_reach": found.left_behind,
             "rows_in_no_known_window": max(found.outside, before.get("rows_in_no_known_window", 0)),
             "searched": [
                 "no byte of the id or the pseudonym is left in STATE_DIR, CSV files and ledgers; Parquet files and buckets were read again"
                 if self._searched()
-                else f"ids of fewer than {_SHORTEST_SEARCHED_BYTES} bytes are found anywhere by chance: places were read again instead"
+                else f"ids of fewer than {SHORTEST_SEARCHED_BYTES} bytes are found anywhere by chance: places were read again instead"
             ],
             "out_of_reach": [*found.out_of_reach, *_NEVER_REACHED],
             "windows": sorted(windows),
@@ -256,6 +306,9 @@ class Erasure:
         make_folder(path.parent)
         write_durably(path, json.dumps(described, indent=1).encode())
         return path
+
+    def _certificate_of(self, erasure: OpenErasure) -> Path:
+        return self._places.state_dir / "erasures" / f"{_file_time(erasure.began_ns)}.json"
 
     def _spans(self, starts_ns: Iterable[int]) -> Iterator[tuple[str, str]]:
         for start_ns in starts_ns:
@@ -274,15 +327,36 @@ def digest_of_pseudonym(journal: Journal, pseudonym: str) -> str:
     return released_id_digest(journal.digests.exclusion_key, pseudonym)
 
 
-def _holds(path: Path, texts: Sequence[bytes]) -> bool:
-    longest = max(map(len, texts), default=0)
+def _written_forms(texts: Collection[str]) -> list[bytes]:
+    """Return the bytes of texts as they are, and as CSV and JSON write them."""
+    quoted = (text for one in texts for text in (one, one.replace('"', '""'), json.dumps(one)[1:-1]))
+    unescaped = (json.dumps(one, ensure_ascii=False)[1:-1] for one in texts)
+    return sorted({text.encode() for text in itertools.chain(quoted, unescaped)})
+
+
+def _holds(path: Path, texts: Sequence[bytes], others: Sequence[bytes]) -> bool:
+    """Return whether a file holds one of some texts, other than as a part of a longer one of others."""
+    if not texts:
+        return False
+    longest = max(map(len, (*texts, *others)))
+    # At one place, the longer one is tried first.
+    wanted = re.compile(b"|".join(map(re.escape, sorted({*texts, *others}, key=len, reverse=True))))
     try:
         with path.open("rb") as file:
-            tail = b""
-            while block := file.read(_BLOCK_BYTES):
-                if any(text in tail + block for text in texts):
-                    return True
-                tail = block[-longest:]
+            content, is_last = b"", False
+            while not is_last:
+                block = file.read(_BLOCK_BYTES)
+                content, is_last = content + block, not block
+                # A text that begins later may go on in the next block.
+                end = len(content) if is_last else max(0, len(content) - longest)
+                position = 0
+                for found in wanted.finditer(content):
+                    if found.start() >= end:
+                        break
+                    if found[0] in texts:
+                        return True
+                    position = found.end()
+                content = content[max(position, end) :]
     except FileNotFoundError:
         pass
     return False

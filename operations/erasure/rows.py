@@ -6,9 +6,10 @@ went, and nothing new of others.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,9 @@ from service.state.journal import Entry
 #: How far an imputed value may be from the mean of the other rows: it is a mean of thousands of numbers.
 _MEAN_TOLERANCE = 1e-9
 
+#: Shorter ids are found in any file by chance: their bytes are not searched for.
+SHORTEST_SEARCHED_BYTES = 6
+
 #: The window of a row that is in no released window.
 NO_WINDOW = -(2**63)
 
@@ -32,25 +36,44 @@ class Person:
 
     Args:
         exact: Released ids that are its own.
-        folded_id: Its id, folded; None where only the pseudonym is known.
+        folded_id: Its id, folded; None where only the pseudonym is known, or where no window was released with ids as they are.
+        others: Ids of others that were met and that contain one of its own, as `patient-12` contains `patient-1`.
     """
 
     exact: frozenset[str]
     folded_id: str | None = None
+    others: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def is_named_by(self, released_id: str) -> bool:
         """Return whether a released id is this source's."""
-        return released_id in self.exact or (self.folded_id is not None and folded(released_id) == self.folded_id)
+        if released_id in self.exact or (self.folded_id is not None and folded(released_id) == self.folded_id):
+            return True
+        if any(one in released_id for one in self.exact if len(one.encode()) >= SHORTEST_SEARCHED_BYTES):
+            self.others.add(released_id)
+        return False
 
     def codes(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         """Return which of some ids are this source's, shape (len(ids),)."""
         return np.array([self.is_named_by(one) for one in ids], dtype=np.bool_)
 
 
-def person_of_id(source_id: str, keys: Collection[bytes]) -> Person:
-    """Return a source by its id, with its pseudonyms under some keys. An id that is written in another way has another pseudonym."""
+#: What a pseudonym looks like.
+_PSEUDONYM = re.compile("[0-9a-f]{64}")
+
+
+def person_of_id(source_id: str, keys: Collection[bytes], *, is_released: bool) -> Person:
+    """Return a source by its id, with its pseudonyms under some keys. An id that is written in another way has another pseudonym.
+
+    Args:
+        source_id: The id.
+        keys: The keys of pseudonyms; empty: ids are released as they are.
+        is_released: Whether windows may have been released with ids as they are.
+    """
     pseudonyms = {pseudonym for key in keys for pseudonym in Pseudonymizer(key).released_ids(sorted(forms_of(source_id)))}
-    return Person(frozenset(pseudonyms | {source_id}), folded(source_id))
+    if keys and not is_released and _PSEUDONYM.fullmatch(source_id):
+        # Such an id may be the pseudonym of another source.
+        return Person(frozenset(pseudonyms))
+    return Person(frozenset(pseudonyms | forms_of(source_id)), folded(source_id))
 
 
 def forms_of(source_id: str) -> frozenset[str]:
@@ -99,6 +122,26 @@ class Rows:
     values_uv: npt.NDArray[np.float64]
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left of a window.
+
+    Args:
+        rows: How many rows.
+        certificate: What `verify` would count of them; None if there are none.
+        traced_values: How many of the values left belong to a group that held a row of the source: these keep a trace of it.
+    """
+
+    rows: int
+    certificate: Certificate | None
+    traced_values: int
+
+    @property
+    def values(self) -> int:
+        """How many distinct values are left."""
+        return 0 if self.certificate is None else self.certificate.distinct_values
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Cut:
     """What is taken from some rows.
@@ -107,13 +150,13 @@ class Cut:
         is_gone: Which rows, shape (n,).
         taken: By window.
         outside: Rows of the source in no window that the journal knows.
-        left: What `verify` would count of what is left of each window that loses rows, by its start; None: nothing is left.
+        left: What is left of each window that loses rows, by its start.
     """
 
     is_gone: npt.NDArray[np.bool_]
     taken: list[Taken]
     outside: int
-    left: dict[int, Certificate | None]
+    left: dict[int, Left]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +190,7 @@ class Rule:
                 gone |= _rarely_shared(values, rows.codes[index], gone, entry.promise)
             is_gone[index] = gone
             taken.append(Taken(start_ns, int(gone.sum()), int((gone & imputed).sum())))
-            left[start_ns] = certificate_of(values[~gone], rows.codes[index][~gone], entry.promise)
+            left[start_ns] = _left(values, rows.codes[index], gone, mine & ~imputed, entry.promise)
         return Cut(is_gone, taken, int((is_mine & (starts == NO_WINDOW)).sum()), left)
 
 
@@ -195,29 +238,62 @@ def _rarely_shared(
     return rare
 
 
-def certificate_of(
-    values: npt.NDArray[np.float64], codes: npt.NDArray[np.integer], promise: Promise | None
-) -> Certificate | None:
-    """Return what is counted of the rows that are left; None if there are none."""
-    if not len(values):
-        return None
-    sharers, _ = _sharers(values, codes, promise)
-    return Certificate(len(sharers), int(sharers.min()), len(np.unique(codes)))
+def _left(
+    values: npt.NDArray[np.float64],
+    codes: npt.NDArray[np.integer],
+    gone: npt.NDArray[np.bool_],
+    formed_with: npt.NDArray[np.bool_],
+    promise: Promise | None,
+) -> Left:
+    """Count the rows of a window that are left.
+
+    Args:
+        values: Of all of the window's rows; as are the next three, shape (n,).
+        codes: Their sources.
+        gone: Which rows go.
+        formed_with: The source's rows with a value of their own group, not an imputed one.
+        promise: The window's.
+    """
+    kept = ~gone
+    if not kept.any():
+        return Left(0, None, 0)
+    sharers, _ = _sharers(values[kept], codes[kept], promise)
+    # Without k, values are those of the public beat, which nobody's rows have formed.
+    is_traced = promise is None or promise.k is not None
+    traced = len(np.intersect1d(values[kept], values[formed_with])) if is_traced else 0
+    return Left(int(kept.sum()), Certificate(len(sharers), int(sharers.min()), len(np.unique(codes[kept]))), traced)
 
 
-def cut_batch(batch: Batch, rule: Rule) -> tuple[Batch | None, Taken | None, npt.NDArray[np.bool_]]:
-    """Return what is left of a batch, None if nothing is; what is taken, None if nothing is; and which rows, shape (n,)."""
+@dataclass(frozen=True, slots=True, eq=False)
+class BatchCut:
+    """What is taken from a batch.
+
+    Args:
+        batch: What is left of it; None if nothing is.
+        taken: What is taken; None if nothing is.
+        is_gone: Which rows, shape (n,).
+        left: What is left of its window; None if nothing is taken.
+    """
+
+    batch: Batch | None
+    taken: Taken | None
+    is_gone: npt.NDArray[np.bool_]
+    left: Left | None = None
+
+
+def cut_batch(batch: Batch, rule: Rule) -> BatchCut:
+    """Return what is taken from a batch, and what is left."""
     mine = rule.person.codes(batch.source_ids)[batch.source_index]
     if not mine.any():
-        return _without_unused_ids(batch, rule.person), None, mine
+        return BatchCut(_without_unused_ids(batch, rule.person), None, mine)
     imputed = np.zeros(len(batch), dtype=np.bool_) if batch.imputed_rows is None else batch.imputed_rows
     gone = mine | imputed
     if rule.strict:
         gone |= _rarely_shared(batch.values_uv, batch.source_index, gone, batch.promise)
     taken = Taken(batch.window.start_ns, int(gone.sum()), int(imputed.sum()))
-    certificate = certificate_of(batch.values_uv[~gone], batch.source_index[~gone], batch.promise)
-    if certificate is None:
-        return None, taken, gone
+    counted = _left(batch.values_uv, batch.source_index, gone, mine & ~imputed, batch.promise)
+    if counted.certificate is None:
+        return BatchCut(None, taken, gone, counted)
     counts = batch.counts
     left = replace(
         batch,
@@ -227,10 +303,10 @@ def cut_batch(batch: Batch, rule: Rule) -> tuple[Batch | None, Taken | None, npt
         counts=replace(counts, read=counts.read - taken.rows, released=counts.released - taken.rows, starred=0, suppressed=0),
         imputed_rows=None,
         imputed_value_uv=None,
-        certificate=certificate,
+        certificate=counted.certificate,
         is_erased=True,
     )
-    return _without_unused_ids(left, rule.person), taken, gone
+    return BatchCut(_without_unused_ids(left, rule.person), taken, gone, counted)
 
 
 def _without_unused_ids(batch: Batch, person: Person) -> Batch:

@@ -10,7 +10,7 @@ from typing import Any
 
 from anonymizer.batch import Batch
 from disk.durable_file import read_ours, sync_folder, write_durably
-from operations.erasure.rows import Rule, cut_batch
+from operations.erasure.rows import BatchCut, Left, Rule, cut_batch
 from service import crash_points
 from service.state.erasures import Taken
 from service.state.journal import Journal
@@ -34,13 +34,20 @@ class Stored:
         self._journal = journal
         self._spool = spool
         self._set_aside = SetAside(folder / "set_aside")
+        self._left: dict[int, Left] = {}
 
-    def erase(self, rule: Rule, *, is_dry: bool) -> dict[str, int]:
+    def erase(self, rule: Rule, *, is_dry: bool, left: dict[int, Left]) -> dict[str, int]:
         """Erase, or only count; return the rows of each place.
+
+        Args:
+            rule: Whose rows go.
+            is_dry: Whether to change nothing.
+            left: Is filled with what is left of each window that loses rows, by its start.
 
         Raises:
             SpoolDamaged: A file cannot be understood, so that nobody can say whose rows it holds.
         """
+        self._left = left
         return {
             "spool": sum(self._cut_chunk(chunk, rule, is_dry=is_dry) for chunk in self._journal.outputs.spooled_chunks()),
             "set aside": sum(self._cut_kept(kept, rule, is_dry=is_dry) for kept in list(self._set_aside.all())),
@@ -68,7 +75,7 @@ class Stored:
 
     def _cut_chunk(self, chunk: int, rule: Rule, *, is_dry: bool) -> int:
         batches = self._spool.read(chunk)
-        left, taken, is_changed = _cut(batches, rule)
+        left, taken, is_changed = self._cut(batches, rule)
         if is_dry or not is_changed:
             return sum(one.rows for one in taken)
         self._journal.erasures.record(f"spool {chunk}", taken)
@@ -100,9 +107,11 @@ class Stored:
             return 0
         batch = kept.batch()
         rows = described["rows_before"] if "rows_before" in described else described["rows"]
-        left, taken, gone = cut_batch(batch, rule)
+        cut = cut_batch(batch, rule)
+        left, taken, gone = cut.batch, cut.taken, cut.is_gone
         if left is batch:
             return 0
+        self._note(cut)
         refused = range(len(batch)) if rows is None else rows
         of_refused = [row for row in refused if gone[row]]
         if is_dry:
@@ -145,7 +154,7 @@ class Stored:
             raise SpoolDamaged(
                 f"{path} is damaged, so that nobody can say whose rows it holds, and no output waits for it: remove it, then run this again"
             ) from None
-        left, taken, is_changed = _cut(batches, rule)
+        left, taken, is_changed = self._cut(batches, rule)
         if is_dry or not is_changed:
             return sum(one.rows for one in taken)
         self._journal.erasures.record(f"given up {path.name}", taken)
@@ -153,11 +162,16 @@ class Stored:
         crash_points.reached(crash_points.ERASURE_REPLACED)
         return sum(one.rows for one in taken)
 
+    def _cut(self, batches: Sequence[Batch], rule: Rule) -> tuple[list[Batch], list[Taken], bool]:
+        """Return the batches that are left, what is taken, and whether anything changes: rows, or only a table of ids that names the source."""
+        cuts = [cut_batch(batch, rule) for batch in batches]
+        for cut in cuts:
+            self._note(cut)
+        left = [cut.batch for cut in cuts if cut.batch is not None]
+        taken = [cut.taken for cut in cuts if cut.taken is not None]
+        is_changed = len(left) < len(batches) or any(before is not after for before, after in zip(batches, left, strict=True))
+        return left, taken, is_changed
 
-def _cut(batches: Sequence[Batch], rule: Rule) -> tuple[list[Batch], list[Taken], bool]:
-    """Return the batches that are left, what is taken, and whether anything changes: rows, or only a table of ids that names the source."""
-    cuts = [cut_batch(batch, rule) for batch in batches]
-    left = [batch for batch, _, _ in cuts if batch is not None]
-    taken = [one for _, one, _ in cuts if one is not None]
-    is_changed = len(left) < len(batches) or any(before is not after for before, after in zip(batches, left, strict=True))
-    return left, taken, is_changed
+    def _note(self, cut: BatchCut) -> None:
+        if cut.taken is not None and cut.left is not None:
+            self._left[cut.taken.start_ns] = cut.left
