@@ -50,6 +50,7 @@ class InfluxSeries:
         tags: Only series with these tags and values; an empty value: only series without the tag.
         cohort: Which part of the bucket this is, whose tag is among `tags`; None: the bucket is not cut into cohorts.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
+        has_sources: Whether its rows are of sources; false for counts of windows, where the tag may be missing.
     """
 
     bucket: str
@@ -60,6 +61,7 @@ class InfluxSeries:
     tags: tuple[tuple[str, str], ...] = ()
     cohort: Cohort | None = None
     microvolts_per_unit: float = 1.0
+    has_sources: bool = True
 
 
 @dataclass(frozen=True, eq=False)

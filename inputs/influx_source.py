@@ -427,7 +427,7 @@ class InfluxSource:
         """Return the rows of a span, all with ids."""
         with self._only_source_errors():
             parts = self._dialect.rows(self._series, span)
-        if any(part.ids is None for part in parts):
+        if self._series.has_sources and any(part.ids is None for part in parts):
             self._check_source_tag()
         return [part if part.ids is not None else _without_ids(part) for part in parts]
 

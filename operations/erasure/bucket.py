@@ -208,6 +208,7 @@ class BucketRows:
                 field=field,
                 source_tag=self._target.source_tag,
                 tags=self._target.summary_tags,
+                has_sources=False,
             )
             found = InfluxSource(self._reading, series).read(windows)
             for start_ns, value in zip(found.times_ns.tolist(), found.values_uv.tolist(), strict=True):

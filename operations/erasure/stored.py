@@ -100,13 +100,16 @@ class Stored:
             self._spool.shared.remove(name)
 
     def _cut_kept(self, kept: Kept, rule: Rule, *, is_dry: bool) -> int:
-        described = json.loads(read_ours(kept.path.with_suffix(".json")))
-        content = read_ours(kept.path)
-        if described.get("batch_digest") == hashlib.sha256(content).hexdigest():
-            # An erasure was interrupted between the two files: this one is done.
+        if not kept.path.exists() and self._journal.erasures.recorded(f"batch {kept.path.stem}"):
+            # An erasure was interrupted while it removed the pair.
+            if not is_dry:
+                self._remove(kept.path)
             return 0
+        described = json.loads(read_ours(kept.path.with_suffix(".json")))
+        digest = hashlib.sha256(read_ours(kept.path)).hexdigest()
         batch = kept.batch()
-        rows = described["rows_before"] if "rows_before" in described else described["rows"]
+        # The description is replaced first: until its batch follows, it tells which rows of the earlier batch it means.
+        rows = described["rows" if described.get("batch_digest", digest) == digest else "rows_before"]
         cut = cut_batch(batch, rule)
         left, taken, gone = cut.batch, cut.taken, cut.is_gone
         if left is batch:
@@ -144,6 +147,7 @@ class Stored:
 
     def _remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)
+        crash_points.reached(crash_points.ERASURE_HALFWAY)
         path.with_suffix(".json").unlink(missing_ok=True)
         sync_folder(path.parent)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hmac
 import json
+import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -82,10 +83,15 @@ def settings(clinic: Clinic, tmp_path: Path, strict: bool) -> dict[str, object]:
 
 
 @pytest.fixture
-def released(settings: dict[str, object], tmp_path: Path) -> Path:
+def released(settings: dict[str, object], tmp_path: Path, strict: bool) -> Path:
     code, log = run_service(tmp_path, settings)
     assert code == 0, log
     make_ledger(tmp_path)
+    if strict:
+        # As the service does once windows are a month old.
+        journal = Journal(tmp_path / "state", data_set=None)
+        assert journal.merge_before(time.time_ns(), recounts=0) == 1
+        journal.close()
     return tmp_path
 
 
