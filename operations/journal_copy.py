@@ -5,15 +5,74 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from anonymizer.errors import JournalDamaged, StateUnavailable
-from disk.durable_file import open_ours
+from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailable
+from disk.durable_file import mode_of, open_ours, write_durably
+from service import exit_codes
+from service.settings.declared import Settings
 from service.state.fence import Fence
 from service.state.journal import EarlierVersion, Journal
 from service.state.journal_file import WAY_ON
+from service.state.trail import told
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """What a command makes of settings and STATE_DIR.
+
+    Args:
+        command: The command's name, for the audit log.
+        make: Makes it.
+        path: Where to write it.
+        said: Returns what to say of it once it is written.
+    """
+
+    command: str
+    make: Callable[[Settings], str]
+    path: Path
+    said: Callable[[str], str]
+
+
+def write_document(document: Document, settings_of: Callable[[], Settings], say: Callable[[str], None]) -> int:
+    """Load settings and write a document; say where it is, or why it is not; return the exit code. The audit log tells it."""
+    try:
+        settings = settings_of()
+        return told(Path(settings.state_dir), document.command, time.time_ns, lambda: _write(document, settings, say))
+    except ConfigurationError as error:
+        say("\n".join(f"❌ {problem}" for problem in error.problems))
+        return exit_codes.CONFIGURATION
+    except JournalDamaged as error:
+        say(f"❌ {error}")
+        return exit_codes.CONFIGURATION
+    except StateUnavailable as error:
+        say(f"❌ {error}")
+        return exit_codes.UNREACHABLE
+
+
+def _write(document: Document, settings: Settings, say: Callable[[str], None]) -> int:
+    content, path = document.make(settings), document.path
+    try:
+        write_durably(path, content.encode(), mode=mode_of(path, otherwise=settings.output_file_mode))
+    except OSError as error:
+        say(f"❌ {path} cannot be written ({error.strerror or error})")
+        return exit_codes.USAGE
+    say(document.said(content))
+    return exit_codes.DONE
+
+
+def has_journal(folder: Path) -> bool:
+    """Return whether a STATE_DIR holds a journal. Raises ConfigurationError if it cannot be looked into."""
+    try:
+        return (folder / "journal.sqlite").is_file()
+    except OSError as error:
+        raise ConfigurationError(
+            f"STATE_DIR {folder} cannot be looked into ({error.strerror or error}): run this as the user that it belongs to"
+        ) from None
 
 
 @contextmanager

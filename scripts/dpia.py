@@ -17,19 +17,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailable
+from anonymizer.errors import ConfigurationError
 from anonymizer.weak_keys import why_refused
-from disk.durable_file import mode_of, write_durably
 from operations.dpia import EVERYTHING, Site, draft
-from operations.journal_copy import copied_journal
+from operations.journal_copy import Document, copied_journal, has_journal, write_document
 from operations.report_from_journal import figures_of
-from service import exit_codes
 from service.process import run
 from service.report.figures import Figures
 from service.settings.arguments import Parser, path_argument
 from service.settings.declared import Settings
 from service.settings.load import load
-from service.state.trail import told
 from service.telemetry.log_writer import make_printable
 
 #: With this word begins what `scripts/advise.py` prints about recognition.
@@ -40,34 +37,22 @@ def main(arguments: list[str]) -> int:
     """Run the command; return the exit code."""
     make_printable(sys.stdout)
     options = _parse(arguments)
-    try:
-        settings = load(Path(options.env_file), os.environ, must_exist=options.env_file_given).settings
-        return told(Path(settings.state_dir), "dpia", time.time_ns, lambda: _write_draft(settings, options))
-    except ConfigurationError as error:
-        print("\n".join(f"❌ {problem}" for problem in error.problems))
-        return exit_codes.CONFIGURATION
-    except JournalDamaged as error:
-        print(f"❌ {error}")
-        return exit_codes.CONFIGURATION
-    except StateUnavailable as error:
-        print(f"❌ {error}")
-        return exit_codes.UNREACHABLE
 
+    def settings_of() -> Settings:
+        return load(Path(options.env_file), os.environ, must_exist=options.env_file_given).settings
 
-def _write_draft(settings: Settings, options: argparse.Namespace) -> int:
-    content = draft(Site(settings, _figures(settings), _key_doubt(settings), _linkage(options.linkage), time.time_ns()))
-    try:
-        write_durably(options.to, content.encode(), mode=mode_of(options.to, otherwise=settings.output_file_mode))
-    except OSError as error:
-        print(f"❌ {options.to} cannot be written ({error.strerror or error})")
-        return exit_codes.USAGE
-    print(f"📄 Draft: {options.to}, with {content.count('[…]')} places to fill in")
-    return exit_codes.DONE
+    def make(settings: Settings) -> str:
+        return draft(Site(settings, _figures(settings), _key_doubt(settings), _linkage(options.linkage), time.time_ns()))
+
+    def said(content: str) -> str:
+        return f"📄 Draft: {options.to}, with {content.count('[…]')} places to fill in"
+
+    return write_document(Document("dpia", make, options.to, said), settings_of, print)
 
 
 def _figures(settings: Settings) -> Figures | None:
     folder = Path(settings.state_dir)
-    if not (folder / "journal.sqlite").is_file():
+    if not has_journal(folder):
         return None
     with copied_journal(folder) as (journal, _):
         return figures_of(journal, EVERYTHING, now_ns=time.time_ns(), pseudonyms=settings.pseudonymize_source_id, settings=())

@@ -24,6 +24,9 @@ _ROW = re.compile(rb'([0-9T:.\-]{29}Z),("(?:[^"]|"")*"|[^",\n]*),([^",\n]*)\n')
 #: So much is read at a time. A piece is larger only if a window is.
 BLOCK_BYTES = 8 << 20
 
+#: Ids of InfluxDB have 64 KiB at most.
+_LONGEST_ROW_BYTES = 1 << 20
+
 _NEW_LINE = 10
 
 #: A row must not be interpreted in any other way than the pattern does.
@@ -82,8 +85,8 @@ def pieces(file: BinaryIO, length: int, windows: ReleasedWindows) -> Iterator[Pi
 def _safe_cut(found: Piece, windows: ReleasedWindows) -> int:
     """Return how many bytes of a piece may be taken for themselves: up to its last window, which may go on."""
     if not len(found.begins):
-        # Rows are short: a block without one holds none that could go on, but for its last line.
-        return found.content.rfind(b"\n") + 1 or len(found.content)
+        # What is longer is no row whose end is in the next block.
+        return len(found.content) if len(found.content) > _LONGEST_ROW_BYTES else 0
     starts = windows.starts_of(found.rows.times_ns)
     others = np.flatnonzero(starts != starts[-1])
     first_of_last = int(others[-1]) + 1 if len(others) else 0

@@ -167,7 +167,7 @@ class Stored:
         return sum(one.rows for one in taken)
 
     def _cut(self, batches: Sequence[Batch], rule: Rule) -> tuple[list[Batch], list[Taken], bool]:
-        """Return the batches that are left, what is taken, and whether anything changes: rows, or only a table of ids that names the source."""
+        """Return the batches that are left, what is taken, and whether anything changes: rows, or only a table with the source's id."""
         cuts = [cut_batch(batch, rule) for batch in batches]
         for cut in cuts:
             self._note(cut)
