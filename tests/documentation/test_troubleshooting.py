@@ -738,6 +738,12 @@ def _an_erasure_was_interrupted(scene: Scene) -> int:
     return scene.second_window()
 
 
+@row("Nothing of this source was found", ends=exit_codes.NOT_ERASED)
+def _nobody_of_that_name_is_erased(scene: Scene) -> int:
+    scene.with_rows().run()
+    return scene.script("state.py", "erase", "--source", "nobody")
+
+
 @row("There is no STATE_DIR", ends=exit_codes.USAGE)
 def _a_script_and_no_state(scene: Scene) -> int:
     return scene.script("state.py", "show")

@@ -12,12 +12,13 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from jsonschema import Draft202012Validator
 
 from service.state.journal import Journal
 from testbed.influxdb1_server import Influx1Server
 from testbed.s3_server import S3Server
 from tests.integration.clinic import RECORDS, Clinic, csv_rows, load_first_minute
-from tests.integration.service_process import KEY, Service, run_script, run_service, state
+from tests.integration.service_process import KEY, ROOT, Service, run_script, run_service, state
 from tests.servers.api_server import ApiServer, Reply
 from transport.object_store import ObjectStore, StoreAccess
 
@@ -164,6 +165,8 @@ def test_nothing_of_an_erased_wearer_is_left_anywhere_however_often_the_command_
 
 ODD = 'o\'d "id", {1}'
 
+SCHEMA = json.loads((ROOT / "documentation" / "api-batch.schema.json").read_text(encoding="utf-8"))
+
 
 def test_an_odd_id_and_imputed_rows_are_erased_from_influxdb_1_and_from_what_waits_for_an_api(
     influxdb1: Influx1Server, api_server: ApiServer, tmp_path: Path
@@ -217,6 +220,9 @@ def test_an_odd_id_and_imputed_rows_are_erased_from_influxdb_1_and_from_what_wai
 
     code, log = run_service(tmp_path, {**settings, "RETRY_BUDGET_SECONDS": "5"})
     assert (code, "may have taken this window before an erasure changed it" in log) == (65, True), log
+    taken = api_server.stored()
+    assert [one["summary"].get("erased") for one in taken] == [True]
+    assert not [problem for one in taken for problem in Draft202012Validator(SCHEMA).iter_errors(one)]
 
 
 def test_files_in_an_object_store_are_replaced_and_their_summaries_say_so(

@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from service.state.journal import Journal
+from testbed.sample_ecg import read_sample_ecg
 from tests.integration.clinic import START_NS, Clinic, csv_rows
-from tests.integration.service_process import run_on_file, run_script, run_service, state
+from tests.integration.service_process import KEY, run_on_file, run_script, run_service, state
 
 SECOND_NS = 10**9
 
@@ -192,3 +193,65 @@ def test_windows_that_only_the_source_filled_stay_released_and_a_chunk_that_parq
         assert done.returncode == 0, done.stdout
     code, log = run_on_file(tmp_path, path, **settings)
     assert (code, parquet_rows(tmp_path / "parquet")) == (0, {"third": 500}), log
+
+
+def test_influxdb_3_keeps_the_rows_and_the_command_says_how_many(request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    clinic = Clinic(request.getfixturevalue("influxdb3"))
+    path = recording(tmp_path / "in.csv", dict.fromkeys(("gone-away", "stays"), range(50)))
+    settings = {**clinic.settings, "INPUT_FILE": path, "PSEUDONYMIZE_SOURCE_ID": "false"}
+    code, log = run_service(tmp_path, settings)
+    assert code == 0, log
+
+    for step in ((), ("--yes",)):
+        code, said = state(tmp_path, "erase", "--source", "gone-away", *step)
+
+        assert (
+            code,
+            "InfluxDB 3 Core cannot delete rows, only tables and databases; 500 rows of the source are in it" in said,
+        ) == (
+            1,
+            True,
+        ), said
+    assert {one for _, one in csv_rows(tmp_path / "csv")} == {"stays"}
+    (certificate,) = (tmp_path / "state" / "erasures").glob("*.json")
+    told = json.loads(certificate.read_text())
+    assert (list(told["rows_left_out_of_reach"].values()), told["ended"] is None) == ([500], False)
+
+
+def test_a_wearer_is_erased_from_public_beats_that_wait_and_from_those_that_were_taken(tmp_path: Path) -> None:
+    ecg = read_sample_ecg()
+    lines = [
+        f"{START_NS // 10**6 + at * 1000 // 360},{one},{int(ecg.values_uv[number][at])}"
+        for number, one in enumerate(("first-one", "second-one", "third-one"))
+        for at in range(360 * 10)
+    ]
+    path = tmp_path / "in.csv"
+    path.write_text("\n".join(("timestamp,source_id,ecg", *lines)) + "\n")
+    settings = {"METHOD": "rhythm", "PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": KEY, "PSEUDONYM_PURPOSE": "registry-a"}
+    code, log = run_service(
+        tmp_path,
+        {"INPUT_FILE": path, "OUTPUT_TO_INFLUX": "false", **settings},
+        environment={"ECG_ANONYMIZER_CRASH_AT": "before-write"},
+    )
+    assert code == -9, log
+
+    code, said = state(tmp_path, "erase", "--source", "first-one", "--yes")
+
+    assert (code, "rows in spool" in said, "Trace" in said) == (0, True, False), said
+    code, log = run_on_file(tmp_path, path, **settings)
+    assert code == 0, log
+    released = csv_rows(tmp_path / "csv")
+    second, third = sorted({one for _, one in released})
+    code, said = state(tmp_path, "erase", "--pseudonym", second, "--yes")
+    assert (code, set(csv_rows(tmp_path / "csv"))) == (0, {key for key in released if key[1] == third}), said
+    for command in (
+        ["scripts/state.py", "verify"],
+        ["scripts/verify_output.py", *map(str, (tmp_path / "csv").glob("*.csv")), "--method", "rhythm", "--batch-seconds", "10"],
+    ):
+        done = run_script(*command, folder=tmp_path)
+        assert done.returncode == 0, done.stdout
+    # Another recipient gets other pseudonyms: those of the first are not found from the id.
+    replaced = (tmp_path / ".env").read_text().replace("registry-a", "registry-b")
+    (tmp_path / ".env").write_text(replaced)
+    code, said = state(tmp_path, "erase", "--source", "third-one")
+    assert (code, "windows that were released under 1 other keys" in said) == (1, True), said
