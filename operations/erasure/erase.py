@@ -158,7 +158,7 @@ class Erasure:
         self._journal.erasures.book(spooled_bytes=stored.sizes())
         crash_points.reached(crash_points.ERASURE_BOOKED)
         stored.remove_leftovers()
-        self._journal.erasures.forget_parts(self._searched())
+        # A cache; an earlier version kept paths in it.
         (self._places.state_dir / "data_set_index").unlink(missing_ok=True)
         self._journal.erasures.scrub()
         crash_points.reached(crash_points.ERASURE_SCRUBBED)

@@ -167,12 +167,6 @@ class Erasures:
         with self._file.transaction() as db:
             db.execute("UPDATE erasures SET ended_ns = ? WHERE ended_ns IS NULL", (now_ns,))
 
-    def forget_parts(self, texts: Iterable[bytes]) -> None:
-        """Forget files of a data set whose paths hold one of some texts; a later start knows them anew."""
-        with self._file.transaction() as db:
-            for text in texts:
-                db.execute("DELETE FROM parts WHERE instr(path, ?)", (text.decode(),))
-
     def scrub(self) -> None:
         """Leave no byte of what was deleted in the journal's file or log."""
         self._file.scrub()
