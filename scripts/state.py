@@ -33,7 +33,7 @@ from anonymizer.pseudonyms import Pseudonymizer, stretched
 from anonymizer.samples import SampleSource
 from anonymizer.windows import Window
 from operations.audit import Audit, audit
-from operations.erasure.erase import Erasure, Found, Places, digest_of_id, digest_of_pseudonym
+from operations.erasure.erase import Erasure, Found, Places, digest_of_id, digest_of_pseudonym, was_erased
 from operations.erasure.parquet_place import ParquetPlace
 from operations.erasure.places import make_bucket_rows, parquet_labels
 from operations.erasure.rows import Person, forms_of, person_of_id
@@ -376,22 +376,22 @@ def erase(folder: Path, settings: Settings, options: argparse.Namespace, env_fil
         places = _places(folder, settings, options, journal, given if by_id else "", env_file, doubts)
         erasure = Erasure(places, person, strict=options.strict, now_ns=time.time_ns)
         digest = digest_of_id(journal, given) if by_id else digest_of_pseudonym(journal, given)
-        was_erased = journal.erasures.is_known(digest)
+        is_known = was_erased(folder, digest)
         if not options.yes:
             found, certificate = erasure.find(), None
             _print_erasure(found, "would be erased")
         else:
             found, certificate = erasure.run(digest)
             _print_erasure(found, "erased")
-        if not any(found.rows.values()) and not was_erased:
+        is_found = any(found.rows_in_all.values()) or is_known
+        if not is_found:
             print("Nothing of this source was found. Is the id written as in the raw data, and are these its service's settings?")
         print(
             "Nothing was changed. Run it again with --yes; --strict takes rows of others too whose value fewer than k still share."
             if certificate is None
             else f"The certificate, without the id, is {certificate}"
         )
-        is_all = (any(found.rows.values()) or was_erased) and not found.left_behind
-        return exit_codes.DONE if is_all else exit_codes.NOT_ERASED
+        return exit_codes.DONE if is_found and not found.left_behind else exit_codes.NOT_ERASED
     finally:
         journal.close()
 
@@ -462,12 +462,12 @@ def _salt_of_ledgers() -> bytes | None:
 
 
 def _print_erasure(found: Found, what: str) -> None:
-    for place, rows in found.rows.items():
+    for place, rows in found.rows_in_all.items():
         print(f"{what}: {rows} rows in {place}")
-    print(f"{len(found.windows)} released windows lose rows; they stay released.")
+    print(f"{found.windows_in_all} released windows lose rows; they stay released.")
     if found.outside:
         print(f"{found.outside} of these rows are in no window that the journal knows.")
-    values, traced = found.trace.values()
+    values, traced = found.certificate.get("trace", found.trace).values()
     if traced:
         print(
             f"Trace: of {values} values left in these windows, {traced} ({traced / values:.0%}) are of groups that held a row of the "

@@ -84,6 +84,7 @@ class Found:
         out_of_reach: Sentences on places that cannot be erased from.
         left_behind: How many rows of the source are known to be in such places, by place.
         traces: By window that loses rows: how many values are left in it, and how many of these keep a trace of the source.
+        certificate: What the certificate says, with what interrupted attempts took; empty: there is none.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -92,6 +93,7 @@ class Found:
     out_of_reach: list[str] = field(default_factory=list)
     left_behind: dict[str, int] = field(default_factory=dict)
     traces: dict[int, tuple[int, int]] = field(default_factory=dict)
+    certificate: dict[str, Any] = field(default_factory=dict)
 
     def add(self, place: str, cut: Cut) -> None:
         """Add what is taken from a place."""
@@ -105,6 +107,16 @@ class Found:
         for start_ns, one in left.items():
             values, traced = self.traces.get(start_ns, (0, 0))
             self.traces[start_ns] = (max(values, one.values), max(traced, one.traced_values))
+
+    @property
+    def rows_in_all(self) -> dict[str, int]:
+        """The rows by place, with those of interrupted attempts."""
+        return dict(self.certificate.get("rows", self.rows))
+
+    @property
+    def windows_in_all(self) -> int:
+        """How many windows lose rows, with those of interrupted attempts."""
+        return len(self.certificate.get("windows", self.windows))
 
     @property
     def trace(self) -> dict[str, int]:
@@ -303,6 +315,7 @@ class Erasure:
             "out_of_reach": [*found.out_of_reach, *_NEVER_REACHED],
             "windows": sorted(windows),
         }
+        found.certificate = described
         make_folder(path.parent)
         write_durably(path, json.dumps(described, indent=1).encode())
         return path
@@ -315,6 +328,12 @@ class Erasure:
             entry = self._rule.windows.entry_at(start_ns)
             if entry is not None and entry.window_ns:
                 yield _time(start_ns), _time(start_ns + entry.window_ns)
+
+
+def was_erased(state_dir: Path, digest: str) -> bool:
+    """Return whether a certificate says that rows of a source were erased."""
+    told = (json.loads(read_ours(path)) for path in (state_dir / "erasures").glob("*.json"))
+    return any(one.get("source") == digest and any(one.get("rows", {}).values()) for one in told)
 
 
 def digest_of_id(journal: Journal, source_id: str) -> str:

@@ -68,10 +68,6 @@ class Erasures:
         rows = self._file.rows("SELECT digest, began_ns, strict FROM erasures WHERE ended_ns IS NULL")
         return OpenErasure(rows[0][0], rows[0][1], bool(rows[0][2])) if rows else None
 
-    def is_known(self, digest: str) -> bool:
-        """Return whether a source was erased, or its erasure is open."""
-        return bool(self._file.rows("SELECT 1 FROM erasures WHERE digest = ?", digest))
-
     def refuse_open_one(self) -> None:
         """Raise JournalDamaged while an erasure is open: places are between two states."""
         if erasure := self.open_one():

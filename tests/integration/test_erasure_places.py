@@ -154,15 +154,16 @@ def test_an_odd_id_is_erased_and_ids_that_contain_it_stay(clinic: Clinic, tmp_pa
     )
     assert code == -9, said
     code, said = state(tmp_path, "erase", "--source", REFUSED, "--yes")
-    assert (code, "erased: 500 rows in set aside" in said) == (0, True), said
+    assert (code, "erased: 1000 rows in set aside" in said) == (0, True), said
     last = json.loads(max((tmp_path / "state" / "erasures").glob("*.json")).read_text())
     assert last["rows"]["set aside"] == 1000
     assert not list((tmp_path / "state" / "set_aside").glob("*"))
     code, said = state(tmp_path, "verify")
     assert (code, " 0 set aside" in said) == (0, True), said
     # Somebody who was never here; and somebody who was erased before.
-    code, said = state(tmp_path, "erase", "--source", "nobody-of-that-name", "--yes")
-    assert (code, "Nothing of this source was found" in said) == (1, True), said
+    for _ in range(2):
+        code, said = state(tmp_path, "erase", "--source", "nobody-of-that-name", "--yes")
+        assert (code, "Nothing of this source was found" in said) == (1, True), said
     last = json.loads(max((tmp_path / "state" / "erasures").glob("*.json")).read_text())
     assert (last["found"], last["windows"]) == (False, [])
     code, said = state(tmp_path, "erase", "--source", REFUSED, "--yes")
