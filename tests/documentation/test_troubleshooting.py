@@ -740,7 +740,7 @@ def _an_erasure_was_interrupted(scene: Scene) -> int:
 
 @row("Nothing of this source was found", ends=exit_codes.NOT_ERASED)
 def _nobody_of_that_name_is_erased(scene: Scene) -> int:
-    scene.with_rows().run()
+    scene.with_rows().run(OUTPUT_TO_API="true", OUTPUT_TO_INFLUX="false")
     return scene.script("state.py", "erase", "--source", "nobody")
 
 
