@@ -17,8 +17,9 @@ from operations.erasure.rows import Cut, Left, Rows, Rule
 from outputs.parquet_encoding import ROWS, SUFFIX, WINDOWS, stored_rows, stored_summaries, with_summaries, without_rows
 from outputs.parquet_places import Place
 from service import crash_points
-from service.state.erasures import Taken, set_aside_place
+from service.state.erasures import Taken
 from service.state.journal import Journal
+from service.state.removals import set_aside_place
 
 
 class ParquetPlace:
