@@ -354,7 +354,11 @@ class FileSource(StoredSource):
     def _hold(self, parts: Sequence[tuple[Callable[[], Cells], Place]], rows: int, survey: Survey) -> list[_Part]:
         """Survey all parts; keep them in memory, or of a larger file how to read them again."""
         if rows <= MOST_ROWS_IN_MEMORY:
-            held = [_surveyed(cells(), place, survey) for cells, place in parts]
+            held = []
+            for cells, place in parts:
+                held.append(_surveyed(cells(), place, survey))
+                # Arrow would keep what decoding needed, as much again as the rows.
+                pa.default_memory_pool().release_unused()
             self._conclude(survey, lambda: iter(held))
             return self._parts_in_memory(held)
         load_again = lru_cache(maxsize=_PARTS_IN_MEMORY)(lambda index: self._samples(parts[index][0]()))
@@ -371,6 +375,7 @@ class FileSource(StoredSource):
         while held:
             # One by one, so that only one is in memory twice.
             parts.append(self._samples(held.pop(0)))
+            pa.default_memory_pool().release_unused()
         return [_Part.of(samples) for samples in parts if len(samples)]
 
     # Rows
