@@ -51,11 +51,11 @@ class RowByRow:
 
     Args:
         lines: The lines.
-        send: Stores lines, or raises Refused.
-        concurrency: Most concurrent requests.
+        send: Stores some of the lines, given by their indices, or raises Refused.
+        concurrency: Most concurrent calls of `send`.
     """
 
-    def __init__(self, lines: Lines, send: Callable[[bytes], None], *, concurrency: int = 1) -> None:
+    def __init__(self, lines: Lines, send: Callable[[_Numbers], None], *, concurrency: int = 1) -> None:
         self._lines = lines
         self._send = send
         self._concurrency = concurrency
@@ -91,7 +91,7 @@ class RowByRow:
 
     def _ask(self, picked: _Numbers) -> Refused | None:
         try:
-            self._send(self._lines.of(picked))
+            self._send(picked)
         except Refused as refusal:
             return refusal
         return None

@@ -10,8 +10,10 @@ import threading
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from anonymizer.batch import Batch
 from anonymizer.errors import BatchRejected, OutputDenied, OutputError, OutputUnavailable
@@ -19,6 +21,7 @@ from anonymizer.ports import Receipt
 from outputs.influx_lines import (
     UNWRITABLE_NAME,
     InfluxTarget,
+    Lines,
     encode_rows,
     encode_summary,
     escaped_measurement,
@@ -31,9 +34,7 @@ from transport.influx_connection import InfluxConnection, InfluxFault
 
 __all__ = ["InfluxOutput", "InfluxTarget", "encode_rows", "encode_summary"]
 
-#: So many batches are written at a time however large they are, and more while they have no more than so many rows together: their lines
-#: take a hundred bytes a row.
-_BATCHES_OF_ANY_SIZE = 3
+#: Requests are encoded and sent at a time while they have no more than so many rows together: their text takes a hundred bytes per row.
 _ROWS_UNDER_WAY = 500_000
 
 #: Batches are stored together up to so many requests: the server has less work with full requests than with one per window, and with one
@@ -50,7 +51,7 @@ _UNWRITABLE = (
 
 
 class _Room:
-    """Bounds the memory that lines of batches take."""
+    """Bounds the memory that the text of requests takes."""
 
     def __init__(self) -> None:
         self._rows: list[int] = []
@@ -58,9 +59,9 @@ class _Room:
 
     @contextmanager
     def of(self, rows: int) -> Iterator[None]:
-        """Wait until there is room for a batch, and keep it."""
+        """Wait until there is room for a request, and keep it. There is always room for one."""
         with self._changed:
-            self._changed.wait_for(lambda: len(self._rows) < _BATCHES_OF_ANY_SIZE or sum(self._rows) + rows <= _ROWS_UNDER_WAY)
+            self._changed.wait_for(lambda: not self._rows or sum(self._rows) + rows <= _ROWS_UNDER_WAY)
             self._rows.append(rows)
         try:
             yield
@@ -107,26 +108,9 @@ class InfluxOutput:
 
         Rows that the server will never take are found one by one, and all others stored.
         """
-        with self._room.of(len(batch)):
-            self._store(batch)
-
-    def write_together(self, batches: Sequence[Batch]) -> bool:
-        """Store the rows of all batches in full requests, then all summaries. Return False if the server refuses anything of it."""
-        lines = [lines_of(batch, self._target) for batch in batches]
-        if any(len(one) < len(batch) for one, batch in zip(lines, batches, strict=True)):
-            return False
-        try:
-            for parts in full_requests(lines, self._target.lines_per_write):
-                with self._room.of(sum(len(picked) for _, picked in parts)):
-                    self._send(b"".join(one.of(picked) for one, picked in parts))
-            self._send(b"".join(encode_summary(batch, self._target) for batch in batches))
-        except Refused:
-            return False
-        return True
-
-    def _store(self, batch: Batch) -> None:
         lines = lines_of(batch, self._target)
-        by_row = RowByRow(lines, self._send, concurrency=self._connection.writes_at_a_time)
+        # One request more than are sent at a time, so that the next is encoded meanwhile.
+        by_row = RowByRow(lines, partial(self._send_some, lines), concurrency=self._connection.writes_at_a_time + 1)
         by_row.store(self._target.lines_per_write)
         if not by_row.refused and len(lines) == len(batch):
             self._send_summary(batch, partial=False)
@@ -141,6 +125,20 @@ class InfluxOutput:
         self._send_summary(batch, partial=bool(refused_rows))
         if refused_rows:
             raise self._rejected(batch, by_row.refused.values(), rows=refused_rows)
+
+    def write_together(self, batches: Sequence[Batch]) -> bool:
+        """Store the rows of all batches in full requests, then all summaries. Return False if the server refuses anything of it."""
+        lines = [lines_of(batch, self._target) for batch in batches]
+        if any(len(one) < len(batch) for one, batch in zip(lines, batches, strict=True)):
+            return False
+        try:
+            for parts in full_requests(lines, self._target.lines_per_write):
+                with self._room.of(sum(len(picked) for _, picked in parts)):
+                    self._send(b"".join(one.of(picked) for one, picked in parts))
+            self._send(b"".join(encode_summary(batch, self._target) for batch in batches))
+        except Refused:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the connection."""
@@ -182,6 +180,10 @@ class InfluxOutput:
                     f"{self._target.windows_measurement!r} in bucket {self._target.bucket!r}): {refusal.message}. Write to another bucket "
                     "(INFLUX_OUTPUT_BUCKET), or remove what is there under this name"
                 ) from None
+
+    def _send_some(self, lines: Lines, picked: npt.NDArray[np.int64]) -> None:
+        with self._room.of(len(picked)):
+            self._send(lines.of(picked))
 
     def _send(self, lines: bytes) -> None:
         """Store lines.

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputDenied, OutputError, OutputUnavailable
 from outputs.encoding import summary_of
+from outputs.influx_lines import Lines
 from outputs.influxdb import InfluxOutput, InfluxTarget, encode_rows, encode_summary
 from tests.conftest import Bucket
 from tests.outputs.batches import START_S, TAG_TEXTS, Row, make_batch, rows_of, usual_batch
@@ -169,6 +170,29 @@ def test_two_requests_are_under_way_at_a_time_however_many_batches_are_and_the_s
         rows = [request for request in requests if request in encode_rows(batch, target_in("bucket"))]
         assert len(rows) == 4
         assert requests.index(encode_summary(batch, target_in("bucket"))) > max(map(requests.index, rows))
+
+
+def test_a_large_window_is_encoded_request_by_request_while_earlier_ones_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded: list[int] = []
+    of = Lines.of
+    monkeypatch.setattr(Lines, "of", lambda lines, picked: (encoded.append(len(picked)), of(lines, picked))[1])
+    encoded_when_sent: list[int] = []
+
+    class Watched(RecordingConnection):
+        def write(self, bucket: str, lines: bytes) -> None:
+            time.sleep(0.02)  # for all that are encoded meanwhile
+            encoded_when_sent.append(len(encoded))
+            super().write(bucket, lines)
+
+    batch = usual_batch(rows=40)
+    output = InfluxOutput(Watched(), target_in("bucket"))
+
+    output.write(batch)
+
+    assert encoded == [4] * 10
+    assert encoded_when_sent[0] == 3, "two requests are sent, and the text of one more is ready"
+    requests = output._connection.requests  # type: ignore[attr-defined]
+    assert sorted(b"".join(requests[:-1]).splitlines()) == sorted(encode_rows(batch, target_in("bucket")).splitlines())
 
 
 @pytest.mark.influxdb
