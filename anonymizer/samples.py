@@ -75,6 +75,23 @@ def picked(samples: Samples, rows: slice | _Rows) -> Samples:
     return Samples(samples.times_ns[rows], samples.source_codes[rows], samples.source_ids, samples.values_uv[rows])
 
 
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Return the rows of all parts, at least one, with one table of sources."""
+    if len(parts) == 1:
+        return parts[0]
+    firsts = np.cumsum([0, *(len(part.source_ids) for part in parts)]).tolist()
+    codes = [
+        np.where(part.source_codes == NO_SOURCE, NO_SOURCE, part.source_codes + first)
+        for part, first in zip(parts, firsts, strict=False)
+    ]
+    return make_samples(
+        np.concatenate([part.times_ns for part in parts]),
+        np.concatenate(codes),
+        [source_id for part in parts for source_id in part.source_ids],
+        np.concatenate([part.values_uv for part in parts]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class RowsBeside:
     """Counts of a source's rows that are in no window of a run.

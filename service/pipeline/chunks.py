@@ -16,7 +16,7 @@ from anonymizer.anonymize import ChunkResult, Recipe, WindowResult, anonymize_ch
 from anonymizer.batch import Batch
 from anonymizer.errors import PrivacyViolation, SourceUnavailable
 from anonymizer.exclusion import Exclusion, folded
-from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, make_samples
+from anonymizer.samples import NO_SOURCE, Contradictions, Samples, SampleSource, joined, picked
 from anonymizer.units import UnitDoubts
 from anonymizer.verify import verify
 from anonymizer.windows import HOUR_NS, MOST_WINDOWS, WindowRange
@@ -46,10 +46,16 @@ class Chunk:
     """Neighbouring windows, and the rows that the source counted in each, shape (len(windows),).
 
     If all windows are known to be empty, the shape is (0,), since there may be millions.
+
+    Args:
+        windows: The windows.
+        counted: Their rows.
+        early: Returns the rows, if a read of them began while they were counted.
     """
 
     windows: WindowRange
     counted: npt.NDArray[np.int64]
+    early: Callable[[], Samples] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -193,7 +199,8 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     Raises:
         SourceUnavailable: The source does not answer, or returns fewer rows than it counts.
     """
-    samples, counted = source.read(chunk.windows), chunk.counted.copy()
+    samples = source.read(chunk.windows) if chunk.early is None else chunk.early()
+    counted = chunk.counted.copy()
     for _ in range(_MOST_READS - 1):
         short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
         if not len(short):
@@ -235,14 +242,7 @@ def _rows_in(samples: Samples, windows: WindowRange) -> npt.NDArray[np.int64]:
 def _replace(samples: Samples, window: WindowRange, fresh: Samples) -> Samples:
     """Return `samples` with the rows of one window taken from `fresh`."""
     kept = (samples.times_ns < window.start_ns) | (samples.times_ns >= window.end_ns)
-    moved = fresh.source_codes.copy()
-    moved[moved >= 0] += len(samples.source_ids)
-    return make_samples(
-        np.concatenate((samples.times_ns[kept], fresh.times_ns)),
-        np.concatenate((samples.source_codes[kept], moved)),
-        (*samples.source_ids, *fresh.source_ids),
-        np.concatenate((samples.values_uv[kept], fresh.values_uv)),
-    )
+    return joined([picked(samples, np.flatnonzero(kept)), fresh])
 
 
 def _verified(chunk: Chunk, anonymized: ChunkResult) -> FinishedChunk:

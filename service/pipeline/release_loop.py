@@ -29,7 +29,7 @@ from service.pipeline.chunks import (
     without_rows,
 )
 from service.pipeline.contradictions import Judgement, advice_for
-from service.pipeline.read_ahead import Reading, read_ahead
+from service.pipeline.read_ahead import NewestWindow, Reading, read_ahead
 from service.pipeline.schedule import Schedule, empty_windows_ahead
 from service.retry import Retry
 from service.state.journal import Journal, Release, Released
@@ -156,16 +156,19 @@ def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> I
         yield from parts.workforce.in_order(_chunks_planned(schedule, parts, judgement))
         return
     logged_remarks = set(parts.source.remarks)
+    newest = NewestWindow(parts.source) if parts.is_stream and parts.source.concurrent_reads > 1 else None
+    parts.upkeep()
     for windows in schedule:
         parts.telemetry.reached(windows.start_ns)
-        parts.upkeep()
         if not windows:
             _poll_source(parts, logged_remarks)
         empty = _empty_ahead(windows, schedule, parts)
-        chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement)
+        chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement, newest=newest)
         readings = read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.concurrent_reads)
         yield from (_WorkHere(reading, parts) for reading in readings)
         parts.telemetry.reached((empty or windows).end_ns)
+        # Afterwards: a window that just fell due does not wait for it.
+        parts.upkeep()
 
 
 def _chunks_planned(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> Iterator[Chunk]:
@@ -205,7 +208,14 @@ def unreleased(windows: WindowRange, released: list[Released]) -> Iterator[Windo
         yield windows.part(first, len(windows))
 
 
-def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: Judgement | None) -> Iterator[Chunk]:
+def _chunks(
+    windows: WindowRange,
+    parts: Parts,
+    *,
+    are_empty: bool,
+    judgement: Judgement | None,
+    newest: NewestWindow | None = None,
+) -> Iterator[Chunk]:
     released = parts.retry.until_done(lambda: parts.journal.released_within(windows))
     runs = list(unreleased(windows, released))
     skipped = len(windows) - sum(map(len, runs))
@@ -220,6 +230,9 @@ def _chunks(windows: WindowRange, parts: Parts, *, are_empty: bool, judgement: J
     for run_of_windows in runs:
         if are_empty:
             yield without_rows(run_of_windows)
+            continue
+        if newest is not None and len(run_of_windows) == 1:
+            yield Chunk(run_of_windows, *parts.retry.until_done(partial(newest.count, run_of_windows)))
             continue
         counted = parts.retry.until_done(partial(parts.source.count, run_of_windows))
         yield from plan_chunks(run_of_windows, counted, most_rows=parts.most_rows)
