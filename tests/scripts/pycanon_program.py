@@ -7,15 +7,15 @@ Build it with `python -m tests.scripts.pycanon_program`: half a minute, 0.4 GB.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from testbed import own_environment
+
 VERSION = "1.3.6"
+
+_NAME = f"pycanon-{VERSION}"
 
 HOW_TO_GET_IT = "python -m tests.scripts.pycanon_program"
 
@@ -30,35 +30,20 @@ print(json.dumps({int(window): int(anonymity.k_anonymity(of_window.reset_index(d
 """
 
 
-def python_of_pycanon(environment: Mapping[str, str]) -> Path:
-    """Return where its interpreter is, or would be."""
-    cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(cache) / "ecg-anonymizer" / f"pycanon-{VERSION}" / "bin" / "python"
-
-
 def find_pycanon() -> Path:
     """Return its interpreter. Without one, CI builds it, and elsewhere the test is skipped."""
-    python = python_of_pycanon(os.environ)
+    python = own_environment.python_of(_NAME)
     if not python.exists():
         if not os.environ.get("CI"):
             pytest.skip(f"NOT TESTED against pyCANON; get it with: {HOW_TO_GET_IT}")
-        build(python)
+        build()
     return python
 
 
-def build(python: Path) -> None:
-    """Make the environment; a half-made one is never left under its name."""
-    target = python.parent.parent
-    making = target.with_name(f"{target.name}.{os.getpid()}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        subprocess.run([sys.executable, "-m", "venv", str(making)], check=True)
-        install = [str(making / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*install, f"pycanon=={VERSION}"], check=True)
-        making.rename(target)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
+def build() -> None:
+    """Make the environment."""
+    own_environment.build(own_environment.python_of(_NAME), [f"pycanon=={VERSION}"])
 
 
 if __name__ == "__main__":
-    build(python_of_pycanon(os.environ))
+    build()
