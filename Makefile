@@ -80,17 +80,16 @@ soak: $(VENV)/dev.stamp  ## Half an hour of wearers and random faults, then coun
 
 WEARERS ?= 6
 MINUTES ?= 30
-REPEATS ?= 3
+REPEATS ?= 5
 
-bench: $(VENV)/dev.stamp  ## Speed beside what the database itself needs, growth, memory (WEARERS= MINUTES= REPEATS=)
-	@$(RUN) -m benchmarks --wearers $(WEARERS) --minutes $(MINUTES) --repeats $(REPEATS)
-	@$(RUN) -m benchmarks.core
+bench: $(VENV)/dev.stamp  ## Speed beside what the database itself needs, and beside libraries of others (PARTS= WEARERS= MINUTES= REPEATS=)
+	@$(RUN) -m benchmarks $(PARTS) --wearers $(WEARERS) --minutes $(MINUTES) --repeats $(REPEATS)
 
 bench-scale: $(VENV)/dev.stamp  ## Chunks handed to workers: file to Parquet with 1 and 2, the coordinator alone, Dask's own rate (PARTS=coordinator)
 	@$(RUN) -m benchmarks scale --repeats $(REPEATS) $(if $(PARTS),--parts $(PARTS))
 
-bench-live: $(VENV)/dev.stamp  ## 10, 100 and 1000 wearers that send as they live, five minutes each
-	@$(RUN) -m benchmarks.live
+bench-live: $(VENV)/dev.stamp  ## 10, 100 and 1000 wearers that send as they live, five minutes each (LIVE_WEARERS=1000)
+	@$(RUN) -m benchmarks.live $(if $(LIVE_WEARERS),--wearers $(LIVE_WEARERS))
 
 $(VENV)/dev.stamp: requirements-utility.txt
 

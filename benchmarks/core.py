@@ -1,16 +1,12 @@
 """The core alone: the time to anonymize and verify a chunk of windows, and one live window, by method, k and unit of k.
 
-`python -m benchmarks.core` interleaves all measurements over several rounds, so that changes of the machine's speed affect all of them. It
-prints medians, and ratios to the default settings in the same round.
+All measurements alternate over several rounds, so that changes of the machine's speed affect all of them.
 """
 
 from __future__ import annotations
 
-import argparse
-import os
-import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,9 +38,6 @@ class Load:
     samples: Samples
     windows: WindowRange
 
-    def __str__(self) -> str:
-        return f"{self.name}, {len(self.samples):,} rows"
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -54,11 +47,8 @@ class Choice:
     k: int
     k_unit: KUnit
 
-    def __str__(self) -> str:
-        return f"{self.method:<10} k {self.k:<3} {self.k_unit}"
 
-
-#: All ratios are relative to this one.
+#: The service's default.
 DEFAULT = Choice("hierarchy", 5, "record")
 
 _KS: dict[KUnit, tuple[int, ...]] = {"record": (5, 10, 20), "source": (5, 10)}
@@ -96,94 +86,53 @@ def anonymize_and_verify(load: Load, recipe: Recipe) -> tuple[float, float]:
     return anonymized_s - started_s, verified_s - anonymized_s
 
 
-def measure(loads: list[Load], hierarchy: Hierarchy, rounds: int) -> dict[tuple[str, Choice], list[tuple[float, float]]]:
-    """Return the seconds of every load and choice, per round. The first round is a warm-up."""
-    seconds: dict[tuple[str, Choice], list[tuple[float, float]]] = {}
-    for number in range(rounds + 1):
-        for load in loads:
-            for choice in _choices_for(load):
-                taken = anonymize_and_verify(load, make_recipe(choice, hierarchy))
-                if number:
-                    seconds.setdefault((load.name, choice), []).append(taken)
-    return seconds
-
-
 def _choices_for(load: Load) -> list[Choice]:
     """Return what can be measured: one wearer's window is withheld where k counts sources."""
     return [choice for choice in CHOICES if choice.k_unit == "record" or len(load.samples.source_ids) > 1]
 
 
-def _rate_in(load: Load) -> Callable[[float], str]:
-    return lambda both_s: f"{len(load.samples) / both_s / 1e6:.1f} M rows/s"
-
-
-def print_table(load: Load, figure: Callable[[float], str], taken: dict[Choice, list[tuple[float, float]]]) -> None:
-    """Print one line per choice."""
-    print(f"\n{load}")
-    print(f"{'':<24} {'median':>14} {'best':>14} {'anonymize':>10} {'verify':>8} {'÷ default':>10}")
-    default = [sum(each) for each in taken[DEFAULT]]
-    for choice, each in taken.items():
-        both = [sum(one) for one in each]
-        ratio = statistics.median(ours / theirs for ours, theirs in zip(both, default, strict=True))
-        anonymized, verified = (1000 * statistics.median(part) for part in zip(*each, strict=True))
-        print(
-            f"{choice!s:<24} {figure(statistics.median(both)):>14} {figure(min(both)):>14}"
-            f" {anonymized:>7.1f} ms {verified:>5.1f} ms {ratio:>10.2f}"
-        )
-
-
-def measure_frames(hierarchy: Hierarchy, rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Return, by type of the id column, the seconds of `anonymize_frame` and of the core alone on a million rows, per round."""
-    load = make_load("a frame of 94 windows of 6 wearers, 360 Hz, 5 s", 6, 94)
-    ids = pd.Categorical.from_codes(load.samples.source_codes, list(load.samples.source_ids))
-    times = pd.DatetimeIndex(load.samples.times_ns.view("datetime64[ns]")).tz_localize("UTC")
-    frame = pd.DataFrame({"timestamp": times, "source_id": ids, "ecg": load.samples.values_uv})
-    frames = {"categories": frame, "text": frame.astype({"source_id": "str"})}
-    seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in frames}
-    for number in range(rounds + 1):
-        for name, one in frames.items():
-            core_s = sum(anonymize_and_verify(load, make_recipe(DEFAULT, hierarchy)))
-            started_s = time.perf_counter()
-            anonymize_frame(one)
-            if number:
-                seconds[name].append((time.perf_counter() - started_s, core_s))
-    print(f"\n{load}: anonymize_frame beside the core alone")
-    for name, each in seconds.items():
-        ratio = statistics.median(ours / cores for ours, cores in each)
-        ours_s, core_s = (1000 * statistics.median(part) for part in zip(*each, strict=True))
-        print(f"ids as {name:<17} {ours_s:>11.1f} ms {core_s:>11.1f} ms {ratio:>10.2f}")
-    return seconds
-
-
-def main() -> None:
-    """Print the tables."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.core", description="How quickly the core anonymizes.")
-    parser.add_argument("--rounds", type=int, default=5, help="how often everything is done (default 5)")
-    rounds = parser.parse_args().rounds
+def measure(*, repeats: int) -> Figures:
+    """Return rows per second of a chunk, milliseconds of single windows, and what a frame costs beside the core alone."""
+    figures = Figures(f"The core alone, one thread: anonymize and verify, {repeats} rounds")
     hierarchy = parse_hierarchy(Path(anonymizer.__file__).with_name("smarko_hierarchy_ecg.csv").read_text(encoding="utf-8"))
-    chunk = make_load("a chunk of 64 windows of 12 wearers, 360 Hz, 5 s", 12, 64)
-    windows = [make_load(f"one live window of {wearers} wearers, 360 Hz, 5 s", wearers, 1) for wearers in (10, 1)]
-    print(f"{os.cpu_count()} cores, {rounds} rounds; anonymize and verify, one thread")
-    seconds = measure([chunk, *windows], hierarchy, rounds)
-    for load in (chunk, *windows):
-        taken = {choice: each for (name, choice), each in seconds.items() if name == load.name}
-        print_table(load, _rate_in(chunk) if load is chunk else lambda both_s: f"{1000 * both_s:.1f} ms", taken)
-    figures = Figures(f"The core alone, one thread: anonymize and verify, {rounds} rounds")
-    for (name, choice), each in seconds.items():
-        for both_s in map(sum, each):
-            if name == chunk.name:
-                figures.add(
-                    f"chunk, {choice.method}, k {choice.k}, {choice.k_unit}", len(chunk.samples) / both_s / 1e6, "M rows/s"
-                )
-            else:
-                rows = next(len(load.samples) for load in windows if load.name == name)
-                figures.add(f"{rows:,} rows, {choice.method}, k {choice.k}, {choice.k_unit}", 1000 * both_s, "ms")
-    for name, of_frames in measure_frames(hierarchy, rounds).items():
-        for frame_s, core_s in of_frames:
-            figures.add(f"frame of a million rows, ids as {name}", 1000 * frame_s, "ms")
-            figures.add(f"frame of a million rows, ids as {name}, ÷ the core alone", frame_s / core_s, "×")
-    figures.keep("core")
+    chunk, frames = make_load("chunk", 12, 64), _Frames(hierarchy)
+    loads = [chunk, make_load("18,000 rows", 10, 1), make_load("1,800 rows", 1, 1)]
+    _one_round(Figures("warm-up"), loads, frames, hierarchy)
+    for _ in range(repeats):
+        _one_round(figures, loads, frames, hierarchy)
+    return figures
 
 
-if __name__ == "__main__":
-    main()
+def _one_round(figures: Figures, loads: list[Load], frames: _Frames, hierarchy: Hierarchy) -> None:
+    for load in loads:
+        for choice in _choices_for(load):
+            both_s = sum(anonymize_and_verify(load, make_recipe(choice, hierarchy)))
+            is_chunk = len(load.windows) > 1
+            figures.add(
+                f"{choice.method}, k {choice.k}, {choice.k_unit}, {load.name}",
+                len(load.samples) / both_s / 1e6 if is_chunk else 1000 * both_s,
+                "M rows/s" if is_chunk else "ms",
+            )
+    for name, frame_s, core_s in frames.seconds():
+        figures.add(f"frame of a million rows, ids as {name}", 1000 * frame_s, "ms")
+        figures.add(f"frame of a million rows, ids as {name}, ÷ the core alone", frame_s / core_s, "×")
+
+
+class _Frames:
+    """A million rows as a frame, by type of the id column."""
+
+    def __init__(self, hierarchy: Hierarchy) -> None:
+        self._recipe = make_recipe(DEFAULT, hierarchy)
+        self._load = load = make_load("94 windows of 6 wearers", 6, 94)
+        ids = pd.Categorical.from_codes(load.samples.source_codes, list(load.samples.source_ids))
+        times = pd.DatetimeIndex(load.samples.times_ns.view("datetime64[ns]")).tz_localize("UTC")
+        frame = pd.DataFrame({"timestamp": times, "source_id": ids, "ecg": load.samples.values_uv})
+        self._frames = {"categories": frame, "text": frame.astype({"source_id": "str"})}
+
+    def seconds(self) -> Iterator[tuple[str, float, float]]:
+        """Yield each type, and the seconds of `anonymize_frame` and of the core alone."""
+        for name, frame in self._frames.items():
+            core_s = sum(anonymize_and_verify(self._load, self._recipe))
+            started_s = time.perf_counter()
+            anonymize_frame(frame)
+            yield name, time.perf_counter() - started_s, core_s

@@ -12,11 +12,10 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.figures import ROOT, Figures
-from benchmarks.service_runs import settings_for
+from benchmarks.service_runs import peak_memory_mib, settings_for
 from testbed.influxdb_server import InfluxServer, start_server
 
 LATENESS_S = 2
@@ -32,41 +31,37 @@ _IDLE_S = 30
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
-@dataclass(frozen=True, slots=True)
-class Used:
-    """CPU time and memory of a process so far."""
-
-    cpu_s: float
-    memory_mib: float
-
-
 def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
     """Let wearers send for some minutes, and record the figures."""
     with start_server() as server, tempfile.TemporaryDirectory() as name:
         server.make_bucket("raw_data")
         server.make_bucket("anonymized-data")
         folder = Path(name)
-        with _replaying(server, folder, wearers), _streaming(server, folder) as service:
+        with _replaying(server, folder, wearers) as generator, _streaming(server, folder) as service:
+            processes = {"processor": service.pid, "server's processor": server.pid, "generator's processor": generator.pid}
             time.sleep(_WARM_UP_S)
-            began, began_s = _used(service.pid), time.time()
+            began, began_s = {who: _cpu_s(pid) for who, pid in processes.items()}, time.time()
+            began_mib = _memory_mib(service.pid)
             seen = _watch(server, until_s=began_s + 60 * minutes)
-            ended, ended_s = _used(service.pid), time.time()
+            ended_s = time.time()
+            used = {who: 100 * (_cpu_s(pid) - began[who]) / (ended_s - began_s) for who, pid in processes.items()}
+            grown_mib, peak_mib = _memory_mib(service.pid) - began_mib, peak_memory_mib(service.pid)
     delays = [delay for start_s, delay in sorted(seen.items()) if start_s >= began_s - WINDOW_S]
     expected = int((ended_s - began_s) / WINDOW_S) - 2
     if len(delays) < expected:
         print(f"  only {len(delays)} of at least {expected} windows became visible")
     third = max(1, len(delays) // 3)
-    who = f"{wearers:>4} wearers"
+    wearing = f"{wearers:>4} wearers"
     for label, value, unit in (
         ("windows", len(delays), ""),
         ("window end to visible, p50", _percentile(delays, 50), "s"),
         ("window end to visible, p99", _percentile(delays, 99), "s"),
         ("p50 of the last third − of the first", _percentile(delays[-third:], 50) - _percentile(delays[:third], 50), "s"),
-        ("processor", 100 * (ended.cpu_s - began.cpu_s) / (ended_s - began_s), "% of a core"),
-        ("memory at the end", ended.memory_mib, "MiB"),
-        ("memory, end − start", ended.memory_mib - began.memory_mib, "MiB"),
+        *((who, percent, "% of a core") for who, percent in used.items()),
+        ("peak memory", peak_mib, "MiB"),
+        ("memory, end − start", grown_mib, "MiB"),
     ):
-        figures.add(f"{who}, {label}", value, unit)
+        figures.add(f"{wearing}, {label}", value, unit)
 
 
 def idle_percent(server: InfluxServer) -> float:
@@ -75,13 +70,13 @@ def idle_percent(server: InfluxServer) -> float:
         server.make_bucket(name)
     with tempfile.TemporaryDirectory() as folder, _streaming(server, Path(folder)) as service:
         time.sleep(_WARM_UP_S)
-        before, began_s = _used(service.pid), time.monotonic()
+        before_s, began_s = _cpu_s(service.pid), time.monotonic()
         time.sleep(_IDLE_S)
-        return 100 * (_used(service.pid).cpu_s - before.cpu_s) / (time.monotonic() - began_s)
+        return 100 * (_cpu_s(service.pid) - before_s) / (time.monotonic() - began_s)
 
 
 @contextmanager
-def _replaying(server: InfluxServer, folder: Path, wearers: int) -> Iterator[None]:
+def _replaying(server: InfluxServer, folder: Path, wearers: int) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         **os.environ,
         "INFLUX_URL": server.url,
@@ -93,7 +88,7 @@ def _replaying(server: InfluxServer, folder: Path, wearers: int) -> Iterator[Non
     with (folder / "replay.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-m", "testbed.replay"], cwd=ROOT, env=environment, stdout=log, stderr=log)
         try:
-            yield
+            yield process
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(30)
@@ -139,10 +134,13 @@ def _watch(server: InfluxServer, *, until_s: float) -> dict[int, float]:
     return seen
 
 
-def _used(pid: int) -> Used:
+def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
-    return Used((int(fields[11]) + int(fields[12])) / _TICKS_PER_S, pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def _memory_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _percentile(values: list[float], percent: int) -> float:

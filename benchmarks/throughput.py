@@ -41,7 +41,7 @@ def measure(*, wearers: int, minutes: int, repeats: int) -> Figures:
         common = {**settings_for(server), "QUERY_START_TIME": "2025-11-03T14:30:00Z", "QUERY_END_TIME": raw.end}
         for number in range(repeats):
             _one_round(figures, raw, common, api, number)
-    _file_to_csv(figures, wearers=wearers, minutes=minutes, repeats=repeats)
+    _file_to_files(figures, wearers=wearers, minutes=minutes, repeats=repeats)
     return figures
 
 
@@ -63,6 +63,7 @@ def _one_round(figures: Figures, raw: RawEcg, common: dict[str, str], api: str, 
         f"write alone, {CONNECTIONS} connections", seconds_to_write(server, f"copy-{number}", requests, connections=CONNECTIONS)
     )
     figures.add("InfluxDB → InfluxDB ÷ (read alone + write alone)", run.seconds / (read_s + write_s), "")
+    figures.add("InfluxDB → InfluxDB, process start included, ÷ (read alone + write alone)", run.wall_s / (read_s + write_s), "")
     alone_cpu_s = used_s[1] - used_s[0] + processor_seconds(server) - before_s
     figures.add("InfluxDB → InfluxDB, server's processor", used_s[2] - used_s[1])
     figures.add("read alone + write alone, server's processor", alone_cpu_s)
@@ -79,20 +80,28 @@ def _one_round(figures: Figures, raw: RawEcg, common: dict[str, str], api: str, 
     to_csv = run_service({**common, "OUTPUT_TO_CSV": "true"}, rows=rows)
     _note(figures, "InfluxDB → CSV", to_csv, rows)
     figures.add("InfluxDB → CSV ÷ read alone", to_csv.seconds / read_s, "")
+    figures.add("InfluxDB → CSV, process start included, ÷ read alone", to_csv.wall_s / read_s, "")
 
     everywhere = f"everywhere-{number}"
     server.make_bucket(everywhere)
     to_all = {**to_influx, "INFLUX_OUTPUT_BUCKET": everywhere, "OUTPUT_TO_CSV": "true", "OUTPUT_TO_API": "true"}
     _note(figures, "InfluxDB → all three", run_service({**to_all, "API_ENDPOINT": api}, rows=rows), rows)
 
-    copy_s = figures.add("the server's own copy task, anonymizing nothing", seconds_to_copy(raw, f"task-{number}"))
-    figures.add("rate ÷ the copy task's", copy_s / run.seconds, "")
+    copy_s = seconds_to_copy(raw, f"task-{number}")
+    _compare(figures, "the server's own copy task, which anonymizes nothing", ours_s=run.seconds / rows, theirs_s=copy_s / rows)
     slice_rows = _CLASSIC_WINDOWS * 5 * 360 * raw.wearers
     classic_s = classic.seconds_end_to_end(server, raw.bucket, f"classic-{number}", windows=_CLASSIC_WINDOWS)
-    figures.add("the classic way", slice_rows / classic_s / 1e6, "M rows/s")
-    figures.add("rate ÷ the classic way's", (rows / run.seconds) / (slice_rows / classic_s), "")
+    _compare(figures, "the classic way", ours_s=run.seconds / rows, theirs_s=classic_s / slice_rows)
     for bucket in (released, f"copy-{number}", forgotten, everywhere, f"task-{number}", f"classic-{number}"):
         server.ask("DELETE", f"/api/v2/buckets/{server.bucket_id(bucket)}")
+
+
+def _compare(figures: Figures, peer: str, *, ours_s: float, theirs_s: float) -> None:
+    """Record what a row takes us, and somebody else, from bucket to bucket; named as in `benchmarks.peers`."""
+    name = f"bucket to bucket, per row: {peer}"
+    figures.add(f"{name}, ours", 1e6 * ours_s, "µs")
+    figures.add(f"{name}, theirs", 1e6 * theirs_s, "µs")
+    figures.add(f"{name}, theirs ÷ ours", theirs_s / ours_s, "×")
 
 
 def _note(figures: Figures, name: str, run: Run, rows: int) -> None:
@@ -102,7 +111,7 @@ def _note(figures: Figures, name: str, run: Run, rows: int) -> None:
     figures.add(f"{name}, peak memory", run.peak_mib, "MiB")
 
 
-def _file_to_csv(figures: Figures, *, wearers: int, minutes: int, repeats: int) -> None:
+def _file_to_files(figures: Figures, *, wearers: int, minutes: int, repeats: int) -> None:
     worn = Wearers(wearers)
     samples = worn.samples_between(START_NS, START_NS + minutes * 60 * 10**9)
     with tempfile.TemporaryDirectory() as folder:
@@ -115,6 +124,8 @@ def _file_to_csv(figures: Figures, *, wearers: int, minutes: int, repeats: int) 
             }
         )
         pq.write_table(table, path)
-        for _ in range(repeats):
-            run = run_service({"INPUT_FILE": str(path), "OUTPUT_TO_CSV": "true"}, rows=len(table))
-            _note(figures, "file → CSV", replace(run, seconds=run.wall_s), len(table))
+        for number in range(repeats):
+            for kind in ("CSV", "Parquet"):
+                to = {f"OUTPUT_TO_{kind.upper()}": "true", "PARQUET_URL": f"{folder}/{number}"}
+                run = run_service({"INPUT_FILE": str(path), **to}, rows=len(table))
+                _note(figures, f"file → {kind}", replace(run, seconds=run.wall_s), len(table))

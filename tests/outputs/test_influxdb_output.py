@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -175,7 +177,12 @@ def test_two_requests_are_under_way_at_a_time_however_many_batches_are_and_the_s
 def test_a_large_window_is_encoded_request_by_request_while_earlier_ones_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
     of = Lines.of
-    monkeypatch.setattr(Lines, "of", lambda lines, picked: (encoded.append(len(picked)), of(lines, picked))[1])
+
+    def noted(lines: Lines, picked: npt.NDArray[np.int64]) -> bytes:
+        encoded.append(len(picked))
+        return of(lines, picked)
+
+    monkeypatch.setattr(Lines, "of", noted)
     encoded_when_sent: list[int] = []
 
     class Watched(RecordingConnection):
