@@ -90,6 +90,21 @@ def label_of(base: str, cohort: Cohort | None) -> str:
     return base if cohort is None else cohort.label(base)
 
 
+def label_at(place: str, journal: str) -> str:
+    """Return the label of an input file whose place has one digest, as the journal with another digest releases it."""
+    return f"{place}_{journal}"
+
+
+def place_of(label: str) -> str:
+    """Return the part of a label that is the same for every journal that releases from the place; the whole if there is none."""
+    return label.partition("_")[0]
+
+
+def is_among(label: str, labels: Collection[str]) -> bool:
+    """Return whether a label is one of those, or of the place that one of them is."""
+    return label in labels or place_of(label) in labels
+
+
 def base_of(label: str) -> str:
     """Return the part of a label that all cohorts of a data set share."""
     return label.partition(".")[0]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
+from anonymizer.cohorts import is_among
 from anonymizer.errors import SourceDenied, SourceUnavailable
 from anonymizer.windows import HOUR_NS, Window
 from inputs.influx_dialect import BrokenAnswer, Dialect
@@ -48,7 +49,7 @@ class WindowSummaries:
             SourceDenied: This token may not read the bucket.
             SourceUnavailable: The server does not answer.
         """
-        return sorted(window for label, window in self._held(span) if label in labels)
+        return sorted(window for label, window in self._held(span) if is_among(label, labels))
 
     def labels(self, span: Window) -> dict[str, int]:
         """Return what data sets with summaries in the span are called, and where the last window of each ends; raises as `released`."""

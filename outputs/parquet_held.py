@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from anonymizer.cohorts import is_among
 from anonymizer.errors import OutputDenied, OutputUnavailable, SourceDenied, SourceRefused, SourceUnavailable
 from anonymizer.windows import Window, WindowRange
 from outputs.parquet_encoding import ROWS, SUFFIX, WINDOWS, folder_of
@@ -78,7 +79,7 @@ class HeldParquet:
         """Return how many rows lie in each window, shape (len(windows),). Raises as `released` does."""
         found = np.zeros(len(windows), dtype=np.int64)
         for file in self._all_files(ROWS, Window(windows.start_ns, windows.end_ns)):
-            if file.label not in self._labels:
+            if not is_among(file.label, self._labels):
                 continue
             index = windows.index_of(self._table(file, ["timestamp"]).column(0).cast(pa.int64()).to_numpy())
             found += np.bincount(index[(index >= 0) & (index < len(windows))], minlength=len(windows))
@@ -89,7 +90,7 @@ class HeldParquet:
         return False
 
     def _summaries(self, span: Window, labels: Collection[str]) -> Iterator[tuple[int, int, int]]:
-        for file in (file for file in self._all_files(WINDOWS, span) if file.label in labels):
+        for file in (file for file in self._all_files(WINDOWS, span) if is_among(file.label, labels)):
             table = self._table(file, ["window_start", "window_end", "rows_released"])
             columns = [column.cast(pa.int64()).to_pylist() for column in table.columns]
             yield from zip(*columns, strict=True)

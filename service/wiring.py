@@ -8,12 +8,13 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from anonymizer.anonymize import Method, Names, Recipe
 from anonymizer.batch import Promise
-from anonymizer.cohorts import Cohort, base_of
+from anonymizer.cohorts import Cohort, base_of, label_at, place_of
 from anonymizer.errors import ConfigurationError, SourceDenied, SourceUnavailable
 from anonymizer.hierarchy import Hierarchy, HierarchyProblem, parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
@@ -238,10 +239,9 @@ def _make_parquet(settings: Settings) -> Output:
 
 
 def parquet_label(settings: Settings) -> str:
-    """Return the label in Parquet files of a single input file without pseudonyms; empty: the usual label.
+    """Return the label in Parquet files of a single input file without pseudonyms; empty: that of batch ids.
 
-    The usual label of a file is derived from a secret name in the journal. But released Parquet files must be found again if that journal
-    is lost, so here the label is derived from the input file's path.
+    Every version derived it from the file's path, so that released files are found again if the journal is lost.
     """
     if settings.pseudonymize_source_id or not (settings.input_file and Path(settings.input_file).is_file()):
         return ""
@@ -617,24 +617,56 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     """Return the data set's label in batch ids, which every reader sees; the source must be open.
 
     A reader who knows all of a file but one value could try values until the file's plain digest matches. So the digest is keyed: with the
-    pseudonym key, so that the label is the same wherever the file is released, or without one with a secret name in the journal. If the
-    file is another one now, its label is the one that the journal remembers.
+    pseudonym key, so that the label is the same wherever the file is released. Without pseudonyms it begins with a digest of the file's or
+    folder's path, by which releases are found again if the journal is lost; the rest is the journal's, so that no two services have one
+    label. A journal keeps the label it has released under, also if the file is another one now.
     """
     if not source.data_set_tells_samples:
         return journal.data_set or source.data_set
-    key = pseudonym_key(settings) if settings.pseudonymize_source_id else journal.name.encode()
-    key_id = key_id_of(key) if settings.pseudonymize_source_id else ""
+    if settings.pseudonymize_source_id:
+        key = pseudonym_key(settings)
+        return _label_under(key, source, journal) or journal.labels().get(key_id_of(key), source.data_set)
+    if remembered := journal.labels().get(""):
+        return remembered
+    key = journal.name.encode()
+    if journal.has_epoch_of(""):
+        # A version that remembered no labels derived it from the journal's secret name alone.
+        return _label_under(key, source, journal) or source.data_set
+    return label_at(_digest_of_path(_place_of_input(settings)), keyed_digest(key, b"\0label")[:12])
+
+
+def _label_under(key: bytes, source: SampleSource, journal: Journal) -> str:
+    """Return the label that a key makes of the input file as it was at first; empty if it is another file now."""
     first = journal.first_version(source.data_set, source.earlier_version)
-    if first is None:
-        return journal.labels().get(key_id, source.data_set)
-    return keyed_digest(key, f"\0data set {first}".encode())[:12]
+    return "" if first is None else keyed_digest(key, f"\0data set {first}".encode())[:12]
+
+
+def _place_of_input(settings: Settings) -> str:
+    """Return the real path of the file or folder that INPUT_FILE names; of a glob that of its folder."""
+    from inputs.data_set_address import data_set_address
+
+    address = data_set_address(settings.input_file)
+    return os.path.realpath(settings.input_file if address is None else address.root)
+
+
+@lru_cache(maxsize=8)
+def _digest_of_path(path: str) -> str:
+    """Return a digest of a path, 12 hexadecimal digits. Readers see it, so it is slow: a guess takes some 50 ms."""
+    salt = b"ecg-anonymizer path of an input"
+    return hashlib.scrypt(path.encode(errors="surrogateescape"), salt=salt, n=1 << 14, r=8, p=1, dklen=6).hex()
 
 
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:
-    """Return every label the data set may have in batch ids, which depend on whether a token could see the bucket's id."""
+    """Return every label, or beginning of one, that the data set may have in batch ids.
+
+    That of a bucket depends on whether a token could see its id, that of a file on which journal released it.
+    """
     label = data_set_label(settings, source, journal)
-    others = () if source.data_set_tells_samples else (source.data_set, source.data_set_address)
-    return tuple(dict.fromkeys((label, *others)))
+    if not source.data_set_tells_samples:
+        return tuple(dict.fromkeys((label, source.data_set, source.data_set_address)))
+    if settings.pseudonymize_source_id:
+        return (label,)
+    return tuple(dict.fromkeys((label, place_of(label), _digest_of_path(_place_of_input(settings)))))
 
 
 def settings_digest(settings: Settings, hierarchy: Hierarchy | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from anonymizer.cohorts import is_among
 from anonymizer.errors import SourceRefused
 from operations.erasure.rows import Cut, Left, Rows, Rule
 from outputs.parquet_encoding import ROWS, SUFFIX, WINDOWS, stored_rows, stored_summaries, with_summaries, without_rows
@@ -49,7 +50,7 @@ class ParquetPlace:
         files: dict[str, list[str]] = defaultdict(list)
         for path in self._place.paths(ROWS):
             name = path.rpartition("/")[2]
-            if name.endswith(SUFFIX) and not name.startswith(".") and name.rsplit("-", 2)[0] in self._labels:
+            if name.endswith(SUFFIX) and not name.startswith(".") and is_among(name.rsplit("-", 2)[0], self._labels):
                 files[name].append(path)
         summaries: dict[str, list[str]] = defaultdict(list)
         for path in self._place.paths(WINDOWS):
@@ -60,7 +61,7 @@ class ParquetPlace:
     def other_data_sets(self) -> int:
         """Return how many files belong to other data sets."""
         names = {path.rpartition("/")[2] for path in self._place.paths(ROWS)}
-        return sum(name.endswith(SUFFIX) and name.rsplit("-", 2)[0] not in self._labels for name in names)
+        return sum(name.endswith(SUFFIX) and not is_among(name.rsplit("-", 2)[0], self._labels) for name in names)
 
     def _erase_chunk(self, name: str, paths: list[str], summaries: list[str], rule: Rule, *, is_dry: bool) -> Cut:
         contents = {path: self._content(path) for path in paths}

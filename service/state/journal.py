@@ -568,6 +568,11 @@ class Journal:
         promise = self._promise(rows[0][0]) if rows else None
         return None if promise is None else Epoch(promise, rows[0][1], rows[0][2])
 
+    def has_epoch_of(self, key_id: str) -> bool:
+        """Return whether a run has begun under a pseudonym key; empty: without pseudonyms."""
+        promises = (self._promise(described) for (described,) in self._file.rows("SELECT promise FROM epochs"))
+        return any(promise is not None and promise.key_id == key_id for promise in promises)
+
     def key_ids(self) -> set[str]:
         """Return the ids of all keys under which windows were released; empty for windows without pseudonyms."""
         rows = self._file.rows("SELECT promise FROM epochs WHERE epoch IN (SELECT epoch FROM intervals)")

@@ -19,7 +19,8 @@ import pytest
 from service import crash_points, exit_codes
 from testbed.s3_server import S3Server, start_s3_server
 from tests.faults.ward import FULL, KILLED, wait_until
-from tests.integration.service_process import Service, run_service, state
+from tests.inputs.recording_files import edf
+from tests.integration.service_process import KEY, Service, run_service, state
 from tests.servers.tcp_proxy import Direction, Hang, Pass, Reset, TcpProxy
 from tests.small_disks import mounted, remount
 
@@ -299,6 +300,32 @@ def test_windows_that_a_lost_state_folder_released_are_released_by_no_other(
     assert code == 0, log
     assert "0 released" in log
     assert place.files() == undisturbed
+
+
+@pytest.mark.parametrize("pseudonyms", [False, True], ids=["ids as they are", "pseudonyms"])
+def test_recordings_whose_state_folder_is_lost_are_released_by_no_other(tmp_path: Path, pseudonyms: bool) -> None:
+    """Row 23: of a folder, and of a glob that names the same recordings."""
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / f"{name}.edf").write_bytes(edf().data())
+    given = {"INPUT_CHANNEL": "#1", "K_UNIT": "record", "PSEUDONYMIZE_SOURCE_ID": pseudonyms, "PSEUDONYM_SALT": KEY}
+    place = Place(tmp_path)
+    code, log = run_service(tmp_path, settings_for(folder, place, **given))
+    assert (code, "600 released" in log) == (0, True), log
+    before = place.files()
+    shutil.rmtree(tmp_path / "state")
+
+    for source in (folder, folder / "*.edf"):
+        code, log = run_service(tmp_path, settings_for(source, place, **given))
+        assert (code, "holds summaries of windows of this data set" in log) == (exit_codes.CONFIGURATION, True), log
+    code, said = state(tmp_path, "accept-gap")
+    assert (code, "PARQUET_URL holds 1 more released intervals" in said) == (0, True), said
+    code, log = run_service(tmp_path, settings_for(folder, place, **given))
+
+    assert (code, "0 released" in log, place.files() == before) == (0, True, True), log
+    code, said = state(tmp_path, "verify")
+    assert (code, "OK: journal, source and outputs agree." in said) == (0, True), said
 
 
 def test_verify_finds_rows_and_summaries_that_are_gone_and_those_it_does_not_know(place: Place, recording: Path) -> None:
