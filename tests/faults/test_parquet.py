@@ -314,9 +314,9 @@ def test_recordings_whose_state_folder_is_lost_are_released_by_no_other(tmp_path
     code, log = run_service(tmp_path, settings_for(folder, place, **given))
     assert (code, "600 released" in log) == (0, True), log
     before = place.files()
-    shutil.rmtree(tmp_path / "state")
 
     for source in (folder, folder / "*.edf"):
+        shutil.rmtree(tmp_path / "state")
         code, log = run_service(tmp_path, settings_for(source, place, **given))
         assert (code, "holds summaries of windows of this data set" in log) == (exit_codes.CONFIGURATION, True), log
     code, said = state(tmp_path, "accept-gap")

@@ -166,3 +166,34 @@ def test_a_damaged_file_ends_the_program_with_a_sentence_and_nothing_of_its_head
     assert "Traceback" not in log
     assert [secret for secret in SECRETS if secret in log.replace(str(tmp_path), "")] == []
     assert not (tmp_path / "csv").exists()
+
+
+@pytest.mark.influxdb
+def test_recordings_in_a_bucket_whose_state_folder_is_lost_are_released_by_no_other(
+    influxdb: InfluxServer, tmp_path: Path
+) -> None:
+    """Also with the same rows in a CSV file instead: without pseudonyms, when no key makes the label."""
+    folder, clinic = tmp_path / "files", Clinic(influxdb)
+    folder.mkdir()
+    (folder / "one.edf").write_bytes(with_a_gap().data())
+    (tmp_path / "rows.csv").write_text(
+        "timestamp,source_id,ecg\n" + "".join(f"2025-11-03T15:00:0{n % 8}.{n:03}Z,w,{n % 9}\n" for n in range(100))
+    )
+    given = {
+        **clinic.settings,
+        "PSEUDONYMIZE_SOURCE_ID": "false",
+        "INFLUX_VERIFY_TOKEN": influxdb.make_token(read=[clinic.raw, clinic.released]),
+        "OUTPUT_TO_CSV": "false",
+        "K_VALUE": 2,
+    }
+    for name, source in (("recordings", folder), ("rows", tmp_path / "rows.csv")):
+        run = tmp_path / name / "run"
+        run.mkdir(parents=True)
+        code, log = run_service(run, {**given, "INPUT_FILE": source})
+        assert (code, " 0 released" in log) == (0, False), log
+        before = clinic.stored()
+        shutil.rmtree(run / "state")
+
+        code, log = run_service(run, {**given, "INPUT_FILE": source, "K_VALUE": 3})
+
+        assert (code, "holds summaries of windows of this data set" in log, clinic.stored() == before) == (78, True, True), log

@@ -13,16 +13,18 @@ import pyarrow as pa
 import pyarrow.parquet as pa_parquet
 import pytest
 
+from anonymizer.cohorts import place_of
 from anonymizer.errors import StateUnavailable
 from anonymizer.pseudonyms import derived_key, keyed_digest
 from service.state import journal_file
 from service.state.digests import Digests
 from service.state.instance_lock import InstanceLock
-from service.state.journal import Journal
+from service.state.journal import Epoch, Journal
 from service.state.journal_file import JournalFile
-from service.wiring import data_set_label
+from service.wiring import data_set_label, data_set_labels
 from tests.attacks.recording import IDS, KEY, PSEUDONYMS, write_recording
 from tests.integration.service_process import run_service, state
+from tests.service.batches import PROMISE
 from tests.service.test_added_rows import FIRST, opened
 
 START_NS = 1_762_180_200 * 10**9
@@ -91,7 +93,9 @@ def test_a_file_is_known_by_a_keyed_digest_and_its_label_stays_as_it_was(tmp_pat
     path.write_text(FIRST, encoding="utf-8")
     settings, source = opened(path)
     plain = source.data_set
-    Journal(folder, data_set=plain).close()
+    journal = Journal(folder, data_set=plain)
+    journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+    journal.close()
     as_form_4(
         folder,
         ("UPDATE facts SET value = ? WHERE name = 'data_set'", (plain,)),
@@ -126,6 +130,30 @@ def test_a_file_is_known_by_a_keyed_digest_and_its_label_stays_as_it_was(tmp_pat
     path.write_text(FIRST.replace(",1\n", ",9\n"), encoding="utf-8")
     settings, source = opened(path)
     assert label(None) == before
+
+
+def test_without_pseudonyms_a_label_begins_with_its_place_and_ends_with_its_journal_and_stays_once_remembered(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "recording.csv"
+    path.write_text(FIRST, encoding="utf-8")
+
+    def labels(journal_folder: str, file: Path = path) -> tuple[str, ...]:
+        settings, source = opened(file)
+        with closing(Journal(tmp_path / journal_folder, data_set=source.data_set)) as journal:
+            return data_set_labels(settings, source, journal)
+
+    (first, place, _), (second, _, _) = (*labels("one"), ""), (*labels("two"), "")
+    assert (place_of(first), place_of(second), first != second) == (place, place, True)
+    assert place not in hashlib.sha256(str(path).encode()).hexdigest(), "a guess at the path is made slow"
+    (tmp_path / "link.csv").symlink_to(path)
+    assert labels("one", tmp_path / "link.csv") == (first, place), "the same file by another name"
+
+    with closing(Journal(tmp_path / "one", data_set=None)) as journal:
+        journal.remember_label("", first)
+    moved = labels("one", path.rename(tmp_path / "moved.csv"))
+
+    assert (moved[:2], len(moved)) == ((first, place), 3), "and releases from where it is now are found as well"
 
 
 def killed(*_: object) -> None:
