@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -241,3 +242,14 @@ def test_a_damaged_journal_is_said_to_be_one_and_a_missing_state_is_not_made(fol
     assert "journal.sqlite cannot be used (file is not a database)" in damaged.stdout
     assert "holds no journal" in missing.stdout
     assert not (folder / "other").exists()
+
+
+def test_a_state_that_cannot_be_used_now_is_said_to_be_so_by_all_documents(folder: Path) -> None:
+    (folder / "state" / "fence").unlink()
+    os.mkfifo(folder / "state" / "fence")
+
+    for script, arguments in (("report", ("--since", "1970-01-01")), ("dpia", ())):
+        done = run_script(f"scripts/{script}.py", *arguments, folder=folder)
+
+        assert (done.returncode, done.stdout) == (69, f"❌ {folder / 'state' / 'fence'} cannot be read now (it is not a regular file)\n")
+    assert not [*folder.glob("*.html"), *folder.glob("*.md")]
