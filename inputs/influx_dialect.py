@@ -37,6 +37,10 @@ class NotNumbers(Exception):
         self.kind = kind
 
 
+#: What to do where the output bucket cannot be read.
+OUTPUT_REMEDY = "check INFLUX_OUTPUT_BUCKET, or set INFLUX_VERIFY_TOKEN to a token that can read both buckets"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InfluxSeries:
     """What to read.
@@ -51,6 +55,7 @@ class InfluxSeries:
         cohort: Which part of the bucket this is, whose tag is among `tags`; None: the bucket is not cut into cohorts.
         microvolts_per_unit: 1 when values are microvolts, 1000 when they are millivolts.
         has_sources: Whether its rows are of sources; false for counts of windows, where the tag may be missing.
+        remedy: What to do where the bucket cannot be read, for messages.
     """
 
     bucket: str
@@ -62,6 +67,7 @@ class InfluxSeries:
     cohort: Cohort | None = None
     microvolts_per_unit: float = 1.0
     has_sources: bool = True
+    remedy: str = "check INFLUX_INPUT_BUCKET and the token's permissions"
 
 
 @dataclass(frozen=True, eq=False)

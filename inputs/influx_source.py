@@ -474,7 +474,7 @@ class InfluxSource:
         if fault.status in (403, 404):
             return SourceDenied(
                 f"bucket {self._series.bucket!r} does not exist or {self._connection.credentials} may not read it ({fault}): "
-                "check INFLUX_INPUT_BUCKET and the token's permissions"
+                + self._series.remedy
             )
         if fault.status == 400 and "organization" in str(fault):
             return SourceDenied(f"InfluxDB at {address.url} has no organization {address.org!r} ({fault}): check INFLUX_ORG")

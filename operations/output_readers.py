@@ -151,7 +151,7 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
         summaries: The summaries of the output bucket.
         labels: Present and past labels of the data set in batch ids.
     """
-    from inputs.influx_dialect import InfluxSeries
+    from inputs.influx_dialect import OUTPUT_REMEDY, InfluxSeries
     from inputs.influx_source import InfluxSource
     from transport.influx_connection import InfluxConnection
 
@@ -165,6 +165,7 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
                 measurement=f"{settings.influx_measurement}_anonymized",
                 field=settings.influx_field,
                 source_tag=settings.source_tag,
+                remedy=OUTPUT_REMEDY,
             )
             token = reading_token(settings)
             connection = InfluxConnection(output_address(settings, token), token.current)

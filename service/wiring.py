@@ -229,7 +229,13 @@ def _address(settings: Settings, url: str, org: str, token: Secret, *, policy: s
         username=settings.influx_username if is_usual else "",
         password=settings.influx_password.current,
         retention_policy=policy,
+        token_setting=_token_setting(settings, token),
     )
+
+
+def _token_setting(settings: Settings, token: Secret) -> str:
+    others = {"INFLUX_VERIFY_TOKEN": settings.influx_verify_token, "INFLUX_OUTPUT_TOKEN": settings.influx_output_token}
+    return next((name for name, secret in others.items() if token is secret), "INFLUX_TOKEN")
 
 
 def _make_parquet(settings: Settings) -> Output:

@@ -62,6 +62,7 @@ class Address:
         username: Of InfluxDB 1.
         password: Returns the user's.
         retention_policy: Of InfluxDB 1, where the bucket names none; empty: the database's default.
+        token_setting: The setting that holds the token, for messages.
     """
 
     url: str
@@ -74,6 +75,7 @@ class Address:
     username: str = field(default="", repr=False)
     password: Callable[[], str] = field(default=str, repr=False)
     retention_policy: str = field(default="", repr=False)
+    token_setting: str = field(default="INFLUX_TOKEN", repr=False)
 
 
 class Requests(Protocol):
@@ -196,7 +198,7 @@ class _OnlyTokens:
 
     def credentials(self, address: Address) -> str:
         """Return the token's."""
-        return "INFLUX_TOKEN"
+        return address.token_setting
 
     def policies(self, connection: Requests, bucket: str) -> list[str]:
         """Return none."""
@@ -288,7 +290,7 @@ class InfluxDb1(_InfluxQl):
 
     def credentials(self, address: Address) -> str:
         """Return those of user and password where they are used."""
-        return "INFLUX_USERNAME and INFLUX_PASSWORD" if address.username else "INFLUX_TOKEN (user:password)"
+        return "INFLUX_USERNAME and INFLUX_PASSWORD" if address.username else f"{address.token_setting} (user:password)"
 
     def check(self, address: Address, token: str) -> None:
         """Require nothing: the server may run without authentication."""

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from anonymizer.errors import OutputDenied, OutputUnavailable
 from anonymizer.windows import MOST_WINDOWS, WindowRange
-from inputs.influx_dialect import InfluxSeries
+from inputs.influx_dialect import OUTPUT_REMEDY, InfluxSeries
 from inputs.influx_source import InfluxSource
 from operations.audit import runs_of_neighbours
 from operations.erasure.parquet_place import AsideRows, changes
@@ -83,7 +83,11 @@ class BucketRows:
         #: Windows whose rows can no longer be told from those of other cohorts.
         self.unclear_windows = 0
         self._series = InfluxSeries(
-            bucket=target.bucket, measurement=target.rows_measurement, field=target.field, source_tag=target.source_tag
+            bucket=target.bucket,
+            measurement=target.rows_measurement,
+            field=target.field,
+            source_tag=target.source_tag,
+            remedy=OUTPUT_REMEDY,
         )
 
     @property
@@ -209,6 +213,7 @@ class BucketRows:
                 source_tag=self._target.source_tag,
                 tags=self._target.summary_tags,
                 has_sources=False,
+                remedy=OUTPUT_REMEDY,
             )
             found = InfluxSource(self._reading, series).read(windows)
             for start_ns, value in zip(found.times_ns.tolist(), found.values_uv.tolist(), strict=True):

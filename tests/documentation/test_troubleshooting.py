@@ -761,11 +761,14 @@ def _the_verifying_token_cannot_read_the_output(scene: Scene) -> int:
     return scene.script("verify_output.py", "--env-file", ".env")
 
 
+@row("check INFLUX_OUTPUT_BUCKET")
 @row("by scripts/state.py verify")
-def _the_verifying_token_cannot_read_the_input(scene: Scene) -> int:
+def _a_token_that_can_only_write_reads_neither_bucket(scene: Scene) -> int:
     scene.with_rows().run()
     scene.write_env(INFLUX_VERIFY_TOKEN=scene.settings["INFLUX_OUTPUT_TOKEN"])
-    return scene.script("state.py", "verify")
+    code = scene.script("state.py", "verify")
+    scene.write_env()
+    return code if code == scene.script("state.py", "erase", "--source", "a") else -1
 
 
 # Input files
