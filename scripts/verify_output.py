@@ -87,6 +87,10 @@ FIRST_TIME_NS = -106_751 * 86_400 * SECOND_NS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+#: Ways to divide a window's rows among cohorts that are checked, and steps of a search for them.
+MOST_DIVISIONS = 8
+MOST_STEPS = 5_000
+
 #: How often rows are read again when the server returns another number than it counted.
 READS = 3
 
@@ -162,6 +166,7 @@ class Finding:
     incomplete: tuple[str, ...] = ()
     is_erased: bool = False
     is_removed: bool = False
+    is_mixed: bool = False
 
 
 # One window
@@ -183,6 +188,7 @@ def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
         )
     if len({one["schema"] for one, _ in held.cohorts}) > 1:
         return _without_counts(held, "its cohorts were made by different methods, and cannot be checked together")
+    mixed = held
     if held.cohorts:
         held = replace(held, summary=_in_all([one for one, _ in held.cohorts]))
     states_beats = held.summary is not None and held.summary["schema"] == RHYTHM_SCHEMA
@@ -192,18 +198,83 @@ def examine(held: Held, question: Question, *, in_a_file: bool) -> Finding:
         return _examine_beats(held, in_a_file=in_a_file)
     if states_beats:
         return _without_counts(held, "its summary promises no k: METHOD=rhythm made it (check it with --method rhythm)")
-    return _examine_groups(held, question, in_a_file=in_a_file)
+    return _examine_cohorts(mixed, held, question) if held.cohorts else _examine_groups(held, question, in_a_file=in_a_file)
+
+
+def _examine_cohorts(held: Held, together: Held, question: Question) -> Finding:
+    """Check each cohort's rows alone where numbers of rows and sources tell whose they are; otherwise all of them together."""
+    divisions = _divisions(held)
+    if not divisions:
+        return replace(_examine_groups(together, question, in_a_file=False), is_mixed=True)
+    findings = [_as_one([_examine_groups(part, question, in_a_file=False) for part in parts]) for parts in divisions]
+    return replace(min(findings, key=lambda one: len(one.problems)), is_mixed=len(divisions) > 1)
+
+
+def _divisions(held: Held) -> list[list[Held]]:
+    """Return every way to divide the rows by source such that each cohort has as many rows and sources as it states.
+
+    None if there are more than MOST_DIVISIONS, or if rows are missing, windows differ, or a source is in two cohorts.
+    """
+    summaries = [one for one, _ in held.cohorts]
+    rows_of: dict[str, list[Row]] = defaultdict(list)
+    for row in held.rows:
+        rows_of[row[1]].append(row)
+    stated = [(int(one["rows_released"]), int(one["distinct_sources"])) for one in summaries]
+    are_alike = len({(one["window_seconds"], end_ns) for one, end_ns in held.cohorts}) == 1
+    are_whole = not any(one["partial"] == "true" for one in summaries)
+    if not (are_alike and are_whole) or [sum(one) for one in zip(*stated, strict=True)] != [len(held.rows), len(rows_of)]:
+        return []
+    sources = sorted(rows_of, key=lambda source: -len(rows_of[source]))
+    found = list(itertools.islice(_assignments([len(rows_of[source]) for source in sources], stated), MOST_DIVISIONS + 1))
+    if len(found) > MOST_DIVISIONS or None in found:
+        return []
+    return [
+        [
+            replace(held, summary=summary, cohorts=[], rows=[row for source, to in of for row in rows_of[source] if to == at])
+            for at, summary in enumerate(summaries)
+        ]
+        for of in ([*zip(sources, one, strict=True)] for one in found if one is not None)
+    ]
+
+
+def _assignments(rows_of: Sequence[int], stated: Sequence[tuple[int, int]]) -> Iterator[tuple[int, ...] | None]:
+    """Yield for each way the cohort of every source; None once the search has taken too long."""
+    waiting: list[tuple[tuple[int, ...], tuple[tuple[int, int], ...]]] = [((), tuple(stated))]
+    for _ in range(MOST_STEPS):
+        if not waiting:
+            return
+        chosen, left = waiting.pop()
+        if len(chosen) == len(rows_of):
+            yield chosen
+            continue
+        rows = rows_of[len(chosen)]
+        for at, (rows_left, sources_left) in enumerate(left):
+            if rows <= rows_left and sources_left:
+                waiting.append(((*chosen, at), (*left[:at], (rows_left - rows, sources_left - 1), *left[at + 1 :])))
+    yield None
+
+
+def _as_one(parts: Sequence[Finding]) -> Finding:
+    return Finding(
+        start_ns=parts[0].start_ns,
+        rows=sum(one.rows for one in parts),
+        sources=sum(one.sources for one in parts),
+        distinct_values=sum(one.distinct_values for one in parts),
+        smallest_group=min((one.smallest_group for one in parts if one.distinct_values), default=0),
+        imputed_rows=sum(one.imputed_rows for one in parts),
+        problems=tuple(dict.fromkeys(problem for one in parts for problem in one.problems)),
+        is_erased=any(one.is_erased for one in parts),
+    )
 
 
 def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Finding:
     promise = _strictest(question.promise, held.summary)
     rows_behind = Counter(value for _, _, value in held.rows)
-    imputed = _imputed_value(rows_behind, held, promise)
-    if imputed is not None:
-        imputed_value, imputed_rows = imputed
-        rows_behind[imputed_value] -= imputed_rows
-        if not rows_behind[imputed_value]:
-            del rows_behind[imputed_value]
+    imputed = _imputed_values(rows_behind, held, promise)
+    for value, imputed_rows in imputed.items():
+        rows_behind[value] -= imputed_rows
+        if not rows_behind[value]:
+            del rows_behind[value]
     sharers = _sources_behind(held.rows) if promise.by_source else rows_behind
     counted = Finding(
         start_ns=held.start_ns,
@@ -211,11 +282,11 @@ def _examine_groups(held: Held, question: Question, *, in_a_file: bool) -> Findi
         sources=len({source for _, source, _ in held.rows}),
         distinct_values=len(sharers),
         smallest_group=min(sharers.values(), default=0),
-        imputed_rows=imputed[1] if imputed else 0,
+        imputed_rows=sum(imputed.values()),
         problems=(),
     )
     problems = [*_problems_of_rows(held.rows, in_order=in_a_file)]
-    if imputed and not question.imputed:
+    if (imputed or any(map(_carriers, _summaries_of_cohorts(held)))) and not question.imputed:
         problems.append("rows carry the mean of all others (RESIDUAL=impute); accept these with --imputed")
     shortfalls = []
     is_erased = _is_erased(held, question)
@@ -430,13 +501,67 @@ def _problems_of_rows(rows: Sequence[Row], *, in_order: bool) -> Iterator[str]:
         yield "rows are not in order of time and id"
 
 
-def _imputed_value(rows_behind: Mapping[float, int], held: Held, promise: Promise) -> tuple[float, int] | None:
-    """Return the value that is the mean of all other rows', and how many rows carry it: it reveals nothing about those rows.
+def _carriers(summary: Summary) -> int:
+    """Return how many rows carry the mean of all others, as a summary says."""
+    return int(summary["rows_starred"]) + int(summary["rows_suppressed"])
 
-    A summary says how many there are. Without one, it can only be the single value that too few rows share.
+
+def _summaries_of_cohorts(held: Held) -> list[Summary]:
+    return [one for one, _ in held.cohorts]
+
+
+def _imputed_values(rows_behind: Mapping[float, int], held: Held, promise: Promise) -> dict[float, int]:
+    """Return the values that are the mean of all other rows', and how many rows carry each: they reveal nothing about those rows.
+
+    A summary says how many there are. Without one, it can only be the single value that too few rows share. Of several cohorts, whose
+    rows cannot be told apart, it is what too few rows share, if that can be their means.
     """
+    if not held.cohorts:
+        found = _imputed_value(rows_behind, held, promise)
+        return {found[0]: found[1]} if found else {}
+    summaries = _summaries_of_cohorts(held)
+    enough = max(promise.k, min(int(one["smallest_group"]) for one in summaries))
+    few = {value: rows for value, rows in rows_behind.items() if rows < enough}
+    return few if _can_be_means(list(few.items()), summaries, held) else {}
+
+
+def _can_be_means(few: Sequence[tuple[float, int]], summaries: Sequence[Summary], held: Held) -> bool:
+    """Return whether each value can be the mean of one cohort, or of two, that state as many imputed rows as carry it.
+
+    All rows of such a cohort add up to its mean times their number. What is left must be a sum that the other cohorts' rows can have.
+    """
+    values = [value for _, _, value in held.rows]
+    rows_of = [int(one["rows_released"]) for one in summaries]
+    if any(one["partial"] == "true" for one in summaries) or sum(rows_of) != len(values):
+        return len(few) <= sum(map(bool, map(_carriers, summaries)))  # rows are missing: neither sums nor numbers can be compared
+    total, tolerance = math.fsum(values), MEAN_TOLERANCE * len(values)
+    tried = itertools.islice(_choices([rows for _, rows in few], list(map(_carriers, summaries))), MOST_STEPS)
+    for number, choice in enumerate(tried, start=1):
+        chosen = [(value, sum(rows_of[at] for at in cohorts)) for (value, _), cohorts in zip(few, choice, strict=True)]
+        rest = total - math.fsum(value * rows for value, rows in chosen)
+        rows_left = len(values) - sum(rows for _, rows in chosen)
+        if rows_left * min(values) - tolerance <= rest <= rows_left * max(values) + tolerance or number == MOST_STEPS:
+            return True
+    return False
+
+
+def _choices(
+    rows: Sequence[int], carriers: Sequence[int], taken: frozenset[int] = frozenset()
+) -> Iterator[list[tuple[int, ...]]]:
+    """Yield, for values that so many rows carry, every choice of different cohorts that state as many imputed rows."""
+    if not rows:
+        yield []
+        return
+    free = [at for at, one in enumerate(carriers) if one and at not in taken]
+    for cohorts in itertools.chain(itertools.combinations(free, 1), itertools.combinations(free, 2)):
+        if sum(carriers[at] for at in cohorts) == rows[0]:
+            yield from ([cohorts, *others] for others in _choices(rows[1:], carriers, taken.union(cohorts)))
+
+
+def _imputed_value(rows_behind: Mapping[float, int], held: Held, promise: Promise) -> tuple[float, int] | None:
+    """Return the value that is the mean of all other rows', and how many rows carry it."""
     if held.summary is not None:
-        carriers = int(held.summary["rows_starred"]) + int(held.summary["rows_suppressed"])
+        carriers = _carriers(held.summary)
         candidates = [(value, carriers) for value, rows in rows_behind.items() if rows >= carriers > 0]
     else:
         candidates = [(value, rows) for value, rows in rows_behind.items() if rows < promise.k]
@@ -485,7 +610,9 @@ def _against_cohorts(counted: Finding, held: Held, asked: Promise | None) -> tup
         ("distinct_sources", counted.sources),
     ):
         stated = [int(one[name]) for one, _ in held.cohorts]
-        if count > sum(stated):
+        # Distinct values are stated without the mean that imputed rows carry, which as many rows may share as any other value.
+        means = sum(_carriers(one) > 0 for one, _ in held.cohorts) if name == "distinct_values" else 0
+        if count > sum(stated) + means:
             wrong.append(f"more {name.replace('_', ' ')} than its summaries say")
         elif count < (sum(stated) if name == "rows_released" else max(stated)):
             short.append(f"fewer {name.replace('_', ' ')} than its summaries say")
@@ -1278,7 +1405,7 @@ class Report:
     def __init__(self, *, unit: str, table: bool) -> None:
         self._unit = unit
         self._table = table
-        self._windows = self._rows = self._broken = self._partial = self._erased = self._removed = 0
+        self._windows = self._rows = self._broken = self._partial = self._erased = self._removed = self._mixed = 0
         self._smallest: int | None = None
         self._problems: Counter[str] = Counter()
         self._first: dict[str, int] = {}
@@ -1295,6 +1422,7 @@ class Report:
         self._partial += bool(finding.incomplete)
         self._erased += finding.is_erased
         self._removed += finding.is_removed
+        self._mixed += finding.is_mixed
         if finding.distinct_values and not finding.is_erased:
             self._smallest = min(finding.smallest_group, self._smallest or finding.smallest_group)
         for problem in finding.problems:
@@ -1330,6 +1458,11 @@ class Report:
             _tell(
                 f"REMOVED: rows of {self._removed} windows were removed because of their age (RETENTION_DAYS), as their summaries say."
             )
+        if self._mixed:
+            _tell(
+                f"MIXED: the rows of {self._mixed} windows are of several cohorts, and which row is whose cannot be told: values that "
+                "fewer than k share were accepted where they can be a cohort's mean (RESIDUAL=impute)."
+            )
         for problem, windows in self._problems.most_common():
             _tell(f"VIOLATION in {windows} windows, the first {_shown(self._first[problem])}: {problem}")
         if self._broken:
@@ -1350,6 +1483,7 @@ def _line(finding: Finding) -> str:
     counts = (finding.rows, finding.sources, finding.distinct_values, finding.smallest_group, finding.imputed_rows)
     remarks = [f"incomplete: {one}" for one in finding.incomplete] + (["rows were erased"] if finding.is_erased else [])
     remarks += ["rows were removed"] if finding.is_removed else []
+    remarks += ["cohorts cannot be told apart"] if finding.is_mixed else []
     said = "; ".join((*finding.problems, *remarks)) or "-"
     return f"{_shown(finding.start_ns):<20} " + " ".join(f"{count:>8}" for count in counts) + f"  {said}"
 

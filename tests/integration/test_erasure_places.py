@@ -41,10 +41,10 @@ def summaries(clinic: Clinic) -> dict[tuple[str, str], dict[str, str]]:
 def test_a_ward_erases_its_own_rows_of_old_windows_and_tells_of_the_ward_that_the_person_moved_to(
     clinic: Clinic, tmp_path: Path
 ) -> None:
-    # The mover is in ward 3 until the middle of the second window. In each ward, one row in ten has a value of its own.
+    # The mover is in ward 3 until the middle of the second window. In each ward, one row in fifty has a value of its own.
     rows = [(ward, one, at) for ward in "34" for one in (f"p{ward}", f"q{ward}") for at in range(150)]
     rows += [("3" if at < 75 else "4", "mover", at) for at in range(150)]
-    value_of = {(ward, at): 1000 + at if at % 10 == 3 else at % 7 // 3 * 40 + int(ward) * 100 for ward, _, at in rows}
+    value_of = {(ward, at): 1000 + at if at % 50 == 3 else at % 7 // 3 * 40 + int(ward) * 100 for ward, _, at in rows}
     lines = [
         f"ecg,source_id={one},ward={ward} ecg={value_of[ward, at]} {START_NS + at * SECOND_NS // 10}" for ward, one, at in rows
     ]
@@ -70,6 +70,9 @@ def test_a_ward_erases_its_own_rows_of_old_windows_and_tells_of_the_ward_that_th
     released, told = clinic.stored(), summaries(clinic)
     imputed = {key for key, value in released.items() if value != int(value)}
     assert {one for _, one in imputed} == {"p3", "q3", "p4", "q4", "mover"}
+    checking = ["scripts/verify_output.py", "--env-file", "3/.env", "--stop", "2025-11-03T14:31:00Z"]
+    done = run_script(*checking, folder=tmp_path)
+    assert (done.returncode, "VIOLATION" in done.stdout, "MIXED: " in done.stdout) == (0, False, True), done.stdout
     assert merge(tmp_path / "3") == 2
 
     for step in ("erasure-found", "erasure-halfway"):
@@ -92,11 +95,15 @@ def test_a_ward_erases_its_own_rows_of_old_windows_and_tells_of_the_ward_that_th
         assert ward == "4" or one.get("erased", "") == ("" if start[17:19] == "10" else "true"), one
     code, said = state(tmp_path / "3", "verify")
     assert (code, "holds summaries that the journal" in said) == (0, False), said
+    done = run_script(*checking, folder=tmp_path)
+    assert (done.returncode, "VIOLATION" in done.stdout, "ERASED: " in done.stdout) == (0, False, True), done.stdout
     code, said = state(tmp_path / "4", "erase", "--source", "mover", "--yes")
     assert (code, "; 0 rows of the source were met there" in said) == (0, True), said
     assert not [key for key in clinic.stored() if key[1] == "mover"]
     code, said = state(tmp_path / "4", "verify")
     assert code == 0, said
+    done = run_script(*checking, folder=tmp_path)
+    assert (done.returncode, "VIOLATION" in done.stdout, "ERASED: " in done.stdout) == (0, False, True), done.stdout
 
 
 #: Quotes, a backslash, commas, blanks, an equals sign, a letter of two characters; longer than names of files may be.

@@ -251,5 +251,8 @@ def test_a_state_that_cannot_be_used_now_is_said_to_be_so_by_all_documents(folde
     for script, arguments in (("report", ("--since", "1970-01-01")), ("dpia", ())):
         done = run_script(f"scripts/{script}.py", *arguments, folder=folder)
 
-        assert (done.returncode, done.stdout) == (69, f"❌ {folder / 'state' / 'fence'} cannot be read now (it is not a regular file)\n")
+        assert (done.returncode, done.stdout) == (
+            69,
+            f"❌ {folder / 'state' / 'fence'} cannot be read now (it is not a regular file)\n",
+        )
     assert not [*folder.glob("*.html"), *folder.glob("*.md")]

@@ -386,3 +386,57 @@ def test_the_rows_of_several_wards_in_one_window_are_checked_together(
     assert bool([text for finding in found for text in finding.problems]) == bool(code), problems
     rows_found, smallest = sum(one.rows for one in found), found[0].smallest_group
     assert said in (" ".join(problems) or f"OK {len(found)} windows, {rows_found} rows. Smallest group: {smallest} rows")
+
+
+LOW, HIGH = [10.0] * 5 + [20.0] * 5 + [15.0] * 2, [100.0] * 6 + [200.0] * 5 + [1600 / 11] * 3
+
+
+def changed(values: list[float], at: int, value: float) -> list[float]:
+    return [*values[:at], value, *values[at + 1 :]]
+
+
+def test_means_that_wards_impute_are_accepted_and_any_other_value_that_few_share_is_not(output_bucket: Bucket) -> None:
+    # Ward 4 has one wearer and ward 3 two, whose numbers of rows tell whose they are; or there are nine of about as many rows each.
+    cases: list[tuple[list[float], list[float], int, str]] = [
+        (LOW, HIGH, 1, ""),
+        # A row whose value is common enough in the bucket, but not in its ward.
+        (LOW, changed(HIGH, 0, 10.0), 1, "values that fewer than 5 rows share"),
+        (LOW, changed(HIGH, 13, 200.0), 1, "another number of imputed rows"),
+        (LOW[:10] + [16.0] * 2, HIGH, 1, "values that fewer than 5 rows share"),
+        (LOW, HIGH, 5, ""),
+        (changed(LOW, 0, 99.0), HIGH, 5, "values that fewer than 5 rows share"),
+        # As many rows as are imputed, with what is no ward's mean.
+        (LOW[:10] + [16.0] * 2, HIGH, 5, "values that fewer than 5 rows share"),
+        # The ward's mean, with fewer rows than are imputed.
+        ([10.0] * 5 + [115 / 6] * 6 + [15.0], HIGH, 5, "values that fewer than 5 rows share"),
+        (LOW, changed(HIGH, 0, 10.0), 5, "values that fewer than 5 rows share"),
+    ]
+    for number, (low, high, sources, _) in enumerate(cases):
+        at_ns = START_NS + number * 5 * SECOND_NS
+        three, four = (
+            ward_line(
+                ward,
+                at_ns,
+                rows_read=rows,
+                rows_released=rows,
+                rows_suppressed=imputed,
+                distinct_sources=wearers,
+                smallest_group=5,
+            )
+            for ward, rows, imputed, wearers in (("3", 12, 2, 2 if sources == 1 else 4), ("4", 14, 3, sources))
+        )
+        rows = [*row_lines(at_ns, low, names="three", sources=2 if sources == 1 else 4)]
+        rows += [*row_lines(at_ns + 10**8, high, names="four", sources=sources)]
+        store(output_bucket, *rows, three, four)
+    server = output_bucket.server
+    place = Place(server.url, server.org, output_bucket.name, "ecg", "ecg", "source_id", "", 0, 2 * START_NS)
+    bucket = BucketToCheck(place, output_bucket.read_token)
+
+    found = list(findings_in_bucket(bucket, Question(None, 5 * SECOND_NS, imputed=True)))
+    unasked = list(findings_in_bucket(bucket, Question(None, 5 * SECOND_NS, imputed=False)))
+
+    for one, (_, _, sources, problem) in zip(found, cases, strict=True):
+        assert (bool(one.problems), problem in " ".join(one.problems)) == (bool(problem), True), one
+        assert one.is_mixed == (sources == 5), one
+    assert [one.imputed_rows for one in found if not one.problems] == [5, 5]
+    assert all("accept these with --imputed" in " ".join(one.problems) for one in unasked)
