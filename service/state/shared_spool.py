@@ -25,14 +25,14 @@ from service.state.output_positions import OutputPositions
 from service.state.spool import GIVEN_UP, WAY_ON, Spool, SpoolDamaged, decode, encode_with_digest
 from transport.object_store import BucketPrefix, ObjectStore
 
-_NAME = re.compile(r"([0-9A-Za-z.]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
+_NAME = re.compile(r"([0-9A-Za-z._]+)/(-?\d{1,19})-(-?\d{1,19})-([0-9a-f]{64})\.spool")
 
 #: Files that are incomplete; a worker that dies leaves one.
-_UNFINISHED = re.compile(r"[0-9A-Za-z.]+/\.[0-9a-f]{16}(\.whole)?\.unfinished")
+_UNFINISHED = re.compile(r"[0-9A-Za-z._]+/\.[0-9a-f]{16}(\.whole)?\.unfinished")
 
 
 #: What the coordinator hands over to workers.
-_HANDED_OVER = re.compile(r"[0-9A-Za-z.]+/([0-9a-f]{64})\.confidential")
+_HANDED_OVER = re.compile(r"[0-9A-Za-z._]+/([0-9a-f]{64})\.confidential")
 
 
 class Place(Protocol):
