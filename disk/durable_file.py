@@ -307,6 +307,24 @@ def why_not_writable(folder: Path, *, but_for: Collection[int] = ()) -> str:
     return "" if os.access(above, os.W_OK | os.X_OK) else f"{above} cannot be written to"
 
 
+def why_not_appendable(path: Path, *, but_for: Collection[int] = ()) -> str:
+    """Return why a file of ours cannot be opened to append to it, or created; empty if it can. Creates nothing.
+
+    Args:
+        path: It need not exist.
+        but_for: Error numbers to ignore, such as `PASSING`.
+    """
+    try:
+        os.close(open_ours(path, os.O_RDWR | os.O_APPEND))
+    except FileNotFoundError:
+        return why_not_writable(path.parent, but_for=but_for)
+    except NotADirectoryError:
+        return f"{path.parent} is not a folder"
+    except OSError as error:
+        return "" if error.errno in but_for else error.strerror or str(error)
+    return ""
+
+
 def probe(folder: Path) -> None:
     """Create and remove a file with an unpredictable name in a folder. Raises OSError if none can be created."""
     descriptor, name = tempfile.mkstemp(prefix=".write-probe-", dir=folder)

@@ -18,7 +18,7 @@ import pyarrow.csv as pa_csv
 from anonymizer.errors import SourceUnavailable
 from anonymizer.windows import NANOSECONDS, WindowRange
 from disk.durable_file import remove_durably
-from outputs.csv_names import HEADER, unit_s
+from outputs.csv_names import HEADER, one_name_s
 
 _TIME = pa.timestamp("ns", tz="UTC")
 
@@ -36,7 +36,7 @@ class HeldCsv:
         self._pattern = pattern
         self.name = f"csv:{os.path.realpath(folder)}"
         #: The length of the interval that has a name of its own; None if names repeat, so that none tells its age.
-        self.unit_ns = (unit_s(pattern) or 0) * NANOSECONDS or None
+        self.unit_ns = (one_name_s(pattern) or 0) * NANOSECONDS or None
 
     def file_name(self, start_ns: int) -> str:
         """Return the name of the file of a window that starts then."""

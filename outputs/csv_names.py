@@ -45,6 +45,18 @@ def unit_s(pattern: str) -> int | None:
     return found
 
 
+def one_name_s(pattern: str) -> int | None:
+    """Return the same, if all of such an interval has one name; None if a part of its name comes again, such as the minute of each hour.
+
+    Args:
+        pattern: File name with strftime's fields.
+    """
+    unit = unit_s(pattern)
+    start = _START.replace(hour=0, minute=0, second=0)
+    within = (start + timedelta(seconds=seconds) for seconds in (1, 60, 3600, 13 * 3600) if unit and seconds < unit)
+    return unit if all(time.strftime(pattern) == start.strftime(pattern) for time in within) else None
+
+
 def covered_ns(window: Window, *, of_unit_s: int) -> int:
     """Return how much of its file's interval a window covers."""
     unit_ns = of_unit_s * NANOSECONDS

@@ -35,7 +35,7 @@ from anonymizer.windows import Window
 from operations.audit import Audit, audit
 from operations.erasure.erase import Erasure, Found, Places, digest_of_id, digest_of_pseudonym, was_erased
 from operations.erasure.parquet_place import ParquetPlace
-from operations.erasure.places import make_bucket_rows, parquet_labels
+from operations.erasure.places import make_bucket_rows
 from operations.erasure.rows import Person, forms_of, person_of_id
 from operations.journal_copy import copied_journal
 from operations.output_readers import make_output_readers
@@ -73,6 +73,7 @@ from service.wiring import (
     open_influx_cuts,
     open_parquet_cuts,
     open_summaries,
+    parquet_labels,
     parquet_place,
     pseudonym_key,
 )
@@ -446,7 +447,8 @@ def _parquet_place(settings: Settings, output: str, journal: Journal) -> Parquet
     source = make_source(settings)
     source.open()
     try:
-        return ParquetPlace(parquet_place(settings), parquet_labels(settings, source, journal), output, journal)
+        labels = parquet_labels(settings, data_set_labels(settings, source, journal))
+        return ParquetPlace(parquet_place(settings), labels, output, journal)
     finally:
         source.close()
 

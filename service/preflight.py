@@ -14,7 +14,7 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import MINIMUM_KEY_BYTES, key_id_of
 from anonymizer.samples import SampleSource
 from anonymizer.weak_keys import MAKE_ANOTHER, why_refused
-from disk.durable_file import PASSING, sync_folder, why_not_writable
+from disk.durable_file import PASSING, sync_folder, why_not_appendable, why_not_writable
 from service.log_event import WARNING, LogEvent
 from service.pipeline.claims import CutOtherwise, refuse_rival_claims
 from service.pipeline.exclusion_list import read_list
@@ -199,8 +199,8 @@ def retention_problems(settings: Settings) -> list[str]:
         return []
     return [
         f"RETENTION_DAYS={settings.retention_days} cannot remove files named by CSV_FILENAME_PATTERN={settings.csv_filename_pattern}: a "
-        "name that comes again on other days, or holds a week or a month, does not tell when its last row was released. Put the whole "
-        "date into it, such as ecg_%Y%m%d.csv"
+        "name that comes again on other days or hours, or holds a week or a month, does not tell when its last row was released. Put the "
+        "whole date, and of the time no part without those before it, into it, such as ecg_%Y%m%d.csv or ecg_%Y%m%d_%H.csv"
     ]
 
 
@@ -244,7 +244,7 @@ def method_problems(settings: Settings) -> list[str]:
 
 
 def folder_problems(settings: Settings) -> list[str]:
-    """Return why a folder of the service cannot be used, one sentence each. Creates none."""
+    """Return why a folder of the service, or its audit log, cannot be used, one sentence each. Creates none."""
     return _folder_problems(settings, but_for=frozenset())
 
 
@@ -256,4 +256,7 @@ def lasting_folder_problems(settings: Settings) -> list[str]:
 def _folder_problems(settings: Settings, *, but_for: Collection[int]) -> list[str]:
     folders = _folders(settings)
     reasons = {name: why_not_writable(Path(folder), but_for=but_for) for name, folder in folders.items()}
+    if settings.audit_log:
+        folders["AUDIT_LOG"] = settings.audit_log
+        reasons["AUDIT_LOG"] = why_not_appendable(Path(settings.audit_log), but_for=but_for)
     return [f"{name} {folders[name]} cannot be written to ({reason})" for name, reason in reasons.items() if reason]

@@ -249,7 +249,12 @@ def parquet_label(settings: Settings) -> str:
 
     Every version derived it from the file's path, so that released files are found again if the journal is lost.
     """
-    if settings.pseudonymize_source_id or not (settings.input_file and Path(settings.input_file).is_file()):
+    return "" if settings.pseudonymize_source_id else _label_of_path(settings)
+
+
+def _label_of_path(settings: Settings) -> str:
+    """Return the label of a single input file's path; empty if there is none."""
+    if not (settings.input_file and Path(settings.input_file).is_file()):
         return ""
     return hashlib.sha256(f"file {os.path.realpath(settings.input_file)}".encode(errors="surrogateescape")).hexdigest()[:12]
 
@@ -263,8 +268,13 @@ def held_parquet(settings: Settings, labels: Collection[str]) -> HeldParquet:
     """
     from outputs.parquet_held import HeldParquet
 
+    return HeldParquet(parquet_place(settings), parquet_labels(settings, labels))
+
+
+def parquet_labels(settings: Settings, labels: Collection[str]) -> tuple[str, ...]:
+    """Return the labels of the data set in Parquet files, given all that it may have in batch ids."""
     own = parquet_label(settings)
-    return HeldParquet(parquet_place(settings), (own,) if own else labels)
+    return tuple(dict.fromkeys((*([own] if own else []), *labels)))
 
 
 def held_csv(settings: Settings) -> HeldCsv:
@@ -665,14 +675,21 @@ def _digest_of_path(path: str) -> str:
 def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:
     """Return every label, or beginning of one, that the data set may have in batch ids.
 
-    That of a bucket depends on whether a token could see its id, that of a file on which journal released it.
+    That of a bucket depends on whether a token could see its id, that of a file on which journal released it, under which pseudonym key.
     """
     label = data_set_label(settings, source, journal)
     if not source.data_set_tells_samples:
         return tuple(dict.fromkeys((label, source.data_set, source.data_set_address)))
-    if settings.pseudonymize_source_id:
-        return (label,)
-    return tuple(dict.fromkeys((label, place_of(label), _digest_of_path(_place_of_input(settings)))))
+    places = () if settings.pseudonymize_source_id else (place_of(label), _digest_of_path(_place_of_input(settings)))
+    return tuple(dict.fromkeys((label, *places, *_earlier_labels(settings, journal))))
+
+
+def _earlier_labels(settings: Settings, journal: Journal) -> Iterator[str]:
+    """Yield the labels that a file was released under: those of other keys, and in Parquet files without pseudonyms that of its path."""
+    for key_id, label in journal.labels().items():
+        yield label
+        if not key_id and (of_path := _label_of_path(settings)):
+            yield of_path
 
 
 def settings_digest(settings: Settings, hierarchy: Hierarchy | None) -> str:
@@ -738,8 +755,7 @@ def make_retention(
     if settings.output_to_parquet:
         from outputs.parquet_removal import OldParquet
 
-        own = parquet_label(settings)
-        labels = (own,) if own else data_set_labels(settings, source, journal)
+        labels = parquet_labels(settings, data_set_labels(settings, source, journal))
         places.append(ParquetPlace(OldParquet(parquet_place(settings), labels), journal))
     folder = state_dir / "set_aside"
     refused_by = {one.name for one in journal.outputs.positions()} | {kept.output for kept in SetAside(folder).all()}

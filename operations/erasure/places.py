@@ -16,11 +16,9 @@ from operations.erasure.rows import Rows
 from service.settings.declared import Settings, cohort_of
 from service.state.journal import Journal
 from service.wiring import (
-    data_set_labels,
     influx_target,
     make_source,
     output_address,
-    parquet_label,
     pseudonym_key,
     reading_token,
 )
@@ -74,9 +72,3 @@ def _opened(settings: Settings) -> SampleSource:
     source = make_source(settings)
     source.open()
     return source
-
-
-def parquet_labels(settings: Settings, source: SampleSource, journal: Journal) -> tuple[str, ...]:
-    """Return what the data set is called in names of Parquet files; the source must be open."""
-    own = parquet_label(settings)
-    return (own,) if own else data_set_labels(settings, source, journal)

@@ -291,17 +291,18 @@ class SetAsidePlace:
             yield Left("set_aside", f"cannot be read: {error}")
 
     def remove(self, files: Sequence[HeldFile], *, after_each: Callable[[], None]) -> dict[str, str]:
-        """Remove batches with their descriptions."""
+        """Remove batches, then their descriptions: what is left of a pair is found again by its description."""
         failed = {}
         for file in files:
-            pair = [self._folder / f"{file.path}{suffix}" for suffix in (".json", ".spool")]
-            if problems := remove_durably(pair):
-                failed[file.path] = next(iter(problems.values()))
+            for suffix in (".spool", ".json"):
+                if problems := remove_durably([self._folder / f"{file.path}{suffix}"]):
+                    failed[file.path] = next(iter(problems.values()))
+                    break
             after_each()
         return failed
 
     def is_there(self, path: str) -> bool:
-        """Return whether the description of a batch, which is removed first, is there."""
+        """Return whether the description of a batch, which is removed last, is there."""
         return (self._folder / f"{path}.json").exists()
 
     def others(self, before_ns: int) -> int:

@@ -120,6 +120,8 @@ class Retention:
         self._is_ending = threading.Event()
         self._thread: threading.Thread | None = None
         self._warned_ns = -_DAY_NS
+        # Before this run releases anything: by a wrong clock, that would agree with it.
+        self._last_release_ns = journal.removals.last_release_ns()
 
     def settle(self) -> None:
         """Finish what a crash interrupted: files that are gone were removed, the others are looked at again.
@@ -199,7 +201,7 @@ class Retention:
         """Return the time, or an earlier one as long as the clock is in doubt."""
         assert self._days is not None, "asked by a sweep"
         seen, now_ns = self._journal.removals.clock(), self._clock.now_ns()
-        last_ns = seen.trusted_ns or self._journal.removals.last_release_ns() or now_ns
+        last_ns = seen.trusted_ns or self._last_release_ns or now_ns
         step_ns = max(_LEAST_STEP_DAYS, self._days // _STEP_SHARE) * _DAY_NS
         if now_ns <= last_ns + step_ns or self._has_gone_on(seen, now_ns):
             self._journal.removals.remember_clock(SeenClock(max(now_ns, last_ns) if now_ns > last_ns - step_ns else last_ns))

@@ -242,6 +242,7 @@ def _problems_between(settings: Settings, given: Mapping[str, str]) -> Iterator[
     yield from _worker_problems(settings)
     if settings.method == "hierarchy" and settings.residual == "impute" and settings.k_unit == "source":
         yield "RESIDUAL=impute cannot guarantee that k sources share a value: with K_UNIT=source set RESIDUAL=regroup or drop"
+    yield from _audit_log_problems(settings)
     yield from _file_problems(settings)
 
 
@@ -349,6 +350,25 @@ def _parquet_problems(settings: Settings) -> Iterator[str]:
         source = PurePosixPath(given) if given.startswith("s3://") else Path(given).resolve()
         if folder in (source, *source.parents) or (source in folder.parents and not _is_file(given)):
             yield "INPUT_FILE is in PARQUET_URL, or the other way round: released rows would be read as raw ECG. Keep them apart"
+
+
+#: Files that it keeps there.
+_FILES_OF_THE_STATE = (
+    *("journal.sqlite", "journal.sqlite-wal", "journal.sqlite-shm", "fence", "lock", "audit_log"),
+    *("data_set_index", "report.html"),
+)
+
+
+def _audit_log_problems(settings: Settings) -> Iterator[str]:
+    """Yield that the audit log is one of the service's other files: one would be written over the other."""
+    if not settings.audit_log:
+        return
+    path, state = Path(settings.audit_log).resolve(), Path(settings.state_dir).resolve()
+    kept = (*_FILES_OF_THE_STATE, *_FOLDERS_OF_THE_STATE, "erasures")
+    if any(state / name in (path, *path.parents) for name in kept):
+        yield "AUDIT_LOG is a file or in a folder that the service keeps in STATE_DIR for something else: call it audit.jsonl"
+    used = {"EXCLUDED_SOURCES_FILE": settings.excluded_sources_file, "INPUT_FILE": settings.input_file}
+    yield from (f"AUDIT_LOG and {name} are one file" for name, other in used.items() if other and Path(other).resolve() == path)
 
 
 def _is_file(path: str) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from anonymizer.ports import Receipt
 from service.state.journal_file import JournalFile
-from service.state.removals import rename_place, set_aside_place
+from service.state.removals import forget_place, rename_place, set_aside_place
 
 #: The last chunk that every output has taken; all chunks if there is no output.
 _SLOWEST = "(SELECT coalesce(min(position), 9223372036854775807) FROM outputs)"
@@ -104,6 +104,8 @@ class OutputPositions:
             db.execute("DELETE FROM outputs WHERE name = ?", (name,))
             db.execute("DELETE FROM receipts WHERE output = ?", (name,))
             db.execute("DELETE FROM set_aside WHERE output = ?", (name,))
+            forget_place(db, name)
+            forget_place(db, set_aside_place(name))
             _forget_chunks_all_have(db)
 
     def record_chunk(self, db: sqlite3.Connection, chunk: int, *, size_bytes: int, rows: int, spool_name: str = "") -> None:

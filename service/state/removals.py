@@ -204,6 +204,12 @@ def rename_place(db: sqlite3.Connection, old: str, new: str) -> None:
         db.execute(f"UPDATE OR REPLACE {table} SET place = ? WHERE place = ?", (new, old))
 
 
+def forget_place(db: sqlite3.Connection, name: str) -> None:
+    """Forget a place with its output, in a transaction: if that comes back, it has taken nothing yet."""
+    for table in ("removed", "removing"):
+        db.execute(f"DELETE FROM {table} WHERE place = ?", (name,))
+
+
 def lower_removed(db: sqlite3.Connection, place: str, *, window_ns: int, rows: int) -> None:
     """Lower the rows on record by those of an erased source, which were among the removed ones of a window."""
     for table in ("removed", "removing"):

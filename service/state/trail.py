@@ -33,6 +33,9 @@ from service.time_texts import moment_text
 #: The hash before the first entry.
 START = "0" * 64
 
+#: How each line begins.
+_LINE_BEGINS = b'{"at":"'
+
 #: An entry takes milliseconds to write: whoever keeps the file longer hangs.
 _LOCK_ATTEMPTS = 40
 _BETWEEN_ATTEMPTS_S = 0.05
@@ -139,7 +142,7 @@ class Trail:
         now_ns: Returns the time.
 
     Raises:
-        JournalDamaged: The chain is broken, or another STATE_DIR's.
+        JournalDamaged: The chain is broken, or another STATE_DIR's, or the file is no trail.
         StateUnavailable: The disk cannot be used now.
     """
 
@@ -169,6 +172,11 @@ class Trail:
                 )
             self._released = found.released
             if not found.entries:
+                # A crash leaves half of our first entry; any other content is somebody's, who named the wrong file.
+                if not (_LINE_BEGINS.startswith(found.torn) or found.torn.startswith(_LINE_BEGINS)):
+                    raise JournalDamaged(
+                        f"AUDIT_LOG {self.path} holds something else than an audit log, and was not changed: name a file of its own"
+                    )
                 file.truncate(0)
                 self._append(file, BEGUN, {"owner": self.owner})
             else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+import hmac
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from testbed.s3_server import S3Server
 from tests.faults.test_clocks import Clock
 from tests.integration.clinic import Clinic, load_first_minute
-from tests.integration.service_process import Service, run_script, run_service, state
+from tests.integration.service_process import KEY, Service, run_script, run_service, state
 
 HOUR_S = 3600
 
@@ -30,6 +32,10 @@ def recording(folder: Path, *, seconds: int = 30) -> Path:
     with path.open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("timestamp", "source_id", "ecg"), *rows])
     return path
+
+
+def pseudonym(source_id: str, key: str) -> str:
+    return hmac.new(key.encode(), source_id.encode(), hashlib.sha256).hexdigest()
 
 
 def rows_files(folder: Path) -> list[Path]:
@@ -80,6 +86,37 @@ def test_a_service_that_is_killed_while_it_removes_old_files_goes_on_and_loses_n
     changed = {"STATE_DIR": tmp_path / "other", "AUDIT_LOG": "", "RETENTION_DAYS": ""}
     code, log = run_service(tmp_path, {**settings, **changed})
     assert (code, "PARQUET_URL" in log) == (78, True), log
+
+
+def test_files_of_an_earlier_pseudonym_key_are_the_services_too(tmp_path: Path, clock: Clock) -> None:
+    settings = {
+        "INPUT_FILE": recording(tmp_path, seconds=10),
+        "OUTPUT_TO_INFLUX": "false",
+        "OUTPUT_TO_PARQUET": "true",
+        "PARQUET_URL": tmp_path / "parquet",
+        "PSEUDONYMIZE_SOURCE_ID": "true",
+        "PSEUDONYM_SALT": KEY,
+        "QUERY_END_TIME": "2025-11-03T14:30:05Z",
+    }
+    code, log = run_service(tmp_path, settings, environment=clock.environment)
+    assert code == 0, log
+    clock.jump_to(30 * HOUR_S)
+    changed = {"PSEUDONYM_SALT": KEY[::-1], "ACCEPT_NEW_PSEUDONYM_KEY": "true", "QUERY_END_TIME": "", "RETENTION_DAYS": 2}
+    code, log = run_service(tmp_path, {**settings, **changed}, environment=clock.environment)
+    assert (code, len(rows_files(tmp_path))) == (0, 4), log
+
+    code, said = state(tmp_path, "verify")
+    assert code == 0, said
+    code, said = state(tmp_path, "erase", "--pseudonym", pseudonym("w1", KEY))
+    assert said.count("would be erased: 250 rows") == 2, said
+    clock.jump_to(50 * HOUR_S)
+    code, log = run_service(tmp_path, {**settings, **changed}, environment=clock.environment)
+    assert (code, "removed 1 Parquet files, 750 rows" in log, len(rows_files(tmp_path))) == (0, True, 2), log
+    # An output that is turned off and on again has taken nothing, so that nothing of that was removed.
+    for is_on in ("false", "true"):
+        run_service(tmp_path, {**settings, **changed, "OUTPUT_TO_CSV": is_on}, environment=clock.environment)
+    code, said = state(tmp_path, "show")
+    assert f"csv:{tmp_path / 'csv'}: 0 rows taken, 0 set aside, 0 pending" in said
 
 
 def test_a_stream_removes_old_files_while_its_outputs_are_down(clinic: Clinic, tmp_path: Path, clock: Clock) -> None:

@@ -21,7 +21,8 @@ from anonymizer.errors import IntentChanged, OutputDenied, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS, Window
 from outputs.csv_files import HEADER, CsvFiles, encode
-from outputs.csv_names import covered_ns, unit_s
+from outputs.csv_held import HeldCsv
+from outputs.csv_names import covered_ns, one_name_s, unit_s
 from service.delivery.write_pool import WritePool
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
@@ -338,6 +339,17 @@ PATTERNS |= dict.fromkeys(("%Y%A%H%M%S", "%Y%d%A%H%M%S", "%Y%U%H%M%S", "%U%w%H%M
 @pytest.mark.parametrize(("pattern", "expected_s"), PATTERNS.items())
 def test_a_pattern_tells_times_apart_down_to_a_unit(pattern: str, expected_s: int | None) -> None:
     assert unit_s(pattern) == expected_s
+
+
+def test_an_interval_has_one_name_unless_a_part_of_it_comes_again_within(tmp_path: Path) -> None:
+    several = ["%Y%m%d_%M%S", "%Y%m%d %I%M%S", "%Y%m%d_%M", "%Y%m%d_%S", "%Y%m%d_%I", "%Y%m%d_%p", "%Y%m%d_%H_%S"]
+
+    assert {pattern for pattern in (*PATTERNS, *several) if one_name_s(pattern) != unit_s(pattern)} == set(several)
+    for pattern in (*PATTERNS, *several):
+        if unit := one_name_s(pattern):
+            times = (datetime.fromtimestamp(1_762_128_000 + second, UTC) for second in range(0, unit, 7))
+            assert len({time.strftime(pattern) for time in times}) == 1, pattern
+    assert HeldCsv(tmp_path, "%Y%m%d_%S.csv").unit_ns is None
 
 
 MOMENTS_S = st.integers(946_684_800, 4_000_000_000)  # 2000 to 2096

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -286,6 +287,39 @@ def test_a_setting_without_a_value_has_its_default_and_that_is_said_with_its_lin
     assert f"{tmp_path / '.env'}, line 4: K_VALUE is empty: its default, 5, applies" in warnings
     assert "METHOD in the environment is empty: its default, hierarchy, applies" in warnings
     assert not any("DEVICE_FILTER" in warning for warning in warnings)
+
+
+def test_the_audit_log_is_a_file_of_its_own_that_can_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    state = {"STATE_DIR": str(tmp_path / "state"), "EXCLUDED_SOURCES_FILE": str(tmp_path / "excluded")}
+    (tmp_path / "excluded").write_text("mine")
+
+    for name in ("audit_log", "journal.sqlite", "../state/fence", "reports/audit.jsonl", "report.html", "erasures/a"):
+        (problem,) = problems_of(tmp_path, **state, AUDIT_LOG=str(tmp_path / "state" / name))
+        assert problem.startswith("AUDIT_LOG is a file or in a folder that the service keeps in STATE_DIR for something else"), (
+            name
+        )
+    (problem,) = problems_of(tmp_path, **state, AUDIT_LOG=str(tmp_path / "folder" / ".." / "excluded"))
+    assert problem == "AUDIT_LOG and EXCLUDED_SOURCES_FILE are one file"
+    said = {
+        "link": "it is a link, and links are not followed here",
+        "folder": "Is a directory",
+        "pipe": "it is not a regular file",
+        "file/audit.jsonl": "is not a folder",
+        "file/below/audit.jsonl": "is not a folder",
+    }
+    for name, reason in said.items():
+        (problem,) = problems_of(tmp_path, **state, AUDIT_LOG=str(tmp_path / name))
+        assert problem.startswith(f"AUDIT_LOG {tmp_path / name} cannot be written to ("), name
+        assert reason in problem
+    (problem,) = problems_of(tmp_path, **state, AUDIT_LOG="/dev/full")
+    assert "it is not a regular file" in problem
+    for name in ("state/audit.jsonl", "file", "new/audit.jsonl"):
+        assert load_with(tmp_path, **state, AUDIT_LOG=str(tmp_path / name)).settings.audit_log
+    assert not (tmp_path / "new").exists()
 
 
 def test_csv_files_are_not_written_among_the_state_nor_over_the_recording(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -285,6 +286,18 @@ def test_a_clock_that_jumps_by_years_removes_nothing_and_one_that_went_on_for_a_
     assert site.csv_files == []
 
 
+def test_what_a_run_with_a_wrong_clock_releases_itself_does_not_vouch_for_that_clock(site: Site) -> None:
+    site.release(window(0), day=FIRST)
+    known = site.csv_files
+    # RETENTION_DAYS is set for the first time, so that no sweep has seen a clock.
+    retention = site.retention(FIRST + 3000)
+    site.release(window(1), day=FIRST + 3000)
+
+    retention.sweep()
+
+    assert set(known) < set(site.csv_files)
+
+
 def test_a_streams_clock_is_not_believed_as_long_as_the_servers_does_not_agree(site: Site) -> None:
     site.release(window(0), day=FIRST)
     site.journal.move_stream((FIRST + 5) * DAY_S * NANOSECONDS)
@@ -349,6 +362,38 @@ def test_rows_set_aside_go_after_a_days_warning_and_stay_counted_as_refused(site
     (position, _) = site.journal.outputs.positions()
     assert (position.taken, position.set_aside) == (1, 3)
     assert site.journal.removals.rows_by_place() == {f"set aside by {name}": 3}
+
+
+@pytest.mark.parametrize("stuck", [".json", ".spool"])
+def test_of_a_set_aside_batch_that_cannot_be_removed_or_whose_removal_is_killed_nothing_is_forgotten(
+    site: Site, monkeypatch: pytest.MonkeyPatch, stuck: str
+) -> None:
+    site.release(window(0), day=FIRST + 1, takers=0)
+    batch, name = site.batches[window(0)], site.names[0]
+    SetAside(site.state / "set_aside").keep(batch, output=name, rejection=BatchRejected("no room"))
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == stuck:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+        unlink(path, missing_ok=missing_ok)
+
+    def die(path: Path, missing_ok: bool = False) -> None:
+        if path.suffix == stuck:
+            raise Crash
+        unlink(path, missing_ok=missing_ok)
+
+    for failing in (refuse, die):
+        with monkeypatch.context() as patched, suppress(Crash):
+            patched.setattr(Path, "unlink", failing)
+            site.sweep(FIRST + 1 + TERM)
+        site.retention(FIRST + 1 + TERM).settle()
+        assert site.journal.removals.rows_by_place() == {}
+        assert len(list(SetAside(site.state / "set_aside").all())) == 1, "it is found again"
+    site.sweep(FIRST + 1 + TERM)
+
+    assert list((site.state / "set_aside").iterdir()) == []
+    assert site.journal.removals.rows_by_place() == {f"set aside by {name}": 4}
 
 
 def test_reports_go_by_the_time_they_were_made_and_the_last_one_with_its_copy(site: Site) -> None:

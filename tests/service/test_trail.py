@@ -127,6 +127,28 @@ def test_a_damaged_trail_or_anothers_is_refused_and_half_an_entry_is_removed_and
         made(path)
 
 
+@pytest.mark.parametrize("content", [b"a key without a line end", b"SQLite format 3\0\0\1", b'{"path": "audit"}', b'[{"at":"'])
+def test_a_file_that_holds_something_else_is_never_emptied(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "audit"
+    path.write_bytes(content)
+
+    with pytest.raises(JournalDamaged, match="holds something else than an audit log"):
+        made(path)
+
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("length", [0, 3, 6, 100])
+def test_half_of_the_first_entry_is_begun_anew(tmp_path: Path, length: int) -> None:
+    path = tmp_path / "audit"
+    made(path, 0)
+    path.write_bytes(path.read_bytes()[:length])
+
+    made(path, 1)
+
+    assert [one["event"] for one in check(path.read_bytes()).entries] == ["begun", "released"]
+
+
 def test_releases_are_told_once_and_together(tmp_path: Path) -> None:
     clock = [AT_NS]
     trail = Trail(tmp_path / "audit", "00", lambda: clock[0])
