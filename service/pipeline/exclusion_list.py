@@ -6,7 +6,10 @@ releases no source; and only rows measured after that are released. While the fi
 
 from __future__ import annotations
 
+import logging
+import re
 import stat
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,6 +32,23 @@ _RETURN_WAITS = LogEvent(
     "🚫 %d sources are no longer in EXCLUDED_SOURCES_FILE; they stay excluded until it has been unchanged for %d s",
     "sources seconds",
 )
+
+_DOUBTFUL = LogEvent(
+    "exclusion_list_doubtful",
+    "⚠️ EXCLUDED_SOURCES_FILE: %d lines, such as line %d, hold a comma, a semicolon, a quote or a #, and count as one id each, as they "
+    "are: write one id per line, without quotes or comments",
+    "lines line",
+    logging.WARNING,
+)
+
+#: What a table, or a list with comments, has in its lines, and ids seldom.
+_OF_OTHER_FORMS = frozenset(',;"#')
+
+#: Control characters, and others that end a line or a cell in some programs.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+#: Unicode's category of characters that cannot be seen.
+_UNSEEN = "Cf"
 
 #: How long the file must be unchanged before a removed id acts.
 _UNCHANGED_S = 60
@@ -83,6 +103,8 @@ class ExclusionList:
         if not is_new and not self._waiting and self._is_followed:
             return
         current = {id_digest(self._key, source_id) for source_id in ids_in(content)}
+        if not self._is_followed or is_new:
+            _warn_of_doubtful(content)
         added, gone = current - self._listed, self._listed - current
         ended = gone if now_ns - since_ns >= _UNCHANGED_S * NANOSECONDS else set()
         if gone and not ended and gone != self._waiting:
@@ -122,9 +144,24 @@ def read_list(path: Path) -> bytes:
 
 
 def ids_in(content: bytes) -> list[str]:
-    """Return the ids in a list, which has no problems."""
-    lines = content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
-    return [line for line in lines if line.strip()]
+    """Return the ids in a list, which has no problems: each as it is, and without characters that cannot be seen."""
+    return [one for line in _lines(content) for one in dict.fromkeys((line, _seen(line))) if one.strip()]
+
+
+def _lines(content: bytes) -> list[str]:
+    return content.decode("utf-8-sig").replace("\r\n", "\n").split("\n")
+
+
+def _seen(text: str) -> str:
+    """Return a text without what joined files (byte order marks) and web pages (soft hyphens, spaces without width) leave in it."""
+    return text if text.isascii() else "".join(one for one in text if unicodedata.category(one) != _UNSEEN)
+
+
+def _warn_of_doubtful(content: bytes) -> None:
+    """Warn of lines that look like a table or a comment. They are not refused: an id may look so."""
+    found = [number for number, line in enumerate(_lines(content), start=1) if not _OF_OTHER_FORMS.isdisjoint(line)]
+    if found:
+        _DOUBTFUL.log(len(found), found[0])
 
 
 def _problems(content: bytes) -> Iterator[str]:
@@ -136,5 +173,5 @@ def _problems(content: bytes) -> Iterator[str]:
         except UnicodeDecodeError:
             yield f", line {number}, is not UTF-8 text"
         else:
-            if "\0" in text or "\r" in text.removesuffix("\r"):
+            if _CONTROL.search(text.removesuffix("\r")):
                 yield f", line {number}, holds a control character: write one id per line, as UTF-8 text"

@@ -506,7 +506,8 @@ def _words_instead_of_numbers(scene: Scene) -> int:
 @row("CSV_OUTPUT_DIR … cannot be written to")
 def _folders_below_a_file(scene: Scene) -> int:
     (scene.folder / "file").write_text("", encoding="utf-8")
-    return scene.check(CSV_OUTPUT_DIR=scene.folder / "file" / "csv", STATE_DIR=scene.folder / "file" / "state")
+    below = scene.folder / "file"
+    return scene.check(CSV_OUTPUT_DIR=below / "csv", STATE_DIR=below / "state", AUDIT_LOG=below / "audit.jsonl")
 
 
 @row("needs an =, but : follows")
@@ -599,6 +600,22 @@ def _csv_files_among_others(scene: Scene) -> int:
 @row("PSEUDONYM_SALT is refused: ")
 def _a_key_that_a_person_thought_up(scene: Scene) -> int:
     return scene.run("--check", PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="changeme-changeme-2025")
+
+
+@row("holds something else than an audit log, and was not changed")
+def _an_audit_log_over_another_file(scene: Scene) -> int:
+    listed = scene.folder / "excluded"
+    listed.write_text("w7", encoding="utf-8")
+    scene.check(AUDIT_LOG=scene.folder / "state" / "audit_log")
+    scene.check(AUDIT_LOG=listed, EXCLUDED_SOURCES_FILE=listed)
+    return scene.with_rows().run(AUDIT_LOG=listed)
+
+
+@row("hold a comma, a semicolon, a quote or a #", ends=exit_codes.DONE)
+def _a_list_with_a_comment(scene: Scene) -> int:
+    listed = scene.folder / "excluded"
+    listed.write_text("w7 # withdrew\n", encoding="utf-8")
+    return scene.with_rows().run(EXCLUDED_SOURCES_FILE=listed)
 
 
 @row("AUDIT_LOG … is damaged")

@@ -58,6 +58,23 @@ def test_an_addition_acts_at_once_and_a_removal_after_an_unchanged_minute_for_ro
     journal.close()
 
 
+def test_characters_that_cannot_be_seen_hide_no_id_and_lines_of_another_form_are_warned_of(
+    journal: Journal, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stays = FOR_EVER_NS
+    found = ExclusionList(file, journal, FakeClock())
+    file.write_text("a\n\ufeffb\nc\u200b\npatient\u00ad-4711\nمی\u200cخ\n", encoding="utf-8")
+    assert until(found, "a", "b", "c", "patient-4711", "می\u200cخ") == [stays] * 5
+    assert "count as one id each" not in caplog.text
+    file.write_text('a\nb # withdrew\n"c"\nd,e\n', encoding="utf-8")
+
+    assert until(found, "a", "b # withdrew", '"c"', "d,e", "d") == [stays] * 4 + [None]
+
+    found.snapshot()
+    assert caplog.text.count("EXCLUDED_SOURCES_FILE: 3 lines, such as line 2, hold a comma") == 1
+    journal.close()
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -66,6 +83,9 @@ def test_an_addition_acts_at_once_and_a_removal_after_an_unchanged_minute_for_ro
         ("good\n".encode("utf-16"), "line 1, is not UTF-8 text"),
         (b"good\na\0b\n", "line 2, holds a control character"),
         (b"a\rb\n", "line 1, holds a control character"),
+        (b"good\na\t2025\n", "line 2, holds a control character"),
+        ("a\u2028b\n".encode(), "line 1, holds a control character"),
+        ("good\na\x85b\n".encode(), "line 2, holds a control character"),
         (b"x" * (17 << 20), "has more than 16777216 bytes"),
     ],
 )
