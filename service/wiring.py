@@ -688,7 +688,8 @@ def _earlier_labels(settings: Settings, journal: Journal) -> Iterator[str]:
     """Yield the labels that a file was released under: those of other keys, and in Parquet files without pseudonyms that of its path."""
     for key_id, label in journal.labels().items():
         yield label
-        if not key_id and (of_path := _label_of_path(settings)):
+        # Without pseudonyms, `parquet_label` is one of the labels anyway.
+        if not key_id and settings.pseudonymize_source_id and (of_path := _label_of_path(settings)):
             yield of_path
 
 
