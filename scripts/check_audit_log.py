@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from anonymizer.errors import JournalDamaged, StateUnavailable
+from disk.durable_file import read_ours
 from operations.journal_copy import copied_journal
 from service import exit_codes
 from service.process import run
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
     make_printable(sys.stdout)
     options = _parse(arguments)
     try:
-        trail = check(options.file.read_bytes())
+        trail = check(read_ours(options.file.resolve()))
         found = list(problems_of(trail, options.head, options.state_dir))
     except OSError as error:
         print(f"{options.file} cannot be read ({error.strerror})")

@@ -12,7 +12,9 @@ import pytest
 
 from anonymizer.errors import JournalDamaged
 from anonymizer.windows import NANOSECONDS, Window
+from scripts.check_audit_log import main as check_file
 from scripts.check_audit_log import problems_of
+from service import exit_codes
 from service.state.journal import Journal
 from service.state.trail import Trail, check, open_trail, trail_line
 from tests.attacks.recording import IDS, KEY, PSEUDONYMS, write_recording
@@ -136,6 +138,11 @@ def test_a_file_that_holds_something_else_is_never_emptied(tmp_path: Path, conte
         made(path)
 
     assert path.read_bytes() == content
+
+
+def test_a_device_is_not_checked_as_a_log_as_it_might_never_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert check_file(["/dev/null"]) == exit_codes.USAGE
+    assert capsys.readouterr().out == "/dev/null cannot be read (it is not a regular file)\n"
 
 
 @pytest.mark.parametrize("length", [0, 3, 6, 100])
