@@ -39,7 +39,10 @@ THOUGHT_UP = {
         hashlib.md5(b"heart").hexdigest() + hashlib.md5(b"salt").hexdigest(),
         base64.b64encode(hashlib.sha512(b"iloveyou").digest()).decode(),
     ],
-    "it is the beginning of a public key": ["AAAAC3NzaC1lZDI1NTE5AAAAIB9f1aiNmYRKYz6NzNrlMgQM4jNIJZmZYky9jy/j2Mur"],
+    "it is the beginning of a public key": [
+        "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQ",
+        "AAAAC3NzaC1lZDI1NTE5AAAAIB9f1aiNmYRKYz6NzNrlMgQM4jNIJZmZYky9jy/j2Mur",
+    ],
     "it is compressed text": [base64.b64encode(zlib.compress(b"Kardiologie, Station 7, Universitaetsspital", 9)).decode()],
     "it is text in another encoding": [
         *(
@@ -71,6 +74,8 @@ THOUGHT_UP = {
     ],
     "it is made of words": [
         "V13nn4EkgACCESS4u7umnKARDIOLOGIEJu11u5H4r13y",
+        "UBEFRNEFRANYK4i3eERTVFGELK4i3eFGNEJNEF5hc3ez4a",
+        "B770F7hqlZBHAGNVA81plp13UNEYRLSEVGMTRBETRC3cc3e",
         "ZTAHCS13um4Sgc3YTREWQr3v1rWERDNAu0y3v01IEGROEG",
         "BeTheJumpsBrownQuickOverLazyTheThatFoxIs705",
         "KeyForCardiologyDepartmentUniversityHospitalZurich1",
@@ -105,6 +110,18 @@ def test_of_the_keys_that_people_make_none_is_accepted() -> None:
 def test_a_digest_of_anything_but_a_common_word_cannot_be_told_from_a_random_key() -> None:
     # Said in PRIVACY.md: only the command that makes the key can promise chance.
     assert not why_refused(hashlib.sha256(b"hospital of Zermatt").hexdigest().encode())
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "dd0a18d6f3b8ae2f4ca8f2e865633333362d0762dff900e755862c3d4d94cdf1",  # a digit six times in a row
+        "3082546791c8fcffc12fff56c5b18b7894c34bca9bd8ee8429a73206e06ae3a9",  # two bytes as a certificate has them, and no third
+        "LqdxPvWbKAJUzfnGeRTmysHcXEQgYkwBZIVoatFNMuD=",  # no digit
+    ],
+)
+def test_what_one_random_key_in_some_thousands_has_is_no_reason_to_refuse_it(key: str) -> None:
+    assert why_refused(key.encode()) == ""
 
 
 def test_a_key_made_by_chance_is_hardly_ever_refused() -> None:

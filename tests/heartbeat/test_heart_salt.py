@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 import os
-import secrets
+import random
 import sys
 from pathlib import Path
 
@@ -264,7 +264,8 @@ def test_the_salt_is_in_no_output_error_or_file(tmp_path: Path, script: str, std
 @needs_a_terminal
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="the process list is in /proc on Linux only")
 def test_a_typed_salt_is_in_no_process_list_and_no_environment(tmp_path: Path) -> None:
-    salt = secrets.token_hex(32)  # that of other tests is in the environment of processes that they start meanwhile
+    # Of its own: that of other tests is in the environment of processes that they start meanwhile.
+    salt = random.Random(267).randbytes(32).hex()
     with on_a_terminal("ingest_heartbeat.py", "--anonymize", cwd=tmp_path) as terminal:
         terminal.wait_for("Salt (not shown): ")
         terminal.type(salt + "\n")
