@@ -122,6 +122,8 @@ class OutputWorker(threading.Thread):
         except Exception as error:  # noqa: BLE001  (kept in `failure`: a thread that dies silently would look idle)
             self.failure = error
             self._telemetry.gave_up(self.output, error)
+            # What it holds, such as a locked folder, is free again before the process ends.
+            self.output.close()
         self.has_ended = True
         self.was_tried.set()
         self._outbox.wake_all()

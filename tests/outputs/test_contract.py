@@ -46,8 +46,8 @@ EVERY_DESTINATION = (
 
 #: Modules that are no outputs, but parts of some.
 NOT_AN_OUTPUT = {
-    *("encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_names"),
-    *("influx_claims", "parquet_claims", "parquet_encoding", "parquet_held", "parquet_places"),
+    *("encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_names", "csv_held"),
+    *("influx_claims", "parquet_claims", "parquet_encoding", "parquet_held", "parquet_places", "parquet_removal"),
 }
 
 
