@@ -169,7 +169,10 @@ class Erasure:
         stored = Stored(self._places.state_dir, self._journal, self._places.spool)
         self._journal.erasures.book(spooled_bytes=stored.sizes())
         crash_points.reached(crash_points.ERASURE_BOOKED)
-        stored.remove_leftovers()
+        found.out_of_reach += [
+            f"{name} in SPOOL_URL, whose windows accept-gap marked as released: move it away"
+            for name in stored.remove_leftovers()
+        ]
         # A cache; an earlier version kept paths in it.
         (self._places.state_dir / "data_set_index").unlink(missing_ok=True)
         self._journal.erasures.scrub()

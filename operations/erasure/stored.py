@@ -66,12 +66,17 @@ class Stored:
             sizes[chunk] = len(content or b"") if name is not None else path.stat().st_size if path.exists() else 0
         return sizes
 
-    def remove_leftovers(self) -> None:
-        """Remove spool files that the journal does not wait for: an interrupted erasure left what it replaced."""
+    def remove_leftovers(self) -> list[str]:
+        """Remove spool files that the journal does not wait for: of an interrupted erasure, and of workers whose run was killed.
+
+        Return the names of workers' files with windows that accept-gap marked as released: they may be all that is left of them.
+        """
         known = set(self._journal.outputs.spooled_chunks())
         for number in self._spool.numbers() - known:
             self._spool.remove(number)
         self._spool.remove_unfinished()
+        waiting, label = self._spool.names(), self._journal.spool_label
+        return self._spool.shared.remove_all_but(waiting, label, is_kept=self._journal.is_accepted) if label else []
 
     def _cut_chunk(self, chunk: int, rule: Rule, *, is_dry: bool) -> int:
         batches = self._spool.read(chunk)

@@ -13,7 +13,6 @@ from anonymizer.exclusion import Exclusion
 from anonymizer.ports import Output
 from anonymizer.pseudonyms import keyed_digest
 from anonymizer.samples import SampleSource
-from anonymizer.windows import Window
 from service.clock import Clock
 from service.delivery.remote_output_worker import Courier
 from service.log_event import WARNING
@@ -99,6 +98,7 @@ def _claim(spool: MixedSpool, journal: Journal, label: str) -> None:
             f"SPOOL_URL {spool.shared.address} holds {label}/, which a service with another STATE_DIR uses for the same data set: give "
             "each a SPOOL_URL of its own. If that STATE_DIR is lost, or delivers nothing more, move that folder away"
         )
+    journal.remember_spool_label(label)
 
 
 def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str, *, is_over: bool = False) -> None:
@@ -106,11 +106,7 @@ def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str, *, is_ov
 
     If the run is over and no file is left, another journal may use the place.
     """
-
-    def is_accepted(windows: Window) -> bool:
-        return any(entry.promise is None for entry in journal.entries_within(windows))
-
-    kept = spool.shared.remove_all_but(spool.names(), label, is_kept=is_accepted)
+    kept = spool.shared.remove_all_but(spool.names(), label, is_kept=journal.is_accepted)
     if kept:
         WARNING.log(
             f"SPOOL_URL {spool.shared.address} holds {len(kept)} files of windows that accept-gap marked as released; they may be all "

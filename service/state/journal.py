@@ -260,17 +260,27 @@ class Journal:
         """Where workers spool chunks, as it was last remembered; empty: in STATE_DIR."""
         return self._facts().get("spool_url", "")
 
+    @property
+    def spool_label(self) -> str:
+        """The label of workers' files, as it was last remembered; empty: there never were any."""
+        return self._facts().get("spool_label", "")
+
     def remember_spool(self, address: str) -> None:
         """Remember where workers spool chunks."""
-        if address != self.spool_address:
-            with self._file.transaction() as db:
-                db.execute("INSERT OR REPLACE INTO facts VALUES ('spool_url', ?)", (address,))
+        self._remember("spool_url", address, self.spool_address)
+
+    def remember_spool_label(self, label: str) -> None:
+        """Remember the label of workers' files: those of a run that was killed are found by it."""
+        self._remember("spool_label", label, self.spool_label)
 
     def remember_place(self, place: str) -> None:
         """Record the path of STATE_DIR."""
-        if place != self.place:
+        self._remember("state_dir", place, self.place)
+
+    def _remember(self, name: str, value: str, before: str) -> None:
+        if value != before:
             with self._file.transaction() as db:
-                db.execute("INSERT OR REPLACE INTO facts VALUES ('state_dir', ?)", (place,))
+                db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
     def close(self) -> None:
         """Close the file."""
@@ -286,6 +296,10 @@ class Journal:
             {"start": windows.start_ns, "end": windows.end_ns},
         )
         return [Released(Window(start, end), self._promise(promise)) for start, end, promise in rows]
+
+    def is_accepted(self, span: Window) -> bool:
+        """Return whether accept-gap marked any interval as released that overlaps the span."""
+        return any(entry.promise is None for entry in self.entries_within(span))
 
     def entries_within(self, span: Window) -> list[Entry]:
         """Return the entries of all released intervals that overlap the span, in order."""
@@ -669,7 +683,7 @@ class Journal:
         return dict(
             self._file.rows(
                 "SELECT name, value FROM facts "
-                "WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal', 'state_dir', 'spool_url')"
+                "WHERE name IN ('data_set', 'data_set_id', 'data_set_address', 'journal', 'state_dir', 'spool_url', 'spool_label')"
             )
         )
 

@@ -117,6 +117,30 @@ def test_answers_that_are_lost_late_or_come_twice_change_nothing(coordinator: Co
     assert [half.exists() for half in halves] == [False, False, True, True]
 
 
+def test_what_workers_of_a_killed_run_left_is_gone_after_an_erasure(coordinator: Coordinator) -> None:
+    left: list[tuple[Path, bytes]] = []
+
+    def perform(work: Work, task: Task) -> Any:
+        answer = do(work, task)
+        if "counted" in task and answer["spooled"] and not left:
+            path = coordinator.spool / answer["spooled"][0]
+            left.append((path, path.read_bytes()))
+        return answer
+
+    code, log = coordinator.run(perform)
+    assert code == 0, log
+    ((path, content),) = left
+    path.write_bytes(content)
+
+    command = [sys.executable, "-m", "scripts.state", "erase", "--source", "a", "--yes"]
+    done = subprocess.run(
+        command, cwd=coordinator.folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+
+    assert (done.returncode, "erased: 840 rows in csv" in done.stdout) == (0, True), done.stdout + done.stderr
+    assert spool_files(coordinator.folder) == []
+
+
 def test_of_two_results_for_one_chunk_the_one_that_was_recorded_is_delivered_and_the_other_removed(
     coordinator: Coordinator, undisturbed: Files
 ) -> None:
