@@ -122,14 +122,14 @@ def test_what_workers_of_a_killed_run_left_is_gone_after_an_erasure(coordinator:
 
     def perform(work: Work, task: Task) -> Any:
         answer = do(work, task)
-        if "counted" in task and answer["spooled"] and not left:
+        if "counted" in task and answer["spooled"]:
             path = coordinator.spool / answer["spooled"][0]
             left.append((path, path.read_bytes()))
         return answer
 
     code, log = coordinator.run(perform)
     assert code == 0, log
-    ((path, content),) = left
+    path, content = left[0]
     path.write_bytes(content)
 
     command = [sys.executable, "-m", "scripts.state", "erase", "--source", "a", "--yes"]
