@@ -48,7 +48,7 @@ GOALS = (
         "throughput", "processor of server and service ÷ server's alone", "≤", 1.20, "", "1.4",
     ),
     Goal(
-        "the same by the clock, process start included",
+        "bucket to bucket by the clock, process start included, ÷ reading alone and writing alone",
         "throughput", f"InfluxDB → InfluxDB, {_BY_CLOCK}(read alone + write alone)", "≤", 1.12, "", "1.09–1.36",
     ),
     Goal("service's processor, bucket to bucket", "throughput", "InfluxDB → InfluxDB, processor", "≤", 0.70, "s/M rows", "0.863"),
@@ -72,6 +72,9 @@ GOALS = (
 
 _PEERS = "every peer: its time ÷ ours, or its squared error ÷ ours if that is larger"
 
+#: In the order of the table.
+MEASURES = (*(goal.measure for goal in GOALS), _PEERS)
+
 
 def goals_table(measured: Measured) -> dict[str, str]:
     """Return the rows of the table of goals, by measure; none for what was not measured."""
@@ -88,7 +91,7 @@ def goals_table(measured: Measured) -> dict[str, str]:
 
 def _peers_row(measured: Measured) -> str:
     least = min(map(_lead, _with_ending(measured, ", theirs ÷ ours")), default=float("nan"))
-    return _row(_PEERS, "> 1", "1.81", f"{least:.3g} at the least", is_met=least > 1)
+    return _row(_PEERS, "> 1", "1.81", f"{number(least)} at the least", is_met=least > 1)
 
 
 def _with_ending(measured: Measured, ending: str) -> Sequence[tuple[float, float]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.figures import FOLDER, ROOT, Series
-from benchmarks.goals import cell, goals_table
+from benchmarks.goals import MEASURES, cell, goals_table
 
 PAGE = ROOT / "documentation" / "PERFORMANCE.md"
 
@@ -85,7 +85,7 @@ def _replaced(page: str, name: str, table: Callable[[str], str]) -> str:
 
 def _goals(earlier: str, measured: Mapping[str, Mapping[str, Series]]) -> str:
     rows = {line.split(" | ")[0][2:]: line for line in earlier.splitlines()[2:]} | goals_table(measured)
-    return _GOALS_HEAD + "".join(f"{row}\n" for row in rows.values())
+    return _GOALS_HEAD + "".join(f"{rows[measure]}\n" for measure in MEASURES if measure in rows)
 
 
 def _tables(earlier: str, kept: Mapping[str, Any], measured: Mapping[str, Mapping[str, Series]]) -> str:
