@@ -20,8 +20,7 @@ from anonymizer.windows import NANOSECONDS
 from disk.durable_file import PRIVATE, folder_mode, make_folder, probe
 from disk.file_lock import try_to_lock
 from outputs.committed_file import Committed, append, grown, move_aside
-from outputs.csv_names import HEADER as HEADER
-from outputs.csv_names import covered_ns, unit_s
+from outputs.csv_names import HEADER, covered_ns, unit_s
 from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
 
 #: If every window has its own file, one is encoded while another is written.

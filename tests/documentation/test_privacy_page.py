@@ -11,7 +11,7 @@ import pytest
 
 from anonymizer.batch import Batch
 from anonymizer.verify import verify
-from outputs import csv_files
+from outputs import csv_files, csv_names
 from outputs.encoding import summary_of
 from outputs.http_api import ApiTarget, HttpApi
 from outputs.influxdb import InfluxTarget, encode_rows
@@ -37,7 +37,7 @@ def test_a_released_row_is_time_source_and_value_in_every_output(api_server: Api
     HttpApi(ApiTarget(endpoint=api_server.endpoint)).write(batch)
     as_json = [record for body in api_server.stored() for record in body["records"]]
 
-    assert csv_files.HEADER == b"timestamp,source_id,ecg\n"
+    assert csv_names.HEADER == b"timestamp,source_id,ecg\n"
     assert len(as_csv) == len(as_lines) == len(as_json) == len(batch)
     assert all(re.fullmatch(r"2025-11-03T14:30:0\d\.\d{9}Z,mitbih-\d{3},-?\d+\.0", row) for row in as_csv)
     assert all(re.fullmatch(r"ecg_anonymized,source_id=mitbih-\d{3} ecg=-?\d+\.0 \d{19}", line) for line in as_lines)

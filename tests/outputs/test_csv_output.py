@@ -20,9 +20,9 @@ from anonymizer.batch import Batch
 from anonymizer.errors import IntentChanged, OutputDenied, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS, Window
-from outputs.csv_files import HEADER, CsvFiles, encode
+from outputs.csv_files import CsvFiles, encode
 from outputs.csv_held import HeldCsv
-from outputs.csv_names import covered_ns, one_name_s, unit_s
+from outputs.csv_names import HEADER, covered_ns, one_name_s, unit_s
 from service.delivery.write_pool import WritePool
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
