@@ -104,7 +104,7 @@ def _check(settings: Settings, *, connect: bool) -> int:
     if not problems:
         _CONFIGURATION_GOOD.log(", and everything can be reached" if connect else "")
     if connect and not problems:
-        from service.first_look import log_first_look  # imported only for --connect
+        from service.first_look.findings import log_first_look  # imported only for --connect
 
         log_first_look(settings)
     return exit_codes.CONFIGURATION if problems else exit_codes.DONE

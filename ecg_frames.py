@@ -58,7 +58,7 @@ from service.telemetry.data_warnings import (
     VALUES_HARDLY_MOVE,
 )
 from service.telemetry.log_lines import CODED_LIMIT, MUCH_CLIPPED, MUCH_WITHHELD, SUPPRESSION_LIMIT
-from service.wiring import load_hierarchy, make_recipe
+from service.wiring.recipe import load_hierarchy, make_recipe
 
 _LOG = logging.getLogger("ecg_anonymizer")
 

@@ -17,7 +17,8 @@ from inputs.window_summaries import WindowSummaries
 from outputs.csv_held import HeldCsv
 from outputs.parquet_held import HeldParquet
 from service.settings.declared import Settings, cohort_of
-from service.wiring import held_csv, held_parquet, make_outputs, output_address, reading_token
+from service.wiring.outputs import held_csv, held_parquet, make_outputs
+from service.wiring.servers import output_address, reading_token
 
 
 class OutputReader(Protocol):

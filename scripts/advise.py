@@ -38,7 +38,7 @@ from service.settings.load import NoConfiguration, load
 from service.settings.types import moment, path, positive_number
 from service.state.trail import told
 from service.telemetry.log_writer import make_printable
-from service.wiring import make_source
+from service.wiring.sources import make_source
 from utility.advice import ENOUGH_WINDOWS, MOST_ERROR_PERCENT, Trial, advice, recognition, try_out
 from utility.choices import RHYTHM, Choice, is_available
 from utility.heartbeats import HOW_TO_GET_THE_DETECTOR, has_detector

@@ -63,20 +63,11 @@ from service.state.spool import GIVEN_UP, Spool, SpoolDamaged
 from service.state.trail import told
 from service.telemetry.log_writer import make_printable
 from service.time_texts import date_and_time, span_text
-from service.wiring import (
-    claimant_of,
-    data_set_labels,
-    held_parquet,
-    make_outputs,
-    make_shared_spool,
-    make_source,
-    open_influx_cuts,
-    open_parquet_cuts,
-    open_summaries,
-    parquet_labels,
-    parquet_place,
-    pseudonym_key,
-)
+from service.wiring.cuts import claimant_of, open_influx_cuts, open_parquet_cuts
+from service.wiring.data_set import data_set_labels, parquet_labels
+from service.wiring.outputs import held_parquet, make_outputs, make_shared_spool, open_summaries, parquet_place
+from service.wiring.recipe import pseudonym_key
+from service.wiring.sources import make_source
 
 #: Further disagreements are counted but not listed.
 _MOST_LISTED = 50

@@ -21,19 +21,11 @@ from service.pipeline.exclusion_list import read_list
 from service.settings.declared import Settings
 from service.startup import SERVER, with_bucket_name
 from service.state.settings_changes import last_key_id
-from service.wiring import (
-    address_of_input,
-    claimant_of,
-    held_csv,
-    load_hierarchy,
-    make_method,
-    make_outputs,
-    make_source,
-    openers_of_cuts,
-    proxies_in_use,
-    pseudonym_key,
-    recordings_of,
-)
+from service.wiring.cuts import claimant_of, openers_of_cuts
+from service.wiring.outputs import held_csv, make_outputs
+from service.wiring.recipe import load_hierarchy, make_method, pseudonym_key
+from service.wiring.servers import proxies_in_use
+from service.wiring.sources import address_of_input, make_source, recordings_of
 from transport.addresses import shown_address
 
 _FOLDERS_NOT_SYNCED = LogEvent(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 from anonymizer.errors import ConfigurationError, SourceError
 from anonymizer.samples import SampleSource
 from anonymizer.windows import WindowRange, whole_windows
+from recognition.trial import Way
 from service.pipeline.recognition_trial import SAMPLE_S, SHOWN_ATTACKS, LeaveOut, recognition_on
 from service.report.figures import Attacked
 from service.settings.declared import Settings
+from service.settings.load import RHYTHM_WINDOW_S
 from service.state.journal import Journal
 from service.telemetry.totals import FEWEST_WINDOWS, Totals
-from service.wiring import make_detector, ways_to_release
+from service.wiring.recipe import load_hierarchy, make_detector, make_recipe
 
 #: How an error begins that a library is missing.
 _NEEDED_BY = "METHOD=rhythm needs "
@@ -48,7 +51,7 @@ def attacked(
         found = recognition_on(
             source,
             released,
-            ways_to_release(settings),
+            _ways(settings),
             make_detector(),
             most_rows=settings.max_records_per_query,
             leave_out=leave_out,
@@ -68,3 +71,29 @@ def attacked(
         attackers=tuple(attack.name for attack in SHOWN_ATTACKS),
         ways=tuple((name, tuple((sum(one.right), sum(one.spans)) for one in of_way)) for name, of_way in found),
     )
+
+
+def _ways(settings: Settings) -> list[Way]:
+    """Return what recognition is compared for: these settings, k of rows and of sources with windows of the same length, and rhythm.
+
+    Raises:
+        ConfigurationError: The detector is not installed, or the hierarchy cannot be read.
+    """
+    plain = dataclasses.replace(settings, pseudonymize_source_id=False, utility_metrics=False)
+    by_rows = dataclasses.replace(plain, k_unit="record", method="hierarchy" if settings.method == "rhythm" else settings.method)
+    by_sources = dataclasses.replace(by_rows, k_value=5, k_unit="source", residual="regroup")
+    rhythm = (
+        plain if settings.method == "rhythm" else dataclasses.replace(plain, method="rhythm", batch_size_seconds=RHYTHM_WINDOW_S)
+    )
+    named = {
+        "this run": plain,
+        "k = 5 rows": dataclasses.replace(by_rows, k_value=5),
+        "k = 20 rows": dataclasses.replace(by_rows, k_value=20),
+        "k = 5 sources": by_sources,
+        "METHOD=rhythm": rhythm,
+    }
+    ways = [
+        Way(name, make_recipe(one, load_hierarchy(one), "recognition"), one.batch_size_seconds) for name, one in named.items()
+    ]
+    (own, *others) = ways
+    return [own, *(way for way in others if way.recipe.promise != own.recipe.promise)]

@@ -47,24 +47,12 @@ from service.state.trail import open_trail
 from service.telemetry.hub import Telemetry
 from service.telemetry.progress import progress_of
 from service.version import VERSION
-from service.wiring import (
-    data_set_label,
-    data_set_labels,
-    filters_in,
-    held_parquet,
-    load_hierarchy,
-    make_cut_guard,
-    make_outputs,
-    make_recipe,
-    make_retention,
-    make_schedule,
-    make_shared_spool,
-    make_source,
-    make_upkeep,
-    open_summaries,
-    plans_by_hour,
-    serves_rows_without_cohort,
-)
+from service.wiring.cuts import make_cut_guard, serves_rows_without_cohort
+from service.wiring.data_set import data_set_label, data_set_labels, filters_in
+from service.wiring.loop import make_retention, make_schedule, make_upkeep, plans_by_hour
+from service.wiring.outputs import held_parquet, make_outputs, make_shared_spool, open_summaries
+from service.wiring.recipe import load_hierarchy, make_recipe
+from service.wiring.sources import make_source
 
 if TYPE_CHECKING:
     from service.retention.sweep import Retention

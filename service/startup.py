@@ -14,7 +14,7 @@ from service.retry import Retry
 from service.settings.declared import Settings, cohort_of
 from service.settings.load import Configuration
 from service.version import VERSION_IN_WORDS
-from service.wiring import output_address, proxies_in_use
+from service.wiring.servers import connection_to, output_address, proxies_in_use
 from transport.addresses import shown_address
 from transport.proxies import are_proxies_named
 
@@ -160,24 +160,22 @@ def _name_of_output_bucket(settings: Settings) -> str:
     given = settings.influx_output_bucket
     if not settings.output_to_influx:
         return given
-    from transport.influx_connection import InfluxConnection, InfluxFault, looks_like_id  # 0.2 s that other outputs do not need
+    from transport.influx_connection import InfluxFault, looks_like_id  # 0.2 s that other outputs do not need
 
     if not looks_like_id(given):
         return given
     tokens = (settings.influx_verify_token, settings.influx_output_token, settings.influx_token)
     url = settings.influx_output_url or settings.influx_url
     for token in filter(None, tokens):
-        connection = InfluxConnection(output_address(settings, token), token.current)
         try:
-            name = connection.name_of_bucket(given)
+            with connection_to(output_address(settings, token), token) as connection:
+                name = connection.name_of_bucket(given)
         except InfluxFault as fault:
             if fault.needs_setting:
                 raise ConfigurationError(f"InfluxDB at {url} cannot be written to: {fault}") from None
             if fault.is_unreachable_for_good or not fault.is_denial:
                 raise SourceUnavailable(f"InfluxDB at {url} cannot resolve bucket id {given}: {fault}") from None
             continue
-        finally:
-            connection.close()
         if name is not None:
             return name
     raise ConfigurationError(

@@ -13,7 +13,7 @@ from anonymizer.hierarchy import Hierarchy
 from recognition.trial import AS_MEASURED
 from service.settings.declared import SHIPPED_HIERARCHY, Settings
 from service.settings.load import load
-from service.wiring import load_hierarchy, make_recipe
+from service.wiring.recipe import load_hierarchy, make_recipe
 
 #: A file that does not exist, so that a user's `.env` has no effect.
 _NO_ENV_FILE = Path(__file__).with_name("no.env")

@@ -15,13 +15,10 @@ from operations.erasure.bucket import BucketRows
 from operations.erasure.rows import Rows
 from service.settings.declared import Settings, cohort_of
 from service.state.journal import Journal
-from service.wiring import (
-    influx_target,
-    make_source,
-    output_address,
-    pseudonym_key,
-    reading_token,
-)
+from service.wiring.outputs import influx_target
+from service.wiring.recipe import pseudonym_key
+from service.wiring.servers import output_address, reading_token
+from service.wiring.sources import make_source
 
 
 def make_bucket_rows(settings: Settings, output: str, journal: Journal) -> BucketRows:

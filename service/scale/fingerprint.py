@@ -23,7 +23,8 @@ from anonymizer.ports import Output
 from anonymizer.pseudonyms import keyed_digest
 from anonymizer.samples import SampleSource
 from service.settings.declared import Settings
-from service.wiring import parquet_label, pseudonym_key, selection_digest
+from service.wiring.data_set import parquet_label, selection_digest
+from service.wiring.recipe import pseudonym_key
 
 #: Packages that determine what is released.
 _PACKAGES = ("anonymizer", "detection", "disk", "inputs", "outputs", "service", "transport")

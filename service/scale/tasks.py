@@ -40,7 +40,9 @@ from service.settings.load import load
 from service.startup import with_bucket_name
 from service.state.shared_spool import SharedSpool
 from service.state.spool import SpoolDamaged
-from service.wiring import load_hierarchy, make_outputs, make_recipe, make_shared_spool, make_source
+from service.wiring.outputs import make_outputs, make_shared_spool
+from service.wiring.recipe import load_hierarchy, make_recipe
+from service.wiring.sources import make_source
 
 #: The path of the worker's `.env`, if it is not `./.env`.
 ENV_FILE_VARIABLE = "ECG_ANONYMIZER_ENV_FILE"

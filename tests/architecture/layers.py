@@ -249,13 +249,19 @@ ROOMS = {
         "retention telemetry state clock crash_points time_texts disk outputs.csv_held outputs.parquet_removal",
         more=VOCABULARY,
     ),
-    "service/wiring.py": _room(
+    "service/wiring/servers.py": _room(
+        "where a server is and how it is reached depends on no source and no output", "settings transport anonymizer.errors"
+    ),
+    "service/wiring/recipe.py": _room(
+        "how windows are anonymized depends on no source, output or journal", "settings anonymizer detection"
+    ),
+    "service/wiring/": _room(
         "wiring builds parts from settings; it starts none of them",
-        "pipeline retention telemetry state settings clock anonymizer detection inputs outputs recognition transport",
+        "wiring pipeline retention telemetry state settings clock anonymizer inputs outputs transport",
     ),
     "service/recognition.py": _room(
         "the trial of recognition knows the source and the report's figures; it releases nothing",
-        "wiring pipeline report telemetry state settings anonymizer",
+        "wiring pipeline report telemetry state settings anonymizer recognition",
     ),
     "service/startup.py": _room(
         "the start checks settings and the source; it releases nothing", "wiring settings retry version anonymizer transport"
@@ -288,9 +294,9 @@ ROOMS = {
         "startup wiring settings service.state.settings_changes service.pipeline.claims service.pipeline.exclusion_list anonymizer disk "
         "transport",
     ),
-    "service/first_look.py": _room(
+    "service/first_look/": _room(
         "a first look reads a little and leaves no trace: it knows no state and no delivery",
-        "startup wiring settings anonymizer",
+        "first_look startup wiring settings anonymizer transport",
     ),
     "service/observation.py": _room(
         "observation knows the observers, and nothing that releases",

@@ -199,7 +199,11 @@ BROKEN = [
     # The rooms of the service, each broken once
     ("service/clock.py", "from service.telemetry import hub", "imports service.telemetry: every room builds on it"),
     ("service/exit_codes.py", "from anonymizer import errors", "imports anonymizer.errors: every room builds on it"),
-    ("service/settings/load.py", "from service.wiring import make_source", "imports service.wiring: settings know"),
+    (
+        "service/settings/load.py",
+        "from service.wiring.sources import make_source",
+        "imports service.wiring.sources: settings know",
+    ),
     ("service/state/journal.py", "from service.telemetry.hub import Telemetry", "imports service.telemetry.hub: state knows"),
     ("service/state/spool.py", "from anonymizer.samples import Samples", "imports anonymizer.samples: state knows"),
     (
@@ -227,8 +231,13 @@ BROKEN = [
     ("service/status/board.py", "from service.pipeline.chunks import Chunk", "imports service.pipeline.chunks: the status page"),
     ("service/pipeline/release_loop.py", "from service.status.board import Board", "imports service.status.board: the pipeline"),
     ("service/pipeline/chunks.py", "from outputs import memory", "imports outputs.memory: the pipeline"),
-    ("service/wiring.py", "from service.session import serve", "imports service.session: wiring builds"),
-    ("service/wiring.py", "from service.delivery.delivery import Delivery", "imports service.delivery.delivery: wiring builds"),
+    ("service/wiring/recipe.py", "from inputs.file_source import FileSource", "imports inputs.file_source: how windows"),
+    ("service/wiring/sources.py", "from service.session import serve", "imports service.session: wiring builds"),
+    (
+        "service/wiring/loop.py",
+        "from service.delivery.delivery import Delivery",
+        "imports service.delivery.delivery: wiring builds",
+    ),
     ("service/startup.py", "from service.state.journal import Journal", "imports service.state.journal: the start"),
     ("service/preflight.py", "from service.state.spool import Spool", "imports service.state.spool: a preflight check"),
     ("service/observation.py", "from service.pipeline import release_loop", "imports service.pipeline: observation knows"),
@@ -303,7 +312,7 @@ KEPT = [
     ("tests/core/test_x.py", "from testbed import wearers\nfrom scripts import anonymize\nimport tests.core.both_ways"),
     ("testbed/replay.py", "from testbed.wearers import Wearers\nimport requests"),
     ("central_anonymizer.py", "\n" * (ROOT_LINES_BELOW - 1)),
-    ("ecg_frames.py", "import pandas as pd\nfrom service.wiring import make_recipe"),
+    ("ecg_frames.py", "import pandas as pd\nfrom service.wiring.recipe import make_recipe"),
     ("example_usage.py", "import pandas as pd\nfrom ecg_frames import anonymize_frame"),
 ]
 

@@ -33,7 +33,7 @@ import requests
 from anonymizer.pseudonyms import Pseudonymizer
 from service import crash_points
 from service.settings.load import load
-from service.wiring import load_hierarchy, make_recipe
+from service.wiring.recipe import load_hierarchy, make_recipe
 from testbed.influxdb_server import InfluxServer
 from tests.attacks.canaries import Canaries, left_in
 from tests.integration.clinic import START_NS, Clinic

@@ -9,7 +9,7 @@ import pytest
 
 from anonymizer.batch import Promise
 from anonymizer.pseudonyms import key_id_of
-from service.first_look import findings as first_findings
+from service.first_look.findings import findings as first_findings
 from service.settings.load import load
 from service.state.journal import Epoch, Journal
 from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic, load_first_minute

@@ -17,7 +17,8 @@ from service.settings.declared import Settings
 from service.settings.load import load
 from service.state.journal import Epoch, Journal, PartChanges
 from service.telemetry.events import Events
-from service.wiring import data_set_label, make_source
+from service.wiring.data_set import data_set_label
+from service.wiring.sources import make_source
 from tests.service.batches import PROMISE
 from tests.service.fakes import FakeSource
 from tests.service.journals import S, new_journal, release

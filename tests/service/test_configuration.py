@@ -27,7 +27,7 @@ from service.settings.declared import DECLARED, KNOWN_NAMES, SECRETS, cohort_of
 from service.settings.load import SUMMARY_FIELDS, Configuration, NoConfiguration, load, untold_without_connection
 from service.settings.secret_command import secret_of_command
 from service.settings.shown import shown_settings
-from service.wiring import load_hierarchy, make_recipe
+from service.wiring.recipe import load_hierarchy, make_recipe
 from tests.outputs.batches import usual_batch
 
 ROOT = Path(__file__).resolve().parent.parent.parent

@@ -21,7 +21,7 @@ from service.state.digests import Digests
 from service.state.instance_lock import InstanceLock
 from service.state.journal import Epoch, Journal
 from service.state.journal_file import JournalFile
-from service.wiring import data_set_label, data_set_labels
+from service.wiring.data_set import data_set_label, data_set_labels
 from tests.attacks.recording import IDS, KEY, PSEUDONYMS, write_recording
 from tests.integration.service_process import run_service, state
 from tests.service.batches import PROMISE

@@ -13,17 +13,23 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, SourceRefused
+from anonymizer.errors import ConfigurationError, SourceError
 from anonymizer.pseudonyms import MAKE_A_KEY
 from anonymizer.samples import NO_SOURCE, SampleSource
 from anonymizer.weak_keys import why_refused
 from anonymizer.windows import HOUR_NS, NANOSECONDS, WindowRange, covering_windows, whole_windows
+from service.first_look.questions import (
+    can_read_output,
+    can_read_raw,
+    can_write_with_input_token,
+    retention_of_input_s,
+    retention_of_output_s,
+)
 from service.log_event import LogEvent
 from service.settings.declared import Settings, cohort_of
 from service.settings.load import unencrypted
 from service.settings.types import Secret, parse_address
-from service.startup import with_bucket_name
-from service.wiring import can_write_with_input_token, make_source, open_summaries, retention_of_input_s, retention_of_output_s
+from service.wiring.sources import make_source
 
 _READY = LogEvent("ready", "✅ Ready: %s", "what")
 _WEAK = LogEvent("weak", "⚠️ Weak: %s. Set %s", "what remedy", logging.WARNING)
@@ -174,7 +180,7 @@ def _raw_bucket(settings: Settings) -> Iterator[Finding]:
 
 def _readers(settings: Settings) -> Iterator[Finding]:
     anonymous = dataclasses.replace(settings, influx_username="", influx_token=Secret(""))
-    if _can_read_raw(anonymous, Secret("")):
+    if can_read_raw(anonymous, Secret("")):
         what = "INFLUX_URL answers without credentials: whoever reaches that server reads raw ECG"
         yield Finding(_WEAK, what, "authentication on at the server, and a user or token of it here")
         return
@@ -182,18 +188,6 @@ def _readers(settings: Settings) -> Iterator[Finding]:
         yield from _answered("whether INFLUX_OUTPUT_TOKEN can read raw ECG", lambda: _reading_of_writers(settings))
     if not (settings.output_to_influx and _reads_and_writes(settings)):
         yield from _answered("whether INFLUX_TOKEN can write", lambda: _writing_of_readers(settings))
-
-
-def _can_read_raw(settings: Settings, token: Secret) -> bool:
-    source = make_source(settings, token)
-    try:
-        source.open()
-    except (SourceDenied, SourceRefused):
-        # Refused as configured: with INFLUX_TOKEN it was not, so what is wrong is the token, such as none for a version 2.
-        return False
-    finally:
-        source.close()
-    return True
 
 
 def _reads_and_writes(settings: Settings) -> bool:
@@ -217,7 +211,7 @@ def _reading_of_writers(settings: Settings) -> Iterator[Finding]:
     elif not _is_one_server(settings):
         # It would be shown to a server that it is not for.
         yield Finding(_READY, "the token that writes is another server's")
-    elif _can_read_raw(settings, settings.influx_output_token):
+    elif can_read_raw(settings, settings.influx_output_token):
         yield Finding(_WEAK, "INFLUX_OUTPUT_TOKEN can read raw ECG", remedy)
     else:
         yield Finding(_READY, "INFLUX_OUTPUT_TOKEN cannot read raw ECG")
@@ -270,8 +264,8 @@ def _output_bucket(settings: Settings) -> Iterator[Finding]:
 
 
 def _seeing(settings: Settings) -> Iterator[Finding]:
-    can_write_token_read = _can_read_output(dataclasses.replace(settings, influx_verify_token=Secret("")))
-    if can_write_token_read or (settings.influx_verify_token and _can_read_output(settings)):
+    can_write_token_read = can_read_output(dataclasses.replace(settings, influx_verify_token=Secret("")))
+    if can_write_token_read or (settings.influx_verify_token and can_read_output(settings)):
         yield Finding(_READY, "windows that another STATE_DIR released are seen in the output bucket")
     else:
         what = "no token can read the output bucket, so windows that another STATE_DIR released would be released again"
@@ -281,15 +275,6 @@ def _seeing(settings: Settings) -> Iterator[Finding]:
         name = "INFLUX_OUTPUT_TOKEN" if settings.influx_output_token else "INFLUX_TOKEN"
         remedy = "INFLUX_OUTPUT_TOKEN to a token that can only write, and INFLUX_VERIFY_TOKEN to one that can only read"
         yield Finding(_WEAK, f"{name} can read the output bucket, and writes it", f"{remedy}; {_NO_SUCH_TOKEN}")
-
-
-def _can_read_output(settings: Settings) -> bool:
-    with open_summaries(with_bucket_name(settings)) as summaries:
-        try:
-            summaries.newest_labels()
-        except SourceDenied:
-            return False
-        return True
 
 
 def _custody(settings: Settings) -> Iterator[Finding]:
