@@ -32,7 +32,8 @@ from service.clock import SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
 from service.retry import Retry
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
 from service.telemetry.hub import Telemetry
@@ -101,7 +102,7 @@ class _Ward:
         self.away = _Away(away)
         self._journal = Journal(folder, data_set="benchmark")
         self._batch = _a_batch(hertz)
-        self._journal.begin_epoch(Epoch(self._batch.promise, WINDOW_S * NANOSECONDS), now_ns=time.time_ns())
+        self._journal.epochs.begin(Epoch(self._batch.promise, WINDOW_S * NANOSECONDS), now_ns=time.time_ns())
         self._released = 0
         clock = SystemClock()
         telemetry = Telemetry(k=0, verbose=False)

@@ -33,7 +33,8 @@ from service.retry import Retry
 from service.scale.answers import answer_of
 from service.scale.confidential import HandOver
 from service.scale.coordinator import Chunks, OutputCourier, Run
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.shared_spool import MixedSpool, SharedSpool, Spooled
 from service.telemetry.hub import Telemetry
@@ -142,7 +143,7 @@ def _coordinator(*, gaps: int) -> float:
         journal.accept_gap(
             [Window(before_ns - (2 * one + 1) * length_ns, before_ns - 2 * one * length_ns) for one in range(gaps)]
         )
-        journal.begin_epoch(Epoch(_PROMISE, length_ns), now_ns=0)
+        journal.epochs.begin(Epoch(_PROMISE, length_ns), now_ns=0)
         clock = SystemClock()
         telemetry = Telemetry(k=_PROMISE.k, verbose=False)
         retry = Retry(clock, budget_s=0, telemetry=telemetry)

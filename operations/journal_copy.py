@@ -15,8 +15,9 @@ from anonymizer.errors import ConfigurationError, JournalDamaged, StateUnavailab
 from disk.durable_file import mode_of, open_ours, write_durably
 from service import exit_codes
 from service.settings.declared import Settings
+from service.state.facts import EarlierVersion
 from service.state.fence import Fence
-from service.state.journal import EarlierVersion, Journal
+from service.state.journal import Journal
 from service.state.journal_file import WAY_ON
 from service.state.trail import told
 

@@ -101,7 +101,7 @@ def _print_state(folder: Path, journal: Journal) -> None:
     print(f"released   {totals.released} rows of {totals.read} read")
     for interval in journal.released_intervals():
         print(f"           {span_text(interval)}")
-    print(f"late       {journal.late_rows()} rows came after their windows were released")
+    print(f"late       {journal.late_rows.total()} rows came after their windows were released")
     print(f"stream     {'never started' if position_ns is None else 'at ' + date_and_time(position_ns)}")
     print(f"spool      {spooled.chunks} chunks, {spooled.size_bytes} bytes wait for outputs")
     removed = journal.removals.rows_by_place()
@@ -175,7 +175,7 @@ def _accept_what_outputs_tell(journal: Journal, settings: Settings) -> Iterator[
         try:
             rivals = rival_labels(summaries.newest_labels() | summaries.labels(ANY_TIME), claimant)
             found = journal.accept_gap(unknown_releases(summaries, journal, (*labels, *rivals), ANY_TIME))
-            journal.accept_labels(rivals)
+            journal.facts.accept_labels(rivals)
             yield f"{place} holds {len(found)} more released intervals."
             ended = 0 if settings.input_file else end_rival_claims(store, claimant)
         except SourceDenied as error:
@@ -223,7 +223,7 @@ def give_up_lost(folder: Path, *, is_confirmed: bool, env_file: Path = Path(".en
 
 def _spool_of(folder: Path, env_file: Path, journal: Journal) -> Spool:
     try:
-        return MixedSpool(folder / "spool", _shared_spool(folder, env_file, journal.spool_address), journal.outputs)
+        return MixedSpool(folder / "spool", _shared_spool(folder, env_file, journal.facts.spool_address), journal.outputs)
     except StateUnavailable as error:
         raise StateUnavailable(
             f"{error}: nothing was given up. If it is lost for good, forget each output that lacks these rows with "
@@ -358,13 +358,13 @@ def erase(folder: Path, settings: Settings, options: argparse.Namespace, env_fil
         return exit_codes.USAGE
     journal = Journal(folder, data_set=None, is_erasing=True)
     try:
-        if not journal.name:
+        if not journal.facts.name:
             print(f"The journal in {folder} knows no data set: nothing was ever released from it")
             return exit_codes.USAGE
         by_id = options.source is not None
         keys = _keys(settings, journal) if settings.pseudonymize_source_id else []
         doubts = [*_doubts_about_keys(journal, keys)] if by_id else []
-        person = person_of_id(given, keys, is_released="" in journal.key_ids()) if by_id else Person(frozenset({given}))
+        person = person_of_id(given, keys, is_released="" in journal.epochs.key_ids()) if by_id else Person(frozenset({given}))
         places = _places(folder, settings, options, journal, given if by_id else "", env_file, doubts)
         erasure = Erasure(places, person, strict=options.strict, now_ns=time.time_ns)
         digest = digest_of_id(journal, given) if by_id else digest_of_pseudonym(journal, given)
@@ -391,12 +391,12 @@ def erase(folder: Path, settings: Settings, options: argparse.Namespace, env_fil
 def _keys(settings: Settings, journal: Journal) -> list[bytes]:
     """Return the keys of pseudonyms: that in use, and that of PSEUDONYM_SALT without a purpose if windows were released under it."""
     in_use, plain = pseudonym_key(settings), stretched(settings.pseudonym_salt.key())
-    return [in_use, *([plain] if plain != in_use and Pseudonymizer(plain).key_id in journal.key_ids() else [])]
+    return [in_use, *([plain] if plain != in_use and Pseudonymizer(plain).key_id in journal.epochs.key_ids() else [])]
 
 
 def _doubts_about_keys(journal: Journal, keys: list[bytes]) -> Iterator[str]:
     """Yield what cannot be found from an id: windows that were released under another key."""
-    if others := {one for one in journal.key_ids() if one} - {Pseudonymizer(key).key_id for key in keys}:
+    if others := {one for one in journal.epochs.key_ids() if one} - {Pseudonymizer(key).key_id for key in keys}:
         yield (
             f"windows that were released under {len(others)} other keys ({', '.join(sorted(others))}): the source has other pseudonyms "
             "there. Run this again with --pseudonym for each"
@@ -419,7 +419,7 @@ def _places(
     names: dict[str, list[str]] = {"csv": [], "parquet": [], "influxdb": [], "api": []}
     for output in make_outputs(settings):
         names[output.kind].append(output.name)
-    shared = _shared_spool(folder, env_file, journal.spool_address)
+    shared = _shared_spool(folder, env_file, journal.facts.spool_address)
     return Places(
         state_dir=folder,
         journal=journal,

@@ -36,8 +36,9 @@ from service.retry import RetriesExhausted, Retry
 from service.settings.declared import Settings
 from service.settings.shown import shown_settings
 from service.startup import open_source, with_bucket_name
+from service.state.epochs import Epoch
 from service.state.instance_lock import AnotherInstance, InstanceLock
-from service.state.journal import Epoch, Journal
+from service.state.journal import Journal
 from service.state.output_names import forget_removed_outputs, match_outputs
 from service.state.set_aside import SetAside
 from service.state.settings_changes import continue_or_begin_epoch
@@ -283,14 +284,14 @@ def _open_spool(session: _Session) -> MixedSpool:
     shared = make_shared_spool(session.settings)
     address = shared.address if session.settings.spool_url else ""
     spool = retry.until_done(lambda: MixedSpool(session.state_dir / "spool", shared, journal.outputs))
-    known = retry.until_done(lambda: journal.spool_address)
+    known = retry.until_done(lambda: journal.facts.spool_address)
     if spool.names() and address != known:
         raise ConfigurationError(
             f"SPOOL_URL changed while {len(spool.names())} released chunks wait in {known or 'STATE_DIR'} for outputs: set it back "
             f"({f'SPOOL_URL={known}' if known else 'leave it empty'}) until a run has ended"
         )
     if session.settings.dask_scheduler:
-        retry.until_done(lambda: journal.remember_spool(address))
+        retry.until_done(lambda: journal.facts.remember_spool(address))
     return spool
 
 
@@ -332,7 +333,7 @@ def _begin_epoch(session: _Session) -> Recipe:
     label = session.retry.until_done(lambda: data_set_label(settings, session.source, journal))
     recipe = make_recipe(settings, load_hierarchy(settings), label)
     if session.source.data_set_tells_samples:
-        session.retry.until_done(lambda: journal.remember_label(recipe.promise.key_id, label))
+        session.retry.until_done(lambda: journal.facts.remember_label(recipe.promise.key_id, label))
     filters = session.retry.until_done(lambda: filters_in(journal, settings))
     epoch = Epoch(recipe.promise, settings.batch_size_seconds * NANOSECONDS, filters)
     accept, now_ns = settings.accept_new_pseudonym_key, session.clock.now_ns
@@ -350,7 +351,7 @@ def _begin_trail(session: _Session, epoch: Epoch) -> None:
     trail.started(
         version=VERSION,
         key_id=epoch.promise.key_id,
-        selection=keyed_digest(journal.digests.key, epoch.selection.encode())[:16],
+        selection=keyed_digest(journal.facts.digests.key, epoch.selection.encode())[:16],
         settings=dict(shown_settings(settings)),
     )
     trail.follow(journal.released_intervals(), at_once=True)

@@ -341,12 +341,12 @@ def was_erased(state_dir: Path, digest: str) -> bool:
 
 def digest_of_id(journal: Journal, source_id: str) -> str:
     """Return the digest by which the journal knows a source from its id."""
-    return id_digest(journal.digests.exclusion_key, source_id)
+    return id_digest(journal.facts.digests.exclusion_key, source_id)
 
 
 def digest_of_pseudonym(journal: Journal, pseudonym: str) -> str:
     """Return the digest by which the journal knows a source from its released id."""
-    return released_id_digest(journal.digests.exclusion_key, pseudonym)
+    return released_id_digest(journal.facts.digests.exclusion_key, pseudonym)
 
 
 def _written_forms(texts: Collection[str]) -> list[bytes]:

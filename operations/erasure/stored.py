@@ -75,7 +75,7 @@ class Stored:
         for number in self._spool.numbers() - known:
             self._spool.remove(number)
         self._spool.remove_unfinished()
-        waiting, label = self._spool.names(), self._journal.spool_label
+        waiting, label = self._spool.names(), self._journal.facts.spool_label
         return self._spool.shared.remove_all_but(waiting, label, is_kept=self._journal.is_accepted) if label else []
 
     def _cut_chunk(self, chunk: int, rule: Rule, *, is_dry: bool) -> int:

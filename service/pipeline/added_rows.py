@@ -30,7 +30,7 @@ def account_for_added_rows(settings: Settings, source: SampleSource, journal: Jo
     Raises:
         ConfigurationError: QUERY_START_TIME is missing or too early. The message says which part is new and what to set.
     """
-    added_ns = None if journal.data_set == source.data_set else source.added_since(journal.data_set)
+    added_ns = None if journal.facts.data_set == source.data_set else source.added_since(journal.facts.data_set)
     if added_ns is None or not len(added_ns):
         return
     length_ns = settings.batch_size_seconds * NANOSECONDS
@@ -52,13 +52,13 @@ def account_for_parts(source: SampleSource, journal: Journal, telemetry: Events)
     if source.inventory is None:
         return
     now, request = source.inventory.states(), source.inventory.request
-    found = journal.compare_parts(now, request=request)
+    found = journal.parts.compare(now, request=request)
     late = _late_in(source, journal, merged(source.inventory.times_of([*found.added, *found.changed])))
     if not found.is_first and (found.added or found.changed or found.gone):
         telemetry.parts_changed(added=len(found.added), changed=len(found.changed), gone=len(found.gone))
     telemetry.added_too_late(sum(rows - entry.late for entry, rows in late))
-    journal.record_late({entry.interval.start_ns: rows for entry, rows in late})
-    journal.record_parts(now, request=request, gone=found.gone)
+    journal.late_rows.record({entry.interval.start_ns: rows for entry, rows in late})
+    journal.parts.record(now, request=request, gone=found.gone)
 
 
 def _late_in(source: SampleSource, journal: Journal, spans: list[Window]) -> list[tuple[Entry, int]]:

@@ -123,7 +123,9 @@ class CutGuard:
     def _claim(self, open_cuts: OpenCuts, span: Window | None) -> None:
         with open_cuts() as (labels, store):
             try:
-                refuse_rival_labels(self._labels(labels, span), self._claimant, self._journal.accepted_labels(), store.place)
+                refuse_rival_labels(
+                    self._labels(labels, span), self._claimant, self._journal.facts.accepted_labels(), store.place
+                )
                 self._seen = hold_claim(store, self._claimant, self._clock, settle_s=self._settle_s)
             except OutputDenied as error:
                 _CLAIM_NOT_WRITTEN.log(store.place, error)

@@ -75,7 +75,7 @@ class ExclusionList:
         self._path = path
         self._journal = journal
         self._clock = clock
-        self._key = journal.digests.exclusion_key
+        self._key = journal.facts.digests.exclusion_key
         self._until_ns = journal.exclusions.until_ns()
         self._listed = journal.exclusions.listed()
         self._seen = journal.exclusions.seen_list()

@@ -17,7 +17,8 @@ from anonymizer.samples import SampleSource
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange
 from service.clock import Clock
 from service.log_event import LogEvent
-from service.state.journal import Journal, Recount
+from service.state.journal import Journal
+from service.state.late_rows import Recount
 from service.telemetry.hub import Telemetry
 
 _RECOUNT_POSTPONED = LogEvent("recount_postponed", "Counting late rows is postponed: %s", "reason", logging.DEBUG)
@@ -55,7 +56,7 @@ class Recounts:
     def count_due_windows(self) -> None:
         """Count the windows that are due, up to a limit. If the source does not answer, they are counted later."""
         now_ns = self._clock.now_ns()
-        due = self._journal.due_for_recount(self._after_ns, now_ns=now_ns, most=MOST_WINDOWS)
+        due = self._journal.late_rows.due(self._after_ns, now_ns=now_ns, most=MOST_WINDOWS)
         for run in _runs(due):
             try:
                 self._count(run, now_ns)
@@ -74,7 +75,7 @@ class Recounts:
             counted[at] = self._source.count(windows.part(at, at + 1))[0]
         late_now = [max(one.late, int(rows) - one.read) for one, rows in zip(run, counted[index], strict=True)]
         found = [dataclasses.replace(one, late=late) for one, late in zip(run, late_now, strict=True)]
-        self._journal.record_recounts(found, after_ns=self._after_ns, now_ns=now_ns)
+        self._journal.late_rows.record_recounts(found, after_ns=self._after_ns, now_ns=now_ns)
         self._report(run, found, now_ns)
 
     def _report(self, before: Sequence[Recount], after: Sequence[Recount], now_ns: int) -> None:

@@ -93,12 +93,12 @@ def open_workforce(
 
 def _claim(spool: MixedSpool, journal: Journal, label: str) -> None:
     """Refuse to share the data set's files with another journal: each would remove what the other has released."""
-    if not spool.shared.claim(label, keyed_digest(journal.name.encode(), b"\0spool").encode()):
+    if not spool.shared.claim(label, keyed_digest(journal.facts.name.encode(), b"\0spool").encode()):
         raise ConfigurationError(
             f"SPOOL_URL {spool.shared.address} holds {label}/, which a service with another STATE_DIR uses for the same data set: give "
             "each a SPOOL_URL of its own. If that STATE_DIR is lost, or delivers nothing more, move that folder away"
         )
-    journal.remember_spool_label(label)
+    journal.facts.remember_spool_label(label)
 
 
 def _remove_unrecorded(spool: MixedSpool, journal: Journal, label: str, *, is_over: bool = False) -> None:

@@ -36,14 +36,14 @@ def match_outputs(journal: Journal, set_aside: SetAside, names: Collection[str],
     if new_names:
         set_aside.rename_outputs(new_names)
         journal.outputs.rename_outputs(new_names)
-    journal.remember_place(os.path.realpath(state_dir))
+    journal.facts.remember_place(os.path.realpath(state_dir))
     for old, new in new_names.items():
         _OUTPUT_RENAMED.log(old, new)
 
 
 def names_now(journal: Journal, names: Collection[str], *, state_dir: Path) -> dict[str, str]:
     """Return the names of enabled outputs, by other names under which the journal knows them."""
-    history = NameHistory(Path(os.path.realpath(state_dir)), journal.place)
+    history = NameHistory(Path(os.path.realpath(state_dir)), journal.facts.place)
     known = {position.name for position in journal.outputs.positions()}
     new_names = {}
     for name in set(names) - known:

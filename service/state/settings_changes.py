@@ -12,7 +12,8 @@ from pathlib import Path
 from anonymizer.errors import ConfigurationError, StateUnavailable
 from disk.durable_file import read_ours
 from service.log_event import LogEvent
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 
 _SETTINGS_CHANGED = LogEvent(
     "settings_changed",
@@ -30,7 +31,7 @@ def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: b
     Raises:
         ConfigurationError: The pseudonym key changed and was not confirmed.
     """
-    last = journal.last_epoch()
+    last = journal.epochs.last()
     if last == epoch:
         return
     key_id = epoch.promise.key_id
@@ -39,7 +40,7 @@ def continue_or_begin_epoch(journal: Journal, epoch: Epoch, *, accept_new_key: b
             f"the pseudonym key changed (its id was {last.promise.key_id or 'none'}, now {key_id or 'none'}): the same wearers would "
             "get new ids. Put the old key back, or set ACCEPT_NEW_PSEUDONYM_KEY=true to continue with the new one"
         )
-    journal.begin_epoch(epoch, now_ns=now_ns)
+    journal.epochs.begin(epoch, now_ns=now_ns)
     if last is not None:
         _SETTINGS_CHANGED.log()
 

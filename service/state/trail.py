@@ -287,7 +287,7 @@ PLACE = "audit_log"
 
 def owner_of(journal: Journal) -> str:
     """Return the digest that names a STATE_DIR in its trail."""
-    return keyed_digest(journal.name.encode(), b"\0owner of the audit log")[:16]
+    return keyed_digest(journal.facts.name.encode(), b"\0owner of the audit log")[:16]
 
 
 def open_trail(path: Path, folder: Path, journal: Journal, now_ns: Callable[[], int]) -> Trail:

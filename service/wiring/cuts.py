@@ -43,7 +43,7 @@ def make_cut_guard(settings: Settings, source: SampleSource, journal: Journal, c
 def claimant_of(settings: Settings, labels: tuple[str, ...], journal: Journal | None = None) -> Claimant:
     """Return who claims the data set that these labels name; without a journal, one that claims nothing itself."""
     cohort = cohort_of(settings)
-    service = "" if journal is None else keyed_digest(journal.name.encode(), b"\0claims of this service")[:12]
+    service = "" if journal is None else keyed_digest(journal.facts.name.encode(), b"\0claims of this service")[:12]
     return Claimant(service, labels, "" if cohort is None else str(cohort))
 
 

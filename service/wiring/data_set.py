@@ -26,14 +26,14 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
     label. A journal keeps the label it has released under, also if the file is another one now.
     """
     if not source.data_set_tells_samples:
-        return journal.data_set or source.data_set
+        return journal.facts.data_set or source.data_set
     if settings.pseudonymize_source_id:
         key = pseudonym_key(settings)
-        return _label_under(key, source, journal) or journal.labels().get(key_id_of(key), source.data_set)
-    if remembered := journal.labels().get(""):
+        return _label_under(key, source, journal) or journal.facts.labels().get(key_id_of(key), source.data_set)
+    if remembered := journal.facts.labels().get(""):
         return remembered
-    key = journal.name.encode()
-    if journal.has_epoch_of(""):
+    key = journal.facts.name.encode()
+    if journal.epochs.has_key(""):
         # A version that remembered no labels derived it from the journal's secret name alone.
         return _label_under(key, source, journal) or source.data_set
     return label_at(_digest_of_path(_place_of_input(settings)), keyed_digest(key, b"\0label")[:12])
@@ -41,7 +41,7 @@ def data_set_label(settings: Settings, source: SampleSource, journal: Journal) -
 
 def _label_under(key: bytes, source: SampleSource, journal: Journal) -> str:
     """Return the label that a key makes of the input file as it was at first; empty if it is another file now."""
-    first = journal.first_version(source.data_set, source.earlier_version)
+    first = journal.facts.first_version(source.data_set, source.earlier_version)
     return "" if first is None else keyed_digest(key, f"\0data set {first}".encode())[:12]
 
 
@@ -74,7 +74,7 @@ def data_set_labels(settings: Settings, source: SampleSource, journal: Journal) 
 
 def _earlier_labels(settings: Settings, journal: Journal) -> Iterator[str]:
     """Yield the labels that a file was released under: those of other keys, and in Parquet files without pseudonyms that of its path."""
-    for key_id, label in journal.labels().items():
+    for key_id, label in journal.facts.labels().items():
         yield label
         # Without pseudonyms, `parquet_label` is one of the labels anyway.
         if not key_id and settings.pseudonymize_source_id and (of_path := _label_of_path(settings)):
@@ -114,5 +114,6 @@ def filters_in(journal: Journal, settings: Settings) -> str:
     """Return the digest under which a journal knows the current filters; the one that form 4 made is replaced."""
     plain = selection_digest(settings)
     if settings.pseudonymize_source_id:
-        journal.replace_digest_of_filters(derived_key(pseudonym_key(settings), "digests in the journal"), plain)
-    return journal.digests.of_filters(plain)
+        key_of_form_4 = derived_key(pseudonym_key(settings), "digests in the journal")
+        journal.epochs.replace_digest_of_filters(key_of_form_4, plain, journal.facts.digests)
+    return journal.facts.digests.of_filters(plain)

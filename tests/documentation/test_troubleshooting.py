@@ -31,9 +31,10 @@ from anonymizer.batch import Promise
 from anonymizer.pseudonyms import key_id_of
 from disk.file_lock import try_to_lock
 from service import exit_codes
+from service.state.epochs import Epoch
 from service.state.erasures import OpenErasure
 from service.state.instance_lock import InstanceLock
-from service.state.journal import Epoch, Journal
+from service.state.journal import Journal
 from service.state.trail import Trail
 from testbed.influxdb_server import InfluxServer
 from tests.documentation.pages import DOCUMENTATION, ROOT, rows_with, table_with
@@ -650,7 +651,7 @@ def under_an_old_key(scene: Scene, key: str = "changeme-changeme-2025") -> int:
     """Check the settings of a state folder that an earlier version released into under this key."""
     promise = Promise(5, "record", "hierarchy", "00112233aabbccdd", key_id_of(key.encode()))
     journal = Journal(scene.folder / "state", data_set=None)
-    journal.begin_epoch(Epoch(promise, 5 * 10**9), now_ns=1)
+    journal.epochs.begin(Epoch(promise, 5 * 10**9), now_ns=1)
     journal.close()
     (scene.folder / "key").write_text(key, encoding="utf-8")
     return scene.run("--check", PSEUDONYMIZE_SOURCE_ID="true", PSEUDONYM_SALT="", PSEUDONYM_SALT_FILE=scene.folder / "key")

@@ -19,7 +19,8 @@ from anonymizer.errors import ConfigurationError
 from anonymizer.pseudonyms import key_id_of
 from service import exit_codes
 from service.settings.load import load
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from testbed.influxdb_server import InfluxServer
 from tests.heartbeat.commands import on_a_terminal
 from tests.integration.clinic import Clinic
@@ -284,7 +285,7 @@ def test_a_key_file_gives_one_pseudonym_everywhere_that_of_its_bytes_without_one
 def release_under(state: Path, key: bytes) -> None:
     """Leave a journal in which an earlier version's last releases were made under this key."""
     journal = Journal(state, data_set=None)
-    journal.begin_epoch(Epoch(Promise(5, "record", "hierarchy", "00112233aabbccdd", key_id_of(key)), 5 * 10**9), now_ns=1)
+    journal.epochs.begin(Epoch(Promise(5, "record", "hierarchy", "00112233aabbccdd", key_id_of(key)), 5 * 10**9), now_ns=1)
     journal.close()
 
 

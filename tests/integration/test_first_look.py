@@ -11,7 +11,8 @@ from anonymizer.batch import Promise
 from anonymizer.pseudonyms import key_id_of
 from service.first_look.findings import findings as first_findings
 from service.settings.load import load
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic, load_first_minute
 from tests.integration.service_process import run_service
 from tests.servers.influxdb3_double import Influx3Double
@@ -150,7 +151,7 @@ def test_a_first_look_at_a_file_counts_its_wearers_and_a_weak_key_of_old_release
     assert (code, findings(log, "Weak")) == (78, []), "no first look without a configuration"
     # As a version left it that took such keys.
     journal = Journal(tmp_path / "state", data_set="a")
-    journal.begin_epoch(Epoch(Promise(5, "record", "hierarchy", "0" * 16, key_id_of(weak_key.encode())), window_ns=5), now_ns=1)
+    journal.epochs.begin(Epoch(Promise(5, "record", "hierarchy", "0" * 16, key_id_of(weak_key.encode())), window_ns=5), now_ns=1)
     journal.close()
     by_day = {"QUERY_END_TIME": "2025-11-03T12:00:00Z"}
     ready, unknown, weak, log = first_look(tmp_path, given | ids | by_day)

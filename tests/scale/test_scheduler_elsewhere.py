@@ -94,7 +94,7 @@ def telling(recording: Path) -> list[bytes]:
 def of_exclusions(state: Path) -> list[bytes]:
     """Return the key by which excluded ids are recognised, and could be guessed, and their digests."""
     journal = Journal(state, data_set=None)
-    key, digests = journal.digests.exclusion_key, sorted(journal.exclusions.until_ns())
+    key, digests = journal.facts.digests.exclusion_key, sorted(journal.exclusions.until_ns())
     journal.close()
     assert len(digests) == 2
     return [form for one in (key, *map(bytes.fromhex, digests)) for form in forms(one)]

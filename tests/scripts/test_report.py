@@ -15,7 +15,9 @@ import pytest
 
 from anonymizer.windows import NANOSECONDS
 from scripts import report
-from service.state.journal import Epoch, Journal, Recount, Release
+from service.state.epochs import Epoch
+from service.state.journal import Journal, Release
+from service.state.late_rows import Recount
 from tests.documentation.pages import ROOT
 from tests.integration.service_process import KEY, run_script
 from tests.service.batches import PROMISE, make_batch
@@ -28,14 +30,14 @@ FIRST = 120
 def folder(tmp_path: Path) -> Path:
     """A folder with settings, and a state in which windows 120 … 131 were released, one missing among them, four rows each."""
     journal = Journal(tmp_path / "state", data_set="fake")
-    journal.begin_epoch(Epoch(PROMISE, 5 * NANOSECONDS), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * NANOSECONDS), now_ns=0)
     journal.outputs.add_outputs(["csv:./output", "api:http://sink"])
     for chunk, index in enumerate([*range(FIRST, FIRST + 5), *range(FIRST + 6, FIRST + 12)], 1):
         batch = make_batch(index)
         journal.record_release([Release(batch.window, batch.counts)], chunk=chunk, size_bytes=10, now_ns=0, stream_to_ns=None)
     for chunk in range(1, 12):
         journal.outputs.record_taken("csv:./output", chunk=chunk, receipts=[], rows=4, set_aside={"b": 1} if chunk == 3 else {})
-    journal.record_recounts([Recount(make_batch(FIRST).window, 4, 2, 0)], after_ns=[0], now_ns=0)
+    journal.late_rows.record_recounts([Recount(make_batch(FIRST).window, 4, 2, 0)], after_ns=[0], now_ns=0)
     journal.raise_fence()
     journal.close()
     settings = {

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.state.journal import Epoch, Journal, Release
+from service.state.epochs import Epoch
+from service.state.journal import Journal, Release
 from tests.integration.service_process import ROOT, run_script
 from tests.service.batches import PROMISE, make_batch
 
@@ -21,7 +22,7 @@ def state(folder: Path, *arguments: str) -> tuple[int, str]:
 def folder(tmp_path: Path) -> Path:
     """A state with two released windows that one output still lacks."""
     journal = Journal(tmp_path, data_set="data")
-    journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * 10**9), now_ns=0)
     journal.outputs.add_outputs(["csv:out"])
     batches = [make_batch(0), make_batch(1)]
     releases = [Release(batch.window, batch.counts) for batch in batches]

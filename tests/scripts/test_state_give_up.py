@@ -13,7 +13,8 @@ import pytest
 from anonymizer.errors import StateUnavailable
 from disk.durable_file import read_ours
 from scripts import state
-from service.state.journal import Epoch, Journal, Release
+from service.state.epochs import Epoch
+from service.state.journal import Journal, Release
 from service.state.spool import Spool
 from tests.integration.service_process import ROOT
 from tests.service.batches import PROMISE, make_batch
@@ -23,7 +24,7 @@ from tests.service.batches import PROMISE, make_batch
 def folder(tmp_path: Path) -> Path:
     """A STATE_DIR with two chunks that an output lacks."""
     journal, spool = Journal(tmp_path, data_set="fake"), Spool(tmp_path / "spool")
-    journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * 10**9), now_ns=0)
     journal.outputs.add_outputs(["csv:x"])
     for chunk in (1, 2):
         batch = make_batch(chunk)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from anonymizer.batch import WindowCounts
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
-from service.state.journal import Epoch, Journal, Release
+from service.state.epochs import Epoch
+from service.state.journal import Journal, Release
 from tests.service.batches import PROMISE
 
 S = NANOSECONDS
@@ -19,7 +20,7 @@ def open_journal(folder: Path, *, accepting_gap: bool = False) -> Journal:
 def new_journal(folder: Path, *outputs: str) -> Journal:
     """Return a journal with its first epoch."""
     journal = open_journal(folder)
-    journal.begin_epoch(Epoch(PROMISE, 5 * S), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * S), now_ns=0)
     if outputs:
         journal.outputs.add_outputs(outputs)
     return journal

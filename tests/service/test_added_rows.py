@@ -15,7 +15,9 @@ from inputs.file_source import FileSource
 from service.pipeline.added_rows import account_for_parts
 from service.settings.declared import Settings
 from service.settings.load import load
-from service.state.journal import Epoch, Journal, PartChanges
+from service.state.data_set_parts import PartChanges
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from service.telemetry.events import Events
 from service.wiring.data_set import data_set_label
 from service.wiring.sources import make_source
@@ -118,7 +120,7 @@ def test_rows_of_new_and_changed_files_in_released_windows_are_late_once(tmp_pat
     files = Files(a=(0, 20), b=(2, 13))
 
     assert account(journal, source, files) == [(1, 0, 0), 2]
-    assert journal.late_rows() == 2
+    assert journal.late_rows.total() == 2
     assert account(journal, source, files) == [0], "they are told once"
     source.rows += [(3.5, "y", 1.0)]
     files.versions["a"] = "2"
@@ -130,7 +132,10 @@ def test_rows_of_new_and_changed_files_in_released_windows_are_late_once(tmp_pat
     assert account(journal, source, files) == [(0, 0, 1), 0]
     journal.close()
     reopened = Journal(tmp_path, data_set="data")
-    assert (reopened.compare_parts({"a": "2"}, request=""), reopened.late_rows()) == (PartChanges((), (), (), is_first=False), 3)
+    assert (reopened.parts.compare({"a": "2"}, request=""), reopened.late_rows.total()) == (
+        PartChanges((), (), (), is_first=False),
+        3,
+    )
     reopened.close()
 
 
@@ -145,7 +150,7 @@ def test_only_what_can_be_compared_is_counted_again(tmp_path: Path) -> None:
     assert [(one.start_ns // S, one.end_ns // S) for one in counted] == [(0, 100)], "neighbours are counted together"
 
     # Of other sources fewer rows were read: what is there now says nothing about them.
-    journal.begin_epoch(Epoch(PROMISE, 5 * S, "another selection"), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * S, "another selection"), now_ns=0)
     source.rows += [(2.5, "x", 1.0)]
     files.versions["a"] = "2"
 
@@ -162,8 +167,8 @@ def test_a_journal_of_before_knows_no_files_and_is_as_it_was_until_there_are_som
 
     journal = Journal(tmp_path, data_set="data")
 
-    assert (journal.compare_parts({}, request="").is_first, journal.released_intervals()) == (True, [Window(0, 5 * S)])
-    journal.record_parts({"a": "1"}, request="", gone=())
+    assert (journal.parts.compare({}, request="").is_first, journal.released_intervals()) == (True, [Window(0, 5 * S)])
+    journal.parts.record({"a": "1"}, request="", gone=())
     journal.close()
     with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as db:
         db.execute("UPDATE parts SET state = '2'")

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anonymizer.windows import Window, WindowRange
-from service.state.journal import Journal, Recount
+from service.state.journal import Journal
+from service.state.late_rows import Recount
 from tests.service.journals import S, new_journal, open_journal
 from tests.service.journals import release as release_windows
 
@@ -84,8 +85,8 @@ CALLS: dict[str, Callable[[Journal], object]] = {
     "ask for the positions": lambda journal: journal.outputs.positions(),
     "ask how much waits": lambda journal: journal.outputs.spooled(),
     "ask what is released in a window": lambda journal: journal.released_within(WindowRange(0, 3 * S, S)),
-    "ask what is to be counted again": lambda journal: journal.due_for_recount([10**9 * S], now_ns=0, most=100),
-    "record what was counted again": lambda journal: journal.record_recounts(
+    "ask what is to be counted again": lambda journal: journal.late_rows.due([10**9 * S], now_ns=0, most=100),
+    "record what was counted again": lambda journal: journal.late_rows.record_recounts(
         [Recount(Window(0, S), 10, 1, 0)], after_ns=[S], now_ns=S
     ),
     "move the stream": lambda journal: journal.move_stream(7 * S),

@@ -265,7 +265,7 @@ def test_a_stream_looks_again_every_hour_and_sooner_where_it_could_not(tmp_path:
     clock.now_s += 2
     with pytest.raises(CutOtherwise):
         guard.look_if_due()
-    journal.accept_labels({BASE: 5})
+    journal.facts.accept_labels({BASE: 5})
     clock.now_s += 3600
     guard.look_if_due()
 

@@ -22,7 +22,8 @@ from service.clock import Stopped, SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Outbox, Store
 from service.retry import RetriesExhausted, Retry
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from service.state.output_positions import OutputPositions
 from service.state.set_aside import SetAside
 from service.state.spool import Spool, SpoolDamaged
@@ -70,8 +71,8 @@ class Desk:
     def __init__(self, folder: Path, *outputs: Output, budget_s: float | None = 1.0, spool_max_bytes: int = 1 << 30) -> None:
         self.clock = SystemClock()
         self.journal = Journal(folder, data_set="fake")
-        if self.journal.last_epoch() is None:
-            self.journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+        if self.journal.epochs.last() is None:
+            self.journal.epochs.begin(Epoch(PROMISE, 5 * 10**9), now_ns=0)
         self.telemetry = Telemetry(k=2, verbose=False)
         self.store = Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside"))
         self.delivery = Delivery(

@@ -18,8 +18,9 @@ from anonymizer.errors import StateUnavailable
 from anonymizer.pseudonyms import derived_key, keyed_digest
 from service.state import journal_file
 from service.state.digests import Digests
+from service.state.epochs import Epoch
 from service.state.instance_lock import InstanceLock
-from service.state.journal import Epoch, Journal
+from service.state.journal import Journal
 from service.state.journal_file import JournalFile
 from service.wiring.data_set import data_set_label, data_set_labels
 from tests.attacks.recording import IDS, KEY, PSEUDONYMS, write_recording
@@ -94,7 +95,7 @@ def test_a_file_is_known_by_a_keyed_digest_and_its_label_stays_as_it_was(tmp_pat
     settings, source = opened(path)
     plain = source.data_set
     journal = Journal(folder, data_set=plain)
-    journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * 10**9), now_ns=0)
     journal.close()
     as_form_4(
         folder,
@@ -125,7 +126,7 @@ def test_a_file_is_known_by_a_keyed_digest_and_its_label_stays_as_it_was(tmp_pat
 
     # An erasure must find what was released of a file that is another one now.
     journal = Journal(folder, data_set=None)
-    journal.remember_label("", before)
+    journal.facts.remember_label("", before)
     journal.close()
     path.write_text(FIRST.replace(",1\n", ",9\n"), encoding="utf-8")
     settings, source = opened(path)
@@ -150,7 +151,7 @@ def test_without_pseudonyms_a_label_begins_with_its_place_and_ends_with_its_jour
     assert labels("one", tmp_path / "link.csv") == (first, place), "the same file by another name"
 
     with closing(Journal(tmp_path / "one", data_set=None)) as journal:
-        journal.remember_label("", first)
+        journal.facts.remember_label("", first)
     moved = labels("one", path.rename(tmp_path / "moved.csv"))
 
     assert (moved[:2], len(moved)) == ((first, place), 3), "and releases from where it is now are found as well"

@@ -23,7 +23,8 @@ from service.pipeline.release_loop import Parts, run
 from service.pipeline.schedule import Span
 from service.retry import Retry
 from service.settings.declared import SHIPPED_HIERARCHY
-from service.state.journal import Epoch, Journal
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
 from service.telemetry.events import SOURCE, STATE, Events
@@ -78,7 +79,7 @@ class Ward:
         self.good, self.bad = MemoryOutput(), MemoryOutput((OutputUnavailable("away"), BatchRejected("never")))
         self.good.name, self.bad.name = "good", "bad"
         self.journal = Journal(folder, data_set="fake")
-        self.journal.begin_epoch(Epoch(PROMISE, LENGTH_NS), now_ns=0)
+        self.journal.epochs.begin(Epoch(PROMISE, LENGTH_NS), now_ns=0)
         store = Store(self.journal, Spool(folder / "spool"), SetAside(folder / "set_aside"))
         shared: dict[str, Any] = {"retry": self.retry, "telemetry": self.telemetry, "clock": self.clock}
         self.delivery = Delivery([self.good, self.bad], store, **shared, spool_max_bytes=1 << 30, batch_by_batch=True)

@@ -21,8 +21,10 @@ from anonymizer.errors import JournalDamaged, StateUnavailable
 from anonymizer.windows import Window, WindowRange
 from service.pipeline.release_loop import unreleased
 from service.state import journal_file
-from service.state.journal import Epoch, Journal, Recount
+from service.state.epochs import Epoch
+from service.state.journal import Journal
 from service.state.journal_file import JournalFile
+from service.state.late_rows import Recount
 from service.state.output_positions import OutputPosition, Spooled
 from tests.service.batches import PROMISE
 from tests.service.journals import S, intervals, new_journal, open_journal, release
@@ -70,7 +72,7 @@ def test_exactly_the_windows_that_overlap_nothing_released_are_released(
 def test_a_release_is_remembered_by_the_next_process_with_its_promise(tmp_path: Path, journal: Journal) -> None:
     release(journal, (0, 5), stream_to_s=5)
     stricter = dataclasses.replace(PROMISE, k=20)
-    journal.begin_epoch(Epoch(stricter, 5 * S), now_ns=0)
+    journal.epochs.begin(Epoch(stricter, 5 * S), now_ns=0)
     release(journal, (5, 10), stream_to_s=10)
     journal.close()
 
@@ -80,7 +82,7 @@ def test_a_release_is_remembered_by_the_next_process_with_its_promise(tmp_path: 
     assert again.stream_position_ns() == 10 * S
     assert again.totals() == WindowCounts(read=20, released=20)
     promises = [one.promise for one in again.released_within(WindowRange(0, 10 * S, 5 * S))]
-    assert (promises, again.last_epoch()) == ([PROMISE, stricter], Epoch(stricter, 5 * S))
+    assert (promises, again.epochs.last()) == ([PROMISE, stricter], Epoch(stricter, 5 * S))
 
 
 def test_the_same_window_cannot_be_released_twice_even_by_a_mistake(journal: Journal) -> None:
@@ -167,7 +169,7 @@ def test_a_data_set_is_known_by_itself_or_else_by_its_address_and_called_as_at_f
             Journal(tmp_path, data_set=data_set, address=address)
         return
     journal = Journal(tmp_path, data_set=data_set, address=address)
-    assert journal.data_set == steps[0][0]
+    assert journal.facts.data_set == steps[0][0]
     journal.close()
 
 
@@ -184,7 +186,7 @@ def test_a_journal_of_an_earlier_version_that_knows_one_of_the_two_goes_on(known
         return
     Journal(tmp_path, data_set="id", address="at").close()
     narrowed = Journal(tmp_path, data_set="at", address="at")
-    assert narrowed.data_set == known
+    assert narrowed.facts.data_set == known
     narrowed.close()
 
 
@@ -396,7 +398,7 @@ def test_merging_old_entries_changes_no_interval_no_sum_and_nothing_that_waits(
     journal = new_journal(tmp_path_factory.mktemp("merged"), "csv")
     for start in sorted(starts):
         if start in epochs:
-            journal.begin_epoch(Epoch(PROMISE, S, selection=str(start)), now_ns=0)
+            journal.epochs.begin(Epoch(PROMISE, S, selection=str(start)), now_ns=0)
         chunk = release(journal, (start, start + 1), rows=start)
         if start < pending:
             journal.outputs.record_taken("csv", chunk=chunk, receipts=[], rows=start)
@@ -439,7 +441,7 @@ def test_entries_are_not_merged_across_the_coming_of_an_output_nor_with_what_was
 
 
 def due(journal: Journal, now_s: int) -> list[tuple[int, int]]:
-    found = journal.due_for_recount([30 * S, 300 * S], now_ns=now_s * S, most=100)
+    found = journal.late_rows.due([30 * S, 300 * S], now_ns=now_s * S, most=100)
     return [(one.window.start_ns // S, one.recounts) for one in found]
 
 
@@ -448,20 +450,20 @@ def test_a_window_is_due_for_a_recount_after_each_delay_and_then_no_more(journal
 
     assert due(journal, 39) == []
     assert due(journal, 40) == [(0, 0)]
-    journal.record_recounts([Recount(Window(0, 5 * S), 10, 2, 0)], after_ns=[30 * S, 300 * S], now_ns=40 * S)
+    journal.late_rows.record_recounts([Recount(Window(0, 5 * S), 10, 2, 0)], after_ns=[30 * S, 300 * S], now_ns=40 * S)
     assert due(journal, 309) == []
     assert due(journal, 310) == [(0, 1)]
-    journal.record_recounts([Recount(Window(0, 5 * S), 10, 3, 1)], after_ns=[30 * S, 300 * S], now_ns=310 * S)
-    assert (due(journal, 10**6), journal.late_rows()) == ([], 3)
+    journal.late_rows.record_recounts([Recount(Window(0, 5 * S), 10, 3, 1)], after_ns=[30 * S, 300 * S], now_ns=310 * S)
+    assert (due(journal, 10**6), journal.late_rows.total()) == ([], 3)
 
     release(journal, (5, 10), now_s=10)
-    journal.record_recounts([Recount(Window(5 * S, 10 * S), 10, 0, 0)], after_ns=[30 * S, 300 * S], now_ns=10_000 * S)
+    journal.late_rows.record_recounts([Recount(Window(5 * S, 10 * S), 10, 0, 0)], after_ns=[30 * S, 300 * S], now_ns=10_000 * S)
     assert due(journal, 10**6) == [], "one stands for all that were missed"
 
 
 def test_windows_of_which_other_sources_were_read_are_not_counted_again(journal: Journal) -> None:
     release(journal, (0, 5), now_s=10)
-    journal.begin_epoch(Epoch(PROMISE, 5 * S, selection="others"), now_ns=0)
+    journal.epochs.begin(Epoch(PROMISE, 5 * S, selection="others"), now_ns=0)
     release(journal, (5, 10), now_s=10)
 
     assert due(journal, 10**6) == [(5, 0)]
@@ -567,7 +569,7 @@ PROMISES = ["[" * 100_000, "7", '{"k": "5", "k_unit": "record", "method": "m"}',
 
 @pytest.mark.parametrize("column", PROMISES)
 def test_an_invalid_promise_is_damage_and_no_traceback(column: str, journal: Journal) -> None:
-    assert_damaged("epochs SET promise", column, journal, journal.last_epoch)
+    assert_damaged("epochs SET promise", column, journal, journal.epochs.last)
 
 
 def assert_damaged(place: str, column: str, journal: Journal, look: Callable[[], object]) -> None:

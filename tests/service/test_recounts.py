@@ -113,7 +113,7 @@ def test_rows_are_late_once_however_often_they_are_counted_and_even_if_the_sourc
     desk.look(370)
     desk.look(10_000)
 
-    assert (desk.journal.late_rows(), desk.telemetry.totals.late) == (late, late)
+    assert (desk.journal.late_rows.total(), desk.telemetry.totals.late) == (late, late)
     assert desk.counts() == 2 + (1 if removed else 2)
 
 
@@ -132,9 +132,9 @@ def test_a_source_that_does_not_answer_is_asked_another_time(desk: Desk) -> None
     desk.source.rows.append((12.5, "a", 7.0))
     desk.source.failures.append(SourceUnavailable("down"))
     desk.look(100)
-    assert desk.journal.late_rows() == 0
+    assert desk.journal.late_rows.total() == 0
     desk.look(100)
-    assert desk.journal.late_rows() == 1
+    assert desk.journal.late_rows.total() == 1
 
 
 def test_upkeep_counts_no_more_often_than_its_pace_however_often_it_is_called(desk: Desk) -> None:
@@ -176,21 +176,21 @@ def test_upkeep_that_the_disk_does_not_take_now_is_done_later_and_stops_nothing(
 ) -> None:
     desk.source.rows.append((12.5, "a", 7.0))
     desk.clock.now_s = 100.0
-    really_record, failures = desk.journal.record_recounts, [StateUnavailable("disk full")]
+    really_record, failures = desk.journal.late_rows.record_recounts, [StateUnavailable("disk full")]
 
     def full_at_first(*values: Any, **options: Any) -> None:
         if failures:
             raise failures.pop()
         really_record(*values, **options)
 
-    monkeypatch.setattr(desk.journal, "record_recounts", full_at_first)
+    monkeypatch.setattr(desk.journal.late_rows, "record_recounts", full_at_first)
 
     desk.upkeep()
-    assert desk.journal.late_rows() == 0
+    assert desk.journal.late_rows.total() == 0
     desk.clock.now_s += RECOUNT_EVERY_S
     desk.upkeep()
 
-    assert desk.journal.late_rows() == 1
+    assert desk.journal.late_rows.total() == 1
 
 
 def test_what_the_disk_does_not_take_is_done_at_the_next_call_and_not_a_day_later(

@@ -12,7 +12,8 @@ from anonymizer.errors import OutputUnavailable, SourceUnavailable, StateUnavail
 from anonymizer.fidelity_sums import Fidelity
 from anonymizer.windows import NANOSECONDS
 from service.retry import Retry
-from service.state.journal import Epoch, Journal, Release
+from service.state.epochs import Epoch
+from service.state.journal import Journal, Release
 from service.status.board import Board
 from service.status.judgement import judge
 from service.status.snapshot import Trouble
@@ -226,7 +227,7 @@ class Books:
     def __init__(self, folder: Path, watched: Watched) -> None:
         self.watched = watched
         self.journal = Journal(folder, data_set="fake")
-        self.journal.begin_epoch(Epoch(PROMISE, LENGTH_NS), now_ns=0)
+        self.journal.epochs.begin(Epoch(PROMISE, LENGTH_NS), now_ns=0)
         self.journal.outputs.add_outputs([watched.csv.name, watched.api.name])
         self.released = 0
 

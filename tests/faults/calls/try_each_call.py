@@ -23,9 +23,10 @@ from disk.durable_file import write_durably
 from outputs.csv_files import CsvFiles
 from scripts.heartbeat import ledger as heart_ledger
 from scripts.heartbeat.command import LedgerUnusable, UsageError, WriteFailed
+from service.state.epochs import Epoch
 from service.state.fence import Fence
 from service.state.instance_lock import AnotherInstance, InstanceLock
-from service.state.journal import Epoch, Journal
+from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool, SpoolDamaged
 from tests.service.batches import PROMISE, make_batch
@@ -121,7 +122,7 @@ def lock(folder: Path) -> None:
 def make_journal(folder: Path) -> None:
     """Make a journal with an output."""
     with opened(folder) as journal:
-        journal.begin_epoch(Epoch(PROMISE, 5 * 10**9), now_ns=0)
+        journal.epochs.begin(Epoch(PROMISE, 5 * 10**9), now_ns=0)
         journal.outputs.add_outputs(["csv:x"])
 
 
