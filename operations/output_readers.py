@@ -63,7 +63,6 @@ class BucketReader:
     """Counts rows and summaries in the output bucket.
 
     Args:
-        name: The output's name.
         rows: The anonymized measurement, as a source that counts.
         windows: Returns the windows of ours that have a summary; other data sets and cohorts may have some that start with them.
     """
@@ -138,8 +137,8 @@ class ParquetReader:
 
     may_count_twice = False
 
-    def __init__(self, name: str, held: HeldParquet) -> None:
-        self.name = name
+    def __init__(self, held: HeldParquet) -> None:
+        self.name = held.name
         self.rows_in = held.rows_in
         self.summarized = held.rows_released
 
@@ -180,5 +179,5 @@ def make_output_readers(settings: Settings, summaries: WindowSummaries, labels: 
             )
             readers.append(CohortReader(output.name, rows, InfluxSource(connection, of_windows), cohort, windows))
         elif output.kind == "parquet":
-            readers.append(ParquetReader(output.name, held_parquet(settings, labels)))
+            readers.append(ParquetReader(held_parquet(settings, labels)))
     return readers

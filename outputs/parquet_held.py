@@ -31,7 +31,7 @@ class File(NamedTuple):
 
 
 class HeldParquet:
-    """A data set's files in one place.
+    """A data set's files in one place. Those of a former STATE_DIR count too, whose labels have only the first part of one of ours.
 
     Args:
         place: Where the files are.
@@ -41,6 +41,7 @@ class HeldParquet:
     def __init__(self, place: Place, labels: Collection[str]) -> None:
         self._place = place
         self._labels = frozenset(labels)
+        self.name = f"parquet:{place.name}"
         self._listed: dict[str, tuple[str, list[File]]] = {}
 
     def released(self, labels: Collection[str], span: Window) -> list[Window]:
@@ -127,7 +128,7 @@ class HeldParquet:
 def file_of(path: str) -> File | None:
     """Return what a file's name states; None for a file that the service did not name."""
     label, *span = path.rpartition("/")[2].removesuffix(SUFFIX).rsplit("-", 2)
-    if not path.endswith(SUFFIX) or len(span) != 2 or not all(text.isdigit() for text in span):
+    if not path.endswith(SUFFIX) or len(span) != 2 or not all(text.isdecimal() for text in span):
         return None
     start_ns, end_ns = map(int, span)
     return File(path, label, Window(start_ns, end_ns)) if start_ns < end_ns else None

@@ -5,7 +5,7 @@ Summaries hold counts and no row. They are what remembers releases when STATE_DI
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,22 +14,11 @@ import pyarrow as pa
 from anonymizer.errors import OutputDenied, OutputUnavailable
 from anonymizer.windows import HOUR_NS, Window
 from outputs.parquet_encoding import ROWS, WINDOWS, folder_of, stored_rows, stored_summaries, with_summaries
-from outputs.parquet_held import File, file_of
-from outputs.parquet_places import Place
+from outputs.parquet_held import File, HeldParquet, file_of
 
 
-class OldParquet:
-    """A data set's files in one place.
-
-    Args:
-        place: Where the files are.
-        labels: The data set's labels in names of files, present and former.
-    """
-
-    def __init__(self, place: Place, labels: Collection[str]) -> None:
-        self._place = place
-        self._labels = frozenset(labels)
-        self.name = f"parquet:{place.name}"
+class OldParquet(HeldParquet):
+    """The same files, to remove old ones. Those of a former STATE_DIR stay: no journal has their rows on record."""
 
     def files(self, before_ns: int) -> tuple[list[File], int]:
         """Return the files of chunks that end by then, in order, and how many other files lie in folders of that time.

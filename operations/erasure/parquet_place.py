@@ -16,6 +16,7 @@ from anonymizer.cohorts import is_among
 from anonymizer.errors import SourceRefused
 from operations.erasure.rows import Cut, Left, Rows, Rule
 from outputs.parquet_encoding import ROWS, SUFFIX, WINDOWS, stored_rows, stored_summaries, with_summaries, without_rows
+from outputs.parquet_held import file_of
 from outputs.parquet_places import Place
 from service import crash_points
 from service.state.erasures import Taken
@@ -49,9 +50,8 @@ class ParquetPlace:
         """
         files: dict[str, list[str]] = defaultdict(list)
         for path in self._place.paths(ROWS):
-            name = path.rpartition("/")[2]
-            if name.endswith(SUFFIX) and not name.startswith(".") and is_among(name.rsplit("-", 2)[0], self._labels):
-                files[name].append(path)
+            if self._is_ours(path):
+                files[path.rpartition("/")[2]].append(path)
         summaries: dict[str, list[str]] = defaultdict(list)
         for path in self._place.paths(WINDOWS):
             summaries[path.rpartition("/")[2]].append(path)
@@ -61,7 +61,11 @@ class ParquetPlace:
     def other_data_sets(self) -> int:
         """Return how many files belong to other data sets."""
         names = {path.rpartition("/")[2] for path in self._place.paths(ROWS)}
-        return sum(name.endswith(SUFFIX) and not is_among(name.rsplit("-", 2)[0], self._labels) for name in names)
+        return sum(name.endswith(SUFFIX) and not self._is_ours(name) for name in names)
+
+    def _is_ours(self, path: str) -> bool:
+        file = file_of(path)
+        return file is not None and is_among(file.label, self._labels)
 
     def _erase_chunk(self, name: str, paths: list[str], summaries: list[str], rule: Rule, *, is_dry: bool) -> Cut:
         contents = {path: self._content(path) for path in paths}

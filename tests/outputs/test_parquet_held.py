@@ -8,9 +8,13 @@ import pytest
 
 from anonymizer.errors import SourceRefused
 from anonymizer.windows import NANOSECONDS, Window, WindowRange
+from operations.erasure.parquet_place import ParquetPlace
+from operations.erasure.rows import Person, ReleasedWindows, Rule
 from outputs.parquet_files import ParquetFiles
 from outputs.parquet_held import HeldParquet
 from outputs.parquet_places import Folder
+from outputs.parquet_removal import OldParquet
+from service.state.journal import Journal
 from tests.outputs.batches import LENGTH_S, START_S, usual_batch
 
 LABEL = "0123456789ab"
@@ -73,6 +77,39 @@ def test_rows_are_counted_window_by_window(place: Counting) -> None:
 
     assert HeldParquet(place, [LABEL]).rows_in(windows).tolist() == [6, 0, 6, 0, 0]
     assert HeldParquet(place, ["another"]).rows_in(windows).tolist() == [0, 0, 0, 0, 0]
+
+
+def test_files_of_a_former_state_dir_are_found_and_erased_from_by_the_first_part_of_their_label_and_never_removed_for_their_age(
+    tmp_path: Path,
+) -> None:
+    """Without pseudonyms a label is `<place>_<journal>`: another journal's has the same first part."""
+    place, everything = Folder(tmp_path / "parquet"), Window(0, 2**63 - 2)
+    for number, label in enumerate(("place_former", "place_ours", "placebo_ours", "other_former")):
+        output = ParquetFiles(place, "hour", label=label)
+        output.open({})
+        output.write_chunk([usual_batch(window=number)])
+    (folder,) = (tmp_path / "parquet" / "rows").glob("*/*")
+    (folder / "place_former-²-5.parquet").write_bytes(b"a copy that a person named")
+    labels, windows = ("place_ours", "place"), WindowRange(window(0).start_ns, window(4).end_ns, LENGTH_S * S)
+    held, old = HeldParquet(place, labels), OldParquet(place, labels)
+    first, second = window(0), window(1)
+
+    assert (
+        held.released(["place_ours", "place"], everything)
+        == HeldParquet(place, ()).released(labels, everything)
+        == [first, second]
+    )
+    assert held.rows_released(everything) == {first.start_ns: 6, second.start_ns: 6}
+    assert held.rows_in(windows).tolist() == [6, 6, 0, 0, 0]
+    assert [one.label for one in old.files(everything.end_ns)[0]] == ["place_ours"]
+    assert old.files(everything.end_ns)[1] == 4
+
+    journal = Journal(tmp_path / "state", data_set="any")
+    erasure = ParquetPlace(place, labels, held.name, journal)
+    rule = Rule(Person(frozenset({usual_batch().source_ids[0]})), ReleasedWindows([]), strict=False)
+    outside = [cut.outside for cut in erasure.erase(rule, is_dry=True)]
+    assert (len(outside), min(outside) > 0, erasure.other_data_sets()) == (2, True, 3)
+    journal.close()
 
 
 def test_a_damaged_summary_is_no_sign_that_nothing_was_released(place: Counting, tmp_path: Path) -> None:

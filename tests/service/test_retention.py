@@ -127,7 +127,7 @@ class Site:
 
         readers: list[OutputReader] = [
             CsvReader(HeldCsv(self.csv, self.pattern)),
-            ParquetReader(self.names[1], HeldParquet(Folder(self.parquet), ["fake"])),
+            ParquetReader(HeldParquet(Folder(self.parquet), ["fake"])),
         ]
         # Each entry by itself: days without windows between them would be counted one by one.
         found = []
