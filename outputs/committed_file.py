@@ -36,17 +36,17 @@ class Committed:
     length: int = 0
     end: tuple[int, str] | None = None
 
-    def followed_by(self, body: bytes) -> Committed:
+    def followed_by(self, body: bytes | memoryview) -> Committed:
         """Return the committed part after `body` was appended."""
         return Committed(self.length + len(body), _end_of(body))
 
 
-def _end_of(content: bytes) -> tuple[int, str]:
+def _end_of(content: bytes | memoryview) -> tuple[int, str]:
     looked_at = content[-_MOST_END_BYTES:]
     return len(looked_at), hashlib.sha256(looked_at).hexdigest()[:16]
 
 
-def append(path: Path, committed: Committed, body: bytes, *, mode: int) -> Committed:
+def append(path: Path, committed: Committed, body: bytes | memoryview, *, mode: int) -> Committed:
     """Append `body` after the committed part of a file, and return the new committed part once all of it is on the disk.
 
     Existing bytes after the committed part belong to the service if they are a prefix of `body` (a crash interrupted the write) or begin
@@ -64,7 +64,7 @@ def append(path: Path, committed: Committed, body: bytes, *, mode: int) -> Commi
     length = committed.length
     with _opened(path, committed, mode) as file:
         there = _read(file, length, len(body))
-        if there != body and not body.startswith(there):
+        if there != body[: len(there)]:
             _keep_tail(file, path, length, mode)
         try:
             _write_and_sync(file, length, b"" if there == body else body)
@@ -148,7 +148,7 @@ def _read(file: BinaryIO, start: int, most: int) -> bytes:
     return b"".join(parts)
 
 
-def _write_and_sync(file: BinaryIO, length: int, missing: bytes) -> None:
+def _write_and_sync(file: BinaryIO, length: int, missing: bytes | memoryview) -> None:
     if missing:
         file.truncate(length)
         file.seek(length)

@@ -20,8 +20,9 @@ from anonymizer.windows import NANOSECONDS
 from disk.durable_file import PRIVATE, folder_mode, make_folder, probe
 from disk.file_lock import try_to_lock
 from outputs.committed_file import Committed, append, grown, move_aside
+from outputs.csv_lines import encode
 from outputs.csv_names import HEADER, covered_ns, unit_s
-from outputs.encoding import joined, source_texts, time_texts, value_texts, window_start
+from outputs.encoding import window_start
 
 #: If every window has its own file, one is encoded while another is written.
 _FILES_AT_A_TIME = 2
@@ -132,7 +133,7 @@ class CsvFiles:
             # The service offers a batch again if it did not learn that it was taken.
             again = self._recent.get(batch.batch_id)
             before = again.before if again else self._known.get(file_name, _Known())
-        body = encode(batch) if before.committed.length else HEADER + encode(batch)
+        body = encode(batch, before=b"" if before.committed.length else HEADER)
         try:
             committed = append(self._folder / file_name, before.committed, body, mode=self._file_mode)
         except OSError as error:
@@ -208,23 +209,6 @@ class CsvFiles:
 
     def _unavailable(self, error: OSError) -> OutputUnavailable:
         return OutputUnavailable(f"CSV_OUTPUT_DIR {self._folder} cannot be written to ({error.strerror or error})")
-
-
-def encode(batch: Batch) -> bytes:
-    """Return the batch's rows as CSV lines."""
-    return joined(
-        time_texts(batch.times_ns),
-        source_texts(batch.source_index, [f",{_quoted(name)}," for name in batch.source_ids]),
-        value_texts(batch.values_uv),
-        "\n",
-    )
-
-
-def _quoted(text: str) -> str:
-    """Quote a cell by RFC 4180, if needed."""
-    if any(character in text for character in ',"\r\n'):
-        return '"' + text.replace('"', '""') + '"'
-    return text
 
 
 def _shown(path: Path) -> str:

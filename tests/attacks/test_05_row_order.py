@@ -12,7 +12,7 @@ from anonymizer.anonymize import anonymize_chunk
 from anonymizer.batch import Batch
 from anonymizer.samples import Samples
 from anonymizer.verify import verify
-from outputs import csv_files
+from outputs import csv_lines
 from outputs.http_api import ApiTarget, HttpApi
 from outputs.influxdb import InfluxTarget, encode_rows
 from tests.core.both_ways import recipe_of, shipped_ranges
@@ -71,7 +71,7 @@ def test_the_order_of_released_rows_is_that_of_time_and_id_and_tells_nothing_els
 
 
 def as_csv(batch: Batch, _: ApiServer) -> bytes:
-    return csv_files.encode(batch)
+    return bytes(csv_lines.encode(batch))
 
 
 def as_lines(batch: Batch, _: ApiServer) -> bytes:

@@ -11,7 +11,7 @@ import pytest
 
 from anonymizer.batch import Batch
 from anonymizer.verify import verify
-from outputs import csv_files, csv_names
+from outputs import csv_lines, csv_names
 from outputs.encoding import summary_of
 from outputs.http_api import ApiTarget, HttpApi
 from outputs.influxdb import InfluxTarget, encode_rows
@@ -31,7 +31,7 @@ def one_batch() -> Batch:
 
 def test_a_released_row_is_time_source_and_value_in_every_output(api_server: ApiServer) -> None:
     batch = one_batch()
-    as_csv = csv_files.encode(batch).decode().splitlines()
+    as_csv = bytes(csv_lines.encode(batch)).decode().splitlines()
     target = InfluxTarget(bucket="b", measurement="ecg", field="ecg", source_tag="source_id")
     as_lines = encode_rows(batch, target).decode().splitlines()
     HttpApi(ApiTarget(endpoint=api_server.endpoint)).write(batch)

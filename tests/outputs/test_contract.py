@@ -15,7 +15,8 @@ from anonymizer.batch import Batch
 from anonymizer.errors import OutputError, OutputUnavailable
 from anonymizer.ports import Receipt
 from outputs.committed_file import Committed
-from outputs.csv_files import CsvFiles, encode
+from outputs.csv_files import CsvFiles
+from outputs.csv_lines import encode
 from tests.outputs.batches import Row
 from tests.outputs.contract import CONTRACT, Promise
 from tests.outputs.destinations import (
@@ -46,8 +47,8 @@ EVERY_DESTINATION = (
 
 #: Modules that are no outputs, but parts of some.
 NOT_AN_OUTPUT = {
-    *("encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_names", "csv_held"),
-    *("influx_claims", "parquet_claims", "parquet_encoding", "parquet_held", "parquet_places", "parquet_removal"),
+    *("encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_lines", "csv_names"),
+    *("csv_held", "influx_claims", "parquet_claims", "parquet_encoding", "parquet_held", "parquet_places", "parquet_removal"),
 }
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import dataclasses
 import hashlib
+import io
 import json
 import os
 import stat
 import threading
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,9 +24,11 @@ from anonymizer.batch import Batch
 from anonymizer.errors import IntentChanged, OutputDenied, OutputUnavailable
 from anonymizer.ports import Receipt
 from anonymizer.windows import NANOSECONDS, Window
-from outputs.csv_files import CsvFiles, encode
+from outputs.csv_files import CsvFiles
 from outputs.csv_held import HeldCsv
+from outputs.csv_lines import encode
 from outputs.csv_names import HEADER, covered_ns, one_name_s, unit_s
+from outputs.encoding import value_texts
 from service.delivery.write_pool import WritePool
 from tests.outputs.batches import START_S, make_batch, rows_of, usual_batch
 from tests.outputs.contract import Service
@@ -42,7 +48,7 @@ def opened(folder: Path, pattern: str = EACH_DAY, *, receipts: Mapping[str, Rece
     return output
 
 
-def append(folder: Path, content: bytes) -> None:
+def append(folder: Path, content: bytes | memoryview) -> None:
     """Write behind what is in the file of the day."""
     with (folder / DAY).open("ab") as file:
         file.write(content)
@@ -64,6 +70,42 @@ def test_a_file_is_what_the_documentation_shows(tmp_path: Path) -> None:
         '2025-11-03T14:30:00.007812500Z,"ward 3, ""bed"" 4",2.5\n'
         '2025-11-03T14:30:04.999999999Z,"é\r",0.3333333333333333\n'
     )
+
+
+CELLS = st.text(st.sampled_from(',"\r\nab é心') | st.characters(exclude_categories=["Cs"]), max_size=12)
+VALUES_UV = st.integers(-4100, 4100).map(float) | st.sampled_from([-0.0, 0.5, -145.25, 1 / 3, 1e15, -2.2250738585072014e-308])
+
+
+@given(st.data(), st.lists(CELLS, min_size=1, max_size=5, unique=True), st.booleans(), st.booleans())
+def test_lines_are_those_of_plain_python(data: st.DataObject, ids: list[str], are_near: bool, are_usual: bool) -> None:
+    times_ns = st.integers(START_S * 10**9, START_S * 10**9 + 7) if are_near else st.integers(-(2**63) + 1, 2**63 - 1)
+    values_uv = st.integers(-4096, 4096).map(float) if are_usual else VALUES_UV
+    rows = data.draw(st.lists(st.tuples(times_ns, st.integers(0, len(ids) - 1), values_uv), min_size=1, max_size=40))
+    times, codes, values = zip(*rows, strict=True)
+    batch = dataclasses.replace(
+        usual_batch(),
+        times_ns=np.array(times, dtype=np.int64),
+        source_index=np.array(codes, dtype=np.int32),
+        source_ids=tuple(ids),
+        values_uv=np.array(values),
+    )
+
+    written = bytes(encode(batch, before=b"before\n")).decode()
+
+    texts = [f"{value + 0.0:.1f}" for value in values] if are_usual else value_texts(np.array(values)).to_pylist()
+    lines = (f"{_time(time)},{_cell(ids[code])},{text}\n" for time, code, text in zip(times, codes, texts, strict=True))
+    assert written == "before\n" + "".join(lines)
+
+
+def _time(time_ns: int) -> str:
+    second, rest = divmod(time_ns, 10**9)
+    return f"{datetime(1970, 1, 1) + timedelta(seconds=second):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"  # noqa: DTZ001  (in UTC)
+
+
+def _cell(text: str) -> str:
+    cell = io.StringIO()
+    csv.writer(cell).writerow([text, ""])
+    return cell.getvalue().removesuffix(",\r\n")
 
 
 def test_windows_with_the_same_file_name_share_a_file_in_the_order_of_release(tmp_path: Path) -> None:

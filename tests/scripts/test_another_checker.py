@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from outputs import csv_files, csv_names
+from outputs import csv_lines, csv_names
 from scripts.verify_output import Promise, Question, Row, findings_in_files, read_rows
 from tests.core.plain_anonymizer import PlainSettings
 from tests.documentation.sample import alone, batches_of, together
@@ -38,7 +38,7 @@ def as_we_count(path: Path, k: int) -> list[int]:
 def test_pycanon_finds_the_same_k_in_the_first_windows_of_the_sample_data(tmp_path: Path) -> None:
     for name, samples, k in (("six", together(), 5), ("one", alone()[3], 20)):
         path = tmp_path / f"{name}.csv"
-        path.write_bytes(csv_names.HEADER + b"".join(map(csv_files.encode, batches_of(samples, PlainSettings(k=k))[:15])))
+        path.write_bytes(csv_names.HEADER + b"".join(map(csv_lines.encode, batches_of(samples, PlainSettings(k=k))[:15])))
 
         theirs = as_pycanon_counts(list(read_rows(path)), tmp_path)
 
@@ -50,7 +50,7 @@ def test_pycanon_finds_the_same_k_in_the_first_windows_of_the_sample_data(tmp_pa
 def test_pycanon_and_we_see_the_same_broken_window(tmp_path: Path) -> None:
     path = tmp_path / "broken.csv"
     batches = batches_of(alone()[0], PlainSettings(k=5))[:3]
-    lines = b"".join(map(csv_files.encode, batches)).decode().splitlines()
+    lines = b"".join(map(csv_lines.encode, batches)).decode().splitlines()
     lines[2000] = f"{lines[2000].rsplit(',', 1)[0]},1234.5"
     path.write_text("\n".join([csv_names.HEADER.decode().strip(), *lines]) + "\n", encoding="utf-8")
 
