@@ -45,7 +45,8 @@ class Output(Protocol):
     def intent(self, batch: Batch) -> Receipt | None:
         """Return what must be recorded before the batch is written, so that a crash in between can be undone; None for nothing.
 
-        Called before every write. The service stores it as a receipt, unless it has just stored the same, then calls `write`.
+        Called before every write. The service stores it as a receipt, unless it has just stored the same, then calls `write`. With a
+        concurrency above 1 it is first called for several batches that are about to be written, to store their intents together.
         """
 
     def write(self, batch: Batch) -> Receipt | None:

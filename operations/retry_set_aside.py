@@ -63,7 +63,7 @@ def offer_again(output: Output, journal: Journal, set_aside: SetAside) -> Iterat
                 yield SecondAnswer(one.batch_id, before - still, still, str(rejection))
             else:
                 journal.outputs.record_taken_after_all(output.name, one.batch_id, receipt=receipt)
-                offer.receipts_were_recorded()
+                offer.receipts_were_recorded([] if receipt is None else [receipt])
                 set_aside.remove(one)
                 yield SecondAnswer(one.batch_id, before, 0)
     finally:

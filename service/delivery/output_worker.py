@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -40,23 +41,37 @@ class Offer:
     def __init__(self, output: Output, positions: OutputPositions) -> None:
         self._output = output
         self._positions = positions
-        self._recorded_intent: Receipt | None = None
+        #: By key, as they are on record.
+        self._recorded: dict[str, Receipt] = {}
+
+    def announce(self, batches: Sequence[Batch]) -> None:
+        """Record the intents of batches that are about to be written in one transaction instead of one each. Raises as `intent` does."""
+        self._record([intent for batch in batches if (intent := self._output.intent(batch)) is not None])
 
     def once(self, batch: Batch) -> Receipt | None:
         """Record the output's intent, unless there is none or it is recorded, then write. Raises as `Output.write` does."""
         while True:
             intent = self._output.intent(batch)
-            if intent is not None and intent != self._recorded_intent:
-                self._positions.record_receipt(self._output.name, intent)
-                self._recorded_intent = intent
+            if intent is not None:
+                self._record([intent])
             try:
                 return self._output.write(batch)
             except IntentChanged:
                 continue
 
-    def receipts_were_recorded(self) -> None:
-        """Forget which intent is recorded: receipts with the same key may have replaced it."""
-        self._recorded_intent = None
+    def receipts_were_recorded(self, receipts: Iterable[Receipt]) -> None:
+        """Forget which intents with the same keys are recorded: the receipts have replaced them."""
+        for receipt in receipts:
+            self._recorded.pop(_key(receipt), None)
+
+    def _record(self, intents: Sequence[Receipt]) -> None:
+        if new := [intent for intent in intents if intent != self._recorded.get(_key(intent))]:
+            self._positions.record_receipt(self._output.name, *new)
+            self._recorded |= {_key(intent): intent for intent in new}
+
+
+def _key(receipt: Receipt) -> str:
+    return str(receipt.get("key", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +162,7 @@ class OutputWorker(threading.Thread):
                     self._is_caught_up = False
                     if not under_way:
                         self._telemetry.writing(self.output, group.batches)
+                    self._announce(group.batches)
                     under_way.append((group, pool.submit(self._offers(group.batches))))
                 if under_way and (group is None or self._keeps_pool_busy(under_way)):
                     self._finish_first(under_way)
@@ -161,6 +177,13 @@ class OutputWorker(threading.Thread):
             raise
         finally:
             pool.close()
+
+    def _announce(self, batches: Sequence[Batch]) -> None:
+        """Record all intents of an output that writes several batches at a time: they have keys of their own."""
+        if self.output.concurrency > 1:
+            # If it fails, each write records its own, with retries.
+            with suppress(OutputUnavailable, StateUnavailable):
+                self._offer.announce(batches)
 
     def _offers(self, batches: list[Batch]) -> list[list[Batch]]:
         """Split batches into calls of the output: all, as many as it stores together, or one per batch."""
@@ -230,7 +253,7 @@ class OutputWorker(threading.Thread):
         self._state_retry.until_done(
             lambda: self._positions.record_taken(self.output.name, chunk=chunk, receipts=receipts, rows=rows, set_aside=refused)
         )
-        self._offer.receipts_were_recorded()
+        self._offer.receipts_were_recorded(receipts)
         crash_points.reached(crash_points.AFTER_TAKEN)
         self._state_retry.until_done(self._outbox.remove_taken)
 

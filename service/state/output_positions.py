@@ -136,10 +136,10 @@ class OutputPositions:
         rows = self._file.rows("SELECT key, receipt FROM receipts WHERE output = ?", name)
         return {key: self._file.parsed(receipt) for key, receipt in rows}
 
-    def record_receipt(self, name: str, receipt: Receipt) -> None:
-        """Record an output's intent before it writes."""
+    def record_receipt(self, name: str, *receipts: Receipt) -> None:
+        """Record an output's intent before it writes, or several together."""
         with self._file.transaction() as db:
-            _put_receipts(db, name, [receipt])
+            _put_receipts(db, name, receipts)
 
     def record_taken(
         self, name: str, *, chunk: int, receipts: Iterable[Receipt], rows: int, set_aside: Mapping[str, int] | None = None

@@ -383,6 +383,48 @@ def test_what_must_be_recorded_first_is_on_the_disk_before_the_write(tmp_path: P
     assert careful.writes == ids(1)
 
 
+@pytest.mark.parametrize("failures", [0, 1])
+def test_what_must_be_recorded_of_a_chunk_is_recorded_at_once_where_batches_are_written_side_by_side(
+    failures: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If that fails, each write records its own first."""
+    recorded: list[int] = []
+
+    class Careful(OpensLate):
+        concurrency = 2
+        left = failures
+
+        def intent(self, batch: Batch) -> Receipt:  # type: ignore[override]  # a memory output has none
+            if self.left:
+                self.left -= 1
+                raise OutputUnavailable("the folder is not there")
+            return {"key": batch.batch_id, "length": 0}
+
+        def write(self, batch: Batch) -> Receipt:  # type: ignore[override]
+            assert batch.batch_id in desk.journal.outputs.receipts("careful")
+            super().write(batch)
+            return {"key": batch.batch_id, "forget": True}
+
+    careful = Careful("careful")
+    desk = Desk(tmp_path, careful)
+    really_record = desk.journal.outputs.record_receipt
+
+    def record(name: str, *receipts: Receipt) -> None:
+        recorded.append(len(receipts))
+        really_record(name, *receipts)
+
+    monkeypatch.setattr(desk.journal.outputs, "record_receipt", record)
+    for first in (0, 3, 6):
+        desk.release(first, first + 1, first + 2)
+    careful.may_open.set()
+    desk.delivery.drain()
+
+    assert desk.delivery.failures() == []
+    assert sorted(recorded) == ([1, 1, 1, 3, 3] if failures else [3, 3, 3])
+    assert sorted(careful.writes) == sorted(ids(*range(9)))
+    assert desk.journal.outputs.receipts("careful") == {}
+
+
 def test_a_one_shot_output_that_stays_away_is_given_up_and_keeps_what_is_pending(tmp_path: Path) -> None:
     fine = Named("fine")
     desk = Desk(tmp_path, Named("dead", down), fine, budget_s=0)
