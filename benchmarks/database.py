@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,14 +83,21 @@ def seconds_to_read(raw: RawEcg) -> float:
     """Return the seconds of the service's own queries; the answers are discarded."""
     connection = connect(raw.server)
     started_s = time.perf_counter()
-    for _ in _answers(connection, raw, raw.bucket, "ecg"):
-        pass
+    for flux in _queries(raw, raw.bucket, "ecg"):
+        with connection.answer_to(flux) as blocks:
+            for _ in blocks:
+                pass
     return time.perf_counter() - started_s
 
 
 def released_lines(raw: RawEcg, released: str) -> list[bytes]:
     """Return the released rows of a bucket as prepared requests, in the service's order: by window, then source."""
-    return [lines for answer in _answers(connect(raw.server), raw, released, "ecg_anonymized") for lines in _as_lines(answer)]
+    connection = connect(raw.server)
+    requests: list[bytes] = []
+    for flux in _queries(raw, released, "ecg_anonymized"):
+        with connection.answer_to(flux) as blocks:
+            requests += _as_lines([b"".join(blocks)])
+    return requests
 
 
 def seconds_to_write(server: InfluxServer, bucket: str, requests: list[bytes], *, connections: int) -> float:
@@ -126,16 +133,16 @@ def seconds_to_copy(raw: RawEcg, copy: str) -> float:
     return time.perf_counter() - started_s
 
 
-def _answers(connection: InfluxConnection, raw: RawEcg, bucket: str, measurement: str) -> Iterator[bytes]:
+def _queries(raw: RawEcg, bucket: str, measurement: str) -> Iterator[str]:
     for part in WindowRange(START_NS, raw.end_ns, min(_MINUTES_PER_READ, raw.minutes) * 60 * NANOSECONDS):
-        yield connection.query(
+        yield (
             f'from(bucket: "{bucket}") |> range(start: time(v: {part.start_ns}), stop: time(v: {part.end_ns})) '
             f'|> filter(fn: (r) => r["_measurement"] == "{measurement}") |> keep(columns: ["_time", "_value", "source_id"]) |> group()'
         )
 
 
-def _as_lines(answer: bytes) -> Iterator[bytes]:
-    for table in read_tables(answer):
+def _as_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    for table in read_tables(blocks):
         times, values, ids = table.columns([("_time", TIME_TYPE), ("_value", pa.string()), ("source_id", pa.string())])
         lines = pc.binary_join_element_wise(
             "ecg_anonymized,source_id=", ids, " ecg=", values, ".0 ", pc.cast(times_as_ns(times), pa.string()), ""

@@ -4,14 +4,18 @@ Columns are read by position, so that unusual names cannot be confused. Times ha
 quoted cell may contain commas, quotes and line ends. Every table ends with an empty line, and an answer without tables is an empty line:
 anything else was truncated. An error after the first rows comes as one more table, sometimes after a second empty line; that table ends
 without one. Truncation right after a table's empty line cannot be seen here; the transport and the row counts detect it.
+
+An answer is parsed while it arrives, so that its text is never in memory as a whole.
 """
 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +26,9 @@ from inputs.influx_dialect import BrokenAnswer
 
 _LINE_END = b"\r\n"
 _TABLE_END = b"\r\n\r\n"
+_TABLE_BEGIN = b"#datatype"
+
+_NO_ROWS = memoryview(b"")
 
 #: Line ends are counted in blocks of so many bytes, whose marks stay in the processor's cache.
 _BLOCK_BYTES = 1 << 17
@@ -40,19 +47,24 @@ class UnreadableAnswer(BrokenAnswer):
 
 @dataclass(frozen=True, slots=True)
 class FluxTable:
-    """One table of an answer.
+    """One table of an answer, or a part of its rows.
 
     Args:
         names: Its columns' names.
         types: Their types as the server calls them, such as `double`.
-        body: Its rows, as CSV; a view of the answer, not a copy.
+        body: Its rows, as CSV; a view of what arrived, not a copy.
         may_hold_line_ends: Whether a cell may hold a line end.
     """
 
     names: tuple[str, ...]
     types: tuple[str, ...]
-    body: memoryview
-    may_hold_line_ends: bool
+    body: memoryview = _NO_ROWS
+    may_hold_line_ends: bool = False
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the server reports an error in it."""
+        return "error" in self.names and "reference" in self.names
 
     def type_of(self, name: str) -> str | None:
         """Return the type of a column; None if there is no such column."""
@@ -72,7 +84,10 @@ class FluxTable:
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(pa.py_buffer(self.body)),
-                read_options=pa_csv.ReadOptions(column_names=[f"c{i}" for i in range(len(self.names))]),
+                # A body is short: in one piece, and in this thread, Arrow is quickest.
+                read_options=pa_csv.ReadOptions(
+                    column_names=[f"c{i}" for i in range(len(self.names))], block_size=len(self.body) + 1, use_threads=False
+                ),
                 parse_options=pa_csv.ParseOptions(newlines_in_values=self.may_hold_line_ends),
                 convert_options=pa_csv.ConvertOptions(
                     include_columns=positions,
@@ -91,33 +106,92 @@ class FluxTable:
         return [str(text) for text in self.columns([(name, pa.string())])[0].to_pylist()]
 
 
-def read_tables(answer: bytes) -> Iterator[FluxTable]:
-    """Yield the tables of an answer.
+def read_tables(blocks: Iterable[bytes]) -> Iterator[FluxTable]:
+    """Yield the tables of an answer as they arrive: each once, a long one in parts.
+
+    Args:
+        blocks: The answer, cut anywhere.
 
     Raises:
         FluxError: One of them reports an error.
         UnreadableAnswer: The answer is truncated or malformed.
     """
-    if not answer:
-        raise UnreadableAnswer("the answer is empty")
-    for start, end, is_whole in _split(answer):
-        table = _table(answer, start, end)
-        if "error" in table.names and "reference" in table.names:
-            raise FluxError("; ".join(table.texts("error")) or "unknown error")
-        if not is_whole:
+    arriving = _Arriving()
+    for block in blocks:
+        yield from arriving.tables(block)
+    arriving.end()
+
+
+class _Arriving:
+    """An answer as far as it has arrived."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._at = 0
+        self._has_begun = False
+        #: The table that the next row belongs to.
+        self._table: FluxTable | None = None
+        self._was_yielded = False
+
+    def tables(self, block: bytes) -> Iterator[FluxTable]:
+        """Yield what a block completes: whole rows, and the empty table whose end it holds."""
+        self._has_begun = self._has_begun or bool(block)
+        self._text, self._at = self._text[self._at :] + block, 0
+        while self._table is not None or self._begin_table():
+            part, is_end = self._rows()
+            if part.body or (is_end and not self._was_yielded):
+                self._was_yielded = True
+                yield part
+            if not is_end:
+                return
+            self._table = None
+
+    def end(self) -> None:
+        """Raise if the answer was not whole."""
+        if not self._has_begun:
+            raise UnreadableAnswer("the answer is empty")
+        if self._table is not None and self._table.is_error:
+            _raise_error(self._part(len(self._text)))
+        if self._table is not None or self._at < len(self._text):
             raise UnreadableAnswer("the answer was cut")
-        yield table
+
+    def _begin_table(self) -> bool:
+        """Return whether a whole header has arrived, behind empty lines."""
+        self._at = start = _behind_empty_lines(self._text, self._at)
+        first = self._text[start : start + len(_TABLE_BEGIN)]
+        # Of an empty line, or of the table's first, only a part may have arrived.
+        if not (_TABLE_BEGIN.startswith(first) or _LINE_END.startswith(first)):
+            raise UnreadableAnswer("the answer holds a table without types")
+        header = _behind_line(self._text, start)
+        rows = _behind_line(self._text, header) if header else 0
+        if not rows:
+            return False
+        types, names = _cells(self._text[start:header]), _cells(self._text[header:rows])
+        if len(names) != len(types):
+            raise UnreadableAnswer("the answer holds a header of another form")
+        self._table, self._was_yielded, self._at = FluxTable(tuple(names), tuple(types)), False, rows
+        return True
+
+    def _rows(self) -> tuple[FluxTable, bool]:
+        """Return the rows that have arrived, and whether they are the table's last."""
+        assert self._table is not None
+        end, is_end = (self._at, True) if self._text.startswith(_LINE_END, self._at) else _rows_end(self._text, self._at)
+        if self._table.is_error and not is_end:
+            return self._table, False
+        part = self._part(end)
+        self._at = end + len(_LINE_END) * is_end
+        if self._table.is_error:
+            _raise_error(part)
+        return part, is_end
+
+    def _part(self, end: int) -> FluxTable:
+        assert self._table is not None
+        has_quotes = self._text.find(b'"', self._at, end) >= 0
+        return dataclasses.replace(self._table, body=memoryview(self._text)[self._at : end], may_hold_line_ends=has_quotes)
 
 
-def _table(answer: bytes, start: int, end: int) -> FluxTable:
-    header = _behind_line(answer, start, end)
-    rows = _behind_line(answer, header, end)
-    if not answer.startswith(b"#datatype", start):
-        raise UnreadableAnswer("the answer holds a table without types")
-    names, types = _cells(answer[header:rows]), _cells(answer[start:header])
-    if len(names) != len(types):
-        raise UnreadableAnswer("the answer was cut inside a header")
-    return FluxTable(tuple(names), tuple(types), memoryview(answer)[rows:end], answer.find(b'"', rows, end) >= 0)
+def _raise_error(table: FluxTable) -> NoReturn:
+    raise FluxError("; ".join(table.texts("error")) or "unknown error")
 
 
 def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -125,48 +199,49 @@ def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.cast(times, pa.int64())
 
 
-def _split(answer: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield the start and end of each table, and whether it ends with an empty line (outside quotes)."""
-    start = _behind_empty_lines(answer, 0)
+def _rows_end(text: bytes, start: int) -> tuple[int, bool]:
+    """Return where the whole rows from `start` on end, and whether an empty line follows, which ends their table."""
     # Finding one character is thirty times as fast as finding several, and hardly any answer has quotes or a second table.
-    if answer.find(b'"') < 0 and answer.find(b"#", start + 1) < 0:
-        if start < len(answer):
-            yield start, _before_empty_lines(answer, start), answer.endswith(_TABLE_END)
-        return
-    search = start
-    quotes = 0
-    while start < len(answer):
-        end = answer.find(_TABLE_END, search)
-        if end < 0:
-            yield start, len(answer), False
-            return
-        # Quotes inside a quoted cell are doubled, so their number is even before every empty line that ends a table.
-        quotes += answer.count(b'"', search, end)
-        search = end + len(_LINE_END)
+    if text.find(b'"', start) < 0 and text.find(b"#", start) < 0:
+        last = text.rfind(_LINE_END, start)
+        if last < 0:
+            return start, False
+        end = last + len(_LINE_END)
+        is_end = text.endswith(_TABLE_END, start, end)
+        while text.endswith(_TABLE_END, start, end):
+            end -= len(_LINE_END)
+        return end, is_end
+    search, quotes = start, 0
+    while (found := text.find(_TABLE_END, search)) >= 0:
+        # Quotes inside a quoted cell are doubled, so their number is even before every line end outside of quotes.
+        quotes += text.count(b'"', search, found)
+        search = found + len(_LINE_END)
         if quotes % 2 == 0:
-            yield start, search, True
-            start = search = _behind_empty_lines(answer, search)
+            return search, True
+    end, quotes = len(text), text.count(b'"', start)
+    while (found := text.rfind(_LINE_END, start, end)) >= 0:
+        quotes -= text.count(b'"', found, end)
+        if quotes % 2 == 0:
+            return found + len(_LINE_END), False
+        end = found
+    return start, False
 
 
-def _behind_empty_lines(answer: bytes, start: int) -> int:
-    while answer.startswith(_LINE_END, start):
+def _behind_empty_lines(text: bytes, start: int) -> int:
+    while text.startswith(_LINE_END, start):
         start += len(_LINE_END)
     return start
 
 
-def _before_empty_lines(answer: bytes, start: int) -> int:
-    end = len(answer)
-    while answer.endswith(_TABLE_END, start, end):
-        end -= len(_LINE_END)
-    return end
+def _behind_line(text: bytes, start: int) -> int:
+    """Return where the line that begins at `start` ends, or 0 if not all of it has arrived.
 
-
-def _behind_line(answer: bytes, start: int, end: int) -> int:
-    """Return where the line that begins at `start` ends. Line ends inside quotes, which a tag's name may contain, do not count."""
-    at = answer.find(_LINE_END, start, end)
-    while at >= 0 and answer.count(b'"', start, at) % 2:
-        at = answer.find(_LINE_END, at + len(_LINE_END), end)
-    return end if at < 0 else at + len(_LINE_END)
+    Line ends inside quotes, which a tag's name may contain, do not count.
+    """
+    at = text.find(_LINE_END, start)
+    while at >= 0 and text.count(b'"', start, at) % 2:
+        at = text.find(_LINE_END, at + len(_LINE_END))
+    return at + len(_LINE_END) if at >= 0 else 0
 
 
 def _lines_in(text: memoryview) -> int:

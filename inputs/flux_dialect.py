@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from inputs.flux_csv import TIME_TYPE, FluxTable, read_tables, times_as_ns
 from inputs.flux_text import flux_list, flux_text
 from inputs.influx_dialect import ID_TYPE, InfluxSeries, NotNumbers, Rows, any_of
 from transport.influx_connection import InfluxConnection
+
+_Parsed = TypeVar("_Parsed")
 
 _NUMERIC_TYPES = ("double", "long", "unsignedLong")
 
@@ -36,24 +39,22 @@ class FluxDialect:
 
     def look(self, series: InfluxSeries) -> None:
         """Query a range of one nanosecond, which costs nothing."""
-        self._tables(_select(series, Window(0, 1)), within_s=_LONGEST_LOOK_S)
+        self._parsed(_select(series, Window(0, 1)), lambda table: table.names, within_s=_LONGEST_LOOK_S)
 
     def counts(
         self, series: InfluxSeries, span: Window, *, every_s: int
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Return when windows begin, or the span where it begins within one, and how many rows each holds."""
-        tables = self._tables(
+        flux = (
             f"{_select(series, span)} |> aggregateWindow(every: {every_s}s, fn: count, createEmpty: false, timeSrc: "
             f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
         )
-        columns = (table.columns([("_time", TIME_TYPE), ("_value", pa.int64())]) for table in tables)
-        return [(times_as_ns(times).to_numpy(), counts.to_numpy()) for times, counts in columns]
+        return self._parsed(flux, _counted)
 
     def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
         """Return a part for each table of the answer."""
         columns = flux_list(("_time", "_value", series.source_tag))
-        tables = self._tables(f"{_select(series, span)} |> keep(columns: {columns}) |> group()")
-        return [_rows(table, series) for table in tables if table.body]
+        return self._parsed(f"{_select(series, span)} |> keep(columns: {columns}) |> group()", lambda table: _rows(table, series))
 
     def ends(self, series: InfluxSeries, pieces: Sequence[Window], *ends: str) -> list[int]:
         """Query all of them at once.
@@ -107,15 +108,19 @@ class FluxDialect:
         return self._texts(flux, may_be_empty=False)
 
     def _times(self, flux: str) -> list[int]:
-        columns = (table.columns([("_time", TIME_TYPE)])[0] for table in self._tables(flux) if table.body)
-        return [int(time_ns) for column in columns for time_ns in times_as_ns(column).to_pylist()]
+        parts = self._parsed(flux, lambda table: times_as_ns(table.columns([("_time", TIME_TYPE)])[0]).to_pylist())
+        return [int(time_ns) for part in parts for time_ns in part]
 
     def _texts(self, flux: str, *, may_be_empty: bool = True) -> list[str]:
-        tables = (table for table in self._tables(flux) if table.body or not may_be_empty)
-        return [text for table in tables for text in table.texts("_value")]
+        parts = self._parsed(flux, lambda table: table.texts("_value"), skips_empty=may_be_empty)
+        return [text for part in parts for text in part]
 
-    def _tables(self, flux: str, *, within_s: float = math.inf) -> list[FluxTable]:
-        return list(read_tables(self._connection.query(flux, within_s=within_s)))
+    def _parsed(
+        self, flux: str, parse: Callable[[FluxTable], _Parsed], *, skips_empty: bool = True, within_s: float = math.inf
+    ) -> list[_Parsed]:
+        """Return what is made of each table of the answer, or of each part of a long one, while the rest arrives."""
+        with self._connection.answer_to(flux, within_s=within_s) as blocks:
+            return [parse(table) for table in read_tables(blocks) if table.body or not skips_empty]
 
 
 def _select(series: InfluxSeries, span: Window) -> str:
@@ -141,6 +146,11 @@ def _from(bucket: str, measurement: str, field: str, span: Window) -> str:
 
 def _range(bucket: str, span: Window) -> str:
     return f"from(bucket: {flux_text(bucket)}) |> range(start: time(v: {span.start_ns}), stop: time(v: {span.end_ns}))"
+
+
+def _counted(table: FluxTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    times, counts = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
+    return times_as_ns(times).to_numpy(), counts.to_numpy()
 
 
 def _rows(table: FluxTable, series: InfluxSeries) -> Rows:

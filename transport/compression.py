@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Iterable, Iterator
 
 from transport.addresses import is_this_machine
 
@@ -55,6 +56,10 @@ def gzipped(body: bytes) -> bytes:
     return zlib.compress(body, _LEVEL, wbits=_GZIP_FORMAT)
 
 
-def unzipped(body: bytes) -> bytes:
-    """Decompress a gzip body. Raises zlib.error if it is damaged or truncated."""
-    return zlib.decompress(body, wbits=_GZIP_FORMAT)
+def unzipped(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """Decompress a gzip body, block by block. Raises zlib.error if it is damaged or truncated."""
+    gzip = zlib.decompressobj(wbits=_GZIP_FORMAT)
+    for block in blocks:
+        yield gzip.decompress(block)
+    if not gzip.eof:
+        raise zlib.error("the compressed data was cut")

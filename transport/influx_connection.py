@@ -34,6 +34,9 @@ __all__ = ["Address", "BucketFacts", "InfluxConnection", "InfluxFault", "looks_l
 #: Only column types are requested; units and groups are not used.
 _DIALECT = {"header": True, "annotations": ["datatype"], "delimiter": ",", "commentPrefix": "#", "dateTimeFormat": "RFC3339"}
 
+#: The most that is taken of an answer at a time.
+_BLOCK_BYTES = 1 << 20
+
 #: Unknown token, token without the right, and a bucket that this token may not see.
 _ANOTHER_TOKEN_MAY_HELP = (401, 403, 404)
 
@@ -117,23 +120,22 @@ class InfluxConnection:
         else:
             self._http.headers.pop("Authorization", None)
 
-    def query(self, flux: str, *, within_s: float = math.inf) -> bytes:
-        """Return the whole CSV answer to a query; never a part of it.
+    @contextmanager
+    def answer_to(self, flux: str, *, within_s: float = math.inf) -> Iterator[Iterator[bytes]]:
+        """Give the CSV answer to a query in blocks, as they arrive. Who takes all of them without an InfluxFault has the whole answer.
+
+        Meanwhile, this thread makes no other request.
 
         Args:
             flux: The query.
-            within_s: How long it may take, if that is less than for any request.
+            within_s: How long the answer may take, if that is less than for any request.
         """
         question = {"query": flux, "dialect": _DIALECT}
-        with self._flux_that_is_not_spoken():
-            return self._fetch(
-                "POST",
-                "/api/v2/query",
-                [("org", self.address.org)],
-                question=question,
-                accept="application/csv",
-                within_s=within_s,
-            )
+        asked = self._answer(
+            "POST", "/api/v2/query", [("org", self.address.org)], question=question, accept="application/csv", within_s=within_s
+        )
+        with self._flux_that_is_not_spoken(), asked as blocks:
+            yield blocks
 
     @contextmanager
     def _flux_that_is_not_spoken(self) -> Iterator[None]:
@@ -207,7 +209,13 @@ class InfluxConnection:
         """
         self.version.delete(self, bucket, series, first_ns, last_ns)
 
-    def _fetch(
+    def _fetch(self, method: str, path: str, parameters: list[tuple[str, str]], **options: Any) -> bytes:
+        """Return a whole answer; the options are those of `_answer`."""
+        with self._answer(method, path, parameters, **options) as blocks:
+            return b"".join(blocks)
+
+    @contextmanager
+    def _answer(
         self,
         method: str,
         path: str,
@@ -217,7 +225,7 @@ class InfluxConnection:
         question: Mapping[str, object] | None = None,
         accept: str = "application/json",
         within_s: float = math.inf,
-    ) -> bytes:
+    ) -> Iterator[Iterator[bytes]]:
         sent_ns = time.monotonic_ns()
         headers = {"Accept": accept, "Accept-Encoding": self._encoding}
         body = None
@@ -231,11 +239,15 @@ class InfluxConnection:
             closing(self._http.request(method, path, parameters, headers=headers, body=body)) as response,
         ):
             self._learn_time(response.headers, sent_ns)
-            answer = response.read(decode_content=False)
-            if response.headers.get("Content-Encoding") == "gzip":
-                answer = unzipped(answer)
-        self._compression.transferred(len(answer), (time.monotonic_ns() - sent_ns) / 1e9)
-        return answer
+            blocks = self._received(response, sent_ns)
+            yield unzipped(blocks) if response.headers.get("Content-Encoding") == "gzip" else blocks
+
+    def _received(self, response: urllib3.BaseHTTPResponse, sent_ns: int) -> Iterator[bytes]:
+        size = 0
+        while block := response.read(_BLOCK_BYTES, decode_content=False):
+            size += len(block)
+            yield block
+        self._compression.transferred(size, (time.monotonic_ns() - sent_ns) / 1e9)
 
     def write(self, bucket: str, lines: bytes) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""

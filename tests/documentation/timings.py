@@ -80,7 +80,7 @@ def parse_with_the_client(answer: bytes) -> list[dict[str, object]]:
 
 
 def _parse_here(answer: bytes) -> object:
-    (table,) = read_tables(answer)
+    (table,) = read_tables([answer])
     return table.columns([("_time", TIME_TYPE), ("_value", pa.float64()), ("source_id", pa.dictionary(pa.int32(), pa.string()))])
 
 

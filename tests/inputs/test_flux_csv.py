@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import os
 import signal
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -88,14 +89,14 @@ def rows_in(table: FluxTable) -> list[tuple[int, float, str]]:
 
 
 def read(answer: bytes) -> list[list[tuple[int, float, str]]]:
-    return [rows_in(table) for table in read_tables(answer)]
+    return [rows_in(table) for table in read_tables([answer])]
 
 
 @given(TABLES)
 def test_an_answer_is_read_as_pythons_own_module_reads_it(tables: list[Table]) -> None:
     answer = answer_of(tables)
 
-    found = list(read_tables(answer))
+    found = list(read_tables([answer]))
 
     assert [(table.names, table.types) for table in found] == [
         (("", "result", "table", "_time", "_value", table.tag), ("#datatype", *TYPES)) for table in tables
@@ -106,6 +107,44 @@ def test_an_answer_is_read_as_pythons_own_module_reads_it(tables: list[Table]) -
         assert rows_in(table) == [(time_ns_of(row.time), float(row.value), row.tag) for row in sent.rows]
         oracle = list(csv.reader(io.StringIO(bytes(table.body).decode(), newline=""), strict=True))
         assert oracle == [["", "_result", "0", *row] for row in sent.rows]
+
+
+@given(TABLES, st.data())
+def test_an_answer_is_the_same_however_it_is_cut_on_its_way(tables: list[Table], data: st.DataObject) -> None:
+    answer = answer_of(tables) + data.draw(st.sampled_from([b"", b"\r\n", b"\r\n" + ERROR, ERROR + b"\r\n"]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(answer)), max_size=6)))
+    edges = [0, *cuts, len(answer)]
+
+    in_blocks = _rows_or_error([answer[first:stop] for first, stop in itertools.pairwise(edges)])
+
+    assert in_blocks == _rows_or_error([answer])
+
+
+def _rows_or_error(blocks: Iterable[bytes]) -> tuple[list[tuple[int, float, str]], str]:
+    rows: list[tuple[int, float, str]] = []
+    try:
+        for table in read_tables(blocks):
+            if table.names[-1] not in ("", "result", "table", "_time", "_value"):
+                rows += rows_in(table)
+    except FluxError as error:
+        return rows, str(error)
+    return rows, ""
+
+
+def test_a_long_answer_is_read_while_it_arrives_and_never_kept() -> None:
+    rows = [Row("1970-01-01T00:00:00Z", str(i), "a") for i in range(1000)]
+    answer = answer_of([Table("source_id", rows)])
+    arrived: list[int] = []
+
+    def blocks() -> Iterator[bytes]:
+        for at in range(0, len(answer), 1000):
+            arrived.append(at)
+            yield answer[at : at + 1000]
+
+    sizes = [(len(arrived), len(table.body)) for table in read_tables(blocks())]
+
+    assert [count for count, _ in sizes] == list(range(1, len(arrived) + 1))
+    assert max(size for _, size in sizes) <= 1000 + len(answer_of([Table("source_id", rows[:1])]))
 
 
 def test_line_ends_inside_tags_of_a_large_answer_end_no_row() -> None:
@@ -191,7 +230,7 @@ def test_a_header_that_changes_is_followed() -> None:
     first = b",dateTime:RFC3339,double,string\r\n,result,table,_time,_value,s\r\n,_result,0,1970-01-01T00:00:00Z,1,a\r\n\r\n"
     second = b",string,dateTime:RFC3339,long\r\n,result,table,s,_time,_value\r\n,_result,1,b,1970-01-01T00:00:01Z,2\r\n\r\n"
 
-    tables = list(read_tables(head + first + head + second))
+    tables = list(read_tables([head + first + head + second]))
 
     assert [table.type_of("_value") for table in tables] == ["double", "long"]
     assert [table.texts("s") for table in tables] == [["a"], ["b"]]
@@ -271,7 +310,7 @@ def test_an_answer_of_another_form_is_refused(answer: bytes) -> None:
 
 @pytest.mark.parametrize("rows", [[], [Row("1970-01-01T00:00:00Z", "2", "d")]])
 def test_columns_have_the_types_wanted_even_without_rows_and_one_that_is_not_there_is_refused(rows: list[Row]) -> None:
-    (table,) = read_tables(answer_of([Table("source_id", rows)]))
+    (table,) = read_tables([answer_of([Table("source_id", rows)])])
 
     times, values = table.columns([("_time", TIME_TYPE), ("_value", pa.float64())])
 
@@ -284,7 +323,7 @@ def test_columns_have_the_types_wanted_even_without_rows_and_one_that_is_not_the
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=5))
 def test_counts_are_read_as_integers(counts: Sequence[int]) -> None:
     rows = [Row("1970-01-01T00:00:00Z", str(count), "a") for count in counts]
-    (table,) = read_tables(answer_of([Table("s", rows)]))
+    (table,) = read_tables([answer_of([Table("s", rows)])])
 
     assert table.columns([("_value", pa.int64())])[0].to_pylist() == list(counts)
 
@@ -292,7 +331,7 @@ def test_counts_are_read_as_integers(counts: Sequence[int]) -> None:
 def test_a_signal_that_comes_while_an_answer_is_parsed_reaches_our_handler_and_breaks_nothing_off() -> None:
     rows = 3_000_000
     answer = b"#datatype,string,long,double\r\n,result,table,_value\r\n" + b",_result,0,1.25\r\n" * rows + b"\r\n"
-    (table,) = read_tables(answer)
+    (table,) = read_tables([answer])
     handled: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _: handled.append(number))
     try:

@@ -29,6 +29,7 @@ from testbed.influxdb_server import InfluxServer
 from tests.conftest import Bucket
 from tests.outputs.batches import ODD_IDS, TAG_TEXTS
 from tests.servers.socket_server import Serve, http_answer
+from tests.transport.answers import whole_answer
 from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
 #: 2025-11-03T14:00:00Z, a whole hour.
@@ -618,7 +619,7 @@ def test_what_only_an_operator_can_fix_is_denied_with_the_setting_to_check(
 
 GOOD = (
     b"#datatype,string,long,dateTime:RFC3339,double,string\r\n,result,table,_time,_value,source_id\r\n"
-    b",_result,0,2025-11-03T14:00:00Z,4711.5,patient-7\r\n\r\n"
+    b",_result,0,2025-11-03T14:00:00Z,4711,patient-7\r\n\r\n"
 )
 
 
@@ -630,7 +631,7 @@ GOOD = (
         (GOOD[:-20], "broke off its answer: the answer was cut"),
         (b"", "broke off its answer: the answer is empty"),
         (b"<html>Please log in</html>\r\n\r\n", "broke off its answer"),
-        (GOOD.replace(b"4711.5", b"4711.5x"), "holds a row of another form"),
+        (GOOD.replace(b"4711", b"4711x"), "holds a row of another form"),
     ],
     ids=["error after rows", "without its end", "cut in a row", "empty", "a web page", "no number"],
 )
@@ -660,14 +661,14 @@ def test_a_real_error_after_rows_is_noticed(influxdb: InfluxServer, raw_bucket: 
 
     assert b"\r\n\r\n\r\n#datatype,string,string\r\n,error,reference" in answer
     with pytest.raises(FluxError, match="cannot convert"):
-        list(read_tables(answer))
+        list(read_tables([answer]))
 
 
 def _first_answer(connection: InfluxConnection, flux: str) -> bytes:
     """Return the first answer with status 200: one time in ten the server finds the error before it has sent anything, and says 400."""
     for _ in range(20):
         try:
-            return connection.query(flux)
+            return whole_answer(connection, flux)
         except InfluxFault as fault:
             if fault.status != 400:
                 raise

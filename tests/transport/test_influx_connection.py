@@ -15,6 +15,7 @@ from urllib3.connection import HTTPConnection
 from testbed.influxdb_server import InfluxServer
 from tests.conftest import Bucket
 from tests.servers.socket_server import Answer, Pause, Reset, Serve, chunk, http_answer, socket_servers
+from tests.transport.answers import whole_answer
 from tests.transport.slow_server import MORE_THAN_BUFFERS_HOLD, slow_reader
 from transport.influx_connection import Address, InfluxConnection, InfluxFault
 
@@ -27,7 +28,7 @@ CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 #: Everything that is ever asked of a server.
 QUESTIONS: dict[str, Callable[[InfluxConnection], object]] = {
     "ping": lambda connection: connection.ping(),
-    "query": lambda connection: connection.query("buckets()"),
+    "query": lambda connection: whole_answer(connection),
     "write": lambda connection: connection.write("bucket", b"ecg ecg=1.0 1\n"),
     "bucket": lambda connection: connection.bucket("bucket"),
 }
@@ -93,9 +94,9 @@ def test_a_chunked_answer_cut_anywhere_is_rejected(connect: Connect, serve: Serv
 
     for _ in cuts:
         with pytest.raises(InfluxFault):
-            connection.query("buckets()")
+            whole_answer(connection)
 
-    assert connection.query("buckets()") == CSV
+    assert whole_answer(connection) == CSV
 
 
 @EVERY_QUESTION
@@ -123,7 +124,7 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(dripping: str, as
 
     assert time.monotonic() - started_s < 2
     # What was left of that answer is not taken for the next one.
-    assert connection.query("buckets()") == CSV
+    assert whole_answer(connection) == CSV
 
 
 def test_a_write_that_is_taken_byte_by_byte_is_given_up_in_time(connect: Connect) -> None:
@@ -141,7 +142,7 @@ def test_the_time_is_that_of_one_request_not_of_all(connect: Connect, serve: Ser
     connection = connect(serve([Pause(0.3), http_answer("200 OK", CSV)]).url, timeout_s=1.0)
 
     for _ in range(5):
-        assert connection.query("buckets()") == CSV
+        assert whole_answer(connection) == CSV
 
 
 # --- a token that is replaced ---------------------------------------------------------------------------------------------------
@@ -313,7 +314,7 @@ def test_a_redirect_is_not_followed(ask: Ask, connect: Connect, serve: Serve) ->
 @pytest.mark.parametrize(("header", "expected_s"), [("7", 7), ("9" * 400, 600), ("soon", None), ("-1", None)])
 def test_a_wait_that_is_asked_for_is_passed_on(header: str, expected_s: float | None, connect: Connect, serve: Serve) -> None:
     with pytest.raises(InfluxFault) as fault:
-        connect(serve([http_answer("503 Busy", b"", f"Retry-After: {header}")]).url).query("buckets()")
+        whole_answer(connect(serve([http_answer("503 Busy", b"", f"Retry-After: {header}")]).url))
 
     assert fault.value.retry_after_s == expected_s
 
@@ -338,7 +339,7 @@ def test_a_write_is_stored_only_if_the_answer_is_influxdbs(status: str, connect:
     ids=["length", "chunked", "in pieces", "until closed"],
 )
 def test_a_whole_answer_is_given_as_it_is(answer: Answer, connect: Connect, serve: Serve) -> None:
-    assert connect(serve(answer).url).query("buckets()") == CSV
+    assert whole_answer(connect(serve(answer).url)) == CSV
 
 
 @pytest.mark.parametrize(
@@ -349,7 +350,7 @@ def test_an_invalid_date_is_ignored(date: str, connect: Connect, serve: Serve) -
 
     connection.ping()
 
-    assert connection.query("buckets()") == CSV
+    assert whole_answer(connection) == CSV
     assert connection.clock.now_ns(time.monotonic_ns()) is None
 
 
@@ -399,7 +400,7 @@ def test_one_connection_serves_many_questions(raw_bucket: Bucket, connect: Conne
 
     for _ in range(5):
         connection.ping()
-        connection.query(f'from(bucket: "{raw_bucket.name}") |> range(start: 0)')
+        whole_answer(connection, f'from(bucket: "{raw_bucket.name}") |> range(start: 0)')
 
     assert len(opened) == 1
 
