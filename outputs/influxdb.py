@@ -22,6 +22,7 @@ from outputs.influx_lines import (
     UNWRITABLE_NAME,
     InfluxTarget,
     Lines,
+    Picked,
     encode_rows,
     encode_summary,
     escaped_measurement,
@@ -39,7 +40,10 @@ _ROWS_UNDER_WAY = 500_000
 
 #: Batches are stored together up to so many requests: the server has less work with full requests than with one per window, and with one
 #: request for several summaries.
-_REQUESTS_TOGETHER = 4
+_REQUESTS_TOGETHER = 2
+
+#: A refusal of fewer lines as too large says nothing of others: one of them may be very long.
+_FEWEST_LINES = 1000
 
 #: A server that answers so many requests at a time gets each from a thread of its own, since it answers late.
 _MANY_AT_A_TIME = 4
@@ -84,6 +88,8 @@ class InfluxOutput:
     def __init__(self, connection: InfluxConnection, target: InfluxTarget) -> None:
         self._connection = connection
         self._target = target
+        #: Less than the target's once the server, or a proxy before it, has refused so many as too large.
+        self._most_lines = target.lines_per_write
         self._allow_requests(connection.writes_at_a_time)
         self._room = _Room()
         self.name = f"influxdb:{canonical_address(f'{connection.address.url}/{target.bucket}')}"
@@ -111,7 +117,7 @@ class InfluxOutput:
         lines = lines_of(batch, self._target)
         # One request more than are sent at a time, so that the next is encoded meanwhile.
         by_row = RowByRow(lines, partial(self._send_some, lines), concurrency=self._connection.writes_at_a_time + 1)
-        by_row.store(self._target.lines_per_write)
+        by_row.store(self._most_lines)
         if not by_row.refused and len(lines) == len(batch):
             self._send_summary(batch, partial=False)
             return
@@ -132,9 +138,8 @@ class InfluxOutput:
         if any(len(one) < len(batch) for one, batch in zip(lines, batches, strict=True)):
             return False
         try:
-            for parts in full_requests(lines, self._target.lines_per_write):
-                with self._room.of(sum(len(picked) for _, picked in parts)):
-                    self._send(b"".join(one.of(picked) for one, picked in parts))
+            for parts in full_requests(lines, self._most_lines):
+                self._send_rows(parts, sum(some.stop - some.start for _, some in parts))
             self._send(b"".join(encode_summary(batch, self._target) for batch in batches))
         except Refused:
             return False
@@ -182,8 +187,16 @@ class InfluxOutput:
                 ) from None
 
     def _send_some(self, lines: Lines, picked: npt.NDArray[np.int64]) -> None:
-        with self._room.of(len(picked)):
-            self._send(lines.of(picked))
+        self._send_rows([(lines, picked)], len(picked))
+
+    def _send_rows(self, parts: Sequence[tuple[Lines, Picked]], rows: int) -> None:
+        with self._room.of(rows):
+            try:
+                self._send(b"".join(lines.of(picked) for lines, picked in parts))
+            except Refused as refusal:
+                if refusal.why is Why.TOO_LARGE and rows // 2 >= _FEWEST_LINES:
+                    self._most_lines = min(self._most_lines, rows // 2)
+                raise
 
     def _send(self, lines: bytes) -> None:
         """Store lines.

@@ -135,7 +135,11 @@ class Settings:
     )
     influx_ca_file: str = _setting(path, "", "Certificate authority file for https; empty: the system's.")
     influx_query_timeout: int = _setting(seconds(1, LONGEST_REQUEST_S), "30", "Time-out of a query, in seconds.")
-    influx_write_batch_size: int = _setting(whole_number(1, 1_000_000), "20000", "Most lines in one write request.")
+    influx_write_batch_size: int = _setting(
+        whole_number(1, 1_000_000),
+        "50000",
+        "Most lines in one write request; fewer once the server, or a proxy, answers 413 to so many.",
+    )
     influx_gzip: Gzip = _setting(
         one_of(Gzip),
         "auto",

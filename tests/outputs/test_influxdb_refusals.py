@@ -279,6 +279,7 @@ class RuledConnection:
     stored: set[bytes] = field(default_factory=set)
     summaries: list[bytes] = field(default_factory=list)
     requests: int = 0
+    too_large: int = 0
     writes_at_a_time: int = 2
 
     def try_to_write(self, bucket: str) -> None:
@@ -287,6 +288,7 @@ class RuledConnection:
     def write(self, bucket: str, lines: bytes) -> None:
         self.requests += 1
         if len(lines) > self.rules.most_bytes:
+            self.too_large += 1
             raise InfluxFault("413 Request Entity Too Large", status=413)
         if b"_windows" in lines:
             self.summaries.append(lines)
@@ -384,6 +386,35 @@ def test_a_server_that_takes_not_even_a_row_is_not_asked_about_each(most_bytes: 
     assert refused.rows is None
     assert "10000 too large for a request, even alone (413)" in str(refused)
     assert connection.requests < 100
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_what_a_server_refused_as_too_large_is_not_sent_again_and_again(together: bool) -> None:
+    connection = RuledConnection(Rules(most_bytes=400_000))
+    output = ruled(connection, lines_per_write=20_000)
+    batches = [usual_batch(rows=10_000, window=window) for window in range(3)]
+    output.write(batches[0])
+    refused_at_first = connection.too_large
+
+    if together:
+        assert output.write_together(batches[1:])
+    else:
+        output.write(batches[1])
+
+    assert connection.too_large == refused_at_first == 1
+    assert len(connection.stored) == 10_000 * (3 if together else 2)
+
+
+def test_a_row_that_is_too_large_alone_does_not_make_the_requests_of_others_small() -> None:
+    connection = RuledConnection(Rules(most_bytes=500_000))
+    output = ruled(connection)
+    huge = make_batch([(i, "x" * 600_000 if i == 7 else "a", float(i // 2)) for i in range(20)])
+    refused_by(output, huge)
+    connection.requests = 0
+
+    output.write(usual_batch(rows=4000))
+
+    assert connection.requests == 2, "its rows, and its summary"
 
 
 @pytest.mark.parametrize("status", [400, 422])
