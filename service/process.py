@@ -103,6 +103,20 @@ def reuse_freed_memory() -> None:
         mallopt(option, value)
 
 
+def give_back_freed_memory() -> None:
+    """Return freed memory to the system, as far as the allocators can.
+
+    They keep it in pieces between what is in use, and Arrow some for each thread. After a large chunk this is more than the chunk itself.
+    """
+    import pyarrow as pa  # imported by then; commands that read nothing start without it
+
+    pa.default_memory_pool().release_unused()
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except (AttributeError, OSError, TypeError):
+        return  # not glibc
+
+
 def _shown(path: str) -> str:
     """Return a path only if it was given on the command line, since any other may contain a person's name."""
     return path if any(path.startswith(argument) for argument in sys.argv[1:] if argument) else "A file or folder"

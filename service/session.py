@@ -32,6 +32,7 @@ from service.pipeline.release_loop import Parts, run
 from service.pipeline.released_elsewhere import ANY_TIME, refuse_releases_elsewhere
 from service.pipeline.rows_without_cohort import RowsWithoutCohort, warn_of_rows_without_cohort
 from service.pipeline.schedule import Schedule
+from service.process import give_back_freed_memory
 from service.retry import RetriesExhausted, Retry
 from service.settings.declared import Settings
 from service.settings.shown import shown_settings
@@ -437,6 +438,7 @@ def _parts(
         advance=advance,
         exclusion=exclusion,
         upkeep=make_upkeep(settings, source, journal, telemetry, clock, looks=_looks(session)),
+        give_back_memory=give_back_freed_memory,
     )
 
 

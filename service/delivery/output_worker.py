@@ -22,9 +22,8 @@ from service.state.output_positions import OutputPositions
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
-#: Beyond so many rows, no more than so many batches wait for a thread: few threads keep an output busy with large batches.
+#: No further batch is handed to a thread while those behind the first one have so many rows: a large batch keeps an output busy alone.
 _ROWS_UNDER_WAY = 200_000
-_FEW_BATCHES = 2
 
 #: An output's answer for a batch: its receipt, if it gives one; or, as an int, how many rows were set aside.
 _Answer = Receipt | int | None
@@ -198,10 +197,7 @@ class OutputWorker(threading.Thread):
     def _keeps_pool_busy(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
         """Return whether enough batches follow the first group to keep the pool's threads busy, or enough rows to fill the memory."""
         following = [batch for group, _ in list(under_way)[1:] for batch in group.batches]
-        wanted = self.output.concurrency - 1
-        if len(following) >= min(wanted, _FEW_BATCHES) and sum(map(len, following)) >= _ROWS_UNDER_WAY:
-            return True
-        return len(following) >= wanted
+        return len(following) >= self.output.concurrency - 1 or sum(map(len, following)) >= _ROWS_UNDER_WAY
 
     def _groups(self) -> Iterator[_Group | None]:
         """Yield groups to write, in order, and None whenever nothing is pending. Ends before the next chunk after a stop request."""

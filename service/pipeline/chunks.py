@@ -202,15 +202,15 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     samples = source.read(chunk.windows) if chunk.early is None else chunk.early()
     counted = chunk.counted.copy()
     for _ in range(_MOST_READS - 1):
-        short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
+        short = np.flatnonzero(rows_in(samples, chunk.windows) < counted)
         if not len(short):
             return samples
         _READ_AGAIN.log(len(short), len(chunk.windows))
         for index in short.tolist():
             window = chunk.windows.part(index, index + 1)
             counted[index] = source.count(window)[0]
-            samples = _replace(samples, window, source.read(window))
-    short = np.flatnonzero(_rows_in(samples, chunk.windows) < counted)
+            samples = replaced(samples, window, source.read(window))
+    short = np.flatnonzero(rows_in(samples, chunk.windows) < counted)
     if len(short):
         raise SourceUnavailable(f"{len(short)} windows have fewer rows than the source counts in them")
     return samples
@@ -234,12 +234,13 @@ def _without_source(samples: Samples, windows: WindowRange) -> int:
     return int(((times_ns >= windows.start_ns) & (times_ns < windows.end_ns)).sum())
 
 
-def _rows_in(samples: Samples, windows: WindowRange) -> npt.NDArray[np.int64]:
+def rows_in(samples: Samples, windows: WindowRange) -> npt.NDArray[np.int64]:
+    """Return how many rows are in each window, shape (len(windows),)."""
     index = windows.index_of(samples.times_ns)
     return np.bincount(index[(index >= 0) & (index < len(windows))], minlength=len(windows))
 
 
-def _replace(samples: Samples, window: WindowRange, fresh: Samples) -> Samples:
+def replaced(samples: Samples, window: WindowRange, fresh: Samples) -> Samples:
     """Return `samples` with the rows of one window taken from `fresh`."""
     kept = (samples.times_ns < window.start_ns) | (samples.times_ns >= window.end_ns)
     return joined([picked(samples, np.flatnonzero(kept)), fresh])

@@ -1,27 +1,30 @@
-"""Reads chunks before they are asked for: those that follow, and the newest window of a stream while it is counted."""
+"""Reads ahead: the chunks that follow, and the newest window of a stream before it is due."""
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
+from anonymizer.errors import SourceError
 from anonymizer.samples import Samples, SampleSource, joined
-from anonymizer.windows import WindowRange
-from service.pipeline.chunks import Chunk
+from anonymizer.windows import NANOSECONDS, WindowRange
+from service.pipeline.chunks import Chunk, replaced, rows_in
+from service.pipeline.schedule import Stream
 
 Read = Callable[[Chunk], Samples]
 
-#: A window that is expected to have at least so many rows is read in as many parts as the source answers at a time.
-_MANY_ROWS = 50_000
+#: A part of a window has at least so many rows: smaller queries cost the server more than they save.
+_ROWS_PER_PART = 10_000
 
 
 class Pending:
-    """Samples that a thread of their own reads.
+    """Samples that a separate thread reads.
 
     Args:
         read: Reads them, or raises.
@@ -38,6 +41,10 @@ class Pending:
     def wait(self) -> None:
         """Return once the read has succeeded or failed."""
         self._thread.join()
+
+    def has_ended(self) -> bool:
+        """Return whether the read has succeeded or failed."""
+        return not self._thread.is_alive()
 
     def take(self) -> Samples:
         """Return the samples, or raise the read's error. A second call reads again."""
@@ -78,44 +85,111 @@ class Reading:
 
 
 class NewestWindow:
-    """Counts and reads the newest window of a stream at the same time, since outputs wait for it.
+    """Reads the newest window of a stream early and in parts, since outputs wait for it.
 
-    The count may then include rows that came after the read; `read_completely` reads such a window again.
+    A part is read as soon as it is as old as ALLOWED_LATENESS_SECONDS asks, the last one while the window is counted. The counts decide: a
+    part that has another number of rows by then is read again (decision 037).
 
     Args:
         source: Where the rows are.
+        stream: Knows the next window, and which time is old enough. It is told to poll at the end of each part.
     """
 
-    def __init__(self, source: SampleSource) -> None:
+    def __init__(self, source: SampleSource, stream: Stream) -> None:
         self._source = source
+        self._stream = stream
         self._rows = 0
+        self._parts = WindowRange(0, 0, 1)
+        self._early: list[_Early] = []
+
+    def begin(self) -> None:
+        """Begin to read the parts of the next window that are old enough, unless an earlier read is still running."""
+        if not self._rows:
+            return
+        self._cut(self._stream.next_window)
+        begun = sum(len(one.parts) for one in self._early)
+        stop = (
+            min(self._stream.aged_ns - self._parts.start_ns, self._parts.end_ns - self._parts.start_ns) // self._parts.length_ns
+        )
+        if stop > begun and all(one.has_ended() for one in self._early):
+            self._early.append(_Early(self._source, self._parts.part(begun, stop)))
 
     def count(self, window: WindowRange) -> tuple[npt.NDArray[np.int64], Callable[[], Samples] | None]:
         """Return the window's count, and what returns its samples; None if they are not being read, because the last window was empty."""
-        early = self._begin(window) if self._rows else None
-        counted = self._source.count(window)
+        self._cut(window)
+        early, rest = self._early, self._begin_rest() if self._rows else []
+        counted = self._source.count(self._parts)
+        counts = dict(zip((part.start_ns for part in self._parts), counted.tolist(), strict=True))
         self._rows = int(counted.sum())
-        return counted, early
+        self._stream.part_ns = window.length_ns // _parts_in(window, self._rows)
+        self._early = []
 
-    def _begin(self, window: WindowRange) -> Callable[[], Samples]:
-        parts = self._source.concurrent_reads if self._rows >= _MANY_ROWS else 1
-        pieces = WindowRange(window.start_ns, window.end_ns, window.length_ns // parts)
-        pending = [Pending(partial(self._source.read, pieces.part(index, index + 1))) for index in range(parts)]
-        return lambda: joined([one.take() for one in pending])
+        def take() -> Samples:
+            return joined([one.take(counts) for one in early] + [one.take() for one in rest])
+
+        return counted.sum(keepdims=True), take if early or rest else None
+
+    def _cut(self, window: WindowRange) -> None:
+        """Keep what was begun of this window, and nothing of another."""
+        parts = WindowRange(window.start_ns, window.end_ns, self._stream.part_ns)
+        if parts != self._parts:
+            self._parts, self._early = parts, []
+
+    def _begin_rest(self) -> list[Pending]:
+        begun, at_a_time = sum(len(one.parts) for one in self._early), self._source.concurrent_reads
+        pieces = np.array_split(np.arange(begun, len(self._parts)), at_a_time)
+        spans = [self._parts.part(int(piece[0]), int(piece[-1]) + 1) for piece in pieces if len(piece)]
+        return [Pending(partial(self._source.read, span)) for span in spans]
 
 
-def read_ahead(chunks: Iterable[Chunk], read: Read, *, at_a_time: int = 1) -> Iterator[Reading]:
+class _Early:
+    """Neighbouring parts that are read before the window is due."""
+
+    def __init__(self, source: SampleSource, parts: WindowRange) -> None:
+        self.parts = parts
+        self._source = source
+        self._pending = Pending(partial(source.read, parts))
+
+    def has_ended(self) -> bool:
+        """Return whether the read has succeeded or failed."""
+        return self._pending.has_ended()
+
+    def take(self, counts: Mapping[int, int]) -> Samples:
+        """Return the samples; read those parts again that have another number of rows than was counted since, by a part's start."""
+        try:
+            samples = self._pending.take()
+        except SourceError:
+            # It failed before the window was due; only an error from now on matters.
+            return self._source.read(self.parts)
+        counted = np.array([counts[part.start_ns] for part in self.parts])
+        for index in np.flatnonzero(rows_in(samples, self.parts) != counted).tolist():
+            part = self.parts.part(index, index + 1)
+            samples = replaced(samples, part, self._source.read(part))
+        return samples
+
+
+def _parts_in(window: WindowRange, rows: int) -> int:
+    """Return in how many parts of whole seconds a window is read, if it has about so many rows."""
+    seconds = window.length_ns // NANOSECONDS
+    return max(number for number in range(1, seconds + 1) if seconds % number == 0 and number <= max(1, rows // _ROWS_PER_PART))
+
+
+def read_ahead(chunks: Iterable[Chunk], read: Read, *, at_a_time: int = 1, most_rows: float = math.inf) -> Iterator[Reading]:
     """Yield each chunk's reading once it has ended; the next ones run while the caller works on it.
 
     Args:
         chunks: The chunks to read, in order.
         read: Reads one completely, or raises.
         at_a_time: How many reads may run at a time.
+        most_rows: No further read begins while those that run or wait have so many rows: a single window may be a large chunk.
     """
     waiting, under_way = iter(chunks), deque[Reading]()
 
+    def has_room() -> bool:
+        return len(under_way) < at_a_time and sum(int(one.chunk.counted.sum()) for one in under_way) < most_rows
+
     def begin() -> None:
-        while len(under_way) < at_a_time and (chunk := next(waiting, None)) is not None:
+        while has_room() and (chunk := next(waiting, None)) is not None:
             under_way.append(Reading(chunk, read))
 
     begin()

@@ -30,7 +30,7 @@ from service.pipeline.chunks import (
 )
 from service.pipeline.contradictions import Judgement, advice_for
 from service.pipeline.read_ahead import NewestWindow, Reading, read_ahead
-from service.pipeline.schedule import Schedule, empty_windows_ahead
+from service.pipeline.schedule import Schedule, Stream, empty_windows_ahead
 from service.retry import Retry
 from service.state.journal import Journal, Release, Released
 from service.telemetry.hub import Telemetry, Unit
@@ -103,6 +103,7 @@ class Parts:
         unit_is_window: Whether each window is reported separately, or each chunk.
         advance: Called after each chunk with its numbers of windows and rows.
         upkeep: Called often; runs periodic tasks.
+        give_back_memory: Called after each chunk with more rows than `most_rows`, which is a single large window.
         plans_by_hour: Whether chunks follow whole hours regardless of earlier releases, because files are named after them.
         workforce: Finishes chunks in other processes; None: this process does.
         exclusion: Returns whose rows are not released now; raises StateUnavailable while that is unknown.
@@ -121,6 +122,7 @@ class Parts:
     unit_is_window: bool
     advance: Callable[[int, int], None]
     upkeep: Callable[[], None] = lambda: None
+    give_back_memory: Callable[[], None] = lambda: None
     plans_by_hour: bool = False
     workforce: Workforce | None = None
     exclusion: Callable[[], Exclusion | None] = lambda: None
@@ -156,15 +158,20 @@ def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> I
         yield from parts.workforce.in_order(_chunks_planned(schedule, parts, judgement))
         return
     logged_remarks = set(parts.source.remarks)
-    newest = NewestWindow(parts.source) if parts.is_stream and parts.source.concurrent_reads > 1 else None
+    newest = NewestWindow(parts.source, schedule) if isinstance(schedule, Stream) and parts.source.concurrent_reads > 1 else None
     parts.upkeep()
     for windows in schedule:
         parts.telemetry.reached(windows.start_ns)
         if not windows:
             _poll_source(parts, logged_remarks)
+            if newest is not None:
+                newest.begin()
         empty = _empty_ahead(windows, schedule, parts)
         chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement, newest=newest)
-        readings = read_ahead(chunks, lambda chunk: read_completely(parts.source, chunk), at_a_time=parts.source.concurrent_reads)
+        at_a_time = parts.source.concurrent_reads
+        readings = read_ahead(
+            chunks, partial(read_completely, parts.source), at_a_time=at_a_time, most_rows=at_a_time * parts.most_rows
+        )
         yield from (_WorkHere(reading, parts) for reading in readings)
         parts.telemetry.reached((empty or windows).end_ns)
         # Afterwards: a window that just fell due does not wait for it.
@@ -275,6 +282,8 @@ def _release(work: Work, parts: Parts, judgement: Judgement | None) -> None:
     rows = sum(result.counts.read for result in finished.results)
     parts.telemetry.took(parts.clock.monotonic_s() - started_s, rows, len(chunk.windows))
     parts.advance(len(chunk.windows), rows)
+    if rows > parts.most_rows:
+        parts.give_back_memory()
 
 
 def _releases(finished: FinishedChunk) -> list[Release]:

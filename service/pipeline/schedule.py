@@ -104,6 +104,8 @@ class Stream:
         lateness_ns: How long after its end a window falls due.
         interval_s: The longest pause between two polls.
         due_end_ns: Where the last due window ended, as of the last poll.
+        aged_ns: The latest time that is `lateness_ns` ago, as of the last poll.
+        part_ns: Polls also when a part of this length of the next window is `lateness_ns` old; divides `length_ns`.
     """
 
     source: SampleSource
@@ -113,6 +115,16 @@ class Stream:
     lateness_ns: int
     interval_s: float
     due_end_ns: int = 0
+    aged_ns: int = 0
+    part_ns: int = 0
+
+    def __post_init__(self) -> None:
+        self.part_ns = self.part_ns or self.length_ns
+
+    @property
+    def next_window(self) -> WindowRange:
+        """The window that falls due next."""
+        return WindowRange(self.position_ns, self.position_ns + self.length_ns, self.length_ns)
 
     @property
     def windows_in_all(self) -> None:
@@ -132,14 +144,16 @@ class Stream:
         """Yield windows as they fall due, many at once when behind; when none is due, an empty range, then wait."""
         while not self.clock.is_stopping():
             now_ns = _now_ns(self.source, self.clock)
+            self.aged_ns = now_ns - self.lateness_ns
             self.due_end_ns = _due_end_ns(now_ns, self.length_ns, self.lateness_ns)
             if self.due_end_ns > self.position_ns:
                 due = _run_of_windows(self.position_ns, self.due_end_ns, self.length_ns)
                 self.position_ns = due.end_ns
                 yield due
             else:
-                next_due_s = (self.position_ns + self.length_ns + self.lateness_ns - now_ns) / NANOSECONDS
-                next_poll_s = self.clock.monotonic_s() + min(next_due_s, self.interval_s, self.source.clock_check_in_s())
+                next_part_ns = (max(self.aged_ns, self.position_ns) // self.part_ns + 1) * self.part_ns
+                next_part_s = (next_part_ns - self.aged_ns) / NANOSECONDS
+                next_poll_s = self.clock.monotonic_s() + min(next_part_s, self.interval_s, self.source.clock_check_in_s())
                 yield WindowRange(self.position_ns, self.position_ns, self.length_ns)
                 self.clock.wait(next_poll_s - self.clock.monotonic_s())
 

@@ -99,6 +99,7 @@ class Ward:
             is_stream=is_stream,
             unit_is_window=True,
             advance=lambda windows, rows: None,
+            give_back_memory=lambda: self.happened.append(("gave back", ())),
         )
         self.delivery.start()
         run(Span(WindowRange(0, 4 * LENGTH_NS, LENGTH_NS)), parts)
@@ -118,6 +119,7 @@ def test_the_loop_comes_by_before_and_after_each_chunk_and_an_output_is_waited_f
     assert ward.all("phase") == [("working",)]
     assert [up_to // LENGTH_NS for (up_to,) in ward.all("reached")] == [0, 1, 2, 3, 4, 4]
     assert [(rows, windows) for _, rows, windows in ward.all("took")] == [(20, 1)] * 3
+    assert len(ward.all("gave back")) == 3, "each has more rows than a chunk should"
     assert [windows.start_ns // LENGTH_NS for (windows,) in ward.all("nothing_in")] == [2]
     assert len(ward.all("anonymized")) == 3
     assert [(who, str(reason)) for who, reason, _ in ward.all("waits")] == [("bad", "away")]

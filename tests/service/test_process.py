@@ -35,3 +35,28 @@ def test_freed_memory_is_used_again() -> None:
     }
 
     assert pages["reuse"] < pages["plain"] / 5, pages
+
+
+#: Prints how many megabytes a process has once it has freed every second one of 200 arrays, and after it gave them back.
+_SCATTERED = """
+import os
+import numpy as np
+import pyarrow as pa
+from service.process import give_back_freed_memory, reuse_freed_memory
+reuse_freed_memory()
+def resident_mb():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+arrays = [np.ones(125_000) for _ in range(200)]
+del arrays[::2]
+before = resident_mb()
+give_back_freed_memory()
+print(before - resident_mb())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a function of glibc")
+def test_freed_memory_is_given_back_from_between_what_is_in_use() -> None:
+    run = subprocess.run([sys.executable, "-c", _SCATTERED], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert float(run.stdout) > 90, "of a hundred"

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+import service.pipeline.read_ahead as read_ahead_module
 from anonymizer.errors import SourceUnavailable
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from service.pipeline.chunks import Chunk, read_completely
 from service.pipeline.read_ahead import NewestWindow, read_ahead
+from service.pipeline.schedule import Stream
 from tests.service.at_once import AtOnce
-from tests.service.fakes import FakeSource
+from tests.service.fakes import FakeClock, FakeSource
 
 
 def chunk(number: int, *, rows: int = 1) -> Chunk:
@@ -105,82 +111,196 @@ def test_samples_are_let_go_once_they_are_taken() -> None:
     assert reading._pending._samples is None
 
 
-# The newest window of a stream
+def test_no_further_read_begins_while_those_that_run_have_too_many_rows() -> None:
+    begun: list[int] = []
 
-WINDOW = WindowRange(0, 5 * NANOSECONDS, 5 * NANOSECONDS)
+    def reader(asked: Chunk) -> Samples:
+        begun.append(asked.windows.start_ns)
+        return samples_of(asked)
+
+    readings = read_ahead((chunk(number, rows=600) for number in range(4)), reader, at_a_time=3, most_rows=1000)
+    for number, reading in enumerate(readings):
+        reading.take()
+        time.sleep(0.02)
+        assert len(begun) <= number + 3, "this one, and two that have 1200 rows together"
 
 
-class Growing(FakeSource):
-    """Counts only once `reads` reads have returned rows; then `late` rows are there too."""
+# The newest window of a stream, here [100, 105) with lateness 2: due at 107
 
-    def __init__(self, rows: list[tuple[float, str, float]]) -> None:
-        super().__init__(rows)
+LENGTH_S, LATENESS_S = 5, 2
+FIRST_S, DUE_S = 100, 107
+Row = tuple[float, str, float]
+
+
+class Live(FakeSource):
+    """Holds each row from the time at which it arrives, which is a row's own time unless `arrivals` names another, until `deletions`."""
+
+    def __init__(self, clock: FakeClock, rows: Sequence[Row]) -> None:
+        super().__init__()
         self.concurrent_reads = 2
-        self.reads = 0
-        self.late: list[tuple[float, str, float]] = []
-        self._returned = threading.Semaphore(0)
+        self.clock = clock
+        self.all_rows = list(rows)
+        self.arrivals: dict[Row, float] = {}
+        self.deletions: dict[Row, float] = {}
+        self.fails_at: list[float] = []
+        self.read_at: list[tuple[float, float, float]] = []
 
-    def read(self, windows: WindowRange) -> Samples:
-        samples = super().read(windows)
-        self._returned.release()
-        return samples
+    def rows_at(self, now_s: float) -> list[Row]:
+        return [row for row in self.all_rows if self.arrivals.get(row, row[0]) <= now_s < self.deletions.get(row, math.inf)]
 
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
-        for _ in range(self.reads):
-            assert self._returned.acquire(timeout=5), "counted before it is read"
-        self.rows, self.late, self.reads = self.rows + self.late, [], 0
+        self.rows = self.rows_at(self.clock.now_s)
         return super().count(windows)
 
-
-def complete(source: FakeSource, newest: NewestWindow) -> Samples:
-    return read_completely(source, Chunk(WINDOW, *newest.count(WINDOW)))
-
-
-def test_the_newest_window_is_read_while_it_is_counted_unless_the_last_one_was_empty() -> None:
-    source = Growing([])
-    newest = NewestWindow(source)
-    assert newest.count(WINDOW)[1] is None
-    source.late = [(1.0, "a", 7.0), (4.0, "b", 8.0)]
-    assert newest.count(WINDOW)[1] is None
-    source.reads = 1
-
-    samples = complete(source, newest)
-
-    assert sorted(samples.values_uv) == [7.0, 8.0]
-    assert [what for what, _ in source.questions].count("read") == 1
+    def read(self, windows: WindowRange) -> Samples:
+        now_s = round(self.clock.now_s, 3)
+        self.read_at.append((now_s, windows.start_ns / NANOSECONDS, windows.end_ns / NANOSECONDS))
+        if now_s in self.fails_at:
+            raise SourceUnavailable("cut")
+        self.rows = self.rows_at(self.clock.now_s)
+        return super().read(windows)
 
 
-@pytest.mark.parametrize("late", [[], [(1.5, "c", 7.0)]], ids=["complete", "rows come meanwhile"])
-def test_a_large_newest_window_is_read_in_parts_and_again_where_rows_came_meanwhile(late: list[tuple[float, str, float]]) -> None:
-    rows = [(5.0 * at / 60_000, "ab"[at % 2], float(at)) for at in range(60_000)]
-    source = Growing(rows)
-    newest = NewestWindow(source)
-    newest.count(WINDOW)
-    source.reads, source.late = 2, late
-
-    samples = complete(source, newest)
-
-    assert sorted(
-        zip(samples.times_ns.tolist(), (samples.source_ids[code] for code in samples.source_codes), strict=True)
-    ) == sorted((round(at_s * NANOSECONDS), name) for at_s, name, _ in rows + late)
-    read = [windows for what, windows in source.questions if what == "read"]
-    assert sorted((one.start_ns, one.end_ns) for one in read[:2]) == [(0, 2_500_000_000), (2_500_000_000, 5_000_000_000)]
-    assert read[2:] == ([WINDOW] if late else [])
+def before(rows: int, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> tuple[Live, Stream, NewestWindow]:
+    """Return a stream whose last window had so many rows; of ten or more per second, seconds are read early."""
+    monkeypatch.setattr(read_ahead_module, "_ROWS_PER_PART", 10)
+    source = Live(clock, [(FIRST_S - 5 + 5 * at / rows, "a", float(at)) for at in range(rows)])
+    s = NANOSECONDS
+    stream = Stream(source, clock, (FIRST_S - LENGTH_S) * s, LENGTH_S * s, LATENESS_S * s, interval_s=5)
+    return source, stream, NewestWindow(source, stream)
 
 
-def test_an_early_read_that_fails_is_raised_where_it_is_taken_and_done_again_there() -> None:
-    source = FakeSource([(1.0, "a", 7.0)])
-    newest = NewestWindow(source)
-    newest.count(WINDOW)
-    read = source.read
-    source.read = lambda windows: failures.pop()() if failures else read(windows)  # type: ignore[method-assign]
+def due(stream: Stream, newest: NewestWindow) -> Chunk:
+    """Return the window [100, 105) when it falls due."""
+    for windows in stream:
+        if not windows:
+            newest.begin()
+            for early in newest._early:
+                early._pending.wait()
+        else:
+            chunk = Chunk(windows, *newest.count(windows))
+            if windows.start_ns == FIRST_S * NANOSECONDS:
+                return chunk
+    raise AssertionError("never due")
 
-    def cut() -> Samples:
-        raise SourceUnavailable("cut")
 
-    failures = [cut]
-    chunk = Chunk(WINDOW, *newest.count(WINDOW))
+def released(stream: Stream, newest: NewestWindow) -> list[Row]:
+    """Return the rows of the window [100, 105) as the service gets them, when it falls due."""
+    return rows_of(read_completely(newest._source, due(stream, newest)))
+
+
+def rows_of(samples: Samples) -> list[Row]:
+    names = [samples.source_ids[code] for code in samples.source_codes]
+    return sorted(zip((samples.times_ns / NANOSECONDS).tolist(), names, samples.values_uv.tolist(), strict=True))
+
+
+SECONDS: list[Row] = [(FIRST_S + second + 0.5, name, float(second)) for second in range(5) for name in "ab"]
+LATE: Row = (101.25, "c", 9.0)
+
+
+@pytest.mark.parametrize(
+    ("arrives_s", "leaves_s", "read_again"),
+    [
+        (103.9, math.inf, []),
+        (104.1, math.inf, [(107, 101, 102)]),
+        (106.9, math.inf, [(107, 101, 102)]),
+        (107.1, math.inf, []),
+        (101.25, 106.9, [(107, 101, 102)]),
+        (101.25, 103.9, []),
+        (101.25, 107.1, []),
+    ],
+    ids=[
+        "comes soon",
+        "comes after the read",
+        "comes just in time",
+        "comes too late",
+        "deleted",
+        "deleted soon",
+        "deleted too late",
+    ],
+)
+def test_each_second_of_a_large_window_is_read_once_it_is_old_enough_and_again_if_its_count_changed(
+    arrives_s: float, leaves_s: float, read_again: list[tuple[float, float, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = FakeClock(100.5)
+    source, stream, newest = before(50, clock, monkeypatch)
+    source.all_rows += [*SECONDS, LATE]
+    source.arrivals[LATE], source.deletions[LATE] = arrives_s, leaves_s
+
+    rows = released(stream, newest)
+
+    assert rows == sorted(SECONDS + [LATE] * (arrives_s <= DUE_S < leaves_s))
+    early = [(103, 100, 101), (104, 101, 102), (105, 102, 103), (106, 103, 104), (107, 104, 105)]
+    assert [one for one in source.read_at if one[1] >= FIRST_S] == early + read_again
+
+
+def test_a_second_whose_early_read_failed_is_read_when_the_window_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stream, newest = before(50, FakeClock(100.5), monkeypatch)
+    source.all_rows += SECONDS
+    source.fails_at = [104, 105]
+
+    assert released(stream, newest) == sorted(SECONDS)
+    assert source.read_at[-3:] == [(107, 104, 105), (107, 101, 102), (107, 102, 103)]
+
+
+def test_a_read_that_fails_when_the_window_is_due_is_raised_and_done_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stream, newest = before(50, FakeClock(100.5), monkeypatch)
+    source.all_rows += SECONDS
+    source.fails_at = [107]
+    chunk = due(stream, newest)
 
     with pytest.raises(SourceUnavailable, match="cut"):
         read_completely(source, chunk)
-    assert len(read_completely(source, chunk)) == 1
+    source.fails_at.clear()
+
+    assert rows_of(read_completely(source, chunk)) == sorted(SECONDS)
+
+
+def test_the_rows_of_an_early_read_that_was_cut_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stream, newest = before(50, FakeClock(100.5), monkeypatch)
+    source.all_rows += SECONDS
+    source.short_reads = 2
+
+    assert released(stream, newest) == sorted(SECONDS)
+
+
+def test_a_value_is_the_one_that_stood_when_its_second_was_old_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stream, newest = before(50, FakeClock(100.5), monkeypatch)
+    first, soon, late = (101.25, "c", 1.0), (101.25, "c", 2.0), (101.25, "c", 3.0)
+    source.all_rows += [*SECONDS, first, soon, late]
+    source.deletions = {first: 103.5, soon: 105.5}
+    source.arrivals = {soon: 103.5, late: 105.5}
+
+    assert released(stream, newest) == sorted([*SECONDS, soon])
+
+
+@pytest.mark.parametrize(
+    ("rows_before", "read_at"), [(0, []), (10, [(107, 100, 105)])], ids=["nothing came before", "few rows came before"]
+)
+def test_a_small_window_is_read_whole_when_it_is_due(
+    rows_before: int, read_at: list[tuple[float, float, float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, stream, newest = before(rows_before, FakeClock(100.5), monkeypatch)
+    source.all_rows += SECONDS
+
+    assert released(stream, newest) == sorted(SECONDS)
+    assert [one for one in source.read_at if one[1] >= FIRST_S][: len(read_at)] == read_at
+    assert len([one for one in source.read_at if one[1] >= FIRST_S]) == 1
+
+
+@given(
+    rows=st.lists(st.tuples(st.floats(100, 104.99), st.sampled_from("abc")), unique=True, max_size=40),
+    delays=st.lists(st.floats(0, 9), min_size=40, max_size=40),
+    fails_at=st.lists(st.integers(102, 106), max_size=3),
+)
+def test_the_rows_that_arrived_before_the_window_was_due_are_the_ones_released(
+    rows: list[tuple[float, str]], delays: list[float], fails_at: list[int]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        source, stream, newest = before(50, FakeClock(100.5), patch)
+        all_rows = [(round(at_s, 3), name, float(number)) for number, (at_s, name) in enumerate(rows)]
+        source.all_rows += all_rows
+        source.arrivals = {row: row[0] + delay for row, delay in zip(all_rows, delays, strict=False)}
+        source.fails_at = list(map(float, fails_at))
+
+        assert released(stream, newest) == sorted(row for row in all_rows if source.arrivals[row] <= source.clock.now_s)
