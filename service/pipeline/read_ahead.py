@@ -129,6 +129,11 @@ class NewestWindow:
 
         return counted.sum(keepdims=True), take if early or rest else None
 
+    def leaves_time(self) -> bool:
+        """Return whether other queries may be sent: not just after a large window was released, while outputs store it."""
+        stream = self._stream
+        return stream.part_ns == stream.length_ns or stream.aged_ns - stream.next_window.start_ns >= stream.length_ns // 2
+
     def _cut(self, window: WindowRange) -> None:
         """Keep what was begun of this window, and nothing of another."""
         parts = WindowRange(window.start_ns, window.end_ns, self._stream.part_ns)

@@ -175,7 +175,8 @@ def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> I
         yield from (_WorkHere(reading, parts) for reading in readings)
         parts.telemetry.reached((empty or windows).end_ns)
         # Afterwards: a window that just fell due does not wait for it.
-        parts.upkeep()
+        if newest is None or newest.leaves_time():
+            parts.upkeep()
 
 
 def _chunks_planned(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> Iterator[Chunk]:

@@ -288,6 +288,27 @@ def test_a_small_window_is_read_whole_when_it_is_due(
     assert len([one for one in source.read_at if one[1] >= FIRST_S]) == 1
 
 
+@pytest.mark.parametrize(("rows_before", "first"), [(50, 105), (10, 102)], ids=["large", "small"])
+def test_upkeep_is_put_off_while_outputs_store_a_large_window_and_never_while_windows_wait(
+    rows_before: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, stream, newest = before(rows_before, FakeClock(101.9, stop_after_s=60), monkeypatch)
+    source.all_rows += SECONDS
+    times: list[float] = []
+    for windows in stream:
+        if windows:
+            newest.count(windows)
+        if stream.position_ns >= FIRST_S * NANOSECONDS and newest.leaves_time():
+            times.append(source.clock.now_s)
+        if windows.end_ns == (FIRST_S + LENGTH_S) * NANOSECONDS:
+            source.clock.now_s += 7  # the next window is due at once
+        elif windows and windows.end_ns > DUE_S * NANOSECONDS:
+            break
+
+    assert times[0] == pytest.approx(first, abs=0.1)
+    assert times[-1] == pytest.approx(114, abs=0.1)
+
+
 @given(
     rows=st.lists(st.tuples(st.floats(100, 104.99), st.sampled_from("abc")), unique=True, max_size=40),
     delays=st.lists(st.floats(0, 9), min_size=40, max_size=40),
