@@ -11,8 +11,9 @@ from service.state.journal import Journal
 from service.state.set_aside import SetAside
 from service.state.spool import Spool
 
-#: How many chunks stay in memory, so that fast outputs need not read them from disk.
+#: How many chunks stay in memory, so that fast outputs need not read them from disk; only the newest if they have more rows together.
 _CHUNKS_IN_MEMORY = 2
+_ROWS_IN_MEMORY = 500_000
 
 #: The longest sleep of a thread that waits for a change.
 NAP_S = 0.5
@@ -43,7 +44,7 @@ class Outbox:
         """Add a released chunk, whose spool file, journal entry and fence are on disk."""
         with self._changed:
             self._recent[number] = batches
-            while len(self._recent) > _CHUNKS_IN_MEMORY:
+            while len(self._recent) > 1 and (len(self._recent) > _CHUNKS_IN_MEMORY or self._recent_rows() > _ROWS_IN_MEMORY):
                 del self._recent[min(self._recent)]
             self._changed.notify_all()
 
@@ -58,7 +59,12 @@ class Outbox:
         for number in self.store.journal.outputs.forget_chunks_all_have():
             crash_points.reached(crash_points.MID_DELETE)
             self.store.spool.remove(number)
+            with self._changed:
+                self._recent.pop(number, None)
         self.wake_all()
+
+    def _recent_rows(self) -> int:
+        return sum(len(batch) for batches in self._recent.values() for batch in batches)
 
     def wait(self) -> None:
         """Sleep until a change, for at most `NAP_S`."""

@@ -22,7 +22,8 @@ from service.state.output_positions import OutputPositions
 from service.state.spool import SpoolDamaged
 from service.telemetry.hub import Telemetry
 
-#: No further batch is handed to a thread while those behind the first one have so many rows: a large batch keeps an output busy alone.
+#: No further batch is handed to a thread while those behind the first one have so many rows, or the first one alone: it is sent in many
+#: requests, which keep an output busy.
 _ROWS_UNDER_WAY = 200_000
 
 #: An output's answer for a batch: its receipt, if it gives one; or, as an int, how many rows were set aside.
@@ -196,7 +197,9 @@ class OutputWorker(threading.Thread):
 
     def _keeps_pool_busy(self, under_way: deque[tuple[_Group, Job[list[_Answer]]]]) -> bool:
         """Return whether enough batches follow the first group to keep the pool's threads busy, or enough rows to fill the memory."""
-        following = [batch for group, _ in list(under_way)[1:] for batch in group.batches]
+        first, following = under_way[0][0].batches, [batch for group, _ in list(under_way)[1:] for batch in group.batches]
+        if len(first) == 1 and len(first[0]) >= _ROWS_UNDER_WAY:
+            return True
         return len(following) >= self.output.concurrency - 1 or sum(map(len, following)) >= _ROWS_UNDER_WAY
 
     def _groups(self) -> Iterator[_Group | None]:

@@ -71,6 +71,7 @@ class Reading:
 
     def __init__(self, chunk: Chunk, read: Read) -> None:
         self.chunk = chunk
+        self.rows = int(chunk.counted.sum())
         self._read = partial(read, chunk)
         self._pending = None if chunk.is_empty else Pending(self._read)
 
@@ -186,20 +187,22 @@ def read_ahead(chunks: Iterable[Chunk], read: Read, *, at_a_time: int = 1, most_
         chunks: The chunks to read, in order.
         read: Reads one completely, or raises.
         at_a_time: How many reads may run at a time.
-        most_rows: No further read begins while those that run or wait have so many rows: a single window may be a large chunk.
+        most_rows: No further read begins while those that run and the one that the caller works on have so many rows together.
     """
-    waiting, under_way = iter(chunks), deque[Reading]()
-
-    def has_room() -> bool:
-        return len(under_way) < at_a_time and sum(int(one.chunk.counted.sum()) for one in under_way) < most_rows
+    waiting, under_way, in_hand = iter(chunks), deque[Reading](), list[Reading]()
 
     def begin() -> None:
-        while has_room() and (chunk := next(waiting, None)) is not None:
+        while len(under_way) < at_a_time and sum(one.rows for one in (*in_hand, *under_way)) < most_rows:
+            chunk = next(waiting, None)
+            if chunk is None:
+                break
             under_way.append(Reading(chunk, read))
 
     begin()
     while under_way:
         under_way[0].wait()
-        reading = under_way.popleft()
+        in_hand.append(under_way.popleft())
         begin()
-        yield reading
+        yield in_hand[0]
+        in_hand.clear()
+        begin()

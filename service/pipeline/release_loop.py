@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -169,9 +170,9 @@ def _work_of(schedule: Schedule, parts: Parts, judgement: Judgement | None) -> I
         empty = _empty_ahead(windows, schedule, parts)
         chunks = _chunks(empty or windows, parts, are_empty=bool(empty), judgement=judgement, newest=newest)
         at_a_time = parts.source.concurrent_reads
-        readings = read_ahead(
-            chunks, partial(read_completely, parts.source), at_a_time=at_a_time, most_rows=at_a_time * parts.most_rows
-        )
+        # A stream runs for ever: if its windows are large, it has one of them in memory rather than catch up faster.
+        most_rows = (at_a_time + 1) * parts.most_rows if parts.is_stream else math.inf
+        readings = read_ahead(chunks, partial(read_completely, parts.source), at_a_time=at_a_time, most_rows=most_rows)
         yield from (_WorkHere(reading, parts) for reading in readings)
         parts.telemetry.reached((empty or windows).end_ns)
         # Afterwards: a window that just fell due does not wait for it.

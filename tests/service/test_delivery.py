@@ -562,7 +562,7 @@ def test_only_an_output_that_takes_several_at_a_time_gets_more_before_the_last_i
     assert sorted(output.writes) == sorted(ids(0, 1, 2))
 
 
-@pytest.mark.parametrize(("rows_under_way", "most"), [(10**6, 10), (20, 5), (8, 2), (1, 1)])
+@pytest.mark.parametrize(("rows_under_way", "most"), [(10**6, 10), (20, 5), (8, 2), (1, 0)])
 def test_an_output_that_takes_many_at_a_time_gets_few_batches_ahead_where_they_fill_the_memory(
     rows_under_way: int, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -586,6 +586,26 @@ def test_an_output_that_takes_many_at_a_time_gets_few_batches_ahead_where_they_f
     may_be_written.set()
     desk.delivery.drain()
     assert sorted(output.writes) == sorted(ids(*range(15)))
+
+
+@pytest.mark.parametrize(("rows_in_memory", "read_from_disk"), [(8, 1), (7, 2)])
+def test_only_the_newest_chunks_are_in_memory_until_they_are_taken(
+    rows_in_memory: int, read_from_disk: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.delivery.outbox._ROWS_IN_MEMORY", rows_in_memory)
+    output = OpensLate("a")
+    desk = Desk(tmp_path, output)
+    read, really_read = list[int](), desk.store.spool.read
+    monkeypatch.setattr(desk.store.spool, "read", lambda number: read.append(number) or really_read(number))
+
+    for index in range(3):
+        desk.release(index)
+    output.may_open.set()
+    desk.delivery.drain()
+
+    assert output.writes == ids(0, 1, 2)
+    assert len(read) == read_from_disk
+    assert not desk.delivery.outbox._recent
 
 
 class StoresTogether(Named):
