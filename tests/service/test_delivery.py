@@ -596,8 +596,12 @@ def test_only_the_newest_chunks_are_in_memory_until_they_are_taken(
     output = OpensLate("a")
     desk = Desk(tmp_path, output)
     read, really_read = list[int](), desk.store.spool.read
-    monkeypatch.setattr(desk.store.spool, "read", lambda number: read.append(number) or really_read(number))
 
+    def note(number: int) -> list[Batch]:
+        read.append(number)
+        return really_read(number)
+
+    monkeypatch.setattr(desk.store.spool, "read", note)
     for index in range(3):
         desk.release(index)
     output.may_open.set()
