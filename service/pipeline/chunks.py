@@ -37,9 +37,6 @@ _FIRST_SHARE = 8
 #: If a window has fewer rows than were counted, it is read this many times in all before the source counts as unavailable.
 _MOST_READS = 3
 
-#: A window with more rows is read in pieces. A database's answer takes 60 bytes per row, and as much again while it is parsed.
-_MOST_ROWS_AT_ONCE = 400_000
-
 #: Spreadsheets execute a cell that begins with one of these.
 _FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -202,7 +199,7 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     Raises:
         SourceUnavailable: The source does not answer, or returns fewer rows than it counts.
     """
-    samples = _read(source, chunk) if chunk.early is None else chunk.early()
+    samples = source.read(chunk.windows) if chunk.early is None else chunk.early()
     counted = chunk.counted.copy()
     for _ in range(_MOST_READS - 1):
         short = np.flatnonzero(rows_in(samples, chunk.windows) < counted)
@@ -217,18 +214,6 @@ def read_completely(source: SampleSource, chunk: Chunk) -> Samples:
     if len(short):
         raise SourceUnavailable(f"{len(short)} windows have fewer rows than the source counts in them")
     return samples
-
-
-def _read(source: SampleSource, chunk: Chunk) -> Samples:
-    """Return the chunk's rows; of a large window, read in two, four, … pieces, whose answers are not in memory together."""
-    windows, pieces = chunk.windows, 1
-    # Reading a part of a file may take decoding all of it.
-    while source.concurrent_reads > 1 and len(windows) == 1 and chunk.counted[0] > pieces * _MOST_ROWS_AT_ONCE:
-        pieces *= 2
-    if pieces == 1:
-        return source.read(windows)
-    shorter = WindowRange(windows.start_ns, windows.end_ns, windows.length_ns // pieces)
-    return joined([source.read(shorter.part(index, index + 1)) for index in range(pieces)])
 
 
 def formula_ids(batches: Sequence[Batch]) -> int:

@@ -17,7 +17,7 @@ from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
 from anonymizer.windows import MOST_WINDOWS, NANOSECONDS, WindowRange
-from service.pipeline.chunks import Chunk, finish_chunk, from_full_hour, part_of, plan_by_hour, plan_chunks, read_completely
+from service.pipeline.chunks import Chunk, finish_chunk, from_full_hour, part_of, plan_by_hour, plan_chunks
 from service.settings.declared import SHIPPED_HIERARCHY
 from tests.service.fakes import FakeSource
 
@@ -34,24 +34,6 @@ RECIPE = Recipe(
 
 def chunk_of(source: FakeSource) -> Chunk:
     return Chunk(WINDOWS, source.count(WINDOWS))
-
-
-@pytest.mark.parametrize(
-    ("concurrent_reads", "most_rows", "pieces"), [(2, 50, 1), (2, 49, 2), (2, 24, 4), (2, 12, 8), (1, 12, 1)]
-)
-def test_a_large_window_of_a_database_is_read_in_pieces(
-    concurrent_reads: int, most_rows: int, pieces: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(service.pipeline.chunks, "_MOST_ROWS_AT_ONCE", most_rows)
-    source, window = FakeSource(ROWS), WINDOWS.part(1, 2)
-    source.concurrent_reads = concurrent_reads
-
-    samples = read_completely(source, Chunk(window, source.count(window)))
-
-    assert sorted(samples.times_ns.tolist()) == [round(time * S) for time, _, _ in ROWS if 5 <= time < 10]
-    assert [(asked.start_ns, asked.end_ns) for what, asked in source.questions if what == "read"] == [
-        (5 * S + index * 5 * S // pieces, 5 * S + (index + 1) * 5 * S // pieces) for index in range(pieces)
-    ]
 
 
 @given(counted=st.lists(st.integers(0, 50), max_size=60), most_rows=st.integers(1, 200))
