@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import secrets
 import signal
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.figures import ROOT, Figures
@@ -64,6 +66,23 @@ def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
         figures.add(f"{wearing}, {label}", value, unit)
 
 
+def measure_behind(figures: Figures, *, wearers: int, behind_s: int) -> None:
+    """Start the service after wearers have sent for so long, and record how it catches up."""
+    with start_server() as server, tempfile.TemporaryDirectory() as name:
+        server.make_bucket("raw_data")
+        server.make_bucket("anonymized-data")
+        with _replaying(server, Path(name), wearers):
+            began = datetime.now(UTC)
+            time.sleep(behind_s)
+            started_s = time.time()
+            with _streaming(server, Path(name), QUERY_START_TIME=began.isoformat()) as service:
+                while min(_visible(server).values(), default=math.inf) > LATENESS_S + WINDOW_S:
+                    time.sleep(0.1)
+                caught_up_s, peak_mib = time.time() - started_s, peak_memory_mib(service.pid)
+    figures.add(f"{wearers:>4} wearers, {behind_s} s behind, caught up in", caught_up_s)
+    figures.add(f"{wearers:>4} wearers, {behind_s} s behind, peak memory", peak_mib, "MiB")
+
+
 def idle_percent(server: InfluxServer) -> float:
     """Return the CPU use of an idle stream after its warm-up, in per cent of a core."""
     for name in ("raw_data", "anonymized-data"):
@@ -95,7 +114,7 @@ def _replaying(server: InfluxServer, folder: Path, wearers: int) -> Iterator[sub
 
 
 @contextmanager
-def _streaming(server: InfluxServer, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _streaming(server: InfluxServer, folder: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {
         "PATH": os.environ["PATH"],
         **settings_for(server),
@@ -106,6 +125,7 @@ def _streaming(server: InfluxServer, folder: Path) -> Iterator[subprocess.Popen[
         "PSEUDONYM_SALT": secrets.token_hex(32),
         "OUTPUT_TO_CSV": "false",
         "STATE_DIR": str(folder / "state"),
+        **settings,
     }
     with (folder / "service.log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "central_anonymizer.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
@@ -122,16 +142,20 @@ def _watch(server: InfluxServer, *, until_s: float) -> dict[int, float]:
     """Return the seconds from each window's end until its summary was first seen, by the window's start."""
     seen: dict[int, float] = {}
     while time.time() < until_s:
-        flux = (
-            'from(bucket: "anonymized-data") |> range(start: -1m) '
-            '|> filter(fn: (r) => r._measurement == "ecg_anonymized_windows" and r._field == "k") '
-            '|> map(fn: (r) => ({_time: r._time, seconds: int(v: r._time) / 1000000000})) |> keep(columns: ["seconds"])'
-        )
-        for row in server.rows(flux):
-            start_s = int(row["seconds"])
-            seen.setdefault(start_s, time.time() - (start_s + WINDOW_S))
+        seen = _visible(server) | seen
         time.sleep(0.1)
     return seen
+
+
+def _visible(server: InfluxServer) -> dict[int, float]:
+    """Return how many seconds ago the windows of the last minute that can be seen have ended, by their start."""
+    flux = (
+        'from(bucket: "anonymized-data") |> range(start: -1m) '
+        '|> filter(fn: (r) => r._measurement == "ecg_anonymized_windows" and r._field == "k") '
+        '|> map(fn: (r) => ({_time: r._time, seconds: int(v: r._time) / 1000000000})) |> keep(columns: ["seconds"])'
+    )
+    starts = [int(row["seconds"]) for row in server.rows(flux)]
+    return {start_s: time.time() - (start_s + WINDOW_S) for start_s in starts}
 
 
 def _cpu_s(pid: int) -> float:
@@ -152,10 +176,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.live", description=__doc__)
     parser.add_argument("--wearers", type=int, nargs="+", default=[10, 100, 1000], help="how many (default 10 100 1000)")
     parser.add_argument("--minutes", type=float, default=5.0, help="for how long each (default 5)")
+    parser.add_argument(
+        "--behind", type=int, default=60, metavar="SECONDS", help="how late the service starts once more (default 60)"
+    )
     options = parser.parse_args()
     figures = Figures(f"Live: {HERTZ} Hz, windows of {WINDOW_S} s, lateness {LATENESS_S} s, {options.minutes:g} minutes each")
     for wearers in options.wearers:
         measure(figures, wearers=wearers, minutes=options.minutes)
+        measure_behind(figures, wearers=wearers, behind_s=options.behind)
         figures.keep("live")
     figures.show()
 

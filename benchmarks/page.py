@@ -45,6 +45,7 @@ LAYOUTS = {
             ", processor",
             ", server's processor",
             ", generator's processor",
+            ", caught up in",
             ", peak memory",
         ),
         dropped=", windows$|, memory",

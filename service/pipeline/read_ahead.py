@@ -88,8 +88,8 @@ class Reading:
 class NewestWindow:
     """Reads the newest window of a stream early and in parts, since outputs wait for it.
 
-    A part is read as soon as it is as old as ALLOWED_LATENESS_SECONDS asks, the last one while the window is counted. The counts decide: a
-    part that has another number of rows by then is read again (decision 037).
+    A part is read once it is as old as ALLOWED_LATENESS_SECONDS asks, the last one while the window is counted. The counts decide: a part
+    that has another number of rows by then is read again (decision 037). Nothing is read while outputs store the window before.
 
     Args:
         source: Where the rows are.
@@ -105,7 +105,7 @@ class NewestWindow:
 
     def begin(self) -> None:
         """Begin to read the parts of the next window that are old enough, unless an earlier read is still running."""
-        if not self._rows:
+        if not (self._rows and self.leaves_time()):
             return
         self._cut(self._stream.next_window)
         begun = sum(len(one.parts) for one in self._early)
