@@ -138,7 +138,8 @@ def _queries(raw: RawEcg, bucket: str, measurement: str) -> Iterator[str]:
     for part in WindowRange(START_NS, raw.end_ns, min(_MINUTES_PER_READ, raw.minutes) * 60 * NANOSECONDS):
         yield (
             f'from(bucket: "{bucket}") |> range(start: time(v: {part.start_ns}), stop: time(v: {part.end_ns})) '
-            f'|> filter(fn: (r) => r["_measurement"] == "{measurement}") |> keep(columns: ["_time", "_value", "source_id"]) |> group()'
+            f'|> filter(fn: (r) => r["_measurement"] == "{measurement}") |> keep(columns: ["_time", "_value", "source_id"]) '
+            '|> group() |> yield(name: "r")'
         )
 
 

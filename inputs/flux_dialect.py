@@ -52,9 +52,11 @@ class FluxDialect:
         return self._parsed(flux, _counted)
 
     def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
-        """Return a part for each table of the answer."""
+        """Return a part for each table of the answer, or of each part of one."""
         columns = flux_list(("_time", "_value", series.source_tag))
-        return self._parsed(f"{_select(series, span)} |> keep(columns: {columns}) |> group()", lambda table: _rows(table, series))
+        # Every row of the answer says of which result it is; the usual name takes an eighth of the answer.
+        flux = f'{_select(series, span)} |> keep(columns: {columns}) |> group() |> yield(name: "r")'
+        return self._parsed(flux, lambda table: _rows(table, series))
 
     def ends(self, series: InfluxSeries, pieces: Sequence[Window], *ends: str) -> list[int]:
         """Query all of them at once.
