@@ -6,7 +6,7 @@ infers integers from one window and floats from the next.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 
@@ -32,17 +32,13 @@ _MOST_USUAL = 4096
 #: The length of every time.
 TIME_BYTES = 30
 
-#: The parts of a time: they overlap by the character after three digits.
-_TIME = np.dtype(
-    {
-        "names": ["second", "milli", "micro", "nano"],
-        "formats": ["V20", "V4", "V4", "V4"],
-        "offsets": [0, 20, 23, 26],
-        "itemsize": TIME_BYTES,
-    }
-)
+#: The same of `1762180200000000000\n`.
+EPOCH_BYTES = 20
 
-#: How many nanoseconds each of them counts.
+#: From here on the nanoseconds since the epoch have 19 digits, as many as any have.
+LEAST_EPOCH_NS = 10**18
+
+#: The parts of a second, and how many nanoseconds each of them counts.
 _PARTS_OF_SECOND = {"milli": 1_000_000, "micro": 1000, "nano": 1}
 
 
@@ -57,18 +53,48 @@ def _usual_texts() -> pa.StringArray:
 
 def time_letters(times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
     """Return times such as `2025-11-03T14:30:00.000000000Z`, each as `TIME_BYTES` characters, shape (n,)."""
+    return _letters(times_ns, _second_letters, "Z")
+
+
+def epoch_letters(times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
+    """Return times such as `1762180200000000000` with a line end, each as `EPOCH_BYTES` characters, shape (n,).
+
+    Args:
+        times_ns: Not before `LEAST_EPOCH_NS`.
+    """
+    return _letters(times_ns, lambda seconds: seconds.astype("S10").view("V10"), "\n")
+
+
+def _letters(
+    times_ns: npt.NDArray[np.int64], texts_of_seconds: Callable[[npt.NDArray[np.int64]], npt.NDArray[np.void]], end: str
+) -> npt.NDArray[np.void]:
     seconds = times_ns // 1_000_000_000
     rest = (times_ns - seconds * 1_000_000_000).astype(np.int32)
     # Neighbouring times mostly share their second.
     first = np.flatnonzero(np.diff(seconds, prepend=seconds[:1] - 1))
-    written = np.empty(len(times_ns), dtype=_TIME)
-    written["second"] = np.repeat(_second_letters(seconds[first]), np.diff(first, append=len(seconds)))
+    texts = texts_of_seconds(seconds[first])
+    written = np.empty(len(times_ns), dtype=_parts_of_time(texts.itemsize))
+    written["second"] = np.repeat(texts, np.diff(first, append=len(seconds)))
     for part, unit in _PARTS_OF_SECOND.items():
         digits = rest // unit
         # In this order: the fourth of the characters is overwritten by the next part, but for the last one.
-        written[part] = _three_digits().take(digits)
+        written[part] = _three_digits(end).take(digits)
         rest -= digits * unit
-    return written.view(f"V{TIME_BYTES}")
+    return written.view(f"V{written.itemsize}")
+
+
+@cache
+def _parts_of_time(second_bytes: int) -> np.dtype[np.void]:
+    """Return the parts of a time, whose seconds take so many characters. They overlap by the character after three digits."""
+    offsets = [0, *range(second_bytes, second_bytes + 9, 3)]
+    return np.dtype(
+        {
+            "names": ["second", *_PARTS_OF_SECOND],
+            "formats": [f"V{second_bytes}", "V4", "V4", "V4"],
+            "offsets": offsets,
+            "itemsize": second_bytes + 10,
+        }
+    )
 
 
 def _second_letters(seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
@@ -83,9 +109,9 @@ def _second_letters(seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
 
 
 @cache
-def _three_digits() -> npt.NDArray[np.void]:
-    """Return `000Z` to `999Z`."""
-    return np.array([f"{number:03}Z" for number in range(1000)], dtype="S4").view("V4")
+def _three_digits(end: str) -> npt.NDArray[np.void]:
+    """Return `000` to `999`, each with one character behind it."""
+    return np.array([f"{number:03}{end}" for number in range(1000)], dtype="S4").view("V4")
 
 
 def time_texts(times_ns: npt.NDArray[np.int64]) -> pa.StringArray:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from anonymizer.batch import Batch
-from outputs.encoding import integer_texts, joined_rows, summary_of, value_texts
+from outputs.encoding import EPOCH_BYTES, LEAST_EPOCH_NS, epoch_letters, integer_texts, joined_rows, summary_of, value_texts
+from outputs.placed_texts import Texts, place, place_texts, values_and_rows
 
 #: Names that line protocol cannot encode: they would start a comment, be skipped, end the line, or be parsed as an escape. The server
 #: would store the rows under another name, or answer 204 and store nothing.
@@ -98,8 +99,22 @@ class Lines:
         return np.diff(self._encoded(picked)[1], prepend=0)
 
     def _encoded(self, picked: Picked) -> tuple[memoryview, npt.NDArray[np.int64]]:
-        starts, times = self.starts.take(pa.array(self.source_index[picked])), integer_texts(self.times_ns[picked])
-        return joined_rows(starts, value_texts(self.values_uv[picked]), " ", times, "\n")
+        """Return the text of some lines, and where each ends."""
+        sources, times_ns, values_uv = self.source_index[picked], self.times_ns[picked], self.values_uv[picked]
+        if times_ns.min(initial=LEAST_EPOCH_NS) < LEAST_EPOCH_NS:
+            starts, times = self.starts.take(pa.array(sources)), integer_texts(times_ns)
+            return joined_rows(starts, value_texts(values_uv), " ", times, "\n")
+        starts, (values, value_of_row) = Texts.of_arrow(self.starts), values_and_rows(values_uv, " ")
+        start_lengths = starts.lengths.take(sources)
+        ends = np.cumsum(start_lengths + values.lengths.take(value_of_row) + EPOCH_BYTES)
+        line_starts = np.append(0, ends)[:-1]
+        size = int(ends[-1]) if len(ends) else 0
+        text = np.empty(size + values.padded_bytes, dtype=np.uint8)
+        # In this order: a value's padding covers what follows it.
+        place(text, line_starts + start_lengths, values.letters.take(value_of_row))
+        place(text, ends - EPOCH_BYTES, epoch_letters(times_ns))
+        place_texts(text, line_starts, starts, sources)
+        return text.data[:size], ends
 
 
 def encode_rows(batch: Batch, target: InfluxTarget) -> bytes:

@@ -55,11 +55,13 @@ CLIENT_LIBRARY = {
 #: Outputs that are more than one file: the modules that only they may use.
 OWN_MODULES = {
     "outputs/influxdb.py": frozenset({"outputs.influx_lines", "outputs.influx_refusals"}),
+    "outputs/influx_lines.py": frozenset({"outputs.placed_texts"}),
     "outputs/influx_refusals.py": frozenset({"outputs.influx_lines"}),
     "outputs/influx_claims.py": frozenset({"outputs.influx_lines"}),
     "outputs/parquet_claims.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
     "outputs/http_api.py": frozenset({"outputs.api_parts"}),
     "outputs/csv_files.py": frozenset({"outputs.committed_file", "outputs.csv_lines", "outputs.csv_names"}),
+    "outputs/csv_lines.py": frozenset({"outputs.placed_texts"}),
     "outputs/parquet_files.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
     "outputs/parquet_held.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_places"}),
     "outputs/parquet_removal.py": frozenset({"outputs.parquet_encoding", "outputs.parquet_held", "outputs.parquet_places"}),

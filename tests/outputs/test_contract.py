@@ -48,7 +48,16 @@ EVERY_DESTINATION = (
 #: Modules that are no outputs, but parts of some.
 NOT_AN_OUTPUT = {
     *("encoding", "influx_lines", "influx_refusals", "api_parts", "committed_file", "csv_lines", "csv_names"),
-    *("csv_held", "influx_claims", "parquet_claims", "parquet_encoding", "parquet_held", "parquet_places", "parquet_removal"),
+    *(
+        "csv_held",
+        "influx_claims",
+        "placed_texts",
+        "parquet_claims",
+        "parquet_encoding",
+        "parquet_held",
+        "parquet_places",
+        "parquet_removal",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import re
 import threading
@@ -11,13 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from anonymizer.batch import Batch
 from anonymizer.errors import OutputDenied, OutputError, OutputUnavailable
-from outputs.encoding import summary_of
+from outputs.encoding import summary_of, value_texts
 from outputs.influx_lines import Lines
 from outputs.influxdb import InfluxOutput, InfluxTarget, encode_rows, encode_summary
 from tests.conftest import Bucket
@@ -125,6 +127,34 @@ def test_a_row_is_a_line_with_its_value_as_a_float_and_its_time_in_nanoseconds()
         r"my\ ecg_anonymized,the\ tag=ward\ 3\,\ bed\=4 m\=V=-145.0 1762180200000000000" + "\n"
         r'my\ ecg_anonymized,the\ tag=b"\x m\=V=2.5 1762180200000000001' + "\n"
     )
+
+
+VALUES_UV = st.integers(-4100, 4100).map(float) | st.sampled_from([-0.0, 0.5, -145.25, 1 / 3, 1e15, -2.2250738585072014e-308])
+
+
+@given(st.data(), st.lists(st.text("abcé心", min_size=1, max_size=9), min_size=1, max_size=5, unique=True), st.booleans())
+def test_lines_are_those_of_plain_python_at_any_time(data: st.DataObject, ids: list[str], are_recent: bool) -> None:
+    earliest_ns = st.sampled_from([-(2**63) + 1, 0, 10**18 - 2]) if not are_recent else st.just(10**18)
+    times_ns = earliest_ns.flatmap(lambda first_ns: st.integers(first_ns, 2**63 - 1) | st.integers(first_ns, first_ns + 3))
+    rows = data.draw(st.lists(st.tuples(times_ns, st.integers(0, len(ids) - 1), VALUES_UV), max_size=40))
+    times, codes, values = zip(*rows, strict=True) if rows else ((), (), ())
+    batch = dataclasses.replace(
+        usual_batch(),
+        times_ns=np.array(times, dtype=np.int64),
+        source_index=np.array(codes, dtype=np.int32),
+        source_ids=tuple(ids),
+        values_uv=np.array(values, dtype=np.float64),
+    )
+
+    lines = encode_rows(batch, target_in("bucket")).decode()
+
+    expected = [
+        f"ecg_anonymized,source_id={ids[code]} ecg={text} {time_ns}\n"
+        for time_ns, code, text in sorted(
+            zip(times, codes, value_texts(batch.values_uv).to_pylist(), strict=True), key=lambda row: row[1]
+        )
+    ]
+    assert lines == "".join(expected)
 
 
 @pytest.mark.parametrize(("rows", "lines"), [(1, [1, 1]), (4, [4, 1]), (5, [4, 1, 1]), (8, [4, 4, 1]), (10, [4, 4, 2, 1])])
