@@ -32,10 +32,10 @@ from service.preflight import (
     input_problems,
     key_problems,
     lasting_folder_problems,
+    later_connection_problems,
     method_problems,
     proxy_problems,
     retention_problems,
-    scheme_problems,
     warn_of_unsynced_folders,
     worker_problems,
 )
@@ -98,7 +98,7 @@ def main(arguments: list[str]) -> int:
 def _check(settings: Settings, *, connect: bool) -> int:
     for remark in () if connect else untold_without_connection(settings):
         WARNING.log(remark)
-    problems = [*connection_problems(settings), *scheme_problems(settings)] if connect else []
+    problems = [*connection_problems(settings), *later_connection_problems(settings)] if connect else []
     for problem in problems:
         ERROR.log(problem)
     if not problems:

@@ -79,15 +79,18 @@ def _problems_with_other_cuts(settings: Settings, source: SampleSource) -> Itera
                     )
 
 
-def scheme_problems(settings: Settings) -> list[str]:
-    """Return whether the API has an http address and speaks https; a run finds out when it has something to send."""
-    if not settings.output_to_api:
-        return []
-    from transport.tls_faults import expects_https  # imported only if used
+def later_connection_problems(settings: Settings) -> Iterator[str]:
+    """Yield what a run finds out once it has something to send: an API that speaks https at an http address, a scheduler that is away."""
+    if settings.output_to_api:
+        from transport.tls_faults import expects_https  # imported only if used
 
-    if fault := expects_https(settings.api_endpoint):
-        return [f"API at {shown_address(settings.api_endpoint)} cannot be reached: {fault.text}"]
-    return []
+        if fault := expects_https(settings.api_endpoint):
+            yield f"API at {shown_address(settings.api_endpoint)} cannot be reached: {fault.text}"
+    if settings.dask_scheduler:
+        from service.scale.cluster import why_unreachable  # imported only if used: Dask takes half a second
+
+        if reason := why_unreachable(settings):
+            yield f"{reason}. Is it running, and are DASK_SCHEDULER and, with tls://, the files that DASK_TLS_… name those of it?"
 
 
 def warn_of_unsynced_folders(settings: Settings) -> None:

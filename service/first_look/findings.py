@@ -81,6 +81,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
         yield from _raw_bucket(settings)
     if settings.output_to_influx:
         yield from _output_bucket(settings)
+    yield from _age_of_files(settings)
     yield from _custody(settings)
 
 
@@ -275,6 +276,20 @@ def _seeing(settings: Settings) -> Iterator[Finding]:
         name = "INFLUX_OUTPUT_TOKEN" if settings.influx_output_token else "INFLUX_TOKEN"
         remedy = "INFLUX_OUTPUT_TOKEN to a token that can only write, and INFLUX_VERIFY_TOKEN to one that can only read"
         yield Finding(_WEAK, f"{name} can read the output bucket, and writes it", f"{remedy}; {_NO_SUCH_TOKEN}")
+
+
+def _age_of_files(settings: Settings) -> Iterator[Finding]:
+    """Yield for how long files of released rows are kept. What buckets keep has lines of its own."""
+    kinds = {"CSV": settings.output_to_csv, "Parquet": settings.output_to_parquet}
+    files = " and ".join(kind for kind, is_written in kinds.items() if is_written)
+    if settings.retention_days is not None:
+        removed = f"{files} files, reports and rows set aside" if files else "reports and rows set aside"
+        beyond = "; not what InfluxDB or the API took, nor copies of files"
+        yield Finding(_READY, f"{removed} are removed {settings.retention_days} days after their release{beyond}")
+    elif files:
+        yield Finding(
+            _WEAK, f"{files} files keep released rows for ever", "RETENTION_DAYS to the days after which they are removed"
+        )
 
 
 def _custody(settings: Settings) -> Iterator[Finding]:

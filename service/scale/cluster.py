@@ -1,4 +1,4 @@
-"""The connection to Dask, and the only module that imports it. Submits tasks, and resubmits them when workers or the scheduler die.
+"""The connection to Dask. Submits tasks, and resubmits them when workers or the scheduler die.
 
 Dask may run a task several times, and a scheduler that dies loses all results. So a call keeps its task, and the caller checks every
 answer.
@@ -6,30 +6,30 @@ answer.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import logging
 import os
 import secrets
 import threading
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask.config
-
 from anonymizer.errors import ConfigurationError, WorkersUnavailable
-from service.clock import Clock, Stopped
+from service.clock import Clock, Stopped, SystemClock
 from service.log_event import WARNING, LogEvent
 from service.retry import RetriesExhausted
 from service.scale.answers import Answer, Code
+from service.scale.dask_log import QUIET_VARIABLE, silence_dask
 from service.scale.tasks import ENV_FILE_VARIABLE
 from service.settings.declared import Settings
 from service.telemetry.events import Events
+from service.telemetry.hub import Telemetry
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
+    from distributed.security import Security
 
 _CONNECTED = LogEvent("workers_connected", "🧩 Chunks go to Dask workers at %s", "scheduler")
 _DASHBOARD = LogEvent("workers_dashboard", "   Dask's own dashboard: %s", "address")
@@ -37,12 +37,6 @@ _DASHBOARD_ELSEWHERE = LogEvent(
     "workers_dashboard_elsewhere", "   Dask's own dashboard is where the scheduler was told to serve it (--dashboard-address)"
 )
 _CHANGED = LogEvent("workers_changed", "🧩 Workers: %d", "workers")
-
-#: Set in workers of this machine: they write to the coordinator's log, and nothing of Dask's.
-_QUIET_VARIABLE = "ECG_ANONYMIZER_QUIET_WORKER"
-
-#: Loggers of Dask and its dependencies: they would log exception messages.
-_LOGGERS = ("distributed", "dask", "tornado", "asyncio", "bokeh")
 
 #: How often a call checks whether it was lost, and how often workers are counted.
 _LOOK_S, _COUNT_S = 0.25, 1.0
@@ -95,8 +89,7 @@ class Cluster:
         Raises:
             WorkersUnavailable: It cannot be reached now.
         """
-        with self._lock:
-            self._connect()
+        self.connect()
         threading.Thread(target=self._count, name="workers", daemon=True).start()
         address = self._settings.dask_scheduler
         _CONNECTED.log(address)
@@ -104,6 +97,11 @@ class Cluster:
             _DASHBOARD.log(self._local.dashboard_link)
         else:
             _DASHBOARD_ELSEWHERE.log()
+
+    def connect(self) -> None:
+        """Connect, and log how many workers there are. Raises as `open` does."""
+        with self._lock:
+            self._connect()
 
     def close(self) -> None:
         """Disconnect from the scheduler; stop local workers."""
@@ -212,9 +210,9 @@ class Cluster:
                 self._local = self._local or self._start_workers()
                 self._client = Client(self._local, set_as_default=False, timeout=_CONNECT_S)
             else:
-                self._client = Client(
-                    self._settings.dask_scheduler, security=self._security(), set_as_default=False, timeout=_CONNECT_S
-                )
+                address, security = self._settings.dask_scheduler, self._security()
+                asyncio.run(_greet(address, security))
+                self._client = Client(address, security=security, set_as_default=False, timeout=_CONNECT_S)
             self._known = frozenset(self._client.nthreads())
             # After a scheduler restart, other workers may have the same addresses.
             self._refused.clear()
@@ -245,16 +243,16 @@ class Cluster:
             # MAX_RECORDS_PER_QUERY bounds memory; a worker that Dask kills for its memory use would get the same chunk again.
             memory_limit=0,
             local_directory=str(Path(self._settings.state_dir) / "dask"),
-            env={ENV_FILE_VARIABLE: str(self._env_file), _QUIET_VARIABLE: "true"},
+            env={ENV_FILE_VARIABLE: str(self._env_file), QUIET_VARIABLE: "true"},
             preload="service.scale.preload",
         )
 
-    def _security(self) -> Any:
+    def _security(self) -> Security:
         from distributed.security import Security
 
         settings = self._settings
         if settings.dask_scheduler.startswith("tcp://"):
-            return None
+            return Security()
         cert, key = settings.dask_tls_cert_file, settings.dask_tls_key_file
         return Security(tls_ca_file=settings.dask_tls_ca_file, tls_client_cert=cert, tls_client_key=key, require_encryption=True)
 
@@ -283,6 +281,28 @@ class Cluster:
             self._told = len(self._known)
             _CHANGED.log(self._told)
             self._telemetry.workers(self._told)
+
+
+async def _greet(address: str, security: Security) -> None:
+    """Connect once and disconnect. A client waits for ever for a scheduler that takes connections and says nothing."""
+    from distributed.comm import connect
+
+    comm = await asyncio.wait_for(connect(address, **security.get_connection_args("client")), _CONNECT_S)
+    await comm.close()
+
+
+def why_unreachable(settings: Settings) -> str:
+    """Return why the scheduler that DASK_SCHEDULER names cannot be reached, empty if it can. Workers of this machine are not started."""
+    if settings.dask_scheduler.startswith("local:"):
+        return ""
+    cluster = Cluster(settings, Path(), SystemClock(), Telemetry(k=0, verbose=False))
+    try:
+        cluster.connect()
+    except WorkersUnavailable as error:
+        return str(error)
+    finally:
+        cluster.close()
+    return ""
 
 
 class Call:
@@ -411,34 +431,3 @@ def _start_tracker() -> None:
         del os.environ[name]
         if before is not None:
             os.environ[name] = before
-
-
-def fit_dask_into_log(line_format: str) -> None:
-    """Keep Dask's own lines out of the coordinator's log, and make them JSON in a worker's JSON log; workers call it."""
-    if os.environ.get(_QUIET_VARIABLE):
-        silence_dask()
-    elif line_format == "json":
-        logging.captureWarnings(True)
-        for logger in _loggers():
-            logger.handlers, logger.propagate = [], True
-
-
-def silence_dask() -> None:
-    """Keep the output of Dask's loggers, and those below them, and its warnings out of every log: exception messages would be in it.
-
-    Called before and after Dask configures its loggers, since it adds levels and handlers to some.
-    """
-    dask.config.set({"logging": dict.fromkeys(_LOGGERS, "critical")})
-    for name in _LOGGERS:
-        # Such as that a worker has other versions; the fingerprint says that.
-        warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
-    for logger in _loggers():
-        logger.handlers = [logging.NullHandler()]
-        logger.propagate = False
-        logger.setLevel(logging.CRITICAL)
-
-
-def _loggers() -> Iterator[logging.Logger]:
-    for name in sorted({*_LOGGERS, *logging.root.manager.loggerDict}):
-        if name.partition(".")[0] in _LOGGERS:
-            yield logging.getLogger(name)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from anonymizer.errors import AnonymizerError, ConfigurationError
 from service.log_event import ERROR
-from service.scale.cluster import fit_dask_into_log
+from service.scale.dask_log import fit_dask_into_log
 from service.scale.tasks import worker_settings
 from service.settings.declared import cohort_of
 from service.telemetry.log_writer import set_up_logging

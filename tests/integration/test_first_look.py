@@ -55,6 +55,7 @@ def test_a_first_look_ends_with_what_is_ready_weak_and_not_known(clinic: Clinic,
         "INFLUX_OUTPUT_TOKEN": server.make_token(write=[clinic.released]),
         "INFLUX_VERIFY_TOKEN": server.make_token(read=buckets),
         "AUDIT_LOG": tmp_path / "audit.jsonl",
+        "RETENTION_DAYS": 30,
     }
     ready, unknown, weak, _ = first_look(tmp_path, good)
     assert (unknown, weak) == ([], [])
@@ -67,6 +68,8 @@ def test_a_first_look_ends_with_what_is_ready_weak_and_not_known(clinic: Clinic,
         "INFLUX_TOKEN cannot write",
         f"bucket {clinic.released} keeps released rows for 3650 days",
         "windows that another STATE_DIR released are seen in the output bucket",
+        "CSV files, reports and rows set aside are removed 30 days after their release; not what InfluxDB or the API took, nor copies "
+        "of files",
         "starts, changed settings and commands are kept in AUDIT_LOG",
     ]
 
@@ -118,6 +121,7 @@ def test_a_first_look_ends_with_what_is_ready_weak_and_not_known(clinic: Clinic,
     assert weak == [
         f"bucket {for_ever.raw} keeps raw ECG for ever",
         "no token can read the output bucket, so windows that another STATE_DIR released would be released again",
+        "CSV files keep released rows for ever",
     ]
     assert unknown[1] == (
         f"how long bucket {for_ever.released} keeps released rows: the server does not tell it to the tokens that are set"
@@ -137,6 +141,7 @@ def test_a_first_look_at_a_file_counts_its_wearers_and_a_weak_key_of_old_release
     ]
     recording.write_text("\n".join(["timestamp,source_id,ecg", *rows]) + "\n", encoding="utf-8")
     given: dict[str, object] = {"INPUT_FILE": recording, "OUTPUT_TO_INFLUX": "false", "AUDIT_LOG": tmp_path / "audit.jsonl"}
+    given |= {"OUTPUT_TO_PARQUET": "true", "PARQUET_URL": tmp_path / "parquet"}
     ids = {"PSEUDONYMIZE_SOURCE_ID": "true", "PSEUDONYM_SALT": weak_key}
 
     _, unknown, weak, _ = first_look(tmp_path, given)
@@ -145,6 +150,7 @@ def test_a_first_look_at_a_file_counts_its_wearers_and_a_weak_key_of_old_release
         [
             "source ids leave as they are, so what is released is identified personal data",
             "1 of 2 windows looked at hold rows of one wearer only, so all rows that share a value are one person's",
+            "CSV and Parquet files keep released rows for ever",
         ],
     )
     code, log = run_service(tmp_path, given | ids, "--check", "--connect")
@@ -155,7 +161,10 @@ def test_a_first_look_at_a_file_counts_its_wearers_and_a_weak_key_of_old_release
     journal.close()
     by_day = {"QUERY_END_TIME": "2025-11-03T12:00:00Z"}
     ready, unknown, weak, log = first_look(tmp_path, given | ids | by_day)
-    assert (unknown, weak) == ([], ["the key of the pseudonyms can be guessed"])
+    assert (unknown, weak) == (
+        [],
+        ["the key of the pseudonyms can be guessed", "CSV and Parquet files keep released rows for ever"],
+    )
     assert "each of 1 windows looked at has rows of 6 wearers or more" in ready
     assert "and, for one start, ACCEPT_NEW_PSEUDONYM_KEY=true" in findings(log, "Weak")[0]
 
@@ -197,6 +206,7 @@ def test_a_first_look_at_version_1_tells_users_that_may_too_much_and_a_server_th
         "INFLUX_PASSWORD": password,
         "INFLUX_VERIFY_TOKEN": influxdb1.make_token(read=[clinic.raw, clinic.released]),
         "AUDIT_LOG": tmp_path / "audit.jsonl",
+        "RETENTION_DAYS": 30,
     }
     ready, unknown, weak, _ = first_look(tmp_path, good)
     assert (unknown, weak) == ([], [f"bucket {clinic.released} keeps released rows for ever"])
@@ -218,7 +228,7 @@ def test_a_first_look_at_version_1_tells_users_that_may_too_much_and_a_server_th
 def test_a_first_look_at_version_3_says_what_its_tokens_cannot_keep_apart(influxdb3: Any, tmp_path: Path) -> None:
     clinic = Clinic(influxdb3)
     load_first_minute(clinic, seconds=5)
-    given = {**clinic.settings, **FIRST_MINUTE, "AUDIT_LOG": tmp_path / "audit.jsonl"}
+    given = {**clinic.settings, **FIRST_MINUTE, "AUDIT_LOG": tmp_path / "audit.jsonl", "RETENTION_DAYS": 30}
 
     _, unknown, weak, log = first_look(tmp_path, given)
 
@@ -238,7 +248,8 @@ def test_a_first_look_at_a_server_without_authentication_says_that_anyone_reads_
     clinic = Clinic(server)  # type: ignore[arg-type]
     load_first_minute(clinic, seconds=5)
 
-    _, _, weak, _ = first_look(tmp_path, {**clinic.settings, **FIRST_MINUTE, "AUDIT_LOG": tmp_path / "audit.jsonl"})
+    given = {**clinic.settings, **FIRST_MINUTE, "AUDIT_LOG": tmp_path / "audit.jsonl", "OUTPUT_TO_CSV": "false"}
+    _, _, weak, _ = first_look(tmp_path, given)
 
     server.close()
     assert weak == ["INFLUX_URL answers without credentials: whoever reaches that server reads raw ECG"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -43,6 +45,8 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     with DaskProcesses(tmp_path / "dask") as dask:
         given = {"SPOOL_URL": tmp_path / "spool", "EXCLUDED_SOURCES_FILE": listed, **SECRETS, **dask.settings}
         settings = settings_for(recording, tmp_path, LOG_FORMAT="json", **given)
+        code, tried = run_service(tmp_path, settings, "--check", "--connect")
+        assert (code, '"workers": 0}' in tried) == (0, True), tried
         with Service(tmp_path, settings) as service:
             dask.add_worker(tmp_path / ".env")
             wait_until(lambda: service.log.count(CHUNK) >= 3, "chunks", within_s=LIMIT_S)
@@ -75,6 +79,23 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     files = [path.read_bytes() for path in (tmp_path / "dask").rglob("*") if path.is_file()]
     assert [said for said in secret if any(said in content for content in files)] == []
     assert list((tmp_path / "spool").rglob("*.*")) == []
+
+
+def test_a_check_names_a_scheduler_that_takes_connections_and_says_nothing(tmp_path: Path, recording: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        settings = settings_for(
+            recording, tmp_path, DASK_SCHEDULER=address, DASK_INSECURE_LOOPBACK="true", SPOOL_URL=tmp_path / "spool"
+        )
+        started_s = time.monotonic()
+        code, log = run_service(tmp_path, settings, "--check", "--connect")
+        took_s = time.monotonic() - started_s
+
+    assert (code, took_s < 15) == (78, True), log
+    assert f"❌ the Dask scheduler at {address} cannot be reached (" in log
+    assert "Is it running, and are DASK_SCHEDULER and" in log
+    assert not re.search("Traceback|distributed|The configuration is good", log), log
+    assert not list(tmp_path.glob("state*")), "a check leaves nothing behind"
 
 
 def telling(recording: Path) -> list[bytes]:
