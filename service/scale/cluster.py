@@ -287,7 +287,7 @@ async def _greet(address: str, security: Security) -> None:
     """Connect once and disconnect. A client waits for ever for a scheduler that takes connections and says nothing."""
     from distributed.comm import connect
 
-    comm = await asyncio.wait_for(connect(address, **security.get_connection_args("client")), _CONNECT_S)
+    comm = await asyncio.wait_for(connect(address, timeout=_CONNECT_S, **security.get_connection_args("client")), _CONNECT_S)
     await comm.close()
 
 

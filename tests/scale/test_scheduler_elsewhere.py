@@ -45,6 +45,7 @@ def test_a_run_whose_scheduler_worker_and_coordinator_are_killed_writes_what_one
     with DaskProcesses(tmp_path / "dask") as dask:
         given = {"SPOOL_URL": tmp_path / "spool", "EXCLUDED_SOURCES_FILE": listed, **SECRETS, **dask.settings}
         settings = settings_for(recording, tmp_path, LOG_FORMAT="json", **given)
+        wait_until(lambda: "Scheduler at:" in dask.log, "a scheduler", within_s=LIMIT_S)
         code, tried = run_service(tmp_path, settings, "--check", "--connect")
         assert (code, '"workers": 0}' in tried) == (0, True), tried
         with Service(tmp_path, settings) as service:
