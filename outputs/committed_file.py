@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import mmap
 import os
 import shutil
 from collections.abc import Iterator
@@ -70,6 +71,7 @@ def append(path: Path, committed: Committed, body: bytes | memoryview, *, mode: 
             _write_and_sync(file, length, b"" if there == body else body)
             if not length:
                 sync_folder(path.parent)
+            _drop_from_cache(file, length, length + len(body))
         except OSError:
             # Otherwise readers would see half a line until the disk has room again.
             with suppress(OSError):
@@ -157,6 +159,17 @@ def _write_and_sync(file: BinaryIO, length: int, missing: bytes | memoryview) ->
             rest = rest[file.write(rest) :]
     # Also if nothing was written: a crash may have come before the sync.
     os.fsync(file.fileno())
+
+
+def _drop_from_cache(file: BinaryIO, start: int, end: int) -> None:
+    """Let the system use the memory that holds these synced bytes for the next file, instead of what belongs to a database beside us.
+
+    The last page stays: the next write continues it.
+    """
+    end -= end % mmap.PAGESIZE
+    if end > start and hasattr(os, "posix_fadvise"):
+        with suppress(OSError):
+            os.posix_fadvise(file.fileno(), start, end - start, os.POSIX_FADV_DONTNEED)
 
 
 def _keep_tail(file: BinaryIO, path: Path, length: int, mode: int) -> None:

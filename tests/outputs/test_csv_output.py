@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import dataclasses
+import errno
 import hashlib
 import io
+import itertools
 import json
+import mmap
 import os
 import stat
 import threading
@@ -169,6 +172,34 @@ def test_nothing_is_reported_as_written_before_it_is_on_the_disk(tmp_path: Path,
 
     # The folder is for the new name, which is only new once.
     assert synced == [("file", first), ("folder", 0), ("file", second)]
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="the system takes no advice")
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_the_pages_of_what_is_on_the_disk_are_given_back_but_for_the_one_that_the_next_window_continues(
+    is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back: list[tuple[int, int]] = []
+    synced = _synced_files(monkeypatch)
+    really_advise = os.posix_fadvise
+
+    def record(descriptor: int, start: int, length: int, advice: int) -> None:
+        assert os.fstat(descriptor).st_ino in synced
+        given_back.append((start, start + length))
+        if is_refused:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        really_advise(descriptor, start, length, advice)
+
+    monkeypatch.setattr(os, "posix_fadvise", record)
+    output = opened(tmp_path)
+    batches = [usual_batch(window=0, rows=6), *(usual_batch(window=window, rows=300) for window in (1, 2))]
+
+    lengths = [output.write(batch)["length"] for batch in batches]
+
+    page = mmap.PAGESIZE
+    assert lengths[0] < page, "too short for a whole page"
+    assert given_back == [(start, end // page * page) for start, end in itertools.pairwise(lengths)]
+    assert csv_rows(tmp_path / DAY) == rows_of(*batches)
 
 
 def test_what_a_crash_left_and_what_another_program_appended_is_on_the_disk_before_it_is_reported_or_cut_off(
