@@ -42,11 +42,12 @@ def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
         with _replaying(server, folder, wearers) as generator, _streaming(server, folder) as service:
             processes = {"processor": service.pid, "server's processor": server.pid, "generator's processor": generator.pid}
             time.sleep(_WARM_UP_S)
-            began, began_s = {who: _cpu_s(pid) for who, pid in processes.items()}, time.time()
+            began, began_s, began_busy_s = {who: _cpu_s(pid) for who, pid in processes.items()}, time.time(), _busy_s()
             began_mib = _memory_mib(service.pid)
             seen = _watch(server, until_s=began_s + 60 * minutes)
             ended_s = time.time()
-            used = {who: 100 * (_cpu_s(pid) - began[who]) / (ended_s - began_s) for who, pid in processes.items()}
+            used_s = {who: _cpu_s(pid) - began[who] for who, pid in processes.items()}
+            used_s["others' processor"] = _busy_s() - began_busy_s - sum(used_s.values())
             grown_mib, peak_mib = _memory_mib(service.pid) - began_mib, peak_memory_mib(service.pid)
     delays = [delay for start_s, delay in sorted(seen.items()) if start_s >= began_s - WINDOW_S]
     expected = int((ended_s - began_s) / WINDOW_S) - 2
@@ -59,7 +60,7 @@ def measure(figures: Figures, *, wearers: int, minutes: float) -> None:
         ("window end to visible, p50", _percentile(delays, 50), "s"),
         ("window end to visible, p99", _percentile(delays, 99), "s"),
         ("p50 of the last third − of the first", _percentile(delays[-third:], 50) - _percentile(delays[:third], 50), "s"),
-        *((who, percent, "% of a core") for who, percent in used.items()),
+        *((who, 100 * seconds / (ended_s - began_s), "% of a core") for who, seconds in used_s.items()),
         ("peak memory", peak_mib, "MiB"),
         ("memory, end − start", grown_mib, "MiB"),
     ):
@@ -161,6 +162,12 @@ def _visible(server: InfluxServer) -> dict[int, float]:
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def _busy_s() -> float:
+    """Return the processor seconds of all processes. Those of others tell whether the machine was quiet."""
+    user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text(encoding="ascii").split(maxsplit=8)[1:8]
+    return sum(map(int, (user, nice, system, *interrupts))) / _TICKS_PER_S
 
 
 def _memory_mib(pid: int) -> float:

@@ -45,6 +45,7 @@ LAYOUTS = {
             ", processor",
             ", server's processor",
             ", generator's processor",
+            ", others' processor",
             ", caught up in",
             ", peak memory",
         ),

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from inputs.influx_dialect import InfluxSeries
+from inputs.influx_source import InfluxSource
+from service.pipeline import read_ahead
+from service.pipeline.chunks import Chunk, read_completely
+from service.pipeline.schedule import Stream
 from testbed.influxdb_server import InfluxServer
 from testbed.replay import Replay, load
 from testbed.wearers import Wearers
 from tests.integration.clinic import Clinic
 from tests.integration.service_process import Service, state
+from tests.service.fakes import FakeClock
+from transport.influx_connection import Address, InfluxConnection
 
 pytestmark = pytest.mark.influxdb
 
@@ -81,6 +91,62 @@ def test_every_window_that_falls_due_is_released_once_and_soon(clinic: Clinic, t
     without, with_late_row = (log.count(f"Successfully pushed {count} points") for count in (rows, rows + 1))
     assert log.count("📦 Processing batch") == without + with_late_row >= len(starts), "no row missing, none twice"
     assert with_late_row >= len(starts) / 2, "rows that come after an early read are released"
+
+
+def test_a_window_read_early_is_what_the_server_holds_when_it_falls_due(clinic: Clinic, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_ahead, "_ROWS_PER_PART", 4)
+    server, first_s = clinic.server, int(time.time()) // 5 * 5 - 100
+    connection = InfluxConnection(Address(url=server.url, org=server.org, timeout_s=10.0), lambda: server.token)
+    source = InfluxSource(connection, InfluxSeries(bucket=clinic.raw, measurement="ecg", field="ecg", source_tag="source_id"))
+    source.open()
+    monkeypatch.setattr(source, "now_ns", lambda: None)
+    monkeypatch.setattr(source, "clock_check_in_s", lambda: math.inf)
+
+    def send(name: str, *at_s: float) -> None:
+        lines = "\n".join(f"ecg,source_id={name} ecg={at} {round((first_s + at) * 10**9)}" for at in at_s)
+        server.write_lines(clinic.raw, lines.encode())
+
+    def delete(name: str, since_s: float, before_s: float) -> None:
+        start, stop = (datetime.fromtimestamp(first_s + at_s, UTC).isoformat() for at_s in (since_s, before_s))
+        question = {"start": start, "stop": stop, "predicate": f'source_id="{name}"'}
+        server.ask("POST", "/api/v2/delete", params={"org": server.org, "bucket": clinic.raw}, json=question)
+
+    send("a", *np.arange(-5, 5, 0.25))
+    send("b", *np.arange(0, 5, 0.5))
+    # Of the window [0, 5), the seconds 0 and 1 are read at 4.5, when half of it is 2 s old; 2 at 5, 3 at 6, and 4 at 7, when it is due.
+    changes = [
+        (5.5, lambda: send("late", 1.25)),
+        (5.6, lambda: delete("b", 0, 2.75)),
+        (6.5, lambda: send("later", 3.25, 4.25)),
+        (6.6, lambda: send("a", 1.125)),
+    ]
+    clock = FakeClock(first_s + 0.5)
+    s = 10**9
+    stream = Stream(source, clock, (first_s - 5) * s, 5 * s, LATENESS_S * s, interval_s=0.5)
+    newest, reads = read_ahead.NewestWindow(source, stream), 0
+    for windows in stream:
+        while changes and clock.now_s >= first_s + changes[0][0]:
+            changes.pop(0)[1]()
+        if not windows:
+            newest.begin()
+            for early in newest._early:
+                early._pending.wait()
+            reads = max(reads, len(newest._early))
+        else:
+            chunk = Chunk(windows, *newest.count(windows))
+            if windows.start_ns == first_s * s:
+                break
+    samples = read_completely(source, chunk)
+    source.close()
+
+    held = server.rows(
+        f'from(bucket: "{clinic.raw}") |> range(start: {first_s}, stop: {first_s + 5}) |> group() '
+        '|> map(fn: (r) => ({at: int(v: r._time), source_id: r.source_id})) |> keep(columns: ["at", "source_id"])'
+    )
+    released = zip(samples.times_ns.tolist(), (samples.source_ids[code] for code in samples.source_codes), strict=True)
+    assert (reads, changes) == (3, [])
+    assert sorted(released) == sorted((int(row["at"]), row["source_id"]) for row in held)
+    assert len(held) == 20 + 10 + 4 - 6, "more deleted than added: a comparison with the whole count would not tell"
 
 
 def summaries(clinic: Clinic) -> list[int]:
