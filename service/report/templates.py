@@ -5,10 +5,14 @@ Importing this module loads Jinja2, so the service imports it only once there is
 
 from __future__ import annotations
 
+import sys
+from contextlib import suppress
 from functools import cache
+from importlib.util import cache_from_source
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemBytecodeCache, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 
 def render(template: Path, **values: object) -> str:
@@ -21,9 +25,27 @@ def environment_of(folder: Path) -> Environment:
     """Return what reads and compiles the templates of a folder, each once."""
     return Environment(
         loader=FileSystemLoader(folder),
+        bytecode_cache=_CompiledTemplates(Path(cache_from_source(str(folder / "any.py"))).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+
+
+class _CompiledTemplates(FileSystemBytecodeCache):
+    """Compiled templates, kept where Python keeps the compiled modules of the folder, and as these only if that can be written.
+
+    To compile the report's template costs more than all else about the report.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(str(folder))
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if sys.dont_write_bytecode:
+            return
+        with suppress(OSError):
+            Path(self.directory).mkdir(parents=True, exist_ok=True)
+            super().dump_bytecode(bucket)
