@@ -77,7 +77,8 @@ _ROWS = re.findall(
 
 _NEXT_TO = frozenset(pair for row in _ROWS for pair in (*pairwise(row), *pairwise(row[::-1])))
 
-_ONLY_WORDS = re.compile(
+# Patterns of words are compiled only where a key calls for it: those of random bytes or digits never do.
+_ONLY_WORDS = (
     "(?:"
     "changeme|change|replace|insert|enter|fill|todo|fixme|default|example|sample|test|demo|dummy|placeholder|your|mine|our"
     "|the|this|that|here|for|with|and|not|is|are|was|please|value|password|passwort|passwd|pass|passphrase|secret|geheim"
@@ -120,8 +121,8 @@ _COMMON_PASSWORDS = re.findall(
 )
 
 #: Random base64 holds a word of six letters of these once in some 10⁴ keys, and two words of five letters more seldom.
-_WORDS = {*_ONLY_WORDS.pattern[3:-2].split("|"), *_COMMON_PASSWORDS}
-_LONG_WORD, _MIDDLE_WORD = (re.compile("|".join(word for word in sorted(_WORDS) if len(word) >= least)) for least in (6, 5))
+_WORDS = {*_ONLY_WORDS[3:-2].split("|"), *_COMMON_PASSWORDS}
+_LONG_WORD, _MIDDLE_WORD = ("|".join(word for word in sorted(_WORDS) if len(word) >= least) for least in (6, 5))
 
 #: Letters as in words put together, no two capitals one after another. Random base64 has so many of them once in some 10⁴ keys.
 _CAMEL_CASE = re.compile("(?:[A-Z]?[a-z])+")
@@ -441,12 +442,12 @@ def _holds_words(characters: str) -> bool:
     lower = characters.lower()
     written = (lower, lower[::-1], codecs.encode(lower, "rot13"))
     readings = (*written, *(one.translate(_LETTER_OF) for one in written))
-    return any(_LONG_WORD.search(one) or len(_MIDDLE_WORD.findall(one)) > 1 for one in readings)
+    return any(re.search(_LONG_WORD, one) or len(re.findall(_MIDDLE_WORD, one)) > 1 for one in readings)
 
 
 def _rest(words: Sequence[str]) -> int:
     """Return how many letters belong to no common word, or to several put together."""
-    return sum(0 if _ONLY_WORDS.fullmatch(word) else len(word) for word in words)
+    return sum(0 if re.fullmatch(_ONLY_WORDS, word) else len(word) for word in words)
 
 
 def _deviations_of_text(characters: str) -> float:

@@ -17,7 +17,6 @@ from service.state.journal import Journal
 from service.state.trail import ENDED, Trail
 from service.telemetry.data_warnings import DataWarnings
 from service.telemetry.events import Events
-from service.telemetry.fidelity_steps import FidelityReport, RhythmReport
 from service.telemetry.hub import Telemetry
 from service.telemetry.totals import Sums
 
@@ -54,6 +53,8 @@ class Observation:
         listeners: list[Events] = [one for one in (self._board, self._recorder) if one is not None]
         listeners.append(DataWarnings(clock, counts_rows=settings.k_unit == "record" and settings.method != "rhythm"))
         if settings.utility_metrics:
+            from service.telemetry.fidelity_steps import FidelityReport, RhythmReport
+
             listeners.append(RhythmReport() if settings.method == "rhythm" else FidelityReport())
         self.telemetry = Telemetry(
             k=None if settings.method == "rhythm" else settings.k_value,

@@ -16,7 +16,6 @@ from anonymizer.pseudonyms import MAKE_A_KEY, ShortKey, check_key
 from anonymizer.weak_keys import doubts_about
 from service.settings.declared import DECLARED, FORMS_OF_A_SECRET, KNOWN_NAMES, PERSONAL, SECRETS, Settings
 from service.settings.env_file import EnvFile, UnreadableValue, can_be_read_by_others, meaning, read_env_file
-from service.settings.secret_command import secret_of_command
 from service.settings.types import EMPTY, Secret, parse_address, read_secret
 from service.settings.types import path as written_out
 from service.settings.unknown_names import unknown_names
@@ -174,6 +173,8 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[s
             problems.append(f"{' and '.join(given_forms)} are {'both' if len(given_forms) == 2 else 'all'} set; keep one of them")
             continue
         if command:
+            from service.settings.secret_command import secret_of_command  # no other run starts processes
+
             try:
                 merged[name] = secret_of_command(command, may_be_bytes=name == _KEY)
             except ValueError as error:
