@@ -49,28 +49,26 @@ def verify(batch: Batch) -> Certificate:
         PrivacyViolation: The batch must not be released.
     """
     _check_form(batch)
-    _check_rows(batch)
+    sources = _check_rows(batch)
     _check_conservation(batch)
     if batch.promise.template_digest:
         return verify_public_beats(batch)
     if batch.promise.k is None or batch.promise.k < 2 or batch.promise.k_unit is None:
         raise _violation(batch, f"promises k={batch.promise.k}, which is not a valid k")
-    return _verify_groups(batch, batch.promise.k, batch.promise.k_unit)
+    fewest, distinct_values = _verify_groups(batch, batch.promise.k, batch.promise.k_unit)
+    return Certificate(distinct_values=distinct_values, smallest_group=fewest, distinct_sources=sources)
 
 
-def _verify_groups(batch: Batch, k: int, k_unit: KUnit) -> Certificate:
-    own_group = np.ones(len(batch), dtype=np.bool_) if batch.imputed_rows is None else ~batch.imputed_rows
-    _check_imputed(batch, own_group, k)
+def _verify_groups(batch: Batch, k: int, k_unit: KUnit) -> tuple[int, int]:
+    """Return how many rows or sources share the rarest value that is not imputed, and how many such values there are."""
+    own_group = slice(None) if batch.imputed_rows is None else ~batch.imputed_rows
+    _check_imputed(batch, batch.values_uv[own_group], k)
     values = batch.values_uv[own_group]
     behind_value = _sharers(values, batch.source_index[own_group], k_unit)
     fewest = int(behind_value.min(initial=2**62))
     if fewest < k:
         raise _violation(batch, f"promises k={k} but a value is shared by {fewest} {k_unit}(s)")
-    return Certificate(
-        distinct_values=len(behind_value),
-        smallest_group=fewest,
-        distinct_sources=int(np.count_nonzero(np.bincount(batch.source_index))),
-    )
+    return fewest, len(behind_value)
 
 
 def _sharers(values: npt.NDArray[np.float64], sources: npt.NDArray[np.int32], k_unit: str) -> npt.NDArray[np.intp]:
@@ -110,26 +108,35 @@ def _check_form(batch: Batch) -> None:
         raise _violation(batch, f"must have columns of one length, at least 1, got {sorted(lengths)}")
 
 
-def _check_rows(batch: Batch) -> None:
+def _check_rows(batch: Batch) -> int:
+    """Return how many sources have rows."""
     if not np.isfinite(batch.values_uv).all():
         raise _violation(batch, "holds values that are not finite")
-    if np.signbit(batch.values_uv[batch.values_uv == 0.0]).any():
+    if (np.signbit(batch.values_uv) & (batch.values_uv == 0.0)).any():
         raise _violation(batch, "holds a zero below zero, which a reader could tell from the other")
     if int(batch.times_ns.min()) < batch.window.start_ns or int(batch.times_ns.max()) >= batch.window.end_ns:
         raise _violation(batch, "holds times outside its window")
     if int(batch.source_index.min()) < 0 or int(batch.source_index.max()) >= len(batch.source_ids):
         raise _violation(batch, "holds rows without a source id")
-    if "" in {batch.source_ids[index] for index in np.flatnonzero(np.bincount(batch.source_index)).tolist()}:
+    present = np.flatnonzero(np.bincount(batch.source_index)).tolist()
+    if "" in {batch.source_ids[index] for index in present}:
         raise _violation(batch, "holds rows whose source id is empty")
     if len(set(batch.source_ids)) != len(batch.source_ids):
         raise _violation(batch, "releases two sources under one id")
+    if not _are_in_order(batch):
+        raise _violation(batch, "must have one row per time and source, in that order")
+    return len(present)
+
+
+def _are_in_order(batch: Batch) -> bool:
+    later = batch.times_ns[1:] > batch.times_ns[:-1]
+    if later.all():
+        return True
     rank = np.empty(len(batch.source_ids), dtype=np.int64)
     rank[sorted(range(len(rank)), key=batch.source_ids.__getitem__)] = np.arange(len(rank))
     ranks = rank[batch.source_index]
-    later = batch.times_ns[1:] > batch.times_ns[:-1]
     same_time_next_id = (batch.times_ns[1:] == batch.times_ns[:-1]) & (ranks[1:] > ranks[:-1])
-    if not (later | same_time_next_id).all():
-        raise _violation(batch, "must have one row per time and source, in that order")
+    return bool((later | same_time_next_id).all())
 
 
 def _check_conservation(batch: Batch) -> None:
@@ -140,9 +147,9 @@ def _check_conservation(batch: Batch) -> None:
         raise _violation(batch, f"does not account for its rows: {len(batch)} rows, {counts}")
 
 
-def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_], k: int) -> None:
+def _check_imputed(batch: Batch, own_values_uv: npt.NDArray[np.float64], k: int) -> None:
     """Check imputed values: fewer than k rows may carry one only because it is computed from all the other rows."""
-    imputed = len(batch) - int(own_group.sum())
+    imputed = len(batch) - len(own_values_uv)
     # k or more imputed rows are starred (level 8); fewer are suppressed (level 9).
     expected_counts = (imputed, 0) if imputed >= k else (0, imputed)
     if (batch.counts.starred, batch.counts.suppressed) != expected_counts:
@@ -155,10 +162,10 @@ def _check_imputed(batch: Batch, own_group: npt.NDArray[np.bool_], k: int) -> No
         raise _violation(batch, "holds imputed rows, which no number of sources shares")
     if imputed == len(batch) or batch.imputed_value_uv is None:
         raise _violation(batch, "holds imputed rows but nothing they could be imputed from")
-    expected = float(np.mean(batch.values_uv[own_group]))
+    expected = float(np.mean(own_values_uv))
     if abs(batch.imputed_value_uv - expected) > _MEAN_TOLERANCE * max(1.0, abs(expected)):
         raise _violation(batch, "imputes a value that is not the mean of the other rows")
-    if not (batch.values_uv[~own_group] == batch.imputed_value_uv).all():
+    if not (batch.values_uv[batch.imputed_rows] == batch.imputed_value_uv).all():
         raise _violation(batch, "holds imputed rows with a value of their own")
 
 
