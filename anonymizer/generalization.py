@@ -45,5 +45,5 @@ def whole_leaves(values_uv: npt.NDArray[np.float64], hierarchy: Hierarchy) -> tu
     """Return whole microvolts (halves rounded to even), top- and bottom-coded to the hierarchy's ends, and which rows were coded."""
     whole = np.rint(values_uv)
     # Clipped before the cast, which would overflow for floats beyond 64 bits.
-    leaves = np.clip(whole, hierarchy.first_leaf, hierarchy.last_leaf).astype(np.int64)
-    return leaves, whole != leaves
+    clipped = np.clip(whole, hierarchy.first_leaf, hierarchy.last_leaf)
+    return clipped.astype(np.int64), whole != clipped

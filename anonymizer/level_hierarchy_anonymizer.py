@@ -8,7 +8,8 @@ at once; no loop runs over rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +20,7 @@ from anonymizer.hierarchy import STAR_LEVEL, SUPPRESSED_LEVEL, Hierarchy, Imputa
 from anonymizer.mean_imputation import group_means, range_midpoints, window_means
 from anonymizer.regrouping import regroup
 from anonymizer.samples import ArrangedSamples
-from anonymizer.sharers import Sharers, sharers_of_windows
+from anonymizer.sharers import Sharers, sharers_of_windows, source_masks
 
 _Int64s = npt.NDArray[np.int64]
 _Bools = npt.NDArray[np.bool_]
@@ -56,8 +57,15 @@ class _Runs:
     windows: _Int64s
     leaves: _Int64s
     rows: _Int64s
-    of_row: npt.NDArray[np.intp]
     sharers: Sharers
+    cells: _Int64s
+    cell_of_row: _Int64s
+
+    def of_rows(self, of_runs: _Int64s) -> _Int64s:
+        """Return for each row what its run has."""
+        of_cells = np.empty(self.cells.max(initial=-1) + 1, dtype=of_runs.dtype)
+        of_cells[self.cells] = of_runs
+        return of_cells[self.cell_of_row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,33 +100,35 @@ class LevelHierarchyAnonymizer:
         runs = self._runs(rows, leaves)
         groups = _Groups.none()
         group_of_run = self._place(runs, groups, open_windows=is_open)
+        if self.residual == "regroup":
+            self._dissolve(runs, groups, group_of_run, open_windows=is_open)
 
-        group_of_row = group_of_run[runs.of_row]
-        is_left = (group_of_row == NO_GROUP) & is_open[rows.window_index]
+        group_of_row = runs.of_rows(group_of_run)
+        is_left = group_of_row == NO_GROUP
+        if not is_open.all():
+            is_left &= is_open[rows.window_index]
         if self.residual == "regroup" and is_left.any():
-            left = sharers_of_windows(rows.window_index[is_left], rows.source_codes[is_left], windows, self.k_unit)
-            dissolved = self._dissolve(runs, groups, group_of_run, left)
-            if len(dissolved):
-                is_left |= np.isin(group_of_row, dissolved)
-                groups.rows[dissolved] = 0
-            group_of_row[is_left] = self._regroup(rows, leaves, np.flatnonzero(is_left), groups)
+            self._regroup(rows, leaves, np.flatnonzero(is_left), groups, group_of_row)
         return self._outcome(rows, groups, group_of_row, is_left, coded=coded)
 
     def _runs(self, rows: ArrangedSamples, leaves: _Int64s) -> _Runs:
-        windows = len(rows.windows)
-        cells = rows.window_index * self.hierarchy.leaves + (leaves - self.hierarchy.first_leaf)
-        rows_of_cell = np.bincount(cells, minlength=windows * self.hierarchy.leaves)
-        used = np.flatnonzero(rows_of_cell)
-        run_of_cell = np.empty(len(rows_of_cell), dtype=np.intp)
-        run_of_cell[used] = np.arange(len(used))
-        of_row = run_of_cell[cells]
-        return _Runs(
-            windows=used // self.hierarchy.leaves,
-            leaves=used % self.hierarchy.leaves + self.hierarchy.first_leaf,
-            rows=rows_of_cell[used],
-            of_row=of_row,
-            sharers=Sharers.of_runs(rows_of_cell[used], of_row, rows.source_codes, self.k_unit),
+        cell_of_row = rows.window_index * self.hierarchy.leaves
+        cell_of_row += leaves
+        cell_of_row -= self.hierarchy.first_leaf
+        rows_of_cell = np.bincount(cell_of_row)
+        cells = np.flatnonzero(rows_of_cell)
+        runs = _Runs(
+            windows=cells // self.hierarchy.leaves,
+            leaves=cells % self.hierarchy.leaves + self.hierarchy.first_leaf,
+            rows=rows_of_cell[cells],
+            sharers=Sharers(rows_of_cell[cells]),
+            cells=cells,
+            cell_of_row=cell_of_row,
         )
+        if self.k_unit == "record":
+            return runs
+        masks = source_masks(runs.of_rows(np.arange(len(cells))), rows.source_codes, len(cells))
+        return replace(runs, sharers=Sharers(runs.rows, masks))
 
     def _place(self, runs: _Runs, groups: _Groups, *, open_windows: _Bools) -> _Int64s:
         """Form groups at levels 1 … max_level; return the group of each run, or `NO_GROUP`."""
@@ -129,7 +139,7 @@ class LevelHierarchyAnonymizer:
                 break
             ranges = level.range_of_leaf[runs.leaves[unplaced] - self.hierarchy.first_leaf]
             key = runs.windows[unplaced] * len(level.lows) + ranges
-            first = np.flatnonzero(np.concatenate(([True], key[1:] != key[:-1])))
+            first = _starts(key)
             rows = np.add.reduceat(runs.rows[unplaced], first)
             sums = np.add.reduceat(runs.rows[unplaced] * runs.leaves[unplaced], first)
             is_group = runs.sharers.of_sets(unplaced, first) >= self.k
@@ -148,30 +158,44 @@ class LevelHierarchyAnonymizer:
             unplaced = unplaced[group_of_run[unplaced] == NO_GROUP]
         return group_of_run
 
-    def _dissolve(self, runs: _Runs, groups: _Groups, group_of_run: _Int64s, left_of_window: _Int64s) -> _Int64s:
-        """Return the groups to dissolve, for windows whose residual has fewer than k rows or sources.
+    def _dissolve(self, runs: _Runs, groups: _Groups, group_of_run: _Int64s, *, open_windows: _Bools) -> None:
+        """Dissolve groups where a window's residual has fewer than k rows or sources, so that it can be regrouped.
 
         Each residual row takes the group with the nearest mean; of two equally near, the lower one, then that of the finer level.
         """
-        short = np.flatnonzero((left_of_window > 0) & (left_of_window < self.k))
+        left = np.flatnonzero((group_of_run == NO_GROUP) & open_windows[runs.windows])
         nearest = []
-        for window in short:
+        for window, runs_left in self._short_residuals(runs, left):
             candidates = np.flatnonzero(groups.windows == window)
             means = groups.sums_uv[candidates] / groups.rows[candidates]
             candidates = candidates[np.lexsort((groups.levels[candidates], means))]
-            in_window = slice(*np.searchsorted(runs.windows, (window, window + 1)))
-            for leaf in runs.leaves[in_window][group_of_run[in_window] == NO_GROUP]:
+            for leaf in runs.leaves[runs_left]:
                 # |leaf − sum / rows| with an integer numerator, so that equal distances compare as equal.
                 away = np.abs(leaf * groups.rows[candidates] - groups.sums_uv[candidates]) / groups.rows[candidates]
                 nearest.append(candidates[away.argmin()])
-        return np.unique(np.array(nearest, dtype=np.int64))
+        groups.rows[nearest] = 0
+        # The extra last entry is for runs without a group: `NO_GROUP` is -1.
+        is_dissolved = np.zeros(len(groups) + 1, dtype=np.bool_)
+        is_dissolved[nearest] = True
+        group_of_run[is_dissolved[group_of_run]] = NO_GROUP
 
-    def _regroup(self, rows: ArrangedSamples, leaves: _Int64s, left: npt.NDArray[np.intp], groups: _Groups) -> _Int64s:
-        """Form optimal groups of the rows at positions `left`; return each row's group."""
+    def _short_residuals(self, runs: _Runs, left: npt.NDArray[np.intp]) -> Iterator[tuple[int, npt.NDArray[np.intp]]]:
+        """Yield each window with a residual of fewer than k rows or sources, and the runs of that residual."""
+        if not len(left):
+            return
+        windows = runs.windows[left]
+        first = _starts(windows)
+        is_short = runs.sharers.of_sets(left, first) < self.k
+        for begin, end in zip(first[is_short], np.append(first, len(left))[1:][is_short], strict=True):
+            yield int(windows[begin]), left[begin:end]
+
+    def _regroup(
+        self, rows: ArrangedSamples, leaves: _Int64s, left: npt.NDArray[np.intp], groups: _Groups, group_of_row: _Int64s
+    ) -> None:
+        """Form optimal groups of the rows at positions `left`."""
         regrouped = regroup(rows, leaves, left, self.k, self.k_unit)
-        first = len(groups)
+        group_of_row[regrouped.positions] = len(groups) + regrouped.groups
         groups.add(regrouped.windows, STAR_LEVEL, regrouped.rows, regrouped.sums_uv, 0, 0)
-        return first + regrouped.of_row
 
     def _outcome(
         self, rows: ArrangedSamples, groups: _Groups, group_of_row: _Int64s, is_left: _Bools, *, coded: _Bools
@@ -207,3 +231,8 @@ class LevelHierarchyAnonymizer:
             in_a_range = groups.levels < STAR_LEVEL
             values[in_a_range] = range_midpoints(groups.lows, groups.highs)[in_a_range]
         return values
+
+
+def _starts(keys: _Int64s) -> npt.NDArray[np.intp]:
+    """Return where each stretch of equal keys begins, of at least one key."""
+    return np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))

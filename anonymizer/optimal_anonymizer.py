@@ -41,17 +41,18 @@ class OptimalAnonymizer:
         leaves, coded = whole_leaves(rows.values_uv, self.hierarchy)
         is_open = sharers_of_windows(rows.window_index, rows.source_codes, windows, self.k_unit) >= self.k
         is_released = is_open[rows.window_index]
-        values = np.full(len(leaves), np.nan)
+        group_values = np.empty(0)
         group_of_row = np.full(len(leaves), NO_GROUP, dtype=np.int64)
         groups = np.zeros(windows, dtype=np.int64)
         if is_released.any():
             regrouped = regroup(rows, leaves, np.flatnonzero(is_released), self.k, self.k_unit)
-            values[is_released] = group_means(regrouped.sums_uv, regrouped.rows)[regrouped.of_row]
-            group_of_row[is_released] = regrouped.of_row
+            group_values = group_means(regrouped.sums_uv, regrouped.rows)
+            group_of_row[regrouped.positions] = regrouped.groups
             groups = np.bincount(regrouped.windows, minlength=windows)
         return Generalization(
-            values_uv=values,
-            levels=np.where(is_released, STAR_LEVEL, WITHHELD_LEVEL).astype(np.uint8),
+            # The extra last entry is for rows without a group: `NO_GROUP` is -1.
+            values_uv=np.append(group_values, np.nan)[group_of_row],
+            levels=np.where(is_released, np.uint8(STAR_LEVEL), np.uint8(WITHHELD_LEVEL)),
             imputed=np.zeros(len(leaves), dtype=np.bool_),
             imputed_values_uv=np.full(windows, np.nan),
             coded=coded,

@@ -21,13 +21,15 @@ class Regrouped:
     """Groups of neighbouring values, none across windows, ascending by window, then value.
 
     Args:
-        of_row: The group of each requested row, in their order, shape (n,).
+        positions: The requested rows, in value order, shape (n,).
+        groups: The group of each, shape (n,).
         windows: Window of each group, shape (groups,).
         rows: Size of each group, shape (groups,).
         sums_uv: Sum of each group's leaves, shape (groups,).
     """
 
-    of_row: _Int64s
+    positions: npt.NDArray[np.intp]
+    groups: _Int64s
     windows: _Int64s
     rows: _Int64s
     sums_uv: _Int64s
@@ -49,10 +51,9 @@ def regroup(rows: ArrangedSamples, leaves: _Int64s, positions: npt.NDArray[np.in
     is_by_source = k_unit == "source"
     group = groups_of_sources(leaf, rows.source_codes[chosen], lengths, k) if is_by_source else optimal_groups(leaf, lengths, k)
     first = np.flatnonzero(np.concatenate(([True], group[1:] != group[:-1])))
-    of_row = np.empty(len(leaves), dtype=np.int64)
-    of_row[chosen] = group
     return Regrouped(
-        of_row=of_row[positions],
+        positions=chosen,
+        groups=group,
         windows=window[first],
         rows=np.diff(first, append=len(group)),
         sums_uv=np.add.reduceat(leaf, first),

@@ -14,9 +14,9 @@ _BITS = 64
 
 
 def sharers_of_windows(window_index: _Int64s, source_codes: npt.NDArray[np.int32], windows: int, k_unit: KUnit) -> _Int64s:
-    """Return how many rows, or different sources, each window has, shape (windows,)."""
+    """Return how many rows, or different sources, each window has, shape (windows,); `window_index` ascends."""
     if k_unit == "record" or not len(source_codes):
-        return np.bincount(window_index, minlength=windows)
+        return np.diff(np.searchsorted(window_index, np.arange(windows + 1)))
     sources = int(source_codes.max()) + 1
     present = np.zeros(windows * sources, dtype=np.bool_)
     present[window_index * sources + source_codes] = True
@@ -32,15 +32,8 @@ class Sharers:
         masks: The sources of each run as bits, 64 per mask, shape (masks, runs); None if rows are counted.
     """
 
-    def __init__(self, rows: _Int64s, masks: npt.NDArray[np.uint64] | None) -> None:
+    def __init__(self, rows: _Int64s, masks: npt.NDArray[np.uint64] | None = None) -> None:
         self._rows, self._masks = rows, masks
-
-    @classmethod
-    def of_runs(
-        cls, rows: _Int64s, run_of_row: npt.NDArray[np.intp], source_codes: npt.NDArray[np.int32], k_unit: KUnit
-    ) -> Sharers:
-        """Return the counter for runs of rows."""
-        return cls(rows, None if k_unit == "record" else _masks(run_of_row, source_codes, len(rows)))
 
     def of_sets(self, runs: npt.NDArray[np.intp], first: npt.NDArray[np.intp]) -> _Int64s:
         """Return how many rows, or sources, each set of runs has, shape (sets,). Sets are consecutive in `runs` and begin at `first`."""
@@ -52,7 +45,8 @@ class Sharers:
         return np.asarray(counts, dtype=np.int64)
 
 
-def _masks(run_of_row: npt.NDArray[np.intp], source_codes: npt.NDArray[np.int32], runs: int) -> npt.NDArray[np.uint64]:
+def source_masks(run_of_row: npt.NDArray[np.intp], source_codes: npt.NDArray[np.int32], runs: int) -> npt.NDArray[np.uint64]:
+    """Return the sources of each run as bits, for `Sharers`."""
     numbers = int(source_codes.max(initial=0)) // _BITS + 1
     masks = np.empty((numbers, runs), dtype=np.uint64)
     for number in range(numbers):

@@ -169,7 +169,10 @@ def _one_round(
 
 
 def _groups(rows: _Rows, k: int) -> npt.NDArray[np.int64]:
-    return regroup(rows.arranged, rows.values, np.arange(len(rows.values)), k, "record").of_row
+    regrouped = regroup(rows.arranged, rows.values, np.arange(len(rows.values)), k, "record")
+    groups = np.empty_like(regrouped.groups)
+    groups[regrouped.positions] = regrouped.groups
+    return groups
 
 
 def _released_and_verified(load: Load, hierarchy: Hierarchy, k: int) -> None:
