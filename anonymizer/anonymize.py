@@ -159,6 +159,9 @@ def batch_id(data_set: str, window: Window) -> str:
 
 
 def _blocks(rows: ArrangedSamples) -> Iterator[ArrangedSamples]:
+    if len(rows.windows) <= WINDOWS_AT_ONCE:
+        yield rows
+        return
     for first in range(0, len(rows.windows), WINDOWS_AT_ONCE):
         stop = min(first + WINDOWS_AT_ONCE, len(rows.windows))
         begin, end = np.searchsorted(rows.window_index, (first, stop))
@@ -188,12 +191,12 @@ def _results(rows: ArrangedSamples, recipe: Recipe, released_ids: tuple[str, ...
         statistics = WindowStatistics(
             rows_at_level=rows_at_level,
             groups=int(generalized.groups[index]),
-            coded=int(generalized.coded[span].sum()),
-            unchanged=int((generalized.values_uv[span] == rows.values_uv[span]).sum()),
+            coded=int(np.count_nonzero(generalized.coded[span])),
+            unchanged=int(np.count_nonzero(generalized.values_uv[span] == rows.values_uv[span])),
             contradictory=contradictory,
-            noisy=0 if generalized.noisy is None else int(generalized.noisy[span].sum()),
+            noisy=0 if generalized.noisy is None else int(np.count_nonzero(generalized.noisy[span])),
             fidelity=_fidelity(rows, generalized, span) if recipe.measures_fidelity else None,
-            beats=int((generalized.values_uv[span] == PEAK_UV).sum()) if recipe.promise.k is None else 0,
+            beats=int(np.count_nonzero(generalized.values_uv[span] == PEAK_UV)) if recipe.promise.k is None else 0,
         )
         batch = None
         if counts.released:
@@ -220,8 +223,8 @@ def _counts(
         withheld=int(rows_at_level[0]),
         invalid=int(rows.invalid[index]),
         duplicate=int(rows.duplicate[index]),
-        starred=int((imputed_levels == STAR_LEVEL).sum()),
-        suppressed=int((imputed_levels == SUPPRESSED_LEVEL).sum()),
+        starred=int(np.count_nonzero(imputed_levels == STAR_LEVEL)),
+        suppressed=int(np.count_nonzero(imputed_levels == SUPPRESSED_LEVEL)),
     )
 
 

@@ -320,7 +320,9 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
     # Usually all rows are valid, and no copy is needed.
     usable: _Rows | slice = slice(None) if valid.all() else np.flatnonzero(valid)
     read = np.bincount(window_index[usable if isinstance(usable, slice) else inside], minlength=len(windows))
-    invalid = read - np.bincount(window_index[usable], minlength=len(windows))
+    invalid = (
+        np.zeros_like(read) if isinstance(usable, slice) else read - np.bincount(window_index[usable], minlength=len(windows))
+    )
 
     chosen, key = _in_order(samples, usable, windows, source_ranks)
     duplicate: _Rows = np.empty(0, dtype=np.intp)
@@ -340,7 +342,7 @@ def arrange(samples: Samples, windows: WindowRange, source_ranks: npt.NDArray[np
         invalid=invalid,
         duplicate=np.bincount(window_index[duplicate], minlength=len(windows)),
         contradictions=contradictions,
-        outside=len(samples) - int(inside.sum()),
+        outside=len(samples) - int(np.count_nonzero(inside)),
     )
 
 
@@ -353,8 +355,11 @@ def _in_order(
     samples: Samples, rows: _Rows | slice, windows: WindowRange, source_ranks: npt.NDArray[np.int64]
 ) -> tuple[_Rows | slice, npt.NDArray[np.int64]]:
     """Return the positions of `rows` by time and rank, and a key that is equal for rows of the same time and source."""
-    offsets_ns = samples.times_ns[rows] - windows.start_ns
-    ranks = source_ranks[samples.source_codes[rows]]
+    times_ns = samples.times_ns[rows]
+    if _ascends_strictly(times_ns):
+        return rows, times_ns
+    offsets_ns = times_ns - windows.start_ns
+    ranks = source_ranks.take(samples.source_codes[rows])
     key = sort_key(offsets_ns, ranks, span_ns=windows.end_ns - windows.start_ns, sources=len(source_ranks))
     if not _ascends_strictly(key):
         order = np.argsort(key, kind="stable")
