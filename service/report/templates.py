@@ -25,7 +25,7 @@ def environment_of(folder: Path) -> Environment:
     """Return what reads and compiles the templates of a folder, each once."""
     return Environment(
         loader=FileSystemLoader(folder),
-        bytecode_cache=_CompiledTemplates(Path(cache_from_source(str(folder / "any.py"))).parent),
+        bytecode_cache=_CompiledTemplates(Path(cache_from_source(str(folder))).parent),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -35,13 +35,19 @@ def environment_of(folder: Path) -> Environment:
 
 
 class _CompiledTemplates(FileSystemBytecodeCache):
-    """Compiled templates, kept where Python keeps the compiled modules of the folder, and as these only if that can be written.
+    """Compiled templates, kept where Python keeps the compiled modules beside their folder, and like these only if that can be written.
 
     To compile the report's template costs more than all else about the report.
     """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(str(folder))
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        try:
+            super().load_bytecode(bucket)
+        except Exception:  # noqa: BLE001  (a file that is damaged or cannot be read is replaced, like a missing one)
+            bucket.reset()
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         if sys.dont_write_bytecode:

@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jinja2 import UndefinedError
+from jinja2 import Environment, UndefinedError
 
 from anonymizer.batch import Promise
 from anonymizer.windows import NANOSECONDS, Window
 from service.report.figures import Figures, Plot
 from service.report.page import page
 from service.report.run_recorder import RunRecorder
-from service.report.templates import render
+from service.report.templates import environment_of, render
 from service.report.time_bins import MOST_BINS, TimeBins
 from service.state.output_positions import OutputPosition
 from service.telemetry.events import Unit
@@ -401,6 +401,35 @@ def test_no_template_trusts_a_text_but_our_drawings_and_a_misspelt_name_is_an_er
 
     with pytest.raises(UndefinedError, match="'figure' is undefined"):
         render(tmp_path / "page.html", figures=1)
+
+
+@pytest.mark.parametrize("why_not", ["", "Python writes none", "the folder cannot be made", "the file is damaged"])
+def test_a_template_is_compiled_again_only_if_it_changed_or_the_compiled_one_cannot_be_used(
+    why_not: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = tmp_path / "template" / "page.html"
+    template.parent.mkdir()
+    monkeypatch.setattr("sys.dont_write_bytecode", why_not == "Python writes none")
+    if why_not == "the folder cannot be made":
+        (tmp_path / "__pycache__").write_text("", encoding="utf-8")
+    compiled: list[str] = []
+    generate = Environment._generate
+
+    def count(self: Environment, *arguments: Any, **options: Any) -> str:
+        compiled.append("once")
+        return generate(self, *arguments, **options)
+
+    monkeypatch.setattr(Environment, "_generate", count)
+    for text in ("{{ a }}<", "{{ a }}<", "{{ a }}>"):
+        template.write_text(text, encoding="utf-8")
+        environment_of.cache_clear()
+        assert render(template, a="&") == f"&amp;{text[-1]}"
+        if why_not == "the file is damaged":
+            for path in (tmp_path / "__pycache__").iterdir():
+                path.write_bytes(path.read_bytes()[:30])
+
+    assert len(compiled) == (3 if why_not else 2)
+    assert list(template.parent.iterdir()) == [template]
 
 
 def test_the_figures_are_in_the_file_for_programs_and_the_signature_is_for_them() -> None:

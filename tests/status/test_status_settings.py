@@ -58,7 +58,7 @@ def test_what_is_not_an_address_is_a_mistake_with_an_example(address: str, examp
     ]
 
 
-def test_a_run_from_file_to_csv_loads_neither_the_web_nor_what_talks_to_influxdb(tmp_path: Path) -> None:
+def test_a_run_from_file_to_csv_loads_nothing_that_it_does_not_use(tmp_path: Path) -> None:
     recording = tmp_path / "recording.csv"
     rows = [f"2025-11-03T14:30:0{index % 5}.{index:03d}Z,{'ab'[index % 2]},{index % 3}" for index in range(60)]
     recording.write_text("\n".join(["timestamp,source_id,ecg", *rows]), encoding="utf-8")
@@ -69,11 +69,18 @@ def test_a_run_from_file_to_csv_loads_neither_the_web_nor_what_talks_to_influxdb
         "STATE_DIR": tmp_path / "state",
     }
     (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()), encoding="utf-8")
-    unused = ("bottle", "waitress", "prometheus_client", "service.status.board", "transport.influx_connection")
+    unused = (
+        "asyncio bottle email http.client influxdb_client multiprocessing prometheus_client pyarrow.dataset pydoc recognition "
+        "requests service.first_look service.recognition service.retention.sweep service.scale.cluster service.settings.secret_command "
+        "service.status.board service.telemetry.fidelity_steps subprocess transport.influx_connection urllib3 waitress"
+    )
     program = (
-        "import sys; from central_anonymizer import main; code = main(['--env-file', sys.argv[1]]); "
-        f"heavy = [one for one in {unused} if one in sys.modules]; "
-        "print(f'LOADED {heavy}'); sys.exit(code)"
+        "import sys; from central_anonymizer import main; from service.process import run\n"
+        "def then_tell(arguments):\n"
+        "    code = main(['--env-file', *arguments])\n"
+        f"    print('LOADED', [one for one in {unused!r}.split() if one in sys.modules])\n"
+        "    return code\n"
+        "run(then_tell)"
     )
 
     done = subprocess.run(
