@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import re
 import zoneinfo
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ import pyarrow.dataset as ds
 import anonymizer.batch
 from anonymizer.anonymize import ChunkResult, Recipe, anonymize_chunk
 from anonymizer.batch import Batch, KUnit, Promise, WindowCounts
-from anonymizer.errors import ConfigurationError, PrivacyViolation, SourceRefused
+from anonymizer.errors import ConfigurationError, PrivacyViolation, SourceError, SourceRefused
 from anonymizer.hierarchy import Hierarchy, parse_hierarchy
 from anonymizer.pseudonyms import ShortKey, check_key
 from anonymizer.public_beat import TEMPLATE_DIGEST
@@ -970,6 +971,7 @@ def _of_bucket(bucket: Bucket, span: Window) -> Samples:
         measurement=f"{bucket.measurement}_anonymized",
         field=bucket.field,
         source_tag=bucket.source_tag,
+        remedy="check INFLUX_INPUT_BUCKET, or give a token that can read it",
     )
     address = Address(
         url=bucket.url,
@@ -982,8 +984,27 @@ def _of_bucket(bucket: Bucket, span: Window) -> Samples:
     try:
         source.open()
         return joined(list(_parts_of_bucket(source, covering_windows(span.start_ns, span.end_ns, _ASKED_NS))))
+    except SourceError as error:
+        error.args = (_SETTING.sub(lambda found: _FIELD_OF_SETTING[found[0]], str(error)), *error.args[1:])
+        raise
     finally:
         source.close()
+
+
+#: Errors name the service's settings for its raw bucket: here each is a field of `Bucket`.
+_FIELD_OF_SETTING = {
+    "INFLUX_INPUT_BUCKET": "Bucket.bucket",
+    "INFLUX_MEASUREMENT": "Bucket.measurement",
+    "INFLUX_FIELD": "Bucket.field",
+    "SOURCE_TAG": "Bucket.source_tag",
+    "INFLUX_URL": "Bucket.url",
+    "INFLUX_ORG": "Bucket.org",
+    "INFLUX_TOKEN": "Bucket.token",
+    "INFLUX_CA_FILE": "Bucket.ca_file",
+    "INFLUX_QUERY_LANGUAGE": "Bucket.query_language",
+}
+
+_SETTING = re.compile(rf"\b({'|'.join(_FIELD_OF_SETTING)})\b")
 
 
 def _parts_of_bucket(source: SampleSource, windows: WindowRange) -> Iterator[Samples]:

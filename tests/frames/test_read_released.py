@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import shutil
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from anonymizer.batch import Batch
-from anonymizer.errors import ConfigurationError, SourceDenied, SourceRefused
+from anonymizer.errors import ConfigurationError, SourceDenied, SourceError, SourceRefused
 from anonymizer.windows import NANOSECONDS
 from ecg_frames import Bucket, read_released
 from outputs.csv_files import CsvFiles
@@ -149,12 +151,19 @@ def test_what_the_service_wrote_to_a_bucket_and_to_files_is_read_back_alike(fill
     assert token not in repr(bucket)
     with pytest.raises(ConfigurationError, match="a bucket has no bounds of its own: state start and end"):
         read_released(bucket, "2025-11-03T14:30")
-    with pytest.raises(SourceDenied, match="INFLUX_TOKEN"):
-        read_released(
-            Bucket(url=filled.server.url, org=filled.server.org, token="x" * 20, bucket=filled.released),
-            "2025-11-03",
-            "2025-11-04",
-        )
+    mistakes: tuple[tuple[dict[str, Any], str], ...] = (
+        ({"token": "x" * 20}, r"refuses Bucket\.token \(401"),
+        ({"org": "nobody"}, r"has no organization 'nobody'.*: check Bucket\.org$"),
+        ({"org": ""}, r"is an InfluxDB 2, which needs Bucket\.org$"),
+        (
+            {"bucket": "none"},
+            r"bucket 'none' does not exist or Bucket\.token may not read it.*: check Bucket\.bucket, or give a token",
+        ),
+    )
+    for wrong, sentence in mistakes:
+        with pytest.raises(SourceError, match=sentence) as refusal:
+            read_released(dataclasses.replace(bucket, **wrong), "2025-11-03", "2025-11-04")
+        assert "INFLUX_" not in str(refusal.value)
 
 
 def test_what_is_no_release_is_refused_with_its_place(csv: Path, parquet: Path, tmp_path: Path) -> None:
