@@ -469,7 +469,7 @@ class InfluxSource:
             return SourceDenied(f"InfluxDB at {address.url} refuses {self._connection.credentials} ({fault})")
         if fault.status == 404 and "organization" in str(fault):
             return SourceDenied(
-                f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check INFLUX_ORG"
+                f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check {address.org_setting}"
             )
         if fault.status in (403, 404):
             return SourceDenied(
@@ -477,7 +477,9 @@ class InfluxSource:
                 + self._series.remedy
             )
         if fault.status == 400 and "organization" in str(fault):
-            return SourceDenied(f"InfluxDB at {address.url} has no organization {address.org!r} ({fault}): check INFLUX_ORG")
+            return SourceDenied(
+                f"InfluxDB at {address.url} has no organization {address.org!r} ({fault}): check {address.org_setting}"
+            )
         if fault.status == 400:
             return SourceRefused(
                 f"InfluxDB cannot answer the query ({fault}); is the field of one type, and does the server speak Flux?"

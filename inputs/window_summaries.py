@@ -108,15 +108,15 @@ class WindowSummaries:
     @contextmanager
     def _only_source_errors(self) -> Iterator[None]:
         """Translate what goes wrong while the server is asked."""
-        url, org = self._connection.address.url, self._connection.address.org
+        address = self._connection.address
+        url, org = address.url, address.org
         try:
             yield
         except InfluxFault as fault:
             if fault.status in (400, 404) and "organization" in str(fault):
                 # Not what a token may not read: with another organization the bucket may hold what nobody looked at.
-                advice = "check INFLUX_OUTPUT_ORG or, where that is empty, INFLUX_ORG"
                 raise SourceDenied(
-                    f"InfluxDB at {url} has no organization {org!r} ({fault}): {advice}", was_reached=False
+                    f"InfluxDB at {url} has no organization {org!r} ({fault}): check {address.org_setting}", was_reached=False
                 ) from None
             if fault.is_unreachable_for_good or fault.needs_setting:
                 raise SourceDenied(f"InfluxDB at {url} cannot be reached: {fault}", was_reached=False) from None

@@ -63,6 +63,7 @@ class Address:
         password: Returns the user's.
         retention_policy: Of InfluxDB 1, where the bucket names none; empty: the database's default.
         token_setting: The setting that holds the token, for messages.
+        org_setting: The one that holds the organization.
     """
 
     url: str
@@ -76,6 +77,7 @@ class Address:
     password: Callable[[], str] = field(default=str, repr=False)
     retention_policy: str = field(default="", repr=False)
     token_setting: str = field(default="INFLUX_TOKEN", repr=False)
+    org_setting: str = field(default="INFLUX_ORG", repr=False)
 
 
 class Requests(Protocol):

@@ -30,7 +30,8 @@ def input_address(settings: Settings, token: Secret) -> Address:
 def output_address(settings: Settings, token: Secret) -> Address:
     """Return the address of the output server, to be used with a token."""
     url = settings.influx_output_url or settings.influx_url
-    return _address(settings, url, settings.influx_output_org or settings.influx_org, token)
+    address = _address(settings, url, settings.influx_output_org or settings.influx_org, token)
+    return dataclasses.replace(address, org_setting="INFLUX_OUTPUT_ORG") if settings.influx_output_org else address
 
 
 def _address(settings: Settings, url: str, org: str, token: Secret, *, policy: str = "") -> Address:

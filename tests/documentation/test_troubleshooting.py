@@ -216,7 +216,7 @@ REFUSED: dict[str, Play] = {
     "Failed to connect to InfluxDB: … has no organization": lambda s: s.run(
         INFLUX_ORG="x", INFLUX_OUTPUT_ORG=s.settings["INFLUX_ORG"]
     ),
-    "check INFLUX_OUTPUT_ORG or": lambda s: s.run(INFLUX_OUTPUT_ORG="x"),
+    "check INFLUX_OUTPUT_ORG": lambda s: s.run(INFLUX_OUTPUT_ORG="x"),
     "cannot remove files named by": lambda s: s.check(RETENTION_DAYS=9, CSV_FILENAME_PATTERN="%H.csv"),
     "Failed to connect to InfluxDB: bucket": lambda s: s.run(INFLUX_INPUT_BUCKET="x"),
     "does not let us write to bucket": lambda s: s.check(INFLUX_OUTPUT_TOKEN=s.settings["INFLUX_TOKEN"]),

@@ -80,10 +80,16 @@ def make_source(raw_bucket: Bucket) -> Iterator[MakeSource]:
     server = raw_bucket.server
 
     def make(
-        *, url: str = server.url, org: str = server.org, token: str = raw_bucket.read_token, is_open: bool = False, **changes: Any
+        *,
+        url: str = server.url,
+        org: str = server.org,
+        org_setting: str = "INFLUX_ORG",
+        token: str = raw_bucket.read_token,
+        is_open: bool = False,
+        **changes: Any,
     ) -> InfluxSource:
         usual = {"bucket": raw_bucket.name, "measurement": "ecg", "field": "ecg", "source_tag": "source_id"}
-        connection = InfluxConnection(Address(url=url, org=org, timeout_s=30.0), lambda: token)
+        connection = InfluxConnection(Address(url=url, org=org, org_setting=org_setting, timeout_s=30.0), lambda: token)
         made.append(InfluxSource(connection, InfluxSeries(**{**usual, **changes})))
         if is_open:
             made[-1].open()
@@ -598,6 +604,7 @@ def ways_to_ask(source: InfluxSource) -> list[Callable[[], object]]:
         ({"token": ""}, r"refuses INFLUX_TOKEN \(401"),
         ({"token": "s3cret “curly”"}, r"refuses INFLUX_TOKEN \(the token holds characters"),
         ({"org": "nobody"}, r"no organization 'nobody'.*check INFLUX_ORG"),
+        ({"org": "nobody", "org_setting": "INFLUX_OUTPUT_ORG"}, r"no organization 'nobody'.*check INFLUX_OUTPUT_ORG"),
         ({"bucket": "none"}, r"bucket 'none' does not exist or INFLUX_TOKEN may not read it \(404"),
         ({"token": "write"}, r"does not exist or INFLUX_TOKEN may not read it \(404"),
     ],
