@@ -321,6 +321,9 @@ def test_a_window_is_stored_and_its_summary_found_and_what_cannot_be_is_said(wor
             world.output(name, token=token).open({})
         assert "s3cret" not in str(denied.value)
     assert WindowSummaries(world.connection(), bucket="none", measurement="ecg").is_missing()
+    with pytest.raises(SourceDenied, match="does not tell what bucket 'organization' holds") as missing:
+        WindowSummaries(world.connection(), bucket="organization", measurement="ecg").newest_labels()
+    assert missing.value.was_reached, "no organization is missing, whatever the bucket is called"
 
     at_ns = window.start_ns
     world.server.write_lines(full, line(at_ns, "1i", measurement="ecg_anonymized"))
