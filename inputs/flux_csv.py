@@ -30,6 +30,9 @@ _TABLE_BEGIN = b"#datatype"
 
 _NO_ROWS = memoryview(b"")
 
+#: A row is never longer: a field's text and a tag's value have 64 KiB at most. A quote that does not end would be searched again and again.
+_LONGEST_ROW_BYTES = 1 << 22
+
 #: Line ends are counted in blocks of so many bytes, whose marks stay in the processor's cache.
 _BLOCK_BYTES = 1 << 17
 
@@ -143,8 +146,10 @@ class _Arriving:
                 self._was_yielded = True
                 yield part
             if not is_end:
-                return
+                break
             self._table = None
+        if len(self._text) - self._at > _LONGEST_ROW_BYTES:
+            raise UnreadableAnswer("the answer holds a row that does not end")
 
     def end(self) -> None:
         """Raise if the answer was not whole."""

@@ -467,7 +467,7 @@ class InfluxSource:
             return SourceDenied(f"InfluxDB at {address.url} cannot be reached: {fault}", was_reached=False)
         if fault.status == 401:
             return SourceDenied(f"InfluxDB at {address.url} refuses {self._connection.credentials} ({fault})")
-        if fault.status == 404 and "organization" in str(fault):
+        if fault.status == 404 and "organization" in str(fault) and not fault.says_there_is_no_bucket:
             return SourceDenied(
                 f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check {address.org_setting}"
             )

@@ -147,6 +147,23 @@ def test_a_long_answer_is_read_while_it_arrives_and_never_kept() -> None:
     assert max(size for _, size in sizes) <= 1000 + len(answer_of([Table("source_id", rows[:1])]))
 
 
+@pytest.mark.parametrize("cell", [b"x", b"\r\n"], ids=["of letters", "of line ends"])
+def test_a_quote_that_does_not_end_is_refused_before_all_of_the_answer_is_kept(cell: bytes) -> None:
+    head = answer_of([Table("source_id", [])]).removesuffix(b"\r\n") + b',_result,0,1970-01-01T00:00:00Z,1,"'
+    arrived: list[int] = []
+
+    def blocks() -> Iterator[bytes]:
+        yield head
+        for number in range(100):
+            arrived.append(number)
+            yield cell * (2**20 // len(cell))
+
+    with pytest.raises(UnreadableAnswer, match="does not end"):
+        list(read_tables(blocks()))
+
+    assert len(arrived) < 10
+
+
 def test_line_ends_inside_tags_of_a_large_answer_end_no_row() -> None:
     # Larger than what is parsed at once, so that parts begin wherever a line seems to end.
     rows = [
