@@ -28,13 +28,14 @@ def _encode_nothing(_batches: object, **_options: object) -> bytes:
     return b""
 
 
-#: The replaced functions; the last entry keeps all chunks in memory, so that none is read back from the spool.
+#: What is replaced; the last two keep all chunks in memory, so that none is read back from the spool.
 _FORGOTTEN = (
     (service.state.journal_file, "_connect", _connect_to_nothing),
     (service.state.spool, "write_durably", _write_nothing),
     (service.state.spool, "encode", _encode_nothing),
     (service.state.fence, "write_durably", _write_nothing),
     (service.delivery.outbox, "_CHUNKS_IN_MEMORY", 1 << 30),
+    (service.delivery.outbox, "_ROWS_IN_MEMORY", 1 << 60),
 )
 
 if __name__ == "__main__":
