@@ -467,7 +467,7 @@ class InfluxSource:
             return SourceDenied(f"InfluxDB at {address.url} cannot be reached: {fault}", was_reached=False)
         if fault.status == 401:
             return SourceDenied(f"InfluxDB at {address.url} refuses {self._connection.credentials} ({fault})")
-        if fault.status == 404 and "organization" in str(fault) and not fault.says_there_is_no_bucket:
+        if fault.says_there_is_no_organization:
             return SourceDenied(
                 f"InfluxDB at {address.url} has no organization {address.org!r} for this token ({fault}): check {address.org_setting}"
             )
@@ -475,10 +475,6 @@ class InfluxSource:
             return SourceDenied(
                 f"bucket {self._series.bucket!r} does not exist or {self._connection.credentials} may not read it ({fault}): "
                 + self._series.remedy
-            )
-        if fault.status == 400 and "organization" in str(fault):
-            return SourceDenied(
-                f"InfluxDB at {address.url} has no organization {address.org!r} ({fault}): check {address.org_setting}"
             )
         if fault.status == 400:
             return SourceRefused(

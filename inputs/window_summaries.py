@@ -114,7 +114,7 @@ class WindowSummaries:
             yield
         except InfluxFault as fault:
             # A database may be called "organization": versions 1 and 3 quote its name, and have no organizations.
-            if fault.status in (400, 404) and "organization" in str(fault) and not fault.says_there_is_no_bucket:
+            if fault.says_there_is_no_organization:
                 # Not what a token may not read: with another organization the bucket may hold what nobody looked at.
                 raise SourceDenied(
                     f"InfluxDB at {url} has no organization {org!r} ({fault}): check {address.org_setting}", was_reached=False

@@ -58,6 +58,11 @@ class InfluxFault(Exception):
         """Whether the server reported this itself, as it does for every token; a token without access gets an empty list."""
         return self.status == 404 and ("bucket" in str(self) or "database" in str(self))
 
+    @property
+    def says_there_is_no_organization(self) -> bool:
+        """Whether the server reported this. A missing database may have any name, also one with this word in it."""
+        return self.status in (400, 404) and "organization" in str(self) and not self.says_there_is_no_bucket
+
 
 @dataclass(frozen=True, slots=True)
 class BucketFacts:
