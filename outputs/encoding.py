@@ -27,7 +27,7 @@ RHYTHM_SCHEMA_VERSION = "2"
 _MOST_WHOLE = 2.0**53
 
 #: ECG values are mostly whole microvolts, a few thousand at most: looking up their texts is faster than formatting them.
-_MOST_USUAL = 4096
+MOST_USUAL = 4096
 
 #: The length of every time.
 TIME_BYTES = 30
@@ -48,7 +48,7 @@ def _usual_texts() -> pa.StringArray:
 
     Built on first use: with its first array pyarrow imports pandas, which commands block once they run (`service/process.py`).
     """
-    return pa.array([f"{value}.0" for value in range(-_MOST_USUAL, _MOST_USUAL + 1)], pa.string())
+    return pa.array([f"{value}.0" for value in range(-MOST_USUAL, MOST_USUAL + 1)], pa.string())
 
 
 def time_letters(times_ns: npt.NDArray[np.int64]) -> npt.NDArray[np.void]:
@@ -129,8 +129,8 @@ def value_texts(values_uv: npt.NDArray[np.float64]) -> pa.StringArray:
     """Return the shortest texts that parse as the same floats, each with a point or an exponent, shape (n,)."""
     most = np.abs(values_uv).max(initial=0.0)
     if most <= _MOST_WHOLE and (values_uv == np.trunc(values_uv)).all():
-        if most <= _MOST_USUAL:
-            return pc.take(_usual_texts(), pa.array(values_uv.astype(np.int32) + _MOST_USUAL))
+        if most <= MOST_USUAL:
+            return pc.take(_usual_texts(), pa.array(values_uv.astype(np.int32) + MOST_USUAL))
         return pc.binary_join_element_wise(integer_texts(values_uv.astype(np.int64)), ".0", "")
     # Adding 0 turns -0.0 into 0.0, as the integer path above does.
     texts = pc.cast(pa.array(values_uv + 0.0), pa.string())

@@ -10,10 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from outputs.encoding import value_texts
-
-#: ECG values are mostly whole microvolts, a few thousand at most: looking up their texts is faster than formatting them.
-_MOST_USUAL = 4096
+from outputs.encoding import MOST_USUAL, value_texts
 
 #: No float's text is longer, with its end.
 _LONGEST_VALUE_BYTES = 30
@@ -66,15 +63,15 @@ class Values:
 
 def values_and_rows(values_uv: npt.NDArray[np.float64], end: str) -> tuple[Values, Integers]:
     """Return a table of values, and each row's position in it. Rows share values, so that formatting each once is cheap."""
-    if np.abs(values_uv).max(initial=0.0) <= _MOST_USUAL and (values_uv == np.trunc(values_uv)).all():
-        return _usual_values(end), values_uv.astype(np.int32) + _MOST_USUAL
+    if np.abs(values_uv).max(initial=0.0) <= MOST_USUAL and (values_uv == np.trunc(values_uv)).all():
+        return _usual_values(end), values_uv.astype(np.int32) + MOST_USUAL
     distinct, value_of_row = np.unique(values_uv, return_inverse=True)
     return Values.of(distinct, end), value_of_row
 
 
 @cache
 def _usual_values(end: str) -> Values:
-    return Values.of(np.arange(-_MOST_USUAL, _MOST_USUAL + 1, dtype=np.float64), end)
+    return Values.of(np.arange(-MOST_USUAL, MOST_USUAL + 1, dtype=np.float64), end)
 
 
 def place(lines: npt.NDArray[np.uint8], starts: Integers, letters: Letters) -> None:
