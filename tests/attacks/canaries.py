@@ -94,8 +94,9 @@ def forms_of_value(value: float) -> Iterator[tuple[str, Callable[[bytes], bool]]
     # One digit of the fraction is in every longer form too, unless it was rounded to that one.
     yield "digits", _holds(f"{value:.9f}"[:-8].encode())
     yield "rounded to a tenth", _holds(f"{value:.1f}".encode())
-    yield "whole", _matches(rb"(?<![\d.])" + re.escape(str(whole).encode()) + rb"(?:\.0*)?(?![\d.]|-\d)")
+    yield "whole", _matches(rb"(?<![\d.])" + re.escape(str(whole).encode()) + rb"(?:\.0*)?(?![\da-f.]|-\d)")
     yield "millivolts", _holds(f"{value / 1000:.9f}"[:-5].encode())
+    yield "with an exponent", _holds(f"{value:.9e}".partition("e")[0][:-4].encode())
     yield "hexadecimal float", _holds(value.hex().encode())
     for name, number in (("double", value), ("whole double", float(whole))):
         yield name, _holds(struct.pack("<d", number))

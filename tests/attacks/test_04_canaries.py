@@ -52,7 +52,8 @@ WEARERS = ("canary-wearer-Ä 1", "canary-wearer-2")
 STATUS_TOKEN = "canary-status-token-of-use-nowhere-else"
 #: In rows that are never released: without a number, in a window that is too small, too late.
 UNRELEASED = ("canary-invalid", "canary-lonely", "canary-late")
-LONE_UV = (1873.5678, -1987.654, 2057.25, 1361.5)
+#: Below zero and of five digits: a whole number of four may be how many milliseconds something took, or part of a random name.
+LONE_UV = (-18735.678, -19876.54, -20572.25, -13615.5)
 #: In files that cannot be read, where messages like to quote.
 CELLS = ("canary-cell", "canary-key", "canary-text")
 
