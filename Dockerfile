@@ -51,7 +51,7 @@ COPY scripts/__init__.py scripts/state.py scripts/report.py scripts/check_audit_
 # `state.py erase` erases a person from a heartbeat ledger too.
 COPY scripts/heartbeat/ scripts/heartbeat/
 # Compiled now, because the file system is read-only later. A checkout made under a strict umask must be readable too.
-RUN python -m compileall -q . && chmod -R a+rX,go-w .
+RUN python -m compileall -q . && python service/report/templates.py && chmod -R a+rX,go-w .
 
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -104,3 +104,15 @@ def test_every_command_is_one_a_shell_can_read(block: str) -> None:
     verdict = run([shell, "-n"], said=block.replace("<project>", "project"))
 
     assert verdict.returncode == 0, verdict.stderr
+
+
+def test_each_installation_compiles_modules_and_templates_and_lets_the_services_user_read_both() -> None:
+    installing = [block for block in [*blocks("sh"), *blocks("powershell")] if "--only-binary" in block and "-m venv" in block]
+
+    assert len(installing) == 4, "the first and a newer version, with systemd and on Windows"
+    for block in installing:
+        modules, templates = block.index("-m compileall"), re.search(r"service.report.templates\.py", block)
+        assert templates is not None
+        assert modules < templates.start()
+        # Jinja2 writes its files for their owner alone.
+        assert "sudo" not in block or templates.start() < block.index("chmod -R a+rX")

@@ -420,10 +420,11 @@ def test_a_template_is_compiled_again_only_if_it_changed_or_the_compiled_one_can
         return generate(self, *arguments, **options)
 
     monkeypatch.setattr(Environment, "_generate", count)
-    for text in ("{{ a }}<", "{{ a }}<", "{{ a }}>"):
+    (tmp_path / "current").symlink_to(tmp_path)
+    for text, installed in (("{{ a }}<", "."), ("{{ a }}<", "current"), ("{{ a }}>", ".")):
         template.write_text(text, encoding="utf-8")
         environment_of.cache_clear()
-        assert render(template, a="&") == f"&amp;{text[-1]}"
+        assert render(tmp_path / installed / "template" / "page.html", a="&") == f"&amp;{text[-1]}"
         if why_not == "the file is damaged":
             for path in (tmp_path / "__pycache__").iterdir():
                 path.write_bytes(path.read_bytes()[:30])
