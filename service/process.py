@@ -10,7 +10,9 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any, NoReturn
@@ -92,11 +94,36 @@ def leave_out_pandas() -> None:
     sys.meta_path.insert(0, _PandasBlocker)
 
 
-def leave_out_documentation() -> None:
-    """Prevent pyarrow from parsing the documentation of its functions when `pyarrow.compute` is imported: a twentieth of a short run."""
+class _UndocumentedCompute:
+    """An import hook that runs `pyarrow.compute` with a stand-in for pyarrow's parser of documentation, or as it is if that fails."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None = None, *_: object) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(name, path) if name == "pyarrow.compute" else None
+        if spec is not None and spec.loader is not None:
+            spec.loader.exec_module = partial(_without_documentation, spec.loader.exec_module)  # type: ignore[method-assign]
+        return spec
+
+
+def _without_documentation(execute: Callable[[ModuleType], None], module: ModuleType) -> None:
     parser: Any = ModuleType("pyarrow.vendored.docscrape")
     parser.NumpyDocString = lambda _: {"Parameters": ()}
-    sys.modules.setdefault(parser.__name__, parser)
+    sys.modules[parser.__name__] = parser
+    try:
+        execute(module)
+    except Exception:  # noqa: BLE001  (whatever another version of pyarrow does with the stand-in)
+        del sys.modules[parser.__name__]
+        execute(module)
+    else:
+        del sys.modules[parser.__name__]
+
+
+def leave_out_documentation() -> None:
+    """Prevent pyarrow from parsing the documentation of its functions when `pyarrow.compute` is imported: a twentieth of a short run.
+
+    The parser is private to pyarrow, so a version that uses it in another way parses as it always did.
+    """
+    sys.meta_path.insert(0, _UndocumentedCompute)
 
 
 def reuse_freed_memory() -> None:

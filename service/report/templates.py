@@ -79,4 +79,6 @@ if __name__ == "__main__":
     try:
         compile_templates(Path(__file__).parent / "template")
     except OSError as error:
-        sys.exit(f"❌ The report's templates cannot be compiled ({error.strerror}): run this as the owner of the program's folder")
+        sys.exit(
+            f"❌ The report's templates cannot be compiled ({error.strerror}): run this as the owner of the program's folder"
+        )

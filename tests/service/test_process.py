@@ -1,10 +1,12 @@
-"""The process: what it asks of the system's allocator."""
+"""The process: what it asks of the system's allocator, and how it imports pyarrow."""
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -60,3 +62,47 @@ def test_freed_memory_is_given_back_from_between_what_is_in_use() -> None:
     run = subprocess.run([sys.executable, "-c", _SCATTERED], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert float(run.stdout) > 90, "of a hundred"
+
+
+#: How `pyarrow.compute` may use its parser of documentation, and what of it is then loaded.
+_USES = {
+    "from pyarrow.vendored import docscrape as d; found = d.NumpyDocString('')['Parameters']": "no parser",
+    "from pyarrow.vendored import docscrape as d; found = d.NumpyDocString('')['Returns']": "a real parser",
+    "from pyarrow.vendored import docscrape as d; found = d.NumpyDocString('').parameters": "a real parser",
+    "from pyarrow.vendored.docscrape import Parser": "a real parser",
+    "from pyarrow.docs import Parser": "no parser",
+}
+
+_PARSER = """
+class Parser(dict):
+    def __init__(self, _): self.update(Parameters=(), Returns=())
+    parameters = ()
+NumpyDocString = Parser
+"""
+
+
+@pytest.mark.parametrize(("use", "loaded"), _USES.items())
+def test_a_pyarrow_that_parses_its_documentation_in_another_way_is_imported_too(use: str, loaded: str, tmp_path: Path) -> None:
+    vendored = tmp_path / "pyarrow" / "vendored"
+    vendored.mkdir(parents=True)
+    for package in (vendored.parent, vendored):
+        (package / "__init__.py").touch()
+    (vendored / "docscrape.py").write_text(_PARSER, encoding="utf-8")
+    (vendored.parent / "docs.py").write_text(_PARSER, encoding="utf-8")
+    (vendored.parent / "compute.py").write_text(use, encoding="utf-8")
+    program = (
+        "import sys; from service.process import leave_out_documentation as leave_out; leave_out()\n"
+        "import pyarrow.compute\n"
+        "print('a real parser' if 'pyarrow.vendored.docscrape' in sys.modules else 'no parser')"
+    )
+
+    run = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert run.stdout.strip() == loaded
