@@ -1,7 +1,8 @@
 """Writes files that survive a power cut, that a planted link cannot redirect, and that have exact permissions.
 
 No link is followed at the last part of a path: an attacker who plants one at a predictable name could make the service overwrite or
-truncate a file elsewhere. A folder may be a link. Permissions do not depend on the process's umask.
+truncate a file elsewhere. A folder may be a link. Permissions do not depend on the process's umask. What root creates in another user's
+folder belongs to that user: a command that an operator runs as root must not leave files that the service cannot write to.
 """
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ def create(path: Path, mode: int = PRIVATE, flags: int = os.O_RDWR) -> int:
         FileExistsError: The name is taken, even if by a broken link.
         OSError: It could not be created.
     """
-    descriptor = os.open(path, flags | os.O_CREAT | os.O_EXCL | _FLAGS, PRIVATE)
+    flags |= os.O_CREAT | os.O_EXCL | _FLAGS
+    descriptor = _create_for_owner(path, flags) if _is_anothers(path.parent) else os.open(path, flags, PRIVATE)
     try:
         _set_mode(descriptor, mode)
     except OSError:
@@ -265,7 +267,10 @@ def make_folder(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
         return
     if folder.parent != folder:
         make_folder(folder.parent, _FOLDER_ABOVE)
-    folder.mkdir(mode=mode, exist_ok=True)
+    if _is_anothers(folder.parent):
+        _make_folder_for_owner(folder, mode)
+    else:
+        folder.mkdir(mode=mode, exist_ok=True)
     if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) != mode:
         with _without_modes():
             folder.chmod(mode)
@@ -320,8 +325,18 @@ def why_not_appendable(path: Path, *, but_for: Collection[int] = ()) -> str:
         return why_not_writable(path.parent, but_for=but_for)
     except NotADirectoryError:
         return f"{path.parent} is not a folder"
+    except PermissionError as error:
+        return f"{error.strerror}{_of_another_user(path)}"
     except OSError as error:
         return "" if error.errno in but_for else error.strerror or str(error)
+    return ""
+
+
+def _of_another_user(path: Path) -> str:
+    with suppress(OSError, AttributeError):
+        owner, user = path.lstat().st_uid, os.geteuid()
+        if owner != user:
+            return f"; it belongs to user {owner} and this is user {user}"
     return ""
 
 
@@ -354,6 +369,45 @@ def sync_folder(folder: Path) -> bool:
     finally:
         os.close(descriptor)
     return True
+
+
+def _is_anothers(folder: Path) -> bool:
+    """Return whether this process is root's and the folder is another user's."""
+    if not hasattr(os, "geteuid") or os.geteuid():
+        return False
+    with suppress(OSError):
+        return folder.stat().st_uid != 0
+    return False
+
+
+def _create_for_owner(path: Path, flags: int) -> int:
+    with _opened_folder(path.parent) as folder:
+        descriptor = os.open(path.name, flags, PRIVATE, dir_fd=folder)
+        _give_to_owner_of(folder, descriptor)
+    return descriptor
+
+
+def _make_folder_for_owner(path: Path, mode: int) -> None:
+    with _opened_folder(path.parent) as folder, suppress(FileExistsError):
+        os.mkdir(path.name, mode, dir_fd=folder)
+        with _opened_folder(Path(path.name), os.O_NOFOLLOW, dir_fd=folder) as made:
+            _give_to_owner_of(folder, made)
+
+
+@contextmanager
+def _opened_folder(folder: Path, flags: int = 0, *, dir_fd: int | None = None) -> Iterator[int]:
+    """Yield a descriptor. By its name, the folder's owner could exchange it between two calls, and be given a file elsewhere."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | flags, dir_fd=dir_fd)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _give_to_owner_of(folder: int, descriptor: int) -> None:
+    owner = os.fstat(folder)
+    with _without_modes():
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def _set_mode(descriptor: int, mode: int) -> None:

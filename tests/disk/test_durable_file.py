@@ -20,7 +20,9 @@ from disk.durable_file import (
     open_or_create,
     open_ours,
     probe,
+    put_new_durably,
     sync_folder,
+    why_not_appendable,
     write_durably,
 )
 from tests.disk.planted import LINKS, Plant
@@ -197,3 +199,37 @@ def failing(function: Callable[..., object], code: int, when: Callable[..., bool
         return function(*values)
 
     return fail
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="NOT CHECKED: only root can give a file away")
+def test_what_root_makes_in_the_folder_of_another_user_belongs_to_that_user(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    make_folder(theirs)
+    os.chown(theirs, 4711, 4712)
+
+    make_folder(theirs / "spool" / "deep")
+    write_durably(theirs / "spool" / "deep" / "batch", b"x")
+    put_new_durably(theirs / "rows", b"x", unfinished=theirs / "rows.unfinished")
+    os.close(open_or_create(theirs / "audit.jsonl"))
+    (theirs / "elsewhere").symlink_to(tmp_path)
+    os.close(create(theirs / "elsewhere" / "ours"))
+
+    made = [path for path in tmp_path.rglob("*") if not path.is_symlink()]
+    assert {path.name for path in made if path.stat().st_uid != 4711} == {"ours"}
+    assert {path.stat().st_gid for path in made if path.name != "ours"} == {4712}
+
+
+def test_a_file_that_may_not_be_written_to_is_refused_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    path, user = tmp_path / "audit.jsonl", os.geteuid()
+    os.close(create(path))
+    monkeypatch.setattr("disk.durable_file.open_ours", refuse)
+    ours = why_not_appendable(path)
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+
+    assert (ours, why_not_appendable(path)) == (
+        "Permission denied",
+        f"Permission denied; it belongs to user {user} and this is user {user + 1}",
+    )
