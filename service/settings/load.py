@@ -33,6 +33,9 @@ _SHORTEST_STATUS_TOKEN = 16
 #: The only secret that is a key: every byte counts, and it need not be text.
 _KEY = "PSEUDONYM_SALT"
 
+#: Stands for a secret that could not be read, so that it is not called missing or too short as well. The settings are refused anyway.
+_UNREAD = "2f6c1b98e0d74a53ab9e07c4d1386f5e9a70b2cd41e835f6087d3c9be2a4f116"
+
 #: BATCH_SIZE_SECONDS of METHOD=rhythm unless it is set: shorter windows show the heartbeat detector too little.
 RHYTHM_WINDOW_S = 10
 
@@ -165,39 +168,47 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[s
 
     Also return the file of each, problems and warnings.
     """
-    merged, files, problems, warnings = dict(given), {}, [], []
+    merged, files, problems = dict(given), dict[str, Path](), list[str]()
     for name in SECRETS:
+        forms = {f"{name}{form}": merged.get(f"{name}{form}") for form in FORMS_OF_A_SECRET}
         path_text, command = merged.pop(f"{name}_FILE", ""), merged.pop(f"{name}_COMMAND", "")
-        forms = {name: merged.get(name), f"{name}_FILE": path_text, f"{name}_COMMAND": command}
-        if len(given_forms := [form for form, text in forms.items() if text]) > 1:
-            problems.append(f"{' and '.join(given_forms)} are {'both' if len(given_forms) == 2 else 'all'} set; keep one of them")
-            continue
-        if command:
-            from service.settings.secret_command import secret_of_command  # no other run starts processes
-
-            try:
-                merged[name] = secret_of_command(command, may_be_bytes=name == _KEY)
-            except ValueError as error:
-                problems.append(f"{name}_COMMAND {error}")
-        if not path_text:
-            continue
         try:
-            path = Path(written_out(path_text))
-        except ValueError as error:
-            problems.append(f"{name}_FILE must be {error}, got {path_text!r}")
-            continue
-        try:
-            merged[name] = read_secret(path, may_be_bytes=name == _KEY)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            problems.append(f"{name}_FILE names {path}, which cannot be read ({reason})")
-            continue
-        files[name] = path
-        if can_be_read_by_others(path):
-            warnings.append(_readable_by_others(str(path)))
-        if not merged[name]:
-            problems.append(f"{name}_FILE names {path}, which is empty")
+            if len(given_forms := [form for form, text in forms.items() if text]) > 1:
+                both = "both" if len(given_forms) == 2 else "all"
+                raise ValueError(f"{' and '.join(given_forms)} are {both} set; keep one of them")
+            if command:
+                merged[name] = _secret_of_command(name, command)
+            if path_text:
+                merged[name], files[name] = _secret_of_file(name, path_text)
+        except ValueError as problem:
+            problems.append(str(problem))
+            merged[name] = _UNREAD
+    warnings = [_readable_by_others(str(path)) for path in files.values() if can_be_read_by_others(path)]
     return merged, files, problems, warnings
+
+
+def _secret_of_command(name: str, command: str) -> str:
+    from service.settings.secret_command import secret_of_command  # no other run starts processes
+
+    try:
+        return secret_of_command(command, may_be_bytes=name == _KEY)
+    except ValueError as error:
+        raise ValueError(f"{name}_COMMAND {error}") from None
+
+
+def _secret_of_file(name: str, path_text: str) -> tuple[str, Path]:
+    try:
+        path = Path(written_out(path_text))
+    except ValueError as error:
+        raise ValueError(f"{name}_FILE must be {error}, got {path_text!r}") from None
+    try:
+        secret = read_secret(path, may_be_bytes=name == _KEY)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{name}_FILE names {path}, which cannot be read ({reason})") from None
+    if not secret:
+        raise ValueError(f"{name}_FILE names {path}, which is empty")
+    return secret, path
 
 
 def _parse(given: Mapping[str, str]) -> tuple[Settings, list[str]]:

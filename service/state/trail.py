@@ -160,7 +160,13 @@ class Trail:
     def __post_init__(self) -> None:
         """Read and check the file."""
         with self._alone() as file:
-            found = self._told = check(file.read())
+            content = file.read()
+            if not _is_a_trail(content):
+                raise JournalDamaged(
+                    f"AUDIT_LOG {self.path} holds something else than an audit log, and was not changed: name a file of its own; if it was "
+                    "the audit log, keep it as evidence under another name"
+                )
+            found = self._told = check(content)
             if found.problems:
                 raise JournalDamaged(
                     f"AUDIT_LOG {self.path} is damaged: {found.problems[0]}. Keep it as evidence under another name; a new trail begins "
@@ -172,11 +178,6 @@ class Trail:
                 )
             self._released = found.released
             if not found.entries:
-                # A crash leaves half of our first entry; any other content is somebody's, who named the wrong file.
-                if not (_LINE_BEGINS.startswith(found.torn) or found.torn.startswith(_LINE_BEGINS)):
-                    raise JournalDamaged(
-                        f"AUDIT_LOG {self.path} holds something else than an audit log, and was not changed: name a file of its own"
-                    )
                 file.truncate(0)
                 self._append(file, BEGUN, {"owner": self.owner})
             else:
@@ -257,6 +258,11 @@ class Trail:
             self.add(RELEASED, {"spans_ns": [[one.start_ns, one.end_ns] for one in new], "in_words": list(_in_words(new))})
             self._released = merged(sorted([*self._released, *new]))
         self._looked_ns = self.now_ns()
+
+
+def _is_a_trail(content: bytes) -> bool:
+    """Return whether a line is an entry, or all is the half of one that a crash leaves; any other file was named by mistake."""
+    return _LINE_BEGINS.startswith(content) or any(line.startswith(_LINE_BEGINS) for line in content.split(b"\n"))
 
 
 def _wait_until_free(descriptor: int) -> None:

@@ -621,3 +621,29 @@ def test_a_secret_may_come_from_a_command_which_no_shell_and_no_time_without_end
     assert any(
         problem.startswith("API_TOKEN_COMMAND names a command that failed with exit code 1") for problem in refusal.value.problems
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"PSEUDONYM_SALT": "", "PSEUDONYM_SALT_COMMAND": "false"}, "PSEUDONYM_SALT_COMMAND names a command that failed"),
+        ({"PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": "/no/key"}, "PSEUDONYM_SALT_FILE names /no/key, which cannot be read"),
+        ({"PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": "/dev/null"}, "PSEUDONYM_SALT_FILE names /dev/null, which is empty"),
+        ({"PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": "~/key"}, "PSEUDONYM_SALT_FILE must be "),
+        (
+            {"PSEUDONYM_SALT": "", "PSEUDONYM_SALT_FILE": "a", "PSEUDONYM_SALT_COMMAND": "b"},
+            "PSEUDONYM_SALT_FILE and PSEUDONYM_SALT_COMMAND are both set",
+        ),
+        ({"STATUS_ADDRESS": "0.0.0.0:9464", "STATUS_TOKEN_COMMAND": "false"}, "STATUS_TOKEN_COMMAND names a command that failed"),
+        (
+            {"INFLUX_QUERY_LANGUAGE": "flux", "INFLUX_TOKEN": "", "INFLUX_TOKEN_FILE": "/no/token"},
+            "INFLUX_TOKEN_FILE names /no/token, which cannot be read",
+        ),
+    ],
+)
+def test_a_secret_that_cannot_be_read_is_not_missed_as_well(given: dict[str, str], problem: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        load_with(tmp_path, PSEUDONYMIZE_SOURCE_ID="true", **{"PSEUDONYM_SALT": KEY, **given})
+
+    (only,) = refusal.value.problems
+    assert only.startswith(problem)

@@ -129,12 +129,25 @@ def test_a_damaged_trail_or_anothers_is_refused_and_half_an_entry_is_removed_and
         made(path)
 
 
-@pytest.mark.parametrize("content", [b"a key without a line end", b"SQLite format 3\0\0\1", b'{"path": "audit"}', b'[{"at":"'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a key without a line end",
+        b"SQLite format 3\0\0\1",
+        b'{"path": "audit"}',
+        b'[{"at":"',
+        b"type=SYSCALL msg=audit(1):\ntype=CWD msg=audit(2):\n",
+        b'{"event":"begun","n":1}\n{"event":"ended","n":2}\n',
+        b"\n\n",
+    ],
+)
 def test_a_file_that_holds_something_else_is_never_emptied(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "audit"
     path.write_bytes(content)
 
-    with pytest.raises(JournalDamaged, match="holds something else than an audit log"):
+    with pytest.raises(
+        JournalDamaged, match=r"holds something else than an audit log, .* name a file of its own; if it was the audit log"
+    ):
         made(path)
 
     assert path.read_bytes() == content
