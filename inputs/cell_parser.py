@@ -11,7 +11,7 @@ import pyarrow as pa
 from anonymizer.samples import Samples, make_samples, picked
 from inputs.file_columns import ValueKind, Values, source_ids, values
 from inputs.file_survey import Cells
-from inputs.file_times import times
+from inputs.file_times import Times, times
 
 
 class CellParser:
@@ -26,13 +26,17 @@ class CellParser:
         self._sources = sources
         self._microvolts_per_unit = microvolts_per_unit
 
-    def cells(self, table: pa.Table) -> Cells:
+    def cells(self, table: pa.Table, found: Times | None = None) -> Cells:
         """Return the rows in the table's order, values in the file's unit.
+
+        Args:
+            table: The rows.
+            found: Their times, if they are parsed already.
 
         Raises:
             SourceRefused: A column has an unsuitable type.
         """
-        found = times(table.column("timestamp"))
+        found = found or times(table.column("timestamp"))
         codes, ids = source_ids(table.column("source_id"))
         numbers = within_microvolts(values(table.column("ecg")), self._microvolts_per_unit)
         samples = make_samples(found.times_ns, codes, ids, numbers.values)

@@ -41,7 +41,7 @@ from inputs.data_set_parts import HOW_PARTS_ARE_COUNTED, WAS_CHANGED, Part, Part
 from inputs.file_columns import source_ids
 from inputs.file_survey import Cells, Survey
 from inputs.file_text import without_values
-from inputs.file_times import TimeKind, times
+from inputs.file_times import TimeKind, Times, times
 
 #: Rows per interval, 20 bytes each. A data set of up to this many rows is surveyed whole.
 ROWS_AT_A_TIME = 1_500_000
@@ -198,9 +198,9 @@ class DataSetSource(StoredSource):
     def _without_time(self) -> int:
         """Return how many rows of requested sources have no time."""
         found = 0
-        for _, _, table in self._tables(np.flatnonzero(self._index.without_time), ("timestamp", "source_id")):
-            kinds = times(table.column("timestamp")).kinds
-            found += int((self._parser.is_wanted_in(table.column("source_id")) & (kinds != TimeKind.CALENDAR)).sum())
+        for _, _, table, timed in self._tables(np.flatnonzero(self._index.without_time), ("timestamp", "source_id")):
+            is_wanted = self._parser.is_wanted_in(table.column("source_id"))
+            found += int((is_wanted & (timed.kinds != TimeKind.CALENDAR)).sum())
         return found
 
     def next_row_ns(self, start_ns: int, end_ns: int) -> int | None:
@@ -215,9 +215,8 @@ class DataSetSource(StoredSource):
 
     def _next_in(self, position: int, start_ns: int, before_ns: int) -> int:
         """Return the earlier of `before_ns` and the first time in a row group that is not before `start_ns`."""
-        for _, _, table in self._tables(np.array([position]), ("timestamp",)):
-            times_ns = times(table.column("timestamp")).times_ns
-            before_ns = min(before_ns, int(times_ns[times_ns >= start_ns].min(initial=before_ns)))
+        for _, _, _, found in self._tables(np.array([position]), ("timestamp",)):
+            before_ns = min(before_ns, int(found.times_ns[found.times_ns >= start_ns].min(initial=before_ns)))
             if before_ns == start_ns:
                 break
         return before_ns
@@ -258,8 +257,7 @@ class DataSetSource(StoredSource):
         is_inside = (first == last) & (not of_wanted)
         np.add.at(counts, first[is_inside], (index.rows - index.without_time)[positions[is_inside]])
         columns = ("timestamp", "source_id") if of_wanted else ("timestamp",)
-        for _, _, table in self._tables(positions[~is_inside], columns):
-            found = times(table.column("timestamp"))
+        for _, _, table, found in self._tables(positions[~is_inside], columns):
             keep = found.kinds == TimeKind.CALENDAR
             if of_wanted:
                 keep &= self._parser.is_wanted_in(table.column("source_id"))
@@ -369,10 +367,10 @@ class DataSetSource(StoredSource):
         if extent is not None and until_ns >= extent[1] - 1:
             until_ns = max(end_ns, extent[1])
         gathered = _Gathered(self._microvolts_per_unit)
-        for position, begin, table in self._tables(
+        for position, begin, table, found in self._tables(
             self._index.overlapping(start_ns, until_ns), ("timestamp", "source_id", "ecg")
         ):
-            cells = self._asked_cells(table, position, begin, start_ns, until_ns)
+            cells = self._asked_cells(self._parser.cells(table, found), position, begin, start_ns, until_ns)
             gathered.add(cells)
             if gathered.rows > 2 * self._rows_at_a_time and until_ns > end_ns:
                 # Rows are denser here than the footers suggest.
@@ -381,9 +379,8 @@ class DataSetSource(StoredSource):
         self._survey.conclude()
         return _Interval(start_ns, until_ns, gathered.samples())
 
-    def _asked_cells(self, table: pa.Table, position: int, begin: int, start_ns: int, until_ns: int) -> Cells:
+    def _asked_cells(self, cells: Cells, position: int, begin: int, start_ns: int, until_ns: int) -> Cells:
         """Return a table's wanted rows in a span, and survey the rows that were not surveyed before."""
-        cells = self._parser.cells(table)
         times_ns = cells.samples.times_ns
         is_inside = (cells.time_kinds == TimeKind.CALENDAR) & (times_ns >= start_ns) & (times_ns < until_ns)
         new = np.flatnonzero(is_inside & (times_ns >= self._surveyed_to_ns))
@@ -392,8 +389,8 @@ class DataSetSource(StoredSource):
         rows = np.flatnonzero(is_inside & cells.is_wanted)
         return cells if len(rows) == len(times_ns) else _some(cells, rows)
 
-    def _tables(self, positions: npt.NDArray[np.int64], columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table]]:
-        """Yield row groups in batches: the row group's position in the index, its rows before this batch, and the batch."""
+    def _tables(self, positions: npt.NDArray[np.int64], columns: Sequence[str]) -> Iterator[tuple[int, int, pa.Table, Times]]:
+        """Yield row groups in batches: the row group's position in the index, its rows before this batch, the batch, and its times."""
         for part, group in groupby(positions.tolist(), key=lambda position: int(self._index.part[position])):
             with self._opened(part) as (file, check):
                 names = names_of(file.schema_arrow, has_source_of_path=self._sources[part] is not None)
@@ -401,8 +398,7 @@ class DataSetSource(StoredSource):
                     begin = 0
                     for batch in self._batches(file, position, [names[column] for column in columns if column in names]):
                         table = self._named(batch, names, columns, part)
-                        self._check_times(table, position)
-                        yield position, begin, table
+                        yield position, begin, table, self._times(table, position)
                         begin += len(table)
                     if begin != self._index.rows[position]:
                         raise SourceRefused(WAS_CHANGED)
@@ -431,14 +427,15 @@ class DataSetSource(StoredSource):
         if not {ids[code] if code != NO_SOURCE else "" for code in np.unique(codes).tolist()} <= {of_path or ""}:
             raise SourceRefused("INPUT_FILE: rows name another source than their folder, source_id=…, does")
 
-    def _check_times(self, table: pa.Table, position: int) -> None:
-        """Refuse a part with times outside its footer's statistics: rows would be missed."""
+    def _times(self, table: pa.Table, position: int) -> Times:
+        """Return a batch's times; refuse a part with times outside its footer's statistics: rows would be missed."""
         found = times(table.column("timestamp"))
         timed = found.times_ns[found.kinds == TimeKind.CALENDAR]
         if len(timed) and not (self._index.first_ns[position] <= timed.min() and timed.max() <= self._index.last_ns[position]):
             raise SourceRefused(
                 "INPUT_FILE: the statistics of column timestamp are wrong, rows have times that lie outside of them; write the file anew"
             )
+        return found
 
     # Parts
 
