@@ -5,7 +5,7 @@ quoted cell may contain commas, quotes and line ends. Every table ends with an e
 anything else was truncated. An error after the first rows comes as one more table, sometimes after a second empty line; that table ends
 without one. Truncation right after a table's empty line cannot be seen here; the transport and the row counts detect it.
 
-An answer is parsed while it arrives, so that its text is never in memory as a whole.
+An answer is parsed while it arrives, so that its whole text is never in memory.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ _TABLE_BEGIN = b"#datatype"
 
 _NO_ROWS = memoryview(b"")
 
-#: A row is never longer: a field's text and a tag's value have 64 KiB at most. A quote that does not end would be searched again and again.
+#: No row is longer: a field's text and a tag's value have at most 64 KiB. Without this bound, an unclosed quote would be searched again
+#: with every block.
 _LONGEST_ROW_BYTES = 1 << 22
 
-#: Line ends are counted in blocks of so many bytes, whose marks stay in the processor's cache.
+#: Line ends are counted in blocks of this many bytes, so that the comparison's result fits into the processor's cache.
 _BLOCK_BYTES = 1 << 17
 
 #: The type in which to request times; `times_as_ns` converts them to integers.
@@ -87,7 +88,7 @@ class FluxTable:
         try:
             table = pa_csv.read_csv(
                 pa.BufferReader(pa.py_buffer(self.body)),
-                # A body is short: in one piece, and in this thread, Arrow is quickest.
+                # A body is short: Arrow is fastest with a single block, in this thread.
                 read_options=pa_csv.ReadOptions(
                     column_names=[f"c{i}" for i in range(len(self.names))], block_size=len(self.body) + 1, use_threads=False
                 ),
@@ -119,14 +120,14 @@ def read_tables(blocks: Iterable[bytes]) -> Iterator[FluxTable]:
         FluxError: One of them reports an error.
         UnreadableAnswer: The answer is truncated or malformed.
     """
-    arriving = _Arriving()
+    parser = _AnswerParser()
     for block in blocks:
-        yield from arriving.tables(block)
-    arriving.end()
+        yield from parser.tables(block)
+    parser.end()
 
 
-class _Arriving:
-    """An answer as far as it has arrived."""
+class _AnswerParser:
+    """Parses an answer block by block; keeps the bytes of a row that is not complete yet."""
 
     def __init__(self) -> None:
         self._text = b""
@@ -137,7 +138,7 @@ class _Arriving:
         self._was_yielded = False
 
     def tables(self, block: bytes) -> Iterator[FluxTable]:
-        """Yield what a block completes: whole rows, and the empty table whose end it holds."""
+        """Yield the rows that a block completes, and a table without rows once its end is there."""
         self._has_begun = self._has_begun or bool(block)
         self._text, self._at = self._text[self._at :] + block, 0
         while self._table is not None or self._begin_table():
@@ -152,7 +153,7 @@ class _Arriving:
             raise UnreadableAnswer("the answer holds a row that does not end")
 
     def end(self) -> None:
-        """Raise if the answer was not whole."""
+        """Raise if the answer ended too early."""
         if not self._has_begun:
             raise UnreadableAnswer("the answer is empty")
         if self._table is not None and self._table.is_error:
@@ -161,10 +162,10 @@ class _Arriving:
             raise UnreadableAnswer("the answer was cut")
 
     def _begin_table(self) -> bool:
-        """Return whether a whole header has arrived, behind empty lines."""
+        """Skip empty lines; return whether a complete header has arrived."""
         self._at = start = _behind_empty_lines(self._text, self._at)
         first = self._text[start : start + len(_TABLE_BEGIN)]
-        # Of an empty line, or of the table's first, only a part may have arrived.
+        # An empty line or the table's first line may have arrived only in part.
         if not (_TABLE_BEGIN.startswith(first) or _LINE_END.startswith(first)):
             raise UnreadableAnswer("the answer holds a table without types")
         header = _behind_line(self._text, start)
@@ -205,8 +206,8 @@ def times_as_ns(times: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _rows_end(text: bytes, start: int) -> tuple[int, bool]:
-    """Return where the whole rows from `start` on end, and whether an empty line follows, which ends their table."""
-    # Finding one character is thirty times as fast as finding several, and hardly any answer has quotes or a second table.
+    """Return the end of the last complete row from `start` on, and whether an empty line, which ends the table, follows it."""
+    # Searching one character is thirty times as fast as searching several, and few answers have quotes or a second table.
     if text.find(b'"', start) < 0 and text.find(b"#", start) < 0:
         last = text.rfind(_LINE_END, start)
         if last < 0:
@@ -218,7 +219,7 @@ def _rows_end(text: bytes, start: int) -> tuple[int, bool]:
         return end, is_end
     search, quotes = start, 0
     while (found := text.find(_TABLE_END, search)) >= 0:
-        # Quotes inside a quoted cell are doubled, so their number is even before every line end outside of quotes.
+        # Quotes inside a quoted cell are doubled, so before every line end outside of quotes their number is even.
         quotes += text.count(b'"', search, found)
         search = found + len(_LINE_END)
         if quotes % 2 == 0:

@@ -14,7 +14,7 @@ DOCUMENTATION = ROOT / "documentation"
 ALGORITHM = DOCUMENTATION / "ALGORITHM.md"
 PRIVACY = DOCUMENTATION / "PRIVACY.md"
 UTILITY = DOCUMENTATION / "UTILITY.md"
-DECISIONS = sorted((DOCUMENTATION / "decisions").glob("*.md"))
+DECISIONS = sorted((DOCUMENTATION / "decisions").glob("[0-9]*.md"))
 
 #: The pages that these tests answer for.
 PAGES = [ALGORITHM, PRIVACY, UTILITY, *DECISIONS]
@@ -66,12 +66,22 @@ def names_of_tests_there_are() -> set[str]:
 
 def links_in(page: Path) -> Iterator[str]:
     """Yield the targets of a page's links."""
-    yield from re.findall(r"\]\(([^)\s]+)\)", text_of(page))
+    yield from links_in_text(text_of(page))
+
+
+def links_in_text(text: str) -> list[str]:
+    """Return the targets of a text's links."""
+    return re.findall(r"\]\(([^)\s]+)\)", text)
 
 
 def anchors_of(page: Path) -> set[str]:
     """Return what headings of a page can be linked to as, by GitHub's rule."""
-    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return anchors_in(text_of(page))
+
+
+def anchors_in(text: str) -> set[str]:
+    """Return what headings in a text can be linked to as, by GitHub's rule."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 

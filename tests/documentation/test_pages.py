@@ -13,8 +13,10 @@ from tests.documentation.pages import (
     PAGES,
     PRIVACY,
     ROOT,
+    anchors_in,
     anchors_of,
     links_in,
+    links_in_text,
     names_of_tests_in,
     names_of_tests_there_are,
     text_of,
@@ -22,6 +24,9 @@ from tests.documentation.pages import (
 
 #: Stands for the file form of any secret.
 ANY_SECRET = "NAME_FILE"
+
+#: Pages with more words than one looks through for a heading.
+LONG_PAGES = [page for page in sorted((ROOT / "documentation").glob("*.md")) if len(text_of(page).split()) > 2700]
 
 by_name = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
@@ -64,6 +69,20 @@ def test_every_decision_says_why_what_else_there_was_and_what_follows(page: Path
 
 def test_decisions_are_numbered_without_a_gap() -> None:
     assert [page.stem[:3] for page in DECISIONS] == [f"{number:03}" for number in range(1, len(DECISIONS) + 1)]
+
+
+def test_the_index_of_decisions_has_a_row_for_each_with_its_title() -> None:
+    rows = [f"| [{page.stem[:3]}]({page.name}) | {text_of(page).splitlines()[0][len('# 000 ') :]} |" for page in DECISIONS]
+
+    assert [line for line in text_of(DECISIONS[0].parent / "README.md").splitlines() if line.startswith("| [")] == rows
+
+
+@pytest.mark.parametrize("page", LONG_PAGES, ids=lambda page: page.stem)
+def test_a_long_page_begins_with_links_to_its_sections(page: Path) -> None:
+    beginning, *sections = re.split(r"^## (?=.*$)", text_of(page), flags=re.MULTILINE)
+    anchors = {f"#{anchor}" for section in sections for anchor in anchors_in(f"## {section.splitlines()[0]}")}
+
+    assert not anchors - set(links_in_text(beginning))
 
 
 def test_anonymous_stands_on_the_privacy_page_once_to_say_that_it_must_not_be_said() -> None:
