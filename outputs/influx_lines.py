@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +29,8 @@ _UNWRITABLE_ID = re.compile(r"\n|\\$")
 
 #: Some lines: their indices, or a range of them.
 Picked = npt.NDArray[np.int64] | slice
+
+_Type = TypeVar("_Type", bound=np.generic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +71,13 @@ class InfluxTarget:
 
 @dataclass(frozen=True, eq=False)
 class Lines:
-    """The lines of a batch, sorted by source, then time. Rows that line protocol cannot encode have none.
+    """The lines of some batches, sorted by source, then time. Rows that line protocol cannot encode have none.
 
     In this order the server needs a fifteenth less work than for lines that alternate between series. A line is encoded when it is asked
     for, so that the text of a large window is never in memory as a whole.
 
     Args:
-        rows: Each line's row of the batch, shape (n,), int64.
+        rows: Each line's row, counted through all batches, shape (n,), int64.
         times_ns: Each line's time, shape (n,), int64.
         source_index: Each line's source, shape (n,), int32.
         values_uv: Each line's value, shape (n,), float64.
@@ -119,47 +122,49 @@ class Lines:
 
 def encode_rows(batch: Batch, target: InfluxTarget) -> bytes:
     """Return the text of all lines of `lines_of`."""
-    lines = lines_of(batch, target)
-    return bytes(lines.of(slice(None)))
+    return bytes(lines_of([batch], target).of(slice(None)))
 
 
-def lines_of(batch: Batch, target: InfluxTarget) -> Lines:
-    """Return the batch's lines, without rows whose source id line protocol cannot encode."""
+def lines_of(batches: Sequence[Batch], target: InfluxTarget) -> Lines:
+    """Return the lines of some batches, in order of time, without rows whose source id line protocol cannot encode."""
     measurement, tag, field = escaped_measurement(target.rows_measurement), _key(target.source_tag), _key(target.field)
-    writable = np.array([not _UNWRITABLE_ID.search(name) for name in batch.source_ids], dtype=bool)
+    source_ids, source_index = _together(batches)
+    writable = np.array([not _UNWRITABLE_ID.search(name) for name in source_ids], dtype=bool)
     starts = [
         f"{measurement},{tag}={_key(name)} {field}=" if is_writable else ""
-        for name, is_writable in zip(batch.source_ids, writable.tolist(), strict=True)
+        for name, is_writable in zip(source_ids, writable.tolist(), strict=True)
     ]
-    rows = _by_source(batch)
+    rows = _by_source(source_index, sources=len(source_ids))
     if not writable.all():
-        rows = rows[writable[batch.source_index[rows]]]
-    return Lines(rows, batch.times_ns[rows], batch.source_index[rows], batch.values_uv[rows], pa.array(starts, pa.string()))
+        rows = rows[writable[source_index[rows]]]
+    times_ns, values_uv = (_concatenated([getattr(batch, name) for batch in batches]) for name in ("times_ns", "values_uv"))
+    return Lines(rows, times_ns[rows], source_index[rows], values_uv[rows], pa.array(starts, pa.string()))
 
 
-def full_requests(lines: Sequence[Lines], most_lines: int) -> Iterator[list[tuple[Lines, slice]]]:
-    """Yield the parts of each request for the lines of several batches; requests are about equally long."""
-    total = sum(map(len, lines))
-    size = -(-total // max(1, -(-total // most_lines)))
-    parts: list[tuple[Lines, slice]] = []
-    room = size
-    for one in lines:
-        first = 0
-        while first < len(one):
-            stop = min(first + room, len(one))
-            parts.append((one, slice(first, stop)))
-            first, room = stop, room - (stop - first)
-            if not room:
-                yield parts
-                parts, room = [], size
-    if parts:
-        yield parts
+def _together(batches: Sequence[Batch]) -> tuple[tuple[str, ...], npt.NDArray[np.int32]]:
+    """Return the source ids of all batches, and the position of each row's."""
+    if all(batch.source_ids == batches[0].source_ids for batch in batches):
+        return batches[0].source_ids, _concatenated([batch.source_index for batch in batches])
+    source_ids = tuple(dict.fromkeys(name for batch in batches for name in batch.source_ids))
+    position = {name: at for at, name in enumerate(source_ids)}
+    places = [np.array([position[name] for name in batch.source_ids], dtype=np.int32) for batch in batches]
+    return source_ids, _concatenated([place[batch.source_index] for place, batch in zip(places, batches, strict=True)])
 
 
-def _by_source(batch: Batch) -> npt.NDArray[np.int64]:
-    few = len(batch.source_ids) <= np.iinfo(np.uint16).max
+def _concatenated(columns: Sequence[npt.NDArray[_Type]]) -> npt.NDArray[_Type]:
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _by_source(source_index: npt.NDArray[np.int32], *, sources: int) -> npt.NDArray[np.int64]:
     # numpy sorts 16-bit integers by radix, in linear time.
-    return np.argsort(batch.source_index.astype(np.uint16) if few else batch.source_index, kind="stable")
+    return np.argsort(source_index.astype(np.uint16) if sources <= np.iinfo(np.uint16).max else source_index, kind="stable")
+
+
+def requests_of(lines: int, most_lines: int) -> Iterator[slice]:
+    """Yield the lines of each request; requests are about equally long."""
+    size = -(-lines // max(1, -(-lines // most_lines)))
+    for first in range(0, lines, max(1, size)):
+        yield slice(first, min(first + size, lines))
 
 
 def encode_summary(batch: Batch, target: InfluxTarget, *, partial: bool = False) -> bytes:

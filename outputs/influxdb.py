@@ -26,8 +26,8 @@ from outputs.influx_lines import (
     encode_rows,
     encode_summary,
     escaped_measurement,
-    full_requests,
     lines_of,
+    requests_of,
 )
 from outputs.influx_refusals import Refused, RowByRow, Why
 from transport.addresses import canonical_address
@@ -114,7 +114,7 @@ class InfluxOutput:
 
         Rows that the server will never take are found one by one, and all others stored.
         """
-        lines = lines_of(batch, self._target)
+        lines = lines_of([batch], self._target)
         # One request more than are sent at a time, so that the next is encoded meanwhile.
         by_row = RowByRow(lines, partial(self._send_some, lines), concurrency=self._connection.writes_at_a_time + 1)
         by_row.store(self._most_lines)
@@ -134,12 +134,12 @@ class InfluxOutput:
 
     def write_together(self, batches: Sequence[Batch]) -> bool:
         """Store the rows of all batches in full requests, then all summaries. Return False if the server refuses anything of it."""
-        lines = [lines_of(batch, self._target) for batch in batches]
-        if any(len(one) < len(batch) for one, batch in zip(lines, batches, strict=True)):
+        lines = lines_of(batches, self._target)
+        if len(lines) < sum(map(len, batches)):
             return False
         try:
-            for parts in full_requests(lines, self._most_lines):
-                self._send_rows(parts, sum(some.stop - some.start for _, some in parts))
+            for picked in requests_of(len(lines), self._most_lines):
+                self._send_rows(lines, picked, picked.stop - picked.start)
             self._send(b"".join(encode_summary(batch, self._target) for batch in batches))
         except Refused:
             return False
@@ -187,18 +187,18 @@ class InfluxOutput:
                 ) from None
 
     def _send_some(self, lines: Lines, picked: npt.NDArray[np.int64]) -> None:
-        self._send_rows([(lines, picked)], len(picked))
+        self._send_rows(lines, picked, len(picked))
 
-    def _send_rows(self, parts: Sequence[tuple[Lines, Picked]], rows: int) -> None:
+    def _send_rows(self, lines: Lines, picked: Picked, rows: int) -> None:
         with self._room.of(rows):
             try:
-                self._send(b"".join(lines.of(picked) for lines, picked in parts))
+                self._send(lines.of(picked))
             except Refused as refusal:
                 if refusal.why is Why.TOO_LARGE and rows // 2 >= _FEWEST_LINES:
                     self._most_lines = min(self._most_lines, rows // 2)
                 raise
 
-    def _send(self, lines: bytes) -> None:
+    def _send(self, lines: bytes | memoryview) -> None:
         """Store lines.
 
         Raises:

@@ -51,7 +51,7 @@ class Compression:
             self.is_on = self._slow_in_a_row >= _SLOW_IN_A_ROW
 
 
-def gzipped(body: bytes) -> bytes:
+def gzipped(body: bytes | memoryview) -> bytes:
     """Return a body in gzip format. Deterministic: it contains no time stamp."""
     return zlib.compress(body, _LEVEL, wbits=_GZIP_FORMAT)
 

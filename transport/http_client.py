@@ -74,12 +74,16 @@ class HttpClient:
         parameters: Sequence[tuple[str, str]] = (),
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | memoryview | None = None,
     ) -> urllib3.BaseHTTPResponse:
         """Send a request; return its answer, not yet read. It must be read to its end or closed."""
         query = f"?{urllib.parse.urlencode(parameters)}" if parameters else ""
         response = self._pools.request(
-            method, f"{self._url}{path}{query}", body=body, headers={**(headers or {}), **self.headers}, preload_content=False
+            method,
+            f"{self._url}{path}{query}",
+            body=body,  # type: ignore[arg-type]  # any buffer is taken, and sent without a copy
+            headers={**(headers or {}), **self.headers},
+            preload_content=False,
         )
         if not 200 <= response.status <= 299:
             raise ErrorAnswer(response)

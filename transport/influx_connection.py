@@ -249,7 +249,7 @@ class InfluxConnection:
             yield block
         self._compression.transferred(size, (time.monotonic_ns() - sent_ns) / 1e9)
 
-    def write(self, bucket: str, lines: bytes) -> None:
+    def write(self, bucket: str, lines: bytes | memoryview) -> None:
         """Store line protocol with nanosecond times. Returns once the server has stored all of it."""
         status = self.version.write(self, bucket, lines)
         if status != 204:
@@ -278,7 +278,7 @@ class InfluxConnection:
         self.check_language()
         self.version.try_to_write(self, bucket)
 
-    def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
+    def post_lines(self, path: str, parameters: dict[str, str], lines: bytes | memoryview) -> int:
         """Offer line protocol; return the status of the answer."""
         is_compressed, began_s = self._compression.is_on, time.monotonic()
         headers = {

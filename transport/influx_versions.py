@@ -94,10 +94,10 @@ class Requests(Protocol):
     def delete(self, path: str, parameters: list[tuple[str, str]], question: dict[str, str]) -> None:
         """Have what a question sent as JSON selects deleted."""
 
-    def post_lines(self, path: str, parameters: dict[str, str], lines: bytes) -> int:
+    def post_lines(self, path: str, parameters: dict[str, str], lines: bytes | memoryview) -> int:
         """Offer line protocol; return the status of the answer."""
 
-    def write(self, bucket: str, lines: bytes) -> None:
+    def write(self, bucket: str, lines: bytes | memoryview) -> None:
         """Store line protocol with nanosecond times."""
 
     def influxql(self, database: Database, query: str, *, accept: str = ..., chunk_rows: int = ...) -> bytes:
@@ -143,7 +143,7 @@ class Version(Protocol):
     def check(self, address: Address, token: str) -> None:
         """Raise a fault that names settings if this version needs some that are not there."""
 
-    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes | memoryview) -> int:
         """Offer line protocol; return the status of the answer."""
 
     def try_to_write(self, connection: Requests, bucket: str) -> None:
@@ -223,7 +223,7 @@ class InfluxDb2(_OnlyTokens, _InfluxQl):
         if missing:
             raise InfluxFault(f"it is an InfluxDB 2, which needs {' and '.join(missing)}", needs_setting=True)
 
-    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes | memoryview) -> int:
         """Write by `/api/v2/write`."""
         return connection.post_lines("/api/v2/write", {"org": connection.address.org, "bucket": bucket, "precision": "ns"}, lines)
 
@@ -297,7 +297,7 @@ class InfluxDb1(_InfluxQl):
     def check(self, address: Address, token: str) -> None:
         """Require nothing: the server may run without authentication."""
 
-    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes | memoryview) -> int:
         """Write by `/write`."""
         place = self.database(connection, bucket)
         policy = {"rp": place.policy} if place.policy else {}
@@ -382,7 +382,7 @@ class InfluxDb3(_OnlyTokens):
     def check(self, address: Address, token: str) -> None:
         """Require nothing."""
 
-    def write(self, connection: Requests, bucket: str, lines: bytes) -> int:
+    def write(self, connection: Requests, bucket: str, lines: bytes | memoryview) -> int:
         """Write by `/api/v2/write`; what that refuses is offered to `/api/v3/write_lp`, which says why."""
         try:
             return connection.post_lines("/api/v2/write", {"bucket": bucket, "precision": "ns"}, lines)
@@ -391,7 +391,7 @@ class InfluxDb3(_OnlyTokens):
                 raise
             return self._why_refused(connection, bucket, lines, fault)
 
-    def _why_refused(self, connection: Requests, bucket: str, lines: bytes, refusal: InfluxFault) -> int:
+    def _why_refused(self, connection: Requests, bucket: str, lines: bytes | memoryview, refusal: InfluxFault) -> int:
         # All of them or none, as before.
         place = {"db": bucket, "precision": "nanosecond", "accept_partial": "false"}
         try:

@@ -300,14 +300,15 @@ class FailingConnection(InfluxConnection):
     _refused: bytes | None = None
     _requests = 0
 
-    def write(self, bucket: str, lines: bytes) -> None:
-        if self._refused is not None and self._refused in lines:
-            raise InfluxFault(f"400 unable to parse '{lines.decode()}'", status=400)
+    def write(self, bucket: str, lines: bytes | memoryview) -> None:
+        text = bytes(lines)
+        if self._refused is not None and self._refused in text:
+            raise InfluxFault(f"400 unable to parse '{text.decode()}'", status=400)
         self._requests += 1
         if self._fault is Fault.REFUSED or (self._fault is Fault.BROKEN_OFF and self._requests == 2):
             raise InfluxFault("connection refused or host unreachable")
         super().write(bucket, lines)
-        if self._fault is Fault.UNANSWERED and b"_windows" in lines:
+        if self._fault is Fault.UNANSWERED and b"_windows" in text:
             raise InfluxFault("no answer in time")
 
     @contextlib.contextmanager

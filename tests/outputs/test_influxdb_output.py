@@ -60,12 +60,12 @@ class RecordingConnection(InfluxConnection):
         if self._stores:
             super().ping()
 
-    def write(self, bucket: str, lines: bytes) -> None:
+    def write(self, bucket: str, lines: bytes | memoryview) -> None:
         if self.faults:
             raise self.faults.pop(0)
         if len(lines) > self.most_bytes:
             raise InfluxFault("413 Request Entity Too Large", status=413)
-        self.requests.append(lines)
+        self.requests.append(bytes(lines))
         if self._stores:
             super().write(bucket, lines)
 
@@ -179,15 +179,16 @@ def test_two_requests_are_under_way_at_a_time_however_many_batches_are_and_the_s
     most = 0
 
     class Watched(RecordingConnection):
-        def write(self, bucket: str, lines: bytes) -> None:
+        def write(self, bucket: str, lines: bytes | memoryview) -> None:
             nonlocal most
-            under_way.append(lines)
+            text = bytes(lines)
+            under_way.append(text)
             most = max(most, len(under_way))
-            if b"_windows" not in lines:
+            if b"_windows" not in text:
                 two_are_there.wait()
             time.sleep(0.02)  # for any third one to come
             super().write(bucket, lines)
-            under_way.remove(lines)
+            under_way.remove(text)
 
     output = InfluxOutput(Watched(), target_in("bucket"))
     batches = [usual_batch(window=window, rows=16) for window in range(batches_at_once)]
@@ -204,19 +205,23 @@ def test_two_requests_are_under_way_at_a_time_however_many_batches_are_and_the_s
 
 def test_a_large_window_is_encoded_request_by_request_while_earlier_ones_are_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[int] = []
+    three_are_encoded = threading.Event()
     of = Lines.of
 
     def noted(lines: Lines, picked: Any) -> memoryview:
         text = of(lines, picked)
         encoded.append(bytes(text).count(b"\n"))
+        if len(encoded) == 3:
+            three_are_encoded.set()
         return text
 
     monkeypatch.setattr(Lines, "of", noted)
     encoded_when_sent: list[int] = []
 
     class Watched(RecordingConnection):
-        def write(self, bucket: str, lines: bytes) -> None:
-            time.sleep(0.02)  # for all that are encoded meanwhile
+        def write(self, bucket: str, lines: bytes | memoryview) -> None:
+            three_are_encoded.wait(timeout=5)
+            time.sleep(0.02)  # for any fourth one to be encoded
             encoded_when_sent.append(len(encoded))
             super().write(bucket, lines)
 
@@ -364,10 +369,44 @@ def test_windows_are_stored_together_in_full_requests_and_then_their_summaries_i
 
     *rows, summaries = connection.requests
     assert [len(request.splitlines()) for request in rows] == [3, 3, 3], "four lines at most"
-    assert b"".join(rows) == b"".join(encode_rows(batch, target) for batch in batches)
+    lines = [line for batch in batches for line in encode_rows(batch, target).splitlines()]
+    assert b"".join(rows).splitlines() == sorted(lines, key=_source_of_line), "each source's lines are together, in order of time"
     assert summaries == b"".join(encode_summary(batch, target) for batch in batches)
     assert len(values_in(output_bucket)["ecg_anonymized"]) == 9
     connection.close()
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 4999), st.sampled_from("abcä")), min_size=1, max_size=6, unique=True),
+        min_size=1,
+        max_size=4,
+    ),
+    st.integers(1, 9),
+)
+def test_lines_of_several_windows_are_those_of_each_whatever_sources_they_have(
+    windows: list[list[tuple[int, str]]], lines_per_write: int
+) -> None:
+    batches = [
+        make_batch([(offset_ns, source_id, float(offset_ns)) for offset_ns, source_id in rows], window=window)
+        for window, rows in enumerate(windows)
+    ]
+    connection, target = RecordingConnection(), dataclasses.replace(target_in("bucket"), lines_per_write=lines_per_write)
+
+    assert InfluxOutput(connection, target).write_together(batches)
+
+    lines = [line for batch in batches for line in encode_rows(batch, target).splitlines()]
+    sent = b"".join(connection.requests[:-1]).splitlines()
+    assert sorted(sent) == sorted(lines)
+    for source in {_source_of_line(line) for line in lines}:
+        assert [line for line in sent if _source_of_line(line) == source] == [
+            line for line in lines if _source_of_line(line) == source
+        ]
+    assert all(len(request.splitlines()) <= lines_per_write for request in connection.requests[:-1])
+
+
+def _source_of_line(line: bytes) -> bytes:
+    return line.partition(b" ")[0]
 
 
 @pytest.mark.parametrize("status", [400, 413, 422])
@@ -376,7 +415,7 @@ def test_windows_of_which_something_is_refused_are_not_stored_together(status: i
     connection = RecordingConnection()
     really_write = connection.write
 
-    def write(bucket: str, lines: bytes) -> None:
+    def write(bucket: str, lines: bytes | memoryview) -> None:
         if len(connection.requests) == good_requests:
             raise InfluxFault(f"{status} not that", status=status)
         really_write(bucket, lines)

@@ -29,7 +29,7 @@ class CountingConnection(InfluxConnection):
 
     requests = 0
 
-    def write(self, bucket: str, lines: bytes) -> None:
+    def write(self, bucket: str, lines: bytes | memoryview) -> None:
         self.requests += 1
         super().write(bucket, lines)
 
@@ -285,15 +285,16 @@ class RuledConnection:
     def try_to_write(self, bucket: str) -> None:
         self.write(bucket, b"# probe")
 
-    def write(self, bucket: str, lines: bytes) -> None:
+    def write(self, bucket: str, lines: bytes | memoryview) -> None:
         self.requests += 1
         if len(lines) > self.rules.most_bytes:
             self.too_large += 1
             raise InfluxFault("413 Request Entity Too Large", status=413)
-        if b"_windows" in lines:
-            self.summaries.append(lines)
+        text = bytes(lines)
+        if b"_windows" in text:
+            self.summaries.append(text)
             return
-        each = [line for line in lines.splitlines() if not line.startswith(b"#")]
+        each = [line for line in text.splitlines() if not line.startswith(b"#")]
         verdicts = [self.rules.refuse(line) for line in each]
         if "400" in verdicts:
             raise InfluxFault("400 unable to parse 'ecg_anonymized,source_id=…': missing fields", status=400)
@@ -420,7 +421,7 @@ def test_a_row_that_is_too_large_alone_does_not_make_the_requests_of_others_smal
 @pytest.mark.parametrize("status", [400, 422])
 def test_a_server_that_refuses_everything_does_not_have_everything_set_aside(status: int) -> None:
     class Refusing(RuledConnection):
-        def write(self, bucket: str, lines: bytes) -> None:
+        def write(self, bucket: str, lines: bytes | memoryview) -> None:
             self.requests += 1
             raise InfluxFault(f"{status} what is this?", status=status)
 
@@ -444,7 +445,7 @@ def test_rows_that_are_all_of_unwritable_sources_are_not_sent_at_all() -> None:
 
 def test_a_server_that_goes_away_while_it_is_asked_row_by_row_gets_the_batch_again() -> None:
     class Leaving(RuledConnection):
-        def write(self, bucket: str, lines: bytes) -> None:
+        def write(self, bucket: str, lines: bytes | memoryview) -> None:
             if self.requests == 5:
                 raise InfluxFault("no answer in time")
             super().write(bucket, lines)
