@@ -54,9 +54,12 @@ class Coordinator:
         """Run to the end; return exit code and log."""
         write_settings(self.folder, self._recording, changes)
         self._monkeypatch.setattr(InlineCluster, "perform", staticmethod(perform))
+        self._monkeypatch.setattr(InlineCluster, "failed", [])
         self._caplog.clear()
         with self._caplog.at_level(logging.INFO, logger="ecg_anonymizer"):
             code = serve(load(self.folder / ".env", {}).settings, SystemClock(), env_file=self.folder / ".env")
+        for error in InlineCluster.failed:
+            raise error
         return code, "\n".join(record.getMessage() for record in self._caplog.records)
 
     @property
@@ -151,8 +154,10 @@ def test_of_two_results_for_one_chunk_the_one_that_was_recorded_is_delivered_and
         if "counted" in task and answer["spooled"] and not others:
             shared = SharedSpool(SpoolFolder(coordinator.spool))
             batches = shared.read(answer["spooled"][0])
-            others.append(shared.write(task["label"], [*batches[:-1], batches[-1].certified(batches[0].certificate)]).name)  # type: ignore[arg-type]
-            assert others[0] != answer["spooled"][0]
+            # A chunk that comes first by chance may have one window only, or two that are certified alike.
+            if batches[0].certificate != batches[-1].certificate:
+                others.append(shared.write(task["label"], [*batches[:-1], batches[-1].certified(batches[0].certificate)]).name)  # type: ignore[arg-type]
+                assert others[-1] != answer["spooled"][0]
         return answer
 
     code, log = coordinator.run(perform)
