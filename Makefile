@@ -73,7 +73,7 @@ test-live: $(VENV)/dev.stamp  ## Two minutes of streaming with wearers that send
 	LIVE_SECONDS=120 $(RUN) -m pytest -rP tests/integration/test_streaming.py -k soon
 
 test-faults: $(VENV)/dev.stamp  ## Every fault of the matrix, often: kills at every step and at random, outages, damage
-	FAULTS_FULL=1 $(RUN) -m pytest $(IN_PARALLEL) tests/faults
+	FAULTS_FULL=1 $(RUN) -m pytest $(IN_PARALLEL) --timeout 3600 tests/faults
 
 soak: $(VENV)/dev.stamp  ## Half an hour of wearers and random faults, then count what was lost and doubled (SOAK_MINUTES= SOAK_SEED=)
 	@$(RUN) -m tests.faults.soak
