@@ -6,6 +6,7 @@ Only inputs, the core and the service may import this module. An output that did
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -90,6 +91,16 @@ def joined(parts: Sequence[Samples]) -> Samples:
         [source_id for part in parts for source_id in part.source_ids],
         np.concatenate([part.values_uv for part in parts]),
     )
+
+
+def rows_by_source(samples: Samples, windows: WindowRange) -> list[Counter[str]]:
+    """Return how many rows of each source are in each window, by its id; the id of rows without a source is empty."""
+    ids, index = ("", *samples.source_ids), windows.index_of(samples.times_ns)
+    inside = (index >= 0) & (index < len(windows))
+    # NO_SOURCE is -1, and becomes the first id.
+    key = index[inside] * len(ids) + (samples.source_codes[inside] - NO_SOURCE)
+    counts = np.bincount(key, minlength=len(windows) * len(ids)).reshape(len(windows), len(ids))
+    return [Counter({ids[at]: int(rows[at]) for at in np.flatnonzero(rows)}) for rows in counts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +218,9 @@ class SampleSource(Protocol):
     def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
         """Return how many rows the source holds for each window, shape (len(windows),). Raises as `open` does."""
 
+    def count_by_source(self, windows: WindowRange) -> list[Counter[str]]:
+        """Return what `rows_by_source` returns of all rows that the source holds. Raises as `open` does."""
+
     def read(self, windows: WindowRange) -> Samples:
         """Return all rows of the windows, never some of them, or raise as `open` does."""
 
@@ -226,6 +240,7 @@ class StoredSource:
     server = ""
     may_have_a_namesake = False
     repeats: Sequence[Window] | None = None
+    read: Callable[[WindowRange], Samples]
 
     def look(self) -> None:
         """Do nothing: a read checks that what it reads is unchanged."""
@@ -244,6 +259,10 @@ class StoredSource:
     def kept_since_ns(self) -> None:
         """Return None: files keep everything."""
         return
+
+    def count_by_source(self, windows: WindowRange) -> list[Counter[str]]:
+        """Return how many rows of each source are in each window; they are read."""
+        return rows_by_source(self.read(windows), windows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

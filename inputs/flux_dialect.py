@@ -45,11 +45,12 @@ class FluxDialect:
         self, series: InfluxSeries, span: Window, *, every_s: int
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Return when windows begin, or the span where it begins within one, and how many rows each holds."""
-        flux = (
-            f"{_select(series, span)} |> aggregateWindow(every: {every_s}s, fn: count, createEmpty: false, timeSrc: "
-            f'"_start") |> keep(columns: ["_time", "_value"]) |> group()'
-        )
-        return self._parsed(flux, _counted)
+        return self._parsed(_count(series, span, every_s, "_time", "_value"), _counted)
+
+    def counts_by_source(self, series: InfluxSeries, span: Window, *, every_s: int) -> list[tuple[int, str, int]]:
+        """Return the same for each series, with its source. The server counts series one by one anyway."""
+        flux = _count(series, span, every_s, "_time", "_value", series.source_tag)
+        return [row for part in self._parsed(flux, lambda table: _counted_by_source(table, series)) for row in part]
 
     def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
         """Return a part for each table of the answer, or of each part of one."""
@@ -140,6 +141,14 @@ def _conditions(series: InfluxSeries) -> Iterator[str]:
         yield any_of([f"r[{tag}] == {flux_text(source)}" for source in series.sources], "or")
 
 
+def _count(series: InfluxSeries, span: Window, every_s: int, *columns: str) -> str:
+    """Return a query for how many rows each series has in windows."""
+    return (
+        f"{_select(series, span)} |> aggregateWindow(every: {every_s}s, fn: count, createEmpty: false, timeSrc: "
+        f'"_start") |> keep(columns: {flux_list(columns)}) |> group()'
+    )
+
+
 def _from(bucket: str, measurement: str, field: str, span: Window) -> str:
     """Return the beginning of a query for all points of a field in a span."""
     conditions = f'r["_measurement"] == {flux_text(measurement)} and r["_field"] == {flux_text(field)}'
@@ -153,6 +162,12 @@ def _range(bucket: str, span: Window) -> str:
 def _counted(table: FluxTable) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     times, counts = table.columns([("_time", TIME_TYPE), ("_value", pa.int64())])
     return times_as_ns(times).to_numpy(), counts.to_numpy()
+
+
+def _counted_by_source(table: FluxTable, series: InfluxSeries) -> Iterator[tuple[int, str, int]]:
+    times_ns, rows = _counted(table)
+    ids = table.texts(series.source_tag) if series.source_tag in table.names else [""] * len(rows)
+    return zip(times_ns.tolist(), ids, rows.tolist(), strict=True)
 
 
 def _rows(table: FluxTable, series: InfluxSeries) -> Rows:

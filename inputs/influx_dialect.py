@@ -105,6 +105,9 @@ class Dialect(Protocol):
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Return a time in each window that holds rows, and how many; windows of `every_s` seconds are aligned with the epoch."""
 
+    def counts_by_source(self, series: InfluxSeries, span: Window, *, every_s: int) -> list[tuple[int, str, int]]:
+        """Return the same for each source, with its id between time and count, empty for rows without one; may repeat a source."""
+
     def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
         """Return all rows of a span.
 

@@ -13,6 +13,7 @@ import hashlib
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -261,6 +262,16 @@ class InfluxSource:
                 counted = self._dialect.counts(self._series, span, every_s=windows.length_ns // NANOSECONDS)
             for times_ns, found in counted:
                 np.add.at(counts, windows.index_of(times_ns), found)
+        return counts
+
+    def count_by_source(self, windows: WindowRange) -> list[Counter[str]]:
+        """Return how many rows of each source the database counts in each window; the id of rows without a source is empty."""
+        counts = [Counter[str]() for _ in windows]
+        for span in windows.cut_at_hours():
+            with self._only_source_errors():
+                counted = self._dialect.counts_by_source(self._series, span, every_s=windows.length_ns // NANOSECONDS)
+            for time_ns, source_id, rows in counted:
+                counts[(time_ns - windows.start_ns) // windows.length_ns][source_id] += rows
         return counts
 
     def read(self, windows: WindowRange) -> Samples:

@@ -63,11 +63,16 @@ class InfluxQlDialect:
         self, series: InfluxSeries, span: Window, *, every_s: int
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
         """Return when windows begin, and how many rows each holds within the span."""
-        self._refuse_others_than_numbers(series, span)
-        selected = f"SELECT COUNT({_field(series)}) {self._from(series, span)}"
-        found = self._ask(series.bucket, f"{selected} GROUP BY time({every_s}s) fill(none)")
-        # The time of the first window may lie before the span.
-        return [(np.maximum(_integers(one, 0), span.start_ns), _integers(one, 1)) for one in found]
+        return [(times_ns, rows) for _, times_ns, rows in self._counted(series, span, f"time({every_s}s)")]
+
+    def counts_by_source(self, series: InfluxSeries, span: Window, *, every_s: int) -> list[tuple[int, str, int]]:
+        """Return the same for each source."""
+        by_source = self._counted(series, span, f"time({every_s}s), {quoted_name(series.source_tag)}")
+        return [
+            (time_ns, tags.get(series.source_tag) or "", rows)
+            for tags, times_ns, counts in by_source
+            for time_ns, rows in zip(times_ns.tolist(), counts.tolist(), strict=True)
+        ]
 
     def rows(self, series: InfluxSeries, span: Window) -> list[Rows]:
         """Return all rows; none if the field has text or booleans in the span."""
@@ -125,6 +130,15 @@ class InfluxQlDialect:
         """Return the values of a field with text."""
         found = self._points(bucket, measurement, f"{quoted_name(field)}::field", span)
         return [str(text) for one in found for text in one.column(1)]
+
+    def _counted(
+        self, series: InfluxSeries, span: Window, by: str
+    ) -> Iterator[tuple[dict[str, str], npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+        """Yield tags, times and counts of each series of the answer."""
+        self._refuse_others_than_numbers(series, span)
+        found = self._ask(series.bucket, f"SELECT COUNT({_field(series)}) {self._from(series, span)} GROUP BY {by} fill(none)")
+        # The time of the first window may lie before the span.
+        yield from ((one.tags, np.maximum(_integers(one, 0), span.start_ns), _integers(one, 1)) for one in found)
 
     def _refuse_others_than_numbers(self, series: InfluxSeries, span: Window) -> None:
         for kind in self._other_kinds(series):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from anonymizer.errors import SourceError
-from anonymizer.samples import Samples, SampleSource, joined
+from anonymizer.samples import Samples, SampleSource, joined, rows_by_source
 from anonymizer.windows import NANOSECONDS, WindowRange
-from service.pipeline.chunks import Chunk, replaced, rows_in
+from service.pipeline.chunks import Chunk, replaced
 from service.pipeline.schedule import Stream
 
 Read = Callable[[Chunk], Samples]
@@ -89,7 +89,8 @@ class NewestWindow:
     """Reads the newest window of a stream early and in parts, since outputs wait for it.
 
     A part is read once it is as old as ALLOWED_LATENESS_SECONDS asks, the last one while the window is counted. The counts decide: a part
-    that has another number of rows by then is read again (decision 037). Nothing is read while outputs store the window before.
+    in which a source has another number of rows by then is read again (decision 037). Nothing is read while outputs store the window
+    before.
 
     Args:
         source: Where the rows are.
@@ -119,16 +120,16 @@ class NewestWindow:
         """Return the window's count, and what returns its samples; None if they are not being read, because the last window was empty."""
         self._cut(window)
         early, rest = self._early, self._begin_rest() if self._rows else []
-        counted = self._source.count(self._parts)
-        counts = dict(zip((part.start_ns for part in self._parts), counted.tolist(), strict=True))
-        self._rows = int(counted.sum())
+        counted = self._source.count_by_source(self._parts)
+        counts = dict(zip((part.start_ns for part in self._parts), counted, strict=True))
+        self._rows = sum(part.total() for part in counted)
         self._stream.part_ns = window.length_ns // _parts_in(window, self._rows)
         self._early = []
 
         def take() -> Samples:
             return joined([one.take(counts) for one in early] + [one.take() for one in rest])
 
-        return counted.sum(keepdims=True), take if early or rest else None
+        return np.array([self._rows]), take if early or rest else None
 
     def leaves_time(self) -> bool:
         """Return whether other queries may be sent: not just after a large window was released, while outputs store it."""
@@ -160,17 +161,21 @@ class _Early:
         """Return whether the read has succeeded or failed."""
         return self._pending.has_ended()
 
-    def take(self, counts: Mapping[int, int]) -> Samples:
-        """Return the samples; read those parts again that have another number of rows than was counted since, by a part's start."""
+    def take(self, counts: Mapping[int, Counter[str]]) -> Samples:
+        """Return the samples; read those parts again in which a source has another number of rows than was counted since.
+
+        Args:
+            counts: The rows of each source, by a part's start.
+        """
         try:
             samples = self._pending.take()
         except SourceError:
             # It failed before the window was due; only an error from now on matters.
             return self._source.read(self.parts)
-        counted = np.array([counts[part.start_ns] for part in self.parts])
-        for index in np.flatnonzero(rows_in(samples, self.parts) != counted).tolist():
+        for index, rows in enumerate(rows_by_source(samples, self.parts)):
             part = self.parts.part(index, index + 1)
-            samples = replaced(samples, part, self._source.read(part))
+            if rows != counts[part.start_ns]:
+                samples = replaced(samples, part, self._source.read(part))
         return samples
 
 

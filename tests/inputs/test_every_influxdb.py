@@ -12,6 +12,7 @@ import json
 import random
 import re
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from anonymizer.cohorts import Claim
 from anonymizer.errors import OutputDenied, OutputError, SourceDenied, SourceError, SourceRefused
-from anonymizer.samples import NO_SOURCE
+from anonymizer.samples import NO_SOURCE, rows_by_source
 from anonymizer.windows import HOUR_NS, NANOSECONDS, Window, WindowRange
 from inputs.influx_dialect import InfluxSeries
 from inputs.influx_source import InfluxSource
@@ -138,16 +139,23 @@ def test_as_many_rows_are_counted_as_are_read_in_every_window(length_s: int, wor
     chance, bucket, middle_ns = np.random.default_rng(length_s), world.bucket(), HOUR_START_NS + HOUR_NS
     edges = [middle_ns + offset for offset in (-1, 0, 1, -7 * NANOSECONDS, 7 * NANOSECONDS)]
     times_ns = np.unique([*(middle_ns + chance.integers(-200 * NANOSECONDS, 200 * NANOSECONDS, 500)), *edges])
-    names = [f"source-{i}" for i in chance.integers(0, 5, len(times_ns))]
-    world.server.write_lines(
-        bucket, b"".join(line(int(t), "1.5", tags=[("source_id", name)]) for t, name in zip(times_ns, names, strict=True))
-    )
+    # Some rows have no source; a source has two leads.
+    names = [f"source-{i}" if i else "" for i in chance.integers(0, 5, len(times_ns))]
+    leads = chance.choice(["I", "II"], len(times_ns))
+    tags = [[("lead", lead), *[("source_id", name)] * bool(name)] for name, lead in zip(names, leads, strict=True)]
+    world.server.write_lines(bucket, b"".join(line(int(t), "1.5", tags=of) for t, of in zip(times_ns, tags, strict=True)))
     length_ns = length_s * NANOSECONDS
     first_ns, last_ns = ((middle_ns + offset) // length_ns * length_ns for offset in (-200 * NANOSECONDS, 200 * NANOSECONDS))
     windows = WindowRange(first_ns - length_ns, last_ns + 2 * length_ns, length_ns)
     source = world.source(bucket, is_open=True)
 
-    assert source.count(windows).tolist() == np.bincount(windows.index_of(times_ns), minlength=len(windows)).tolist()
+    index = windows.index_of(times_ns).tolist()
+    assert source.count(windows).tolist() == np.bincount(index, minlength=len(windows)).tolist()
+    by_source = [Counter(name for at, name in zip(index, names, strict=True) if at == number) for number in range(len(windows))]
+    assert source.count_by_source(windows) == rows_by_source(source.read(windows), windows) == by_source
+    filtered = world.source(bucket, tags=(("lead", "II"),), sources=("source-1", "source-3"))
+    kept = Counter(name for name, lead in zip(names, leads, strict=True) if lead == "II" and name in filtered._series.sources)
+    assert sum(filtered.count_by_source(windows), Counter()) == kept
     assert sorted(source.read(windows).times_ns.tolist()) == times_ns.tolist()
     found_ns = source.next_row_ns(first_ns - 50 * 24 * HOUR_NS, last_ns + 2 * length_ns)
     assert found_ns == times_ns[0]
@@ -169,6 +177,8 @@ def test_names_and_ids_may_hold_anything_and_rows_without_the_tag_have_no_source
     read = world.source(bucket).read(TEN_SECONDS)
     assert rows_of(read) == [*((HOUR_START_NS + i, name, 1.0) for i, name in enumerate(ids)), (HOUR_START_NS + 99, None, 1.0)]
     assert read.source_codes.tolist().count(NO_SOURCE) == 1
+    assert world.source(bucket).count_by_source(TEN_SECONDS) == [Counter([*ids, ""]), Counter()]
+    assert world.source(bucket, source_tag="nope").count_by_source(TEN_SECONDS) == [Counter({"": len(ids) + 1}), Counter()]
     for i, name in enumerate(ids):
         source = world.source(bucket, sources=(name, "nobody"))
         assert rows_of(source.read(TEN_SECONDS)) == [(HOUR_START_NS + i, name, 1.0)]
@@ -223,9 +233,11 @@ def test_no_text_can_leave_the_quotes_it_is_put_into(place: str, world: World) -
         if place == "source_tag":
             with pytest.raises(SourceRefused, match="has no tag"):
                 source.read(TEN_SECONDS)
+            assert source.count_by_source(TEN_SECONDS) == [Counter([""]), Counter()], text
         else:
             assert len(source.read(TEN_SECONDS)) == 0, text
             assert source.count(TEN_SECONDS).sum() == 0, text
+            assert not any(source.count_by_source(TEN_SECONDS)), text
     assert len(world.source(bucket).read(TEN_SECONDS)) == 1
 
 
@@ -261,8 +273,9 @@ def test_a_field_that_is_no_number_anywhere_in_the_span_is_refused_and_not_passe
     with pytest.raises(SourceRefused, match=refused):
         source.read(later)
     if world.language != "flux":
-        with pytest.raises(SourceRefused, match=refused):
-            source.count(later)
+        for count in (source.count, source.count_by_source):
+            with pytest.raises(SourceRefused, match=refused):
+                count(later)
 
 
 def test_what_is_wrong_is_said_with_the_setting_and_without_a_secret_or_a_person(world: World) -> None:
@@ -276,7 +289,8 @@ def test_what_is_wrong_is_said_with_the_setting_and_without_a_secret_or_a_person
     if not world.is_version_3:
         wrong.append((world.source(other, token=token), "does not exist or INFLUX_TOKEN.* may not read it"))
     for source, message in wrong:
-        for ask in (source.open, lambda source=source: source.read(TEN_SECONDS), lambda source=source: source.count(TEN_SECONDS)):
+        questions = (source.read, source.count, source.count_by_source)
+        for ask in (source.open, *(functools.partial(question, TEN_SECONDS) for question in questions)):
             with pytest.raises(SourceDenied, match=message) as denied:
                 ask()
             assert not re.search("s3cret|patient|SELECT", str(denied.value))

@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anonymizer.errors import SourceDenied, SourceError, SourceRefused, SourceUnavailable
-from anonymizer.samples import Samples, SampleSource
+from anonymizer.samples import Samples, SampleSource, rows_by_source
 from anonymizer.windows import NANOSECONDS, WindowRange
 from inputs import csv_text, parquet_rows
 from inputs import file_source as files
@@ -244,11 +244,13 @@ def test_only_the_sources_asked_for_are_read(tmp_path: Path) -> None:
 
 def test_windows_are_counted_and_read_from_start_to_end(tmp_path: Path) -> None:
     seconds = (0, 4.999999999, 5, 9.5, 10)
-    rows = "".join(f"2025-11-03T14:30:{second:012.9f}Z,a,1\n" for second in seconds)
+    rows = "".join(f"2025-11-03T14:30:{second:012.9f}Z,{'a' if second else ''},1\n" for second in seconds)
     source = opened(csv_file(tmp_path, HEADER + rows))
     windows = WindowRange(TIME_NS - 5 * NANOSECONDS, TIME_NS + 10 * NANOSECONDS, 5 * NANOSECONDS)
 
     assert source.count(windows).tolist() == [0, 2, 2]
+    assert source.count_by_source(windows) == [Counter(), Counter(["", "a"]), Counter("aa")]
+    assert rows_by_source(source.read(windows), windows.part(1, 2)) == [Counter(["", "a"])], "of these windows only"
     assert [len(source.read(windows.part(i, i + 1))) for i in range(3)] == [0, 2, 2]
     assert source.extent() == (TIME_NS, TIME_NS + 10 * NANOSECONDS + 1)
 

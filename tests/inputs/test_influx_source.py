@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -594,7 +595,7 @@ def test_advice_that_cannot_be_had_is_done_without(make_source: MakeSource, serv
 
 
 def ways_to_ask(source: InfluxSource) -> list[Callable[[], object]]:
-    return [source.open, lambda: source.read(TEN_SECONDS), lambda: source.count(TEN_SECONDS)]
+    return [source.open, *(partial(question, TEN_SECONDS) for question in (source.read, source.count, source.count_by_source))]
 
 
 @pytest.mark.parametrize(

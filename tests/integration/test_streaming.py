@@ -118,8 +118,10 @@ def test_a_window_read_early_is_what_the_server_holds_when_it_falls_due(clinic: 
         (5.5, lambda: send("late", 1.25)),
         (5.6, lambda: delete("b", 0, 0.75)),
         (5.7, lambda: delete("b", 2, 2.75)),
+        (5.8, lambda: send("instead", 2.25, 2.5)),
         (6.5, lambda: send("later", 3.25, 4.25)),
         (6.6, lambda: send("a", 1.125)),
+        (6.7, lambda: delete("b", 3, 3.75)),
     ]
     clock = FakeClock(first_s + 0.5)
     s = 10**9
@@ -147,7 +149,7 @@ def test_a_window_read_early_is_what_the_server_holds_when_it_falls_due(clinic: 
     released = zip(samples.times_ns.tolist(), (samples.source_ids[code] for code in samples.source_codes), strict=True)
     assert (reads, changes) == (3, [])
     assert sorted(released) == sorted((int(row["at"]), row["source_id"]) for row in held)
-    assert len(held) == 20 + 10 + 4 - 4, "as many as before: the count of the whole window would not tell"
+    assert len(held) == 20 + 10 + 6 - 6, "as many as before: the count of the whole window would not tell"
 
 
 def summaries(clinic: Clinic) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -101,6 +102,12 @@ class FakeSource:
         self._fail()
         index = windows.index_of(self._within(windows).times_ns)
         return np.bincount(index, minlength=len(windows)).astype(np.int64)
+
+    def count_by_source(self, windows: WindowRange) -> list[Counter[str]]:
+        self.questions.append(("count", windows))
+        self._fail()
+        rows = [(round(time * NANOSECONDS), source_id) for time, source_id, _ in self.rows]
+        return [Counter(name for at_ns, name in rows if window.start_ns <= at_ns < window.end_ns) for window in windows]
 
     def read(self, windows: WindowRange) -> Samples:
         self.questions.append(("read", windows))

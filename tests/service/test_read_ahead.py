@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -148,9 +148,9 @@ class Live(FakeSource):
     def rows_at(self, now_s: float) -> list[Row]:
         return [row for row in self.all_rows if self.arrivals.get(row, row[0]) <= now_s < self.deletions.get(row, math.inf)]
 
-    def count(self, windows: WindowRange) -> npt.NDArray[np.int64]:
+    def count_by_source(self, windows: WindowRange) -> list[Counter[str]]:
         self.rows = self.rows_at(self.clock.now_s)
-        return super().count(windows)
+        return super().count_by_source(windows)
 
     def read(self, windows: WindowRange) -> Samples:
         now_s = round(self.clock.now_s, 3)
@@ -190,7 +190,8 @@ def released(stream: Stream, newest: NewestWindow) -> list[Row]:
 
 
 def rows_of(samples: Samples) -> list[Row]:
-    names = [samples.source_ids[code] for code in samples.source_codes]
+    ids = [*samples.source_ids, ""]
+    names = [ids[code] for code in samples.source_codes]
     return sorted(zip((samples.times_ns / NANOSECONDS).tolist(), names, samples.values_uv.tolist(), strict=True))
 
 
@@ -232,6 +233,19 @@ def test_each_second_of_a_large_window_is_read_once_it_is_old_enough_and_again_i
     assert rows == sorted(SECONDS + [LATE] * (arrives_s <= DUE_S < leaves_s))
     early = [(105, 100, 103), (106, 103, 104), (107, 104, 105)]
     assert [one for one in source.read_at if one[1] >= FIRST_S] == early + read_again
+
+
+@pytest.mark.parametrize(("lost", "came"), [("b", "c"), ("b", ""), ("", "b"), ("b", "a")])
+def test_a_row_that_is_deleted_and_one_of_another_source_that_comes_instead_are_both_seen(
+    lost: str, came: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, stream, newest = before(50, FakeClock(100.5), monkeypatch)
+    gone, new = (101.25, lost, 1.0), (101.75, came, 2.0)
+    source.all_rows += [*SECONDS, gone, new]
+    source.deletions[gone], source.arrivals[new] = 105.5, 106.5
+
+    assert released(stream, newest) == sorted([*SECONDS, new])
+    assert source.read_at[-1] == (107, 101, 102), "only that second is read again"
 
 
 def test_a_second_whose_early_read_failed_is_read_when_the_window_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,18 +324,29 @@ def test_upkeep_is_put_off_while_outputs_store_a_large_window_and_never_while_wi
 
 
 @given(
-    rows=st.lists(st.tuples(st.floats(100, 104.99), st.sampled_from("abc")), unique=True, max_size=40),
+    rows=st.lists(st.tuples(st.floats(100, 104.99), st.sampled_from(["a", "b", "c", ""])), unique=True, max_size=40),
     delays=st.lists(st.floats(0, 9), min_size=40, max_size=40),
+    lives=st.lists(st.floats(0, 9) | st.none(), min_size=40, max_size=40),
     fails_at=st.lists(st.integers(102, 106), max_size=3),
 )
-def test_the_rows_that_arrived_before_the_window_was_due_are_the_ones_released(
-    rows: list[tuple[float, str]], delays: list[float], fails_at: list[int]
+def test_the_rows_held_when_the_window_is_due_are_released_unless_one_replaces_another_of_the_same_source_and_second(
+    rows: list[tuple[float, str]], delays: list[float], lives: list[float | None], fails_at: list[int]
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         source, stream, newest = before(50, FakeClock(100.5), patch)
         all_rows = [(round(at_s, 3), name, float(number)) for number, (at_s, name) in enumerate(rows)]
         source.all_rows += all_rows
         source.arrivals = {row: row[0] + delay for row, delay in zip(all_rows, delays, strict=False)}
+        source.deletions = {
+            row: source.arrivals[row] + life for row, life in zip(all_rows, lives, strict=False) if life is not None
+        }
         source.fails_at = list(map(float, fails_at))
 
-        assert released(stream, newest) == sorted(row for row in all_rows if source.arrivals[row] <= source.clock.now_s)
+        found, held = released(stream, newest), [row for row in source.rows_at(source.clock.now_s) if row in all_rows]
+
+    def places(rows: Iterable[Row]) -> list[tuple[int, str]]:
+        return sorted((int(at_s), name) for at_s, name, _ in rows)
+
+    came, gone = ([row for row in all_rows if 105 < times.get(row, 0) <= DUE_S] for times in (source.arrivals, source.deletions))
+    assert places(found) == places(held)
+    assert {*places(set(found) ^ set(held))} <= {*places(came)} & {*places(gone)}
