@@ -250,7 +250,7 @@ def test_a_report_of_the_public_beat_speaks_of_no_k_and_no_group_and_names_noise
         "Each released row is that of the public beat",
         "Public beat feed0123feed0123",
         "verify_rhythm.py",
-        "a rhythm recognises",
+        "a rhythm identifies",
     ):
         assert words in text
     for words in ("--k ", "None", "roup", "K_UNIT=", "by level", "shared by"):
