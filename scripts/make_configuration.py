@@ -13,9 +13,9 @@ sys.path.insert(0, str(ROOT))
 from service.settings.declared import DECLARED, SECRETS  # noqa: E402  (can be imported only after the line above)
 
 _ENV_HEAD = """\
-# Settings of the central ECG anonymizer. Copy this file to .env, fill in the first block, and keep .env to yourself: chmod 600 .env
+# Settings of the central ECG anonymizer. Copy this file to .env, fill in the first block, and keep .env private: chmod 600 .env
 # A line that is left out or empty means the default. Environment variables override this file. A comment needs a line of its own.
-# A value is taken as it stands, $ too; blanks and one pair of quotes around it are not part of it. No line is passed over.
+# A value is taken literally, $ included; blanks and one pair of quotes around it are not part of it. No line is skipped.
 # What each setting means in full: documentation/CONFIGURATION.md
 """
 
@@ -42,7 +42,7 @@ each such line, but shows nothing of it.
 | --- | --- |
 | `K_VALUE=20`, `K_VALUE = 20`, `export K_VALUE=20` | the setting; blanks around name and value do not count |
 | `INFLUX_ORG="ward 3"`, `INFLUX_ORG='ward 3'` | the value without one pair of quotes; in it `\\` escapes the same quote or a `\\` |
-| `API_TOKEN=a$b#c=d"e` | the value as it stands: nothing is interpolated |
+| `API_TOKEN=a$b#c=d"e` | the value, literally: nothing is interpolated |
 | empty, or `# …` | nothing |
 | `NAME=a` where that is not a setting | a warning with the line |
 | `K_VALU=20`, `PSEUDONYMISE_SOURCE_ID=true` | refused: it may be meant for a setting that decides what is released |
@@ -54,13 +54,13 @@ each such line, but shows nothing of it.
 | `STATE_DIR=./stateK_VALUE=20` | refused: a line end is missing |
 | bytes that are not UTF-8, control characters, CR alone, a byte order mark inside | refused |
 
-The environment is read by the same rules, because `docker run --env-file` and compose's `env_file` pass quotes on as they stand; there only, `#`
+The environment is read by the same rules, because `docker run --env-file` and compose's `env_file` pass quotes on literally; there only, `#`
 after a blank belongs to the value. The heartbeat tools read their salt in the same way.
 
 | value | rule |
 | --- | --- |
-| secret | `NAME_FILE=/path` names a file in place of any setting marked *secret*, `NAME_COMMAND=vault kv get -field=key secret/ecg` a command that prints it. The command is started once, at the start, without a shell (nothing is expanded) and without input; it has 15 s and 4096 bytes; neither it nor what it prints is shown. One line end at the end is cut, nothing else. A token with a blank or another line end around it is refused |
-| key (`PSEUDONYM_SALT_FILE`, `HEART_SALT_FILE`) | every byte counts; blanks around it are warned of. Earlier versions cut blanks: if the service says that the key changed, remove them. A key that a person can think up is refused ([PRIVACY](PRIVACY.md#keys) lists what is accepted); make one with `python3 -c "import secrets; print(secrets.token_hex(32))"` |
+| secret | `NAME_FILE=/path` names a file in place of any setting marked *secret*, `NAME_COMMAND=vault kv get -field=key secret/ecg` a command that prints it. The command is started once, at the start, without a shell (nothing is expanded) and without input; it has 15 s and 4096 bytes; neither it nor what it prints is shown. One line end at the end is removed, nothing else. A token with a blank or another line end around it is refused |
+| key (`PSEUDONYM_SALT_FILE`, `HEART_SALT_FILE`) | every byte counts; blanks around it give a warning. Earlier versions cut blanks: if the service says that the key changed, remove them. A key that a person made up is refused ([PRIVACY](PRIVACY.md#keys) lists what is accepted); make one with `python3 -c "import secrets; print(secrets.token_hex(32))"` |
 | path | written out: `~`, `$HOME` and `%USERPROFILE%` are refused |
 | number, time | decimal digits; times in the years 1700 to 2239, lengths of time up to 366 days, time-outs of a request up to a day |
 | address | without user name and password. What follows the `?` of `API_ENDPOINT` is sent but never shown. A token sent to another machine over `http://` is warned of |
@@ -83,7 +83,7 @@ the environment only (in `.env` they are warned of and do nothing):
 | `AWS_DEFAULT_REGION` | if `AWS_REGION` is empty |
 | `AWS_ENDPOINT_URL_S3` | before `AWS_ENDPOINT_URL`, even that of `.env` |
 | `AWS_WEB_IDENTITY_TOKEN_FILE`, `AWS_CONTAINER_CREDENTIALS_RELATIVE_URI`, `AWS_CONTAINER_CREDENTIALS_FULL_URI` | if there are no keys |
-| `AWS_EC2_METADATA_DISABLED=false` | for the role of a machine of Amazon's, if there are no keys and no `AWS_ENDPOINT_URL`; unless it says so, the service never asks the metadata address |
+| `AWS_EC2_METADATA_DISABLED=false` | for the role of an Amazon EC2 machine, if there are no keys and no `AWS_ENDPOINT_URL`; unless it says so, the service never asks the metadata address |
 | `AWS_SKIP_SIGNATURE=true` | for a public bucket, without keys |
 
 `~/.aws/config` is not read: give the region as `AWS_REGION`. `read_released` in a notebook reads all of these, and the settings' names, from the
@@ -95,8 +95,8 @@ This page is generated by `python scripts/make_configuration.py`; a test fails w
 _PAGE_END = """
 ## What is read of INPUT_FILE
 
-Before the first release the service surveys the whole file (of a large [data set](#data-sets) a first part). What it can read without doubt, it
-reads; a cell that it cannot read makes its row *invalid*, and is counted; what is ambiguous is *refused* with exit code 78 and the line (in Parquet
+Before the first release the service surveys the whole file (of a large [data set](#data-sets) a first part). It reads what is unambiguous; a
+cell that it cannot read makes its row *invalid*, which is counted; what is ambiguous is *refused* with exit code 78 and the line (in Parquet
 the row and its row group). No message shows a cell or the file's name. A file that changes while it is read is refused; replacing it
 by another under its name is fine.
 
@@ -168,7 +168,7 @@ releases the windows that are still open.
 | files | the three columns as above, but `timestamp` must be a Parquet type of times with statistics (not INT96, numbers or text). Units, zones and types of ids may differ between files. Skipped, counted and logged: names that begin with `.` or `_`, links, other files. Refused: half or more other files and links; Delta, Iceberg and Hudi tables |
 | folders | `source_id=…` gives the source of its files (percent-encoded; `__HIVE_DEFAULT_PARTITION__` is none). Parts of the time (`year=`, `month=`, `day=`, `date=`, `hour=`, `dt=` and the like) are ignored. Refused: others with more than one value, such as `lead=I` beside `lead=II`; folders that contradict a column |
 | order | files need not be sorted, but rows of the same time should lie together. The service first computes how many rows it must decode per row: above 3 it warns, above 20 it refuses and prints the command that sorts the data set |
-| changes | a file that changes, moves or disappears while a run reads it ends the run. The start logs what changed since the last one; rows that come too late for released windows are counted, and stay out |
+| changes | a file that changes, moves or disappears while a run reads it ends the run. The start logs what changed since the last one; rows that come too late for released windows are counted and not released |
 | size | over 1,500,000 rows, only the first that are asked for are surveyed before the first release, with a warning; later, cells in doubt end the run where they are met. Contradictory sources are then judged by the first chunk, as for a bucket. With `DEVICE_FILTER`, rows of other sources are not counted as *not asked for* |
 | object stores | Amazon S3 and S3-compatible servers ([keys](#keys-of-an-object-store)) |
 """

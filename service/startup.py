@@ -34,7 +34,7 @@ _CONNECTION_ADVICE = LogEvent(
 _AS_THEY_ARE = "as they are: what is released is identified personal data"
 
 #: The description of INFLUX_QUERY_LANGUAGE before the server's version is known.
-_LANGUAGES = {"auto": "what its version speaks", "flux": "Flux", "influxql": "InfluxQL"}
+_LANGUAGES = {"auto": "the language of its version", "flux": "Flux", "influxql": "InfluxQL"}
 
 
 def log_configuration(configuration: Configuration) -> None:

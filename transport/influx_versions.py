@@ -58,7 +58,7 @@ class Address:
         timeout_s: How long a request may take in all.
         gzip: Whether rows are compressed on their way: `true`, `false`, or `auto` (`transport/compression.py`).
         proxy: The proxy to use (`transport/proxies.py`); empty: none. It may contain a password.
-        language: What it is asked in; `auto`: what its version speaks. `flux` means that it is an InfluxDB 2.
+        language: The language of queries; `auto`: that of its version. `flux` means that it is an InfluxDB 2.
         username: Of InfluxDB 1.
         password: Returns the user's.
         retention_policy: Of InfluxDB 1, where the bucket names none; empty: the database's default.

@@ -71,19 +71,24 @@ class Settings:
     influx_query_language: QueryLanguage = _setting(
         one_of(QueryLanguage),
         "auto",
-        "What InfluxDB is asked in. auto: Flux where the server says that it is version 2, InfluxQL where it is 1 or 3. flux: it is a "
-        "version 2, whatever it says. influxql: also of version 2. What else to set for each version: documentation/QUICKSTART.md.",
+        "Language of the queries. auto: Flux if the server reports version 2, InfluxQL for versions 1 and 3. flux: treat the "
+        "server as version 2, whatever it reports. influxql: use InfluxQL for version 2 too. What else to set for each version: "
+        "documentation/QUICKSTART.md.",
     )
     influx_token: Secret = _setting(
         secret,
         "",
-        "Token to read with, best one that can only read the input bucket. Required for InfluxDB 2; of InfluxDB 1 it may be user:password.",
+        "Token to read with, preferably one that can only read the input bucket. Required for InfluxDB 2; for InfluxDB 1 it may "
+        "be user:password.",
     )
     influx_org: str = _setting(
-        text, "", "Organization of the input bucket, by name or id. Required for InfluxDB 2; others have none."
+        text, "", "Organization of the input bucket, by name or id. Required for InfluxDB 2; other versions have none."
     )
     influx_username: str = _setting(
-        text, "", "User of InfluxDB 1, for reading and writing; each token that is set beside INFLUX_TOKEN is used in its place."
+        text,
+        "",
+        "User of InfluxDB 1, for reading and writing. A token other than INFLUX_TOKEN, such as INFLUX_OUTPUT_TOKEN, replaces it "
+        "where that token applies.",
     )
     influx_password: Secret = _setting(secret, "", "Password of INFLUX_USERNAME.")
     influx_retention_policy: str = _setting(
@@ -94,13 +99,13 @@ class Settings:
     )
     influx_output_url: str = _setting(server_address, "", "The server to write to; empty: INFLUX_URL.")
     influx_output_token: Secret = _setting(
-        secret, "", "Token to write with, best one that can only write the output bucket. Empty: INFLUX_TOKEN."
+        secret, "", "Token to write with, preferably one that can only write the output bucket. Empty: INFLUX_TOKEN."
     )
     influx_output_org: str = _setting(text, "", "Organization of the output bucket, by name or id; empty: INFLUX_ORG.")
     influx_input_bucket: str = _setting(
         text,
         "raw_data",
-        "Bucket with raw ECG, by name; or by id, if INFLUX_TOKEN may look it up. Of InfluxDB 1 and 3, the database.",
+        "Bucket with raw ECG, by name; or by id, if INFLUX_TOKEN may look it up. For InfluxDB 1 and 3: the database.",
     )
     influx_output_bucket: str = _setting(
         text,
@@ -121,8 +126,8 @@ class Settings:
     cohort_tag: str = _setting(
         text,
         "",
-        "The tag that cuts the input bucket into cohorts, each released by a service of its own, such as ward; empty: one service "
-        "releases the whole bucket. It and its values can be read in the output: a tag that names no person.",
+        "The tag that divides the input bucket into cohorts, each released by its own service, such as ward; empty: one service "
+        "releases the whole bucket. The tag and its values are visible in the output: use one that identifies no person.",
     )
     cohort: str = _setting(
         text, "", "The value of COHORT_TAG whose rows this service releases, such as 3; empty: the rows without that tag."
@@ -138,12 +143,12 @@ class Settings:
     influx_write_batch_size: int = _setting(
         whole_number(1, 1_000_000),
         "50000",
-        "Most lines in one write request; fewer once the server, or a proxy, answers 413 to so many.",
+        "Most lines in one write request; fewer after the server, or a proxy, has answered 413 to that many.",
     )
     influx_gzip: Gzip = _setting(
         one_of(Gzip),
         "auto",
-        "Compress rows in transit; auto: once the network proves slow, never within this machine.",
+        "Compress rows in transit; auto: once the network proves slow, never for a server on this machine.",
     )
 
     input_file: str = _setting(
@@ -176,13 +181,14 @@ class Settings:
     max_records_per_query: int = _setting(
         whole_number(1),
         "1000000",
-        "Rows to hold in memory, about; a query reads a fifth of them. Never cuts a window; smaller needs less memory.",
+        "About how many rows to hold in memory; a query reads a fifth of them. Never splits a window; a smaller number needs "
+        "less memory.",
     )
 
     k_value: int = _setting(
         whole_number(2, limit=MOST_K),
         "5",
-        "k: at least so many rows (or sources, see K_UNIT) share each released value. Common advice for other data: "
+        "k: at least this many rows (or sources, see K_UNIT) share each released value. Common advice for other data: "
         "5 general, 10 sensitive, 20 public. No k makes ECG fit for publication: "
         "anyone who has a person's ECG from elsewhere finds that person at any k.",
         section="Anonymization",
@@ -197,8 +203,8 @@ class Settings:
     method: MethodName = _setting(
         one_of(MethodName),
         "hierarchy",
-        "How groups are formed: level by level (hierarchy) or with minimal error (optimal). rhythm forms none: it replaces each "
-        "heart by the same public beat at its own beat times (needs requirements-rhythm.txt).",
+        "How groups are formed: level by level (hierarchy) or with minimal error (optimal). rhythm forms none: it replaces every "
+        "heartbeat by the same public beat, at its own time (needs requirements-rhythm.txt).",
     )
     max_level: int = _setting(whole_number(1, LEVELS), "3", "METHOD=hierarchy: the widest level of a group. Classic: 7.")
     residual: Residual = _setting(
@@ -223,14 +229,15 @@ class Settings:
     pseudonym_salt: Secret = _setting(
         secret,
         "",
-        "Key of the pseudonyms, made by chance: 64 hexadecimal digits, or another form of documentation/PRIVACY.md. Required when "
-        "PSEUDONYMIZE_SOURCE_ID=true.",
+        "Key of the pseudonyms, generated at random: 64 hexadecimal digits, or another form that documentation/PRIVACY.md "
+        "lists. Required when PSEUDONYMIZE_SOURCE_ID=true.",
     )
     pseudonym_purpose: str = _setting(
         purpose,
         "",
-        "Name of a recipient or study, such as registry-a: its pseudonyms are made with a key of their own, derived from PSEUDONYM_SALT, "
-        "and cannot be joined with another's. Empty: the key itself. A change is a change of the key.",
+        "Name of a recipient or study, such as registry-a: its pseudonyms are made with their own key, derived from "
+        "PSEUDONYM_SALT, and cannot be joined with those of another purpose. Empty: PSEUDONYM_SALT itself. A change counts as a "
+        "change of the key.",
     )
     accept_new_pseudonym_key: bool = _setting(
         boolean, "false", "Confirm a changed key: pseudonyms are new from here on. Set for one start only."
@@ -316,8 +323,8 @@ class Settings:
     audit_log: str = _setting(
         path,
         "",
-        "File that tells starts, changed settings and keys, releases by time and operators' commands, as a chain of hashes; empty: none. "
-        "documentation/AUDIT.md.",
+        "File that records starts, changed settings and keys, releases by time and operators' commands, as a chain of hashes; "
+        "empty: none. documentation/AUDIT.md.",
     )
     retention_days: int | None = _setting(
         days,
@@ -344,7 +351,7 @@ class Settings:
     )
     dask_tls_ca_file: str = _setting(path, "", "Certificate authority of scheduler and workers, for tls://.")
     dask_tls_cert_file: str = _setting(
-        path, "", "This process's certificate for tls://. Who holds one can run code on every worker."
+        path, "", "This process's certificate for tls://. Anyone who holds one can run code on every worker."
     )
     dask_tls_key_file: str = _setting(path, "", "The private key that belongs to DASK_TLS_CERT_FILE.")
     dask_insecure_loopback: bool = _setting(
