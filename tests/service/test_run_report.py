@@ -39,8 +39,8 @@ PROMISE = Promise(5, "record", "hierarchy", settings_digest="0123456789abcdef", 
 #: What the privacy officer of a hospital asks, and where the report answers.
 QUESTIONS = [
     "What was promised",
-    "For which times",
-    "Was it kept, and who checked",
+    "Time range",
+    "Was the promise kept, and who checked it",
     "What was withheld",
     "Where it went",
     "What remains risky",
@@ -129,7 +129,7 @@ def test_what_levels_of_few_windows_would_tell_is_left_out() -> None:
     assert figures.detail is not None
     assert (figures.detail.rows_at_level, figures.detail.unchanged) == (None, None)
     text = read(figures)
-    assert "Not shown: of fewer than 12 windows" in text
+    assert "Not shown: with fewer than 12 windows" in text
     assert "keep the value that was measured" not in text
 
 
@@ -159,7 +159,7 @@ def test_the_answers_are_those_of_the_run() -> None:
         "at least 5 rows of the same window of 5 s",
         "Settings digest 0123456789abcdef",
         "Pseudonym key id feedc0de",
-        "Asked for was 1970-01-01 00:00:00 - 1970-01-01 00:01:35 UTC",
+        "Requested: 1970-01-01 00:00:00 - 1970-01-01 00:01:35 UTC",
         "1970-01-01 00:00:00 - 1970-01-01 00:01:10 UTC",
         "592 rows read = 588 released + 4 withheld + 0 invalid + 0 duplicate",
         "14 windows of 19 released",
@@ -168,7 +168,7 @@ def test_the_answers_are_those_of_the_run() -> None:
         "csv:./output 500 88 7",
         "python scripts/verify_output.py FILES --k 5 --batch-seconds 5 --k-unit record",
         "Source ids were released as they are",
-        "all k may be one person's",
+        "all k rows may be of one person",
     ):
         assert answer in text
 
@@ -199,8 +199,8 @@ def test_what_is_wrong_is_named_and_what_to_do() -> None:
     failed = read(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, violations=1)))
     small = read(dataclasses.replace(figures, detail=dataclasses.replace(figures.detail, smallest_group=4)))
 
-    assert "What failed was not released: nothing of its windows left." in failed
-    assert "A group was smaller than promised, and was released." in small
+    assert "No row of a failed batch was released." in failed
+    assert "A group that is smaller than promised was released." in small
     assert "not released: nothing of its windows left" not in small
     assert "smaller than promised" not in failed
     for text in (failed, small):
@@ -230,7 +230,7 @@ def test_the_independent_check_and_the_reader_learn_of_imputed_rows() -> None:
     imputed = dataclasses.replace(figures, counts=dataclasses.replace(figures.counts, starred=9, suppressed=2))
 
     assert "--k-unit record --imputed</code>" in read(imputed)
-    assert "Except for 11 rows with the mean of all others of their window" in read(imputed)
+    assert "The exception: 11 rows with the mean of all other rows of their window" in read(imputed)
     for text in ("--imputed", "Except for"):
         assert text not in read(figures)
 
@@ -281,7 +281,7 @@ def test_each_promise_has_its_times_and_its_outside_check() -> None:
     other = dataclasses.replace(one, promise=dataclasses.replace(PROMISE, k=7), spans=(Window(0, 5 * NANOSECONDS),))
     text = re.sub(r"<[^>]+>", " ", read(dataclasses.replace(figures, promised=(one, other))))
 
-    assert re.findall(r"That was promised for ([^.]+)\.", text) == [
+    assert re.findall(r"This holds for ([^.]+)\.", text) == [
         "1970-01-01 00:00:00 - 1970-01-01 00:01:10 UTC",
         "1970-01-01 00:00:00 - 1970-01-01 00:00:05 UTC",
     ]
@@ -291,7 +291,7 @@ def test_each_promise_has_its_times_and_its_outside_check() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "of field ecg of measurement ecg in bucket raw_data, of chosen sources or series only."),
+        ({}, "from field ecg of measurement ecg in bucket raw_data, of chosen sources or series only."),
         ({"INFLUX_INPUT_BUCKET": "<b>"}, "in bucket &lt;b&gt;,"),
     ],
 )
@@ -304,7 +304,7 @@ def test_whom_a_file_may_be_called_after_is_not_said(tmp_path: Path) -> None:
     path.write_text("timestamp,source_id,ecg\n", encoding="utf-8")
     text = read(figures_of_a_run(INPUT_FILE=path))
 
-    assert "of a file; its name is not shown, because it may name a person." in text
+    assert "from a file; its name is not shown, because it may name a person." in text
     assert "anna" not in text
 
 
@@ -312,8 +312,8 @@ def test_a_run_that_was_cut_short_says_so() -> None:
     watching = Watching()
     watching.run.anonymized(unit({1: 30}))
 
-    assert "The run did not come to its end" in read(watching.recorder.figures(positions(), PROMISE))
-    assert "The run did not come to its end" not in read(figures_of_a_run())
+    assert "The run did not finish" in read(watching.recorder.figures(positions(), PROMISE))
+    assert "The run did not finish" not in read(figures_of_a_run())
 
 
 def test_the_file_needs_nothing_else() -> None:
@@ -503,7 +503,7 @@ def test_a_run_whose_output_gives_up_still_writes_its_report(tmp_path: Path) -> 
     code, log = run_on_file(tmp_path, tmp_path / "recording.csv", **away)
 
     assert code == 69, log
-    assert "The run did not come to its end" in report_of(tmp_path)
+    assert "The run did not finish" in report_of(tmp_path)
 
 
 @pytest.mark.parametrize("why", ["its place is taken", "jinja2 is hidden"])
