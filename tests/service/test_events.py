@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from anonymizer.errors import BatchRejected, OutputError, OutputUnavailable, Sou
 from anonymizer.hierarchy import parse_hierarchy
 from anonymizer.level_hierarchy_anonymizer import LevelHierarchyAnonymizer
 from anonymizer.pseudonyms import KeptIds
+from anonymizer.samples import Samples
 from anonymizer.windows import NANOSECONDS, WindowRange
 from outputs.memory import MemoryOutput
 from service.clock import SystemClock
 from service.delivery.delivery import Delivery
 from service.delivery.outbox import Store
+from service.pipeline import read_ahead
 from service.pipeline.release_loop import Parts, run
-from service.pipeline.schedule import Span
+from service.pipeline.schedule import Schedule, Span, Stream
 from service.retry import Retry
 from service.settings.declared import SHIPPED_HIERARCHY
 from service.state.epochs import Epoch
@@ -30,7 +33,7 @@ from service.state.spool import Spool
 from service.telemetry.events import SOURCE, STATE, Events
 from service.telemetry.hub import Telemetry
 from tests.service.batches import PROMISE
-from tests.service.fakes import FakeSource
+from tests.service.fakes import FakeClock, FakeSource
 
 LENGTH_NS = 5 * NANOSECONDS
 
@@ -66,12 +69,33 @@ def test_every_event_is_handed_on_to_every_listener(event: str) -> None:
     assert happened == [expected, expected]
 
 
-class Ward:
-    """The loop on a source of four windows, the third empty, with two outputs and a listener."""
+class Weighed(FakeSource):
+    """Notes how many of the rows that it returned were in memory together."""
 
-    def __init__(self, folder: Path) -> None:
-        rows = [(5 * window + index / 10, "ab"[index % 2], float(index % 3)) for window in (0, 1, 3) for index in range(20)]
-        self.source = FakeSource(rows)
+    most_held = 0
+
+    def __init__(self, rows: Sequence[tuple[float, str, float]]) -> None:
+        super().__init__(rows)
+        self.concurrent_reads = 2
+        self._returned: list[weakref.ref[Any]] = []
+
+    def read(self, windows: WindowRange) -> Samples:
+        samples = super().read(windows)
+        self._returned.append(weakref.ref(samples.values_uv))
+        self.most_held = max(self.most_held, sum(len(held) for one in self._returned if (held := one()) is not None))
+        return samples
+
+
+def rows_of(*windows: int) -> list[tuple[float, str, float]]:
+    """Return twenty rows in each of these windows."""
+    return [(5 * window + index / 4, "ab"[index % 2], float(index % 3)) for window in windows for index in range(20)]
+
+
+class Ward:
+    """The loop on a source, here of four windows, the third empty, with two outputs and a listener."""
+
+    def __init__(self, folder: Path, source: FakeSource | None = None) -> None:
+        self.source = source or FakeSource(rows_of(0, 1, 3))
         self.happened: list[tuple[str, tuple[Any, ...]]] = []
         self.clock = SystemClock()
         self.telemetry = Telemetry(k=2, verbose=False, listeners=[heard(self.happened)])
@@ -84,7 +108,7 @@ class Ward:
         shared: dict[str, Any] = {"retry": self.retry, "telemetry": self.telemetry, "clock": self.clock}
         self.delivery = Delivery([self.good, self.bad], store, **shared, spool_max_bytes=1 << 30, batch_by_batch=True)
 
-    def work(self, *, is_stream: bool = False) -> None:
+    def work(self, schedule: Schedule | None = None, *, is_stream: bool = False) -> None:
         hierarchy = parse_hierarchy(SHIPPED_HIERARCHY.read_text(encoding="utf-8-sig"))
         method = LevelHierarchyAnonymizer(hierarchy=hierarchy, k=2, max_level=3, residual="regroup", imputation="mean")
         parts = Parts(
@@ -102,7 +126,7 @@ class Ward:
             give_back_memory=lambda: self.happened.append(("gave back", ())),
         )
         self.delivery.start()
-        run(Span(WindowRange(0, 4 * LENGTH_NS, LENGTH_NS)), parts)
+        run(schedule or Span(WindowRange(0, 4 * LENGTH_NS, LENGTH_NS)), parts)
         self.delivery.drain()
         self.delivery.stop(1.0)
         self.journal.close()
@@ -139,6 +163,28 @@ def test_releases_are_told_before_and_after_they_stand_in_the_journal(tmp_path: 
     ward.work()
 
     assert known == [("releasing", 0), ("released", 20), ("releasing", 20), ("released", 40), ("releasing", 40), ("released", 60)]
+
+
+def test_a_stream_that_is_behind_has_one_large_window_in_memory_at_a_time_and_reads_early_only_once_it_keeps_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of twenty rows, a window is large, and has five parts.
+    monkeypatch.setattr(read_ahead, "_ROWS_PER_PART", 4)
+    source = Weighed(rows_of(*range(17)))
+    ward = Ward(tmp_path, source)
+
+    # Twelve windows are due at once, four more while the stream runs, and one a second after its end.
+    stream = Stream(source, FakeClock(62, stop_after_s=24), 0, LENGTH_NS, 2 * NANOSECONDS, interval_s=5)
+    ward.work(stream, is_stream=True)
+
+    reads = [windows for question, windows in source.questions if question == "read"]
+    assert source.most_held == 20
+    assert [windows.start_ns for windows in reads[:12]] == list(range(0, 12 * LENGTH_NS, LENGTH_NS)), "each read once, and whole"
+    assert {windows.length_ns for windows in reads[13:]} == {NANOSECONDS}
+    assert reads[-1].start_ns >= 16 * LENGTH_NS, "read, and not released"
+    assert [(batch.window.start_ns, len(batch)) for batch in ward.good.batches.values()] == [
+        (window * LENGTH_NS, 20) for window in range(16)
+    ]
 
 
 def test_a_source_that_is_down_is_waited_for_as_the_source_and_a_worker_that_gives_up_is_reported(tmp_path: Path) -> None:

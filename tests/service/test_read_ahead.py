@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 import service.pipeline.read_ahead as read_ahead_module
 from anonymizer.errors import SourceUnavailable
+from anonymizer.exclusion import FOR_EVER_NS, Exclusion, id_digest
 from anonymizer.samples import Samples, make_samples
 from anonymizer.windows import NANOSECONDS, WindowRange
-from service.pipeline.chunks import Chunk, read_completely
+from service.pipeline.chunks import Chunk, finish_chunk, read_completely
 from service.pipeline.read_ahead import NewestWindow, read_ahead
 from service.pipeline.schedule import Stream
 from tests.service.at_once import AtOnce
 from tests.service.fakes import FakeClock, FakeSource
+from tests.service.test_chunks import RECIPE
 
 
 def chunk(number: int, *, rows: int = 1) -> Chunk:
@@ -246,6 +248,22 @@ def test_a_row_that_is_deleted_and_one_of_another_source_that_comes_instead_are_
 
     assert released(stream, newest) == sorted([*SECONDS, new])
     assert source.read_at[-1] == (107, 101, 102), "only that second is read again"
+
+
+def test_a_source_that_is_excluded_after_its_rows_were_read_is_not_released(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stream, newest = before(50, FakeClock(100.5), monkeypatch)
+    source.all_rows += SECONDS
+    chunk, excluded = due(stream, newest), dict[str, int]()
+
+    def read() -> Samples:
+        samples = read_completely(source, chunk)
+        excluded[id_digest(b"key", "a")] = FOR_EVER_NS
+        return samples
+
+    (result,) = finish_chunk(source, chunk, RECIPE, read=read, exclusion=lambda: Exclusion(b"key", excluded)).results
+
+    assert result.batch is not None
+    assert (result.batch.source_ids, result.counts.released, result.counts.excluded) == (("b",), 5, 5)
 
 
 def test_a_second_whose_early_read_failed_is_read_when_the_window_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
