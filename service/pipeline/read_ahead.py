@@ -134,7 +134,9 @@ class NewestWindow:
     def leaves_time(self) -> bool:
         """Return whether other queries may be sent: not just after a large window was released, while outputs store it."""
         stream = self._stream
-        return stream.part_ns == stream.length_ns or stream.aged_ns - stream.next_window.start_ns >= stream.length_ns // 2
+        # Negative after a clock was set back.
+        aged_ns = stream.aged_ns - stream.next_window.start_ns
+        return stream.part_ns == stream.length_ns or not 0 <= aged_ns < stream.length_ns // 2
 
     def _cut(self, window: WindowRange) -> None:
         """Keep what was begun of this window, and nothing of another."""

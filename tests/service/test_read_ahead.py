@@ -341,6 +341,23 @@ def test_upkeep_is_put_off_while_outputs_store_a_large_window_and_never_while_wi
     assert times[-1] == pytest.approx(114, abs=0.1)
 
 
+def test_upkeep_goes_on_and_nothing_is_read_while_a_clock_that_was_set_back_catches_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    source, stream, newest = before(50, FakeClock(101.9), monkeypatch)
+    source.all_rows += SECONDS
+    for windows in stream:
+        if windows:
+            newest.count(windows)
+            source.clock.now_s -= 3600
+        else:
+            newest.begin()
+            if stream.position_ns == FIRST_S * NANOSECONDS:
+                break
+
+    assert newest.leaves_time()
+    assert source.clock.now_s < 0
+    assert not newest._early
+
+
 @given(
     rows=st.lists(st.tuples(st.floats(100, 104.99), st.sampled_from(["a", "b", "c", ""])), unique=True, max_size=40),
     delays=st.lists(st.floats(0, 9), min_size=40, max_size=40),
