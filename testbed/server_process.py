@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import shutil
@@ -30,6 +31,17 @@ LOG_TAIL_BYTES = 4000
 #: Ports below those that any system hands out for outgoing connections: while a killed server is down, a client that keeps trying
 #: its port could otherwise be given that very port, connect to itself, and keep the server from coming back.
 PORTS = range(20000, 32000)
+
+
+def _share_of_ports() -> list[int]:
+    """Return this process's ports: two processes of one test run that look at the same moment must not both find the same one free."""
+    share = 1000
+    first = PORTS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) * share % len(PORTS)]
+    begin = secrets.randbelow(share)  # another test run may look too
+    return [first + (begin + number) % share for number in range(share)]
+
+
+_own_ports = itertools.cycle(_share_of_ports())
 
 
 class NoServer(Exception):
@@ -78,7 +90,7 @@ class ServerProcess:
     ) -> None:
         self.program = program
         self._is_healthy = is_healthy
-        self.port = port or _free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._is_temporary = folder is None
         self.folder = (folder or Path(tempfile.mkdtemp(prefix=f"{program.name}-"))).resolve()
@@ -216,9 +228,10 @@ class ThrowawayServer:
         self._process.start()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of `PORTS` that nothing listens on, each time another."""
     while True:
-        port = secrets.choice(PORTS)
+        port = next(_own_ports)
         with socket.socket() as candidate:
             try:
                 candidate.bind(("127.0.0.1", port))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from testbed.server_process import free_port
 from tests.loaded_python import LoadedPopen, run_loaded
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -74,7 +74,7 @@ class Service:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {within_s} s:\n{self.log}") from None
 
-    def wait_for(self, text: str, *, within_s: float = 30) -> None:
+    def wait_for(self, text: str, *, within_s: float = 60) -> None:
         """Wait until the log holds a text."""
         deadline = time.monotonic() + within_s
         while text not in self.log:
@@ -82,7 +82,7 @@ class Service:
                 raise AssertionError(f"never printed {text!r}:\n{self.log}")
             time.sleep(0.02)
 
-    def stop(self, signal_number: int = signal.SIGTERM, *, within_s: float = 10) -> int:
+    def stop(self, signal_number: int = signal.SIGTERM, *, within_s: float = 60) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(signal_number)
         return self.exit_code(within_s=within_s)
@@ -134,6 +134,5 @@ def surroundings(folder: Path) -> dict[str, str]:
 
 
 def free_address() -> str:
-    """Return an address of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return f"127.0.0.1:{free.getsockname()[1]}"
+    """Return an address of this machine that nothing listens on, and that no system gives away before the service is there."""
+    return f"127.0.0.1:{free_port()}"
