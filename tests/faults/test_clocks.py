@@ -10,7 +10,7 @@ import pytest
 from testbed.wearers import SECOND_NS
 from tests.faults.conftest import MakeWard
 from tests.faults.oracle import files_in
-from tests.faults.ward import FULL, STREAMING, Ward, paused, seconds_ago, wait_until
+from tests.faults.ward import FULL, STREAMING, Changes, Ward, paused, seconds_ago, wait_until
 from tests.servers.http_proxy import HttpProxy
 
 pytestmark = pytest.mark.influxdb
@@ -21,7 +21,10 @@ STANDSTILL_S = 120 if FULL else 3
 HOUR_S = 3600
 
 #: How long each test lives with its clock before and after the jump, in seconds.
-BEFORE_S, AFTER_S = 2, 2
+BEFORE_S, AFTER_S = 3, 2
+
+#: Names of files are compared here, also around midnight.
+BY_DAY: Changes = {"CSV_FILENAME_PATTERN": "w_%Y%m%d_%H%M%S.csv"}
 
 
 class Clock:
@@ -54,22 +57,22 @@ def test_a_clock_that_jumps_while_it_runs_and_back_again_skips_doubles_and_hurri
     """Row 19: our clock jumps an hour ahead, later an hour back, and is right again a few seconds after each."""
     ward = make_ward(seconds=2 * (BEFORE_S + AFTER_S), start_ns=seconds_ago(-2))
     early: list[str] = []
-    with ward.start(STREAMING, environment=clock.environment) as service:
+    with ward.start({**STREAMING, **BY_DAY}, environment=clock.environment) as service:
         for offset_s in (HOUR_S, -HOUR_S):
             known = len(files_in(ward.csv))
             wait_until(lambda: len(files_in(ward.csv)) > known, "a window before the jump", service=service)  # noqa: B023
             clock.jump_to(offset_s)
             jumped_s = time.monotonic()
             while time.monotonic() < jumped_s + AFTER_S:
-                early += [name for name in files_in(ward.csv) if name > f"w_{time.strftime('%H%M%S', time.gmtime())}.csv"]
+                early += [name for name in files_in(ward.csv) if name > f"w_{time.strftime('%Y%m%d_%H%M%S', time.gmtime())}.csv"]
                 time.sleep(0.05)
             clock.jump_to(0)
         live(ward)
-        ward.wait_until_delivered(service)
+        ward.wait_until_delivered(service, BY_DAY)
         assert service.stop() == 0
 
     assert not early, "no window before its time"
-    ward.assert_complete()
+    ward.assert_complete(BY_DAY)
 
 
 @pytest.mark.parametrize("offset_s", [-HOUR_S, HOUR_S] if FULL else [-HOUR_S])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import exit_codes
-from tests.faults.ward import STREAMING, Changes, Ward, paused, variant, wait_until
+from tests.faults.ward import STREAMING, Changes, Ward, paused, slow_disk, variant, wait_until
 from tests.integration.service_process import Service
 from tests.small_disks import mounted, remount
 
@@ -30,6 +30,11 @@ def whole_lines(folder: Path) -> bool:
     """Return whether every file ends with a line's end and holds whole rows only."""
     contents = [path.read_bytes() for path in folder.glob("*.csv")]
     return all(content.endswith(b"\n") and all(line.count(b",") == 2 for line in content.splitlines()) for content in contents)
+
+
+def slowly(ward: Ward) -> dict[str, str]:
+    """Return what leaves time for a fault between the first write of a run and its last."""
+    return slow_disk(ward.folder, "all_", 0.1)
 
 
 def wait_for_trouble(service: Service, others: Ward) -> None:
@@ -80,7 +85,7 @@ def test_a_service_killed_while_the_disk_is_full_finishes_the_file_after_a_resta
 
 def test_a_disk_that_becomes_read_only_is_waited_for(recent: Ward) -> None:
     """Row 15: read-only while the service runs."""
-    with mounted(recent.csv, "size=10m"), recent.streaming(ONE_FILE) as service:
+    with mounted(recent.csv, "size=10m"), recent.streaming(ONE_FILE, environment=slowly(recent)) as service:
         service.wait_for("CSV saved")
         remount(recent.csv, "ro")
         wait_for_trouble(service, recent)
@@ -92,7 +97,7 @@ def test_a_folder_that_is_taken_away_is_waited_for_and_goes_on_where_it_was_when
 ) -> None:
     """Row 15: the folder is gone, as when a disk is not mounted, and comes back with what was in it."""
     away = tmp_path / "away"
-    with recent.streaming(ONE_FILE) as service:
+    with recent.streaming(ONE_FILE, environment=slowly(recent)) as service:
         service.wait_for("CSV saved")
         with paused(service):
             recent.csv.rename(away)

@@ -67,7 +67,7 @@ def test_a_run_killed_over_and_over_at_random_moments_ends_as_if_nothing_had_hap
     assert code == 0, log
     report(f"killed {kills} times at random moments of one backfill: {_summed(ward, settings)}")
     ward.assert_complete(settings)
-    assert kills == RANDOM_KILLS, "the backfill was through before the last kill"
+    assert kills >= RANDOM_KILLS // 2, "the backfill was through after few kills: it is too short for them"
 
 
 def _life(ward: Ward, chance: random.Random, settings: Changes) -> int:

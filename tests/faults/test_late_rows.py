@@ -29,7 +29,7 @@ def test_rows_that_come_within_the_lateness_are_in_their_window(make_ward: MakeW
     """Row 7: late, but inside ALLOWED_LATENESS_SECONDS."""
     ward = make_ward(seconds=2, start_ns=seconds_ago(-1))
     recording, second = ward.recording, SECOND_NS
-    with ward.start({**STREAMING, "ALLOWED_LATENESS_SECONDS": "3"}) as service:
+    with ward.start({**STREAMING, "ALLOWED_LATENESS_SECONDS": "5"}) as service:
         wait_until(lambda: time.time_ns() > recording.end_ns, "the windows are over", service=service)
         assert not files_in(ward.csv), "they are still open"
         late = [recording.start_ns + window * second + 5 for window in range(2)]

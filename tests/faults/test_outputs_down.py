@@ -158,8 +158,9 @@ def test_an_output_that_never_answers_is_given_up_in_time_and_the_others_go_on(r
 def test_reading_pauses_when_the_spool_is_full_and_goes_on_when_the_slow_output_does(recent: Ward) -> None:
     """Row 14: while a sink does not answer, what waits for it stays bounded: back-pressure, not loss."""
     small = {"SPOOL_MAX_BYTES": "30000", "API_TIMEOUT_SECONDS": "1"}
-    with paths_of(recent) as paths, recent.streaming({**paths.settings, **small}) as service:
+    with paths_of(recent) as paths, contextlib.ExitStack() as stack:
         paths.cut["api"].answers.become(Hang())
+        service = stack.enter_context(recent.streaming({**paths.settings, **small}))
         service.wait_for("⏸️ Reading pauses")
         waiting = recent.spooled()
         largest = max((recent.state / "spool" / name).stat().st_size for name in waiting)

