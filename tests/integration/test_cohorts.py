@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scripts.verify_output import main as verify_output
+from tests.faults.ward import wait_until
 from tests.integration.clinic import FIRST_MINUTE, START_NS, Clinic
 from tests.integration.service_process import Service, free_address, run_service, state
 
@@ -25,8 +26,8 @@ pytestmark = pytest.mark.influxdb
 #: What is said to a service that would release what another one releases.
 REFUSED = "is used by a service that releases this data set"
 
-#: How long wards are live in `make test`.
-LIVE_S = 4
+#: How many windows wards are live in `make test`, of a second each, and how long those wait for rows.
+LIVE_S, LATENESS_S = 4, 1
 
 SECOND_NS = 10**9
 
@@ -63,6 +64,18 @@ def summaries_of(clinic: Clinic) -> list[dict[str, str]]:
     return clinic.server.rows(flux)
 
 
+def summaries_by_ward(clinic: Clinic) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the summaries of each ward by their windows."""
+    rows = summaries_of(clinic)
+    return {ward: {row["_time"]: row for row in rows if row.get("ward") == ward} for ward in ("3", "4")}
+
+
+def both_wards(clinic: Clinic) -> list[str]:
+    """Return the windows that both wards have released."""
+    by_ward = summaries_by_ward(clinic)
+    return sorted(set(by_ward["3"]) & set(by_ward["4"]))
+
+
 @contextmanager
 def services(folder: Path, settings: Mapping[str, dict[str, object]]) -> Iterator[dict[str, Service]]:
     """Start services at one moment, each in a folder of its own."""
@@ -75,15 +88,21 @@ def services(folder: Path, settings: Mapping[str, dict[str, object]]) -> Iterato
 
 
 @contextmanager
-def live_wards(clinic: Clinic, moved: list[int]) -> Iterator[list[int]]:
-    """Let wearers of two wards and one of none send 40 rows a second; `w3` moves to ward 4 in the middle of a second, which is noted."""
+def live_wards(clinic: Clinic, moved: list[int], slowest_ns: list[int]) -> Iterator[list[int]]:
+    """Let wearers of two wards and one of none send 40 rows a second; `w3` moves to ward 4 in the middle of a second, which is noted.
+
+    So is how long it took at most until a row was stored.
+    """
     stop, sent_ns = threading.Event(), list[int]()
 
     def send() -> None:
         began_ns = time.time_ns()
         while not stop.is_set():
             now_ns = time.time_ns() // 25_000_000 * 25_000_000
-            if not moved and now_ns - began_ns > 2 * SECOND_NS and 400 * 10**6 < now_ns % SECOND_NS < 600 * 10**6:
+            is_middle = (
+                400 * 10**6 < now_ns % SECOND_NS < 600 * 10**6 and sent_ns and sent_ns[-1] // SECOND_NS == now_ns // SECOND_NS
+            )
+            if not moved and now_ns - began_ns > 2 * SECOND_NS and is_middle:
                 moved.append(now_ns)
             lines = [
                 f"ecg,source_id=w3,ward={4 if moved else 3} ecg={now_ns // 25_000_000 % 2} {now_ns}",
@@ -93,6 +112,7 @@ def live_wards(clinic: Clinic, moved: list[int]) -> Iterator[list[int]]:
             ]
             clinic.server.write_lines(clinic.raw, "\n".join(lines).encode())
             sent_ns.append(now_ns)
+            slowest_ns[0] = max(slowest_ns[0], time.time_ns() - now_ns)
             time.sleep(max(0.0, 0.025 - (time.time_ns() - now_ns) / SECOND_NS))
 
     thread = threading.Thread(target=send, daemon=True)
@@ -108,24 +128,24 @@ def test_two_wards_stream_side_by_side_and_no_other_cut_of_the_bucket_does(clini
     live: dict[str, Any] = {
         "STREAMING_MODE": "true",
         "BATCH_SIZE_SECONDS": 1,
-        "ALLOWED_LATENESS_SECONDS": 1,
+        "ALLOWED_LATENESS_SECONDS": LATENESS_S,
         "QUERY_START_TIME": "",
         "QUERY_END_TIME": "",
     }
-    address, moved = free_address(), list[int]()
+    address, moved, slowest_ns = free_address(), list[int](), [0]
     wards = {
         "3": settings_of(clinic, "3", **live, STATUS_ADDRESS=address),
         "4": settings_of(clinic, "4", **live, LOG_FORMAT="json"),
     }
     others = {"site": settings_of(clinic, "A", "site", **live), "whole": settings_of(clinic, None, **live)}
 
-    with live_wards(clinic, moved) as sent_ns, services(tmp_path, wards) as running:
+    with live_wards(clinic, moved, slowest_ns) as sent_ns, services(tmp_path, wards) as running:
         for ward in ("3", "4"):
             running[ward].wait_for("Pushing")
         with services(tmp_path, others) as refused:
             codes = {name: service.exit_code() for name, service in refused.items()}
             logs = {name: service.log for name, service in refused.items()}
-        time.sleep(LIVE_S)
+        wait_until(lambda: len(both_wards(clinic)) >= LIVE_S and bool(moved), "windows of both wards, and a wearer who moves")
         with urlopen(f"http://{address}/metrics") as page:
             metrics = page.read().decode()
         assert {service.stop() for service in running.values()} == {0}
@@ -135,17 +155,14 @@ def test_two_wards_stream_side_by_side_and_no_other_cut_of_the_bucket_does(clini
     assert "cut into cohorts by another tag, and this one releases the cohort site=A" in logs["site"]
     assert "cut into cohorts, and this one releases all of it, without COHORT_TAG" in logs["whole"]
     # Every row once, in windows of its ward: those of both wards that were done to the end of the shorter one.
-    summaries = {ward: {row["_time"]: row for row in summaries_of(clinic) if row.get("ward") == ward} for ward in ("3", "4")}
-    both = sorted(set(summaries["3"]) & set(summaries["4"]))
-    assert len(both) >= LIVE_S
+    summaries, both = summaries_by_ward(clinic), both_wards(clinic)
     assert len(summaries_of(clinic)) == len(summaries["3"]) + len(summaries["4"])
     stored = Counter(time_text[:19] for time_text, _ in clinic.stored())
     assert all(int(row["smallest_group"]) >= 5 == int(row["k"]) for each in summaries.values() for row in each.values())
     assert all(stored[at[:19]] == sum(int(summaries[ward][at]["rows_released"]) for ward in ("3", "4")) for at in both)
     assert "visitor" not in sources_of(clinic)
-    assert moved, "the wearer changed wards"
     change = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moved[0] // SECOND_NS))
-    if change in both:
+    if change in both and slowest_ns[0] < LATENESS_S * SECOND_NS:  # else the machine was too busy, and rows came late
         rows = {ward: int(summaries[ward][change]["rows_read"]) for ward in ("3", "4")}
         sent = sum(at // SECOND_NS == moved[0] // SECOND_NS for at in sent_ns)
         assert sum(rows.values()) == 3 * sent

@@ -140,7 +140,7 @@ def test_a_stream_removes_old_files_while_its_outputs_are_down(clinic: Clinic, t
         "API_ENDPOINT": "http://127.0.0.1:9",
     }
     with Service(tmp_path, stream, environment=clock.environment) as service:
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + 60
         while rows_files(tmp_path):
             assert time.monotonic() < deadline_s, service.log
             time.sleep(0.02)

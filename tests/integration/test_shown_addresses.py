@@ -28,9 +28,9 @@ def served(address: str) -> str:
     """Return what the status page serves on all its addresses, once it does."""
     texts = []
     for page in PAGES:
-        for _ in range(200):
+        for _ in range(1200):
             try:
-                with urllib.request.urlopen(f"http://{address}{page}", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://{address}{page}", timeout=60) as answer:
                     texts.append(answer.read().decode())
                 break
             except urllib.error.HTTPError as error:
