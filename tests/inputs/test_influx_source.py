@@ -188,13 +188,13 @@ def test_the_next_row_of_ten_empty_years_is_found_with_a_few_questions(raw_bucke
     assert found == [first_ns + 5, HOUR_START_NS + 7, None]
     assert source.next_row_ns(first_ns + 6, HOUR_START_NS + 7) is None, "the end is not asked for"
     assert make_source(sources=("a",)).next_row_ns(HOUR_START_NS - HOUR_NS, stop_ns) is None, "nor are other sources"
-    assert took_s < 20
+    assert took_s < 60
 
     many = tuple(f"wearer-{number}" for number in range(100))
     of_many = make_source(sources=(*many, "b"), is_open=True)
     began_s = time.monotonic()
     assert of_many.next_row_ns(first_ns + 6, stop_ns) == HOUR_START_NS + 7
-    assert time.monotonic() - began_s < 20, "a long DEVICE_FILTER makes no long question"
+    assert time.monotonic() - began_s < 60, "a long DEVICE_FILTER makes no long question"
 
 
 def test_where_shard_groups_are_unknown_hours_are_asked_for_and_an_answer_comes_now_and_then(
@@ -268,7 +268,7 @@ def test_what_retention_has_removed_long_ago_is_not_asked_for(influxdb: InfluxSe
 
     began_s = time.monotonic()
     assert source.next_row_ns(0, now_ns) == now_ns - 60 * NANOSECONDS
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 30
 
 
 @pytest.mark.parametrize(("value", "kind"), [('"high"', "string"), ("true", "boolean")])

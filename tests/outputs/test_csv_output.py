@@ -130,7 +130,7 @@ def test_only_windows_with_files_of_their_own_are_written_two_at_a_time(tmp_path
 def test_windows_written_at_the_same_time_and_offered_again_stand_once_in_their_files(tmp_path: Path) -> None:
     batches = [usual_batch(window=window) for window in range(60)]
     service = Service(opened(tmp_path, EACH_WINDOW))
-    two_are_there = threading.Barrier(2, timeout=10)
+    two_are_there = threading.Barrier(2, timeout=60)
 
     def deliver_twice(batch: Batch) -> None:
         two_are_there.wait()  # one that is far ahead would be remembered instead of ours

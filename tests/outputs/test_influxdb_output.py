@@ -174,7 +174,7 @@ def test_no_request_has_more_lines_than_asked_and_the_summary_comes_last(rows: i
 
 @pytest.mark.parametrize("batches_at_once", [1, 2])
 def test_two_requests_are_under_way_at_a_time_however_many_batches_are_and_the_summary_comes_last(batches_at_once: int) -> None:
-    two_are_there = threading.Barrier(2, timeout=5)
+    two_are_there = threading.Barrier(2, timeout=60)
     under_way: list[bytes] = []
     most = 0
 
@@ -220,7 +220,7 @@ def test_a_large_window_is_encoded_request_by_request_while_earlier_ones_are_sen
 
     class Watched(RecordingConnection):
         def write(self, bucket: str, lines: bytes | memoryview) -> None:
-            three_are_encoded.wait(timeout=5)
+            three_are_encoded.wait(timeout=60)
             time.sleep(0.02)  # for any fourth one to be encoded
             encoded_when_sent.append(len(encoded))
             super().write(bucket, lines)

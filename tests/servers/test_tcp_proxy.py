@@ -14,7 +14,7 @@ import pytest
 from tests.servers.tcp_proxy import BlackHole, Delay, End, Fault, Hang, Pass, Reset, TcpProxy, Throttle
 
 #: How long a test waits for something that comes, and for something that must not, in seconds.
-TIMEOUT_S, MOMENT_S = 10.0, 0.2
+TIMEOUT_S, MOMENT_S = 60.0, 0.2
 
 
 class Talker(socketserver.StreamRequestHandler):

@@ -67,7 +67,7 @@ class Turns:
             thread.start()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: len(self._waiting) == self._alive, timeout=10)
+                self._changed.wait_for(lambda: len(self._waiting) == self._alive, timeout=60)
                 if not self._alive:
                     return
                 go = self._waiting.pop(self._draw.choice(sorted(self._waiting)))
@@ -79,7 +79,7 @@ class Turns:
         with self._changed:
             self._waiting[who] = go
             self._changed.notify_all()
-        go.wait(10)
+        go.wait(60)
 
     def _body(self, body: Callable[[], None]) -> None:
         try:

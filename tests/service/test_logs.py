@@ -97,7 +97,7 @@ def test_a_stream_leaves_lines_out_at_once_and_says_how_many_and_where(make_pipe
     began_s = time.monotonic()
     for number in range(500):
         pipe.log.info("%d %s", number, LINE)
-    assert time.monotonic() - began_s < 1
+    assert time.monotonic() - began_s < 4, "or it waited for a reader"
     pipe.read(65536)
     time.sleep(0.3)
     pipe.log.info("500 %s", LINE)
@@ -137,7 +137,7 @@ def write_500(pipe: Pipe) -> None:
     for number in range(500):
         pipe.log.info("%d %s", number, LINE)
     pipe.writer.flush()
-    assert time.monotonic() - began_s < 3
+    assert time.monotonic() - began_s < 30, "or it waited for each line anew"
 
 
 def test_lines_that_a_full_disk_did_not_take_are_counted_once_it_takes_some(make_pipe: MakePipe) -> None:

@@ -61,13 +61,13 @@ def test_the_next_chunk_is_read_while_this_one_is_worked_on_and_never_two_at_a_t
     for number, reading in enumerate(read_ahead(map(chunk, range(4)), reader)):
         reading.take()
         if number < 3:
-            assert began[number + 1].wait(5), "begun before it was asked for"
+            assert began[number + 1].wait(60), "begun before it was asked for"
 
     assert at_once.most == 1
 
 
 def test_two_are_read_at_a_time_where_the_source_takes_two_and_come_in_order() -> None:
-    two_are_there, at_once = threading.Barrier(2, timeout=5), AtOnce()
+    two_are_there, at_once = threading.Barrier(2, timeout=60), AtOnce()
 
     def reader(asked: Chunk) -> Samples:
         with at_once:

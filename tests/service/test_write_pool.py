@@ -30,7 +30,7 @@ def test_results_come_in_the_order_of_the_things(jobs: list[list[int]], concurre
 
 
 def test_a_pool_runs_as_many_at_a_time_as_its_concurrency_and_no_more() -> None:
-    all_three_are_there = threading.Barrier(3, timeout=5)
+    all_three_are_there = threading.Barrier(3, timeout=60)
     at_once = AtOnce()
 
     def work(_thing: int) -> None:
@@ -48,7 +48,7 @@ def test_a_free_worker_goes_on_with_the_next_job_before_the_first_is_done() -> N
 
     def work(thing: int) -> None:
         if thing == 0:
-            assert the_second_has_begun.wait(5)
+            assert the_second_has_begun.wait(60)
         if thing == 10:
             the_second_has_begun.set()
 
@@ -69,7 +69,7 @@ def test_nothing_is_begun_after_a_failure_and_it_is_raised_when_nothing_is_under
         if thing == 0:
             failed.set()
             raise ValueError("no")
-        failed.wait(5)
+        failed.wait(60)
         ended.set()
 
     with open_pool(work, 2) as opened:

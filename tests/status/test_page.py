@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PICTURES = os.environ.get("STATUS_PICTURES", "")
 
 #: How long the page may take to show what changed; it asks every two seconds.
-TIMEOUT_S = 20.0
+TIMEOUT_S = 60.0
 
 
 class Shown:

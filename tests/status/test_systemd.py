@@ -36,7 +36,7 @@ class Manager:
             except TimeoutError:
                 return self.said
 
-    def wait_for(self, message: str, *, within_s: float = 20) -> None:
+    def wait_for(self, message: str, *, within_s: float = 60) -> None:
         deadline = time.monotonic() + within_s
         while not any(one.startswith(message) for one in self.listen()):
             assert time.monotonic() < deadline, f"never said {message!r}: {self.said}"

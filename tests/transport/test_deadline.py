@@ -38,7 +38,7 @@ def test_a_body_that_is_taken_byte_by_byte(is_used_again: bool, pool: urllib3.Po
         with pytest.raises(urllib3.exceptions.HTTPError), whole_request_within(LIMIT_S):
             pool.request("POST", url, body=b"x" * MORE_THAN_BUFFERS_HOLD)
 
-        assert time.monotonic() - started_s < 5
+        assert time.monotonic() - started_s < 20
 
 
 @pytest.mark.parametrize("sent_at_once", [0, 20, 60], ids=["head", "within the head", "body"])
@@ -51,7 +51,7 @@ def test_an_answer_that_comes_byte_by_byte(sent_at_once: int, pool: urllib3.Pool
     with pytest.raises(urllib3.exceptions.HTTPError), whole_request_within(LIMIT_S):
         pool.request("GET", url)
 
-    assert time.monotonic() - started_s < 5
+    assert time.monotonic() - started_s < 20
 
 
 def test_time_that_was_spent_on_one_part_is_not_there_for_the_next(pool: urllib3.PoolManager, serve: Serve) -> None:
@@ -66,11 +66,11 @@ def test_time_that_was_spent_on_one_part_is_not_there_for_the_next(pool: urllib3
 
 def test_a_limit_ends_with_its_request(pool: urllib3.PoolManager, serve: Serve) -> None:
     url = serve([http_answer("200 OK")]).url
-    with whole_request_within(0.2):
+    with whole_request_within(1.0):
         pool.request("GET", url)
     with pytest.raises(ZeroDivisionError), whole_request_within(0.2):
         raise ZeroDivisionError
-    time.sleep(0.3)
+    time.sleep(1.1)
 
     assert pool.request("GET", url).status == 200
 

@@ -104,9 +104,9 @@ def test_a_server_that_never_answers_is_given_up_in_time(ask: Ask, connect: Conn
     started_s = time.monotonic()
 
     with pytest.raises(InfluxFault, match="no answer in time"):
-        ask(connect(serve([Pause(10)]).url, timeout_s=0.3))
+        ask(connect(serve([Pause(30)]).url, timeout_s=0.3))
 
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 20
 
 
 @EVERY_QUESTION
@@ -114,7 +114,7 @@ def test_a_server_that_never_answers_is_given_up_in_time(ask: Ask, connect: Conn
 def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(dripping: str, ask: Ask, connect: Connect, serve: Serve) -> None:
     whole = http_answer("200 OK", CSV)
     at_once = 0 if dripping == "head" else len(whole) - len(CSV)
-    drip = [step for byte in whole[at_once:] for step in (bytes([byte]), Pause(0.1))]
+    drip = [step for byte in whole[at_once:] for step in (bytes([byte]), Pause(0.2))]
     server = serve([whole[:at_once], *drip], [http_answer("200 OK", CSV)])
     connection = connect(server.url, timeout_s=0.5)
     started_s = time.monotonic()
@@ -122,7 +122,7 @@ def test_an_answer_that_comes_byte_by_byte_is_given_up_in_time(dripping: str, as
     with pytest.raises(InfluxFault, match="no answer in time"):
         ask(connection)
 
-    assert time.monotonic() - started_s < 2
+    assert time.monotonic() - started_s < 9
     # What was left of that answer is not taken for the next one.
     assert whole_answer(connection) == CSV
 
@@ -135,11 +135,11 @@ def test_a_write_that_is_taken_byte_by_byte_is_given_up_in_time(connect: Connect
         with pytest.raises(InfluxFault, match="no answer in time"):
             connection.write("bucket", b"ecg ecg=1.0 1\n" * (MORE_THAN_BUFFERS_HOLD // 14))
 
-        assert time.monotonic() - started_s < 3
+        assert time.monotonic() - started_s < 20
 
 
 def test_the_time_is_that_of_one_request_not_of_all(connect: Connect, serve: Serve) -> None:
-    connection = connect(serve([Pause(0.3), http_answer("200 OK", CSV)]).url, timeout_s=1.0)
+    connection = connect(serve([Pause(0.3), http_answer("200 OK", CSV)]).url, timeout_s=1.4)
 
     for _ in range(5):
         assert whole_answer(connection) == CSV

@@ -75,7 +75,7 @@ def test_an_answer_that_does_not_end_is_given_up_in_time(pause_s: float) -> None
     finally:
         server.stop()
 
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
     assert (fault.is_denial, "within 1 s" in str(fault)) == (False, True), fault
 
 
@@ -210,7 +210,7 @@ def test_the_answer_to_a_write_says_whether_to_wait(serve: Serve, answer: Answer
     began_s = time.monotonic()
     fault = refusal_of(asked(serve, answer))
 
-    assert time.monotonic() - began_s < 5
+    assert time.monotonic() - began_s < 20
     assert (fault.is_denial, sentence in str(fault)) == (is_denial, True), fault
 
 
