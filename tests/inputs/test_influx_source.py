@@ -627,7 +627,7 @@ def test_what_only_an_operator_can_fix_is_denied_with_the_setting_to_check(
 
 GOOD = (
     b"#datatype,string,long,dateTime:RFC3339,double,string\r\n,result,table,_time,_value,source_id\r\n"
-    b",_result,0,2025-11-03T14:00:00Z,4711,patient-7\r\n\r\n"
+    b",_result,0,2025-11-03T14:00:00Z,4711815,patient-7\r\n\r\n"
 )
 
 
@@ -639,7 +639,7 @@ GOOD = (
         (GOOD[:-20], "broke off its answer: the answer was cut"),
         (b"", "broke off its answer: the answer is empty"),
         (b"<html>Please log in</html>\r\n\r\n", "broke off its answer"),
-        (GOOD.replace(b"4711", b"4711x"), "holds a row of another form"),
+        (GOOD.replace(b"4711815", b"4711815x"), "holds a row of another form"),
     ],
     ids=["error after rows", "without its end", "cut in a row", "empty", "a web page", "no number"],
 )
@@ -654,7 +654,7 @@ def test_an_answer_that_is_not_whole_is_asked_for_again_and_not_shown(
 
         assert not isinstance(unavailable.value, SourceDenied)
         assert "patient" not in str(unavailable.value)
-        assert "4711" not in str(unavailable.value)
+        assert "4711815" not in str(unavailable.value)
 
 
 def test_a_real_error_after_rows_is_noticed(influxdb: InfluxServer, raw_bucket: Bucket) -> None:
@@ -721,13 +721,16 @@ def test_who_asks_when_it_tells_most_knows_the_servers_clock_ever_better_althoug
 ) -> None:
     source = make_source(is_open=True)
 
-    for _ in range(3):
+    behind_ns = list[int]()
+    # Three times are enough where this process wakes up in time; on a busy machine some tell little.
+    while len(behind_ns) < 3 or (behind_ns[-1] >= 250_000_000 and len(behind_ns) < 30):
         time.sleep(source.clock_check_in_s() + 0.002)
-        source.now_ns()
+        told_ns = source.now_ns()
+        assert told_ns is not None
+        behind_ns.append(time.time_ns() - told_ns)
 
-    told_ns = source.now_ns()
-    assert told_ns is not None
-    assert 0 <= time.time_ns() - told_ns < 250_000_000, "it is this machine's own clock, and an eighth of a second is left"
+    assert min(behind_ns) >= 0, "it is this machine's own clock"
+    assert behind_ns[-1] < 250_000_000, "an eighth of a second is left"
 
 
 def test_shard_groups_that_are_not_whole_hours_are_refused(influxdb: InfluxServer, make_source: MakeSource) -> None:
