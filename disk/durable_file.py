@@ -269,8 +269,8 @@ def make_folder(folder: Path, mode: int = PRIVATE_FOLDER) -> None:
         make_folder(folder.parent, _FOLDER_ABOVE)
     if _is_anothers(folder.parent):
         _make_folder_for_owner(folder, mode)
-    else:
-        folder.mkdir(mode=mode, exist_ok=True)
+        return
+    folder.mkdir(mode=mode, exist_ok=True)
     if os.name == "posix" and stat.S_IMODE(folder.stat().st_mode) != mode:
         with _without_modes():
             folder.chmod(mode)
@@ -392,6 +392,7 @@ def _make_folder_for_owner(path: Path, mode: int) -> None:
         os.mkdir(path.name, mode, dir_fd=folder)
         with _opened_folder(Path(path.name), os.O_NOFOLLOW, dir_fd=folder) as made:
             _give_to_owner_of(folder, made)
+            _set_mode(made, mode)
 
 
 @contextmanager

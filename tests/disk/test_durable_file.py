@@ -202,7 +202,7 @@ def failing(function: Callable[..., object], code: int, when: Callable[..., bool
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="NOT CHECKED: only root can give a file away")
-def test_what_root_makes_in_the_folder_of_another_user_belongs_to_that_user(tmp_path: Path) -> None:
+def test_what_root_makes_in_the_folder_of_another_user_belongs_to_that_user(tmp_path: Path, umask: int) -> None:
     theirs = tmp_path / "theirs"
     make_folder(theirs)
     os.chown(theirs, 4711, 4712)
@@ -217,6 +217,7 @@ def test_what_root_makes_in_the_folder_of_another_user_belongs_to_that_user(tmp_
     made = [path for path in tmp_path.rglob("*") if not path.is_symlink()]
     assert {path.name for path in made if path.stat().st_uid != 4711} == {"ours"}
     assert {path.stat().st_gid for path in made if path.name != "ours"} == {4712}
+    assert (mode(theirs / "spool"), mode(theirs / "spool" / "deep")) == (0o755, 0o700)
 
 
 def test_a_file_that_may_not_be_written_to_is_refused_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
