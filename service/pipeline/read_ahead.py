@@ -157,7 +157,14 @@ class _Early:
     def __init__(self, source: SampleSource, parts: WindowRange) -> None:
         self.parts = parts
         self._source = source
-        self._pending = Pending(partial(source.read, parts))
+        self._rows: list[Counter[str]] = []
+        self._pending = Pending(self._read)
+
+    def _read(self) -> Samples:
+        samples = self._source.read(self.parts)
+        # Counted here, since outputs do not wait for it yet.
+        self._rows = rows_by_source(samples, self.parts)
+        return samples
 
     def has_ended(self) -> bool:
         """Return whether the read has succeeded or failed."""
@@ -174,7 +181,7 @@ class _Early:
         except SourceError:
             # It failed before the window was due; only an error from now on matters.
             return self._source.read(self.parts)
-        for index, rows in enumerate(rows_by_source(samples, self.parts)):
+        for index, rows in enumerate(self._rows):
             part = self.parts.part(index, index + 1)
             if rows != counts[part.start_ns]:
                 samples = replaced(samples, part, self._source.read(part))
