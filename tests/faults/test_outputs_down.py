@@ -120,9 +120,13 @@ def test_an_output_that_is_down_ends_a_one_shot_run_with_69_and_gets_everything_
     with paths_of(ward) as paths, HttpProxy(ward.server.url) as source:
         through = {**paths.settings, "INFLUX_URL": source.url}
         paths.cut["api"].refuse()
-        code, log = ward.run({**through, "RETRY_BUDGET_SECONDS": "6"})
-        assert code == 69, log
-        assert "Gave up after RETRY_BUDGET_SECONDS=6: API at" in log
+        released, windows = 0, (ward.recording.end_ns - ward.recording.start_ns) // SECOND_NS
+        # On a busy machine a run may give up before it has read everything.
+        while released < windows:
+            code, log = ward.run({**through, "RETRY_BUDGET_SECONDS": "6"})
+            assert code == 69, log
+            assert "Gave up after RETRY_BUDGET_SECONDS=6: API at" in log
+            released += log.count("🔒 Anonymizing")
         written = len(_but_for_claims(paths.influxdb, WRITE))
 
         paths.cut["api"].listen()

@@ -133,7 +133,7 @@ class Undisturbed:
             "ALLOWED_LATENESS_SECONDS": "0",
             "MAX_RECORDS_PER_QUERY": "1",
         }
-        code, log = run_service(folder, {**shaping, **own}, within_s=10 * TIMEOUT_S)
+        code, log = run_service(folder, {**shaping, **own}, within_s=30 * TIMEOUT_S)
         assert code == 0, log
         return Holdings(
             points_in(server, released), summaries_in(server, released), files_in(folder / "csv"), payloads_of(self._api.stored())
@@ -186,9 +186,11 @@ class Ward:
         """STATE_DIR."""
         return self.folder / "state"
 
-    def run(self, changes: Changes = NONE, *, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    def run(
+        self, changes: Changes = NONE, *, environment: Mapping[str, str] | None = None, within_s: float = 2 * TIMEOUT_S
+    ) -> tuple[int, str]:
         """Run the service to its end; return exit code and log."""
-        return run_service(self.folder, {**self.settings, **changes}, environment=environment, within_s=2 * TIMEOUT_S)
+        return run_service(self.folder, {**self.settings, **changes}, environment=environment, within_s=within_s)
 
     def start(self, changes: Changes = NONE, *, environment: Mapping[str, str] | None = None) -> Service:
         """Start the service, to be used as a context."""
