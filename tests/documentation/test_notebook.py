@@ -26,13 +26,17 @@ NOTEBOOK = ROOT / "examples" / "anonymized_ecg.ipynb"
 MOST_BYTES = 300_000
 
 #: Runs the notebook in a folder and writes it there, in a process of its own: the kernel's libraries warn of what is no business of ours.
+#: By sockets of the file system: a port that is free now may be taken when the kernel has started. A busy kernel prints in pieces.
 RUN = """
 import sys
 import nbformat
 from nbclient import NotebookClient
+from traitlets.config import Config
 
 notebook = nbformat.read(sys.argv[1], as_version=4)
-NotebookClient(notebook, kernel_name="python3", timeout=300, resources={"metadata": {"path": sys.argv[2]}}).execute()
+config = Config(KernelManager={"transport": "ipc", "ip": sys.argv[3] + ".kernel"})
+more = {"resources": {"metadata": {"path": sys.argv[2]}}, "config": config}
+NotebookClient(notebook, kernel_name="python3", timeout=300, coalesce_streams=True, **more).execute()
 nbformat.write(notebook, sys.argv[3])
 """
 
