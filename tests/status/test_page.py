@@ -142,7 +142,7 @@ def test_the_page_follows_without_being_loaded_again_unless_updates_are_paused(s
     assert shown.text("#findings") == ""
 
     shown.click("#pause")
-    time.sleep(0.3)
+    time.sleep(1)  # for an answer that is on its way
     shown.make = states.behind
     time.sleep(3)
     assert shown.text("#headline") == "All is well"
