@@ -85,7 +85,9 @@ def test_a_service_killed_while_the_disk_is_full_finishes_the_file_after_a_resta
 
 def test_a_disk_that_becomes_read_only_is_waited_for(recent: Ward) -> None:
     """Row 15: read-only while the service runs."""
-    with mounted(recent.csv, "size=10m"), recent.streaming(ONE_FILE, environment=slowly(recent)) as service:
+    # Slow is another disk, that of the spool: this one cannot be remounted while a file on it is open.
+    slow_spool = slow_disk(recent.folder, "0000", 0.1)
+    with mounted(recent.csv, "size=10m"), recent.streaming(ONE_FILE, environment=slow_spool) as service:
         service.wait_for("CSV saved")
         remount(recent.csv, "ro")
         wait_for_trouble(service, recent)
