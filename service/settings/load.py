@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import glob
+import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,8 +34,8 @@ _SHORTEST_STATUS_TOKEN = 16
 #: The only secret that is a key: every byte counts, and it need not be text.
 _KEY = "PSEUDONYM_SALT"
 
-#: Stands for a secret that could not be read, so that it is not called missing or too short as well. The settings are refused anyway.
-_UNREAD = "2f6c1b98e0d74a53ab9e07c4d1386f5e9a70b2cd41e835f6087d3c9be2a4f116"
+#: The size of what stands for a secret that could not be read.
+_UNREAD_BYTES = 32
 
 #: BATCH_SIZE_SECONDS of METHOD=rhythm unless it is set: shorter windows show the heartbeat detector too little.
 RHYTHM_WINDOW_S = 10
@@ -182,7 +183,8 @@ def _with_secret_files(given: Mapping[str, str]) -> tuple[dict[str, str], dict[s
                 merged[name], files[name] = _secret_of_file(name, path_text)
         except ValueError as problem:
             problems.append(str(problem))
-            merged[name] = _UNREAD
+            # So that it is not called missing or too short as well. The settings are refused; a key that is in the code must not exist.
+            merged[name] = os.urandom(_UNREAD_BYTES).hex()
     warnings = [_readable_by_others(str(path)) for path in files.values() if can_be_read_by_others(path)]
     return merged, files, problems, warnings
 
