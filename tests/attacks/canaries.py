@@ -104,6 +104,8 @@ def forms_of_value(value: float) -> Iterator[tuple[str, Callable[[bytes], bool]]
         yield f"{name}, single, in a column", _holds_single(struct.pack("<f", number))
     yield "int64", _holds(struct.pack("<q", whole))
     yield "int32", _holds(struct.pack("<i", whole) + b"\0" if whole >= 0 else struct.pack("<i", whole) + b"\xff")
+    # Two bytes are everywhere: only between two numbers that are as small as those that are planted beside it.
+    yield "int16 in a column", _matches(b"(?s)[\0-\x7f]\0%b[\0-\x7f]\0" % re.escape(struct.pack("<h", whole)))
 
 
 def _holds_single(needle: bytes) -> Callable[[bytes], bool]:

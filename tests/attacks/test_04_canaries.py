@@ -154,6 +154,7 @@ NUMBER_FORMS: dict[str, Callable[[float], bytes]] = {
     "millivolts": lambda value: f"{value / 1000}".encode(),
     "columns": lambda value: np.array([1.5, value, 2.5]).tobytes(),
     "whole columns": lambda value: np.array([1, round(value), 2]).tobytes(),
+    "shorts": lambda value: np.array([12, round(value), 40], dtype="<i2").tobytes(),
     "singles": lambda value: np.array([1.5, value], dtype=np.float32).tobytes(),
     "network order": lambda value: struct.pack(">d", value),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -116,6 +115,10 @@ def test_real_recordings_come_out_at_their_times_with_hardly_an_error(tmp_path: 
     folder.mkdir()
     for path in (real_dicom(), MIT_BIH, MIT_BIH.with_suffix(".dat")):
         shutil.copy(path, folder)
+    text = pydicom.dcmread(real_dicom())
+    # The six digits of the real id are also in a fraction or a digest, once in some hundred runs.
+    text.PatientID = f"{text.PatientID}815042"
+    text.save_as(folder / real_dicom().name)
     settings = {**EXACT, "INPUT_FILE": folder, "INPUT_CHANNEL": "1", "INPUT_START_TIME": "2025-11-03T14:30:00Z"}
 
     code, log = run_service(tmp_path, settings)
@@ -129,11 +132,9 @@ def test_real_recordings_come_out_at_their_times_with_hardly_an_error(tmp_path: 
     assert released.keys() == expected.keys()
     errors = np.array([released[key] - value for key, value in expected.items()])
     assert np.sqrt(np.mean(errors**2)) < 2
-    text = pydicom.dcmread(real_dicom())
     said = log.encode() + everything_written(tmp_path / "csv") + everything_written(tmp_path / "state")
     for secret in (text.PatientID, text.PatientBirthDate, text.AccessionNumber, text.InstitutionName, text.AdmissionID):
-        # Six digits are also in a fraction or a digest, once in some hundred runs.
-        assert not re.search(rb"(?<![0-9a-f])(?<!\d\.)%b(?![0-9a-f])" % re.escape(str(secret).encode()), said)
+        assert str(secret).encode() not in said
 
 
 def test_a_window_is_released_once_whatever_channel_or_start_is_asked_for(tmp_path: Path) -> None:
