@@ -32,11 +32,6 @@ def whole_lines(folder: Path) -> bool:
     return all(content.endswith(b"\n") and all(line.count(b",") == 2 for line in content.splitlines()) for content in contents)
 
 
-def slowly(ward: Ward) -> dict[str, str]:
-    """Return what leaves time for a fault between the first write of a run and its last."""
-    return slow_disk(ward.folder, "all_", 0.1)
-
-
 def wait_for_trouble(service: Service, others: Ward) -> None:
     """Return when CSV waits and the others have everything."""
     service.wait_for("cannot be written to")
@@ -99,7 +94,7 @@ def test_a_folder_that_is_taken_away_is_waited_for_and_goes_on_where_it_was_when
 ) -> None:
     """Row 15: the folder is gone, as when a disk is not mounted, and comes back with what was in it."""
     away = tmp_path / "away"
-    with recent.streaming(ONE_FILE, environment=slowly(recent)) as service:
+    with recent.streaming(ONE_FILE, environment=slow_disk(recent.folder, "all_", 0.1)) as service:
         service.wait_for("CSV saved")
         with paused(service):
             recent.csv.rename(away)
